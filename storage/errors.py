@@ -1,0 +1,45 @@
+"""What storage can refuse.
+
+StorageError
+├── NotFound              no such conversation or message for this owner
+├── UnknownParent         the parent is not a message of this conversation
+├── ClientIdReused        the client id came before, with another body
+├── StillAnswering        the conversation has a running reply
+├── DatabaseUnavailable   the database cannot be read or written now
+│   └── DatabaseInUse     another process has it
+└── SchemaTooNew          a newer release wrote the database
+"""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """The root of this folder's errors; the text is a sentence for people."""
+
+
+class NotFound(StorageError):
+    pass
+
+
+class UnknownParent(StorageError):
+    pass
+
+
+class ClientIdReused(StorageError):
+    pass
+
+
+class StillAnswering(StorageError):
+    pass
+
+
+class DatabaseUnavailable(StorageError):
+    pass
+
+
+class DatabaseInUse(DatabaseUnavailable):
+    pass
+
+
+class SchemaTooNew(StorageError):
+    pass

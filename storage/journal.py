@@ -1,0 +1,234 @@
+"""The generation journal: what is shown is stored first.
+
+A running reply is an `Entry`. Its text is appended piece by piece; one writer task commits the new text of
+all entries together and only then lets listeners see it, so a process killed at any moment has stored all
+that anybody has seen, and 200 replies cost one commit, not 200. At the end one transaction folds the
+pieces into the message.
+
+Knows text, offsets (in Unicode code points) and commits; refuses to know where text comes from and how it
+is sent to anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from assistant.conversation import Failure, FinishReason, Status
+from storage.database import Database
+from storage.errors import DatabaseUnavailable
+from storage.store import fold, utc_now
+
+log = logging.getLogger(__name__)
+
+# Seconds between two commits, by how many replies run: a single reader waits for nothing, and under load
+# fewer and larger commits leave the processor to the replies.
+PACE = ((8, 0.02), (64, 0.05), (10**9, 0.1))
+RETRY_SECONDS = 0.5  # after a commit that the database refused
+GIVE_UP_AFTER = 10  # refused commits in a row: then the replies that wait for them fail
+
+NOT_STORED = Failure("storage", "The end of this reply could not be stored: the database refuses to write.")
+
+# A reply deleted or settled meanwhile is skipped, instead of failing the commit of all the others.
+ADD_PIECE = sa.text(
+    "INSERT INTO piece (reply_id, start, text)"
+    " SELECT :reply_id, :start, :text WHERE EXISTS"
+    " (SELECT 1 FROM message WHERE id = :reply_id AND status IN ('pending', 'streaming'))"
+)
+BEGIN_STREAMING = sa.text(
+    "UPDATE message SET status = 'streaming' WHERE id = :reply_id AND status = 'pending'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a reply ended."""
+
+    status: Status
+    finish_reason: FinishReason | None = None
+    failure: Failure | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+class Entry:
+    """A running reply: the text appended so far, and how much of it is committed and may be seen."""
+
+    def __init__(self, reply_id: str) -> None:
+        self.reply_id = reply_id
+        self.outcome: Outcome | None = None
+        self.trouble: DatabaseUnavailable | None = None  # the database refuses this entry's text
+        self._pieces: list[str] = []
+        self._taken = 0  # pieces handed to the writer
+        self._taken_length = 0  # their code points
+        self._visible = 0  # pieces committed
+        self._changed: asyncio.Future[None] | None = None
+
+    @property
+    def text(self) -> str:
+        """All the text, whether anybody has seen it or not."""
+        return "".join(self._pieces)
+
+    @property
+    def known(self) -> int:
+        """How many code points are committed."""
+        return sum(map(len, self._pieces[: self._visible]))
+
+    async def follow(self, after: int = 0) -> AsyncIterator[str]:
+        """The committed text from code point `after` on, as it comes, until the reply has ended."""
+        seen = 0
+        skip = after
+        while True:
+            if seen < self._visible:
+                text = "".join(self._pieces[seen : self._visible])
+                seen = self._visible
+                if skip:
+                    text, skip = text[skip:], max(0, skip - len(text))
+                if text:
+                    yield text
+            elif self.outcome is not None:
+                return
+            else:
+                if self._changed is None:
+                    self._changed = asyncio.get_running_loop().create_future()
+                await asyncio.shield(self._changed)
+
+    def _take(self) -> tuple[int, int, str]:
+        """New text for the writer: how many pieces stand taken then, where the text starts, the text."""
+        text = "".join(self._pieces[self._taken :])
+        start = self._taken_length
+        self._taken = len(self._pieces)
+        self._taken_length += len(text)
+        return self._taken, start, text
+
+    def _show(self, pieces: int) -> None:
+        self._visible = max(self._visible, pieces)
+        if self._changed is not None:
+            self._changed.set_result(None)
+            self._changed = None
+
+
+class Journal:
+    """The running replies of this process, by id."""
+
+    def __init__(self, database: Database, *, now: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._now = now
+        self._entries: dict[str, Entry] = {}
+        self._new_text: dict[str, Entry] = {}
+        self._woken = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+        self._later: set[asyncio.Task[None]] = set()  # folds that the database has refused so far
+
+    def start(self) -> None:
+        self._writer = asyncio.create_task(self._write())
+
+    async def close(self) -> None:
+        tasks = [*self._later, *([] if self._writer is None else [self._writer])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def open(self, reply_id: str) -> Entry:
+        """Begin the entry of a reply whose message is stored."""
+        entry = self._entries[reply_id] = Entry(reply_id)
+        return entry
+
+    def running(self, reply_id: str) -> Entry | None:
+        return self._entries.get(reply_id)
+
+    def append(self, entry: Entry, text: str) -> None:
+        """Add text to a reply. Raises `DatabaseUnavailable` once the database has refused for too long."""
+        if entry.trouble is not None:
+            raise entry.trouble
+        entry._pieces.append(text)
+        self._new_text[entry.reply_id] = entry
+        self._woken.set()
+
+    async def settle(self, entry: Entry, outcome: Outcome) -> None:
+        """Fold the whole text into the message with its outcome, then show the rest and the end.
+
+        Listeners are told an end also when the database refuses it: a failure, with the text that was
+        committed. The fold is then tried again until it succeeds, so that nothing generated is lost.
+        """
+        self._new_text.pop(entry.reply_id, None)
+        shown, ended = entry._visible, Outcome(Status.FAILED, failure=NOT_STORED)
+        try:
+            await self._fold(entry, outcome)
+            shown, ended = len(entry._pieces), outcome
+        except DatabaseUnavailable as error:
+            log.error("reply %s could not be settled: %s", entry.reply_id, error)
+            self._later.add(later := asyncio.create_task(self._fold_later(entry, outcome)))
+            later.add_done_callback(self._later.discard)
+        finally:
+            entry.outcome = ended
+            entry._show(shown)
+            self._entries.pop(entry.reply_id, None)
+
+    async def _fold(self, entry: Entry, outcome: Outcome) -> None:
+        content, now = entry.text, self._now()
+        await self._database.write(
+            lambda session: fold(
+                session,
+                entry.reply_id,
+                content,
+                outcome.status,
+                outcome.finish_reason,
+                outcome.failure,
+                outcome.provenance,
+                now,
+            )
+        )
+
+    async def _fold_later(self, entry: Entry, outcome: Outcome) -> None:
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            with contextlib.suppress(DatabaseUnavailable):
+                await self._fold(entry, outcome)
+                return
+
+    async def _write(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            batch = [(entry, *entry._take()) for entry in self._new_text.values()]
+            self._new_text.clear()
+            await self._commit(
+                {
+                    entry: {"reply_id": entry.reply_id, "start": start, "text": text}
+                    for entry, _, start, text in batch
+                }
+            )
+            for entry, pieces, _, _ in batch:
+                if entry.trouble is None:
+                    entry._show(pieces)
+            await asyncio.sleep(next(pace for most, pace in PACE if len(self._entries) <= most))
+
+    async def _commit(self, rows: dict[Entry, dict[str, Any]]) -> None:
+        """Commit the rows of all entries, or mark with its trouble each entry whose row is not committed."""
+        for attempt in range(1, GIVE_UP_AFTER + 1):
+            try:
+                await self._database.execute(partial(_add, rows=list(rows.values())))
+                return
+            except DatabaseUnavailable as error:
+                log.error("the journal could not be written (%d times): %s", attempt, error)
+                if attempt == GIVE_UP_AFTER:
+                    for entry in rows:
+                        entry.trouble = error
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def _add(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    connection.execute(ADD_PIECE, rows)
+    first = [{"reply_id": row["reply_id"]} for row in rows if row["start"] == 0]
+    if first:
+        connection.execute(BEGIN_STREAMING, first)

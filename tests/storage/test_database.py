@@ -1,0 +1,75 @@
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from storage.database import NEWEST, Database
+from storage.errors import DatabaseInUse, DatabaseUnavailable, SchemaTooNew
+from storage.schema import Base
+
+
+async def test_migrations_lead_to_the_schema_of_the_rows(database: Database) -> None:
+    def compare(connection: sa.Connection) -> list[object]:
+        context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == NEWEST
+        return list(compare_metadata(context, Base.metadata))
+
+    assert await database.execute(compare) == []
+
+
+def test_a_second_process_is_told_that_the_data_is_in_use(tmp_path: Path) -> None:
+    first = Database(tmp_path / "chats.db")
+    with pytest.raises(DatabaseInUse, match="--data"):
+        Database(tmp_path / "chats.db")
+    first.close()
+    Database(tmp_path / "chats.db").close()
+
+
+def test_a_database_of_a_newer_release_is_refused_and_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "chats.db"
+    Database(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    for _ in range(2):  # the second time shows that the first one released its lock
+        with pytest.raises(SchemaTooNew, match="newer release"):
+            Database(path)
+
+
+def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "chats.db"
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(DatabaseUnavailable, match="cannot be opened"):
+        Database(path)
+    assert path.read_bytes() == b"not a database" * 1000
+
+
+async def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable, match="readonly"):
+        await database.read(lambda session: session.execute(sa.text("DELETE FROM message")))
+
+
+async def test_the_database_keeps_its_promises_to_disk(database: Database) -> None:
+    def pragmas(connection: sa.Connection) -> list[object]:
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    assert await database.execute(pragmas) == ["wal", 2, 1]
+
+
+async def test_a_failed_write_leaves_nothing(database: Database) -> None:
+    def work(connection: sa.Connection) -> None:
+        connection.execute(
+            sa.text(
+                "INSERT INTO conversation VALUES ('c', 'o', NULL, '', NULL, NULL, '2026-01-01', '2026-01-01')"
+            )
+        )
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await database.execute(work)
+    count = await database.read(lambda s: s.execute(sa.text("SELECT count(*) FROM conversation")).scalar())
+    assert count == 0

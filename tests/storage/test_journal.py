@@ -1,0 +1,163 @@
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from assistant.conversation import Failure, FinishReason, Status
+from storage import journal as journal_module
+from storage.database import Database
+from storage.errors import DatabaseUnavailable
+from storage.journal import Entry, Journal, Outcome
+from storage.store import ConversationStore
+
+OWNER = "ann"
+
+
+@pytest.fixture
+async def entry(store: ConversationStore, journal: Journal) -> Entry:
+    chat = await store.create_conversation(OWNER)
+    return journal.open((await store.ask(OWNER, chat.id, "why?")).reply_id)
+
+
+async def collect(entry: Entry, after: int = 0) -> str:
+    return "".join([text async for text in entry.follow(after)])
+
+
+async def test_every_listener_gets_every_character_wherever_it_began(
+    store: ConversationStore, journal: Journal, entry: Entry
+) -> None:
+    text = "Ünï 🦀 code\r\n\u2028 end"
+    early = [asyncio.create_task(collect(entry, after)) for after in range(len(text) + 1)]
+    for character in text:
+        journal.append(entry, character)
+        await asyncio.sleep(0)
+    await journal.settle(entry, Outcome(Status.DONE, FinishReason.EOS_TOKEN))
+    late = [await collect(entry, after) for after in range(len(text) + 1)]
+    expected = [text[after:] for after in range(len(text) + 1)]
+    assert [await task for task in early] == expected
+    assert late == expected
+    reply = await store.reply(OWNER, entry.reply_id)
+    assert (reply.content, reply.status, reply.finish_reason) == (text, Status.DONE, FinishReason.EOS_TOKEN)
+
+
+async def test_what_is_shown_is_stored_first(
+    store: ConversationStore, journal: Journal, entry: Entry
+) -> None:
+    shown = ""
+    journal.append(entry, "0")
+    async for text in entry.follow():
+        shown += text
+        stored = await store.reply(OWNER, entry.reply_id)
+        assert stored.content.startswith(shown)
+        if len(shown) >= 20:
+            break
+        journal.append(entry, "x")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@given(pieces=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=12))
+async def test_folding_keeps_the_text_whatever_the_pieces(database: Database, pieces: list[str]) -> None:
+    store, journal = ConversationStore(database), Journal(database)
+    journal.start()
+    chat = await store.create_conversation(OWNER)
+    entry = journal.open((await store.ask(OWNER, chat.id, "why?")).reply_id)
+    for piece in pieces:
+        journal.append(entry, piece)
+        await asyncio.sleep(0)
+    await journal.settle(entry, Outcome(Status.STOPPED))
+    assert (await store.reply(OWNER, entry.reply_id)).content == "".join(pieces) == await collect(entry)
+    await journal.close()
+
+
+async def test_many_replies_share_a_commit(
+    store: ConversationStore, database: Database, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = 0
+    execute = database.execute
+
+    async def counting(work: Callable[[sa.Connection], Any]) -> Any:
+        nonlocal commits
+        commits += 1
+        return await execute(work)
+
+    monkeypatch.setattr(database, "execute", counting)
+    entries = []
+    for _ in range(50):
+        chat = await store.create_conversation(OWNER)
+        entries.append(journal.open((await store.ask(OWNER, chat.id, "why?")).reply_id))
+    for entry in entries:
+        journal.append(entry, "word")
+    await asyncio.gather(*(anext(aiter(entry.follow())) for entry in entries))
+    assert commits <= 2
+
+
+async def test_the_journal_waits_out_a_database_that_refuses(
+    store: ConversationStore,
+    database: Database,
+    journal: Journal,
+    entry: Entry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0)
+    refusals = iter([True, True, False])
+    execute = database.execute
+
+    async def refusing(work: Callable[[sa.Connection], Any]) -> Any:
+        if next(refusals, False):
+            raise DatabaseUnavailable("disk full")
+        return await execute(work)
+
+    monkeypatch.setattr(database, "execute", refusing)
+    journal.append(entry, "kept")
+    assert await anext(aiter(entry.follow())) == "kept"
+
+
+async def test_text_that_cannot_be_stored_is_never_shown(
+    store: ConversationStore,
+    database: Database,
+    journal: Journal,
+    entry: Entry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0)
+    journal.append(entry, "stored")
+    assert await anext(aiter(entry.follow())) == "stored"
+
+    async def refuse(work: object) -> None:
+        raise DatabaseUnavailable("disk full")
+
+    monkeypatch.setattr(database, "execute", refuse)
+    monkeypatch.setattr(database, "write", refuse)
+    journal.append(entry, " and late")
+    async with asyncio.timeout(10):
+        while entry.trouble is None:
+            await asyncio.sleep(0)
+    with pytest.raises(DatabaseUnavailable):
+        journal.append(entry, " more")
+    await journal.settle(entry, Outcome(Status.DONE, FinishReason.EOS_TOKEN))
+    assert await collect(entry) == "stored"
+    assert entry.outcome is not None
+    assert entry.outcome.status is Status.FAILED
+    assert entry.outcome.failure is not None
+    assert entry.outcome.failure.type == "storage"
+    monkeypatch.undo()  # the disk has room again: what was generated is stored after all
+    async with asyncio.timeout(10):
+        while (reply := await store.reply(OWNER, entry.reply_id)).status is not Status.DONE:
+            await asyncio.sleep(0.01)
+    assert reply.content == "stored and late"
+
+
+async def test_the_outcome_is_stored_with_the_text(
+    store: ConversationStore, journal: Journal, entry: Entry
+) -> None:
+    journal.append(entry, "half")
+    failure = Failure("engine_failed", "It broke.")
+    await journal.settle(entry, Outcome(Status.FAILED, failure=failure, provenance={"model": "m", "seed": 3}))
+    reply = await store.reply(OWNER, entry.reply_id)
+    assert (reply.content, reply.status, reply.failure) == ("half", Status.FAILED, failure)
+    assert reply.provenance == {"model": "m", "seed": 3}
+    assert (await store.conversation(OWNER, reply.conversation_id))[0].model == "m"

@@ -1,0 +1,234 @@
+from datetime import timedelta
+
+import pytest
+
+from assistant.conversation import Role, Status, Turn
+from storage.database import Database
+from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownParent
+from storage.journal import Journal, Outcome
+from storage.store import LATEST, Asked, BadCursor, ConversationStore, Latest
+from tests.storage.conftest import Clock
+
+OWNER = "ann"
+
+
+async def answered(store: ConversationStore, journal: Journal, asked: Asked, text: str = "yes") -> Asked:
+    entry = journal.open(asked.reply_id)
+    journal.append(entry, text)
+    await journal.settle(entry, Outcome(Status.DONE))
+    return asked
+
+
+async def test_a_question_and_its_pending_reply_are_stored_together(store: ConversationStore) -> None:
+    chat = await store.create_conversation(OWNER)
+    asked = await store.ask(OWNER, chat.id, "why?", title="Why")
+    found, (question, reply) = await store.conversation(OWNER, chat.id)
+    assert (question.id, question.role, question.content, question.status) == (
+        asked.message_id,
+        Role.USER,
+        "why?",
+        Status.DONE,
+    )
+    assert (reply.id, reply.role, reply.content, reply.status) == (
+        asked.reply_id,
+        Role.ASSISTANT,
+        "",
+        Status.PENDING,
+    )
+    assert (question.parent_id, reply.parent_id) == (None, question.id)
+    assert (found.active_leaf_id, found.title) == (reply.id, "Why")
+
+
+async def test_a_title_that_stands_is_not_replaced(store: ConversationStore) -> None:
+    chat = await store.create_conversation(OWNER, "Mine")
+    await store.ask(OWNER, chat.id, "why?", title="Why")
+    assert (await store.conversation(OWNER, chat.id))[0].title == "Mine"
+
+
+async def test_the_same_client_id_is_asked_once(store: ConversationStore) -> None:
+    chat = await store.create_conversation(OWNER)
+    first = await store.ask(OWNER, chat.id, "why?", client_id="k")
+    again = await store.ask(OWNER, chat.id, "why?", client_id="k")
+    assert (again.message_id, again.reply_id, again.is_new) == (first.message_id, first.reply_id, False)
+    assert await store.asked(OWNER, chat.id, "why?", client_id="k") == again
+    assert len((await store.conversation(OWNER, chat.id))[1]) == 2
+
+
+@pytest.mark.parametrize(("text", "parent_id"), [("how?", LATEST), ("why?", None)])
+async def test_a_client_id_with_another_body_is_refused(
+    store: ConversationStore, text: str, parent_id: Latest | None
+) -> None:
+    chat = await store.create_conversation(OWNER)
+    await store.ask(OWNER, chat.id, "why?", client_id="k")
+    with pytest.raises(ClientIdReused):
+        await store.ask(OWNER, chat.id, text, parent_id=parent_id, client_id="k")
+    with pytest.raises(ClientIdReused):
+        await store.asked(OWNER, chat.id, text, parent_id=parent_id, client_id="k")
+
+
+async def test_client_ids_of_two_conversations_are_apart(store: ConversationStore) -> None:
+    one, two = [await store.create_conversation(OWNER) for _ in range(2)]
+    asked = [await store.ask(OWNER, chat.id, "why?", client_id="k") for chat in (one, two)]
+    assert asked[0].message_id != asked[1].message_id
+
+
+async def test_a_conversation_answers_one_question_at_a_time(
+    store: ConversationStore, journal: Journal
+) -> None:
+    chat = await store.create_conversation(OWNER)
+    asked = await store.ask(OWNER, chat.id, "why?")
+    with pytest.raises(StillAnswering):
+        await store.ask(OWNER, chat.id, "how?")
+    with pytest.raises(StillAnswering):
+        await store.retry(OWNER, asked.reply_id)
+    await answered(store, journal, asked)
+    await store.ask(OWNER, chat.id, "how?")
+
+
+async def test_the_path_leads_from_the_root_to_the_question_of_its_own_branch(
+    store: ConversationStore, journal: Journal
+) -> None:
+    chat = await store.create_conversation(OWNER)
+    first = await answered(store, journal, await store.ask(OWNER, chat.id, "q1"), "a1")
+    second = await answered(store, journal, await store.ask(OWNER, chat.id, "q2"), "a2")
+    assert await store.path(second.reply_id) == [
+        Turn(Role.USER, "q1"),
+        Turn(Role.ASSISTANT, "a1"),
+        Turn(Role.USER, "q2"),
+    ]
+    edited = await answered(store, journal, await store.ask(OWNER, chat.id, "q2b", parent_id=first.reply_id))
+    assert [turn.content for turn in await store.path(edited.reply_id)] == ["q1", "a1", "q2b"]
+    root = await answered(store, journal, await store.ask(OWNER, chat.id, "new", parent_id=None))
+    assert await store.path(root.reply_id) == [Turn(Role.USER, "new")]
+
+
+async def test_a_retry_is_a_sibling_and_becomes_the_active_leaf(
+    store: ConversationStore, journal: Journal
+) -> None:
+    chat = await store.create_conversation(OWNER)
+    first = await answered(store, journal, await store.ask(OWNER, chat.id, "why?"))
+    second = await store.retry(OWNER, first.reply_id)
+    found, messages = await store.conversation(OWNER, chat.id)
+    assert second.message_id == first.message_id
+    assert [m.parent_id for m in messages] == [None, first.message_id, first.message_id]
+    assert found.active_leaf_id == second.reply_id
+
+
+async def test_an_unknown_parent_stores_nothing(store: ConversationStore) -> None:
+    chat, other = [await store.create_conversation(OWNER) for _ in range(2)]
+    foreign = await store.ask(OWNER, other.id, "elsewhere")
+    for parent in ("nonsense", foreign.message_id):
+        with pytest.raises(UnknownParent):
+            await store.ask(OWNER, chat.id, "why?", parent_id=parent)
+    assert (await store.conversation(OWNER, chat.id))[1] == []
+
+
+async def test_nothing_of_another_owner_can_be_seen_or_touched(store: ConversationStore) -> None:
+    chat = await store.create_conversation(OWNER, "Mine")
+    asked = await store.ask(OWNER, chat.id, "why?", client_id="k")
+    other = "bob"
+    for attempt in (
+        store.conversation(other, chat.id),
+        store.rename(other, chat.id, "Theirs"),
+        store.delete(other, chat.id),
+        store.ask(other, chat.id, "why?", client_id="k"),
+        store.asked(other, chat.id, "why?", client_id="k"),
+        store.retry(other, asked.reply_id),
+        store.reply(other, asked.reply_id),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+    assert await store.conversations(other, limit=10) == ([], None)
+    assert (await store.conversation(OWNER, chat.id))[0].title == "Mine"
+
+
+async def test_a_question_is_not_a_reply(store: ConversationStore) -> None:
+    chat = await store.create_conversation(OWNER)
+    asked = await store.ask(OWNER, chat.id, "why?")
+    with pytest.raises(NotFound):
+        await store.reply(OWNER, asked.message_id)
+
+
+async def test_pages_list_each_conversation_once_newest_update_first(store: ConversationStore) -> None:
+    chats = [await store.create_conversation(OWNER, str(n)) for n in range(7)]
+    await store.rename(OWNER, chats[2].id, "renamed")
+    titles, cursor = [], None
+    while True:
+        page, cursor = await store.conversations(OWNER, limit=3, cursor=cursor)
+        titles += [chat.title for chat in page]
+        if cursor is None:
+            break
+    assert titles == ["renamed", "6", "5", "4", "3", "1", "0"]
+
+
+async def test_conversations_of_the_same_moment_are_all_listed(
+    store: ConversationStore, clock: Clock
+) -> None:
+    moment = clock.now
+    for n in range(5):
+        clock.now = moment - timedelta(seconds=1)
+        await store.create_conversation(OWNER, str(n))
+    page, cursor = await store.conversations(OWNER, limit=3)
+    rest, _ = await store.conversations(OWNER, limit=3, cursor=cursor)
+    assert sorted(chat.title for chat in [*page, *rest]) == list("01234")
+
+
+@pytest.mark.parametrize("cursor", ["x", "é", "bm9uc2Vuc2U=", "WzEsMl0=", "WyIyMDI2LTAxLTAxIiwiYSJd"])
+async def test_a_cursor_of_nobody_is_refused(store: ConversationStore, cursor: str) -> None:
+    with pytest.raises(BadCursor):
+        await store.conversations(OWNER, limit=3, cursor=cursor)
+
+
+async def test_deleting_takes_messages_and_journal_along(
+    store: ConversationStore, database: Database, journal: Journal
+) -> None:
+    chat = await store.create_conversation(OWNER)
+    asked = await store.ask(OWNER, chat.id, "why?")
+    entry = journal.open(asked.reply_id)
+    journal.append(entry, "half")
+    async for _ in entry.follow():
+        break
+    await store.delete(OWNER, chat.id)
+    journal.append(entry, " an answer")
+    await journal.settle(entry, Outcome(Status.STOPPED))
+    for table in ("conversation", "message", "piece"):
+        count = await database.execute(
+            lambda connection, table=table: connection.exec_driver_sql(
+                f"SELECT count(*) FROM {table}"
+            ).scalar()
+        )
+        assert count == 0, table
+    with pytest.raises(NotFound):
+        await store.conversation(OWNER, chat.id)
+
+
+async def test_what_an_earlier_process_left_is_interrupted_with_its_text(
+    store: ConversationStore, database: Database, journal: Journal
+) -> None:
+    chat = await store.create_conversation(OWNER)
+    asked = await store.ask(OWNER, chat.id, "why?")
+    entry = journal.open(asked.reply_id)
+    for piece in ("Because ", "of ", "🦀"):
+        journal.append(entry, piece)
+    async for _ in entry.follow(11):
+        break
+    assert (await store.reply(OWNER, asked.reply_id)).status is Status.STREAMING
+    assert await store.interrupt_running() == 1
+    reply = await store.reply(OWNER, asked.reply_id)
+    assert (reply.status, reply.content, reply.finish_reason) == (
+        Status.INTERRUPTED,
+        "Because of 🦀",
+        None,
+    )
+    assert await store.interrupt_running() == 0
+
+
+async def test_a_clock_set_back_does_not_reorder_a_chat(
+    store: ConversationStore, journal: Journal, clock: Clock
+) -> None:
+    chat = await store.create_conversation(OWNER)
+    for n in range(4):
+        clock.now -= timedelta(days=1)
+        await answered(store, journal, await store.ask(OWNER, chat.id, f"q{n}"), f"a{n}")
+    _, messages = await store.conversation(OWNER, chat.id)
+    assert [m.content for m in messages] == ["q0", "a0", "q1", "a1", "q2", "a2", "q3", "a3"]
