@@ -1,0 +1,399 @@
+"""TechAssistantChat: a LangChain chat model over a text-generation server.
+
+Knows how messages become a prompt (through `prompts.render`) and how the server's events become chunks;
+refuses to know who asked, where the answer is kept, and what engine computes it. It speaks the TGI
+protocol by `text_generation.AsyncClient`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import math
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast
+
+import aiohttp
+import pydantic
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import BaseChatModel, generate_from_stream
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+)
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import ConfigDict, Field, SecretStr
+from text_generation import errors
+from text_generation.client import AsyncClient
+from text_generation.types import Parameters, Request, StreamDetails, StreamResponse
+
+from assistant.conversation import Role, Turn
+from assistant.errors import Broken, Overloaded, PromptTooLong, Refused, Unreachable
+from prompts.render import Prompt, Template, choose_template
+
+T = TypeVar("T")
+
+# Seconds. The serving layer sends a comment at least every 15 s while it computes, so silence for longer
+# than this means that it is gone, however long an answer takes as a whole.
+CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 60.0
+LONGEST_LINE = 1 << 20  # bytes of one event; the last one repeats the whole text
+
+# A token is about this many UTF-8 bytes of English or code, until the server has told better.
+BYTES_PER_TOKEN = 3.0
+# When the estimate was wrong and the server says that the prompt is too long: the next budget, and tries.
+SHRINK = 0.7
+SHRINK_TRIES = 5
+TOO_LONG = re.compile(r"\btokens\b|context", re.IGNORECASE)
+
+
+class _Details(StreamDetails):
+    input_length: int | None = None  # the protocol's; the client's own type leaves it out
+
+
+class _Event(StreamResponse):
+    details: _Details | None = None
+
+
+class ServingClient(AsyncClient):
+    """The client with one shared HTTP session, and with time limits on silence instead of on the whole.
+
+    The stock client opens a session for each request and gives up on an answer that takes longer than
+    its timeout, however lively the stream is.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None, session: aiohttp.ClientSession) -> None:
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        super().__init__(base_url.rstrip("/") + "/", headers=headers)
+        self.timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+        )
+        self._session = session
+
+    async def events(self, prompt: str, parameters: Parameters) -> AsyncGenerator[_Event]:
+        """The token events of one generation. Raises the `text_generation.errors` and aiohttp's."""
+        request = Request(inputs=prompt, stream=True, parameters=parameters)
+        async with self._session.post(
+            self.base_url, json=request.model_dump(), headers=self.headers, timeout=self.timeout
+        ) as response:
+            if response.status != 200:
+                raise _error(response.status, await response.content.read(LONGEST_LINE))
+            async for line in _lines(response.content):
+                if line.startswith(b"data:"):
+                    data = line[5:]
+                    try:
+                        event = _Event.model_validate_json(data)
+                    except pydantic.ValidationError:
+                        raise _error(response.status, data) from None
+                    yield event
+
+    async def count_tokens(self, text: str) -> int | None:
+        """How many tokens the text has, or None where the server does not tell."""
+        async with self._session.post(
+            self.base_url + "tokenize", json={"inputs": text}, headers=self.headers, timeout=self.timeout
+        ) as response:
+            if response.status != 200:
+                return None
+            tokens = await response.json()
+            return len(tokens) if isinstance(tokens, list) else None
+
+    async def info(self) -> dict[str, Any]:
+        """What the server says of itself. Raises aiohttp's errors and ValueError."""
+        timeout = aiohttp.ClientTimeout(total=CONNECT_SECONDS)
+        async with self._session.get(
+            self.base_url + "info", headers=self.headers, timeout=timeout
+        ) as response:
+            response.raise_for_status()
+            info = await response.json()
+        if not isinstance(info, dict):
+            raise ValueError("/info is not an object")
+        return info
+
+
+class TechAssistantChat(BaseChatModel):
+    """A technical assistant made of a language model, its prompt template and its stop sequences.
+
+    Messages alternate between people and the assistant; system messages are read as part of the next
+    question. `temperature` 0 always takes the likeliest token. `context` is in tokens, for the prompt
+    and the answer together.
+    """
+
+    base_url: str
+    api_key: SecretStr | None = None
+    model_name: str = Field("tech-assistant", alias="model")
+    revision: str | None = None
+    template: Template = Field(
+        default_factory=lambda: choose_template(choice="tech-assistant"), exclude=True, repr=False
+    )
+    context: int = 8192
+    max_new_tokens: int = Field(1024, alias="max_tokens")
+    temperature: float = 0.2
+    top_p: float = 0.95
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop_sequences: list[str] = Field(default_factory=list, alias="stop")
+    bytes_per_token: float = BYTES_PER_TOKEN
+    session: aiohttp.ClientSession | None = Field(None, exclude=True, repr=False)
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, protected_namespaces=())
+
+    @property
+    def _llm_type(self) -> str:
+        return "tech-assistant"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model_name, "revision": self.revision, **self.sampling}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        return LangSmithParams(
+            **{**params, "ls_provider": "tech-assistant", "ls_max_tokens": self.answer_tokens}
+        )
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The sampling parameters of an answer, for its provenance."""
+        return {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "repetition_penalty": self.repetition_penalty,
+            "max_new_tokens": self.answer_tokens,
+        }
+
+    @property
+    def answer_tokens(self) -> int:
+        """The most tokens of an answer: what was asked for, but never more than half of the context."""
+        return max(1, min(self.max_new_tokens, self.context // 2))
+
+    def count_tokens(self, text: str) -> int:
+        """About how many tokens a text has; the server has the last word."""
+        return math.ceil(len(text.encode("utf-8", "replace")) / self.bytes_per_token)
+
+    def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[AIMessageChunk]:
+        """The answer to the last of `turns`, as `astream` gives it. Raises `ModelError`, `PromptError`."""
+        messages = [
+            HumanMessage(turn.content) if turn.role is Role.USER else AIMessage(turn.content)
+            for turn in turns
+        ]
+        return cast(AsyncGenerator[AIMessageChunk], self.astream(messages))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        turns = _turns(messages)
+        budget = self.context - self.answer_tokens
+        async with self._shared_session() as session:
+            client = ServingClient(self.base_url, self._key(), session)
+            for last_try in (*[False] * SHRINK_TRIES, True):
+                prompt = self.template.render(turns, budget=budget, count=self.count_tokens)
+                try:
+                    async for chunk in self._answer(client, prompt, stop, kwargs):
+                        if run_manager is not None:
+                            await run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
+                        yield chunk
+                    return
+                except PromptTooLong:  # nothing was generated: the estimate of its length was too low
+                    if last_try:
+                        raise
+                    budget = int(budget * SHRINK)
+
+    async def _answer(
+        self, client: ServingClient, prompt: Prompt, stop: list[str] | None, options: dict[str, Any]
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        """The chunks of one generation; the last one tells how it ended."""
+        answer = self.template.answer()
+        details: _Details | None = None
+        parameters = self._parameters(prompt, stop, options)
+        with _model_errors():
+            async with contextlib.aclosing(client.events(prompt.text, parameters)) as events:
+                async for event in events:
+                    if event.details is not None:
+                        details = event.details
+                    if not event.token.special and (text := answer.feed(event.token.text)):
+                        yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+        if details is None:
+            raise Broken("The answer broke off: the engine's stream ended before the answer did.")
+        yield self._last_chunk(prompt, answer.flush(), details)
+
+    def _last_chunk(self, prompt: Prompt, text: str, details: _Details) -> ChatGenerationChunk:
+        sent = details.input_length
+        usage = None
+        if sent is not None:
+            made = details.generated_tokens
+            usage = UsageMetadata(input_tokens=sent, output_tokens=made, total_tokens=sent + made)
+        metadata = {
+            "finish_reason": details.finish_reason.value,
+            "model_name": self.model_name,
+            "revision": self.revision,
+            "template_hash": prompt.template_hash,
+            "turns_dropped": prompt.turns_dropped,
+            "seed": details.seed,
+        }
+        message = AIMessageChunk(
+            content=text, response_metadata=metadata, usage_metadata=usage, chunk_position="last"
+        )
+        return ChatGenerationChunk(
+            message=message, generation_info={"finish_reason": metadata["finish_reason"]}
+        )
+
+    def _parameters(self, prompt: Prompt, stop: list[str] | None, options: dict[str, Any]) -> Parameters:
+        temperature = options.get("temperature", self.temperature)
+        top_p = options.get("top_p", self.top_p)
+        sampled = bool(temperature)
+        return Parameters(
+            details=True,
+            do_sample=sampled,
+            max_new_tokens=min(
+                options.get("max_tokens", options.get("max_new_tokens", self.answer_tokens)),
+                self.answer_tokens,
+            ),
+            temperature=temperature if sampled else None,
+            top_p=top_p if sampled and top_p < 1 else None,
+            repetition_penalty=None if self.repetition_penalty == 1 else self.repetition_penalty,
+            seed=options.get("seed", self.seed),
+            stop=[*prompt.stop_sequences, *(self.stop_sequences if stop is None else stop)],
+        )
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        # A thread with a loop of its own: the caller's thread may already run one, as a notebook's does.
+        with ThreadPoolExecutor(1) as thread, asyncio.Runner() as runner:
+
+            def run(step: Coroutine[Any, Any, T]) -> T:
+                context = contextvars.copy_context()
+                return thread.submit(lambda: runner.run(step, context=context)).result()
+
+            chunks = self._astream(messages, stop, None, **kwargs)
+            try:
+                while (chunk := run(_next(chunks))) is not None:
+                    if run_manager is not None:
+                        run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
+                    yield chunk
+            finally:
+                run(_close(chunks))
+                thread.submit(runner.close).result()
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
+
+    def _key(self) -> str | None:
+        return None if self.api_key is None else self.api_key.get_secret_value()
+
+    @contextlib.asynccontextmanager
+    async def _shared_session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        if self.session is not None:
+            yield self.session
+        else:
+            async with new_session() as session:
+                yield session
+
+
+def new_session() -> aiohttp.ClientSession:
+    """An HTTP session for a `TechAssistantChat`; it belongs to the running event loop."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+
+def _turns(messages: Sequence[BaseMessage]) -> list[Turn]:
+    """LangChain's messages as turns; what a system message says goes before the next question."""
+    turns: list[Turn] = []
+    instructions: list[str] = []
+    for message in messages:
+        if isinstance(message, SystemMessage):
+            instructions.append(message.text)
+            continue
+        by_assistant = isinstance(message, AIMessage) or (
+            isinstance(message, ChatMessage) and message.role == "assistant"
+        )
+        if by_assistant:
+            turns.append(Turn(Role.ASSISTANT, message.text))
+        else:
+            turns.append(Turn(Role.USER, "\n\n".join([*instructions, message.text])))
+            instructions = []
+    if instructions:
+        turns.append(Turn(Role.USER, "\n\n".join(instructions)))
+    return turns
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """The lines of an event stream, of up to `LONGEST_LINE` bytes (aiohttp's own reader allows fewer)."""
+    rest = b""
+    async for data in content.iter_any():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > LONGEST_LINE:
+            raise Broken("The engine sent an event longer than this application accepts.")
+
+
+def _error(status: int, data: bytes) -> Exception:
+    """The client's error for what the server answered, whatever that is."""
+    try:
+        answer = pydantic.TypeAdapter(dict[str, Any]).validate_json(data)
+        body = {"error": str(answer["error"]), "error_type": str(answer.get("error_type", ""))}
+    except (pydantic.ValidationError, KeyError):
+        body = {"error": f"The server's answer (status {status}) is not of the TGI protocol."}
+    if status == 503 or body.get("error_type") == "unhealthy":  # the client does not know this type
+        return errors.ShardNotReadyError(body["error"])
+    return errors.parse_error(status, body)
+
+
+@contextlib.contextmanager
+def _model_errors() -> Iterator[None]:
+    """Map what the client can raise onto `ModelError`."""
+    try:
+        yield
+    except errors.ValidationError as error:
+        kind = PromptTooLong if TOO_LONG.search(str(error)) else Refused
+        raise kind(str(error)) from error
+    except (errors.OverloadedError, errors.RateLimitExceededError) as error:
+        raise Overloaded(f"The engine is busy: {error}") from error
+    except (errors.ShardNotReadyError, errors.ShardTimeoutError) as error:
+        raise Unreachable(f"The engine is not ready: {error}") from error
+    except (
+        errors.GenerationError,
+        errors.IncompleteGenerationError,
+        errors.BadRequestError,
+        errors.NotFoundError,
+        errors.UnknownError,
+    ) as error:
+        raise Broken(str(error)) from error
+    except TimeoutError as error:
+        raise Unreachable("The serving layer has been silent for too long.") from error
+    except aiohttp.ClientConnectorError as error:
+        raise Unreachable("The serving layer cannot be reached.") from error
+    except (aiohttp.ClientError, ConnectionError) as error:
+        raise Unreachable("The connection to the serving layer was lost.") from error
+
+
+async def _next(chunks: AsyncIterator[ChatGenerationChunk]) -> ChatGenerationChunk | None:
+    return await anext(chunks, None)
+
+
+async def _close(chunks: AsyncIterator[ChatGenerationChunk]) -> None:
+    if (close := getattr(chunks, "aclose", None)) is not None:
+        await close()

@@ -1,0 +1,324 @@
+"""The life of a reply, from a question to a stored answer. The one use case of this application.
+
+    ask ──> stored: question, pending reply ──> a task owns the reply (no connection does)
+                                                  │ 1. the path from the root to the question
+                                                  │ 2. the model streams its answer to it
+                                                  │ 3. each piece is journalled, then shown
+                                                  └ 4. the outcome is folded into the message
+
+Knows the order of these steps and what may go wrong in each; refuses to know HTTP, SQL, prompt formats and
+engines. Closing a tab does not end a reply; `stop` does. Whatever happens, the text shown so far is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+
+from assistant.conversation import Conversation, Failure, FinishReason, Message, Status
+from assistant.errors import (
+    AssistantError,
+    Broken,
+    Closing,
+    EmptyText,
+    ModelError,
+    NoModelLoaded,
+    QueueFull,
+    Unreachable,
+)
+from assistant.served import EngineState, EngineStatus, ServedModel
+from prompts.render import PromptError, QuestionTooLong
+from storage.errors import DatabaseUnavailable
+from storage.journal import NOT_STORED, Entry, Journal, Outcome
+from storage.store import LATEST, Asked, ConversationStore, Latest
+
+log = logging.getLogger(__name__)
+
+TITLE_LENGTH = 80  # code points of a title made from a question
+MODEL_WAIT_SECONDS = 120.0  # how long a stored question waits for a model that is loading
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New text of a reply; `position` counts the code points of all text up to its end."""
+
+    text: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """All the text so far, for a listener whose place is not known."""
+
+    text: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a reply ended."""
+
+    status: Status
+    finish_reason: FinishReason | None
+    failure: Failure | None
+    position: int
+
+
+Event = Delta | Reset | End
+
+
+@dataclass(slots=True)
+class _Running:
+    conversation_id: str
+    provenance: dict[str, object]
+    generating: asyncio.Task[FinishReason]  # cancelled to end the reply
+    owner: asyncio.Task[None] | None = None  # never cancelled: it stores the outcome
+    ended_as: Status = Status.STOPPED  # what a cancelled reply is settled as
+    began: float = field(default_factory=time.monotonic)
+
+
+class Assistant:
+    """Answers questions: the object that every face of the application talks to."""
+
+    def __init__(
+        self, store: ConversationStore, journal: Journal, served: ServedModel, *, max_replies: int
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._served = served
+        self._max_replies = max_replies
+        self._running: dict[str, _Running] = {}
+        self._admitted = 0  # replies under way, those that are just being stored included
+        self._closing = False
+
+    @property
+    def engine(self) -> EngineStatus:
+        return self._served.status
+
+    async def check(self) -> None:
+        """Raises `DatabaseUnavailable` when questions cannot be stored."""
+        await self._store.check()
+
+    async def start(self) -> None:
+        """Settle what an earlier process left unfinished, and begin to answer."""
+        interrupted = await self._store.interrupt_running()
+        if interrupted:
+            log.warning("%d replies were interrupted by the end of an earlier process", interrupted)
+        self._journal.start()
+        self._served.start()
+
+    async def close(self) -> None:
+        """End all replies as interrupted, their text stored, and stop answering."""
+        self._closing = True
+        for running in self._running.values():
+            running.ended_as = Status.INTERRUPTED
+        await asyncio.gather(*(self._end(running) for running in list(self._running.values())))
+        await self._served.close()
+        await self._journal.close()
+
+    # Conversations: as the store has them, but that a running reply must end before its conversation does.
+
+    async def create_conversation(self, owner: str, title: str | None = None) -> Conversation:
+        return await self._store.create_conversation(owner, title or "")
+
+    async def conversation(self, owner: str, conversation_id: str) -> tuple[Conversation, list[Message]]:
+        conversation, messages = await self._store.conversation(owner, conversation_id)
+        return conversation, list(messages)
+
+    async def conversations(
+        self, owner: str, *, limit: int, cursor: str | None
+    ) -> tuple[list[Conversation], str | None]:
+        return await self._store.conversations(owner, limit=limit, cursor=cursor)
+
+    async def rename(self, owner: str, conversation_id: str, title: str) -> Conversation:
+        return await self._store.rename(owner, conversation_id, title)
+
+    async def delete(self, owner: str, conversation_id: str) -> None:
+        await self._store.delete(owner, conversation_id)
+        for running in list(self._running.values()):
+            if running.conversation_id == conversation_id:
+                await self._end(running)
+
+    # Questions and replies
+
+    async def ask(
+        self,
+        owner: str,
+        conversation_id: str,
+        text: str,
+        *,
+        parent_id: str | Latest | None = LATEST,
+        client_id: str | None = None,
+    ) -> Asked:
+        """Store a question and begin to answer it.
+
+        Raises `AssistantError` and `storage.errors.StorageError`. The same `client_id` with the same body
+        gets the same answer again, also while new questions are refused.
+        """
+        if not text.strip():
+            raise EmptyText("The message is empty. Write a question.")
+        try:
+            self._admit()
+        except AssistantError:
+            earlier = await self._store.asked(
+                owner, conversation_id, text, parent_id=parent_id, client_id=client_id
+            )
+            if earlier is None:
+                raise
+            return earlier
+        storing = self._store.ask(
+            owner,
+            conversation_id,
+            text,
+            parent_id=parent_id,
+            client_id=client_id,
+            title=_title(text),
+        )
+        return await asyncio.shield(asyncio.ensure_future(self._begin(conversation_id, storing)))
+
+    async def retry(self, owner: str, reply_id: str) -> Asked:
+        """Answer the same question again, as a sibling of an earlier reply."""
+        reply = await self._store.reply(owner, reply_id)
+        self._admit()
+        storing = self._store.retry(owner, reply_id)
+        return await asyncio.shield(asyncio.ensure_future(self._begin(reply.conversation_id, storing)))
+
+    async def stop(self, owner: str, reply_id: str) -> Status:
+        """End a reply, its text kept, and tell how it has ended; one that had ended stays as it is."""
+        reply = await self._store.reply(owner, reply_id)
+        if (running := self._running.get(reply_id)) is None:
+            return reply.status
+        await self._end(running)
+        return (await self._store.reply(owner, reply_id)).status
+
+    async def follow(self, owner: str, reply_id: str, after: int | None = 0) -> AsyncIterator[Event]:
+        """The events of a reply from code point `after` on; first all of its text if that is not known.
+
+        Raises `NotFound`. A reply that has ended is told from storage.
+        """
+        reply = await self._store.reply(owner, reply_id)  # checks the owner, whoever runs
+        if (entry := self._journal.running(reply_id)) is not None:
+            return _follow_running(entry, after)
+        if not reply.status.is_final:  # it ended between the two looks
+            reply = await self._store.reply(owner, reply_id)
+        return _tell_ended(reply, after)
+
+    def _admit(self) -> None:
+        """Whether one more reply may begin now."""
+        if self._closing:
+            raise Closing("The application is shutting down. Ask again in a moment.")
+        if self.engine.state in (EngineState.NONE, EngineState.FAILED):
+            raise NoModelLoaded(self.engine.detail or "No model is loaded.")
+        if self._admitted >= self._max_replies:
+            raise QueueFull("Too many answers are being written just now. Try again in a few seconds.")
+
+    async def _begin(self, conversation_id: str, storing: Coroutine[None, None, Asked]) -> Asked:
+        self._admitted += 1
+        handed_over = False
+        try:
+            asked = await storing
+            if asked.is_new:
+                entry = self._journal.open(asked.reply_id)
+                provenance: dict[str, object] = {}
+                generating = asyncio.create_task(self._generate(entry, provenance))
+                running = _Running(conversation_id, provenance, generating)
+                self._running[asked.reply_id] = running
+                running.owner = asyncio.create_task(self._own(entry, running))
+                running.owner.add_done_callback(lambda _: self._ended(asked.reply_id))
+                handed_over = True
+            return asked
+        finally:
+            if not handed_over:
+                self._admitted -= 1
+
+    async def _end(self, running: _Running) -> None:
+        running.generating.cancel()
+        if running.owner is not None:
+            await asyncio.wait([running.owner])
+
+    def _ended(self, reply_id: str) -> None:
+        del self._running[reply_id]
+        self._admitted -= 1
+
+    async def _own(self, entry: Entry, running: _Running) -> None:
+        """Wait for the end of a generation, however it ends, and store the outcome."""
+        await asyncio.wait([running.generating])
+        if running.generating.cancelled():
+            outcome = Outcome(running.ended_as)
+        elif (error := running.generating.exception()) is not None:
+            outcome = Outcome(Status.FAILED, failure=self._failure(entry, error))
+        else:
+            outcome = Outcome(Status.DONE, running.generating.result())
+        running.provenance["seconds"] = round(time.monotonic() - running.began, 3)
+        await self._journal.settle(entry, dataclasses.replace(outcome, provenance=running.provenance))
+
+    def _failure(self, entry: Entry, error: BaseException) -> Failure:
+        if isinstance(error, Unreachable):
+            self._served.look_now()
+        if isinstance(error, ModelError):
+            return Failure(error.type, str(error))
+        if isinstance(error, PromptError):
+            return Failure(
+                "question_too_long" if isinstance(error, QuestionTooLong) else "prompt", str(error)
+            )
+        if isinstance(error, DatabaseUnavailable):
+            return Failure("storage", str(error))
+        log.error("reply %s failed", entry.reply_id, exc_info=error)
+        return Failure("internal", "Something went wrong inside the application; its log says what.")
+
+    async def _generate(self, entry: Entry, provenance: dict[str, object]) -> FinishReason:
+        turns = await self._store.path(entry.reply_id)
+        model = await self._served.ready(MODEL_WAIT_SECONDS)
+        provenance |= {"model": model.model_name, "sampling": model.sampling}
+        finish_reason: FinishReason | None = None
+        async with contextlib.aclosing(model.answer(turns)) as chunks:
+            async for chunk in chunks:
+                if chunk.text:
+                    self._journal.append(entry, chunk.text)
+                if reason := chunk.response_metadata.get("finish_reason"):
+                    finish_reason = FinishReason(reason)
+                    names = ("revision", "template_hash", "turns_dropped", "seed")
+                    provenance |= {name: chunk.response_metadata.get(name) for name in names}
+                    if chunk.usage_metadata is not None:
+                        provenance["tokens"] = {
+                            "prompt": chunk.usage_metadata["input_tokens"],
+                            "answer": chunk.usage_metadata["output_tokens"],
+                        }
+        if finish_reason is None:
+            raise Broken("The answer broke off: the engine's stream ended before the answer did.")
+        return finish_reason
+
+
+async def _follow_running(entry: Entry, after: int | None) -> AsyncIterator[Event]:
+    position = entry.known if after is None else after
+    if after is None or after > entry.known:
+        position = entry.known
+        yield Reset(entry.text[:position], position)
+    async for text in entry.follow(position):
+        position += len(text)
+        yield Delta(text, position)
+    assert entry.outcome is not None
+    yield End(entry.outcome.status, entry.outcome.finish_reason, entry.outcome.failure, position)
+
+
+async def _tell_ended(reply: Message, after: int | None) -> AsyncIterator[Event]:
+    length = len(reply.content)
+    if after is None or after > length:
+        yield Reset(reply.content, length)
+    elif after < length:
+        yield Delta(reply.content[after:], length)
+    if reply.status.is_final:
+        yield End(reply.status, reply.finish_reason, reply.failure, length)
+    else:  # the database refuses its end, for now
+        yield End(Status.FAILED, None, NOT_STORED, length)
+
+
+def _title(text: str) -> str:
+    """A title for a conversation that begins with this question: its first line that says something."""
+    line = " ".join(next(line for line in text.splitlines() if line.strip()).split())
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"

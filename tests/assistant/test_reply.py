@@ -1,0 +1,299 @@
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from assistant.conversation import FinishReason, Role, Status, Turn
+from assistant.errors import Broken, Closing, EmptyText, NoModelLoaded, Overloaded, QueueFull, Unreachable
+from assistant.reply import Assistant, Delta, End, Reset
+from assistant.served import EngineState
+from storage.database import Database
+from storage.errors import NotFound, StillAnswering
+from storage.journal import Journal
+from storage.store import ConversationStore
+from tests.support.fake_model import FakeServed, ScriptedModel
+
+OWNER = "ann"
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database(tmp_path / "chats.db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+async def model() -> ScriptedModel:
+    return ScriptedModel()
+
+
+@pytest.fixture
+async def served(model: ScriptedModel) -> FakeServed:
+    return FakeServed(model)
+
+
+def make(database: Database, served: FakeServed, *, max_replies: int = 8) -> Assistant:
+    return Assistant(ConversationStore(database), Journal(database), served, max_replies=max_replies)
+
+
+@pytest.fixture
+async def assistant(database: Database, served: FakeServed) -> AsyncIterator[Assistant]:
+    assistant = make(database, served)
+    await assistant.start()
+    yield assistant
+    await assistant.close()
+
+
+async def events(assistant: Assistant, reply_id: str, after: int | None = 0) -> list[object]:
+    async with asyncio.timeout(20):
+        return [event async for event in await assistant.follow(OWNER, reply_id, after)]
+
+
+def text_of(heard: list[object]) -> str:
+    return "".join(event.text for event in heard if isinstance(event, Delta | Reset))
+
+
+async def wait_for_text(assistant: Assistant, reply_id: str, text: str) -> None:
+    async with asyncio.timeout(20):
+        heard = ""
+        async for event in await assistant.follow(OWNER, reply_id):
+            heard += event.text if isinstance(event, Delta) else ""
+            if heard == text:
+                return
+    raise AssertionError(heard)
+
+
+async def test_an_answer_is_streamed_and_saved(assistant: Assistant, model: ScriptedModel) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "How do I\nread a file?")
+    model.say("Use ", "`open`", " 🦀.")
+    model.end()
+    heard = await events(assistant, asked.reply_id)
+    assert text_of(heard) == "Use `open` 🦀."
+    assert heard[-1] == End(Status.DONE, FinishReason.EOS_TOKEN, None, 13)
+    found, (_, reply) = await assistant.conversation(OWNER, chat.id)
+    assert found.title == "How do I"
+    assert (reply.content, reply.status) == ("Use `open` 🦀.", Status.DONE)
+    assert reply.provenance["model"] == "scripted"
+    assert reply.provenance["template_hash"] == "abc"
+    assert model.asked == [[Turn(Role.USER, "How do I\nread a file?")]]
+
+
+async def test_the_model_is_told_the_whole_branch(assistant: Assistant, model: ScriptedModel) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    for question in ("q1", "q2"):
+        asked = await assistant.ask(OWNER, chat.id, question)
+        model.say(f"a to {question}")
+        model.end()
+        await events(assistant, asked.reply_id)
+    assert model.asked[-1] == [
+        Turn(Role.USER, "q1"),
+        Turn(Role.ASSISTANT, "a to q1"),
+        Turn(Role.USER, "q2"),
+    ]
+
+
+async def test_a_listener_resumes_anywhere_during_and_after(
+    assistant: Assistant, model: ScriptedModel
+) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "q")
+    model.say("héllo 🦀")
+    await wait_for_text(assistant, asked.reply_id, "héllo 🦀")
+    running = [asyncio.create_task(events(assistant, asked.reply_id, after)) for after in (2, 7, 8, None)]
+    for task in running:
+        assert not task.done()
+    await asyncio.sleep(0)
+    model.say(" done")
+    model.end("length")
+    heard = [await task for task in running]
+    assert [text_of(one) for one in heard] == ["llo 🦀 done", " done", "héllo 🦀 done", "héllo 🦀 done"]
+    end = End(Status.DONE, FinishReason.LENGTH, None, 12)
+    assert all(one[-1] == end for one in heard)
+    assert await events(assistant, asked.reply_id, 7) == [Delta(" done", 12), end]
+    assert await events(assistant, asked.reply_id, 12) == [end]
+    assert await events(assistant, asked.reply_id, 13) == [Reset("héllo 🦀 done", 12), end]
+    assert await events(assistant, asked.reply_id, None) == [Reset("héllo 🦀 done", 12), end]
+
+
+async def test_stop_keeps_the_text_and_cancels_the_model(assistant: Assistant, model: ScriptedModel) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "q")
+    model.say("half")
+    await wait_for_text(assistant, asked.reply_id, "half")
+    following = asyncio.create_task(events(assistant, asked.reply_id))
+    assert await assistant.stop(OWNER, asked.reply_id) is Status.STOPPED
+    assert model.cancelled.is_set()
+    assert await assistant.stop(OWNER, asked.reply_id) is Status.STOPPED
+    heard = await following
+    assert heard[-1] == End(Status.STOPPED, None, None, 4)
+    _, (_, reply) = await assistant.conversation(OWNER, chat.id)
+    assert (reply.content, reply.status, reply.finish_reason) == ("half", Status.STOPPED, None)
+
+
+async def test_stop_before_the_first_step_is_kept(assistant: Assistant) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "q")
+    assert await assistant.stop(OWNER, asked.reply_id) is Status.STOPPED
+
+
+async def test_stopping_what_has_ended_changes_nothing(assistant: Assistant, model: ScriptedModel) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "q")
+    model.end()
+    await events(assistant, asked.reply_id)
+    assert await assistant.stop(OWNER, asked.reply_id) is Status.DONE
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Unreachable("gone"), "engine_unreachable"),
+        (Overloaded("busy"), "engine_overloaded"),
+        (Broken("broke"), "engine_failed"),
+        (RuntimeError("secret detail"), "internal"),
+    ],
+)
+async def test_a_failure_keeps_the_text_and_is_told_in_words(
+    assistant: Assistant, model: ScriptedModel, served: FakeServed, error: Exception, kind: str
+) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "q")
+    model.say("half")
+    model.fail(error)
+    heard = await events(assistant, asked.reply_id)
+    end = heard[-1]
+    assert isinstance(end, End)
+    assert (text_of(heard), end.status, end.failure.type) == ("half", Status.FAILED, kind)
+    assert "secret" not in end.failure.message
+    assert served.looked is (kind == "engine_unreachable")
+    again = await assistant.ask(OWNER, chat.id, "next")  # the next one works
+    model.say("fine")
+    model.end()
+    assert text_of(await events(assistant, again.reply_id)) == "fine"
+
+
+async def test_an_answer_without_an_end_has_failed(assistant: Assistant, model: ScriptedModel) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "q")
+    model.say("half")
+    model.end(None)
+    end = (await events(assistant, asked.reply_id))[-1]
+    assert (end.status, end.failure.type) == (Status.FAILED, "engine_failed")
+
+
+async def test_a_retry_answers_the_same_question_again(assistant: Assistant, model: ScriptedModel) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    first = await assistant.ask(OWNER, chat.id, "q")
+    with pytest.raises(StillAnswering):
+        await assistant.retry(OWNER, first.reply_id)
+    model.fail(Broken("broke"))
+    await events(assistant, first.reply_id)
+    second = await assistant.retry(OWNER, first.reply_id)
+    model.say("now")
+    model.end()
+    assert text_of(await events(assistant, second.reply_id)) == "now"
+    assert model.asked == [[Turn(Role.USER, "q")]] * 2
+
+
+async def test_without_a_model_nothing_is_stored(database: Database) -> None:
+    assistant = make(database, FakeServed())
+    chat = await assistant.create_conversation(OWNER)
+    with pytest.raises(NoModelLoaded):
+        await assistant.ask(OWNER, chat.id, "q")
+    assert (await assistant.conversation(OWNER, chat.id))[1] == []
+
+
+async def test_blank_text_is_refused(assistant: Assistant) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    for text in ("", " \n\t\u2028"):
+        with pytest.raises(EmptyText):
+            await assistant.ask(OWNER, chat.id, text)
+
+
+async def test_a_full_queue_refuses_at_once_and_repeats_what_it_knows(
+    database: Database, served: FakeServed, model: ScriptedModel
+) -> None:
+    assistant = make(database, served, max_replies=2)
+    await assistant.start()
+    chats = [await assistant.create_conversation(OWNER) for _ in range(3)]
+    first = await assistant.ask(OWNER, chats[0].id, "q", client_id="k")
+    await assistant.ask(OWNER, chats[1].id, "q")
+    with pytest.raises(QueueFull):
+        await assistant.ask(OWNER, chats[2].id, "q")
+    assert (await assistant.conversation(OWNER, chats[2].id))[1] == []
+    again = await assistant.ask(OWNER, chats[0].id, "q", client_id="k")
+    assert again.reply_id == first.reply_id
+    await assistant.stop(OWNER, first.reply_id)
+    await assistant.ask(OWNER, chats[2].id, "q")  # there is room again
+    await assistant.close()
+
+
+async def test_a_refused_question_gives_its_place_back(
+    database: Database, served: FakeServed, model: ScriptedModel
+) -> None:
+    assistant = make(database, served, max_replies=1)
+    await assistant.start()
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            await assistant.ask(OWNER, "nowhere", "q")
+    chat = await assistant.create_conversation(OWNER)
+    await assistant.ask(OWNER, chat.id, "q")
+    await assistant.close()
+
+
+async def test_closing_interrupts_what_runs_and_stores_it(
+    database: Database, served: FakeServed, model: ScriptedModel
+) -> None:
+    assistant = make(database, served)
+    await assistant.start()
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "q")
+    model.say("half")
+    await wait_for_text(assistant, asked.reply_id, "half")
+    following = asyncio.create_task(events(assistant, asked.reply_id))
+    await asyncio.sleep(0)
+    await assistant.close()
+    assert (await following)[-1] == End(Status.INTERRUPTED, None, None, 4)
+    with pytest.raises(Closing):
+        await assistant.ask(OWNER, chat.id, "q")
+    _, (_, reply) = await assistant.conversation(OWNER, chat.id)
+    assert (reply.content, reply.status) == ("half", Status.INTERRUPTED)
+
+
+async def test_deleting_a_conversation_ends_its_reply(assistant: Assistant, model: ScriptedModel) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "q")
+    model.say("half")
+    await wait_for_text(assistant, asked.reply_id, "half")
+    await assistant.delete(OWNER, chat.id)
+    assert model.cancelled.is_set()
+    with pytest.raises(NotFound):
+        await assistant.follow(OWNER, asked.reply_id)
+
+
+async def test_replies_of_another_owner_are_not_there(assistant: Assistant, model: ScriptedModel) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "q")
+    for attempt in (
+        assistant.follow("bob", asked.reply_id),
+        assistant.stop("bob", asked.reply_id),
+        assistant.retry("bob", asked.reply_id),
+        assistant.delete("bob", chat.id),
+        assistant.conversation("bob", chat.id),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+    assert not model.cancelled.is_set()
+
+
+async def test_a_model_that_fails_to_load_while_a_question_waits(
+    assistant: Assistant, served: FakeServed
+) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    served.set(EngineState.LOADING)
+    asked = await assistant.ask(OWNER, chat.id, "q")
+    end = (await events(assistant, asked.reply_id))[-1]
+    assert (end.status, end.failure.type) == (Status.FAILED, "no_model")

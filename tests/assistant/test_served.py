@@ -1,0 +1,145 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from assistant.conversation import Role, Turn
+from assistant.errors import NoModel
+from assistant.served import Endpoint, EngineState, ServedModel
+from assistant.settings import Settings, read_settings
+from tests.support.fake_tgi import FakeTGI
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    return read_settings([])
+
+
+@pytest.fixture
+async def watching(settings: Settings) -> AsyncIterator[Callable[..., ServedModel]]:
+    started: list[ServedModel] = []
+
+    def start(endpoint: Callable[[], Endpoint] | None, settings: Settings = settings) -> ServedModel:
+        served = ServedModel(settings, endpoint)
+        served.start()
+        started.append(served)
+        return served
+
+    yield start
+    for served in started:
+        await served.close()
+
+
+async def becomes(served: ServedModel, state: EngineState) -> None:
+    async with asyncio.timeout(20):
+        while served.status.state is not state:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_base_model_gets_the_tech_assistant_prompt(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    tgi.info = {"model_id": "/models/tiny.gguf", "model_sha": "abc", "max_total_tokens": 3000}
+    served = watching(lambda: Endpoint(tgi.url, "key"))
+    model = await served.ready(20)
+    assert (model.model_name, model.revision, model.context) == ("tiny.gguf", "abc", 3000)
+    assert model.bytes_per_token == pytest.approx(4, rel=0.05)
+    assert "\nHuman:" in model.template.render([_question()], budget=9999, count=len).stop_sequences
+    assert served.status.state is EngineState.READY
+    assert tgi.headers[0]["Authorization"] == "Bearer key"
+
+
+async def test_an_instruct_model_gets_its_own_template_unless_told_otherwise(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    tgi.info = {"model_id": "m", "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}!"}
+    own = await watching(lambda: Endpoint(tgi.url)).ready(20)
+    assert own.template.render([_question()], budget=99, count=len).text == "why?!"
+    ours = await watching(lambda: Endpoint(tgi.url), read_settings(["--prompt", "tech-assistant"])).ready(20)
+    assert ours.template.render([_question()], budget=99999, count=len).text.endswith("Assistant:")
+
+
+async def test_a_template_file_replaces_the_models_own(
+    tgi: FakeTGI, watching: Callable[..., ServedModel], tmp_path: Path
+) -> None:
+    (tmp_path / "t.jinja").write_text("{% for m in messages %}[{{ m.content }}]{% endfor %}")
+    settings = read_settings(["--chat-template", str(tmp_path / "t.jinja")])
+    model = await watching(lambda: Endpoint(tgi.url), settings).ready(20)
+    assert model.template.render([_question()], budget=99, count=len).text == "[why?]"
+
+
+async def test_a_question_waits_for_a_model_that_loads(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    tgi.info = {"model_id": "m", "state": "loading", "state_detail": "43 %"}
+    served = watching(lambda: Endpoint(tgi.url))
+    waiting = asyncio.create_task(served.ready(20))
+    async with asyncio.timeout(20):
+        while served.status.detail != "43 %":
+            await asyncio.sleep(0.01)
+    tgi.info = {"model_id": "m", "state": "ready"}
+    assert (await waiting).model_name == "m"
+
+
+async def test_a_model_that_cannot_be_loaded_is_told_in_words(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    tgi.info = {"model_id": "m", "state": "failed", "state_detail": "The file is broken."}
+    served = watching(lambda: Endpoint(tgi.url))
+    with pytest.raises(NoModel, match="The file is broken"):
+        await served.ready(20)
+    tgi.info = {"model_id": "m", "state": "ready"}
+    served.look_now()
+    await becomes(served, EngineState.READY)
+
+
+@pytest.mark.parametrize("answer", [None, {"state": "surprising"}])
+async def test_a_server_that_answers_nonsense_has_failed(
+    tgi: FakeTGI, watching: Callable[..., ServedModel], answer: dict[str, str] | None
+) -> None:
+    tgi.info = answer
+    with pytest.raises(NoModel):
+        await watching(lambda: Endpoint(tgi.url)).ready(20)
+
+
+async def test_a_server_elsewhere_that_is_not_there(
+    unused_tcp_port: int, watching: Callable[..., ServedModel]
+) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    settings = read_settings(["--serving-url", url])
+    with pytest.raises(NoModel, match="cannot be reached"):
+        await watching(lambda: Endpoint(url), settings).ready(20)
+
+
+async def test_a_child_that_is_restarted_is_found_at_its_new_place(
+    tgi: FakeTGI, unused_tcp_port: int, watching: Callable[..., ServedModel]
+) -> None:
+    place = Endpoint(f"http://127.0.0.1:{unused_tcp_port}")
+    served = watching(lambda: place)
+    assert served.status.state is EngineState.LOADING
+    place = Endpoint(tgi.url)
+    assert (await served.ready(20)).base_url == tgi.url
+
+
+async def test_a_child_that_will_not_start_says_why(watching: Callable[..., ServedModel]) -> None:
+    with pytest.raises(NoModel, match="no such file"):
+        await watching(lambda: Endpoint(None, failure="m.gguf: no such file")).ready(20)
+
+
+async def test_without_anything_to_serve(watching: Callable[..., ServedModel]) -> None:
+    served = watching(None)
+    assert served.status.state is EngineState.NONE
+    with pytest.raises(NoModel, match="--model"):
+        await served.ready(20)
+
+
+async def test_waiting_has_an_end(tgi: FakeTGI, watching: Callable[..., ServedModel]) -> None:
+    tgi.info = {"state": "loading"}
+    with pytest.raises(NoModel, match="not ready"):
+        await watching(lambda: Endpoint(tgi.url)).ready(0.01)
+
+
+def _question() -> Turn:
+    return Turn(Role.USER, "why?")

@@ -1,0 +1,96 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from assistant.settings import BadSettings, read_settings, secret_key
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no .env is
+
+
+def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("TECH_ASSISTANT_PORT=1111\nTECH_ASSISTANT_HOST=0.0.0.0\n")
+    assert read_settings([]).port == 1111
+    monkeypatch.setenv("TECH_ASSISTANT_PORT", "2222")
+    assert read_settings([]).port == 2222
+    assert read_settings(["--port", "3333"]).port == 3333
+    assert read_settings([]).host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "x"], "--port"),
+        (["--port", "70000"], "--port"),
+        (["--upstream", "localhost:8000"], "--upstream: must be an address"),
+        (["--serving-url", "ftp://x"], "--serving-url: must be an address"),
+        (["--model", "a.gguf", "--upstream", "http://x/v1"], "--model and --upstream exclude each other"),
+        (["--upstream-model", "m"], "--upstream-model needs --upstream"),
+        (["--chat-template", "nowhere.jinja"], "there is no file"),
+        (["--temperature", "-1"], "--temperature"),
+        (["--prompt", "other"], "--prompt"),
+    ],
+)
+def test_a_bad_value_is_named(arguments: list[str], words: str) -> None:
+    with pytest.raises(BadSettings, match=words):
+        read_settings(arguments)
+
+
+def test_unknown_settings_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="TECH_ASSISTANT_MODLE"):
+        read_settings([], {"TECH_ASSISTANT_MODLE": "x"})
+    with pytest.raises(SystemExit):
+        read_settings(["--modle", "x"])
+    (tmp_path / ".env").write_text("TECH_ASSISTANT_MODLE=x\n")
+    with pytest.raises(BadSettings, match="no such setting"):
+        read_settings([])
+
+
+def test_what_the_serving_layer_is_started_with(tmp_path: Path) -> None:
+    assert read_settings([]).engine_arguments is None
+    assert read_settings(["--model", "none"]).engine_arguments is None
+    assert read_settings(["--serving-url", "http://x"]).engine_arguments is None
+    assert read_settings(["--model", "m.gguf", "--threads", "1"]).engine_arguments == [
+        "--model",
+        str(tmp_path / "m.gguf"),
+        "--threads",
+        "1",
+    ]
+    named = read_settings(["--upstream", "http://x/v1/", "--upstream-model", "m"])
+    assert named.engine_arguments == ["--upstream", "http://x/v1", "--upstream-model", "m"]
+
+
+def test_the_key_is_made_once_and_for_the_owner_alone(tmp_path: Path) -> None:
+    settings = read_settings(["--data", str(tmp_path / "data")])
+    key = secret_key(settings)
+    assert secret_key(settings) == key
+    assert stat.S_IMODE((tmp_path / "data" / "secret_key").stat().st_mode) == 0o600
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret_key"]
+
+
+def test_a_damaged_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
+    settings = read_settings(["--data", str(tmp_path)])
+    (tmp_path / "secret_key").write_text("")
+    with pytest.raises(BadSettings, match="damaged"):
+        secret_key(settings)
+
+
+def test_the_key_of_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TECH_ASSISTANT_SECRET_KEY", "s" * 20)
+    settings = read_settings(["--data", str(tmp_path)])
+    assert secret_key(settings) == b"s" * 20
+    assert "s" * 20 not in repr(settings)
+    monkeypatch.setenv("TECH_ASSISTANT_SECRET_KEY", "short")
+    with pytest.raises(BadSettings, match="16"):
+        secret_key(read_settings([]))
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadSettings, match="--data"):
+        secret_key(read_settings(["--data", str(tmp_path / "file" / "data")]))

@@ -1,0 +1,185 @@
+"""The real application as its own process: `python app.py`, as a person starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0  # seconds; not a measure, only an end to waiting
+
+
+class Application:
+    """A running application; `client` keeps one owner's cookie across restarts."""
+
+    def __init__(self, data: Path, *arguments: str) -> None:
+        self.data = data
+        self.arguments = arguments
+        self.client = httpx.Client(timeout=PATIENCE)
+        self._log = data.with_name(data.name + ".log")
+        self.process: subprocess.Popen[str] | None = None
+
+    @property
+    def address(self) -> str:
+        return str(self.client.base_url).rstrip("/")
+
+    def start(self, *, port: int = 0) -> None:
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "app.py", "--port", str(port), "--data", str(self.data), *self.arguments],
+                cwd=ROOT,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        found = re.search(r"http://\S+", self.process.stdout.readline())
+        assert found, self.log
+        self.client.base_url = httpx.URL(found[0])
+
+    @property
+    def log(self) -> str:
+        """What all its processes have written to standard error."""
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """As the system does when memory is short, or a person with `kill -9`."""
+        self.end(signal.SIGKILL)
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    def close(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.kill()
+        self.client.close()
+
+    def serving_pid(self) -> int:
+        """The process of the serving layer."""
+        assert self.process is not None
+        parent = self.process.pid
+        return wait_for(lambda: next(iter(children(parent)), None))
+
+    def wait_until(self, engine: str) -> None:
+        wait_for(lambda: self.client.get("/ready").json()["engine"] == engine)
+
+    def wait_for_page(self) -> None:
+        wait_for(lambda: self.client.get("/ready").json()["page"])
+
+    def new_chat(self) -> str:
+        return str(self.client.post("/api/conversations").raise_for_status().json()["id"])
+
+    def ask(self, chat: str, text: str) -> str:
+        """Ask; returns the reply's id."""
+        response = self.client.post(f"/api/conversations/{chat}/messages", json={"text": text})
+        return str(response.raise_for_status().json()["reply_id"])
+
+    def reply(self, chat: str) -> dict[str, Any]:
+        """The last message of a conversation."""
+        messages = self.client.get(f"/api/conversations/{chat}").raise_for_status().json()["messages"]
+        return dict(messages[-1])
+
+    def events(self, reply: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The events of a reply: their names and data."""
+        with self.client.stream("GET", f"/api/replies/{reply}/events") as response:
+            name = ""
+            for line in response.iter_lines():
+                if line.startswith("event: "):
+                    name = line.removeprefix("event: ")
+                elif line.startswith("data: "):
+                    yield name, json.loads(line.removeprefix("data: "))
+
+    def answer(self, reply: str) -> tuple[str, dict[str, Any]]:
+        """The whole text of a reply, and how it ended."""
+        text = ""
+        end: dict[str, Any] = {}
+        for name, data in self.events(reply):
+            if name == "delta":
+                text += data["text"]
+            else:
+                end = data
+        return text, end
+
+    def read_some(self, reply: str, characters: int) -> str:
+        """Read a reply until so many characters have been shown, then leave."""
+        text = ""
+        with contextlib.closing(self.events(reply)) as events:  # type: ignore[type-var]
+            for name, data in events:
+                assert name == "delta", (name, data)
+                text += data["text"]
+                if len(text) >= characters:
+                    break
+        return text
+
+
+def environment() -> dict[str, str]:
+    """This process's, without settings of the application."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TECH_ASSISTANT_")}
+
+
+@contextlib.contextmanager
+def running(data: Path, *arguments: str) -> Iterator[Application]:
+    application = Application(data, *arguments)
+    application.start()
+    try:
+        yield application
+    finally:
+        application.close()
+
+
+@contextlib.contextmanager
+def upstream(text: str, *, rate: float = 20) -> Iterator[str]:
+    """An OpenAI-compatible server in its own process that says `text`; yields its address."""
+    command = [sys.executable, "-m", "tests.support.fake_upstream", "--rate", str(rate), "--text", text]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def children(parent: int) -> Sequence[int]:
+    """The processes that `parent` started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def wait_for(look: Callable[[], Any]) -> Any:
+    """What `look` returns as soon as that is something."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        with contextlib.suppress(httpx.TransportError):
+            if found := look():
+                return found
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")

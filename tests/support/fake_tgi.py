@@ -1,0 +1,86 @@
+"""A server of the TGI protocol whose answers a test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+
+
+def token(text: str, *, special: bool = False) -> dict[str, Any]:
+    """A token event."""
+    return {"index": 1, "token": {"id": 1, "text": text, "logprob": None, "special": special}}
+
+
+def last(text: str = "", finish_reason: str = "eos_token", **details: Any) -> dict[str, Any]:
+    """The event that ends a generation."""
+    more = {"finish_reason": finish_reason, "generated_tokens": 3, "seed": 7, "input_length": 11, **details}
+    return {**token(text), "generated_text": "all", "details": more}
+
+
+class FakeTGI:
+    """`info` is what /info tells; `answers` are the generations to come: lists of events, raw bytes, an
+    `asyncio.Event` to wait for, or a whole `web.Response`."""
+
+    def __init__(self) -> None:
+        self.info: dict[str, Any] | None = {"model_id": "fake", "max_total_tokens": 4096}
+        self.answers: list[Any] = []
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.left = asyncio.Event()  # a client went away in mid-answer
+        self.tokens_of_a_byte = 0.25
+        self.url = ""
+
+    async def _info(self, request: web.Request) -> web.Response:
+        self.headers.append(dict(request.headers))
+        if self.info is None:
+            return web.Response(status=502, text="<html>bad gateway</html>")
+        return web.json_response(self.info)
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        text = (await request.json())["inputs"]
+        return web.json_response([{"id": 0}] * int(len(text.encode()) * self.tokens_of_a_byte))
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(await request.json())
+        self.headers.append(dict(request.headers))
+        answer = self.answers.pop(0)
+        if isinstance(answer, web.Response):
+            return answer
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            for part in answer:
+                if isinstance(part, asyncio.Event):
+                    await part.wait()
+                elif part is ConnectionResetError:
+                    assert request.transport is not None
+                    request.transport.abort()
+                    break
+                else:
+                    data = part if isinstance(part, bytes) else f"data: {json.dumps(part)}\n\n".encode()
+                    await response.write(data)
+        except (asyncio.CancelledError, ConnectionError):
+            self.left.set()
+            raise
+        return response
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[FakeTGI]:
+        app = web.Application()
+        app.router.add_get("/info", self._info)
+        app.router.add_post("/tokenize", self._tokenize)
+        app.router.add_post("/", self._generate)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()

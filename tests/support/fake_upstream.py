@@ -1,0 +1,166 @@
+"""An OpenAI-compatible server that does what a test says: any bytes in any pieces, stalls, resets, nonsense.
+
+In a test: `async with FakeUpstream() as upstream: upstream.answer(*upstream.text("Hello", " you"))`.
+On its own: `python -m tests.support.fake_upstream --port 0 --rate 20 --text "..."` prints its address.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+DONE = b"data: [DONE]\n\n"
+RESET = "reset"
+"""A step: the connection breaks off."""
+
+Step = bytes | asyncio.Event | float | str
+"""Bytes are sent as one piece; an event is waited for; a number is a pause in seconds; `RESET`."""
+
+
+def data(event: Any) -> bytes:
+    return b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
+
+
+def piece(text: str, finish_reason: str | None = None, **more: Any) -> bytes:
+    """One event of a completion."""
+    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
+    return data({"id": "cmpl-1", "object": "text_completion", "choices": [choice], **more})
+
+
+def usage(prompt_tokens: int, completion_tokens: int) -> bytes:
+    counts = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+    return data({"id": "cmpl-1", "object": "text_completion", "choices": [], "usage": counts})
+
+
+def text(*pieces: str, finish_reason: str = "stop") -> list[Step]:
+    """A whole answer: these pieces, the end, the counts."""
+    return [*map(piece, pieces), piece("", finish_reason), usage(7, len(pieces)), DONE]
+
+
+@dataclass
+class _Answer:
+    steps: Sequence[Step]
+    status: int = 200
+    content_type: str = "text/event-stream"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class FakeUpstream:
+    """Answers each completion with the next `answer`, the last of them again and again.
+
+    `requests` are the bodies that came; `disconnected` is set when a client left before its answer ended,
+    `streaming` when the last step before a wait has been sent. `model_list` answers /v1/models: what it
+    lists, or a status.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.disconnected = asyncio.Event()
+        self.streaming = asyncio.Event()
+        self.model_list: list[dict[str, Any]] | int = [
+            {"id": "fake", "object": "model", "max_model_len": 4096}
+        ]
+        self.url = ""
+        self._port = port
+        self._answers: list[_Answer] = []
+        self._current = _Answer([])
+
+    def answer(self, *steps: Step, status: int = 200, **more: Any) -> None:
+        """What the next completion is answered with, and those after it unless more is said."""
+        self._answers.append(_Answer(steps, status, **more))
+
+    async def __aenter__(self) -> FakeUpstream:
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/completions", self._complete)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self._port}/v1"
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._runner.cleanup()
+
+    async def _models(self, request: web.Request) -> web.Response:
+        if isinstance(self.model_list, int):
+            return web.Response(status=self.model_list, text="<html>no</html>", content_type="text/html")
+        return web.json_response({"object": "list", "data": self.model_list})
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(await request.json())
+        self.headers.append(dict(request.headers))
+        if self._answers:
+            self._current = self._answers.pop(0)
+        return await self.send(request, self._current)
+
+    async def send(self, request: web.Request, answer: _Answer) -> web.StreamResponse:
+        headers = {**answer.headers, "Content-Type": answer.content_type}
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        try:
+            if answer.steps and isinstance(answer.steps[0], asyncio.Event):
+                self.streaming.set()
+                await answer.steps[0].wait()  # before the headers
+            await response.prepare(request)
+            for step in answer.steps:
+                if isinstance(step, bytes):
+                    await response.write(step)
+                elif isinstance(step, asyncio.Event):
+                    self.streaming.set()
+                    await step.wait()
+                elif isinstance(step, float):
+                    await asyncio.sleep(step)
+                elif request.transport is not None:
+                    request.transport.abort()
+            await response.write_eof()
+        except (asyncio.CancelledError, ConnectionError):
+            self.disconnected.set()
+            raise
+        return response
+
+
+class Talker(FakeUpstream):
+    """Answers every completion alike: a text, word by word, at a rate of so many words a second."""
+
+    def __init__(self, words: str, rate: float, port: int) -> None:
+        super().__init__(port)
+        self._words = re.findall(r"\s*\S+|\s+$", words)
+        self._rate = rate
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.requests.append(body)
+        words = self._words[: body.get("max_tokens") or None]
+        steps: list[Step] = []
+        for word in words:
+            steps += [1 / self._rate, piece(word)] if self._rate else [piece(word)]
+        finish_reason = "stop" if len(words) == len(self._words) else "length"
+        counts = usage(len(body["prompt"].split()), len(words))
+        return await self.send(request, _Answer([*steps, piece("", finish_reason), counts, DONE]))
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.support.fake_upstream")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=20, help="words a second; 0: as fast as can be")
+    parser.add_argument("--text", default="A short answer, word by word.")
+    options = parser.parse_args()
+    async with Talker(options.text, options.rate, options.port) as upstream:
+        print(upstream.url, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())
