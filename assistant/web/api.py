@@ -1,0 +1,244 @@
+"""The HTTP API: thin routes from JSON to `assistant.reply.Assistant` and back.
+
+Knows the shapes on the wire and whose request it is; decides nothing. The contract is in the OpenAPI
+document at `/api/openapi.json`; errors are problem documents (`problems.py`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from starlette.responses import Response
+from starlette.routing import Match
+
+from assistant.conversation import Conversation, Message
+from assistant.reply import Assistant
+from assistant.web.events import EventStream, position_of
+from assistant.web.identity import owner_of
+from assistant.web.problems import Problem
+from storage.store import LATEST, Asked
+
+UNTITLED = "New chat"
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+
+Owner = Annotated[str, Depends(owner_of)]
+
+
+def _storable(text: str) -> str:
+    """Refuse what no database keeps as it is: half a surrogate pair, a NUL character."""
+    if "\0" in text:
+        raise ValueError("contains a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("contains half of a character (a lone surrogate)") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Title = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_storable)
+]
+ClientId = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewConversation(Body):
+    title: Title | None = None
+
+
+class Rename(Body):
+    title: Title
+
+
+class Question(Body):
+    text: Text
+    parent_id: Text | None = Field(
+        None, description="the message this one follows; absent: the active leaf; null: a new root"
+    )
+    client_id: ClientId | None = Field(
+        None, description="your own id for this message: sent again, it is not asked again"
+    )
+
+
+class ConversationOut(BaseModel):
+    id: str
+    title: str
+    model: str | None
+    active_leaf_id: str | None
+    created_at: str
+    updated_at: str
+
+    @classmethod
+    def of(cls, conversation: Conversation) -> ConversationOut:
+        return cls(**_conversation(conversation))
+
+
+class ErrorOut(BaseModel):
+    type: str
+    message: str
+
+
+class MessageOut(BaseModel):
+    id: str
+    parent_id: str | None
+    role: str
+    content: str
+    status: str
+    finish_reason: str | None
+    error: ErrorOut | None
+    provenance: dict[str, Any]
+    created_at: str
+
+
+class ConversationWithMessages(ConversationOut):
+    messages: list[MessageOut]
+
+
+class ConversationPage(BaseModel):
+    conversations: list[ConversationOut]
+    next: str | None
+
+
+class AskedOut(BaseModel):
+    message_id: str
+    reply_id: str
+
+    @classmethod
+    def of(cls, asked: Asked) -> AskedOut:
+        return cls(message_id=asked.message_id, reply_id=asked.reply_id)
+
+
+class StatusOut(BaseModel):
+    status: str
+
+
+class EngineOut(BaseModel):
+    state: str
+    model: str | None
+    detail: str | None
+
+
+def api_routes(assistant: Assistant) -> APIRouter:
+    """Everything under `/api`."""
+    api = APIRouter(prefix="/api")
+
+    @api.get("/engine")
+    async def engine() -> EngineOut:
+        """What answers: `none`, `loading`, `ready` or `failed`, its model, and a sentence."""
+        status = assistant.engine
+        return EngineOut(state=status.state, model=status.model, detail=status.detail)
+
+    @api.post("/conversations", status_code=201)
+    async def create(owner: Owner, body: NewConversation | None = None) -> ConversationOut:
+        title = None if body is None else body.title
+        return ConversationOut.of(await assistant.create_conversation(owner, title))
+
+    @api.get("/conversations")
+    async def conversations(
+        owner: Owner,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        cursor: Annotated[str | None, Query(max_length=500)] = None,
+    ) -> ConversationPage:
+        """A page of conversations, newest update first."""
+        page, following = await assistant.conversations(owner, limit=limit, cursor=cursor or None)
+        return ConversationPage(conversations=[ConversationOut.of(one) for one in page], next=following)
+
+    @api.get("/conversations/{conversation_id}")
+    async def conversation(owner: Owner, conversation_id: str) -> ConversationWithMessages:
+        """A conversation with all its messages: a tree, in the order in which they were stored."""
+        found, messages = await assistant.conversation(owner, conversation_id)
+        return ConversationWithMessages(
+            **_conversation(found), messages=[_message(message) for message in messages]
+        )
+
+    @api.patch("/conversations/{conversation_id}")
+    async def rename(owner: Owner, conversation_id: str, body: Rename) -> ConversationOut:
+        return ConversationOut.of(await assistant.rename(owner, conversation_id, body.title))
+
+    @api.delete("/conversations/{conversation_id}", status_code=204)
+    async def delete(owner: Owner, conversation_id: str) -> None:
+        await assistant.delete(owner, conversation_id)
+
+    @api.post("/conversations/{conversation_id}/messages", status_code=202)
+    async def ask(owner: Owner, conversation_id: str, body: Question) -> AskedOut:
+        """Store a question and begin to answer it; the reply's events tell the answer."""
+        parent = body.parent_id if "parent_id" in body.model_fields_set else LATEST
+        asked = await assistant.ask(
+            owner, conversation_id, body.text, parent_id=parent, client_id=body.client_id
+        )
+        return AskedOut.of(asked)
+
+    @api.get("/replies/{reply_id}/events", response_class=Response)
+    async def events(
+        request: Request, owner: Owner, reply_id: str, last_event_id: str | None = None
+    ) -> Response:
+        """Server-Sent Events of a reply; resumes after `Last-Event-ID` (or `?last_event_id=`)."""
+        after = position_of(request.headers.get("last-event-id", last_event_id))
+        return EventStream(await assistant.follow(owner, reply_id, after))
+
+    @api.post("/replies/{reply_id}/stop")
+    async def stop(owner: Owner, reply_id: str) -> StatusOut:
+        """End a reply; its text is kept."""
+        return StatusOut(status=await assistant.stop(owner, reply_id))
+
+    @api.post("/replies/{reply_id}/retry", status_code=202)
+    async def retry(owner: Owner, reply_id: str) -> AskedOut:
+        """Answer the same question again; the new reply is a sibling."""
+        return AskedOut.of(await assistant.retry(owner, reply_id))
+
+    @api.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
+    async def unknown(request: Request, path: str) -> Response:
+        """The last route: so that no page is ever asked for what begins with `/api`."""
+        allowed = sorted(
+            {
+                method
+                for route in api.routes
+                if getattr(route, "endpoint", None) is not unknown
+                and route.matches(dict(request.scope))[0] is Match.PARTIAL
+                for method in getattr(route, "methods", None) or ()
+            }
+        )
+        if allowed:
+            detail = f"{request.method} is not possible here; {', '.join(allowed)} is."
+            return Problem(405, "method_not_allowed", detail, headers={"Allow": ", ".join(allowed)})
+        return Problem(404, "not_found", f"There is nothing at /api/{path}.")
+
+    return api
+
+
+def _conversation(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "id": conversation.id,
+        "title": conversation.title or UNTITLED,
+        "model": conversation.model,
+        "active_leaf_id": conversation.active_leaf_id,
+        "created_at": rfc3339(conversation.created_at),
+        "updated_at": rfc3339(conversation.updated_at),
+    }
+
+
+def _message(message: Message) -> MessageOut:
+    failure = message.failure
+    return MessageOut(
+        id=message.id,
+        parent_id=message.parent_id,
+        role=message.role,
+        content=message.content,
+        status=message.status,
+        finish_reason=message.finish_reason,
+        error=None if failure is None else ErrorOut(type=failure.type, message=failure.message),
+        provenance=dict(message.provenance),
+        created_at=rfc3339(message.created_at),
+    )
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time in UTC, to the microsecond: 2026-01-31T12:00:00.000000Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

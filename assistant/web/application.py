@@ -1,0 +1,138 @@
+"""The FastAPI root application: API, events, identity and security first, Gradio's page last.
+
+Knows in which order the parts stand; refuses to know what they do. The page is imported in the background
+(it takes seconds of CPU) while the API already answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from assistant import __version__
+from assistant.reply import Assistant
+from assistant.web.api import METHODS, api_routes
+from assistant.web.identity import Identity
+from assistant.web.problems import Problem, answer_with_problems
+from assistant.web.security import Guard
+from storage.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+STARTING = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark"><meta http-equiv="refresh" content="1">
+<title>Tech Assistant</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; display: grid; place-items: center; min-height: 90vh; margin: 0 }
+</style>
+</head><body><main role="status">Tech Assistant is starting…</main></body></html>
+"""
+BROKEN = STARTING.replace('<meta http-equiv="refresh" content="1">', "").replace(
+    "Tech Assistant is starting…",
+    "The page could not be loaded; the application's log says why. The API works.",
+)
+
+
+class Page:
+    """The browser chat: an application that is loaded late, and until then says so."""
+
+    def __init__(self, load: Callable[[], FastAPI]) -> None:
+        self._load = load
+        self._app: ASGIApp | None = None
+        self._failed = False
+
+    @property
+    def is_ready(self) -> bool:
+        return self._app is not None
+
+    async def run(self) -> None:
+        """Load the page and keep its lifespan until cancelled."""
+        try:
+            app = await asyncio.to_thread(self._load)
+            async with app.router.lifespan_context(app):
+                self._app = app
+                await asyncio.Event().wait()
+        except Exception:
+            self._failed = True
+            log.exception("the page could not be loaded")
+        finally:
+            self._app = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._app is not None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            page = BROKEN if self._failed else STARTING
+            response = HTMLResponse(page, 503, {"Retry-After": "1", "Cache-Control": "no-store"})
+            await response(scope, receive, send)
+
+
+def create_app(
+    assistant: Assistant,
+    *,
+    key: bytes,
+    names: tuple[str, ...] = (),
+    load_page: Callable[[], FastAPI] | None = None,
+) -> ASGIApp:
+    """The whole web application. `names` are hosts it answers to besides addresses and localhost.
+
+    The caller ends the replies (`Assistant.close`) before the server waits for its connections.
+    """
+    page = None if load_page is None else Page(load_page)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await assistant.start()
+        loading = None if page is None else asyncio.create_task(page.run())
+        try:
+            yield
+        finally:
+            if loading is not None:
+                loading.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await loading
+            await assistant.close()
+
+    app = FastAPI(
+        title="Tech Assistant",
+        version=__version__,
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    answer_with_problems(app)
+
+    @app.get("/health", include_in_schema=False)
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready", include_in_schema=False)
+    async def ready() -> Response:
+        try:
+            await assistant.check()
+        except DatabaseUnavailable as error:
+            return Problem(503, "storage", str(error))
+        return JSONResponse({"engine": assistant.engine.state, "page": page is not None and page.is_ready})
+
+    @app.api_route("/serving/{path:path}", methods=METHODS, include_in_schema=False)
+    @app.api_route("/serving", methods=METHODS, include_in_schema=False)
+    async def not_exposed(request: Request) -> Response:
+        return Problem(404, "not_found", "The serving layer is not exposed here.")
+
+    app.include_router(api_routes(assistant))
+    app.mount("/ui", StaticFiles(directory=STATIC))
+    if page is not None:
+        app.mount("/", page)
+    return Guard(Identity(app, key=key), names=names)

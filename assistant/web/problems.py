@@ -1,0 +1,115 @@
+"""Errors in words for people: every error under `/api` is `application/problem+json` (RFC 9457).
+
+The only place where an error becomes a status and a sentence. `type` is a word for programs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from assistant.errors import AssistantError, Closing, EmptyText, NoModelLoaded, QueueFull
+from storage.errors import (
+    ClientIdReused,
+    DatabaseUnavailable,
+    NotFound,
+    StillAnswering,
+    StorageError,
+    UnknownParent,
+)
+from storage.store import BadCursor
+
+# Error, status, type; the first that fits.
+KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
+    (EmptyText, 422, "empty_text"),
+    (NoModelLoaded, 503, "no_model"),
+    (QueueFull, 429, "queue_full"),
+    (Closing, 503, "closing"),
+    (NotFound, 404, "not_found"),
+    (UnknownParent, 422, "unknown_parent"),
+    (ClientIdReused, 409, "client_id_reused"),
+    (StillAnswering, 409, "still_answering"),
+    (DatabaseUnavailable, 503, "storage"),
+    (BadCursor, 422, "bad_cursor"),
+)
+
+
+class Problem(Response):
+    """A problem document. `type` is a word such as `not_found`; `detail` a sentence."""
+
+    media_type = "application/problem+json"
+
+    def __init__(
+        self,
+        status: int,
+        type: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        title = HTTPStatus(status).phrase
+        body = {"type": type, "title": title, "status": status, "detail": detail, **more}
+        super().__init__(json.dumps(body), status, headers)
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem document of an error of ours."""
+    for kind, status, name in KNOWN:
+        if isinstance(error, kind):
+            headers = {"Retry-After": str(QueueFull.retry_after)} if status in (429, 503) else None
+            return Problem(status, name, str(error), headers=headers)
+    raise error
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Make the application answer every error by a problem document."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        return problem_of(error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        errors = [{"at": list(problem["loc"]), "message": problem["msg"]} for problem in error.errors()]
+        where = ".".join(str(part) for part in errors[0]["at"]) if errors else "body"
+        detail = f"{where}: {errors[0]['message']}" if errors else "The request is not valid."
+        return Problem(422, "invalid", detail, errors=errors)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        name = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
+        return Problem(error.status_code, name, str(error.detail), headers=error.headers)
+
+    async def unexpected(request: Request, error: Exception) -> Response:  # the server logs it
+        return Problem(500, "internal", "Something went wrong inside the application; its log says what.")
+
+    app.add_exception_handler(AssistantError, ours)
+    app.add_exception_handler(StorageError, ours)
+    app.add_exception_handler(BadCursor, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unexpected)
+
+
+async def refuse(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    status: int,
+    type: str,
+    detail: str,
+) -> None:
+    """Answer from a middleware; a WebSocket is closed, since it has no such answer."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    response: ASGIApp = Problem(status, type, detail)
+    await response(scope, receive, send)

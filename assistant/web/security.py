@@ -1,0 +1,188 @@
+"""What every request passes before anything of ours sees it, as one pure ASGI middleware.
+
+The Host is one that we answer to (DNS rebinding), an unsafe method comes from our own pages (forged
+requests), the body is bounded, and every answer carries its security headers. `identity.py` then tells
+whose request it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from assistant.web.problems import refuse
+
+MAX_BODY = 256 * 1024  # bytes of one request
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script\s*>", re.DOTALL | re.IGNORECASE)
+
+# A page of Gradio's: its component templates are compiled in the browser, hence 'unsafe-eval'; inline
+# scripts run by their hash alone. No foreign host is reached, so model text cannot send anything away.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-eval'{hashes}; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; media-src 'self' blob: data:; "
+    "worker-src 'self' blob:; manifest-src 'self'; frame-src 'none'; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
+DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+class Guard:
+    """Refuses what cannot be meant for us; see the module."""
+
+    def __init__(self, app: ASGIApp, *, names: Iterable[str]) -> None:
+        self.app = app
+        self._names = frozenset({"localhost", *(name.lower() for name in names)})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            detail = f"This server does not answer to the name {host[:200]!r}; its operator can allow it."
+            await refuse(scope, receive, send, 421, "unknown_host", detail)
+            return
+        is_unsafe = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
+        if is_unsafe and not _same_origin(headers, host):
+            detail = "The request comes from another site's page."
+            await refuse(scope, receive, send, 403, "foreign_origin", detail)
+            return
+        if is_unsafe and scope["type"] == "http":
+            body = await _bounded_body(headers, receive)
+            if body is None:
+                detail = f"The request has more than {MAX_BODY:,} bytes."
+                await refuse(scope, receive, _closing(send), 413, "too_large", detail)
+                return
+            receive = _replayed(body, receive)
+        if scope["type"] == "http":
+            send = _SecureSend(scope, send)
+            if "text/html" in headers.get("accept", ""):
+                # The policy names the inline scripts by their hashes, so the page must not be compressed.
+                kept = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+                scope = {**scope, "headers": kept}
+        await self.app(scope, receive, send)
+
+    def _is_ours(self, host: str) -> bool:
+        name = _hostname(host)
+        if name is None:
+            return False
+        if name in self._names or name.endswith(".localhost"):
+            return True
+        try:
+            ipaddress.ip_address(name)  # an address cannot be rebound to another one
+        except ValueError:
+            return False
+        return True
+
+
+def _hostname(host: str) -> str | None:
+    try:
+        parts = urlsplit(f"//{host}")
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts.hostname.rstrip(".") if parts.hostname and parts.netloc == host and "@" not in host else None
+
+
+def _same_origin(headers: Headers, host: str) -> bool:
+    """Whether a request comes from a page of this server, or from no page at all (a program)."""
+    origin = headers.get("origin")
+    if origin is not None:
+        return urlsplit(origin).netloc.lower() == host.lower() and "://" in origin
+    return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+
+
+async def _bounded_body(headers: Headers, receive: Receive) -> bytes | None:
+    """The whole body, or None as soon as it is known to be larger than allowed."""
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > MAX_BODY:
+        return None
+    parts: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":  # gone: let the application find out
+            return b"".join(parts)
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY:
+            return None
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    told = False
+
+    async def replay() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _closing(send: Send) -> Send:
+    """For an answer before the body was read: what is still coming must not be read as a request."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["Connection"] = "close"
+        await send(message)
+
+    return closing
+
+
+class _SecureSend:
+    """Adds the security headers; holds an HTML page back until its inline scripts are known."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._send = send
+        self._is_https = scope["scheme"] == "https"
+        self._start: Message | None = None
+        self._page: list[bytes] = []
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers["Referrer-Policy"] = "same-origin"
+            if self._is_https:
+                headers["Strict-Transport-Security"] = "max-age=31536000"
+            if headers.get("content-type", "").startswith("text/html"):
+                self._start = message
+                return
+            headers["Content-Security-Policy"] = DATA_POLICY
+            await self._send(message)
+        elif message["type"] == "http.response.body" and self._start is not None:
+            self._page.append(message.get("body", b""))
+            if message.get("more_body", False):
+                return
+            page = b"".join(self._page)
+            MutableHeaders(scope=self._start)["Content-Security-Policy"] = page_policy(page)
+            await self._send(self._start)
+            self._start = None
+            await self._send({"type": "http.response.body", "body": page})
+        else:
+            await self._send(message)
+
+
+def page_policy(page: bytes) -> str:
+    """The content security policy of an HTML page."""
+    hashes = "".join(
+        f" 'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
+        for script in dict.fromkeys(INLINE_SCRIPT.findall(page))
+    )
+    return PAGE_POLICY.format(hashes=hashes)

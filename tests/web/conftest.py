@@ -1,0 +1,62 @@
+"""The web application under a real server, in the test's own event loop."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from assistant.reply import Assistant
+from assistant.web.application import create_app
+from storage.database import Database
+from storage.journal import Journal
+from storage.store import ConversationStore
+from tests.support.fake_model import FakeServed, ScriptedModel
+
+KEY = b"k" * 32
+
+
+@contextlib.asynccontextmanager
+async def running(app: object) -> AsyncIterator[str]:
+    """Serve an ASGI application on a free port; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        async with asyncio.timeout(20):
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@pytest.fixture
+async def model() -> ScriptedModel:
+    return ScriptedModel()
+
+
+@pytest.fixture
+async def served(model: ScriptedModel) -> FakeServed:
+    return FakeServed(model)
+
+
+@pytest.fixture
+async def address(tmp_path: Path, served: FakeServed) -> AsyncIterator[str]:
+    database = Database(tmp_path / "chats.db")
+    assistant = Assistant(ConversationStore(database), Journal(database), served, max_replies=3)
+    async with running(create_app(assistant, key=KEY)) as address:
+        yield address
+        await assistant.close()  # as app.py does: replies end before connections are waited for
+    database.close()
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=address, timeout=20) as client:
+        yield client

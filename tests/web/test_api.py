@@ -1,0 +1,331 @@
+import asyncio
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from assistant.errors import Broken
+from assistant.served import EngineState
+from tests.support.fake_model import FakeServed, ScriptedModel
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+Heard = list[tuple[str, str, Any]]
+
+
+async def new_chat(client: httpx.AsyncClient) -> str:
+    response = await client.post("/api/conversations")
+    assert response.status_code == 201
+    return str(response.json()["id"])
+
+
+async def ask(client: httpx.AsyncClient, chat: str, text: str = "q", **more: Any) -> dict[str, str]:
+    response = await client.post(f"/api/conversations/{chat}/messages", json={"text": text, **more})
+    assert response.status_code == 202, response.text
+    return dict(response.json())
+
+
+async def listen(
+    client: httpx.AsyncClient, reply: str, last_event_id: str | None = None, *, until: int | None = None
+) -> Heard:
+    """The events of a reply as (id, name, data): all of them, or the first `until`."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    heard: Heard = []
+    async with (
+        asyncio.timeout(20),
+        client.stream("GET", f"/api/replies/{reply}/events", headers=headers) as response,
+    ):
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        fields: dict[str, str] = {}
+        async for line in response.aiter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif fields.get("event"):
+                heard.append((fields["id"], fields["event"], json.loads(fields["data"])))
+                fields = {}
+                if len(heard) == until:
+                    break
+    return heard
+
+
+def is_problem(response: httpx.Response, status: int, kind: str) -> bool:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    return bool(body["type"] == kind)
+
+
+async def test_a_question_is_answered_and_read_again(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+    chat = await new_chat(client)
+    ids = await ask(client, chat, "Why 🦀?")
+    model.say("Because\r\n", "🦀\u2028.")
+    model.end()
+    heard = await listen(client, ids["reply_id"])
+    assert "".join(data["text"] for _, name, data in heard if name == "delta") == "Because\r\n🦀\u2028."
+    assert heard[-1] == ("12!", "done", {"status": "done", "finish_reason": "eos_token"})
+    found = (await client.get(f"/api/conversations/{chat}")).json()
+    question, reply = found["messages"]
+    assert (found["title"], found["active_leaf_id"]) == ("Why 🦀?", ids["reply_id"])
+    assert (question["id"], question["role"], question["status"], question["finish_reason"]) == (
+        ids["message_id"],
+        "user",
+        "done",
+        None,
+    )
+    assert (reply["id"], reply["role"], reply["parent_id"]) == (
+        ids["reply_id"],
+        "assistant",
+        ids["message_id"],
+    )
+    assert (reply["content"], reply["status"], reply["finish_reason"]) == (
+        "Because\r\n🦀\u2028.",
+        "done",
+        "eos_token",
+    )
+    assert TIME.fullmatch(question["created_at"])
+    assert TIME.fullmatch(found["updated_at"])
+
+
+async def test_event_ids_count_code_points_and_resume(
+    client: httpx.AsyncClient, model: ScriptedModel
+) -> None:
+    chat = await new_chat(client)
+    reply = (await ask(client, chat))["reply_id"]
+    model.say("ab🦀")
+    assert await listen(client, reply, until=1) == [("3", "delta", {"text": "ab🦀"})]
+    assert await listen(client, reply, "4", until=1) == [("3", "reset", {"text": "ab🦀"})]
+    model.end()
+    done = ("3!", "done", {"status": "done", "finish_reason": "eos_token"})
+    await listen(client, reply)
+    assert await listen(client, reply, "2") == [("3", "delta", {"text": "🦀"}), done]
+    assert await listen(client, reply, "3") == [done]
+    assert await listen(client, reply, "3!") == [done]
+    for bad in ("4", "-1", "x", "1.5", "", "٣", "9" * 30):
+        if bad.isascii():  # a header cannot carry the others
+            assert await listen(client, reply, bad) == [("3", "reset", {"text": "ab🦀"}), done]
+    response = await client.get(f"/api/replies/{reply}/events?last_event_id=2")
+    assert '"text": "\\ud83e\\udd80"' in response.text
+
+
+async def test_a_failed_reply_ends_with_an_error(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+    chat = await new_chat(client)
+    reply = (await ask(client, chat))["reply_id"]
+    model.say("half")
+    model.fail(Broken("The engine broke."))
+    heard = await listen(client, reply)
+    assert heard[-1] == ("4!", "error", {"type": "engine_failed", "message": "The engine broke."})
+    message = (await client.get(f"/api/conversations/{chat}")).json()["messages"][1]
+    assert (message["status"], message["content"]) == ("failed", "half")
+    assert message["error"] == {"type": "engine_failed", "message": "The engine broke."}
+
+
+async def test_stop_and_retry(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+    chat = await new_chat(client)
+    first = await ask(client, chat)
+    for _ in range(2):
+        response = await client.post(f"/api/replies/{first['reply_id']}/stop")
+        assert (response.status_code, response.json()) == (200, {"status": "stopped"})
+    response = await client.post(f"/api/replies/{first['reply_id']}/retry")
+    assert response.status_code == 202
+    second = response.json()
+    assert second["message_id"] == first["message_id"]
+    assert second["reply_id"] != first["reply_id"]
+    model.end()
+    await listen(client, second["reply_id"])
+
+
+async def test_parents(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+    chat = await new_chat(client)
+    first = await ask(client, chat, "one")
+    model.end()
+    await listen(client, first["reply_id"])
+    second = await ask(client, chat, "root", parent_id=None)
+    model.end()
+    await listen(client, second["reply_id"])
+    third = await ask(client, chat, "three", parent_id=first["reply_id"])
+    messages = {m["id"]: m for m in (await client.get(f"/api/conversations/{chat}")).json()["messages"]}
+    assert messages[second["message_id"]]["parent_id"] is None
+    assert messages[third["message_id"]]["parent_id"] == first["reply_id"]
+    await client.post(f"/api/replies/{third['reply_id']}/stop")
+    response = await client.post(
+        f"/api/conversations/{chat}/messages", json={"text": "q", "parent_id": "nobody"}
+    )
+    assert is_problem(response, 422, "unknown_parent")
+    assert len((await client.get(f"/api/conversations/{chat}")).json()["messages"]) == 6
+
+
+async def test_the_same_client_id_is_answered_the_same(client: httpx.AsyncClient) -> None:
+    chat = await new_chat(client)
+    first = await ask(client, chat, "q", client_id="k")
+    assert await ask(client, chat, "q", client_id="k") == first
+    response = await client.post(
+        f"/api/conversations/{chat}/messages", json={"text": "other", "client_id": "k"}
+    )
+    assert is_problem(response, 409, "client_id_reused")
+    response = await client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
+    assert is_problem(response, 409, "still_answering")
+
+
+async def test_a_full_queue_says_when_to_come_back(client: httpx.AsyncClient) -> None:
+    chats = [await new_chat(client) for _ in range(4)]
+    for chat in chats[:3]:
+        await ask(client, chat)
+    response = await client.post(f"/api/conversations/{chats[3]}/messages", json={"text": "q"})
+    assert is_problem(response, 429, "queue_full")
+    assert int(response.headers["retry-after"]) > 0
+    assert (await client.get(f"/api/conversations/{chats[3]}")).json()["messages"] == []
+
+
+@pytest.mark.parametrize("state", [EngineState.NONE, EngineState.FAILED])
+async def test_without_a_model(client: httpx.AsyncClient, served: FakeServed, state: EngineState) -> None:
+    chat = await new_chat(client)
+    served.set(state, "Because.")
+    response = await client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
+    assert is_problem(response, 503, "no_model")
+    assert (await client.get(f"/api/conversations/{chat}")).json()["messages"] == []
+    assert (await client.get("/ready")).json() == {"engine": state, "page": False}
+    assert (await client.get("/api/engine")).json()["detail"] == "Because."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"text": ""}',
+        b'{"text": " \\n"}',
+        b'{"text": 3}',
+        b"{}",
+        b"[]",
+        b"{",
+        b"",
+        b'{"text": "\\ud800"}',
+        b'{"text": "a\\u0000b"}',
+        b'{"text": "q", "client_id": "\\udfff"}',
+        b'{"text": "q", "parent": "typo"}',
+        b'{"text": "q", "client_id": ""}',
+        b'{"text": "q", "parent_id": 3}',
+        b"\xff\xfe",
+    ],
+)
+async def test_bad_bodies_are_422_and_store_nothing(client: httpx.AsyncClient, body: bytes) -> None:
+    chat = await new_chat(client)
+    response = await client.post(
+        f"/api/conversations/{chat}/messages", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 422, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (await client.get(f"/api/conversations/{chat}")).json()["messages"] == []
+
+
+async def test_the_list_is_paged(client: httpx.AsyncClient) -> None:
+    for n in range(5):
+        await client.post("/api/conversations", json={"title": str(n)})
+    first = (await client.get("/api/conversations?limit=3&cursor=")).json()
+    rest = (await client.get("/api/conversations", params={"limit": 3, "cursor": first["next"]})).json()
+    assert [c["title"] for c in first["conversations"] + rest["conversations"]] == list("43210")
+    assert rest["next"] is None
+    for query in ("limit=0", "limit=x", "limit=9999", "cursor=nonsense"):
+        response = await client.get(f"/api/conversations?{query}")
+        assert response.status_code == 422
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_rename_and_delete(client: httpx.AsyncClient) -> None:
+    chat = await new_chat(client)
+    response = await client.patch(f"/api/conversations/{chat}", json={"title": "  New name "})
+    assert (response.status_code, response.json()["title"]) == (200, "New name")
+    for title in ("", "  ", "x" * 201, None):
+        response = await client.patch(f"/api/conversations/{chat}", json={"title": title})
+        assert is_problem(response, 422, "invalid")
+    assert (await client.delete(f"/api/conversations/{chat}")).status_code == 204
+    for again in (client.get, client.delete):
+        assert is_problem(await again(f"/api/conversations/{chat}"), 404, "not_found")
+
+
+async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClient) -> None:
+    chat = await new_chat(client)
+    ids = await ask(client, chat)
+    async with httpx.AsyncClient(base_url=address, timeout=20) as stranger:
+        requests = [
+            ("GET", f"/api/conversations/{chat}", None),
+            ("PATCH", f"/api/conversations/{chat}", {"title": "t"}),
+            ("DELETE", f"/api/conversations/{chat}", None),
+            ("POST", f"/api/conversations/{chat}/messages", {"text": "q"}),
+            ("GET", f"/api/replies/{ids['reply_id']}/events", None),
+            ("POST", f"/api/replies/{ids['reply_id']}/stop", None),
+            ("POST", f"/api/replies/{ids['reply_id']}/retry", None),
+        ]
+        for method, path, body in requests:
+            response = await stranger.request(method, path, json=body)
+            assert is_problem(response, 404, "not_found"), (method, path)
+        assert (await stranger.get("/api/conversations")).json()["conversations"] == []
+        document = (await stranger.get("/api/openapi.json")).json()
+    # A route added later must be tried here too, or be known to be nobody's.
+    tried = {(method.lower(), re.sub(r"[0-9a-f-]{36}", "{}", path)) for method, path, _ in requests}
+    nobodys = {("get", "/api/engine"), ("get", "/api/conversations"), ("post", "/api/conversations")}
+    routes = {
+        (method, re.sub(r"\{\w+\}", "{}", path))
+        for path, item in document["paths"].items()
+        for method in item
+    }
+    assert routes == tried | nobodys
+    assert (await client.get(f"/api/conversations/{chat}")).json()["title"] == "q"
+
+
+async def test_unknown_paths_and_wrong_methods_are_problems(client: httpx.AsyncClient) -> None:
+    for path in ("/api", "/api/", "/api/nothing", "/api/conversations/a/b/c", "/api/conversations/"):
+        for method in ("GET", "POST", "DELETE", "PUT"):
+            response = await client.request(method, path)
+            assert is_problem(response, 404, "not_found"), (method, path)
+    chat = await new_chat(client)
+    for method, path in (
+        ("PUT", "/api/conversations"),
+        ("DELETE", "/api/conversations"),
+        ("POST", f"/api/conversations/{chat}"),
+        ("GET", f"/api/conversations/{chat}/messages"),
+        ("POST", "/api/replies/x/events"),
+        ("GET", "/api/replies/x/stop"),
+    ):
+        response = await client.request(method, path)
+        assert is_problem(response, 405, "method_not_allowed"), (method, path)
+        assert response.headers["allow"]
+    assert (await client.options("/api/conversations")).status_code == 405
+
+
+async def test_the_serving_layer_is_not_there(client: httpx.AsyncClient) -> None:
+    for path in ("/serving", "/serving/", "/serving/generate", "/serving/info"):
+        for method in ("GET", "POST", "PUT"):
+            assert (await client.request(method, path)).status_code == 404
+
+
+async def test_health_and_openapi(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/health")).status_code == 200
+    assert (await client.get("/ready")).json() == {"engine": "ready", "page": False}
+    assert (await client.get("/api/openapi.json")).json()["info"]["title"] == "Tech Assistant"
+
+
+async def test_an_unexpected_error_tells_nothing(
+    client: httpx.AsyncClient, served: FakeServed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "status", None)
+    response = await client.get("/api/engine")
+    assert is_problem(response, 500, "internal")
+    assert "NoneType" not in response.text
+
+
+async def test_a_reader_that_leaves_does_not_end_the_reply(
+    client: httpx.AsyncClient, model: ScriptedModel
+) -> None:
+    chat = await new_chat(client)
+    reply = (await ask(client, chat))["reply_id"]
+    model.say("first ")
+    await listen(client, reply, until=1)
+    model.say("second")
+    model.end()
+    heard = await listen(client, reply)
+    assert "".join(data["text"] for _, name, data in heard if name == "delta") == "first second"

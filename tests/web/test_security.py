@@ -1,0 +1,158 @@
+import base64
+import hashlib
+from http.cookies import SimpleCookie
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from assistant.web.identity import Identity, owner_of
+from assistant.web.security import MAX_BODY, Guard, page_policy
+
+PAGE = "<script>one()</script><script src='/x.js'></script><SCRIPT type=module>two()</SCRIPT >"
+
+
+async def whoami(request: Request) -> Response:
+    await request.body()
+    return PlainTextResponse(owner_of(request))
+
+
+async def page(request: Request) -> Response:
+    return HTMLResponse(PAGE)
+
+
+def client(*, key: bytes = b"k" * 32, base: str = "http://localhost", **names: object) -> httpx.AsyncClient:
+    app = Starlette(routes=[Route("/", whoami, methods=["GET", "POST"]), Route("/page", page)])
+    guarded = Guard(Identity(app, key=key), names=("chat.example.org",))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=guarded), base_url=base)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("localhost:7860", 200),
+        ("127.0.0.1:7860", 200),
+        ("[::1]:7860", 200),
+        ("192.168.1.7", 200),
+        ("chat.example.org", 200),
+        ("CHAT.example.org.:443", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("chat.example.org@evil.example", 421),
+        ("evil.example@localhost", 421),
+        ("", 421),
+        ("localhost:x", 421),
+    ],
+)
+async def test_only_our_own_names_are_answered(host: str, status: int) -> None:
+    async with client() as browser:
+        assert (await browser.get("/", headers={"Host": host})).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://localhost"}, 200),
+        ({"Origin": "https://localhost"}, 200),  # a proxy in front of us speaks TLS
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://localhost:1234"}, 403),
+        ({"Origin": "http://localhost.evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+async def test_unsafe_methods_must_come_from_our_own_pages(headers: dict[str, str], status: int) -> None:
+    async with client() as browser:
+        assert (await browser.post("/", headers=headers)).status_code == status
+        assert (await browser.get("/", headers=headers)).status_code == 200
+
+
+async def test_a_body_is_bounded_whether_it_is_announced_or_not() -> None:
+    async def pieces(size: int):
+        for _ in range(size // 1024):
+            yield b"x" * 1024
+
+    async with client() as browser:
+        assert (await browser.post("/", content=b"x" * MAX_BODY)).status_code == 200
+        assert (await browser.post("/", content=b"x" * (MAX_BODY + 1))).status_code == 413
+        assert (await browser.post("/", content=pieces(MAX_BODY))).status_code == 200
+        assert (await browser.post("/", content=pieces(MAX_BODY + 1024))).status_code == 413
+
+
+async def test_an_owner_is_given_once_and_recognised() -> None:
+    async with client() as browser:
+        first = await browser.get("/")
+        again = await browser.get("/")
+    assert first.text == again.text
+    assert "set-cookie" not in again.headers
+    (morsel,) = SimpleCookie(first.headers["set-cookie"]).values()
+    assert morsel["httponly"]
+    assert morsel["samesite"] == "Lax"
+    assert morsel["path"] == "/"
+    assert not morsel["secure"]
+
+
+async def test_the_cookie_is_secure_on_https() -> None:
+    async with client(base="https://localhost") as browser:
+        assert "; Secure" in (await browser.get("/")).headers["set-cookie"]
+
+
+async def test_a_forged_cookie_makes_a_new_owner() -> None:
+    async with client() as browser:
+        response = await browser.get("/")
+        name, value = next(iter(browser.cookies.items()))
+    for forged in (value[:-1] + ("A" if value[-1] != "A" else "B"), "ann", "", '"', value.replace(".", "!")):
+        async with client() as stranger:
+            other = await stranger.get("/", headers={"Cookie": f"{name}={forged}"})
+        assert other.text != response.text
+        assert "set-cookie" in other.headers
+
+
+async def test_owners_survive_a_restart_and_installations_do_not_mix() -> None:
+    async with client() as browser:
+        response = await browser.get("/")
+        cookies = dict(browser.cookies)
+    async with client() as restarted:
+        restarted.cookies.update(cookies)
+        assert (await restarted.get("/")).text == response.text
+    async with client(key=b"z" * 32) as other:
+        other.cookies.update(cookies)
+        assert (await other.get("/")).text != response.text
+        assert len(other.cookies) == 2  # both owners are kept
+
+
+async def test_an_old_cookie_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assistant.web.identity.RENEWED_AFTER_SECONDS", -1)
+    async with client() as browser:
+        first, again = await browser.get("/"), await browser.get("/")
+    assert first.text == again.text
+    assert "set-cookie" in again.headers
+
+
+async def test_a_page_names_its_inline_scripts() -> None:
+    async with client() as browser:
+        response = await browser.get("/page", headers={"Accept": "text/html", "Accept-Encoding": "gzip"})
+        policy = response.headers["content-security-policy"]
+        assert response.text == PAGE
+        for script in (b"one()", b"two()"):
+            assert f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" in policy
+        assert policy.count("sha256-") == 2
+        assert "default-src 'none'" in (await browser.get("/")).headers["content-security-policy"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_policy_reaches_no_foreign_host() -> None:
+    for part in page_policy(b"").split(";"):
+        name, *sources = part.split()
+        allowed = {"'self'", "'none'", "data:", "blob:", "'unsafe-eval'", "'unsafe-inline'"}
+        assert set(sources) <= allowed, name
