@@ -1,0 +1,167 @@
+"""`python -m serving`: one engine behind the TGI protocol, on an address of its own.
+
+Prints one line on standard output when it listens: `serving on http://HOST:PORT`. What cannot work at all
+(bad arguments, a missing model file, a taken port) ends it with code 2 and one line on standard error.
+What may yet come right, or has to be looked at, shows in `GET /info` while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from serving.api import ServingApp, create_app
+from serving.engine import Engine
+from serving.gguf_header import BadModelFile
+from serving.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
+from serving.openai_compatible import OpenAICompatible
+
+KEY_VARIABLE = "TECH_ASSISTANT_SERVING_KEY"
+UPSTREAM_KEY_VARIABLE = "TECH_ASSISTANT_UPSTREAM_KEY"
+# From the signal on: streams are told that they end, then what is still there is cut off.
+LAST_WORDS_SECONDS = 1
+EXIT_SECONDS = 1.4
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, app: ServingApp, *, exit_with_stdin: bool) -> None:
+        super().__init__(config)
+        self._app = app
+        self._exit_with_stdin = exit_with_stdin
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            print(f"serving on http://{_address(sockets[0])}", flush=True)
+        if self._exit_with_stdin:
+            loop = asyncio.get_running_loop()
+            threading.Thread(target=self._watch_stdin, args=(loop,), name="watch-stdin", daemon=True).start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        _exit_soon()
+        self._app.end_generations()
+        await super().shutdown(sockets)
+
+    def _watch_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
+        while os.read(0, 4096):
+            pass
+        _exit_soon()  # even if the loop should hang
+        loop.call_soon_threadsafe(setattr, self, "should_exit", True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        app = create_app(_engine(options), api_key=options.api_key or os.environ.get(KEY_VARIABLE) or None)
+        listener = _listen(options.host, options.port)
+    except (BadModelFile, _BadUsage) as error:
+        print(f"serving: {error}", file=sys.stderr)
+        return 2
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+        timeout_keep_alive=75,  # longer than clients keep idle connections, so that they never race us
+        timeout_graceful_shutdown=LAST_WORDS_SECONDS,
+    )
+    try:
+        _Server(config, app, exit_with_stdin=options.exit_with_stdin).run(sockets=[listener])
+    except KeyboardInterrupt:  # uvicorn has ended everything and passes the signal on
+        return 130
+    return 0
+
+
+class _BadUsage(ValueError):
+    """The text says what is wrong with the arguments."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serving", description="Text generation over HTTP, by the TGI protocol."
+    )
+    engine = parser.add_mutually_exclusive_group(required=True)
+    engine.add_argument("--model", type=Path, metavar="FILE.gguf", help="load it with the embedded llama.cpp")
+    engine.add_argument(
+        "--upstream", metavar="URL", help="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
+    )
+    parser.add_argument(
+        "--upstream-model", metavar="NAME", help="the model's name there (default: its first)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (%(default)s)")
+    parser.add_argument("--api-key", metavar="KEY", help=f"of clients; better given as {KEY_VARIABLE}")
+    parser.add_argument("--context", type=_positive, help="tokens of context of the embedded engine")
+    parser.add_argument(
+        "--parallel",
+        type=_positive,
+        default=DEFAULT_PARALLEL,
+        help="answers computed at once (%(default)s)",
+    )
+    parser.add_argument("--threads", type=_positive, help="threads that compute (default: all)")
+    parser.add_argument(
+        "--exit-with-stdin", action="store_true", help="end when standard input does: never outlive a parent"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def _engine(options: argparse.Namespace) -> Engine:
+    if options.model is not None:
+        return LlamaCpp(
+            options.model, context=options.context, parallel=options.parallel, threads=options.threads
+        )
+    parts = urlsplit(options.upstream)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _BadUsage(f"--upstream {options.upstream}: must be an address such as http://127.0.0.1:8000/v1")
+    return OpenAICompatible(
+        options.upstream,
+        model=options.upstream_model,
+        api_key=os.environ.get(UPSTREAM_KEY_VARIABLE) or None,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise _BadUsage(f"cannot listen on --host {host} --port {port}: {error}") from error
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _exit_soon() -> None:
+    """End in any case: native code that hangs cannot be interrupted otherwise."""
+    timer = threading.Timer(EXIT_SECONDS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # at once: a model may still be loading in a thread that cannot be interrupted

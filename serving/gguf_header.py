@@ -1,0 +1,95 @@
+"""Read the metadata at the head of a GGUF file, without loading the model.
+
+Knows the layout of the header (GGUF version 2 and 3, little-endian); refuses to know tensors. llama.cpp
+reads it too, but does not tell everything: for a model without a chat template it reports one of its own.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+
+MAGIC = b"GGUF"
+
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+
+Value = str | int | float | bool
+
+
+class BadModelFile(ValueError):
+    """The text says what is wrong with the file."""
+
+
+def check_magic(path: Path) -> None:
+    """Raises `BadModelFile` when there is no such file or it is plainly something else."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(MAGIC))
+    except OSError as error:
+        raise BadModelFile(f"cannot read {path}: {error.strerror or error}") from error
+    if start != MAGIC:
+        raise BadModelFile(f"{path} is not a GGUF file")
+
+
+def read_metadata(path: Path) -> dict[str, Value]:
+    """The metadata by key, without the arrays (the vocabulary is one). Raises `BadModelFile`."""
+    check_magic(path)
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _Reader(data).metadata()
+    except (struct.error, UnicodeDecodeError, OverflowError, RecursionError) as error:
+        raise BadModelFile(f"{path} is damaged: its header cannot be read") from error
+    except OSError as error:
+        raise BadModelFile(f"cannot read {path}: {error.strerror or error}") from error
+
+
+class _Reader:
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._position = len(MAGIC)
+
+    def metadata(self) -> dict[str, Value]:
+        version, _tensors, pairs = self._number("I"), self._number("Q"), self._number("Q")
+        if version not in (2, 3):
+            raise BadModelFile(f"GGUF version {version} is not supported")
+        metadata = {}
+        for _ in range(int(pairs)):
+            key, kind = self._string(), int(self._number("I"))
+            if kind == _ARRAY:
+                self._skip_array()
+            else:
+                metadata[key] = self._string() if kind == _STRING else self._number(self._format(kind))
+        return metadata
+
+    def _skip_array(self) -> None:
+        kind, count = int(self._number("I")), int(self._number("Q"))
+        if kind not in (_STRING, _ARRAY):
+            self._position += count * struct.calcsize("<" + self._format(kind))
+            return
+        for _ in range(count):
+            if kind == _STRING:
+                length = int(self._number("Q"))
+                self._position += length
+            else:
+                self._skip_array()
+
+    def _format(self, kind: int) -> str:
+        if kind not in _NUMBERS:
+            raise struct.error(f"unknown kind of value {kind}")
+        return _NUMBERS[kind]
+
+    def _number(self, format: str) -> int | float | bool:
+        value: int | float | bool
+        (value,) = struct.unpack_from("<" + format, self._data, self._position)
+        self._position += struct.calcsize("<" + format)
+        return value
+
+    def _string(self) -> str:
+        length = int(self._number("Q"))
+        raw = self._data[self._position : self._position + length]
+        if len(raw) != length:
+            raise struct.error("the file ends within a string")
+        self._position += length
+        return raw.decode("utf-8")

@@ -1,0 +1,88 @@
+"""What the tests of the serving layer share: model files, and `python -m serving` as a real process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.tiny_gguf import write_tiny_gguf
+
+PATIENCE = 60  # seconds for what takes one or two on an idle machine
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_gguf(tmp_path_factory.mktemp("models") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Takes several seconds to read 6,000 tokens on one thread."""
+    return write_tiny_gguf(tmp_path_factory.mktemp("models") / "slow.gguf", context=8192, blocks=4, width=384)
+
+
+@dataclass
+class Served:
+    """A running `python -m serving`."""
+
+    url: str
+    process: asyncio.subprocess.Process
+    http: aiohttp.ClientSession
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        async with self.http.get(self.url + path) as answer:
+            body = await answer.read()
+            return answer.status, await answer.json() if answer.content_type.endswith("json") else body
+
+    async def post(self, path: str, body: Any) -> tuple[int, Any]:
+        async with self.http.post(self.url + path, json=body) as answer:
+            return answer.status, await answer.json()
+
+    async def becomes(self, state: str) -> dict[str, Any]:
+        """/info, once it tells this state."""
+
+        async def look() -> dict[str, Any] | None:
+            _, info = await self.get("/info")
+            return info if info["state"] == state else None
+
+        return await eventually(look)
+
+
+async def eventually(look: Callable[[], Any]) -> Any:
+    """What `look` tells, as soon as it tells anything true."""
+    async with asyncio.timeout(PATIENCE):
+        while not (seen := await look()):
+            await asyncio.sleep(0.02)
+    return seen
+
+
+@contextlib.asynccontextmanager
+async def serve(*arguments: str, **environment: str) -> AsyncIterator[Served]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "serving", "--port", "0", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            line = (await process.stdout.readline()).decode()
+        assert line.startswith("serving on http://127.0.0.1:"), line
+        async with aiohttp.ClientSession() as http:
+            yield Served(line.removeprefix("serving on ").strip(), process, http)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -1,0 +1,450 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from serving import api
+from serving.api import ServingApp, create_app
+from serving.engine import (
+    Chunk,
+    EngineState,
+    GenerationFailed,
+    IncompleteGeneration,
+    InvalidRequest,
+    Overloaded,
+    Unhealthy,
+)
+from tests.support.fake_engine import FakeEngine, Step
+
+PATIENCE = 20  # seconds for what should take none
+
+
+def client(app: ServingApp) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://serving")
+
+
+async def ask(path: str, body: Any, *steps: Step, engine: FakeEngine | None = None) -> httpx.Response:
+    async with client(create_app(engine or FakeEngine(*steps))) as http:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await http.post(path, content=content)
+
+
+async def generate(*steps: Step, **parameters: Any) -> dict[str, Any]:
+    answer = await ask("/generate", {"inputs": "Hi", "parameters": {"details": True, **parameters}}, *steps)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def stream(*steps: Step, **parameters: Any) -> list[dict[str, Any]]:
+    answer = await ask("/generate_stream", {"inputs": "Hi", "parameters": parameters}, *steps)
+    assert answer.status_code == 200, answer.text
+    return events(answer.text)
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    blocks = [block for block in text.split("\n\n") if block and block != ":"]
+    assert all(block.startswith("data: ") for block in blocks)
+    return [json.loads(block[6:]) for block in blocks]
+
+
+class Connection:
+    """A client at the ASGI level, that leaves when it wants to."""
+
+    def __init__(self, app: ServingApp, path: str, body: Any) -> None:
+        self.sent = asyncio.Queue[Any]()
+        self.leave = asyncio.Event()
+        self._body = json.dumps(body).encode()
+        self._scope = {
+            "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "root_path": "",
+            "query_string": b"", "headers": [], "http_version": "1.1", "scheme": "http",
+            "server": ("serving", 80), "client": ("test", 1),
+        }  # fmt: skip
+        self._read = False
+        self.task = asyncio.create_task(app(self._scope, self._receive, self.sent.put))
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._read:
+            self._read = True
+            return {"type": "http.request", "body": self._body, "more_body": False}
+        await self.leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def ended(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await self.task
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[asyncio.Event]:
+    event = asyncio.Event()
+    yield event
+    event.set()
+
+
+async def test_generate_answers_one_object() -> None:
+    assert (await ask("/generate", {"inputs": "Hi"}, "Hello", " you")).json() == {
+        "generated_text": "Hello you"
+    }
+
+
+async def test_generate_tells_details_whose_tokens_add_up_to_the_text() -> None:
+    assert await generate("Hello", " you") == {
+        "generated_text": "Hello you",
+        "details": {
+            "finish_reason": "eos_token",
+            "generated_tokens": 2,
+            "seed": None,
+            "prefill": [],
+            "tokens": [
+                {"id": 5, "text": "Hello", "logprob": None, "special": False},
+                {"id": 4, "text": " you", "logprob": None, "special": False},
+                {"id": 0, "text": "", "logprob": None, "special": True},
+            ],
+        },
+    }
+
+
+async def test_root_answers_a_list_or_a_stream() -> None:
+    assert (await ask("/", {"inputs": "Hi"}, "Hello")).json() == [{"generated_text": "Hello"}]
+    answer = await ask("/", {"inputs": "Hi", "stream": True}, "Hello")
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert events(answer.text)[-1]["generated_text"] == "Hello"
+
+
+async def test_generate_does_not_stream_whatever_the_body_says() -> None:
+    answer = await ask("/generate", {"inputs": "Hi", "stream": True}, "Hello")
+    assert answer.json() == {"generated_text": "Hello"}
+
+
+async def test_stream_has_an_event_for_each_token_and_tells_the_whole_in_the_last() -> None:
+    assert await stream("Hello", " you") == [
+        {
+            "index": 1,
+            "token": {"id": 5, "text": "Hello", "logprob": None, "special": False},
+            "generated_text": None,
+            "details": None,
+        },
+        {
+            "index": 2,
+            "token": {"id": 4, "text": " you", "logprob": None, "special": False},
+            "generated_text": None,
+            "details": None,
+        },
+        {
+            "index": 3,
+            "token": {"id": 0, "text": "", "logprob": None, "special": True},
+            "generated_text": "Hello you",
+            "details": {"finish_reason": "eos_token", "generated_tokens": 2, "seed": None, "input_length": 7},
+        },
+    ]
+
+
+async def test_stop_sequence_ends_the_text_alike_with_and_without_a_stream() -> None:
+    steps = ("Hello\nHu", "man: no", "more")
+    answer = await generate(*steps, stop=["\nHuman:"])
+    assert answer["generated_text"] == "Hello"
+    assert answer["details"]["finish_reason"] == "stop_sequence"
+    assert answer["details"]["generated_tokens"] == 2
+    last = (await stream(*steps, stop=["\nHuman:"]))[-1]
+    assert last["generated_text"] == "Hello"
+    assert last["details"]["finish_reason"] == "stop_sequence"
+
+
+async def test_full_text_has_the_prompt_before_it() -> None:
+    assert (await generate("llo", return_full_text=True))["generated_text"] == "Hillo"
+    assert (await stream("llo", return_full_text=True))[-1]["generated_text"] == "Hillo"
+
+
+async def test_line_ends_of_every_kind_survive_the_stream() -> None:
+    text = "a\r\nb\rc\u2028d\u0085e\n\nf"
+    answer = await stream(*text)
+    assert "".join(event["token"]["text"] for event in answer) == answer[-1]["generated_text"] == text
+
+
+async def test_last_event_stays_shorter_than_clients_allow() -> None:
+    for text in ("words " * 40_000, "\x01" * 200_000, "言" * 400_000):
+        answer = await ask(
+            "/generate_stream", {"inputs": "Hi"}, *(text[i : i + 999] for i in range(0, len(text), 999))
+        )
+        assert max(map(len, answer.content.split(b"\n"))) < 512 << 10
+        assert text.startswith(events(answer.text)[-1]["generated_text"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({}, {"max_new_tokens": 100, "temperature": 0.0}),
+        ({"max_new_tokens": None}, {"max_new_tokens": None}),
+        ({"do_sample": True}, {"temperature": 1.0}),
+        ({"temperature": 0.5}, {"temperature": 0.5}),
+        ({"top_p": 0.9}, {"temperature": 1.0, "top_p": 0.9}),
+        ({"top_k": 5}, {"temperature": 1.0, "top_k": 5}),
+        ({"typical_p": 0.5}, {"temperature": 1.0, "typical_p": 0.5}),
+        ({"repetition_penalty": 1.1}, {"temperature": 0.0, "repetition_penalty": 1.1}),
+        ({"frequency_penalty": 0.5}, {"temperature": 0.0, "frequency_penalty": 0.5}),
+        ({"seed": 42}, {"seed": 42}),
+        (
+            {"best_of": 1, "truncate": None, "watermark": False, "decoder_input_details": False,
+             "top_n_tokens": None, "grammar": None, "adapter_id": None, "unknown": 1},
+            {"max_new_tokens": 100},
+        ),
+    ],
+)  # fmt: skip
+async def test_parameters_reach_the_engine(parameters: dict[str, Any], expected: dict[str, Any]) -> None:
+    engine = FakeEngine("x")
+    answer = await ask("/generate", {"inputs": "Hi", "parameters": parameters}, engine=engine)
+    assert answer.status_code == 200, answer.text
+    ((prompt, params),) = engine.asked
+    assert prompt == "Hi"
+    assert {name: getattr(params, name) for name in expected} == expected
+
+
+async def test_seed_is_chosen_and_told_when_there_is_something_to_draw() -> None:
+    engine = FakeEngine("x")
+    body = {"inputs": "Hi", "parameters": {"do_sample": True, "details": True}}
+    answer = await ask("/generate", body, engine=engine)
+    assert answer.json()["details"]["seed"] == engine.asked[0][1].seed
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"max_new_tokens": 0}, {"max_new_tokens": -1}, {"max_new_tokens": "9"}, {"temperature": 0},
+        {"temperature": -1.0}, {"top_k": 0}, {"top_p": 1.0}, {"top_p": 0}, {"typical_p": 1.5},
+        {"repetition_penalty": 0}, {"frequency_penalty": 3}, {"seed": -1}, {"stop": "text"}, {"stop": [""]},
+        {"stop": ["x"] * 17}, {"stop": ["x" * 257]}, {"stop": [1]}, {"best_of": 2}, {"truncate": 10},
+        {"watermark": True}, {"decoder_input_details": True}, {"top_n_tokens": 2},
+        {"grammar": {"type": "regex", "value": "a"}}, {"adapter_id": "x"}, {"temperature": math.nan},
+        {"temperature": math.inf}, {"top_p": math.nan}, [], "text",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/", "/generate", "/generate_stream"])
+async def test_parameters_that_cannot_be_honoured_are_refused(path: str, parameters: Any) -> None:
+    engine = FakeEngine("x")
+    answer = await ask(path, {"inputs": "Hi", "parameters": parameters}, engine=engine)
+    assert answer.status_code == 422
+    assert answer.json()["error_type"] == "validation"
+    assert answer.json()["error"].startswith("Input validation error: ")
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'"x"', b"\xff", b'{"inputs": 1}', b'{"inputs": ""}', b"{}", b'{"inputs":"\\ud800"}'],
+)
+async def test_bodies_that_are_no_request_are_refused(body: bytes) -> None:
+    answer = await ask("/generate", body)
+    assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
+
+
+async def test_most_and_longest_stops_are_accepted() -> None:
+    assert (await generate("ab", stop=[c * 256 for c in "abcdefghijklmnop"]))["generated_text"] == "ab"
+
+
+async def test_body_that_is_too_large_is_refused() -> None:
+    assert (await ask("/generate", b" " * (api.LARGEST_BODY + 1))).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "error_type"),
+    [
+        (InvalidRequest("no"), 422, "validation"),
+        (Overloaded("no", retry_after=3), 429, "overloaded"),
+        (GenerationFailed("no"), 424, "generation"),
+        (IncompleteGeneration("no"), 500, "incomplete_generation"),
+        (Unhealthy("no"), 503, "unhealthy"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/generate", "/generate_stream"])
+async def test_errors_before_the_request_is_accepted_have_their_own_status(
+    path: str, error: Exception, status: int, error_type: str
+) -> None:
+    answer = await ask(path, {"inputs": "Hi"}, engine=FakeEngine(before=[error]))
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error", "error_type"}
+    assert answer.json()["error_type"] == error_type
+    assert answer.headers.get("retry-after") == ("3" if status == 429 else None)
+
+
+async def test_errors_in_mid_stream_are_an_event_of_the_type_that_clients_know() -> None:
+    answer = await stream("Hello", Unhealthy("gone"))
+    assert answer[0]["token"]["text"] == "Hello"
+    assert answer[-1] == {"error": "gone", "error_type": "incomplete_generation"}
+
+
+async def test_unexpected_errors_in_mid_stream_are_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    answer = await stream("Hello", RuntimeError("secret"))
+    assert answer[-1] == {"error": "Internal error", "error_type": "incomplete_generation"}
+    assert "secret" in caplog.text
+
+
+async def test_unexpected_errors_before_are_a_plain_500() -> None:
+    answer = await ask(
+        "/generate_stream", {"inputs": "Hi"}, engine=FakeEngine(before=[RuntimeError("secret")])
+    )
+    assert (answer.status_code, answer.json()) == (500, {"error": "Internal error", "error_type": "internal"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("POST", "/info", 405), ("GET", "/generate", 405), ("POST", "/v2/x", 404)],
+)
+async def test_unknown_routes_and_wrong_methods_are_json_errors(method: str, path: str, status: int) -> None:
+    async with client(create_app(FakeEngine())) as http:
+        answer = await http.request(method, path)
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error", "error_type"}
+
+
+async def test_silent_streams_are_kept_alive_and_tell_early_that_they_are_served(
+    monkeypatch: pytest.MonkeyPatch, held: asyncio.Event
+) -> None:
+    monkeypatch.setattr(api, "KEEP_ALIVE_SECONDS", 0.01)
+    connection = Connection(create_app(FakeEngine("x", before=[held])), "/generate_stream", {"inputs": "Hi"})
+    async with asyncio.timeout(PATIENCE):
+        assert (await connection.sent.get())["status"] == 200
+        assert (await connection.sent.get())["body"] == b":\n\n"
+        assert (await connection.sent.get())["body"] == b":\n\n"
+    held.set()
+    await connection.ended()
+
+
+async def test_errors_after_a_comment_but_before_text_keep_their_type(
+    monkeypatch: pytest.MonkeyPatch, held: asyncio.Event
+) -> None:
+    monkeypatch.setattr(api, "KEEP_ALIVE_SECONDS", 0.01)
+    engine = FakeEngine(before=[held, Overloaded("full")])
+    connection = Connection(create_app(engine), "/generate_stream", {"inputs": "Hi"})
+    async with asyncio.timeout(PATIENCE):
+        await connection.sent.get()
+        await connection.sent.get()
+        held.set()
+        while not (message := await connection.sent.get())["body"].startswith(b"data"):
+            pass
+    assert json.loads(message["body"][6:]) == {"error": "full", "error_type": "overloaded"}
+    await connection.ended()
+
+
+@pytest.mark.parametrize("path", ["/", "/generate", "/generate_stream"])
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_client_that_leaves_takes_its_computation_with_it(
+    path: str, before: bool, held: asyncio.Event
+) -> None:
+    engine = FakeEngine(before=[held]) if before else FakeEngine("a\nHu", held)
+    body = {"inputs": "Hi", "parameters": {"stop": ["\nHuman:"]}}
+    connection = Connection(create_app(engine), path, body)
+    async with asyncio.timeout(PATIENCE):
+        await engine.waiting.wait()
+        connection.leave.set()
+        await engine.cancelled.wait()
+    await connection.ended()
+    assert engine.running == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/generate", "/generate_stream"])
+async def test_more_requests_than_allowed_are_refused_and_room_comes_back(
+    path: str, held: asyncio.Event
+) -> None:
+    engine = FakeEngine("x", held)
+    app = create_app(engine, max_concurrent_requests=1)
+    first = Connection(app, "/generate", {"inputs": "Hi"})
+    await engine.waiting.wait()
+    async with client(app) as http:
+        refused = await http.post(path, json={"inputs": "Hi"})
+        assert (refused.status_code, refused.json()["error_type"]) == (429, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        first.leave.set()
+        await first.ended()
+        held.set()
+        assert (await http.post(path, json={"inputs": "Hi"})).status_code == 200
+
+
+async def test_ending_tells_streams_and_lets_nobody_in(held: asyncio.Event) -> None:
+    engine = FakeEngine("x", held)
+    app = create_app(engine)
+    connection = Connection(app, "/generate_stream", {"inputs": "Hi"})
+    await engine.waiting.wait()
+    app.end_generations()
+    await connection.ended()
+    sent = [connection.sent.get_nowait() for _ in range(connection.sent.qsize())]
+    assert b'"error_type":"incomplete_generation"' in sent[-2]["body"]
+    assert sent[-1].get("more_body", False) is False
+    async with client(app) as http:
+        assert (await http.post("/generate", json={"inputs": "Hi"})).status_code == 503
+
+
+async def test_key_is_needed_for_everything_but_health() -> None:
+    async with client(create_app(FakeEngine("x"), api_key="secret")) as http:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
+            answer = await http.get("/info", headers=headers)
+            assert answer.status_code == 401
+            assert set(answer.json()) == {"error", "error_type"}
+        assert (await http.get("/health")).status_code == 200
+        assert (await http.get("/info", headers={"Authorization": "Bearer secret"})).status_code == 200
+
+
+async def test_health_and_info_follow_the_state_of_the_engine() -> None:
+    engine = FakeEngine()
+    engine.becomes(EngineState.LOADING, "Loading it.")
+    async with client(create_app(engine)) as http:
+        health, info = await http.get("/health"), await http.get("/info")
+        assert (health.status_code, health.json()) == (
+            503,
+            {"error": "Loading it.", "error_type": "unhealthy"},
+        )
+        assert (info.status_code, info.json()["state"], info.json()["state_detail"]) == (
+            200,
+            "loading",
+            "Loading it.",
+        )
+        engine.becomes(EngineState.READY)
+        assert (await http.get("/health")).status_code == 200
+        info = (await http.get("/info")).json()
+    assert info["model_id"] == "fake-model"
+    assert info["max_total_tokens"] == 4096
+    assert info["max_stop_sequences"] == 16
+    assert info["max_concurrent_requests"] == 512
+    assert info["chat_template"] is None
+
+
+async def test_tokenize_tells_spans_where_the_engine_can() -> None:
+    answer = await ask("/tokenize", {"inputs": "Hi"})
+    assert answer.json() == [{"id": 1, "text": "Hi", "start": 0, "stop": 2}]
+
+    class Mute(FakeEngine):
+        async def tokenize(self, text: str) -> None:
+            return None
+
+    answer = await ask("/tokenize", {"inputs": "Hi"}, engine=Mute())
+    assert answer.status_code == 404
+    assert set(answer.json()) == {"error", "error_type"}
+
+
+async def test_metrics_count_requests_ends_and_failures() -> None:
+    engine = FakeEngine(Chunk("x"), Chunk("y"))
+    async with client(create_app(engine)) as http:
+        await http.post("/generate", json={"inputs": "Hi"})
+        await http.post("/generate_stream", json={"inputs": "Hi"})
+        await http.post("/generate", json={"inputs": ""})
+        engine.steps = [GenerationFailed("no")]
+        await http.post("/generate_stream", json={"inputs": "Hi"})
+        lines = (await http.get("/metrics")).text.splitlines()
+    for line in (
+        "tgi_request_count 4",
+        "tgi_request_success 2",
+        'tgi_request_failure{err="validation"} 1',
+        'tgi_request_failure{err="generation"} 1',
+        "tgi_request_generated_tokens_sum 4",
+        "tgi_request_generated_tokens_count 2",
+        "tgi_request_input_length_sum 14",
+        "tgi_queue_size 0",
+        "tgi_batch_current_size 0",
+    ):
+        assert line in lines

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from serving import child as child_module
+from serving.child import ChildFailed, ServingChild
+from tests.serving.conftest import PATIENCE, ROOT, eventually
+
+PROC = Path("/proc")
+
+
+@contextlib.asynccontextmanager
+async def started(*arguments: str, **options: Any) -> AsyncIterator[ServingChild]:
+    child = ServingChild(arguments, **options)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await child.start()
+        yield child
+    finally:
+        await child.stop()
+
+
+async def info(child: ServingChild, key: str | None = None) -> tuple[int, Any]:
+    headers = {"Authorization": f"Bearer {key or child.api_key}"}
+    async with aiohttp.ClientSession() as http, http.get(f"{child.url}/info", headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+needs_proc = pytest.mark.skipif(not PROC.exists(), reason="no /proc to look into a process")
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and waits to be seen by its parent is not."""
+    try:
+        if not PROC.exists():
+            os.kill(pid, 0)
+            return True
+        stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+async def test_a_child_serves_on_an_address_of_its_own_with_a_key_of_its_own(tiny_model: Path) -> None:
+    async with started("--model", str(tiny_model), "--threads", "1") as child:
+        assert child.alive
+        assert child.failure is None
+        assert child.url is not None
+        assert child.url.startswith("http://127.0.0.1:")
+        assert (await info(child))[0] == 200
+        assert (await info(child, "wrong"))[0] == 401
+
+
+async def test_a_child_that_is_killed_is_started_again_with_the_same_key(tiny_model: Path) -> None:
+    codes: list[int] = []
+    async with started("--model", str(tiny_model), "--threads", "1", on_exit=codes.append) as child:
+        first, pid = child.url, child.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+        async def again() -> bool:
+            return child.url not in (None, first) and child.pid != pid
+
+        await eventually(again)
+        assert codes == [-signal.SIGKILL]
+        assert (await info(child))[0] == 200
+
+
+async def test_a_child_that_cannot_work_is_not_started_again_and_says_why(tmp_path: Path) -> None:
+    child = ServingChild(["--model", str(tmp_path / "missing.gguf")])
+    with pytest.raises(ChildFailed, match=r"cannot read .*missing\.gguf: No such file"):
+        async with asyncio.timeout(PATIENCE):
+            await child.start()
+    assert child.failure is not None
+    assert not child.alive
+    await child.stop()
+
+
+async def test_stopping_ends_the_process_and_starts_no_other(tiny_model: Path) -> None:
+    async with started("--model", str(tiny_model), "--threads", "1") as child:
+        pid = child.pid
+        assert pid is not None
+        begun = time.monotonic()
+        await child.stop()
+        assert time.monotonic() - begun < child_module.TERMINATE_SECONDS + PATIENCE
+        assert not child.alive
+        assert child.url is None
+        assert not is_running(pid)
+
+
+async def test_a_child_that_does_not_listen_to_reason_is_killed(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "TERMINATE_SECONDS", 0.1)
+    async with started("--model", str(tiny_model), "--threads", "1") as child:
+        pid = child.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        async with asyncio.timeout(PATIENCE):
+            await child.stop()
+        assert not is_running(pid)
+
+
+async def test_a_child_never_outlives_its_parent(tiny_model: Path) -> None:
+    code = (
+        "import asyncio, sys\n"
+        "from serving.child import ServingChild\n"
+        "async def main():\n"
+        "    child = ServingChild(['--model', sys.argv[1], '--threads', '1'])\n"
+        "    await child.start()\n"
+        "    print(child.pid, flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(tiny_model), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    assert parent.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        pid = int(await parent.stdout.readline())
+        assert is_running(pid)
+        parent.kill()
+        await parent.wait()
+
+        async def gone() -> bool:
+            return not is_running(pid)
+
+        await eventually(gone)
+
+
+async def test_what_the_child_says_goes_to_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "serving")
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(b"GGUF and nothing else")
+    async with started("--model", str(damaged), "--threads", "1"):
+
+        async def told() -> bool:
+            return "damaged" in caplog.text
+
+        await eventually(told)
+
+
+@needs_proc
+async def test_the_key_is_not_on_the_command_line_and_variables_reach_the_child(tiny_model: Path) -> None:
+    variables = {"OMP_WAIT_POLICY": "ACTIVE"}
+    async with started("--model", str(tiny_model), "--threads", "1", environment=variables) as child:
+        process = PROC / str(child.pid)
+        environment, command = [(process / name).read_bytes() for name in ("environ", "cmdline")]
+    assert b"OMP_WAIT_POLICY=ACTIVE" in environment
+    assert child.api_key.encode() in environment
+    assert child.api_key.encode() not in command
+
+
+def test_it_needs_nothing_but_the_standard_library() -> None:
+    import subprocess
+
+    code = "import sys, serving.child; print([n for n in sys.modules if n.partition('.')[0] in " \
+        "('aiohttp', 'uvicorn', 'starlette', 'msgspec', 'xllamacpp')])"  # fmt: skip
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "[]\n"

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.engine import (
+    Accepted,
+    Chunk,
+    End,
+    EngineState,
+    FinishReason,
+    InvalidRequest,
+    SamplingParams,
+    Unhealthy,
+)
+from serving.gguf_header import BadModelFile, read_metadata
+from serving.llama_cpp import LlamaCpp, available_cpus
+from tests.serving.conftest import PATIENCE, eventually
+from tests.support.tiny_gguf import END, write_tiny_gguf
+
+
+@contextlib.asynccontextmanager
+async def loaded(model: Path, **options: Any) -> AsyncIterator[LlamaCpp]:
+    engine = LlamaCpp(model, threads=1, **options)
+    await engine.start()
+
+    async def settled() -> bool:
+        return engine.info.state is not EngineState.LOADING
+
+    try:
+        await eventually(settled)
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def generate(
+    engine: LlamaCpp, prompt: str = "the code", max_new_tokens: int | None = 12, **params: Any
+) -> tuple[str, End, list[Chunk]]:
+    sampling = SamplingParams(**{"max_new_tokens": max_new_tokens, "seed": 1, "temperature": 1.0, **params})
+    events = [event async for event in engine.generate(prompt, sampling)]
+    assert isinstance(events[0], Accepted)
+    assert isinstance(events[-1], End)
+    chunks = [event for event in events if isinstance(event, Chunk)]
+    return "".join(chunk.text for chunk in chunks), events[-1], chunks
+
+
+async def test_generates_text_up_to_the_limit_with_its_counts(tiny_model: Path) -> None:
+    async with loaded(tiny_model) as engine:
+        text, end, chunks = await generate(engine)
+        assert text.isprintable() or "\n" in text
+        assert end.finish_reason is FinishReason.LENGTH
+        assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == len(chunks) == 12
+        assert end.input_tokens == len(await engine.tokenize("the code"))
+        assert all(chunk.token_id > 0 for chunk in chunks)
+
+
+async def test_the_same_seed_gives_the_same_text_and_temperature_zero_needs_none(tiny_model: Path) -> None:
+    async with loaded(tiny_model) as engine:
+        first, again, other = [(await generate(engine, seed=seed))[0] for seed in (7, 7, 8)]
+        assert first == again != other
+        likeliest = {(await generate(engine, temperature=0.0, seed=seed))[0] for seed in (1, 2)}
+        assert len(likeliest) == 1
+        assert (await generate(engine, seed=2**64))[0]
+
+
+async def test_parameters_have_their_effect(tiny_model: Path) -> None:
+    async with loaded(tiny_model) as engine:
+        likeliest = (await generate(engine, temperature=0.0))[0]
+        assert (await generate(engine, temperature=2.0, top_k=1))[0] == likeliest
+        assert (await generate(engine, temperature=2.0, top_p=1e-6))[0] == likeliest
+        assert (await generate(engine, temperature=0.0, repetition_penalty=5.0))[0] != likeliest
+        await generate(engine, typical_p=0.5, frequency_penalty=1.0)
+
+
+async def test_end_of_text_is_told_from_the_limit(tmp_path: Path) -> None:
+    model = write_tiny_gguf(tmp_path / "ends.gguf", ends=True)
+    async with loaded(model) as engine:
+        text, end, chunks = await generate(engine, max_new_tokens=1000)
+        assert end.finish_reason is FinishReason.END_OF_TEXT
+        assert END not in text
+        assert end.generated_tokens == len(chunks)
+        assert chunks[-1].text == ""  # the end token counts, and has no text
+
+
+async def test_any_bytes_that_a_model_makes_come_out_as_whole_characters(tmp_path: Path) -> None:
+    model = write_tiny_gguf(tmp_path / "wild.gguf", wild=True)
+    async with loaded(model) as engine:
+        for seed in range(5):
+            text, end, chunks = await generate(engine, max_new_tokens=60, seed=seed, temperature=3.0)
+            text.encode("utf-8")
+            assert end.generated_tokens == 60 >= sum(chunk.tokens for chunk in chunks)
+
+
+async def test_prompts_and_limits_that_do_not_fit_are_refused_before_they_are_accepted(
+    tiny_model: Path,
+) -> None:
+    async with loaded(tiny_model, context=256) as engine:
+        assert engine.info.context == 256
+        for prompt, limit, words in (
+            ("the " * 300, 1, "`inputs` must have less than"),
+            ("the", 256, "must be <= 256"),
+        ):
+            with pytest.raises(InvalidRequest, match=words):
+                await generate(engine, prompt, limit)
+        _, end, _ = await generate(engine, max_new_tokens=None)  # fills the context
+        assert end.finish_reason is FinishReason.LENGTH
+        assert (end.generated_tokens or 0) + (end.input_tokens or 0) == 256
+
+
+async def test_tokens_tell_where_in_the_text_they_are(tiny_model: Path) -> None:
+    text = "the code\nHuman: é 🦉 12"
+    async with loaded(tiny_model) as engine:
+        spans = await engine.tokenize(text)
+    assert [text[span.start : span.stop] for span in spans] == [span.text for span in spans]
+    assert spans[0].text == "the"
+    assert [span.text for span in spans if "🦉" in span.text] == ["🦉"] * 4
+    assert max(span.stop for span in spans) == len(text)
+
+
+async def test_the_template_is_told_only_if_it_is_the_models_own(tmp_path: Path, tiny_model: Path) -> None:
+    async with loaded(tiny_model) as engine:
+        assert engine.info.chat_template is None
+        assert engine.info.eos_token == END
+    own = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    async with loaded(write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own)) as engine:
+        assert engine.info.chat_template == own
+
+
+async def test_context_defaults_to_what_the_model_was_trained_for(tiny_model: Path) -> None:
+    async with loaded(tiny_model) as engine:
+        assert engine.info.context == 2048
+
+
+async def test_a_file_that_is_none_or_no_model_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "text.gguf").write_text("not a model")
+    for name, words in (
+        ("missing.gguf", "cannot read"),
+        ("text.gguf", "not a GGUF file"),
+        ("", "cannot read"),
+    ):
+        with pytest.raises(BadModelFile, match=words):
+            LlamaCpp(tmp_path / name)
+
+
+@pytest.fixture(params=[10, 2_000, 150_000])
+def damaged_model(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path) -> Path:
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(tiny_model.read_bytes()[: request.param])
+    return path
+
+
+async def test_a_damaged_file_fails_to_load_and_says_so(damaged_model: Path) -> None:
+    async with loaded(damaged_model) as engine:
+        assert engine.info.state is EngineState.FAILED
+        assert "damaged" in (engine.info.state_detail or "")
+        with pytest.raises(Unhealthy, match="damaged"):
+            await generate(engine)
+
+
+def test_the_header_is_read_without_arrays(tmp_path: Path) -> None:
+    metadata = read_metadata(write_tiny_gguf(tmp_path / "x.gguf", context=512, chat_template="t"))
+    assert metadata["general.architecture"] == "starcoder2"
+    assert metadata["starcoder2.context_length"] == 512
+    assert metadata["tokenizer.chat_template"] == "t"
+    assert "tokenizer.ggml.tokens" not in metadata
+
+
+async def test_more_generations_than_places_wait_their_turn(tiny_model: Path) -> None:
+    async with loaded(tiny_model, parallel=1) as engine:
+        running = engine.generate("the", SamplingParams(max_new_tokens=500, seed=1))
+        await anext(running)
+        await anext(running)
+        second = asyncio.create_task(generate(engine))
+
+        async def waits() -> bool:
+            return engine.info.waiting == 1
+
+        await eventually(waits)
+        await running.aclose()
+        async with asyncio.timeout(PATIENCE):
+            await second
+        assert engine.info.waiting == 0
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_giving_up_while_the_prompt_is_read_ends_the_computation_within_a_second(
+    slow_model: Path, busy: bool
+) -> None:
+    async with loaded(slow_model, parallel=2) as engine:
+        # Processor time and not time: it tells what is computed, however busy the machine is.
+        before = time.process_time()
+        other = asyncio.create_task(generate(engine, max_new_tokens=200)) if busy else None
+        reading = asyncio.create_task(generate(engine, " the" * 6000))  # takes several seconds to read
+
+        async def computes() -> bool:
+            return reading.done() or time.process_time() - before > 0.4
+
+        await eventually(computes)
+        if reading.done():
+            pytest.fail(f"the prompt was read at once: {await reading}")
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        given_up = time.process_time()
+        if other is not None:
+            await other
+        await eventually(idle)
+        assert time.process_time() - given_up < (2.0 if busy else 1.0)
+
+
+async def idle() -> bool:
+    """Whether this process computes next to nothing for a fifth of a second."""
+    before = time.process_time()
+    await asyncio.sleep(0.2)
+    return time.process_time() - before < 0.05
+
+
+def test_available_processors_are_at_least_one_and_no_more_than_there_are() -> None:
+    assert 1 <= available_cpus() <= (os.cpu_count() or 1)

@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from serving.engine import (
+    Accepted,
+    Chunk,
+    End,
+    EngineState,
+    FinishReason,
+    GenerationFailed,
+    IncompleteGeneration,
+    InvalidRequest,
+    Overloaded,
+    SamplingParams,
+    ServingError,
+    Unhealthy,
+)
+from serving.event_stream import LONGEST_LINE
+from serving.openai_compatible import OpenAICompatible
+from tests.serving.conftest import PATIENCE, eventually
+from tests.support.fake_upstream import DONE, RESET, FakeUpstream, data, piece, text, usage
+
+PARAMS = SamplingParams(max_new_tokens=20, seed=5)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as upstream:
+        yield upstream
+
+
+@contextlib.asynccontextmanager
+async def engine(upstream: FakeUpstream, **options: Any) -> AsyncIterator[OpenAICompatible]:
+    """An engine that has looked at its upstream."""
+    engine = OpenAICompatible(upstream.url, **options)
+    await engine.start()
+    try:
+
+        async def settled() -> bool:
+            return engine.info.state is not EngineState.LOADING
+
+        await eventually(settled)
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def generate(engine: OpenAICompatible, params: SamplingParams = PARAMS) -> tuple[str, End]:
+    events = [event async for event in engine.generate("Hi", params)]
+    assert events[0] == Accepted(None)
+    assert isinstance(events[-1], End)
+    return "".join(event.text for event in events if isinstance(event, Chunk)), events[-1]
+
+
+async def failure(upstream: FakeUpstream, **options: Any) -> tuple[str, ServingError]:
+    """The text that came before the generation failed, and how it failed."""
+    seen = ""
+    async with engine(upstream, **options) as asked:
+        try:
+            async for event in asked.generate("Hi", PARAMS):
+                if isinstance(event, Chunk):
+                    seen += event.text
+        except ServingError as error:
+            return seen, error
+    pytest.fail("it did not fail")
+
+
+async def test_text_counts_and_reason_come_from_the_stream(upstream: FakeUpstream) -> None:
+    upstream.answer(*text("Hello", " you"))
+    async with engine(upstream) as asked:
+        assert await generate(asked) == ("Hello you", End(FinishReason.END_OF_TEXT, 7, 2))
+
+
+async def test_the_length_limit_is_told_as_such(upstream: FakeUpstream) -> None:
+    upstream.answer(*text("Hello", finish_reason="length"))
+    async with engine(upstream) as asked:
+        assert (await generate(asked))[1].finish_reason is FinishReason.LENGTH
+
+
+async def test_counts_may_be_missing(upstream: FakeUpstream) -> None:
+    for end in ([DONE], []):
+        upstream.answer(piece("Hello"), piece("", "stop"), *end)
+        async with engine(upstream) as asked:
+            assert await generate(asked) == ("Hello", End(FinishReason.END_OF_TEXT))
+
+
+async def test_no_stop_sequence_is_sent_and_what_is_sent_is_complete(upstream: FakeUpstream) -> None:
+    upstream.answer(*text("x"))
+    params = SamplingParams(
+        max_new_tokens=9,
+        seed=3,
+        temperature=0.5,
+        top_k=4,
+        top_p=0.9,
+        repetition_penalty=1.2,
+        frequency_penalty=0.1,
+    )
+    async with engine(upstream, api_key="key") as asked:
+        await generate(asked, params)
+    assert upstream.requests == [
+        {
+            "model": "fake", "prompt": "Hi", "stream": True, "stream_options": {"include_usage": True},
+            "max_tokens": 9, "seed": 3, "temperature": 0.5, "top_k": 4, "top_p": 0.9,
+            "repetition_penalty": 1.2, "frequency_penalty": 0.1,
+        }
+    ]  # fmt: skip
+    assert upstream.headers[0]["Authorization"] == "Bearer key"
+
+
+async def test_a_step_that_upstreams_do_not_know_is_refused(upstream: FakeUpstream) -> None:
+    async with engine(upstream) as asked:
+        with pytest.raises(InvalidRequest, match="typical_p"):
+            await generate(asked, SamplingParams(max_new_tokens=9, seed=3, temperature=1, typical_p=0.5))
+
+
+async def test_bytes_may_be_cut_anywhere(upstream: FakeUpstream) -> None:
+    whole = b"".join(step for step in text("Grüße", " 🦉", "\r\n\u2028") if isinstance(step, bytes))
+    for answer in ([whole[i : i + 1] for i in range(len(whole))], [whole], [whole.replace(b"\n", b"\r\n")]):
+        upstream.answer(*answer)
+        async with engine(upstream) as asked:
+            assert (await generate(asked))[0] == "Grüße 🦉\r\n\u2028"
+
+
+async def test_comments_and_unknown_fields_are_passed_over(upstream: FakeUpstream) -> None:
+    more = b": ping\n\nevent: x\nid: 4\nretry: 5\n\n"
+    upstream.answer(more, piece("a", extra={"deep": [1]}), more, piece("b", "stop"), DONE)
+    async with engine(upstream) as asked:
+        assert (await generate(asked))[0] == "ab"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param([b"<html>"], id="html without an end"),
+        pytest.param([b"data: <html>\n\n"], id="no JSON"),
+        pytest.param([b'data: {"choices": 1}\n\n'], id="JSON of another shape"),
+        pytest.param([b'data: {"choices": [{"text": "\xc3"}]}\n\n'], id="half a character"),
+        pytest.param([b'data: {"choices": [{"text": "a'], id="half an event"),
+        pytest.param([RESET], id="reset"),
+        pytest.param([DONE], id="done without a reason"),
+        pytest.param([], id="nothing"),
+        pytest.param([piece("", "abort")], id="aborted"),
+        pytest.param([data({"error": {"message": "CUDA died", "code": 500}})], id="error event"),
+        pytest.param([b"data: " + b"x" * (LONGEST_LINE + 1)], id="line without an end"),
+    ],
+)
+async def test_an_answer_that_breaks_is_incomplete_with_its_text_kept(
+    upstream: FakeUpstream, broken: list[Any]
+) -> None:
+    # A pause, so that the reset does not overtake the text.
+    upstream.answer(piece("Hello"), 0.05, *broken)
+    seen, error = await failure(upstream)
+    assert seen == "Hello"
+    assert isinstance(error, IncompleteGeneration)
+
+
+async def test_an_upstream_that_reports_an_error_in_mid_stream_is_quoted(upstream: FakeUpstream) -> None:
+    upstream.answer(data({"error": {"message": "CUDA died"}}))
+    assert "CUDA died" in str((await failure(upstream))[1])
+
+
+async def test_an_upstream_that_stalls_is_given_up(upstream: FakeUpstream) -> None:
+    never = asyncio.Event()
+    for stall, options in (
+        ([never], {"first_seconds": 0.05}),
+        ([b": hello\n\n", piece("Hello"), never], {"between_seconds": 0.05}),
+    ):
+        upstream.disconnected.clear()
+        upstream.answer(*stall)
+        _, error = await failure(upstream, **options)
+        assert isinstance(error, IncompleteGeneration | GenerationFailed)
+        async with asyncio.timeout(PATIENCE):
+            await upstream.disconnected.wait()
+
+
+async def test_an_endless_answer_ends_when_the_reader_has_enough(upstream: FakeUpstream) -> None:
+    upstream.answer(*[piece("more ")] * 20, asyncio.Event())
+    async with engine(upstream) as asked:
+        async with contextlib.aclosing(asked.generate("Hi", PARAMS)) as events:
+            async for event in events:
+                if isinstance(event, Chunk):
+                    break
+        async with asyncio.timeout(PATIENCE):
+            await upstream.disconnected.wait()
+
+
+@pytest.mark.parametrize("steps", [[asyncio.Event()], [b": reading\n\n", asyncio.Event()]])
+async def test_cancelling_before_the_first_token_closes_the_connection(
+    upstream: FakeUpstream, steps: list[Any]
+) -> None:
+    upstream.answer(*steps)
+    async with engine(upstream) as asked:
+        task = asyncio.create_task(generate(asked))
+        async with asyncio.timeout(PATIENCE):
+            await upstream.streaming.wait()
+            task.cancel()
+            await upstream.disconnected.wait()
+        assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, InvalidRequest), (413, InvalidRequest), (422, InvalidRequest), (401, GenerationFailed),
+        (404, GenerationFailed), (429, Overloaded), (503, Overloaded), (500, GenerationFailed),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("body", [b"<html>no</html>", b'{"error": {"message": "why"}}', b""])
+async def test_statuses_are_told_apart(
+    upstream: FakeUpstream, status: int, error: type[ServingError], body: bytes
+) -> None:
+    upstream.answer(body, status=status, content_type="text/html")
+    _, caught = await failure(upstream)
+    assert type(caught) is error
+    assert str(caught)
+    assert "html" not in str(caught)
+
+
+async def test_the_words_of_a_refusal_reach_the_client(upstream: FakeUpstream) -> None:
+    words = "This model's maximum context length is 4096 tokens."
+    for body in ({"error": {"message": words}}, {"message": words}, {"detail": words}, {"error": words}):
+        upstream.answer(json.dumps(body).encode(), status=400, content_type="application/json")
+        assert str((await failure(upstream))[1]) == words
+
+
+async def test_the_wait_that_an_overloaded_upstream_asks_for_is_passed_on(upstream: FakeUpstream) -> None:
+    upstream.answer(b"", status=429, headers={"Retry-After": "17"})
+    _, error = await failure(upstream)
+    assert isinstance(error, Overloaded)
+    assert error.retry_after == 17
+
+
+async def test_a_page_instead_of_a_stream_is_incomplete(upstream: FakeUpstream) -> None:
+    upstream.answer(b"<html>Welcome</html>", content_type="text/html")
+    assert isinstance((await failure(upstream))[1], IncompleteGeneration)
+
+
+async def test_what_the_upstream_lists_tells_name_and_context(upstream: FakeUpstream) -> None:
+    for listed, context in (
+        ({"max_model_len": 32768}, 32768),
+        ({"meta": {"n_ctx_train": 2048}}, 2048),
+        ({}, 8192),
+        ({"max_model_len": "many"}, 8192),
+    ):
+        upstream.model_list = [{"id": "first", **listed}, {"id": "second"}]
+        async with engine(upstream) as asked:
+            assert asked.info.state is EngineState.READY
+            assert (asked.info.model_id, asked.info.context) == ("first", context)
+            assert asked.info.chat_template is None
+    async with engine(upstream, model="second") as asked:
+        assert asked.info.model_id == "second"
+
+
+@pytest.mark.parametrize(
+    ("listed", "model", "words"),
+    [([], None, "--upstream-model"), (404, None, "--upstream-model"), (500, "m", "500"), (401, "m", "key"),
+     ([{"id": "other"}], "mine", "'mine', but: other")],
+)  # fmt: skip
+async def test_an_upstream_that_cannot_be_used_says_why(
+    upstream: FakeUpstream, listed: Any, model: str | None, words: str
+) -> None:
+    upstream.model_list = listed
+    async with engine(upstream, model=model) as asked:
+        assert asked.info.state is EngineState.FAILED
+        assert words in (asked.info.state_detail or "")
+        with pytest.raises(Unhealthy):
+            await generate(asked)
+
+
+async def test_an_upstream_without_a_list_works_with_a_named_model(upstream: FakeUpstream) -> None:
+    upstream.model_list = 404
+    upstream.answer(*text("x"))
+    async with engine(upstream, model="mine") as asked:
+        await generate(asked)
+    assert upstream.requests[0]["model"] == "mine"
+
+
+async def test_an_upstream_that_goes_away_is_unhealthy_and_found_again(upstream: FakeUpstream) -> None:
+    upstream.answer(*text("x"))
+    async with engine(upstream) as asked:
+        assert asked.info.state is EngineState.READY
+        await upstream.__aexit__()
+        with pytest.raises(Unhealthy, match=r"cannot be reached|broke"):
+            await generate(asked)
+        assert asked.info.state is EngineState.FAILED
+        await upstream.__aenter__()
+
+        async def back() -> bool:
+            return asked.info.state is EngineState.READY
+
+        await eventually(back)
+        assert (await generate(asked))[0] == "x"
+
+
+async def test_usage_that_never_comes_is_not_waited_for_long(
+    upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.openai_compatible.USAGE_SECONDS", 0.05)
+    upstream.answer(piece("x", "stop"), asyncio.Event())
+    async with engine(upstream) as asked:
+        async with asyncio.timeout(PATIENCE):
+            assert (await generate(asked))[0] == "x"
+
+
+async def test_usage_within_the_last_event_is_used(upstream: FakeUpstream) -> None:
+    upstream.answer(piece("x", "stop", usage={"prompt_tokens": 3, "completion_tokens": 1}), usage(9, 9))
+    async with engine(upstream) as asked:
+        assert (await generate(asked))[1] == End(FinishReason.END_OF_TEXT, 3, 1)
+
+
+async def test_an_address_without_a_path_gets_the_usual_one(upstream: FakeUpstream) -> None:
+    upstream.answer(*text("x"))
+    asked = OpenAICompatible(upstream.url.removesuffix("/v1") + "/")
+    await asked.start()
+    try:
+
+        async def ready() -> bool:
+            return asked.info.state is EngineState.READY
+
+        await eventually(ready)
+    finally:
+        await asked.close()

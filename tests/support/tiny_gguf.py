@@ -1,0 +1,143 @@
+"""GGUF files with random weights that llama.cpp loads: a model for tests, written in well under two seconds.
+
+The text that comes out has no meaning, but looks like words: which tokens the model may say is written
+into its output layer (`_speakable`), the rest of which is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+END = "<|endoftext|>"
+NEVER, OFTEN = -40.0, 6.0  # added to a token's logit
+
+COMMON = (
+    "the a of to and in is it that for you with on as are be this can code function returns value "
+    "list string number file line loop class def return if else import from not None True False print "
+    "name test type error index key data read write open while range length array map sort find add "
+    "remove first last"
+)
+WORDS = COMMON.split()
+PIECES = ["\n", "\n\n", "    ", ".", ",", ":", "(", ")", "()", " = ", "[", "]", "Human", "Assistant", "-----"]
+
+
+def write_tiny_gguf(
+    path: Path,
+    *,
+    context: int = 2048,
+    blocks: int = 1,
+    width: int = 32,
+    chat_template: str | None = None,
+    seed: int = 0,
+    ends: bool = False,
+    wild: bool = False,
+) -> Path:
+    """Write a StarCoder2 with random weights; returns the path.
+
+    `ends`: it says its end-of-text token about once in a dozen tokens, else never. `wild`: it says all
+    256 bytes alike, so hardly ever valid UTF-8. `blocks=4, width=384` makes one that reads some hundred
+    tokens a second and thread.
+    """
+    random = np.random.default_rng(seed)
+    tokens, merges = _vocabulary()
+    writer = gguf.GGUFWriter(path, "starcoder2")
+    writer.add_name("tiny")
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(blocks)
+    writer.add_feed_forward_length(4 * width)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("starcoder")
+    writer.add_token_list(tokens)
+    writer.add_token_types(
+        [gguf.TokenType.CONTROL if token == END else gguf.TokenType.NORMAL for token in tokens]
+    )
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_add_bos_token(False)
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
+
+    def weights(*shape: int) -> np.ndarray:
+        return (random.standard_normal(shape, dtype=np.float32) / np.sqrt(shape[-1])).astype(np.float32)
+
+    def add(name: str, tensor: np.ndarray) -> None:
+        writer.add_tensor(name, np.ascontiguousarray(tensor, dtype=np.float32))
+
+    # The last normalisation passes a constant 1 as its dimension 0, so column 0 of the output layer is a
+    # bias on each token's logit.
+    passed, constant = np.ones(width), np.zeros(width)
+    passed[0], constant[0] = 0, 1
+    output = weights(len(tokens), width) * 2
+    output[:, 0] = 0 if wild else _speakable(tokens)
+    output[0, 0] = OFTEN + 4 if ends else NEVER
+    add("token_embd.weight", weights(len(tokens), width) * np.sqrt(width))
+    add("output_norm.weight", passed)
+    add("output_norm.bias", constant)
+    add("output.weight", output)
+    for block in range(blocks):
+        shapes = {
+            "attn_q": (width, width),
+            "attn_k": (width, width),
+            "attn_v": (width, width),
+            "attn_output": (width, width),
+            "ffn_up": (4 * width, width),
+            "ffn_down": (width, 4 * width),
+        }
+        for name, shape in shapes.items():
+            add(f"blk.{block}.{name}.weight", weights(*shape))
+            add(f"blk.{block}.{name}.bias", np.zeros(shape[0]))
+        for name in ("attn_norm", "ffn_norm"):
+            add(f"blk.{block}.{name}.weight", np.ones(width))
+            add(f"blk.{block}.{name}.bias", np.zeros(width))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _byte_letters() -> dict[int, str]:
+    """The letter by which a byte-level vocabulary writes each byte: itself where it can be seen."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = {byte: chr(byte) for byte in visible}
+    for byte in range(256):
+        letters.setdefault(byte, chr(256 + len(letters) - len(visible)))
+    return letters
+
+
+def _vocabulary() -> tuple[list[str], list[str]]:
+    """Tokens and merges: the end token, all bytes, and what it takes to merge the words from the left."""
+    letters = _byte_letters()
+    tokens = [END, *letters.values()]
+    known = set(tokens)
+    merges = []
+    for word in [*(" " + word for word in WORDS), *WORDS, *PIECES]:
+        written = [letters[byte] for byte in word.encode()]
+        for end in range(2, len(written) + 1):
+            if (token := "".join(written[:end])) not in known:
+                known.add(token)
+                tokens.append(token)
+                merges.append(f"{token[:-1]} {token[-1]}")
+    return tokens, merges
+
+
+def _speakable(tokens: Sequence[str]) -> np.ndarray:
+    """The bias of each token: words and pieces often, other printable ASCII seldom, the rest never."""
+    letters = _byte_letters()
+    plain = {letters[byte] for byte in range(0x20, 0x7F)}
+    often = {
+        "".join(letters[byte] for byte in word.encode())
+        for word in [*(" " + word for word in WORDS), *PIECES]
+    }
+    return np.array([OFTEN if t in often else 0.0 if t in plain else NEVER for t in tokens])
