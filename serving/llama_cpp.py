@@ -17,6 +17,7 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +81,52 @@ class _Loaded:
 
     session: aiohttp.ClientSession
     address: str
-    room: asyncio.Semaphore
+    room: _Room
+
+
+class _Room:
+    """What the generations under way share: llama.cpp's slots, and the tokens of its context.
+
+    They are waited for here. llama.cpp gives each slot as much of the context as it asks for and fails
+    all of them when it runs out; and a request that waits inside it holds one of its HTTP threads. Who
+    came first is served first, so that a long conversation is not passed over for ever.
+    """
+
+    def __init__(self, slots: int, tokens: int) -> None:
+        self._slots = slots
+        self._tokens = tokens
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @contextlib.asynccontextmanager
+    async def take(self, tokens: int) -> AsyncGenerator[None]:
+        """Hold a slot and so many tokens, which are no more than there are altogether."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = (tokens, turn)
+        self._queue.append(place)
+        self._let_in()
+        try:
+            await turn
+            yield
+        finally:
+            if place in self._queue:
+                self._queue.remove(place)
+            elif not turn.cancelled():
+                self._slots += 1
+                self._tokens += tokens
+            self._let_in()
+
+    def _let_in(self) -> None:
+        while self._queue and self._slots and self._queue[0][0] <= self._tokens:
+            tokens, turn = self._queue.popleft()
+            if turn.cancelled():
+                continue
+            self._slots -= 1
+            self._tokens -= tokens
+            turn.set_result(None)
 
 
 class LlamaCpp:
@@ -101,7 +147,6 @@ class LlamaCpp:
         self._context = context
         self._parallel = parallel
         self._threads = threads or available_cpus()
-        self._waiting = 0
         self._read_percent = 0
         self._closing = threading.Event()
         self._directory: str | None = None
@@ -117,7 +162,8 @@ class LlamaCpp:
 
     @property
     def info(self) -> EngineInfo:
-        info = replace(self._info, waiting=self._waiting)
+        waiting = 0 if self._loaded is None else self._loaded.room.waiting
+        info = replace(self._info, waiting=waiting)
         if info.state is EngineState.LOADING:
             info = replace(info, state_detail=f"Loading {self._model.name} ({self._read_percent} %).")
         return info
@@ -141,7 +187,7 @@ class LlamaCpp:
         tokens = await self._prompt_tokens(loaded, prompt)
         allowed = self._allowed_new_tokens(len(tokens), params.max_new_tokens)
         yield Accepted(len(tokens))
-        async with self._turn(loaded):
+        async with loaded.room.take(len(tokens) + allowed):
             request = {
                 "prompt": tokens,
                 "stream": True,
@@ -202,19 +248,6 @@ class LlamaCpp:
                 f"Given: {given} `inputs` tokens and {wanted} `max_new_tokens`"
             )
         return wanted
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, loaded: _Loaded) -> AsyncGenerator[None]:
-        """Wait here and not in llama.cpp, where each waiting request would hold one of its HTTP threads."""
-        self._waiting += 1
-        try:
-            await loaded.room.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            loaded.room.release()
 
     async def _events(self, loaded: _Loaded, request: dict[str, Any]) -> AsyncGenerator[_Event]:
         try:
@@ -278,7 +311,7 @@ class LlamaCpp:
             headers={"Authorization": f"Bearer {key}"},
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        loaded = _Loaded(session, address, asyncio.Semaphore(self._parallel))
+        loaded = _Loaded(session, address, _Room(self._parallel, context))
         try:
             # A server that is destroyed before it has answered anything may hang, hence one token.
             await self._ask(loaded, "completion", prompt=[0], n_predict=1)
@@ -289,7 +322,7 @@ class LlamaCpp:
         except BaseException:
             await session.close()
             raise
-        self._loaded = loaded
+        self._loaded = replace(loaded, room=_Room(self._parallel, context))
         self._info = replace(
             self._info,
             state=EngineState.READY,

@@ -8,10 +8,13 @@ connections write or checkpoint at once); readers have their own connections, wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import IO, Any, TypeVar
 
 import sqlalchemy as sa
@@ -24,6 +27,7 @@ T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
 NEWEST = "0001"  # the revision that the rows of `schema.py` are written for
 READERS = 2  # connections and threads for reading
+MOST_TOGETHER = 100  # works in one transaction
 
 
 class Database:
@@ -46,20 +50,25 @@ class Database:
         except SchemaTooNew:
             self._lock.close()
             raise
+        self._waiting: SimpleQueue[tuple[Callable[[sa.Connection], Any], Future[Any]]] = SimpleQueue()
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="storage-write")
         self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="storage-read")
 
     async def write(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in one transaction on the writing connection; committed when this returns."""
-        return await asyncio.get_running_loop().run_in_executor(self._write_thread, self._transact, work)
+        """Run `work` on the writing connection; committed when this returns, or nothing of it is.
+
+        Whatever waits to be written is written in one transaction, each work in a savepoint of its own:
+        the disk is waited for once, however many people have asked at the same moment.
+        """
+        return await self._enqueue(partial(_in_session, work))
+
+    async def execute(self, work: Callable[[sa.Connection], T]) -> T:
+        """Like `write`, without the ORM: for the journal, whose rows are many and plain."""
+        return await self._enqueue(work)
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` on a consistent snapshot of what is committed."""
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._snapshot, work)
-
-    async def execute(self, work: Callable[[sa.Connection], T]) -> T:
-        """Like `write`, without the ORM: for the journal, whose rows are many and plain."""
-        return await asyncio.get_running_loop().run_in_executor(self._write_thread, self._transact_core, work)
 
     def close(self) -> None:
         """Wait for what is under way, then close; readers first, so that the writer checkpoints last."""
@@ -69,19 +78,34 @@ class Database:
         self._writer.dispose()
         self._lock.close()
 
-    def _transact(self, work: Callable[[Session], T]) -> T:
-        try:
-            with Session(self._writer, expire_on_commit=False) as session, session.begin():
-                return work(session)
-        except sa.exc.OperationalError as error:
-            raise DatabaseUnavailable(f"The database refused to write: {error.orig}") from error
+    async def _enqueue(self, work: Callable[[sa.Connection], T]) -> T:
+        done: Future[T] = Future()
+        self._waiting.put((work, done))
+        self._write_thread.submit(self._transact)
+        return await asyncio.wrap_future(done)
 
-    def _transact_core(self, work: Callable[[sa.Connection], T]) -> T:
+    def _transact(self) -> None:
+        """Write what waits now, in the order in which it came; runs in the writing thread."""
+        jobs: list[tuple[Callable[[sa.Connection], Any], Future[Any]]] = []
+        with contextlib.suppress(Empty):
+            while len(jobs) < MOST_TOGETHER:
+                work, done = self._waiting.get_nowait()
+                if done.set_running_or_notify_cancel():
+                    jobs.append((work, done))
+        if not jobs:
+            return
+        ended: list[tuple[Any, Exception | None]] = []
         try:
             with self._writer.begin() as connection:
-                return work(connection)
-        except sa.exc.OperationalError as error:
-            raise DatabaseUnavailable(f"The database refused to write: {error.orig}") from error
+                ended = [_attempt(connection, work) for work, _ in jobs]
+        except sa.exc.DBAPIError as error:  # the database itself refuses: nothing of all this is stored
+            unavailable = DatabaseUnavailable(f"The database refused to write: {error.orig}")
+            ended = [(None, unavailable)] * len(jobs)
+        for (_, done), (result, failure) in zip(jobs, ended, strict=True):
+            if failure is None:
+                done.set_result(result)
+            else:
+                done.set_exception(failure)
 
     def _snapshot(self, work: Callable[[Session], T]) -> T:
         try:
@@ -89,6 +113,27 @@ class Database:
                 return work(session)
         except sa.exc.OperationalError as error:
             raise DatabaseUnavailable(f"The database could not be read: {error.orig}") from error
+
+
+def _attempt(
+    connection: sa.Connection, work: Callable[[sa.Connection], T]
+) -> tuple[T | None, Exception | None]:
+    """What one work returns or raises; when it raises, nothing of it stays."""
+    try:
+        with connection.begin_nested():
+            return work(connection), None
+    except sa.exc.OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - carried over to whoever waits for this work
+        return None, error
+
+
+def _in_session(work: Callable[[Session], T], connection: sa.Connection) -> T:
+    with (
+        Session(connection, expire_on_commit=False, join_transaction_mode="create_savepoint") as session,
+        session.begin(),
+    ):
+        return work(session)
 
 
 def migrate(engine: sa.Engine) -> None:

@@ -24,7 +24,12 @@ from storage.store import LATEST, Asked
 UNTITLED = "New chat"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
-Owner = Annotated[str, Depends(owner_of)]
+
+async def _owner(request: Request) -> str:
+    return owner_of(request)  # asynchronous, or FastAPI would ask a thread for it
+
+
+Owner = Annotated[str, Depends(_owner)]
 
 
 def _storable(text: str) -> str:

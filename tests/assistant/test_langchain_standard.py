@@ -22,12 +22,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     model = write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", context=8192)
     command = [sys.executable, "-m", "serving", "--model", str(model), "--port", "0", "--threads", "1"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    url = process.stdout.readline().removeprefix("serving on ").strip()
-    wait_for(lambda: httpx.get(f"{url}/health").is_success)
-    yield url
-    process.terminate()
-    process.communicate()
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().removeprefix("serving on ").strip()
+        wait_for(lambda: httpx.get(f"{url}/health").is_success)
+        yield url
+    finally:
+        process.terminate()
+        process.communicate()
 
 
 class TestUnit(ChatModelUnitTests):

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving.engine import (
     Accepted,
@@ -21,7 +23,7 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.gguf_header import BadModelFile, read_metadata
-from serving.llama_cpp import LlamaCpp, available_cpus
+from serving.llama_cpp import LlamaCpp, _Room, available_cpus
 from tests.serving.conftest import PATIENCE, eventually
 from tests.support.tiny_gguf import END, write_tiny_gguf
 
@@ -224,3 +226,48 @@ async def idle() -> bool:
 
 def test_available_processors_are_at_least_one_and_no_more_than_there_are() -> None:
     assert 1 <= available_cpus() <= (os.cpu_count() or 1)
+
+
+async def test_long_conversations_share_the_context_one_after_the_other(tmp_path: Path) -> None:
+    model = write_tiny_gguf(tmp_path / "tiny.gguf", context=1024)
+    async with loaded(model, parallel=4) as engine:
+        prompts = [f"{n} " + "the code " * 250 for n in range(6)]  # each takes over half of the context
+        answers = await asyncio.gather(*(generate(engine, prompt, 20) for prompt in prompts))
+        assert [end.generated_tokens for _, end, _ in answers] == [20] * 6
+        assert engine.info.waiting == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 100), st.integers(0, 3), st.booleans()), max_size=30),
+    st.integers(1, 4),
+)
+def test_the_room_is_never_overfull_and_wholly_given_back(
+    takers: list[tuple[int, int, bool]], slots: int
+) -> None:
+    held: list[int] = []
+
+    async def take(room: _Room, tokens: int, steps: int) -> None:
+        async with room.take(tokens):
+            held.append(tokens)
+            assert sum(held) <= 100
+            assert len(held) <= slots
+            try:
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+            finally:
+                held.remove(tokens)
+
+    async def main() -> None:
+        room = _Room(slots, 100)
+        tasks = []
+        for tokens, steps, given_up in takers:
+            tasks.append(asyncio.create_task(take(room, tokens, steps)))
+            if given_up:
+                await asyncio.sleep(0)
+                tasks[len(tasks) // 2].cancel()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert room.waiting == 0
+            await asyncio.gather(*(take(room, 100 // slots, 1) for _ in range(slots)))
+
+    asyncio.run(main())

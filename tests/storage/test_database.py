@@ -1,4 +1,7 @@
+import asyncio
 import sqlite3
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,3 +76,39 @@ async def test_a_failed_write_leaves_nothing(database: Database) -> None:
         await database.execute(work)
     count = await database.read(lambda s: s.execute(sa.text("SELECT count(*) FROM conversation")).scalar())
     assert count == 0
+
+
+async def test_works_that_wait_together_fail_apart(database: Database) -> None:
+    def add(number: int) -> Callable[[sa.Connection], int]:
+        def work(connection: sa.Connection) -> int:
+            row = f"INSERT INTO conversation VALUES ('{number}', 'o', NULL, '', NULL, NULL, '2026', '2026')"
+            connection.exec_driver_sql(row)
+            if number % 3 == 0:
+                raise ValueError(number)
+            return number
+
+        return work
+
+    results = await asyncio.gather(*(database.execute(add(n)) for n in range(30)), return_exceptions=True)
+    kept = await database.read(lambda s: s.execute(sa.text("SELECT id FROM conversation")).scalars().all())
+    assert [n for n in results if isinstance(n, int)] == [n for n in range(30) if n % 3]
+    assert sorted(map(int, kept)) == [n for n in range(30) if n % 3]
+
+
+async def test_a_work_that_is_given_up_before_its_turn_is_not_done(database: Database) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: sa.Connection) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    first = asyncio.create_task(database.execute(slow))
+    await asyncio.to_thread(begun.wait, 20)
+    ran = threading.Event()
+    second = asyncio.create_task(database.execute(lambda connection: ran.set()))
+    await asyncio.sleep(0)
+    second.cancel()
+    go_on.set()
+    await first
+    await database.execute(lambda connection: None)
+    assert not ran.is_set()
