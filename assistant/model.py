@@ -38,7 +38,7 @@ from text_generation.types import Parameters, Request, StreamDetails, StreamResp
 
 from assistant.conversation import Role, Turn
 from assistant.errors import Broken, Overloaded, PromptTooLong, Refused, Unreachable
-from prompts.render import Prompt, Template, choose_template
+from prompts.render import Prompt, QuestionTooLong, Template, choose_template
 
 T = TypeVar("T")
 
@@ -199,7 +199,7 @@ class TechAssistantChat(BaseChatModel):
         async with self._shared_session() as session:
             client = ServingClient(self.base_url, self._key(), session)
             for last_try in (*[False] * SHRINK_TRIES, True):
-                prompt = self.template.render(turns, budget=budget, count=self.count_tokens)
+                prompt = await self._prompt(client, turns, budget)
                 try:
                     async for chunk in self._answer(client, prompt, stop, kwargs):
                         if run_manager is not None:
@@ -210,6 +210,22 @@ class TechAssistantChat(BaseChatModel):
                     if last_try:
                         raise
                     budget = int(budget * SHRINK)
+
+    async def _prompt(self, client: ServingClient, turns: Sequence[Turn], budget: int) -> Prompt:
+        """The prompt for these turns; a question that seems too long is counted before it is refused."""
+        try:
+            return self.template.render(turns, budget=budget, count=self.count_tokens)
+        except QuestionTooLong:
+            question = turns[-1].content
+            with _model_errors():
+                counted = await client.count_tokens(question)
+            estimated = self.count_tokens(question)
+            if counted is None or counted >= estimated:
+                raise
+            share = counted / estimated
+            return self.template.render(
+                turns, budget=budget, count=lambda text: math.ceil(self.count_tokens(text) * share)
+            )
 
     async def _answer(
         self, client: ServingClient, prompt: Prompt, stop: list[str] | None, options: dict[str, Any]

@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from assistant import model as model_module
 from assistant.errors import Broken, Overloaded, PromptTooLong, Refused, Unreachable
 from assistant.model import TechAssistantChat
+from prompts.render import QuestionTooLong
 from tests.support.fake_tgi import FakeTGI, last, token
 
 
@@ -149,3 +150,14 @@ async def test_the_synchronous_calls_work_inside_a_running_loop(tgi: FakeTGI) ->
         return model.invoke("q").text, "".join(chunk.text for chunk in model.stream("q"))
 
     assert await asyncio.to_thread(work) == ("one", "ab")
+
+
+async def test_a_question_that_only_seems_too_long_is_counted(tgi: FakeTGI) -> None:
+    tgi.tokens_of_a_byte = 0.2
+    tgi.answers = [[token("yes"), last()]]
+    model = chat(tgi, context=8000, max_tokens=100, bytes_per_token=2.0)
+    question = "word " * 3000  # estimated at 7,500 tokens, counted as 3,000
+    assert await answer(model, question) == "yes"
+    tgi.tokens_of_a_byte = 0.6
+    with pytest.raises(QuestionTooLong):
+        await answer(model, question)

@@ -1,0 +1,140 @@
+"""Start everything: settings -> storage -> serving child -> assistant -> web. `uv run app.py` is enough.
+
+Wiring only: what each part does stands in its folder. Read on in `assistant/reply.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Awaitable, Callable, Sequence
+
+import uvicorn
+from fastapi import FastAPI
+
+from assistant.reply import Assistant
+from assistant.served import Endpoint, ServedModel
+from assistant.settings import BadSettings, Settings, read_settings, secret_key
+from assistant.web.application import create_app
+from serving.child import ServingChild
+from storage.database import Database
+from storage.errors import StorageError
+from storage.journal import Journal
+from storage.store import ConversationStore
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but what must end before it waits for open connections does: the replies they follow."""
+
+    def __init__(self, config: uvicorn.Config, close: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._close = close
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._close()
+        await super().shutdown(sockets)
+
+
+async def serve(settings: Settings, listener: socket.socket) -> None:
+    """Run until a signal; raises `StorageError` when the data directory cannot be used."""
+    key = secret_key(settings)
+    database = Database(settings.data / "tech-assistant.db")
+    child = serving_child(settings)
+    served = ServedModel(settings, endpoint_of(settings, child))
+    assistant = Assistant(
+        ConversationStore(database), Journal(database), served, max_replies=settings.max_replies
+    )
+
+    def load_page() -> FastAPI:
+        from assistant.web.page import page_app  # imports Gradio: seconds of CPU, in a thread of its own
+
+        return page_app(assistant)
+
+    names = (settings.host, *settings.allowed_hosts)
+    web = create_app(assistant, key=key, names=names, load_page=load_page)
+    server = Server(uvicorn.Config(web, log_config=None, timeout_graceful_shutdown=1), assistant.close)
+    starting = None if child is None else asyncio.create_task(child.start())
+    try:
+        announce(listener, settings)
+        await server.serve(sockets=[listener])
+    finally:
+        if child is not None and starting is not None:
+            starting.cancel()
+            await asyncio.gather(starting, child.stop(), return_exceptions=True)
+        database.close()
+
+
+def serving_child(settings: Settings) -> ServingChild | None:
+    """The serving layer as a child of this process, where a model or an upstream is named."""
+    if settings.engine_arguments is None:
+        return None
+    key = settings.upstream_key
+    environment = {} if key is None else {"TECH_ASSISTANT_UPSTREAM_KEY": key.get_secret_value()}
+    return ServingChild(settings.engine_arguments, environment=environment)
+
+
+def endpoint_of(settings: Settings, child: ServingChild | None) -> Callable[[], Endpoint] | None:
+    """Where the serving layer is: our child, which may move when it is restarted, or the one named."""
+    if child is not None:
+        return lambda: Endpoint(child.url, child.api_key, child.failure)
+    if settings.serving_url is not None:
+        key = None if settings.serving_key is None else settings.serving_key.get_secret_value()
+        return lambda: Endpoint(settings.serving_url, key)
+    return None
+
+
+def announce(listener: socket.socket, settings: Settings) -> None:
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    address = f"http://{host}:{port}"
+    print(f"Tech Assistant is at {address}", flush=True)
+    has_screen = sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    if settings.open_browser and has_screen and sys.stdout.isatty():
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The public socket. Raises `BadSettings` when the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise BadSettings(
+            f"--host {settings.host} --port {settings.port}: {error.strerror or error}. "
+            "Another program may have it: --port 0 takes a free one."
+        ) from error
+
+
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return None
+    return uvloop.new_event_loop
+
+
+def main(arguments: Sequence[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "uvicorn", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        settings = read_settings(arguments)
+        with listen(settings) as listener, asyncio.Runner(loop_factory=fastest_loop()) as runner:
+            runner.run(serve(settings, listener))
+    except (BadSettings, StorageError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # uvicorn has ended everything and passes the signal on
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,143 @@
+"""The whole application as one process and its child, as a person runs it; only the model is small."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.application import ROOT, Application, environment, is_alive, running, upstream, wait_for
+from tests.support.tiny_gguf import write_tiny_gguf
+
+TEXT = "One two three four five six seven eight nine ten. " * 12
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="the tests look at processes in /proc")
+
+
+@pytest.fixture(scope="module")
+def talker() -> Iterator[str]:
+    with upstream(TEXT) as url:
+        yield url
+
+
+@pytest.fixture
+def application(tmp_path: Path, talker: str) -> Iterator[Application]:
+    with running(tmp_path, "--upstream", talker) as application:
+        application.wait_until("ready")
+        yield application
+
+
+def test_an_embedded_model_answers(tmp_path: Path) -> None:
+    model = write_tiny_gguf(tmp_path / "tiny.gguf", context=8192)
+    with running(tmp_path, "--model", str(model), "--threads", "1", "--max-new-tokens", "40") as application:
+        chat = application.new_chat()
+        text, end = application.answer(application.ask(chat, "How do I read a file?"))
+        assert end["status"] == "done", end
+        assert text
+        reply = application.reply(chat)
+        assert reply["content"] == text
+        assert reply["provenance"]["model"] == "tiny.gguf"
+        assert reply["provenance"]["tokens"]["answer"] <= 40
+        assert application.client.get("/serving/info").status_code == 404
+
+
+def test_an_interrupt_ends_everything_and_keeps_what_was_shown(application: Application) -> None:
+    chat = application.new_chat()
+    shown = application.read_some(application.ask(chat, "q"), 30)
+    child = application.serving_pid()
+    assert application.end(signal.SIGINT) in (0, 130, -signal.SIGINT)
+    assert not is_alive(child)
+    application.start()
+    reply = application.reply(chat)
+    assert reply["status"] == "interrupted"
+    assert reply["content"].startswith(shown)
+    assert "Traceback" not in application.log, application.log
+
+
+def test_killed_in_mid_answer_nothing_shown_is_missing(application: Application) -> None:
+    chat = application.new_chat()
+    reply_id = application.ask(chat, "q")
+    shown = application.read_some(reply_id, 40)
+    child = application.serving_pid()
+    application.kill()
+    wait_for(lambda: not is_alive(child))  # the serving layer does not outlive the application
+    application.start()
+    reply = application.reply(chat)
+    assert (reply["status"], reply["finish_reason"]) == ("interrupted", None)
+    assert reply["content"].startswith(shown)
+    assert application.answer(reply_id) == (
+        reply["content"],
+        {"status": "interrupted", "finish_reason": None},
+    )
+    application.wait_until("ready")
+    assert application.answer(application.ask(chat, "again"))[0] == TEXT
+
+
+def test_a_killed_serving_layer_fails_the_reply_and_the_next_one_works(application: Application) -> None:
+    chat = application.new_chat()
+    reply_id = application.ask(chat, "q")
+    shown = application.read_some(reply_id, 40)
+    os.kill(application.serving_pid(), signal.SIGKILL)
+    text, end = application.answer(reply_id)
+    assert text.startswith(shown)
+    assert end["type"] == "engine_unreachable"
+    assert application.reply(chat)["content"] == text
+    assert application.answer(application.ask(chat, "again"))[0] == TEXT
+
+
+def test_an_upstream_that_is_not_there_is_told_in_words(tmp_path: Path, unused_tcp_port: int) -> None:
+    with running(tmp_path, "--upstream", f"http://127.0.0.1:{unused_tcp_port}/v1") as application:
+        application.wait_until("failed")
+        chat = application.new_chat()
+        response = application.client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
+        assert (response.status_code, response.json()["type"]) == (503, "no_model")
+        assert str(unused_tcp_port) in response.json()["detail"]
+
+
+@pytest.mark.parametrize("broken", [None, b"nonsense", b"GGUF" + b"\3\0\0\0" + b"\xff" * 64])
+def test_a_missing_or_broken_model_is_told_in_words(tmp_path: Path, broken: bytes | None) -> None:
+    model = tmp_path / "broken.gguf"
+    if broken is not None:
+        model.write_bytes(broken)
+    with running(tmp_path, "--model", str(model)) as application:
+        application.wait_until("failed")
+        chat = application.new_chat()
+        response = application.client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
+        assert (response.status_code, response.json()["type"]) == (503, "no_model")
+        assert "broken.gguf" in response.json()["detail"]
+        assert application.client.get(f"/api/conversations/{chat}").json()["messages"] == []
+
+
+def test_an_owner_outlives_a_restart(tmp_path: Path) -> None:
+    with running(tmp_path) as application:
+        chat = application.new_chat()
+        assert application.client.get("/ready").json()["engine"] == "none"
+        application.end()
+        application.start()
+        assert application.client.get(f"/api/conversations/{chat}").status_code == 200
+        assert httpx.get(f"{application.address}/api/conversations/{chat}").status_code == 404
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "app.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
+
+
+def test_what_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, running(tmp_path / "data") as application:
+        port = str(taken.getsockname()[1])
+        for arguments, words in (
+            (["--port", port, "--data", str(tmp_path / "other")], "--port 0 takes a free one"),
+            (["--port", "0", "--data", str(application.data)], "Another Tech Assistant is using"),
+            (["--upstream", "nonsense"], "--upstream: must be an address"),
+            (["--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
+        ):
+            ended = run(*arguments)
+            assert ended.returncode == 2
+            assert words in ended.stderr
+            assert "Traceback" not in ended.stderr
