@@ -1,0 +1,117 @@
+// The HTTP API from the browser: calls that fail with a sentence, and the event stream of a reply.
+//
+// Knows paths, problem documents and how a lost connection is taken up again; refuses to know what is shown.
+
+const PATIENCE = 40_000; // ms without a byte, pings included, after which a connection counts as dead
+const WAITS = [300, 700, 1500, 3000]; // ms before the next attempt to connect
+
+/** What went wrong, in words for people; `type` is a word for programs, `status` 0 when nothing answered. */
+export class Problem extends Error {
+  constructor(type, message, status = 0) {
+    super(message);
+    this.type = type;
+    this.status = status;
+  }
+}
+
+const AWAY = "The application cannot be reached. It may have been stopped, or the connection is gone.";
+
+/** Call the API; gives the body, or null when there is none. Throws `Problem`. */
+export async function call(method, path, body) {
+  let response;
+  try {
+    response = await fetch(`/api${path}`, {
+      method,
+      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch {
+    throw new Problem("away", AWAY);
+  }
+  if (!response.ok) throw await problemOf(response);
+  return response.status === 204 ? null : response.json();
+}
+
+async function problemOf(response) {
+  const problem = await response.json().catch(() => ({}));
+  const sentence = problem.detail ?? `The application answered ${response.status}.`;
+  return new Problem(problem.type ?? "http", sentence, response.status);
+}
+
+/**
+ * Follow a reply until it has ended or `signal` aborts, over as many connections as it takes.
+ *
+ * `onEvent({name, data, id})` gets each event; `after` is the id of the last one that is known. `onLost(is)`
+ * tells when the connection is gone and when it is back. Throws `Problem` when the reply cannot be followed.
+ */
+export async function followReply(reply, { after = null, signal, onEvent, onLost }) {
+  for (let attempt = 0; !signal.aborted; attempt++) {
+    try {
+      for await (const event of eventsOf(reply, after, signal)) {
+        if (attempt > 0) onLost(false);
+        attempt = 0;
+        after = event.id;
+        onEvent(event);
+        if (event.name === "done" || event.name === "error") return;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof Problem && error.status >= 400 && error.status < 500) throw error;
+    }
+    if (attempt > 0) onLost(true);
+    await pause(WAITS[Math.min(attempt, WAITS.length - 1)], signal);
+  }
+}
+
+async function* eventsOf(reply, after, signal) {
+  const abort = new AbortController();
+  const leave = () => abort.abort();
+  signal.addEventListener("abort", leave);
+  let patience = setTimeout(leave, PATIENCE);
+  try {
+    const headers = after === null ? {} : { "Last-Event-ID": after };
+    const response = await fetch(`/api/replies/${reply}/events`, { headers, signal: abort.signal });
+    if (!response.ok) throw await problemOf(response);
+    const reader = response.body.getReader();
+    const decoder = new TextDecoder();
+    let buffer = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      clearTimeout(patience);
+      patience = setTimeout(leave, PATIENCE);
+      buffer += decoder.decode(value, { stream: true });
+      const parts = buffer.split("\n\n");
+      buffer = parts.pop();
+      for (const part of parts) {
+        const event = eventOf(part);
+        if (event) yield event;
+      }
+    }
+  } finally {
+    clearTimeout(patience);
+    signal.removeEventListener("abort", leave);
+    abort.abort();
+  }
+}
+
+function eventOf(part) {
+  const fields = {};
+  for (const line of part.split("\n")) {
+    const colon = line.indexOf(": ");
+    if (colon > 0) fields[line.slice(0, colon)] = line.slice(colon + 2);
+  }
+  return fields.event ? { name: fields.event, id: fields.id, data: JSON.parse(fields.data) } : null;
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done() {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+    signal.addEventListener("abort", done);
+  });
+}

@@ -1,0 +1,276 @@
+// The browser chat: ties Gradio's composer to the elements, and the conversation to the address.
+//
+// The only script that knows Gradio. `window.techPage` is what the events in page.py call.
+
+import { call } from "./api.js";
+import "./chat.js";
+import "./conversations.js";
+import { ICONS, element, icon } from "./dom.js";
+
+const NAME = "Tech Assistant";
+const LARGEST = 240_000; // bytes of a question; the server takes 256 KiB with what stands around it
+const DRAFT = "tech-assistant-draft-"; // the keys under which a tab keeps what is typed
+const FAILED = "The question did not reach the application. It is back in the composer: send it again.";
+
+/** <tech-send>: sends, or stops while an answer is being written. */
+class TechSend extends HTMLElement {
+  constructor() {
+    super();
+    this.button = element("button", { type: "button" });
+    this.button.addEventListener("click", () => page.press());
+  }
+
+  connectedCallback() {
+    this.state = "off";
+    this.replaceChildren(this.button);
+    this.dispatchEvent(new CustomEvent("tech-ready", { bubbles: true }));
+  }
+
+  set state(state) {
+    if (this.dataset.state === state) return;
+    this.dataset.state = state;
+    const name = state === "answering" ? "Stop" : "Send";
+    this.button.setAttribute("aria-label", name);
+    this.button.title = name;
+    this.button.setAttribute("aria-disabled", String(state === "off"));
+    this.button.replaceChildren(icon(state === "answering" ? ICONS.stop : ICONS.send));
+  }
+}
+
+class Page {
+  #chat = null;
+  #list = null;
+  #send = null;
+  #box = null;
+  #shown = null; // the id of the conversation whose draft is in the composer
+  #chosen = null; // an example question that is sent instead of what is in the composer
+  #asking = null; // the question that is on its way: {text, id}
+  #retried = null; // a question that may have arrived although it failed: {text, conversation, id}
+  #channel = "BroadcastChannel" in window ? new BroadcastChannel("tech-assistant") : null;
+
+  constructor() {
+    document.addEventListener("tech-ready", (event) => this.#adopt(event.target));
+    document.addEventListener("tech-state", () => this.#paintState());
+    document.addEventListener("tech-suggestion", ({ detail }) => this.#suggest(detail.text));
+    document.addEventListener("tech-open", ({ detail }) => this.#go(detail.id));
+    document.addEventListener("tech-conversation", ({ detail }) => this.#opened(detail));
+    document.addEventListener("tech-changed", ({ detail }) => {
+      this.#refreshList();
+      this.#channel?.postMessage(detail);
+    });
+    this.#channel?.addEventListener("message", ({ data }) => {
+      this.#refreshList();
+      if (data.conversation === this.#chat?.conversation) this.#chat.reload();
+    });
+    window.addEventListener("popstate", () => this.#chat?.open(this.#addressed()));
+    document.addEventListener("keydown", (event) => this.#key(event), { capture: true });
+    document.addEventListener("input", (event) => {
+      if (event.target !== this.#textarea()) return;
+      this.#keepDraft(event.target.value);
+      this.#paintState();
+    });
+  }
+
+  start() {
+    for (const node of document.querySelectorAll("tech-chat, tech-conversations, tech-send")) this.#adopt(node);
+  }
+
+  // ---- called by Gradio's events (page.py)
+
+  /** The composer was submitted: gives what goes to Python. */
+  asking(typed) {
+    const text = this.#chosen ?? typed;
+    this.#chosen = null;
+    const conversation = this.#chat.conversation;
+    // The same id again for the same text: a question that had arrived after all is not asked twice.
+    const earlier = this.#retried;
+    const isAgain = earlier?.text === text && earlier.conversation === conversation;
+    const id = isAgain ? earlier.id : crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+    this.#asking = { text, conversation, id };
+    this.#chat.sending(text);
+    this.#write("");
+    this.#watch(this.#asking);
+    return [text, { conversation, client_id: id }];
+  }
+
+  /** Python's answer: {conversation, reply} or {error: {type, message}}. */
+  told(value) {
+    if (!value || value.client_id !== this.#asking?.id) return;
+    if (value.error) this.#notAsked(value.error.message, value.error.type);
+    else {
+      this.#asking = this.#retried = null;
+      this.#chat.asked(value);
+    }
+  }
+
+  /** Gradio says nothing when its server is gone; it only reloads the page once there is another. */
+  async #watch(asking) {
+    for (let seconds = 2; seconds <= 32; seconds *= 2) {
+      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+      if (this.#asking !== asking) return;
+      try {
+        await call("GET", "/engine");
+      } catch {
+        break;
+      }
+    }
+    if (this.#asking === asking) this.failed();
+  }
+
+  /** Gradio's event failed: nobody answered it, or something broke. */
+  failed() {
+    if (!this.#asking) return;
+    this.#retried = this.#asking;
+    this.#notAsked(FAILED);
+  }
+
+  #notAsked(words, type) {
+    const { text, conversation } = this.#asking;
+    this.#asking = null;
+    if (this.#chat.conversation !== conversation) return; // the reader has gone on
+    this.#chat.refused(words);
+    if (this.#textarea()?.value === "") this.#write(text);
+    if (type === "still_answering") this.#chat.reload();
+    this.#refreshList();
+  }
+
+  // ---- the composer
+
+  /** The button was pressed. */
+  press() {
+    if (this.#chat.isAnswering) this.#chat.stop();
+    else if (this.#mayAsk(this.#textarea()?.value ?? "")) this.#submit();
+    this.#textarea()?.focus();
+  }
+
+  #submit() {
+    this.#send.dispatchEvent(new CustomEvent("tech-submit", { bubbles: true }));
+  }
+
+  #suggest(text) {
+    if (!this.#mayAsk(text)) return;
+    this.#chosen = text;
+    this.#submit();
+    this.#textarea()?.focus();
+  }
+
+  #mayAsk(text) {
+    if (!this.#chat || text.trim() === "") return false;
+    const size = new TextEncoder().encode(JSON.stringify(text)).length;
+    const words = size > LARGEST ? `The question is too long: ${size.toLocaleString()} bytes, at most ${LARGEST.toLocaleString()} can be sent. Shorten it, or ask about a part.` : this.#chat.reason;
+    this.#chat.alert(words);
+    return words === "";
+  }
+
+  #key(event) {
+    if (event.target !== this.#textarea() || event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    // Gradio would submit: only when something can be asked.
+    if (this.#mayAsk(event.target.value)) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  #textarea() {
+    if (!this.#box?.isConnected) this.#box = document.querySelector("#tech-box textarea");
+    return this.#box;
+  }
+
+  #write(text) {
+    const box = this.#textarea();
+    if (!box) return;
+    box.value = text;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  /** What is typed outlives a reload, and waits where it was typed. */
+  #keepDraft(text) {
+    try {
+      const key = DRAFT + (this.#shown ?? "");
+      if (text === "") sessionStorage.removeItem(key);
+      else sessionStorage.setItem(key, text);
+    } catch {
+      // no storage in a frame of another site, or the text is too large for it
+    }
+  }
+
+  #draft() {
+    try {
+      return sessionStorage.getItem(DRAFT + (this.#shown ?? "")) ?? "";
+    } catch {
+      return "";
+    }
+  }
+
+  #paintState() {
+    if (!this.#send || !this.#chat) return;
+    const isReady = this.#chat.canAsk && (this.#textarea()?.value ?? "").trim() !== "";
+    this.#send.state = this.#chat.isAnswering ? "answering" : isReady ? "idle" : "off";
+  }
+
+  // ---- the elements and the address
+
+  #adopt(node) {
+    if (node.matches("tech-chat") && node !== this.#chat) {
+      this.#chat = node;
+      node.open(this.#addressed());
+    } else if (node.matches("tech-conversations")) {
+      this.#list = node;
+      node.current = this.#chat?.conversation ?? this.#addressed();
+    } else if (node.matches("tech-send")) this.#send = node;
+    this.#paintState();
+    const box = this.#textarea();
+    if (box && !box.dataset.known) {
+      box.dataset.known = "";
+      box.setAttribute("aria-label", "Your question");
+      this.#write(this.#draft());
+      if (window.top === window && !matchMedia("(pointer: coarse)").matches) box.focus();
+    }
+  }
+
+  #addressed() {
+    return new URLSearchParams(location.search).get("c");
+  }
+
+  #address(id) {
+    const address = new URL(location.href);
+    if (id === null) address.searchParams.delete("c");
+    else address.searchParams.set("c", id);
+    return address;
+  }
+
+  #go(id) {
+    if (id !== this.#addressed()) history.pushState(null, "", this.#address(id));
+    this.#chat?.open(id);
+    if (!matchMedia("(pointer: coarse)").matches) this.#textarea()?.focus();
+  }
+
+  #opened({ id, title, isNew }) {
+    if (id !== this.#addressed()) history.replaceState(null, "", this.#address(id));
+    if (this.#list) this.#list.current = id;
+    this.#entitle(title);
+    if (this.#shown === id) return;
+    const typed = this.#textarea()?.value ?? "";
+    if (isNew) this.#keepDraft(""); // what was typed since the first question goes along with it
+    this.#shown = id;
+    this.#write(isNew ? typed : this.#draft());
+  }
+
+  #entitle(title) {
+    document.title = title ? `${title} · ${NAME}` : NAME;
+  }
+
+  async #refreshList() {
+    await this.#list?.refresh();
+    const id = this.#chat?.conversation;
+    if (id) this.#entitle(this.#list?.titleOf(id));
+  }
+}
+
+// An embedder such as a Space may ask for a theme; else the system decides.
+const theme = new URLSearchParams(location.search).get("__theme");
+if (theme === "light" || theme === "dark") document.documentElement.style.colorScheme = theme;
+
+const page = new Page();
+window.techPage = page;
+customElements.define("tech-send", TechSend);
+page.start();
