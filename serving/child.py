@@ -129,12 +129,13 @@ class ServingChild:
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-            try:
-                async with asyncio.timeout(TERMINATE_SECONDS):
-                    await process.wait()
-            except TimeoutError:
+            # Not `asyncio.timeout`: in a task that is being cancelled, Python 3.11's first releases let it
+            # end by the cancellation, and the process would never be killed.
+            ended = asyncio.ensure_future(process.wait())
+            await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
+            if not ended.done():
                 process.kill()
-                await process.wait()
+            await ended
 
     async def _read_address(self, stdout: asyncio.StreamReader) -> None:
         async for line in _lines(stdout):

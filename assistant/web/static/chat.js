@@ -17,9 +17,18 @@ const NEAR_END = 48; // px from the end that still count as being there
 const LOOK_AGAIN = { loading: 1000, none: 5000, failed: 3000, away: 2000 }; // ms, by the engine's state
 
 const EXAMPLES = [
-  ["Explain this error", "What does “TypeError: 'NoneType' object is not subscriptable” mean in Python, and how do I find its cause?"],
-  ["Write a function", "Write a Python function that reads a CSV file and returns the average of each numeric column."],
-  ["Translate code", "Show me this JavaScript in Go: const counts = words.reduce((m, w) => m.set(w, (m.get(w) ?? 0) + 1), new Map());"],
+  [
+    "Explain this error",
+    "What does “TypeError: 'NoneType' object is not subscriptable” mean, and how do I find its cause?",
+  ],
+  [
+    "Write a function",
+    "Write a Python function that reads a CSV file and returns the average of each numeric column.",
+  ],
+  [
+    "Translate code",
+    "Show me this JavaScript in Go: const long = words.filter((word) => word.length > 7).sort();",
+  ],
   ["Compare two ways", "When should I use a thread and when a process in Python? Make a short table."],
 ];
 
@@ -43,8 +52,17 @@ function action(name, path, act) {
 class Question {
   constructor(text) {
     const bubble = element("div", { class: "bubble" }, text);
-    const actions = element("div", { class: "actions" }, copyButton(() => text, { label: "Copy question" }));
-    this.node = element("article", { class: "message question", "aria-label": "Question" }, bubble, actions);
+    const actions = element(
+      "div",
+      { class: "actions" },
+      copyButton(() => text, { label: "Copy question" }),
+    );
+    this.node = element(
+      "article",
+      { class: "message question", "aria-label": "Question" },
+      bubble,
+      actions,
+    );
   }
 }
 
@@ -62,7 +80,13 @@ class Answer {
     this.body = element("div", { class: "text" });
     this.note = element("div", { class: "note" });
     this.actions = element("div", { class: "actions" });
-    this.node = element("article", { class: "message answer", "aria-label": "Answer" }, this.body, this.note, this.actions);
+    this.node = element(
+      "article",
+      { class: "message answer", "aria-label": "Answer" },
+      this.body,
+      this.note,
+      this.actions,
+    );
     this.view = new MarkdownView(this.body);
     this.#isWhole = message === null;
     if (message?.content) this.view.set(message.content);
@@ -115,14 +139,16 @@ class Answer {
     const isEmpty = this.view.source.trim() === "";
     let words = ENDINGS[status] ?? "";
     if (status === "failed" && error?.message) words = error.message;
-    else if (status === "done" && finishReason === "length") words = "The answer ends here because it reached its greatest length.";
+    else if (status === "done" && finishReason === "length")
+      words = "The answer ends here because it reached its greatest length.";
     else if (status === "done" && isEmpty) words = "The model gave an empty answer.";
     this.note.replaceChildren();
     this.actions.replaceChildren();
     if (!isEmpty) this.actions.append(copyButton(() => this.view.source, { label: "Copy answer" }));
     if (words) {
       this.note.append(element("p", {}, ...sentence(words)));
-      if (status !== "done" || isEmpty) this.note.append(action("Retry", ICONS.retry, () => this.onRetry(this)));
+      if (status !== "done" || isEmpty)
+        this.note.append(action("Retry", ICONS.retry, () => this.onRetry(this)));
     }
     this.onPaint(this);
   }
@@ -160,7 +186,12 @@ export class TechChat extends HTMLElement {
   }
 
   get canAsk() {
-    return !this.isAnswering && this.#loading === null && this.#engine.state !== "none" && this.#engine.state !== "failed";
+    return (
+      !this.isAnswering &&
+      this.#loading === null &&
+      this.#engine.state !== "none" &&
+      this.#engine.state !== "failed"
+    );
   }
 
   /** Why nothing can be asked just now, in words; "" when it can. */
@@ -211,7 +242,10 @@ export class TechChat extends HTMLElement {
 
   /** The question is stored; its reply is being written. */
   asked({ conversation, reply }) {
-    if (!this.#sent) return;
+    if (!this.#sent) {
+      this.#tell("tech-changed", { conversation }); // the reader has gone on
+      return;
+    }
     const { answer } = this.#sent;
     this.#sent = null;
     const isNew = this.#conversation === null;
@@ -268,11 +302,24 @@ export class TechChat extends HTMLElement {
     this.list = element("div", { class: "list" });
     this.intro = element("div", { class: "intro" });
     this.column = element("div", { class: "column" }, this.intro, this.list);
-    this.scroller = element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Conversation" }, this.column);
-    this.toEnd = element("button", { type: "button", class: "to-end", "aria-label": "Go to the end", hidden: true }, icon(ICONS.down));
+    this.scroller = element(
+      "div",
+      { class: "scroller", tabindex: "0", role: "region", "aria-label": "Conversation" },
+      this.column,
+    );
+    this.toEnd = element(
+      "button",
+      { type: "button", class: "to-end", "aria-label": "Go to the end", hidden: true },
+      icon(ICONS.down),
+    );
     this.alarm = element("div", { class: "alarm", role: "alert", hidden: true });
     this.notice = element("div", { class: "notice", role: "status", hidden: true });
-    this.spoken = element("div", { class: "spoken", role: "log", "aria-live": "polite", "aria-label": "Progress of the answer" });
+    this.spoken = element("div", {
+      class: "spoken",
+      role: "log",
+      "aria-live": "polite",
+      "aria-label": "Progress of the answer",
+    });
     this.foot = element("div", { class: "foot" }, this.toEnd, this.notice, this.alarm);
   }
 
@@ -283,15 +330,20 @@ export class TechChat extends HTMLElement {
       this.#removals.push(() => target.removeEventListener(name, listener, options));
     };
     let top = 0;
-    on(this.scroller, "scroll", () => {
-      const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-      const isNear = scrollHeight - scrollTop - clientHeight < NEAR_END;
-      // Only the reader scrolls up; that the text grew is no reason to stop following it.
-      if (isNear) this.#isAtEnd = true;
-      else if (scrollTop < top) this.#isAtEnd = false;
-      top = scrollTop;
-      this.toEnd.hidden = this.#isAtEnd || isNear;
-    }, { passive: true });
+    on(
+      this.scroller,
+      "scroll",
+      () => {
+        const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+        const isNear = scrollHeight - scrollTop - clientHeight < NEAR_END;
+        // Only the reader scrolls up; that the text grew is no reason to stop following it.
+        if (isNear) this.#isAtEnd = true;
+        else if (scrollTop < top) this.#isAtEnd = false;
+        top = scrollTop;
+        this.toEnd.hidden = this.#isAtEnd || isNear;
+      },
+      { passive: true },
+    );
     on(this.toEnd, "click", () => this.#toEnd());
     on(document, "visibilitychange", () => this.#seen());
     const growth = new ResizeObserver(() => this.#keepEnd());
@@ -384,7 +436,11 @@ export class TechChat extends HTMLElement {
   #paintEarlier() {
     this.column.querySelector(".earlier")?.remove();
     if (this.#from === 0) return;
-    const button = element("button", { type: "button", class: "earlier" }, `Show ${Math.min(WINDOW, this.#from)} earlier messages`);
+    const button = element(
+      "button",
+      { type: "button", class: "earlier" },
+      `Show ${Math.min(WINDOW, this.#from)} earlier messages`,
+    );
     button.addEventListener("click", () => {
       const from = Math.max(0, this.#from - WINDOW);
       const height = this.scroller.scrollHeight;
@@ -401,7 +457,9 @@ export class TechChat extends HTMLElement {
   #paintUnreadable(id, problem) {
     this.list.replaceChildren();
     const isGone = problem.status === 404;
-    const words = isGone ? "This conversation is not here. It may have been deleted, or belong to somebody else." : problem.message;
+    const words = isGone
+      ? "This conversation is not here. It may have been deleted, or belong to somebody else."
+      : problem.message;
     const button = isGone
       ? action("New chat", ICONS.plus, () => this.open(null))
       : action("Try again", ICONS.retry, () => this.#load(id));
@@ -411,14 +469,23 @@ export class TechChat extends HTMLElement {
 
   #paintEmpty() {
     const examples = EXAMPLES.map(([name, text]) => {
-      const button = element("button", { type: "button" }, element("strong", {}, name), element("span", {}, text));
+      const button = element(
+        "button",
+        { type: "button" },
+        element("strong", {}, name),
+        element("span", {}, text),
+      );
       button.addEventListener("click", () => this.#tell("tech-suggestion", { text }));
       return button;
     });
     this.column.querySelector(".earlier")?.remove();
     this.intro.replaceChildren(
       element("h1", {}, "Tech Assistant"),
-      element("p", {}, "Ask about code: errors, functions, languages, tools. Answers can be wrong; try them before you rely on them."),
+      element(
+        "p",
+        {},
+        "Ask about code: errors, functions, tools. Answers can be wrong: try them before you rely on them.",
+      ),
       element("div", { class: "examples", role: "group", "aria-label": "Example questions" }, ...examples),
       element("p", { class: "engine" }),
     );
@@ -469,7 +536,8 @@ export class TechChat extends HTMLElement {
         after: answer.lastEvent,
         signal: stream.signal,
         onEvent: (event) => isOurs() && answer.take(event),
-        onLost: (isLost) => isOurs() && answer.mention(isLost ? "The connection is lost. Trying again…" : ""),
+        onLost: (isLost) =>
+          isOurs() && answer.mention(isLost ? "The connection is lost. Trying again…" : ""),
       });
     } catch (problem) {
       if (isOurs()) answer.settle("failed", null, problem);
@@ -516,7 +584,10 @@ export class TechChat extends HTMLElement {
 
   #paintEngine() {
     const { state, model, detail } = this.#engine;
-    const words = { none: detail ?? "No model is loaded.", failed: detail ?? "The engine failed.", away: detail }[state] ?? "";
+    const words =
+      { none: detail ?? "No model is loaded.", failed: detail ?? "The engine failed.", away: detail }[
+        state
+      ] ?? "";
     if (this.notice.dataset.words !== words) {
       this.notice.dataset.words = words;
       this.notice.replaceChildren(...sentence(words));
@@ -524,7 +595,8 @@ export class TechChat extends HTMLElement {
     }
     const line = this.intro.querySelector(".engine");
     if (!line) return;
-    if (state === "ready") line.replaceChildren("Answered by ", element("b", {}, model ?? "an unnamed model"));
+    if (state === "ready")
+      line.replaceChildren("Answered by ", element("b", {}, model ?? "an unnamed model"));
     else line.replaceChildren(state === "loading" ? (detail ?? "The model is loading.") : "");
   }
 

@@ -108,7 +108,10 @@ export class TechConversations extends HTMLElement {
   async #more(button) {
     button.disabled = true;
     try {
-      const page = await call("GET", `/conversations?limit=${PAGE}&cursor=${encodeURIComponent(this.#next)}`);
+      const page = await call(
+        "GET",
+        `/conversations?limit=${PAGE}&cursor=${encodeURIComponent(this.#next)}`,
+      );
       const known = new Set(this.#conversations.map((one) => one.id));
       this.#conversations.push(...page.conversations.filter((one) => !known.has(one.id)));
       this.#next = page.next;
@@ -148,7 +151,8 @@ export class TechConversations extends HTMLElement {
       button.addEventListener("click", () => this.#more(button));
       nodes.push(button);
     }
-    if (nodes.length === 0) nodes.push(element("p", { class: "none" }, "Your conversations will be listed here."));
+    if (nodes.length === 0)
+      nodes.push(element("p", { class: "none" }, "Your conversations will be listed here."));
     this.list.replaceChildren(...nodes);
     this.#mark();
     if (focused) this.list.querySelector(`a[data-id="${CSS.escape(focused)}"]`)?.focus();

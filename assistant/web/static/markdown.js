@@ -170,7 +170,11 @@ class BlockParser {
     }
     let match = char === "#" && HEADING.exec(text);
     if (match) {
-      return begin({ type: "heading", level: match[1].length, text: /^#+$/.test(match[2] ?? "") ? "" : match[2] });
+      return begin({
+        type: "heading",
+        level: match[1].length,
+        text: /^#+$/.test(match[2] ?? "") ? "" : match[2],
+      });
     }
     match = (char === "`" || char === "~") && FENCE.exec(text);
     if (match) {
@@ -196,7 +200,10 @@ class BlockParser {
     if (!text.includes("-") || !/^[-:| \t]+$/.test(text)) return null;
     const columns = cellsOf(text);
     const header = paragraph.lines.at(-1) ?? ""; // none when definitions were all there was
-    if (!columns.every((cell) => DELIMITER_CELL.test(cell)) || !(header.includes("|") || text.includes("|"))) {
+    if (
+      !columns.every((cell) => DELIMITER_CELL.test(cell)) ||
+      !(header.includes("|") || text.includes("|"))
+    ) {
       return null;
     }
     const head = cellsOf(header);
@@ -268,7 +275,7 @@ class BlockParser {
   #stripDefinitions(paragraph) {
     if (!paragraph.lines[0]?.startsWith("[")) return paragraph.lines.length > 0;
     let text = paragraph.lines.join("\n");
-    for (let rest; (rest = readDefinition(text, this.definitions)) !== null; ) text = rest;
+    for (let rest; (rest = readDefinition(text, this.definitions)) !== null;) text = rest;
     paragraph.lines = text === "" ? [] : text.split("\n");
     return text.trim() !== "";
   }
@@ -392,7 +399,10 @@ function readDefinition(text, definitions) {
   if (!tail) return null;
   const key = normalLabel(label[1]);
   if (!definitions.has(key)) {
-    definitions.set(key, { href, title: tail && title ? unescape(title[1] ?? title[2] ?? title[3]) : null });
+    definitions.set(key, {
+      href,
+      title: tail && title ? unescape(title[1] ?? title[2] ?? title[3]) : null,
+    });
   }
   return text.slice(end + tail[0].length);
 }
@@ -408,7 +418,9 @@ const entities = new Map();
 /** The character that a character reference stands for, or the reference itself. */
 function decoded(reference) {
   if (reference[1] === "#") {
-    const number = /^&#[xX]/.test(reference) ? parseInt(reference.slice(3), 16) : parseInt(reference.slice(2), 10);
+    const number = /^&#[xX]/.test(reference)
+      ? parseInt(reference.slice(3), 16)
+      : parseInt(reference.slice(2), 10);
     const isCharacter = number > 0 && number <= 0x10ffff && !(number >= 0xd800 && number <= 0xdfff);
     return isCharacter ? String.fromCodePoint(number) : "\ufffd";
   }
@@ -661,7 +673,7 @@ class InlineParser {
       const length = closer.char === "~" ? closer.length : Math.min(opener.length, closer.length, 2);
       const tag = closer.char === "~" ? "del" : length === 2 ? "strong" : "em";
       const wrap = element(tag);
-      for (let node = opener.node.nextSibling; node && node !== closer.node; ) {
+      for (let node = opener.node.nextSibling; node && node !== closer.node;) {
         const next = node.nextSibling;
         wrap.append(node);
         node = next;
@@ -688,7 +700,11 @@ function pairs(opener, closer) {
   if (!opener.opens || opener.char !== closer.char) return false;
   if (closer.char === "~") return opener.length === closer.length;
   const both = opener.closes || closer.opens;
-  return !(both && (opener.original + closer.original) % 3 === 0 && (opener.original % 3 || closer.original % 3));
+  return !(
+    both &&
+    (opener.original + closer.original) % 3 === 0 &&
+    (opener.original % 3 || closer.original % 3)
+  );
 }
 
 function previousCharacter(text, at) {
@@ -701,7 +717,9 @@ function nextCharacter(text, at) {
   return at >= text.length ? " " : String.fromCodePoint(text.codePointAt(at));
 }
 
-const BARE = /(?<![\w/@.:+-])(?:(?:https?:\/\/|www\.)[^\s<>]{2,2000}|[\w.+-]{1,64}@[A-Za-z\d-]{1,63}(?:\.[A-Za-z\d-]{2,63}){1,8})/g;
+const BARE_LINK = /(?:https?:\/\/|www\.)[^\s<>]{2,2000}/.source;
+const BARE_MAIL = /[\w.+-]{1,64}@[A-Za-z\d-]{1,63}(?:\.[A-Za-z\d-]{2,63}){1,8}/.source;
+const BARE = new RegExp(`(?<![\\w/@.:+-])(?:${BARE_LINK}|${BARE_MAIL})`, "g");
 
 /** Addresses written as they are become links (GitHub's extension), but not in code and not in links. */
 function linkBareAddresses(root) {
@@ -717,7 +735,11 @@ function linkBareAddresses(root) {
     for (const match of text.data.matchAll(BARE)) {
       const address = trimmedAddress(match[0]);
       const isMail = !/^(?:https?:\/\/|www\.)/.test(address);
-      const href = isMail ? `mailto:${address}` : address.startsWith("www.") ? `https://${address}` : address;
+      const href = isMail
+        ? `mailto:${address}`
+        : address.startsWith("www.")
+          ? `https://${address}`
+          : address;
       if (!safeAddress(href) || (!isMail && !/[^.]\.[^.]|localhost|\d/.test(address))) continue;
       nodes.push(text.data.slice(done, match.index), linkTo(href, null, address));
       done = match.index + address.length;
@@ -726,7 +748,7 @@ function linkBareAddresses(root) {
   }
 }
 
-/** Punctuation at the end of an address belongs to the sentence, and so does a parenthesis not opened in it. */
+/** Punctuation at its end belongs to the sentence, and so does a parenthesis that is not opened in it. */
 function trimmedAddress(address) {
   for (;;) {
     const last = address.at(-1);
@@ -746,7 +768,11 @@ function codeBlock(info) {
   const head = element("figcaption", {}, element("span", { class: "language" }, language || "text"));
   head.append(copyButton(() => code.textContent, { label: "Copy code" }));
   // Scrolls sideways, hence reachable by keyboard.
-  const pre = element("pre", { tabindex: "0", role: "group", "aria-label": `Code, ${language || "text"}` }, code);
+  const pre = element(
+    "pre",
+    { tabindex: "0", role: "group", "aria-label": `Code, ${language || "text"}` },
+    code,
+  );
   return { figure: element("figure", { class: "code" }, head, pre), view: new CodeView(code, language) };
 }
 
@@ -757,7 +783,11 @@ function nodeOf(block, definitions) {
       return element("p", {}, inline(block.lines.join("\n").trimEnd()));
     case "heading":
       // Two levels down: the page's name and the conversation are above an answer's own headings.
-      return element(`h${Math.min(6, block.level + 2)}`, { "data-level": block.level }, inline((block.text ?? "").trim()));
+      return element(
+        `h${Math.min(6, block.level + 2)}`,
+        { "data-level": block.level },
+        inline((block.text ?? "").trim()),
+      );
     case "rule":
       return element("hr");
     case "quote":
@@ -784,7 +814,11 @@ function tableOf({ head, align, rows }, inline) {
   const body = rows.map((row) =>
     element("tr", {}, ...align.map((_, column) => cell("td", row[column] ?? "", column))),
   );
-  const table = element("table", {}, element("thead", {}, element("tr", {}, ...head.map((t, c) => cell("th", t, c)))));
+  const table = element(
+    "table",
+    {},
+    element("thead", {}, element("tr", {}, ...head.map((t, c) => cell("th", t, c)))),
+  );
   if (body.length) table.append(element("tbody", {}, ...body));
   return element("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" }, table);
 }
@@ -815,7 +849,11 @@ function itemOf(item, isLoose, definitions) {
   }
   if (task) {
     const done = task[1] !== " ";
-    const box = element("span", { class: "task", role: "img", "aria-label": done ? "done" : "to do" }, done ? "☑" : "☐");
+    const box = element(
+      "span",
+      { class: "task", role: "img", "aria-label": done ? "done" : "to do" },
+      done ? "☑" : "☐",
+    );
     node.classList.add("task");
     (node.firstElementChild?.matches("p") ? node.firstElementChild : node).prepend(box, " ");
   }
@@ -926,7 +964,7 @@ export class MarkdownView {
   /** Add to the open fenced block; false when it was closed and more may follow. */
   #growCode(end) {
     const { view, mark } = this.#code;
-    for (let next; (next = this.#text.indexOf("\n", this.#code.line)) >= 0 && next < end; ) {
+    for (let next; (next = this.#text.indexOf("\n", this.#code.line)) >= 0 && next < end;) {
       if (closes(this.#text.slice(this.#code.line, next), mark)) {
         return this.#endCode(next + 1, end);
       }
@@ -953,7 +991,7 @@ export class MarkdownView {
   }
 }
 
-/** How many characters at the end of a text that still grows are not shown until it is known what they are. */
+/** How many characters at the end of a growing text are not shown until it is known what they are. */
 function undecided(text) {
   const lines = text.slice(-2000).split("\n");
   const [before, above, last] = ["", "", ...lines].slice(-3);

@@ -10,6 +10,7 @@ import { ICONS, element, icon } from "./dom.js";
 const NAME = "Tech Assistant";
 const LARGEST = 240_000; // bytes of a question; the server takes 256 KiB with what stands around it
 const DRAFT = "tech-assistant-draft-"; // the keys under which a tab keeps what is typed
+const TOO_LONG = `The question has more than ${LARGEST / 1000} kB. Shorten it, or ask about a part of it.`;
 const FAILED = "The question did not reach the application. It is back in the composer: send it again.";
 
 /** <tech-send>: sends, or stops while an answer is being written. */
@@ -42,6 +43,8 @@ class Page {
   #list = null;
   #send = null;
   #box = null;
+  #known = null; // the box that was made ready
+  #observer = null;
   #shown = null; // the id of the conversation whose draft is in the composer
   #chosen = null; // an example question that is sent instead of what is in the composer
   #asking = null; // the question that is on its way: {text, id}
@@ -72,7 +75,8 @@ class Page {
   }
 
   start() {
-    for (const node of document.querySelectorAll("tech-chat, tech-conversations, tech-send")) this.#adopt(node);
+    for (const node of document.querySelectorAll("tech-chat, tech-conversations, tech-send"))
+      this.#adopt(node);
   }
 
   // ---- called by Gradio's events (page.py)
@@ -85,10 +89,11 @@ class Page {
     // The same id again for the same text: a question that had arrived after all is not asked twice.
     const earlier = this.#retried;
     const isAgain = earlier?.text === text && earlier.conversation === conversation;
-    const id = isAgain ? earlier.id : crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
-    this.#asking = { text, conversation, id };
+    const id = isAgain ? earlier.id : (crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`);
+    this.#asking = { text, conversation, id, shown: this.#shown };
     this.#chat.sending(text);
     this.#write("");
+    this.#keepDraft(text); // until it is known to have arrived
     this.#watch(this.#asking);
     return [text, { conversation, client_id: id }];
   }
@@ -96,11 +101,14 @@ class Page {
   /** Python's answer: {conversation, reply} or {error: {type, message}}. */
   told(value) {
     if (!value || value.client_id !== this.#asking?.id) return;
-    if (value.error) this.#notAsked(value.error.message, value.error.type);
-    else {
-      this.#asking = this.#retried = null;
-      this.#chat.asked(value);
+    if (value.error) {
+      this.#notAsked(value.error.message, value.error.type);
+      return;
     }
+    const { shown } = this.#asking;
+    this.#asking = this.#retried = null;
+    this.#keepDraft(shown === this.#shown ? (this.#textarea()?.value ?? "") : "", shown);
+    this.#chat.asked(value);
   }
 
   /** Gradio says nothing when its server is gone; it only reloads the page once there is another. */
@@ -157,13 +165,14 @@ class Page {
   #mayAsk(text) {
     if (!this.#chat || text.trim() === "") return false;
     const size = new TextEncoder().encode(JSON.stringify(text)).length;
-    const words = size > LARGEST ? `The question is too long: ${size.toLocaleString()} bytes, at most ${LARGEST.toLocaleString()} can be sent. Shorten it, or ask about a part.` : this.#chat.reason;
+    const words = size > LARGEST ? TOO_LONG : this.#chat.reason;
     this.#chat.alert(words);
     return words === "";
   }
 
   #key(event) {
-    if (event.target !== this.#textarea() || event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.target !== this.#textarea() || event.key !== "Enter" || event.shiftKey || event.isComposing)
+      return;
     // Gradio would submit: only when something can be asked.
     if (this.#mayAsk(event.target.value)) return;
     event.preventDefault();
@@ -183,9 +192,9 @@ class Page {
   }
 
   /** What is typed outlives a reload, and waits where it was typed. */
-  #keepDraft(text) {
+  #keepDraft(text, id = this.#shown) {
     try {
-      const key = DRAFT + (this.#shown ?? "");
+      const key = DRAFT + (id ?? "");
       if (text === "") sessionStorage.removeItem(key);
       else sessionStorage.setItem(key, text);
     } catch {
@@ -218,13 +227,27 @@ class Page {
       node.current = this.#chat?.conversation ?? this.#addressed();
     } else if (node.matches("tech-send")) this.#send = node;
     this.#paintState();
-    const box = this.#textarea();
-    if (box && !box.dataset.known) {
-      box.dataset.known = "";
-      box.setAttribute("aria-label", "Your question");
-      this.#write(this.#draft());
-      if (window.top === window && !matchMedia("(pointer: coarse)").matches) box.focus();
-    }
+    if (!this.#textarea()) this.#awaitBox();
+    else if (this.#known !== this.#box) this.#adoptBox();
+  }
+
+  /** Gradio loads the code of each of its components by itself: the composer may come last. */
+  #awaitBox() {
+    this.#observer ??= new MutationObserver(() => {
+      if (!this.#textarea()) return;
+      this.#observer.disconnect();
+      this.#observer = null;
+      this.#adoptBox();
+    });
+    this.#observer.observe(document.body, { childList: true, subtree: true });
+  }
+
+  #adoptBox() {
+    this.#known = this.#box;
+    if (this.#box.value === "") this.#write(this.#draft());
+    else this.#keepDraft(this.#box.value); // somebody was faster
+    if (window.top === window && !matchMedia("(pointer: coarse)").matches) this.#box.focus();
+    this.#paintState();
   }
 
   #addressed() {

