@@ -6,13 +6,15 @@ Wiring only: what each part does stands in its folder. Read on in `assistant/rep
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import uvicorn
 from fastapi import FastAPI
@@ -34,6 +36,19 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, close: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
         self._close = close
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's own, but a signal that ended the server is not raised again: it would cut short
+        what is to be ended after the server."""
+        before = {
+            number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._close()
@@ -131,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
     except (BadSettings, StorageError) as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # uvicorn has ended everything and passes the signal on
+    except KeyboardInterrupt:  # before there was a server, or a second time
         return 130
     return 0
 

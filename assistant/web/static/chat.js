@@ -159,7 +159,7 @@ class Answer {
   }
 }
 
-export class TechChat extends HTMLElement {
+class TechChat extends HTMLElement {
   #conversation = null; // its id
   #messages = []; // the branch on show, as the API gave it
   #from = 0; // the first of them that is shown

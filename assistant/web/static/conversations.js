@@ -16,7 +16,7 @@ function iconButton(name, path) {
 }
 
 /** The heading under which a time stands, seen from now. */
-export function groupOf(time, now = new Date()) {
+function groupOf(time, now = new Date()) {
   const midnight = new Date(now);
   midnight.setHours(0, 0, 0, 0);
   const days = (midnight - new Date(time)) / 86_400_000;
@@ -27,7 +27,7 @@ export function groupOf(time, now = new Date()) {
   return new Date(time).toLocaleDateString(undefined, { month: "long", year: "numeric" });
 }
 
-export class TechConversations extends HTMLElement {
+class TechConversations extends HTMLElement {
   #current = null;
   #conversations = [];
   #next = null;
@@ -188,7 +188,6 @@ export class TechConversations extends HTMLElement {
 
   #show(isOpen, { isQuiet = false } = {}) {
     this.toggleAttribute("open", isOpen);
-    document.documentElement.toggleAttribute("data-conversations", isOpen);
     this.menu.setAttribute("aria-expanded", String(isOpen));
     this.panel.inert = !isOpen;
     if (isQuiet) return;

@@ -233,7 +233,7 @@ const NUMBER = /(?:0[xX][\da-fA-F_]+|0[bB][01_]+|\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][
 const TAG = /<\/?[A-Za-z][\w:.-]*|\/?>/y;
 
 /** The rules for a language's name as written after a fence, or null. */
-export function rulesOf(name) {
+function rulesOf(name) {
   const key = name.toLowerCase();
   const found = Object.hasOwn(ALIASES, key) ? ALIASES[key] : key;
   return Object.hasOwn(LANGUAGES, found) ? LANGUAGES[found] : null;
@@ -243,7 +243,7 @@ export function rulesOf(name) {
  * Cut one line into [kind, text] pairs; kind is "comment", "string", "number", "word", "call" or "".
  * `state` is what the line before gave back (null at first): what ends a comment or string that is open.
  */
-export function highlightLine(rules, line, state) {
+function highlightLine(rules, line, state) {
   if (rules === null || line.length > LONGEST_COLOURED) return { pieces: [["", line]], state };
   const pieces = [];
   const push = (kind, text) => {

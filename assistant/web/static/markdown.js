@@ -440,7 +440,7 @@ function unescape(text) {
 }
 
 /** An address that a link may lead to, in its normal form, or null. */
-export function safeAddress(address) {
+function safeAddress(address) {
   try {
     const url = new URL(address);
     return ["http:", "https:", "mailto:"].includes(url.protocol) ? url.href : null;
@@ -932,11 +932,16 @@ export class MarkdownView {
     }
     this.#shown = end;
     const parser = new BlockParser();
+    const lines = this.#text.slice(this.#stable, end).split("\n");
+    const unfinished = lines.pop();
     let offset = 0;
-    for (const line of this.#text.slice(this.#stable, end).replace(/\n$/, "").split("\n")) {
+    for (const line of lines) {
       parser.read(line, offset);
       offset += line.length + 1;
     }
+    // Whole lines decide which blocks are finished: what the last one is may change with its next letter.
+    const open = parser.root.children.at(-1)?.offset ?? 0;
+    if (unfinished !== "") parser.read(unfinished, offset);
     const fence = parser.stack[1]?.type === "fence" ? parser.stack[1] : null;
     const blocks = parser.finish();
     for (const [label, definition] of parser.definitions) {
@@ -946,19 +951,20 @@ export class MarkdownView {
     for (const node of this.#tail) node.remove();
     const nodes = blocks.map((block) => nodeOf(block, this.#definitions));
     this.container.append(...nodes);
-    const last = blocks.at(-1);
-    this.#tail = nodes.slice(-1);
+    this.#tail = nodes.filter((_, index) => blocks[index].offset >= open);
     this.#finished = this.container.childNodes.length - this.#tail.length;
-    if (last) this.#stable += last.offset;
-    if (fence && fence.indent === 0 && last === fence) {
-      const open = this.#text.indexOf("\n", this.#stable);
-      if (open < 0 || open >= end) return;
-      const { figure, view } = codeBlock(fence.info);
-      this.#tail[0].replaceWith(figure);
-      this.#tail = [figure];
-      this.#code = { view, mark: fence.mark, line: open + 1, shown: open + 1 };
-      this.#growCode(end);
-    }
+    this.#stable += open;
+    if (fence?.indent === 0 && fence.offset === open && lines.length > 0) this.#beginCode(fence, end);
+  }
+
+  /** The open fenced block at the end grows line by line from here on. */
+  #beginCode(fence, end) {
+    const { figure, view } = codeBlock(fence.info);
+    const start = this.#text.indexOf("\n", this.#stable) + 1;
+    this.#tail[0].replaceWith(figure);
+    this.#tail = [figure];
+    this.#code = { view, mark: fence.mark, line: start, shown: start };
+    this.#growCode(end);
   }
 
   /** Add to the open fenced block; false when it was closed and more may follow. */
@@ -971,8 +977,8 @@ export class MarkdownView {
       this.#code.line = next + 1;
     }
     const rest = this.#text.slice(this.#code.line, end);
-    if (closes(rest, mark)) return this.#endCode(end, end);
-    const until = rest === "" ? end - 1 : end; // the last line break is not part of the code
+    // The last line break is not part of the code, and a last line that ends the block neither.
+    const until = rest === "" || closes(rest, mark) ? this.#code.line - 1 : end;
     if (until > this.#code.shown) {
       view.append(this.#text.slice(this.#code.shown, until));
       this.#code.shown = until;
@@ -998,11 +1004,4 @@ function undecided(text) {
   if (ROW.test(above) && !ROW.test(before) && DELIMITERS.test(last)) return above.length + 1 + last.length;
   if ((ROW.test(last) && !ROW.test(above)) || MARKS.test(last)) return last.length;
   return 0;
-}
-
-/** Render a whole text into a container. */
-export function renderMarkdown(container, text) {
-  const view = new MarkdownView(container);
-  view.set(text);
-  view.finish();
 }
