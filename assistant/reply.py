@@ -209,16 +209,16 @@ class Assistant:
         return _tell_ended(reply, after)
 
     def _admit(self) -> None:
-        """Whether one more reply may begin now."""
+        """Take the place of one more reply, which `_begin` uses or gives back."""
         if self._closing:
             raise Closing("The application is shutting down. Ask again in a moment.")
         if self.engine.state in (EngineState.NONE, EngineState.FAILED):
             raise NoModelLoaded(self.engine.detail or "No model is loaded.")
         if self._admitted >= self._max_replies:
             raise QueueFull("Too many answers are being written just now. Try again in a few seconds.")
+        self._admitted += 1
 
     async def _begin(self, conversation_id: str, storing: Coroutine[None, None, Asked]) -> Asked:
-        self._admitted += 1
         handed_over = False
         try:
             asked = await storing

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -41,6 +42,15 @@ BROKEN = STARTING.replace('<meta http-equiv="refresh" content="1">', "").replace
     "Tech Assistant is starting…",
     "The page could not be loaded; the application's log says why. The API works.",
 )
+
+
+class Static(StaticFiles):
+    """Files that a browser keeps but asks about each time: modules of two releases must not meet."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 class Page:
@@ -132,7 +142,7 @@ def create_app(
         return Problem(404, "not_found", "The serving layer is not exposed here.")
 
     app.include_router(api_routes(assistant))
-    app.mount("/ui", StaticFiles(directory=STATIC))
+    app.mount("/ui", Static(directory=STATIC))
     if page is not None:
         app.mount("/", page)
     return Guard(Identity(app, key=key), names=names)

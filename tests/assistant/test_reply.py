@@ -231,6 +231,17 @@ async def test_a_full_queue_refuses_at_once_and_repeats_what_it_knows(
     await assistant.close()
 
 
+async def test_questions_of_the_same_moment_do_not_overfill_the_queue(
+    database: Database, served: FakeServed
+) -> None:
+    assistant = make(database, served, max_replies=2)
+    await assistant.start()
+    chats = [await assistant.create_conversation(OWNER) for _ in range(6)]
+    asked = await asyncio.gather(*(assistant.ask(OWNER, c.id, "q") for c in chats), return_exceptions=True)
+    assert sum(isinstance(one, QueueFull) for one in asked) == 4
+    await assistant.close()
+
+
 async def test_a_refused_question_gives_its_place_back(
     database: Database, served: FakeServed, model: ScriptedModel
 ) -> None:

@@ -303,6 +303,14 @@ async def test_the_serving_layer_is_not_there(client: httpx.AsyncClient) -> None
             assert (await client.request(method, path)).status_code == 404
 
 
+async def test_static_files_are_kept_and_asked_about(client: httpx.AsyncClient) -> None:
+    first = await client.get("/ui/chat.js")
+    assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+    again = await client.get("/ui/chat.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
+    assert (await client.get("/ui/../api.py")).status_code == 404
+
+
 async def test_health_and_openapi(client: httpx.AsyncClient) -> None:
     assert (await client.get("/health")).status_code == 200
     assert (await client.get("/ready")).json() == {"engine": "ready", "page": False}
