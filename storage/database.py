@@ -101,6 +101,8 @@ class Database:
         except sa.exc.DBAPIError as error:  # the database itself refuses: nothing of all this is stored
             unavailable = DatabaseUnavailable(f"The database refused to write: {error.orig}")
             ended = [(None, unavailable)] * len(jobs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+            ended = [(None, error)] * len(jobs)
         for (_, done), (result, failure) in zip(jobs, ended, strict=True):
             if failure is None:
                 done.set_result(result)

@@ -112,3 +112,14 @@ async def test_a_work_that_is_given_up_before_its_turn_is_not_done(database: Dat
     await first
     await database.execute(lambda connection: None)
     assert not ran.is_set()
+
+
+async def test_whatever_breaks_a_commit_reaches_those_who_wait(database: Database) -> None:
+    @sa.event.listens_for(database._writer, "commit", once=True)
+    def break_once(connection: sa.Connection) -> None:
+        raise RuntimeError("broken")
+
+    async with asyncio.timeout(20):
+        with pytest.raises(RuntimeError, match="broken"):
+            await database.execute(lambda connection: None)
+        assert await database.execute(lambda connection: 1) == 1
