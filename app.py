@@ -63,7 +63,11 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     child = serving_child(settings)
     served = ServedModel(settings, endpoint_of(settings, child))
     assistant = Assistant(
-        ConversationStore(database), Journal(database), served, max_replies=settings.max_replies
+        ConversationStore(database),
+        Journal(database),
+        served,
+        max_replies=settings.max_replies,
+        max_waiting=settings.max_waiting,
     )
 
     def load_page() -> FastAPI:

@@ -34,7 +34,11 @@ class NoModelLoaded(AssistantError):
 
 class QueueFull(AssistantError):
     type = "queue_full"
-    retry_after = 5
+
+    def __init__(self, retry_after: int) -> None:
+        when = "in a second" if retry_after == 1 else f"in {retry_after} seconds"
+        super().__init__(f"Too many questions are waiting for their answers. Try again {when}.")
+        self.retry_after = retry_after
 
 
 class Closing(AssistantError):

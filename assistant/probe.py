@@ -67,7 +67,10 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
                 self._made_from = (endpoint, info)
         except (PromptError, OSError) as error:
             return EngineStatus(EngineState.FAILED, name, str(error))
-        return EngineStatus(EngineState.READY, name)
+        parallel = info.get("max_batch_size")
+        return EngineStatus(
+            EngineState.READY, name, parallel=parallel if isinstance(parallel, int) and parallel > 0 else None
+        )
 
     async def _make(
         self, client: ServingClient, endpoint: Endpoint, info: dict[str, Any]

@@ -1,10 +1,11 @@
 """The life of a reply, from a question to a stored answer. The one use case of this application.
 
     ask ──> stored: question, pending reply ──> a task owns the reply (no connection does)
-                                                  │ 1. the path from the root to the question
-                                                  │ 2. the model streams its answer to it
-                                                  │ 3. each piece is journalled, then shown
-                                                  └ 4. the outcome is folded into the message
+                                                  │ 1. it waits for its turn
+                                                  │ 2. the path from the root to the question
+                                                  │ 3. the model streams its answer to it
+                                                  │ 4. each piece is journalled, then shown
+                                                  └ 5. the outcome is folded into the message
 
 Knows the order of these steps and what may go wrong in each; refuses to know HTTP, SQL, prompt formats and
 engines. Closing a tab does not end a reply; `stop` does. Whatever happens, the text shown so far is kept.
@@ -19,7 +20,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
+from datetime import timedelta
 
+from assistant.admission import Admission, Place
 from assistant.conversation import Conversation, Failure, FinishReason, Message, Status
 from assistant.errors import (
     AssistantError,
@@ -28,7 +31,6 @@ from assistant.errors import (
     EmptyText,
     ModelError,
     NoModelLoaded,
-    QueueFull,
     Unreachable,
 )
 from assistant.served import EngineState, EngineStatus, ServedModel
@@ -41,6 +43,14 @@ log = logging.getLogger(__name__)
 
 TITLE_LENGTH = 80  # code points of a title made from a question
 MODEL_WAIT_SECONDS = 120.0  # how long a stored question waits for a model that is loading
+RESTORABLE = timedelta(seconds=60)  # how long a deleted conversation can be brought back
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The reply has not had its turn; `before` others come first."""
+
+    before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +79,13 @@ class End:
     position: int
 
 
-Event = Delta | Reset | End
+Event = Waiting | Delta | Reset | End
 
 
 @dataclass(slots=True)
 class _Running:
     conversation_id: str
+    place: Place
     provenance: dict[str, object]
     generating: asyncio.Task[FinishReason]  # cancelled to end the reply
     owner: asyncio.Task[None] | None = None  # never cancelled: it stores the outcome
@@ -86,14 +97,24 @@ class Assistant:
     """Answers questions: the object that every face of the application talks to."""
 
     def __init__(
-        self, store: ConversationStore, journal: Journal, served: ServedModel, *, max_replies: int
+        self,
+        store: ConversationStore,
+        journal: Journal,
+        served: ServedModel,
+        *,
+        max_replies: int,
+        max_waiting: int,
     ) -> None:
         self._store = store
         self._journal = journal
         self._served = served
-        self._max_replies = max_replies
+        # An engine that computes a few at once is given no more: its own queue does not know owners.
+        self._admission = Admission(
+            limit=max_replies + max_waiting,
+            running=lambda: min(max_replies, self.engine.parallel or max_replies),
+        )
         self._running: dict[str, _Running] = {}
-        self._admitted = 0  # replies under way, those that are just being stored included
+        self._purging: asyncio.Task[None] | None = None
         self._closing = False
 
     @property
@@ -110,7 +131,8 @@ class Assistant:
         if interrupted:
             log.warning("%d replies were interrupted by the end of an earlier process", interrupted)
         self._journal.start()
-        self._served.start()
+        self._served.start(self._admission.look_again)  # another engine may answer more at once
+        self._purging = asyncio.create_task(self._keep_purging())
 
     async def close(self) -> None:
         """End all replies as interrupted, their text stored, and stop answering."""
@@ -118,6 +140,9 @@ class Assistant:
         for running in self._running.values():
             running.ended_as = Status.INTERRUPTED
         await asyncio.gather(*(self._end(running) for running in list(self._running.values())))
+        if self._purging is not None:
+            self._purging.cancel()
+            await asyncio.gather(self._purging, return_exceptions=True)
         await self._served.close()
         await self._journal.close()
 
@@ -135,14 +160,33 @@ class Assistant:
     ) -> tuple[list[Conversation], str | None]:
         return await self._store.conversations(owner, limit=limit, cursor=cursor)
 
-    async def rename(self, owner: str, conversation_id: str, title: str) -> Conversation:
-        return await self._store.rename(owner, conversation_id, title)
+    async def change(
+        self,
+        owner: str,
+        conversation_id: str,
+        *,
+        title: str | None = None,
+        active_leaf_id: str | None = None,
+    ) -> Conversation:
+        return await self._store.change(owner, conversation_id, title=title, active_leaf_id=active_leaf_id)
 
     async def delete(self, owner: str, conversation_id: str) -> None:
+        """Take a conversation away; for a while (`RESTORABLE`, at least) `restore` brings it back."""
         await self._store.delete(owner, conversation_id)
         for running in list(self._running.values()):
             if running.conversation_id == conversation_id:
                 await self._end(running)
+
+    async def restore(self, owner: str, conversation_id: str) -> Conversation:
+        return await self._store.restore(owner, conversation_id)
+
+    async def _keep_purging(self) -> None:
+        while True:
+            try:
+                await self._store.purge(older_than=RESTORABLE)
+            except DatabaseUnavailable as error:
+                log.error("what was deleted could not be removed for good: %s", error)
+            await asyncio.sleep(RESTORABLE.total_seconds() / 2)
 
     # Questions and replies
 
@@ -163,7 +207,7 @@ class Assistant:
         if not text.strip():
             raise EmptyText("The message is empty. Write a question.")
         try:
-            self._admit()
+            place = self._admit(owner)
         except AssistantError:
             earlier = await self._store.asked(
                 owner, conversation_id, text, parent_id=parent_id, client_id=client_id
@@ -179,14 +223,18 @@ class Assistant:
             client_id=client_id,
             title=_title(text),
         )
-        return await asyncio.shield(asyncio.ensure_future(self._begin(conversation_id, storing)))
+        return await asyncio.shield(asyncio.ensure_future(self._begin(conversation_id, place, storing)))
 
     async def retry(self, owner: str, reply_id: str) -> Asked:
         """Answer the same question again, as a sibling of an earlier reply."""
         reply = await self._store.reply(owner, reply_id)
-        self._admit()
+        place = self._admit(owner)
         storing = self._store.retry(owner, reply_id)
-        return await asyncio.shield(asyncio.ensure_future(self._begin(reply.conversation_id, storing)))
+        return await asyncio.shield(asyncio.ensure_future(self._begin(reply.conversation_id, place, storing)))
+
+    async def reply(self, owner: str, reply_id: str) -> Message:
+        """A reply as it is stored now. Raises `NotFound`."""
+        return await self._store.reply(owner, reply_id)
 
     async def stop(self, owner: str, reply_id: str) -> Status:
         """End a reply, its text kept, and tell how it has ended; one that had ended stays as it is."""
@@ -203,30 +251,30 @@ class Assistant:
         """
         reply = await self._store.reply(owner, reply_id)  # checks the owner, whoever runs
         if (entry := self._journal.running(reply_id)) is not None:
-            return _follow_running(entry, after)
+            return _follow_running(entry, self._running[reply_id].place, after)
         if not reply.status.is_final:  # it ended between the two looks
             reply = await self._store.reply(owner, reply_id)
         return _tell_ended(reply, after)
 
-    def _admit(self) -> None:
+    def _admit(self, owner: str) -> Place:
         """Take the place of one more reply, which `_begin` uses or gives back."""
         if self._closing:
             raise Closing("The application is shutting down. Ask again in a moment.")
         if self.engine.state in (EngineState.NONE, EngineState.FAILED):
             raise NoModelLoaded(self.engine.detail or "No model is loaded.")
-        if self._admitted >= self._max_replies:
-            raise QueueFull("Too many answers are being written just now. Try again in a few seconds.")
-        self._admitted += 1
+        return self._admission.enter(owner)
 
-    async def _begin(self, conversation_id: str, storing: Coroutine[None, None, Asked]) -> Asked:
+    async def _begin(
+        self, conversation_id: str, place: Place, storing: Coroutine[None, None, Asked]
+    ) -> Asked:
         handed_over = False
         try:
             asked = await storing
             if asked.is_new:
                 entry = self._journal.open(asked.reply_id)
                 provenance: dict[str, object] = {}
-                generating = asyncio.create_task(self._generate(entry, provenance))
-                running = _Running(conversation_id, provenance, generating)
+                generating = asyncio.create_task(self._generate(entry, place, provenance))
+                running = _Running(conversation_id, place, provenance, generating)
                 self._running[asked.reply_id] = running
                 running.owner = asyncio.create_task(self._own(entry, running))
                 running.owner.add_done_callback(lambda _: self._ended(asked.reply_id))
@@ -234,7 +282,7 @@ class Assistant:
             return asked
         finally:
             if not handed_over:
-                self._admitted -= 1
+                place.leave()
 
     async def _end(self, running: _Running) -> None:
         running.generating.cancel()
@@ -242,8 +290,7 @@ class Assistant:
             await asyncio.wait([running.owner])
 
     def _ended(self, reply_id: str) -> None:
-        del self._running[reply_id]
-        self._admitted -= 1
+        self._running.pop(reply_id).place.leave()
 
     async def _own(self, entry: Entry, running: _Running) -> None:
         """Wait for the end of a generation, however it ends, and store the outcome."""
@@ -271,7 +318,8 @@ class Assistant:
         log.error("reply %s failed", entry.reply_id, exc_info=error)
         return Failure("internal", "Something went wrong inside the application; its log says what.")
 
-    async def _generate(self, entry: Entry, provenance: dict[str, object]) -> FinishReason:
+    async def _generate(self, entry: Entry, place: Place, provenance: dict[str, object]) -> FinishReason:
+        await place.turn()
         turns = await self._store.path(entry.reply_id)
         model = await self._served.ready(MODEL_WAIT_SECONDS)
         provenance |= {"model": model.model_name, "sampling": model.sampling}
@@ -294,7 +342,9 @@ class Assistant:
         return finish_reason
 
 
-async def _follow_running(entry: Entry, after: int | None) -> AsyncIterator[Event]:
+async def _follow_running(entry: Entry, place: Place, after: int | None) -> AsyncIterator[Event]:
+    async for before in place.waits():
+        yield Waiting(before)
     position = entry.known if after is None else after
     if after is None or after > entry.known:
         position = entry.known

@@ -48,6 +48,7 @@ class EngineStatus:
     state: EngineState
     model: str | None = None
     detail: str | None = None
+    parallel: int | None = None  # answers that it computes at once, where it tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,10 @@ class ServedModel:
         state = EngineState.NONE if endpoint is None else EngineState.LOADING
         self.status = EngineStatus(state, detail=NO_MODEL if endpoint is None else STARTING)
 
-    def start(self) -> None:
+    def start(self, changed: Callable[[], None]) -> None:
+        """Begin to look; `changed` is called whenever the status is another one."""
         if self._endpoint is not None:
-            self._watch = asyncio.create_task(self._keep_watching())
+            self._watch = asyncio.create_task(self._keep_watching(changed))
 
     async def close(self) -> None:
         if self._watch is not None:
@@ -99,7 +101,7 @@ class ServedModel:
             raise NoModel(f"The model was not ready within {seconds:.0f} seconds. Try again later.")
         raise NoModel(self.status.detail or NO_MODEL)
 
-    async def _keep_watching(self) -> None:
+    async def _keep_watching(self, changed: Callable[[], None]) -> None:
         assert self._endpoint is not None
         make_probe = await asyncio.to_thread(_import_probe)
         async with make_probe(self._settings) as probe:
@@ -113,10 +115,12 @@ class ServedModel:
                 else:
                     status = await probe.look(endpoint)
                 async with self._changed:
-                    if status != self.status:
-                        log.info("engine: %s %s", status.state, status.detail or status.model or "")
+                    is_new = status != self.status
                     self.status, self._model = status, probe.model
                     self._changed.notify_all()
+                if is_new:
+                    log.info("engine: %s %s", status.state, status.detail or status.model or "")
+                    changed()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_AGAIN[status.state]):
                         await self._poked.wait()

@@ -2,7 +2,8 @@
 
 StorageError
 ├── NotFound              no such conversation or message for this owner
-├── UnknownParent         the parent is not a message of this conversation
+├── UnknownMessage        the message is not one of this conversation
+│   └── UnknownParent     so is the parent
 ├── ClientIdReused        the client id came before, with another body
 ├── StillAnswering        the conversation has a running reply
 ├── DatabaseUnavailable   the database cannot be read or written now
@@ -21,7 +22,11 @@ class NotFound(StorageError):
     pass
 
 
-class UnknownParent(StorageError):
+class UnknownMessage(StorageError):
+    pass
+
+
+class UnknownParent(UnknownMessage):
     pass
 
 

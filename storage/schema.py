@@ -15,6 +15,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 RUNNING = text("status IN ('pending', 'streaming')")
+DELETED = text("deleted_at IS NOT NULL")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -36,7 +37,10 @@ class Base(DeclarativeBase):
 
 class ConversationRow(Base):
     __tablename__ = "conversation"
-    __table_args__ = (Index("ix_conversation_owner_updated", "owner", "updated_at", "id"),)
+    __table_args__ = (
+        Index("ix_conversation_owner_updated", "owner", "updated_at", "id"),
+        Index("ix_conversation_deleted", "deleted_at", sqlite_where=DELETED, postgresql_where=DELETED),
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     owner: Mapped[str] = mapped_column(String(64))
@@ -47,6 +51,7 @@ class ConversationRow(Base):
     active_leaf_id: Mapped[str | None] = mapped_column(String(36))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # gone, but not yet for good
 
 
 class MessageRow(Base):

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import uuid_utils
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Status, Turn
 from storage.database import Database
-from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownParent
+from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
 from storage.schema import ConversationRow, MessageRow, PieceRow
 
 RUNNING = (Status.PENDING, Status.STREAMING)
@@ -86,7 +86,9 @@ class ConversationStore:
 
         def work(session: Session) -> tuple[list[Conversation], str | None]:
             order = (ConversationRow.updated_at, ConversationRow.id)
-            query = select(ConversationRow).where(ConversationRow.owner == owner)
+            query = select(ConversationRow).where(
+                ConversationRow.owner == owner, ConversationRow.deleted_at.is_(None)
+            )
             if after is not None:
                 query = query.where(tuple_(*order) < after)
             rows = session.scalars(query.order_by(*(c.desc() for c in order)).limit(limit + 1)).all()
@@ -109,21 +111,56 @@ class ConversationStore:
 
         return await self._database.read(work)
 
-    async def rename(self, owner: str, conversation_id: str, title: str) -> Conversation:
+    async def change(
+        self,
+        owner: str,
+        conversation_id: str,
+        *,
+        title: str | None = None,
+        active_leaf_id: str | None = None,
+    ) -> Conversation:
+        """Change what is given. It stays where it is in the list, whose order is that of questions and
+        answers. Raises `NotFound` and `UnknownMessage`."""
+
         def work(session: Session) -> Conversation:
             row = _owned(session, owner, conversation_id)
-            row.title = title
-            row.updated_at = self._now()
+            if active_leaf_id is not None:
+                if _in_conversation(session, conversation_id, active_leaf_id) is None:
+                    raise UnknownMessage("The message is not one of this conversation.")
+                row.active_leaf_id = active_leaf_id
+            row.title = title or row.title
             return _conversation(row)
 
         return await self._database.write(work)
 
     async def delete(self, owner: str, conversation_id: str) -> None:
+        """From now on it is not there; `restore` brings it back until `purge` takes it away for good."""
+
         def work(session: Session) -> None:
-            _owned(session, owner, conversation_id)
-            session.execute(delete(ConversationRow).where(ConversationRow.id == conversation_id))
+            _owned(session, owner, conversation_id).deleted_at = self._now()
 
         await self._database.write(work)
+
+    async def restore(self, owner: str, conversation_id: str) -> Conversation:
+        """Bring a deleted conversation back; one that was not deleted stays as it is."""
+
+        def work(session: Session) -> Conversation:
+            row = _owned(session, owner, conversation_id, or_deleted=True)
+            row.deleted_at = None
+            return _conversation(row)
+
+        return await self._database.write(work)
+
+    async def purge(self, *, older_than: timedelta) -> int:
+        """Remove for good what was deleted so long ago, with all that belongs to it; returns how many."""
+
+        def work(session: Session) -> int:
+            gone = select(ConversationRow.id).where(ConversationRow.deleted_at <= self._now() - older_than)
+            ids = session.scalars(gone).all()
+            session.execute(delete(ConversationRow).where(ConversationRow.id.in_(ids)))
+            return len(ids)
+
+        return await self._database.write(work)
 
     # Questions and replies
 
@@ -289,9 +326,11 @@ def _new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
-def _owned(session: Session, owner: str, conversation_id: str) -> ConversationRow:
+def _owned(
+    session: Session, owner: str, conversation_id: str, *, or_deleted: bool = False
+) -> ConversationRow:
     row = session.get(ConversationRow, conversation_id)
-    if row is None or row.owner != owner:
+    if row is None or row.owner != owner or (row.deleted_at is not None and not or_deleted):
         raise NotFound("There is no such conversation.")
     return row
 
@@ -304,6 +343,7 @@ def _owned_reply(session: Session, owner: str, reply_id: str) -> MessageRow:
             MessageRow.id == reply_id,
             MessageRow.role == Role.ASSISTANT,
             ConversationRow.owner == owner,
+            ConversationRow.deleted_at.is_(None),
         )
     )
     if row is None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from starlette.responses import Response
 from starlette.routing import Match
 
@@ -58,8 +58,15 @@ class NewConversation(Body):
     title: Title | None = None
 
 
-class Rename(Body):
-    title: Title
+class Change(Body):
+    title: Title | None = None
+    active_leaf_id: Text | None = Field(None, description="the message that ends the branch on show")
+
+    @model_validator(mode="after")
+    def _something(self) -> Change:
+        if self.title is None and self.active_leaf_id is None:
+            raise ValueError("nothing to change: give a title or an active_leaf_id")
+        return self
 
 
 class Question(Body):
@@ -164,12 +171,22 @@ def api_routes(assistant: Assistant) -> APIRouter:
         )
 
     @api.patch("/conversations/{conversation_id}")
-    async def rename(owner: Owner, conversation_id: str, body: Rename) -> ConversationOut:
-        return ConversationOut.of(await assistant.rename(owner, conversation_id, body.title))
+    async def change(owner: Owner, conversation_id: str, body: Change) -> ConversationOut:
+        """Rename a conversation, or choose the branch on show."""
+        changed = await assistant.change(
+            owner, conversation_id, title=body.title, active_leaf_id=body.active_leaf_id
+        )
+        return ConversationOut.of(changed)
 
     @api.delete("/conversations/{conversation_id}", status_code=204)
     async def delete(owner: Owner, conversation_id: str) -> None:
+        """Delete a conversation; within a minute it can be restored."""
         await assistant.delete(owner, conversation_id)
+
+    @api.post("/conversations/{conversation_id}/restore")
+    async def restore(owner: Owner, conversation_id: str) -> ConversationOut:
+        """Bring a conversation back that was deleted a moment ago."""
+        return ConversationOut.of(await assistant.restore(owner, conversation_id))
 
     @api.post("/conversations/{conversation_id}/messages", status_code=202)
     async def ask(owner: Owner, conversation_id: str, body: Question) -> AskedOut:
@@ -179,6 +196,11 @@ def api_routes(assistant: Assistant) -> APIRouter:
             owner, conversation_id, body.text, parent_id=parent, client_id=body.client_id
         )
         return AskedOut.of(asked)
+
+    @api.get("/replies/{reply_id}")
+    async def reply(owner: Owner, reply_id: str) -> MessageOut:
+        """A reply as it is stored now, finished or not."""
+        return _message(await assistant.reply(owner, reply_id))
 
     @api.get("/replies/{reply_id}/events", response_class=Response)
     async def events(

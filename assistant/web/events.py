@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from assistant.conversation import Status
-from assistant.reply import Delta, End, Event, Reset
+from assistant.reply import Delta, End, Event, Reset, Waiting
 
 PING_SECONDS = 15.0
 EVENT_ID = re.compile(r"([0-9]{1,15})!?")
@@ -78,6 +78,8 @@ def encode(event: Event) -> bytes:
     """One event on the wire. The data is JSON, so no line break of the text can end it."""
     data: dict[str, str | None]
     match event:
+        case Waiting(before):  # no place in the text, hence no id
+            return b'event: waiting\ndata: {"before": %d}\n\n' % before
         case Delta(text, position):
             name, event_id, data = "delta", str(position), {"text": text}
         case Reset(text, position):

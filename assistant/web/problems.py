@@ -23,9 +23,12 @@ from storage.errors import (
     NotFound,
     StillAnswering,
     StorageError,
+    UnknownMessage,
     UnknownParent,
 )
 from storage.store import BadCursor
+
+RETRY_AFTER_SECONDS = 5  # where the error does not know
 
 # Error, status, type; the first that fits.
 KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
@@ -35,6 +38,7 @@ KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
     (Closing, 503, "closing"),
     (NotFound, 404, "not_found"),
     (UnknownParent, 422, "unknown_parent"),
+    (UnknownMessage, 422, "unknown_message"),
     (ClientIdReused, 409, "client_id_reused"),
     (StillAnswering, 409, "still_answering"),
     (DatabaseUnavailable, 503, "storage"),
@@ -65,7 +69,8 @@ def problem_of(error: Exception) -> Problem:
     """The problem document of an error of ours."""
     for kind, status, name in KNOWN:
         if isinstance(error, kind):
-            headers = {"Retry-After": str(QueueFull.retry_after)} if status in (429, 503) else None
+            after = getattr(error, "retry_after", RETRY_AFTER_SECONDS)
+            headers = {"Retry-After": str(after)} if status in (429, 503) else None
             return Problem(status, name, str(error), headers=headers)
     raise error
 

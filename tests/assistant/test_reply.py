@@ -6,7 +6,7 @@ import pytest
 
 from assistant.conversation import FinishReason, Role, Status, Turn
 from assistant.errors import Broken, Closing, EmptyText, NoModelLoaded, Overloaded, QueueFull, Unreachable
-from assistant.reply import Assistant, Delta, End, Reset
+from assistant.reply import Assistant, Delta, End, Reset, Waiting
 from assistant.served import EngineState
 from storage.database import Database
 from storage.errors import NotFound, StillAnswering
@@ -34,8 +34,17 @@ async def served(model: ScriptedModel) -> FakeServed:
     return FakeServed(model)
 
 
-def make(database: Database, served: FakeServed, *, max_replies: int = 8) -> Assistant:
-    return Assistant(ConversationStore(database), Journal(database), served, max_replies=max_replies)
+def make(
+    database: Database, served: FakeServed, *, max_replies: int = 8, max_waiting: int | None = None
+) -> Assistant:
+    """With `max_waiting` None as many may wait as may run, so that one owner alone may run them all."""
+    return Assistant(
+        ConversationStore(database),
+        Journal(database),
+        served,
+        max_replies=max_replies,
+        max_waiting=max_replies if max_waiting is None else max_waiting,
+    )
 
 
 @pytest.fixture
@@ -283,6 +292,58 @@ async def test_deleting_a_conversation_ends_its_reply(assistant: Assistant, mode
     assert model.cancelled.is_set()
     with pytest.raises(NotFound):
         await assistant.follow(OWNER, asked.reply_id)
+    await assistant.restore(OWNER, chat.id)
+    _, (_, reply) = await assistant.conversation(OWNER, chat.id)
+    assert (reply.content, reply.status) == ("half", Status.STOPPED)
+
+
+async def test_a_reply_waits_for_its_turn_and_says_how_many_come_first(
+    database: Database, served: FakeServed, model: ScriptedModel
+) -> None:
+    served.set(EngineState.READY, parallel=1)  # fewer than the application allows
+    assistant = make(database, served)
+    await assistant.start()
+    chats = [await assistant.create_conversation(OWNER) for _ in range(3)]
+    first, second, third = [(await assistant.ask(OWNER, chat.id, "q")).reply_id for chat in chats]
+    heard: list[object] = []
+
+    async def listen() -> None:
+        async for event in await assistant.follow(OWNER, third):
+            heard.append(event)  # noqa: PERF401 (to be looked at while it grows)
+
+    listening = asyncio.create_task(listen())
+    async with asyncio.timeout(20):
+        while not heard:
+            await asyncio.sleep(0)
+    assert heard == [Waiting(1)]
+    assert len(model.asked) <= 1
+    assert await assistant.stop(OWNER, second) is Status.STOPPED  # while it waits
+    async with asyncio.timeout(20):
+        while len(heard) < 2:
+            await asyncio.sleep(0)
+    assert heard == [Waiting(1), Waiting(0)]
+    await assistant.stop(OWNER, first)
+    model.say("at last")
+    model.end()
+    await listening
+    assert heard[2:] == [Delta("at last", 7), End(Status.DONE, FinishReason.EOS_TOKEN, None, 7)]
+    await assistant.close()
+
+
+async def test_an_engine_that_answers_more_at_once_lets_those_in_who_wait(
+    database: Database, served: FakeServed, model: ScriptedModel
+) -> None:
+    served.set(EngineState.READY, parallel=1)
+    assistant = make(database, served)
+    await assistant.start()
+    chats = [await assistant.create_conversation(OWNER) for _ in range(2)]
+    for chat in chats:
+        await assistant.ask(OWNER, chat.id, "q")
+    served.set(EngineState.READY, parallel=2)
+    async with asyncio.timeout(20):
+        while len(model.asked) < 2:
+            await asyncio.sleep(0)
+    await assistant.close()
 
 
 async def test_replies_of_another_owner_are_not_there(assistant: Assistant, model: ScriptedModel) -> None:
@@ -293,6 +354,9 @@ async def test_replies_of_another_owner_are_not_there(assistant: Assistant, mode
         assistant.stop("bob", asked.reply_id),
         assistant.retry("bob", asked.reply_id),
         assistant.delete("bob", chat.id),
+        assistant.restore("bob", chat.id),
+        assistant.change("bob", chat.id, title="t"),
+        assistant.reply("bob", asked.reply_id),
         assistant.conversation("bob", chat.id),
     ):
         with pytest.raises(NotFound):

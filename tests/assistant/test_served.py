@@ -23,7 +23,7 @@ async def watching(settings: Settings) -> AsyncIterator[Callable[..., ServedMode
 
     def start(endpoint: Callable[[], Endpoint] | None, settings: Settings = settings) -> ServedModel:
         served = ServedModel(settings, endpoint)
-        served.start()
+        served.start(lambda: None)
         started.append(served)
         return served
 
@@ -41,14 +41,28 @@ async def becomes(served: ServedModel, state: EngineState) -> None:
 async def test_a_base_model_gets_the_tech_assistant_prompt(
     tgi: FakeTGI, watching: Callable[..., ServedModel]
 ) -> None:
-    tgi.info = {"model_id": "/models/tiny.gguf", "model_sha": "abc", "max_total_tokens": 3000}
+    tgi.info = {
+        "model_id": "/models/tiny.gguf",
+        "model_sha": "abc",
+        "max_total_tokens": 3000,
+        "max_batch_size": 4,
+    }
     served = watching(lambda: Endpoint(tgi.url, "key"))
     model = await served.ready(20)
     assert (model.model_name, model.revision, model.context) == ("tiny.gguf", "abc", 3000)
     assert model.bytes_per_token == pytest.approx(4, rel=0.05)
     assert "\nHuman:" in model.template.render([_question()], budget=9999, count=len).stop_sequences
-    assert served.status.state is EngineState.READY
+    assert (served.status.state, served.status.parallel) == (EngineState.READY, 4)
     assert tgi.headers[0]["Authorization"] == "Bearer key"
+
+
+async def test_whoever_started_it_is_told_of_each_change(tgi: FakeTGI, settings: Settings) -> None:
+    served = ServedModel(settings, lambda: Endpoint(tgi.url))
+    changed = asyncio.Event()
+    served.start(changed.set)
+    await asyncio.wait_for(changed.wait(), 20)
+    assert served.status.state is EngineState.READY
+    await served.close()
 
 
 async def test_an_instruct_model_gets_its_own_template_unless_told_otherwise(

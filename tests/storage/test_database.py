@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
-from storage.database import NEWEST, Database
+from storage.database import MIGRATIONS, NEWEST, Database
 from storage.errors import DatabaseInUse, DatabaseUnavailable, SchemaTooNew
 from storage.schema import Base
+from storage.store import ConversationStore
 
 
 async def test_migrations_lead_to_the_schema_of_the_rows(database: Database) -> None:
@@ -21,6 +24,25 @@ async def test_migrations_lead_to_the_schema_of_the_rows(database: Database) -> 
         return list(compare_metadata(context, Base.metadata))
 
     assert await database.execute(compare) == []
+
+
+def test_a_database_of_each_earlier_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "chats.db"
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO conversation (id, owner, title, created_at, updated_at)"
+            " VALUES ('c', 'ann', 'Kept', '2026-01-01 00:00:00', '2026-01-01 00:00:00')"
+        )
+    engine.dispose()
+    database = Database(path)
+    page, _ = asyncio.run(ConversationStore(database).conversations("ann", limit=10))
+    assert [chat.title for chat in page] == ["Kept"]
+    database.close()
 
 
 def test_a_second_process_is_told_that_the_data_is_in_use(tmp_path: Path) -> None:
@@ -67,7 +89,8 @@ async def test_a_failed_write_leaves_nothing(database: Database) -> None:
     def work(connection: sa.Connection) -> None:
         connection.execute(
             sa.text(
-                "INSERT INTO conversation VALUES ('c', 'o', NULL, '', NULL, NULL, '2026-01-01', '2026-01-01')"
+                "INSERT INTO conversation (id, owner, title, created_at, updated_at)"
+                " VALUES ('c', 'o', '', '2026-01-01', '2026-01-01')"
             )
         )
         raise RuntimeError
@@ -81,8 +104,10 @@ async def test_a_failed_write_leaves_nothing(database: Database) -> None:
 async def test_works_that_wait_together_fail_apart(database: Database) -> None:
     def add(number: int) -> Callable[[sa.Connection], int]:
         def work(connection: sa.Connection) -> int:
-            row = f"INSERT INTO conversation VALUES ('{number}', 'o', NULL, '', NULL, NULL, '2026', '2026')"
-            connection.exec_driver_sql(row)
+            connection.exec_driver_sql(
+                "INSERT INTO conversation (id, owner, title, created_at, updated_at)"
+                f" VALUES ('{number}', 'o', '', '2026', '2026')"
+            )
             if number % 3 == 0:
                 raise ValueError(number)
             return number

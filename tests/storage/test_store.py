@@ -4,7 +4,7 @@ import pytest
 
 from assistant.conversation import Role, Status, Turn
 from storage.database import Database
-from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownParent
+from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
 from storage.journal import Journal, Outcome
 from storage.store import LATEST, Asked, BadCursor, ConversationStore, Latest
 from tests.storage.conftest import Clock
@@ -129,8 +129,10 @@ async def test_nothing_of_another_owner_can_be_seen_or_touched(store: Conversati
     other = "bob"
     for attempt in (
         store.conversation(other, chat.id),
-        store.rename(other, chat.id, "Theirs"),
+        store.change(other, chat.id, title="Theirs"),
+        store.change(other, chat.id, active_leaf_id=asked.message_id),
         store.delete(other, chat.id),
+        store.restore(other, chat.id),
         store.ask(other, chat.id, "why?", client_id="k"),
         store.asked(other, chat.id, "why?", client_id="k"),
         store.retry(other, asked.reply_id),
@@ -151,14 +153,15 @@ async def test_a_question_is_not_a_reply(store: ConversationStore) -> None:
 
 async def test_pages_list_each_conversation_once_newest_update_first(store: ConversationStore) -> None:
     chats = [await store.create_conversation(OWNER, str(n)) for n in range(7)]
-    await store.rename(OWNER, chats[2].id, "renamed")
+    await store.ask(OWNER, chats[2].id, "why?")
+    await store.change(OWNER, chats[1].id, title="renamed")  # no reason to move it
     titles, cursor = [], None
     while True:
         page, cursor = await store.conversations(OWNER, limit=3, cursor=cursor)
         titles += [chat.title for chat in page]
         if cursor is None:
             break
-    assert titles == ["renamed", "6", "5", "4", "3", "1", "0"]
+    assert titles == ["2", "6", "5", "4", "3", "renamed", "0"]
 
 
 async def test_conversations_of_the_same_moment_are_all_listed(
@@ -189,6 +192,7 @@ async def test_deleting_takes_messages_and_journal_along(
     async for _ in entry.follow():
         break
     await store.delete(OWNER, chat.id)
+    assert await store.purge(older_than=timedelta(0)) == 1
     journal.append(entry, " an answer")
     await journal.settle(entry, Outcome(Status.STOPPED))
     for table in ("conversation", "message", "piece"):
@@ -200,6 +204,56 @@ async def test_deleting_takes_messages_and_journal_along(
         assert count == 0, table
     with pytest.raises(NotFound):
         await store.conversation(OWNER, chat.id)
+
+
+async def test_what_is_deleted_is_not_there_and_can_be_restored_for_a_while(
+    store: ConversationStore, journal: Journal, clock: Clock
+) -> None:
+    kept, chat = [await store.create_conversation(OWNER, title) for title in ("Kept", "Deleted")]
+    asked = await answered(store, journal, await store.ask(OWNER, chat.id, "why?", client_id="k"))
+    before = await store.conversation(OWNER, chat.id)
+    await store.delete(OWNER, chat.id)
+    for attempt in (
+        store.conversation(OWNER, chat.id),
+        store.change(OWNER, chat.id, title="t"),
+        store.delete(OWNER, chat.id),
+        store.ask(OWNER, chat.id, "how?"),
+        store.asked(OWNER, chat.id, "why?", client_id="k"),
+        store.retry(OWNER, asked.reply_id),
+        store.reply(OWNER, asked.reply_id),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+    assert [one.id for one in (await store.conversations(OWNER, limit=10))[0]] == [kept.id]
+    minute = timedelta(minutes=1)
+    assert await store.purge(older_than=minute) == 0
+    for _ in range(2):  # the second time nothing is to be done
+        assert (await store.restore(OWNER, chat.id)).title == "Deleted"
+    assert await store.conversation(OWNER, chat.id) == before
+    await store.delete(OWNER, chat.id)
+    clock.now += minute
+    assert await store.purge(older_than=minute) == 1
+    with pytest.raises(NotFound):
+        await store.restore(OWNER, chat.id)
+    assert (await store.conversation(OWNER, kept.id))[0].title == "Kept"
+
+
+async def test_the_branch_on_show_is_remembered(store: ConversationStore, journal: Journal) -> None:
+    chat, other = [await store.create_conversation(OWNER) for _ in range(2)]
+    first = await answered(store, journal, await store.ask(OWNER, chat.id, "why?"))
+    second = await answered(store, journal, await store.retry(OWNER, first.reply_id))
+    foreign = await store.ask(OWNER, other.id, "elsewhere")
+    before = (await store.conversation(OWNER, chat.id))[0]
+    assert before.active_leaf_id == second.reply_id
+    changed = await store.change(OWNER, chat.id, active_leaf_id=first.reply_id)
+    assert (changed.active_leaf_id, changed.updated_at) == (first.reply_id, before.updated_at)
+    for nowhere in ("nonsense", foreign.message_id):
+        with pytest.raises(UnknownMessage):
+            await store.change(OWNER, chat.id, title="t", active_leaf_id=nowhere)
+    assert (await store.conversation(OWNER, chat.id))[0] == changed
+    following = await store.ask(OWNER, chat.id, "and then?")
+    assert (await store.path(following.reply_id))[-1].content == "and then?"
+    assert (await store.conversation(OWNER, chat.id))[1][-2].parent_id == first.reply_id
 
 
 async def test_what_an_earlier_process_left_is_interrupted_with_its_text(

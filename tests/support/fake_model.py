@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
@@ -59,12 +59,16 @@ class FakeServed:
         self.looked = False
         self.set(EngineState.NONE if model is None else EngineState.READY)
 
-    def set(self, state: EngineState, detail: str | None = None) -> None:
+    def set(self, state: EngineState, detail: str | None = None, *, parallel: int | None = None) -> None:
         name = None if self.model is None else self.model.model_name
-        self.status = EngineStatus(state, name, detail)
+        self.status = EngineStatus(state, name, detail, parallel)
+        self.changed()
 
-    def start(self) -> None:
-        pass
+    def changed(self) -> None:
+        """Whoever started it is told."""
+
+    def start(self, changed: Callable[[], None]) -> None:
+        self.changed = changed  # type: ignore[method-assign]
 
     async def close(self) -> None:
         pass

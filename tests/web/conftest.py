@@ -49,7 +49,9 @@ async def served(model: ScriptedModel) -> FakeServed:
 @pytest.fixture
 async def address(tmp_path: Path, served: FakeServed) -> AsyncIterator[str]:
     database = Database(tmp_path / "chats.db")
-    assistant = Assistant(ConversationStore(database), Journal(database), served, max_replies=3)
+    assistant = Assistant(
+        ConversationStore(database), Journal(database), served, max_replies=2, max_waiting=4
+    )
     async with running(create_app(assistant, key=KEY)) as address:
         yield address
         await assistant.close()  # as app.py does: replies end before connections are waited for

@@ -245,6 +245,34 @@ async def test_rename_and_delete(client: httpx.AsyncClient) -> None:
     assert (await client.delete(f"/api/conversations/{chat}")).status_code == 204
     for again in (client.get, client.delete):
         assert is_problem(await again(f"/api/conversations/{chat}"), 404, "not_found")
+    restored = await client.post(f"/api/conversations/{chat}/restore")
+    assert (restored.status_code, restored.json()["title"]) == (200, "New name")
+    assert (await client.get(f"/api/conversations/{chat}")).status_code == 200
+
+
+async def test_the_branch_on_show_is_chosen(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+    chat = await new_chat(client)
+    ids = await ask(client, chat)
+    model.say("an answer")
+    model.end()
+    await listen(client, ids["reply_id"])
+    path = f"/api/conversations/{chat}"
+    response = await client.patch(path, json={"active_leaf_id": ids["message_id"]})
+    assert (response.status_code, response.json()["active_leaf_id"]) == (200, ids["message_id"])
+    assert is_problem(await client.patch(path, json={"active_leaf_id": chat}), 422, "unknown_message")
+    for nothing in ({}, {"active_leaf_id": None}):
+        assert is_problem(await client.patch(path, json=nothing), 422, "invalid")
+
+
+async def test_a_reply_can_be_read_alone(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+    chat = await new_chat(client)
+    ids = await ask(client, chat)
+    model.say("an answer")
+    model.end()
+    await listen(client, ids["reply_id"])
+    reply = (await client.get(f"/api/replies/{ids['reply_id']}")).json()
+    assert reply == (await client.get(f"/api/conversations/{chat}")).json()["messages"][-1]
+    assert (reply["content"], reply["provenance"]["model"]) == ("an answer", "scripted")
 
 
 async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClient) -> None:
@@ -255,7 +283,9 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
             ("GET", f"/api/conversations/{chat}", None),
             ("PATCH", f"/api/conversations/{chat}", {"title": "t"}),
             ("DELETE", f"/api/conversations/{chat}", None),
+            ("POST", f"/api/conversations/{chat}/restore", None),
             ("POST", f"/api/conversations/{chat}/messages", {"text": "q"}),
+            ("GET", f"/api/replies/{ids['reply_id']}", None),
             ("GET", f"/api/replies/{ids['reply_id']}/events", None),
             ("POST", f"/api/replies/{ids['reply_id']}/stop", None),
             ("POST", f"/api/replies/{ids['reply_id']}/retry", None),

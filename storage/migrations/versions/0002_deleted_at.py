@@ -1,0 +1,26 @@
+"""When a conversation was deleted: for a while it can be brought back.
+
+Revision ID: 0002
+Revises: 0001
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+DELETED = sa.text("deleted_at IS NOT NULL")
+
+
+def upgrade() -> None:
+    op.add_column("conversation", sa.Column("deleted_at", sa.DateTime))
+    op.create_index(
+        "ix_conversation_deleted",
+        "conversation",
+        ["deleted_at"],
+        sqlite_where=DELETED,
+        postgresql_where=DELETED,
+    )
