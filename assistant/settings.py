@@ -5,6 +5,7 @@ Built once, frozen, handed down. A bad or unknown value fails at the start, with
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -175,21 +176,25 @@ def secret_key(settings: Settings) -> bytes:
     path = settings.data / "secret_key"
     try:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Written aside and linked into place, so that no reader and no crash ever sees half a key.
-        new = path.with_name(f"secret_key.{os.getpid()}")
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(48))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(new, path)
-        except FileExistsError:
-            pass
-        finally:
-            new.unlink()
+        if not path.exists():  # a start on a full disk must not fail at a key that is there
+            _make_key(path)
         key = path.read_text().strip()
     except OSError as error:
         raise BadSettings(f"--data: {settings.data} cannot be used: {error.strerror or error}") from error
     if len(key) < 16:
         raise BadSettings(f"--data: the key in {path} is damaged; remove the file to make a new one")
     return key.encode()
+
+
+def _make_key(path: Path) -> None:
+    """Written aside and linked into place, so that no reader and no crash ever sees half a key."""
+    new = path.with_name(f"secret_key.{os.getpid()}")
+    try:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was faster: its key is the one
+            os.link(new, path)
+    finally:
+        new.unlink(missing_ok=True)

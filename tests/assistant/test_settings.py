@@ -1,3 +1,4 @@
+import errno
 import stat
 from pathlib import Path
 
@@ -71,6 +72,19 @@ def test_the_key_is_made_once_and_for_the_owner_alone(tmp_path: Path) -> None:
     assert secret_key(settings) == key
     assert stat.S_IMODE((tmp_path / "data" / "secret_key").stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret_key"]
+
+
+def test_a_key_that_is_there_is_read_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = read_settings(["--data", str(tmp_path)])
+    key = secret_key(settings)
+
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.open", no_room)
+    assert secret_key(settings) == key
 
 
 def test_a_damaged_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
