@@ -1,0 +1,226 @@
+"""`kill -9` of the application, at any moment of the life of a reply."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.faults.conftest import Count
+from tests.support.application import PATIENCE, Application, serving, upstream
+
+KILLS = 20
+LANES = 2  # applications that live and die beside each other, so that all cores have something to do
+CHATS = 4  # of each application, answered at the same time
+SEED = 20
+ANSWER = " ".join(f"wörd{number}🦀" if number % 7 == 0 else f"word{number}" for number in range(150))
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
+
+
+@pytest.fixture(scope="module")
+def serving_url() -> Iterator[str]:
+    with upstream(ANSWER, rate=120) as url, serving(url) as serving_url:
+        yield serving_url
+
+
+@dataclass
+class Asked:
+    """One question and what a listener has seen of its answer."""
+
+    chat: str
+    question: str
+    client_id: str
+    reply: str | None = None  # once it is acknowledged
+    shown: str = ""
+    ended: bool = False
+
+
+@dataclass
+class Seen:
+    kills: int = 0
+    shown: int = 0  # code points
+    missing: int = 0  # replies that lack some of what was shown
+    unsettled: int = 0
+    lost: int = 0  # questions that were acknowledged
+    unacknowledged: int = 0
+    slowest: float = 0.0  # from the start of a process to the last settled reply
+    stored: dict[str, tuple[str, str]] = field(default_factory=dict)  # status and text of each reply
+
+
+class Round:
+    """Questions in all chats at once, and the moment at which their application is killed."""
+
+    def __init__(self, application: Application, asked: list[Asked], moment: Moment) -> None:
+        self.application = application
+        self.asked = asked
+        self._moment = moment
+        self._killed = False
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(one.reply is not None for one in self.asked)
+
+    @property
+    def shown(self) -> int:
+        return sum(len(one.shown) for one in self.asked)
+
+    @property
+    def ended(self) -> int:
+        return sum(one.ended for one in self.asked)
+
+    async def run(self) -> None:
+        async with client_of(self.application) as client, asyncio.timeout(PATIENCE):
+            if isinstance(self._moment, float):
+                asyncio.get_running_loop().call_later(self._moment, self._kill)
+            await asyncio.gather(*(self._follow(client, one) for one in self.asked))
+        assert self._killed
+
+    async def _follow(self, client: httpx.AsyncClient, one: Asked) -> None:
+        with contextlib.suppress(httpx.TransportError):
+            one.reply = await ask(client, one)
+            self._look()
+            async with client.stream("GET", f"/api/replies/{one.reply}/events") as response:
+                async for name, data in events(response):
+                    if name == "delta":
+                        one.shown += data["text"]
+                    one.ended = name in ("done", "error")
+                    self._look()
+
+    def _look(self) -> None:
+        if callable(self._moment) and self._moment(self):
+            self._kill()
+
+    def _kill(self) -> None:
+        if not self._killed:
+            self._killed = True
+            self.application.kill()
+
+
+Moment = Callable[[Round], bool] | float
+"""A condition, or so many seconds after the questions were sent."""
+
+
+def client_of(application: Application) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=application.address, cookies=application.client.cookies, timeout=PATIENCE
+    )
+
+
+async def ask(client: httpx.AsyncClient, one: Asked) -> str:
+    body = {"text": one.question, "client_id": one.client_id}
+    response = await client.post(f"/api/conversations/{one.chat}/messages", json=body)
+    return str(response.raise_for_status().json()["reply_id"])
+
+
+async def events(response: httpx.Response) -> Any:
+    name = ""
+    async for line in response.aiter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))
+
+
+def moments(chance: random.Random) -> list[Moment]:
+    """When the application is killed: while it takes questions, in mid-answer, around the end."""
+    chosen: list[Moment] = [
+        *[chance.uniform(0, 0.01) for _ in range(4)],
+        lambda now: now.acknowledged == 1,
+        lambda now: now.acknowledged == CHATS,
+        lambda now: now.ended == 1,
+        lambda now: now.ended == CHATS - 1,
+        lambda now: now.ended == CHATS,
+    ]
+    while len(chosen) < KILLS:
+        length = chance.randrange(1, CHATS * len(ANSWER))
+        chosen.append(lambda now, length=length: now.shown >= length)  # type: ignore[misc]
+    chance.shuffle(chosen)
+    return chosen
+
+
+async def live_and_die(application: Application, kills: list[Moment], seen: Seen) -> None:
+    await asyncio.to_thread(application.start)
+    chats = [application.new_chat() for _ in range(CHATS)]
+    for number, moment in enumerate(kills):
+        asked = [Asked(chat, f"question {number}", f"{number}") for chat in chats]
+        await Round(application, asked, moment).run()
+        seen.kills += 1
+        begun = time.monotonic()
+        await asyncio.to_thread(application.start)
+        async with client_of(application) as client:
+            for one in asked:  # the first that is asked of the new process
+                look(await messages_of(client, one.chat), one, seen)
+            seen.slowest = max(seen.slowest, time.monotonic() - begun)
+            for one in asked:
+                if one.reply is None:  # what was not acknowledged is sent again, and is there once
+                    seen.unacknowledged += 1
+                    await client.post(f"/api/replies/{await ask(client, one)}/stop")
+    async with client_of(application) as client:  # after all this the chats are whole and go on
+        for chat in chats:
+            messages = await messages_of(client, chat)
+            questions = [message["content"] for message in messages if message["role"] == "user"]
+            assert questions == [f"question {number}" for number in range(len(kills))]
+            for message in messages:
+                stored = (message["status"], message["content"])
+                assert seen.stored.get(message["id"], stored) == stored
+            reply = await ask(client, Asked(chat, "and now?", "last"))
+            async with client.stream("GET", f"/api/replies/{reply}/events") as response:
+                told = [data.get("text", "") async for _, data in events(response)]
+            assert "".join(told) == ANSWER
+
+
+async def messages_of(client: httpx.AsyncClient, chat: str) -> list[dict[str, Any]]:
+    response = await client.get(f"/api/conversations/{chat}")
+    return list(response.raise_for_status().json()["messages"])
+
+
+def look(messages: list[dict[str, Any]], one: Asked, seen: Seen) -> None:
+    """Whether all of a reply that was shown is there, and its end."""
+    question = next((message for message in messages if message["content"] == one.question), None)
+    if question is None:
+        seen.lost += one.reply is not None
+        return
+    reply = next(message for message in messages if message["parent_id"] == question["id"])
+    seen.lost += one.reply not in (None, reply["id"])
+    seen.stored[reply["id"]] = reply["status"], reply["content"]
+    seen.shown += len(one.shown)
+    seen.unsettled += reply["status"] not in ("interrupted", "done")
+    is_whole = (reply["status"], reply["content"]) == ("done", ANSWER)
+    seen.missing += not (is_whole if one.ended else reply["content"].startswith(one.shown))
+
+
+async def test_nothing_shown_is_missing_after_kill_9(tmp_path: Path, serving_url: str, count: Count) -> None:
+    kills = moments(random.Random(SEED))
+    seen = Seen()
+    lanes = [
+        Application(tmp_path / f"lane{lane}", "--serving-url", serving_url, page=False)
+        for lane in range(LANES)
+    ]
+    try:
+        await asyncio.gather(*(live_and_die(one, kills[lane::LANES], seen) for lane, one in enumerate(lanes)))
+    finally:
+        for one in lanes:
+            one.close()
+    count(
+        f"kill -9 of the application: kills {seen.kills}, replies {len(seen.stored)}, "
+        f"shown {seen.shown:,} code points, missing {seen.missing}, unsettled {seen.unsettled}, "
+        f"questions lost {seen.lost}, not acknowledged and sent again {seen.unacknowledged}, "
+        f"from start to settled {seen.slowest:.1f} s at most"
+    )
+    assert (seen.kills, seen.missing, seen.unsettled, seen.lost) == (KILLS, 0, 0, 0)
+    for one in lanes:
+        assert "Traceback" not in one.log, one.log
+        with contextlib.closing(sqlite3.connect(one.data / "tech-assistant.db")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert database.execute("SELECT count(*) FROM piece").fetchone() == (0,)

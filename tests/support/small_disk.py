@@ -1,0 +1,57 @@
+"""A disk of a few megabytes that a test may fill to its last byte: a tmpfs, which root may mount."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class NoSmallDisk(Exception):
+    """The system does not let us mount one; the text says why."""
+
+
+class SmallDisk:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ballast = path / "ballast"
+
+    @property
+    def free(self) -> int:
+        found = os.statvfs(self.path)
+        return found.f_bavail * found.f_frsize
+
+    def fill(self, *, leave: int = 0) -> None:
+        """Fill it until `leave` bytes are left, as another program would."""
+        with self._ballast.open("ab", buffering=0) as file:
+            for size in (1 << 16, 1 << 12, 1):
+                with contextlib.suppress(OSError):
+                    while self.free - size >= leave:
+                        file.write(bytes(size))
+
+    def empty(self) -> None:
+        """Take away what `fill` wrote."""
+        self._ballast.unlink()
+
+
+@contextlib.contextmanager
+def small_disk(at: Path, size: int) -> Iterator[SmallDisk]:
+    """A disk of `size` bytes at the path `at`. Raises `NoSmallDisk`."""
+    at.mkdir()
+    try:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", at],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except OSError as error:
+        raise NoSmallDisk(str(error)) from error
+    except subprocess.CalledProcessError as error:
+        raise NoSmallDisk(error.stderr.strip()) from error
+    try:
+        yield SmallDisk(at)
+    finally:
+        subprocess.run(["umount", "--lazy", at], check=True)
