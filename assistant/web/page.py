@@ -23,7 +23,9 @@ from storage.errors import StorageError
 
 NAME = "Tech Assistant"
 UI = "/ui"  # where static/ is served; Gradio has a /static of its own
-MODULES = ("page", "chat", "conversations", "api", "markdown", "highlight", "dom")
+MODULES = (
+    "page", "chat", "conversations", "messages", "tree", "menu", "drafts", "api", "markdown", "highlight", "dom",
+)  # fmt: skip
 HEAD = "\n".join(
     [
         f'<link rel="icon" type="image/svg+xml" href="{UI}/favicon.svg">',
@@ -73,6 +75,7 @@ def build(assistant: Assistant) -> gr.Blocks:
                     send = gr.HTML(
                         html_template="<tech-send></tech-send>", js_on_load=ON_SEND, apply_default_css=False
                     )
+                gr.HTML(html_template="<tech-hint></tech-hint>", js_on_load=None, apply_default_css=False)
         asked = gr.on(
             [box.submit, send.submit],
             submit,
@@ -90,17 +93,18 @@ def build(assistant: Assistant) -> gr.Blocks:
 
 
 async def ask(assistant: Assistant, owner: str, text: str, asking: dict[str, Any]) -> dict[str, Any]:
-    """Ask in the conversation that `asking` names, or in a new one.
+    """Ask in the conversation that `asking` names, after the message `parent`, or in a new one.
 
     Gives `{client_id, conversation, message, reply}`, or `{client_id, error: {type, message}}` with nothing
     stored. `client_id` makes each answer distinct, as Gradio passes on only what has changed.
     """
     client_id, conversation = str(asking["client_id"]), asking["conversation"]
+    parent = None if asking.get("parent") is None else str(asking["parent"])
     try:
         if is_new := conversation is None:
             conversation = (await assistant.create_conversation(owner)).id
         try:
-            asked = await assistant.ask(owner, conversation, text, client_id=client_id)
+            asked = await assistant.ask(owner, conversation, text, parent_id=parent, client_id=client_id)
         except (AssistantError, StorageError):
             if is_new:
                 await assistant.delete(owner, conversation)

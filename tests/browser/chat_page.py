@@ -37,6 +37,24 @@ class ChatPage:
         return self.answers.last
 
     @property
+    def questions(self) -> Locator:
+        return self.page.get_by_role("article", name="Question")
+
+    @property
+    def bubbles(self) -> Locator:
+        """What was asked, as it is shown."""
+        return self.page.locator("tech-chat .bubble")
+
+    @property
+    def editor(self) -> Locator:
+        return self.page.get_by_role("textbox", name="Edit the question")
+
+    @property
+    def spoken(self) -> Locator:
+        """What a screen reader is told, piece by piece."""
+        return self.page.get_by_role("log").locator("p")
+
+    @property
     def text(self) -> str:
         """What is shown of the last answer."""
         return self.answer.locator(".text").inner_text()
@@ -54,6 +72,19 @@ class ChatPage:
         return self.page.get_by_role("navigation", name="Conversations").get_by_role("link")
 
     @property
+    def toast(self) -> Locator:
+        return self.page.locator("tech-conversations .toast")
+
+    def options(self, title: str) -> Locator:
+        """The button that opens a conversation's menu."""
+        return self.page.get_by_role("button", name=f"Options for “{title}”")
+
+    def choose(self, title: str, action: str) -> None:
+        """Choose an action from a conversation's menu."""
+        self.options(title).click()
+        self.page.get_by_role("menuitem", name=action).click()
+
+    @property
     def conversation(self) -> str:
         """The id in the address, as soon as there is one."""
         self.page.wait_for_url("**/?c=*")
@@ -62,6 +93,32 @@ class ChatPage:
     def ask(self, text: str) -> None:
         self.composer.fill(text)
         self.composer.press("Enter")
+
+    def ask_and_wait(self, text: str) -> None:
+        """Ask, and see the whole answer."""
+        count = self.answers.count()
+        self.ask(text)
+        expect(self.answers).to_have_count(count + 1)
+        self.expect_status("done")
+
+    def edit(self, question: Locator, text: str) -> None:
+        self.start_editing(question)
+        self.editor.fill(text)
+        self.editor.press("Enter")
+
+    def start_editing(self, question: Locator) -> None:
+        question.hover()
+        question.get_by_role("button", name="Edit question").click()
+        expect(self.editor).to_be_focused()
+
+    def expect_version(self, message: Locator, words: str) -> None:
+        """That a question or answer is version such of so many: "2 / 3"."""
+        expect(message.locator(".versions")).to_have_text(words)
+
+    def walk(self, message: Locator, name: str) -> None:
+        """Go to the version "before" or "after" a question's or an answer's."""
+        message.hover()
+        message.get_by_role("button", name=f"Version {name} this one").click()
 
     def expect_status(self, status: str) -> None:
         expect(self.answer).to_have_attribute("data-status", status)

@@ -1,20 +1,25 @@
 // <tech-chat>: the transcript of one conversation, and the answer that is being written.
 //
-// Knows the API and what a conversation looks like; refuses to know who shows it. No composer is in here:
-// whoever embeds it says `sending`, then `asked` or `refused`, and listens:
+// Knows the API and which branch of a conversation is on show; refuses to know who shows it. No composer is
+// in here: whoever embeds it says `sending`, then `asked` or `refused`, and listens:
 //
 //   tech-state         what can be done now: .canAsk, .isAnswering
 //   tech-conversation  another conversation is shown: detail {id, title, isNew}
-//   tech-changed       a question was stored or a reply has ended: detail {conversation}
+//   tech-changed       a question was stored, a reply has ended, another branch is on show: {conversation}
 //   tech-suggestion    one of the example questions was chosen: detail {text}
+//   tech-compose       what was done here is done: the focus belongs to the composer
 
 import { call, followReply } from "./api.js";
-import { ICONS, copyButton, element, icon } from "./dom.js";
-import { MarkdownView } from "./markdown.js";
+import { ICONS, element, icon, wordButton } from "./dom.js";
+import { Answer, Question, sentence } from "./messages.js";
+import { MessageTree } from "./tree.js";
 
 const WINDOW = 50; // messages shown at once; older ones on demand
+const AT_FIRST = 8; // of them, painted before the rest: more than a screen holds
+const AT_ONCE = 14; // and then, whenever the browser is idle
 const NEAR_END = 48; // px from the end that still count as being there
 const LOOK_AGAIN = { loading: 1000, none: 5000, failed: 3000, away: 2000 }; // ms, by the engine's state
+const ANSWERING = "An answer is being written. Stop it, or wait for its end.";
 
 const EXAMPLES = [
   [
@@ -32,143 +37,32 @@ const EXAMPLES = [
   ["Compare two ways", "When should I use a thread and when a process in Python? Make a short table."],
 ];
 
-const ENDINGS = {
-  stopped: "You stopped this answer.",
-  interrupted: "The application ended while this answer was being written. What had come is kept.",
-  failed: "This answer failed.",
-};
+const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 1));
 
-/** Text with `code` between backticks. */
-function sentence(text) {
-  return text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
-}
-
-function action(name, path, act) {
-  const button = element("button", { type: "button" }, icon(path), element("span", {}, name));
-  button.addEventListener("click", act);
-  return button;
-}
-
-class Question {
-  constructor(text) {
-    const bubble = element("div", { class: "bubble" }, text);
-    const actions = element(
-      "div",
-      { class: "actions" },
-      copyButton(() => text, { label: "Copy question" }),
-    );
-    this.node = element(
-      "article",
-      { class: "message question", "aria-label": "Question" },
-      bubble,
-      actions,
-    );
-  }
-}
-
-class Answer {
-  #waiting = ""; // text that came and is painted with the next frame
-  #frame = 0;
-  #isWhole; // whether the next piece continues what is shown, or begins it anew
-
-  /** `message` is one of the API's, or null for a reply that is only just being asked for. */
-  constructor(message, { onPaint, onRetry }) {
-    this.id = message?.id ?? null;
-    this.lastEvent = null;
-    this.onPaint = onPaint;
-    this.onRetry = onRetry;
-    this.body = element("div", { class: "text" });
-    this.note = element("div", { class: "note" });
-    this.actions = element("div", { class: "actions" });
-    this.node = element(
-      "article",
-      { class: "message answer", "aria-label": "Answer" },
-      this.body,
-      this.note,
-      this.actions,
-    );
-    this.view = new MarkdownView(this.body);
-    this.#isWhole = message === null;
-    if (message?.content) this.view.set(message.content);
-    this.#show(message?.status ?? "pending");
-    if (message && !this.isOpen) this.settle(message.status, message.finish_reason, message.error);
-  }
-
-  get isOpen() {
-    return this.status === "pending" || this.status === "streaming";
-  }
-
-  /** One event of the reply's stream. */
-  take({ name, data, id }) {
-    this.lastEvent = id;
-    if (name === "delta" && this.#isWhole) {
-      this.#waiting += data.text;
-      this.#frame ||= requestAnimationFrame(() => this.#paint());
-    } else if (name === "delta" || name === "reset") {
-      // What the page was opened with is replaced by the stream's own account of it.
-      this.#isWhole = true;
-      this.#waiting = "";
-      if (data.text !== this.view.source) this.view.set(data.text);
-      this.onPaint(this);
-    } else if (name === "error") this.settle("failed", null, data);
-    else this.settle(data.status, data.finish_reason, null);
-    if (this.isOpen) this.#show("streaming");
-  }
-
-  #paint() {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
-    if (this.#waiting === "") return;
-    this.view.append(this.#waiting);
-    this.#waiting = "";
-    this.onPaint(this);
-  }
-
-  #show(status) {
-    if (this.status === status) return;
-    this.status = status;
-    this.node.dataset.status = status;
-    this.node.toggleAttribute("aria-busy", this.isOpen);
-  }
-
-  /** It has ended: say how, and offer what can be done. */
-  settle(status, finishReason, error) {
-    this.#paint();
-    this.view.finish();
-    this.#show(status);
-    const isEmpty = this.view.source.trim() === "";
-    let words = ENDINGS[status] ?? "";
-    if (status === "failed" && error?.message) words = error.message;
-    else if (status === "done" && finishReason === "length")
-      words = "The answer ends here because it reached its greatest length.";
-    else if (status === "done" && isEmpty) words = "The model gave an empty answer.";
-    this.note.replaceChildren();
-    this.actions.replaceChildren();
-    if (!isEmpty) this.actions.append(copyButton(() => this.view.source, { label: "Copy answer" }));
-    if (words) {
-      this.note.append(element("p", {}, ...sentence(words)));
-      if (status !== "done" || isEmpty)
-        this.note.append(action("Retry", ICONS.retry, () => this.onRetry(this)));
-    }
-    this.onPaint(this);
-  }
-
-  /** Something to say beneath an answer that goes on, such as a lost connection; "" takes it back. */
-  mention(words) {
-    this.note.replaceChildren(...(words ? [element("p", {}, words)] : []));
-  }
+/** A message that is on its way: it has no id yet. */
+function onItsWay(role, content, parent) {
+  const status = role === "user" ? "done" : "pending";
+  const created_at = new Date().toISOString();
+  return { id: null, parent_id: parent, role, content, status, error: null, created_at };
 }
 
 class TechChat extends HTMLElement {
   #conversation = null; // its id
-  #messages = []; // the branch on show, as the API gave it
+  #tree = new MessageTree();
+  #branch = []; // the messages from the root to the leaf on show, those on their way included
   #from = 0; // the first of them that is shown
+  #parts = []; // the questions and answers that show them from there on
+  #isFilling = false; // more of them are to come when the browser is idle
+  #wanted = 0; // the first that will be shown then
   #engine = { state: "loading", model: null, detail: null };
-  #answer = null; // the last answer, while it is open or after it ended
-  #sent = null; // what is on its way: {text, question, answer}
+  #sent = null; // what is on its way: {before, question, answer}, `before` being the branch without it
+  #composed = null; // the last of those that came from the composer
+  #again = null; // an edited question that may have arrived although it failed: {text, parent, id}
   #wantsStop = false;
-  #stream = null; // the AbortController of the reply that is followed
+  #stream = null; // {answer, abort} of the reply that is followed
   #loading = null;
+  #leafToSave = null;
+  #isSaving = false;
   #isAtEnd = true;
   #isStale = false;
   #announced = 0;
@@ -179,6 +73,11 @@ class TechChat extends HTMLElement {
 
   get conversation() {
     return this.#conversation;
+  }
+
+  /** The id of the message that the next question follows, null for none. */
+  get leaf() {
+    return this.#branch.at(-1)?.id ?? null;
   }
 
   get isAnswering() {
@@ -196,18 +95,23 @@ class TechChat extends HTMLElement {
 
   /** Why nothing can be asked just now, in words; "" when it can. */
   get reason() {
-    if (this.isAnswering) return "An answer is being written. Stop it, or wait for its end.";
+    if (this.isAnswering) return ANSWERING;
     return this.canAsk ? "" : this.#engine.detail || "The conversation is loading.";
+  }
+
+  /** What the conversation is called, for those who go through the page by its headings. */
+  set heading(words) {
+    this.name.textContent = words || "New chat";
   }
 
   /** Show a conversation, or with null the beginning of a new one. */
   async open(id) {
-    if (id === this.#conversation && this.#messages.length > 0) return;
+    if (id === this.#conversation && this.#branch.length > 0) return;
     this.#leave();
     this.#conversation = id;
-    this.#messages = [];
+    this.#tree = new MessageTree();
     this.#isAtEnd = true;
-    this.list.replaceChildren();
+    this.#show([]);
     this.alert("");
     if (id === null) {
       this.#loading = null;
@@ -228,49 +132,22 @@ class TechChat extends HTMLElement {
 
   /** A question is on its way. */
   sending(text) {
-    this.alert("");
-    this.intro.hidden = true;
-    const question = new Question(text);
-    const answer = this.#newAnswer(null);
-    this.#sent = { text, question, answer };
-    this.list.append(question.node, answer.node);
-    this.#answer = answer;
-    this.#toEnd();
+    this.#composed = this.#begin(this.#branch, onItsWay("user", text, this.leaf));
     this.#announce("The question is sent.");
-    this.#changed();
   }
 
-  /** The question is stored; its reply is being written. */
-  asked({ conversation, reply }) {
-    if (!this.#sent) {
-      this.#tell("tech-changed", { conversation }); // the reader has gone on
-      return;
-    }
-    const { answer } = this.#sent;
-    this.#sent = null;
-    const isNew = this.#conversation === null;
-    this.#conversation = conversation;
-    answer.id = reply;
-    if (isNew) this.#tell("tech-conversation", { id: conversation, title: null, isNew });
-    this.#tell("tech-changed", { conversation });
-    this.#follow(answer);
-    if (this.#wantsStop) this.stop();
-    this.#changed();
+  /** The question is stored, and its reply is being written. */
+  asked({ conversation, message, reply }) {
+    if (this.#sent && this.#sent === this.#composed) this.#stored(conversation, message, reply);
+    else this.#tell("tech-changed", { conversation }); // the reader has gone on
   }
 
-  /** The question was not taken: say why. Gives the question back. */
+  /** The question was not taken: say why. */
   refused(words) {
-    const sent = this.#sent;
-    this.#sent = null;
-    this.#wantsStop = false;
-    sent?.question.node.remove();
-    sent?.answer.node.remove();
-    this.#answer = null;
-    if (this.list.childElementCount === 0) this.#paintEmpty();
+    this.#takeBack();
     this.alert(words);
     this.#look();
     this.#changed();
-    return sent?.text ?? "";
   }
 
   /** Something went wrong that concerns the next question; "" takes it back. */
@@ -287,12 +164,79 @@ class TechChat extends HTMLElement {
       return;
     }
     this.#wantsStop = false;
-    if (!this.#answer?.isOpen) return;
+    const answer = this.#answer;
+    if (!answer?.isOpen) return;
     try {
-      await call("POST", `/replies/${this.#answer.id}/stop`); // the stream tells its end
+      await call("POST", `/replies/${answer.message.id}/stop`); // the stream tells its end
     } catch (problem) {
       this.alert(problem.message);
     }
+  }
+
+  // ---- for its questions and answers
+
+  /** Whether the conversation may be changed now; if not, it is said why. */
+  mayChange() {
+    const words = this.isAnswering ? ANSWERING : "";
+    this.alert(words);
+    return words === "";
+  }
+
+  say(words) {
+    if (words) this.#announce(words);
+  }
+
+  paint(answer) {
+    if (answer !== this.#answer) return;
+    this.#keepEnd();
+    // For screen readers: whole paragraphs, not pieces of words.
+    const { finished } = answer.view;
+    if (answer.view.source !== "" && this.#announced < 0) {
+      this.#announce("The answer begins.");
+      this.#announced = 0;
+    }
+    for (; this.#announced >= 0 && this.#announced < finished; this.#announced++) {
+      this.#announce(wordsOf(answer.body.children[this.#announced]));
+    }
+  }
+
+  /** Answer the same question once more, beside an earlier answer. */
+  async retry(old) {
+    const { id, parent_id: parent } = old.message;
+    const sent = this.#begin(this.#upTo(old), null, parent);
+    this.#tell("tech-compose", {});
+    try {
+      const asked = await call("POST", `/replies/${id}/retry`);
+      if (this.#sent === sent) this.#stored(this.#conversation, null, asked.reply_id);
+    } catch (problem) {
+      if (this.#sent === sent) this.refused(problem.message);
+    }
+  }
+
+  /** Ask an edited question beside the earlier one. Gives why that cannot be, or "". */
+  edit(question, text) {
+    if (this.reason) return this.reason;
+    this.#askAgain(question.message, text);
+    return "";
+  }
+
+  /** Show the version before or after the one that a part shows, with what followed it last. */
+  walk(part, step) {
+    if (!this.mayChange()) return;
+    const versions = this.#tree.versionsOf(part.message);
+    const version = versions[versions.indexOf(part.message) + step];
+    if (!version) return;
+    const leaf = this.#tree.lastBelow(version.id);
+    const { top } = part.actions.getBoundingClientRect();
+    this.#isAtEnd = false;
+    this.#show(this.#tree.branchTo(leaf));
+    const shown = this.#parts.find((one) => one.message === version);
+    // The arrows stay under the pointer, and the focus on them.
+    this.scroller.scrollTop += shown.actions.getBoundingClientRect().top - top;
+    shown.focusArrow(step);
+    this.#announce(`${shown.versions.getAttribute("aria-label")} is shown.`);
+    this.#changed();
+    this.#saveLeaf(leaf);
   }
 
   // ---- its own life
@@ -301,7 +245,10 @@ class TechChat extends HTMLElement {
     super();
     this.list = element("div", { class: "list" });
     this.intro = element("div", { class: "intro" });
-    this.column = element("div", { class: "column" }, this.intro, this.list);
+    this.name = element("h1", { class: "unseen" });
+    this.earlier = element("button", { type: "button", class: "earlier", hidden: true });
+    this.earlier.addEventListener("click", () => this.#showEarlier());
+    this.column = element("div", { class: "column" }, this.name, this.intro, this.earlier, this.list);
     this.scroller = element(
       "div",
       { class: "scroller", tabindex: "0", role: "region", "aria-label": "Conversation" },
@@ -309,13 +256,13 @@ class TechChat extends HTMLElement {
     );
     this.toEnd = element(
       "button",
-      { type: "button", class: "to-end", "aria-label": "Go to the end", hidden: true },
+      { type: "button", class: "to-end", "aria-label": "Go to the end", title: "Go to the end", hidden: true },
       icon(ICONS.down),
     );
     this.alarm = element("div", { class: "alarm", role: "alert", hidden: true });
     this.notice = element("div", { class: "notice", role: "status", hidden: true });
     this.spoken = element("div", {
-      class: "spoken",
+      class: "unseen",
       role: "log",
       "aria-live": "polite",
       "aria-label": "Progress of the answer",
@@ -344,12 +291,16 @@ class TechChat extends HTMLElement {
       },
       { passive: true },
     );
-    on(this.toEnd, "click", () => this.#toEnd());
+    on(this.toEnd, "click", () => {
+      this.#toEnd();
+      this.scroller.focus({ preventScroll: true }); // the button is gone
+    });
     on(document, "visibilitychange", () => this.#seen());
     const growth = new ResizeObserver(() => this.#keepEnd());
     growth.observe(this.column);
     growth.observe(this.scroller);
     this.#removals.push(() => growth.disconnect());
+    this.heading = "";
     this.#paintEmpty();
     this.#look();
     this.dispatchEvent(new CustomEvent("tech-ready", { bubbles: true }));
@@ -367,25 +318,26 @@ class TechChat extends HTMLElement {
 
   #changed() {
     this.dataset.state = this.isAnswering ? "answering" : "idle";
+    for (const part of this.#parts) part.allow(this.isAnswering ? ANSWERING : "");
     this.#tell("tech-state", {});
   }
 
   /** A hidden page gives its connection back, since a browser has only six for all its tabs. */
   #seen() {
     if (document.hidden) {
-      this.#stream?.abort();
+      this.#stream?.abort.abort();
+      this.#stream = null;
       return;
     }
     this.#look();
     if (this.#isStale) this.reload();
-    else if (this.#answer?.isOpen && this.#answer.id) this.#follow(this.#answer);
+    else this.#followLast();
     this.#isStale = false;
   }
 
   #leave() {
-    this.#stream?.abort();
+    this.#stream?.abort.abort();
     this.#stream = null;
-    this.#answer = null;
     this.#sent = null;
     this.#wantsStop = false;
   }
@@ -401,70 +353,177 @@ class TechChat extends HTMLElement {
     } catch (problem) {
       if (this.#loading !== loading) return;
       this.#loading = null;
-      this.#paintUnreadable(id, problem);
+      if (problem.status !== 404 && this.#branch.length > 0) this.alert(problem.message);
+      else this.#paintUnreadable(id, problem);
       this.#changed();
       return;
     }
     if (this.#loading !== loading) return; // another one was opened meanwhile
     this.#loading = null;
     if (this.#sent) return;
-    this.#leave();
     this.alert("");
-    this.#messages = branchOf(conversation);
-    this.#from = Math.max(0, this.#messages.length - WINDOW);
-    this.intro.hidden = this.#messages.length > 0;
-    if (this.#messages.length === 0) this.#paintEmpty();
-    const place = this.scroller.scrollTop;
-    this.list.replaceChildren(...this.#nodes(this.#from, this.#messages.length));
-    this.#paintEarlier();
+    this.#tree = new MessageTree(conversation.messages);
+    const branch = this.#tree.branchTo(conversation.active_leaf_id);
+    if (branch.length === 0) this.#paintEmpty();
+    else this.#hideIntro();
+    this.#show(branch);
     if (this.#isAtEnd) this.#toEnd();
-    else this.scroller.scrollTop = place;
+    this.heading = conversation.title;
     this.#tell("tech-conversation", { id, title: conversation.title });
-    if (this.#answer?.isOpen && !document.hidden) this.#follow(this.#answer);
+    this.#followLast();
     this.#changed();
   }
 
-  #nodes(from, to) {
-    return this.#messages.slice(from, to).map((message, index) => {
-      if (message.role === "user") return new Question(message.content).node;
-      const answer = this.#newAnswer(message);
-      if (from + index === this.#messages.length - 1) this.#answer = answer;
-      return answer.node;
+  /** The branch up to what a part shows, without that. */
+  #upTo(part) {
+    return this.#branch.slice(0, this.#branch.indexOf(part.message));
+  }
+
+  /** Keep which branch is on show, for other tabs and the next visit. */
+  async #saveLeaf(leaf) {
+    this.#leafToSave = leaf;
+    if (this.#isSaving) return;
+    this.#isSaving = true;
+    const conversation = this.#conversation;
+    try {
+      while (this.#leafToSave !== null) {
+        const body = { active_leaf_id: this.#leafToSave };
+        this.#leafToSave = null;
+        await call("PATCH", `/conversations/${conversation}`, body);
+      }
+      this.#tell("tech-changed", { conversation });
+    } catch (problem) {
+      this.#leafToSave = null;
+      if (conversation === this.#conversation)
+        this.alert(`Which version is shown could not be saved. ${problem.message}`);
+    }
+    this.#isSaving = false;
+  }
+
+  // ---- what is shown of it
+
+  /** Show a branch. What stands there already stays as it is. */
+  #show(branch) {
+    const above = this.#branch[this.#from - 1]?.id;
+    const isSameAbove = this.#parts.length > 0 && above === branch[this.#from - 1]?.id;
+    let kept = 0;
+    if (isSameAbove) {
+      const until = Math.min(this.#parts.length, branch.length - this.#from);
+      while (kept < until && this.#parts[kept].shows(branch[this.#from + kept])) kept += 1;
+    }
+    for (const part of this.#parts.splice(kept)) {
+      part.node.remove();
+      if (this.#stream?.answer === part) {
+        this.#stream.abort.abort();
+        this.#stream = null;
+      }
+    }
+    this.#branch = branch;
+    if (!isSameAbove) {
+      this.#from = Math.max(0, branch.length - AT_FIRST);
+      this.#wanted = Math.max(0, branch.length - WINDOW);
+    }
+    this.#append(isSameAbove ? WINDOW : AT_FIRST);
+    this.#place(this.#parts);
+    this.#paintEarlier();
+    this.#fillLater();
+  }
+
+  #append(count) {
+    const start = this.#from + this.#parts.length;
+    const parts = this.#branch.slice(start, start + count).map((message) => this.#partOf(message));
+    this.list.append(...parts.map((part) => part.node));
+    this.#parts.push(...parts);
+    return parts;
+  }
+
+  #prepend(count) {
+    const from = Math.max(0, this.#from - count);
+    const parts = this.#branch.slice(from, this.#from).map((message) => this.#partOf(message));
+    const height = this.scroller.scrollHeight;
+    this.list.prepend(...parts.map((part) => part.node));
+    this.#parts.unshift(...parts);
+    this.#from = from;
+    this.scroller.scrollTop += this.scroller.scrollHeight - height;
+    return parts;
+  }
+
+  #partOf(message) {
+    return new (message.role === "user" ? Question : Answer)(message, this);
+  }
+
+  #place(parts) {
+    for (const part of parts) {
+      const versions = part.message.id === null ? [part.message] : this.#tree.versionsOf(part.message);
+      part.place = { index: versions.indexOf(part.message), count: versions.length };
+      part.allow(this.isAnswering ? ANSWERING : "");
+    }
+  }
+
+  get #isWhole() {
+    return this.#from <= this.#wanted && this.#from + this.#parts.length >= this.#branch.length;
+  }
+
+  /** The rest of the window, above or below what is seen, when the browser has nothing else to do. */
+  #fillLater() {
+    if (this.#isWhole || this.#isFilling) return;
+    this.#isFilling = true;
+    whenIdle((deadline) => {
+      this.#isFilling = false;
+      do this.#fill(AT_ONCE);
+      while (!this.#isWhole && deadline?.timeRemaining() > 8);
+      this.#fillLater();
     });
+  }
+
+  #fill(count) {
+    if (this.#from > this.#wanted) this.#place(this.#prepend(Math.min(count, this.#from - this.#wanted)));
+    this.#place(this.#append(count));
+    this.#paintEarlier();
   }
 
   #paintEarlier() {
-    this.column.querySelector(".earlier")?.remove();
-    if (this.#from === 0) return;
-    const button = element(
-      "button",
-      { type: "button", class: "earlier" },
-      `Show ${Math.min(WINDOW, this.#from)} earlier messages`,
-    );
-    button.addEventListener("click", () => {
-      const from = Math.max(0, this.#from - WINDOW);
-      const height = this.scroller.scrollHeight;
-      const answer = this.#answer;
-      this.list.prepend(...this.#nodes(from, this.#from));
-      this.#answer = answer;
-      this.#from = from;
-      this.#paintEarlier();
-      this.scroller.scrollTop += this.scroller.scrollHeight - height;
-    });
-    this.list.before(button);
+    this.earlier.hidden = this.#from === 0 || this.#from > this.#wanted;
+    this.earlier.textContent = `Show ${Math.min(WINDOW, this.#from)} earlier messages`;
+  }
+
+  #showEarlier() {
+    this.#wanted = Math.max(0, this.#from - WINDOW);
+    const [first] = this.#prepend(WINDOW);
+    this.#place(this.#parts);
+    this.#paintEarlier();
+    if (!this.earlier.hidden) return;
+    first.node.tabIndex = -1; // the button is gone
+    first.node.focus({ preventScroll: true });
+  }
+
+  /** A long conversation goes on at its end: what is far above leaves the page, to be shown on demand. */
+  #trim() {
+    const surplus = this.#parts.length - WINDOW;
+    if (surplus < WINDOW) return;
+    for (const part of this.#parts.splice(0, surplus)) part.node.remove();
+    this.#from += surplus;
+    this.#wanted = this.#from;
   }
 
   #paintUnreadable(id, problem) {
-    this.list.replaceChildren();
+    this.#leave();
+    this.#tree = new MessageTree();
+    this.#show([]);
     const isGone = problem.status === 404;
     const words = isGone
       ? "This conversation is not here. It may have been deleted, or belong to somebody else."
       : problem.message;
     const button = isGone
-      ? action("New chat", ICONS.plus, () => this.open(null))
-      : action("Try again", ICONS.retry, () => this.#load(id));
+      ? wordButton("New chat", ICONS.plus, () => this.open(null))
+      : wordButton("Try again", ICONS.retry, () => this.#load(id));
     this.intro.replaceChildren(element("p", { class: "lost", role: "alert" }, words), button);
-    this.intro.hidden = false;
+    this.intro.hidden = this.name.hidden = false;
+  }
+
+  #hideIntro() {
+    this.intro.hidden = true;
+    this.name.hidden = false;
   }
 
   #paintEmpty() {
@@ -478,7 +537,6 @@ class TechChat extends HTMLElement {
       button.addEventListener("click", () => this.#tell("tech-suggestion", { text }));
       return button;
     });
-    this.column.querySelector(".earlier")?.remove();
     this.intro.replaceChildren(
       element("h1", {}, "Tech Assistant"),
       element(
@@ -490,51 +548,103 @@ class TechChat extends HTMLElement {
       element("p", { class: "engine" }),
     );
     this.intro.hidden = false;
+    this.name.hidden = true; // the introduction has its own
     this.#paintEngine();
   }
 
-  // ---- answer
+  // ---- a question and its answer
 
-  #newAnswer(message) {
-    return new Answer(message, {
-      onPaint: (answer) => this.#painted(answer),
-      onRetry: (answer) => this.#retry(answer),
-    });
+  get #answer() {
+    const part = this.#parts.at(-1);
+    return part instanceof Answer ? part : null;
   }
 
-  async #retry(old) {
-    if (this.isAnswering) return;
+  /** Show a question, or none when it stands there already, and the answer that is only being asked for. */
+  #begin(branch, question, parent = null) {
+    const answer = onItsWay("assistant", "", parent);
+    const sent = (this.#sent = { before: this.#branch, question, answer });
+    this.#announced = -1;
     this.alert("");
-    const answer = this.#newAnswer(null);
-    old.node.replaceWith(answer.node);
-    while (answer.node.nextSibling) answer.node.nextSibling.remove(); // they followed the old answer
-    this.#answer = answer;
-    this.#isAtEnd = true;
+    this.#hideIntro();
+    while (!this.#isWhole) this.#fill(WINDOW);
+    this.#show([...branch, ...(question ? [question] : []), answer]);
+    this.#trim();
+    this.#paintEarlier();
+    this.#toEnd();
     this.#changed();
-    try {
-      const { reply_id: reply } = await call("POST", `/replies/${old.id}/retry`);
-      answer.id = reply;
-      this.#tell("tech-changed", { conversation: this.#conversation });
-      this.#follow(answer);
-      if (this.#wantsStop) this.stop();
-    } catch (problem) {
-      answer.node.replaceWith(old.node);
-      this.#answer = old;
-      this.alert(problem.message);
-      this.#look();
+    return sent;
+  }
+
+  /** What was on its way has its ids now, and a place in the tree. */
+  #stored(conversation, message, reply) {
+    const { question, answer } = this.#sent;
+    this.#sent = null;
+    if (question) {
+      question.id = answer.parent_id = message;
+      this.#tree.add(question);
     }
+    answer.id = reply;
+    this.#tree.add(answer);
+    this.#place(this.#parts);
+    const isNew = this.#conversation === null;
+    this.#conversation = conversation;
+    if (isNew) this.#tell("tech-conversation", { id: conversation, title: null, isNew });
+    this.#tell("tech-changed", { conversation });
+    this.#followLast();
+    if (this.#wantsStop) this.stop();
     this.#changed();
   }
 
-  async #follow(answer) {
-    this.#stream?.abort();
-    const stream = (this.#stream = new AbortController());
-    this.#announced = answer.view.finished;
-    const isOurs = () => this.#stream === stream;
+  #takeBack() {
+    const before = this.#sent?.before;
+    this.#sent = null;
+    this.#wantsStop = false;
+    if (!before) return;
+    this.#show(before);
+    if (before.length === 0) this.#paintEmpty();
+  }
+
+  async #askAgain(original, text) {
+    const { parent_id: parent } = original;
+    const conversation = this.#conversation;
+    // The same id again for the same text: a question that had arrived after all is not asked twice.
+    const isAgain = this.#again?.text === text && this.#again.parent === parent;
+    const id = isAgain ? this.#again.id : (crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`);
+    this.#again = { text, parent, id };
+    const before = this.#branch.slice(0, this.#branch.indexOf(original));
+    const sent = this.#begin(before, onItsWay("user", text, parent));
+    this.#announce("The question is sent.");
+    this.#tell("tech-compose", {});
     try {
-      await followReply(answer.id, {
+      const body = { text, parent_id: parent, client_id: id };
+      const asked = await call("POST", `/conversations/${conversation}/messages`, body);
+      this.#again = null;
+      if (this.#sent === sent) this.#stored(conversation, asked.message_id, asked.reply_id);
+      else this.#tell("tech-changed", { conversation }); // the reader has gone on
+    } catch (problem) {
+      if (this.#sent !== sent) return;
+      this.#takeBack();
+      this.#look();
+      this.#changed();
+      this.#parts.find((part) => part.message === original)?.edit(text, problem.message);
+    }
+  }
+
+  /** Follow the answer at the end, if it is still being written and nobody does yet. */
+  async #followLast() {
+    const answer = this.#answer;
+    if (!answer?.isOpen || answer.message.id === null || document.hidden) return;
+    if (this.#stream?.answer === answer) return;
+    this.#stream?.abort.abort();
+    const abort = new AbortController();
+    const stream = (this.#stream = { answer, abort });
+    const isOurs = () => this.#stream === stream;
+    if (answer.view.source !== "") this.#announced = answer.view.finished;
+    else this.#announced = -1;
+    try {
+      await followReply(answer.message.id, {
         after: answer.lastEvent,
-        signal: stream.signal,
+        signal: abort.signal,
         onEvent: (event) => isOurs() && answer.take(event),
         onLost: (isLost) =>
           isOurs() && answer.mention(isLost ? "The connection is lost. Trying again…" : ""),
@@ -548,16 +658,6 @@ class TechChat extends HTMLElement {
     if (answer.status === "failed") this.#look();
     this.#tell("tech-changed", { conversation: this.#conversation });
     this.#changed();
-  }
-
-  #painted(answer) {
-    if (answer !== this.#answer) return;
-    this.#keepEnd();
-    // For screen readers: whole paragraphs, not pieces of words.
-    const { finished } = answer.view;
-    for (; this.#announced < finished; this.#announced++) {
-      this.#announce(answer.body.children[this.#announced]?.textContent ?? "");
-    }
   }
 
   #announce(words) {
@@ -618,12 +718,12 @@ class TechChat extends HTMLElement {
   }
 }
 
-/** The messages from the root to the leaf on show. */
-function branchOf({ messages, active_leaf_id: leaf }) {
-  const byId = new Map(messages.map((message) => [message.id, message]));
-  const branch = [];
-  for (let message = byId.get(leaf); message; message = byId.get(message.parent_id)) branch.push(message);
-  return branch.reverse();
+/** A finished block of an answer as it is read out. */
+function wordsOf(block) {
+  const code = block.querySelector("pre");
+  if (!code) return block.textContent;
+  const lines = code.textContent.trimEnd().split("\n").length;
+  return `${code.getAttribute("aria-label")}, ${lines} ${lines === 1 ? "line" : "lines"}.`;
 }
 
 customElements.define("tech-chat", TechChat);

@@ -2,18 +2,19 @@
 //
 // Knows the list and which one is marked; refuses to know what a conversation holds. It tells:
 //
-//   tech-open  one was chosen: detail {id}, null for a new one
+//   tech-open    one was chosen: detail {id}, null for a new one
+//   tech-listed  one was renamed, deleted or restored: detail {conversation, did, wasOpen}
 
 import { call } from "./api.js";
-import { ICONS, element, icon } from "./dom.js";
+import { ICONS, NEW_CHAT, element, icon, iconButton } from "./dom.js";
+import { Menu } from "./menu.js";
 
 const PAGE = 50;
 const FOLDED = "tech-assistant-folded"; // the key under which a browser remembers it
 const PHONE = "(max-width: 48rem)";
-
-function iconButton(name, path) {
-  return element("button", { type: "button", class: "icon", "aria-label": name, title: name }, icon(path));
-}
+const UNDO_MS = 10_000; // how long a deletion offers to be undone
+const LONGEST_UNDO_MS = 50_000; // even if the pointer rests on it: the application keeps it for a minute
+const LONGEST_TITLE = 200;
 
 /** The heading under which a time stands, seen from now. */
 function groupOf(time, now = new Date()) {
@@ -33,6 +34,11 @@ class TechConversations extends HTMLElement {
   #next = null;
   #reading = null;
   #phone = window.matchMedia(PHONE);
+  #isRenaming = false;
+  #isDirty = false; // whether the list is to be painted again
+  #toastTimer = 0;
+  #toastUntil = 0;
+  #toastReturn = null; // where the focus goes when the toast goes: a conversation's id
   #removals = [];
 
   constructor() {
@@ -43,6 +49,7 @@ class TechConversations extends HTMLElement {
     this.bar = element("div", { class: "bar" }, this.menu, this.heading, this.newAbove);
     this.fold = iconButton("Hide conversations", ICONS.panel);
     this.new = element("button", { type: "button", class: "new" }, icon(ICONS.plus), "New chat");
+    for (const button of [this.new, this.newAbove]) button.title = `New chat (${NEW_CHAT})`;
     this.list = element("div", { class: "list" });
     this.panel = element(
       "nav",
@@ -52,10 +59,13 @@ class TechConversations extends HTMLElement {
       this.list,
     );
     this.shade = element("div", { class: "shade" });
+    this.actions = new Menu("Options");
+    this.toast = element("div", { class: "toast", hidden: true });
+    this.live = element("div", { class: "toasts", role: "status" }, this.toast);
   }
 
   connectedCallback() {
-    this.replaceChildren(this.bar, this.shade, this.panel);
+    this.replaceChildren(this.bar, this.shade, this.panel, this.actions.node, this.live);
     const on = (target, name, listener) => {
       target.addEventListener(name, listener);
       this.#removals.push(() => target.removeEventListener(name, listener));
@@ -67,6 +77,9 @@ class TechConversations extends HTMLElement {
     on(this.panel, "keydown", (event) => {
       if (event.key === "Escape" && this.#phone.matches) this.#show(false);
     });
+    on(this.toast, "keydown", (event) => {
+      if (event.key === "Escape") this.#endToast();
+    });
     on(this.#phone, "change", () => this.#show(this.#isOpenAtFirst(), { isQuiet: true }));
     this.#show(this.#isOpenAtFirst(), { isQuiet: true });
     this.refresh();
@@ -75,6 +88,8 @@ class TechConversations extends HTMLElement {
 
   disconnectedCallback() {
     for (const remove of this.#removals.splice(0)) remove();
+    clearTimeout(this.#toastTimer);
+    this.actions.close();
   }
 
   /** The id of the conversation that is shown. */
@@ -95,7 +110,9 @@ class TechConversations extends HTMLElement {
       const page = await call("GET", `/conversations?limit=${PAGE}`);
       if (this.#reading !== reading) return;
       const known = new Set(page.conversations.map((one) => one.id));
-      const older = this.#conversations.filter((one) => !known.has(one.id));
+      const end = page.conversations.at(-1)?.updated_at;
+      // What is newer than the page's end and not on it is no longer there.
+      const older = this.#conversations.filter((one) => !known.has(one.id) && one.updated_at <= end);
       const hadMore = this.#conversations.length > PAGE;
       this.#conversations = hadMore ? [...page.conversations, ...older] : page.conversations;
       if (!hadMore) this.#next = page.next;
@@ -123,7 +140,11 @@ class TechConversations extends HTMLElement {
   }
 
   #paint() {
-    const focused = this.list.contains(document.activeElement) ? document.activeElement.dataset.id : null;
+    // A menu or an editor is open: the list stays as it is until it is closed.
+    this.#isDirty = this.actions.isOpen || this.#isRenaming;
+    if (this.#isDirty) return;
+    const { activeElement: focused } = document;
+    const hadFocus = this.list.contains(focused) ? focused.dataset : null;
     const nodes = [];
     let items = null;
     for (const conversation of this.#conversations) {
@@ -132,19 +153,7 @@ class TechConversations extends HTMLElement {
         items = element("ul", { "data-group": group, "aria-label": group });
         nodes.push(element("div", { class: "group" }, group), items);
       }
-      const address = new URL(location.href);
-      address.searchParams.set("c", conversation.id);
-      const link = element(
-        "a",
-        { href: address.pathname + address.search, "data-id": conversation.id, title: conversation.title },
-        conversation.title,
-      );
-      link.addEventListener("click", (event) => {
-        if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return; // a tab of its own
-        event.preventDefault();
-        this.#choose(conversation.id);
-      });
-      items.append(element("li", {}, link));
+      items.append(this.#rowOf(conversation));
     }
     if (this.#next) {
       const button = element("button", { type: "button", class: "more" }, "Show more");
@@ -155,7 +164,36 @@ class TechConversations extends HTMLElement {
       nodes.push(element("p", { class: "none" }, "Your conversations will be listed here."));
     this.list.replaceChildren(...nodes);
     this.#mark();
-    if (focused) this.list.querySelector(`a[data-id="${CSS.escape(focused)}"]`)?.focus();
+    if (hadFocus) this.#focus(hadFocus.id ?? hadFocus.options, "options" in hadFocus);
+  }
+
+  #rowOf(conversation) {
+    const { id, title } = conversation;
+    const address = new URL(location.href);
+    address.searchParams.set("c", id);
+    const link = element("a", { href: address.pathname + address.search, "data-id": id, title }, title);
+    link.addEventListener("click", (event) => {
+      if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return; // a tab of its own
+      event.preventDefault();
+      this.#choose(id);
+    });
+    const options = iconButton(`Options for “${title}”`, ICONS.more, null, {
+      class: "icon options",
+      "data-options": id,
+      ...Menu.opener,
+    });
+    options.addEventListener("click", () => {
+      if (this.actions.isOpen) this.actions.close();
+      else this.#openActions(conversation, options);
+    });
+    return element("li", {}, link, options);
+  }
+
+  /** Give the focus to a conversation's link or button, or to what is there without it. */
+  #focus(id, isOptions = false) {
+    const name = isOptions ? "data-options" : "data-id";
+    const node = this.list.querySelector(`[${name}="${CSS.escape(id ?? "")}"]`) ?? this.new;
+    (this.hasAttribute("open") ? node : this.menu).focus();
   }
 
   #paintProblem(problem) {
@@ -170,6 +208,153 @@ class TechConversations extends HTMLElement {
       else link.removeAttribute("aria-current");
     }
     this.heading.textContent = this.titleOf(this.#current) ?? "";
+  }
+
+  // ---- what can be done with a conversation
+
+  #openActions(conversation, button) {
+    const actions = [
+      { name: "Rename", path: ICONS.edit, act: () => this.#rename(conversation) },
+      {
+        name: "Delete",
+        path: ICONS.remove,
+        act: ({ detail }) => this.#delete(conversation, { isByKey: detail === 0 }),
+      },
+    ];
+    this.actions.open(button, actions, () => this.#isDirty && this.#paint());
+  }
+
+  /** Edit the title in its place: Enter and leaving it save, Escape does not. */
+  #rename(conversation) {
+    const { id, title } = conversation;
+    const row = this.list.querySelector(`[data-id="${CSS.escape(id)}"]`)?.parentElement;
+    if (!row) return;
+    const box = element("input", {
+      class: "rename",
+      "aria-label": `New title for “${title}”`,
+      maxlength: LONGEST_TITLE,
+      autocomplete: "off",
+    });
+    box.value = title;
+    const end = (isSaved, keepsFocus) => {
+      if (!this.#isRenaming) return;
+      this.#isRenaming = false;
+      const typed = box.value.trim();
+      if (isSaved && typed !== "" && typed !== title) this.#saveTitle(id, typed, title);
+      this.#paint();
+      if (keepsFocus) this.#focus(id);
+    };
+    box.addEventListener("blur", () => end(true, false));
+    box.addEventListener("keydown", (event) => {
+      if (event.isComposing || event.keyCode === 229) return; // the key belongs to an input method
+      if (event.key !== "Enter" && event.key !== "Escape") return;
+      event.preventDefault();
+      event.stopPropagation();
+      end(event.key === "Enter", true);
+    });
+    this.#isRenaming = true;
+    row.replaceChildren(box);
+    box.focus();
+    box.select();
+  }
+
+  #entitle(id, title) {
+    const conversation = this.#conversations.find((one) => one.id === id);
+    if (conversation) conversation.title = title;
+    this.#paint();
+    this.#tell(id, "renamed");
+  }
+
+  async #saveTitle(id, title, before) {
+    this.#entitle(id, title); // at once; taken back if it was not taken
+    try {
+      await call("PATCH", `/conversations/${encodeURIComponent(id)}`, { title });
+      this.#tell(id, "renamed");
+    } catch (problem) {
+      this.#entitle(id, before);
+      this.#toast(`“${before}” could not be renamed. ${problem.message}`);
+    }
+  }
+
+  async #delete({ id, title }, { isByKey }) {
+    const wasOpen = id === this.#current;
+    const links = [...this.list.querySelectorAll("a")];
+    const at = links.findIndex((link) => link.dataset.id === id);
+    const next = (links[at + 1] ?? links[at - 1])?.dataset.id;
+    try {
+      await call("DELETE", `/conversations/${encodeURIComponent(id)}`);
+    } catch (problem) {
+      if (problem.status !== 404) {
+        this.#toast(`“${title}” could not be deleted. ${problem.message}`);
+        return;
+      }
+    }
+    this.forget(id);
+    this.#tell(id, "deleted");
+    const undo = element("button", { type: "button" }, "Undo");
+    undo.addEventListener("click", () => this.#undo(id, title, wasOpen));
+    this.#toast(`Deleted “${title}”.`, undo);
+    // With the keyboard there is no way to the button in time but to be there already.
+    if (isByKey) {
+      this.#toastReturn = next;
+      undo.focus();
+    } else if (!wasOpen) this.#focus(next);
+  }
+
+  async #undo(id, title, wasOpen) {
+    this.#toast("");
+    try {
+      await call("POST", `/conversations/${encodeURIComponent(id)}/restore`);
+    } catch (problem) {
+      const words =
+        problem.status === 404 ? "It is too late: it is gone for good." : `Try again. ${problem.message}`;
+      const again = element("button", { type: "button" }, "Undo");
+      again.addEventListener("click", () => this.#undo(id, title, wasOpen));
+      this.#toast(`“${title}” is not back. ${words}`, ...(problem.status === 404 ? [] : [again]));
+      return;
+    }
+    await this.refresh();
+    this.#tell(id, "restored", wasOpen);
+    this.#focus(id);
+    this.#toast(`“${title}” is back.`);
+  }
+
+  /** A conversation is no longer there. */
+  forget(id) {
+    this.#conversations = this.#conversations.filter((one) => one.id !== id);
+    this.#paint();
+  }
+
+  #tell(conversation, did, wasOpen = false) {
+    const detail = { conversation, did, wasOpen };
+    this.dispatchEvent(new CustomEvent("tech-listed", { bubbles: true, detail }));
+  }
+
+  // ---- what was done, said for some seconds
+
+  /** Say something, with a button or none; "" takes it back. It stays while the reader is at it. */
+  #toast(words, ...buttons) {
+    clearTimeout(this.#toastTimer);
+    this.toast.replaceChildren();
+    this.toast.hidden = words === "";
+    if (words === "") return;
+    const close = iconButton("Dismiss", ICONS.close, () => this.#endToast());
+    this.toast.append(element("p", {}, words), ...buttons, close);
+    this.#toastUntil = Date.now() + LONGEST_UNDO_MS;
+    this.#toastTimer = setTimeout(() => this.#lookAtToast(), UNDO_MS);
+  }
+
+  #lookAtToast() {
+    const isRead = this.toast.matches(":hover, :focus-within");
+    if (isRead && Date.now() < this.#toastUntil)
+      this.#toastTimer = setTimeout(() => this.#lookAtToast(), 1000);
+    else this.#endToast();
+  }
+
+  #endToast() {
+    const hadFocus = this.toast.contains(document.activeElement);
+    this.#toast("");
+    if (hadFocus) this.#focus(this.#toastReturn);
   }
 
   #choose(id) {

@@ -25,8 +25,19 @@ export function icon(path) {
   return svg;
 }
 
+export const IS_MAC = /Mac|iP(?:hone|ad)/.test(navigator.platform);
+
+/** The keys that begin a new chat, as people are told. */
+export const NEW_CHAT = IS_MAC ? "⌘ ⇧ O" : "Ctrl + Shift + O";
+
 export const ICONS = {
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
+  edit: "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
+  before: "M15 5l-7 7 7 7",
+  after: "M9 5l7 7-7 7",
+  details: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18M12 11v5M12 7.5h.01",
+  more: "M5 12h.01M12 12h.01M19 12h.01",
+  remove: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13",
   done: "M5 13l4 4L19 7",
   retry: "M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6",
   down: "M12 5v14M6 13l6 6 6-6",
@@ -61,22 +72,48 @@ export async function copyText(text) {
   }
 }
 
-/** A button that copies what `text()` gives at that moment, and says for a while that it did. */
-export function copyButton(text, { name = "Copy", label = name } = {}) {
-  const word = element("span", {}, name);
-  const button = element("button", { type: "button", class: "copy", "aria-label": label });
-  button.append(icon(ICONS.copy), word);
+/** A button that is an icon; its name is read out, and shown when the pointer rests on it. */
+export function iconButton(name, path, act, attributes = {}) {
+  const button = element(
+    "button",
+    { type: "button", class: "icon", "aria-label": name, title: name, ...attributes },
+    icon(path),
+  );
+  if (act) button.addEventListener("click", act);
+  return button;
+}
+
+/** A button with an icon and a word. */
+export function wordButton(word, path, act) {
+  const button = element("button", { type: "button" }, icon(path), element("span", {}, word));
+  button.addEventListener("click", act);
+  return button;
+}
+
+/**
+ * A button that copies what `text()` gives at that moment, and says for a while that it did.
+ *
+ * `label` is its name; `word` stands beside the icon, if there is one.
+ */
+export function copyButton(text, { label, word = "" }) {
+  const shown = word ? element("span", {}, word) : null;
+  const button = iconButton(label, ICONS.copy, null, { class: word ? "copy" : "copy icon" });
+  if (shown) button.append(shown);
+  const say = (name, path) => {
+    button.setAttribute("aria-label", name);
+    button.title = name;
+    button.firstChild.replaceWith(icon(path));
+  };
   let back;
   button.addEventListener("click", async () => {
     const copied = await copyText(text());
-    word.textContent = copied ? "Copied" : "Not allowed here";
-    button.setAttribute("aria-label", word.textContent);
-    button.firstChild.replaceWith(icon(copied ? ICONS.done : ICONS.close));
+    const words = copied ? "Copied" : "Not allowed here";
+    say(words, copied ? ICONS.done : ICONS.close);
+    if (shown) shown.textContent = words;
     clearTimeout(back);
     back = setTimeout(() => {
-      word.textContent = name;
-      button.setAttribute("aria-label", label);
-      button.firstChild.replaceWith(icon(ICONS.copy));
+      say(label, ICONS.copy);
+      if (shown) shown.textContent = word;
     }, 2000);
   });
   return button;

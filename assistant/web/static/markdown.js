@@ -761,12 +761,14 @@ function trimmedAddress(address) {
 
 // ------------------------------------------------------------------------------------------------ nodes
 
+const ABOVE = 2; // levels of headings: the conversation, and the message in it
+
 /** The head of a code block with its language and a copy button, and the empty code under it. */
 function codeBlock(info) {
   const language = unescape(info.split(/\s/)[0]).slice(0, 40);
   const code = element("code");
   const head = element("figcaption", {}, element("span", { class: "language" }, language || "text"));
-  head.append(copyButton(() => code.textContent, { label: "Copy code" }));
+  head.append(copyButton(() => code.textContent, { label: "Copy code", word: "Copy" }));
   // Scrolls sideways, hence reachable by keyboard.
   const pre = element(
     "pre",
@@ -782,9 +784,8 @@ function nodeOf(block, definitions) {
     case "paragraph":
       return element("p", {}, inline(block.lines.join("\n").trimEnd()));
     case "heading":
-      // Two levels down: the page's name and the conversation are above an answer's own headings.
       return element(
-        `h${Math.min(6, block.level + 2)}`,
+        `h${Math.min(6, block.level + ABOVE)}`,
         { "data-level": block.level },
         inline((block.text ?? "").trim()),
       );
@@ -866,6 +867,8 @@ function itemOf(item, isLoose, definitions) {
 const MARKS = /^[ \t]*(?:[-=*_+#>~` ]{1,40}|\d{1,9}[.)]?[ \t]*)$/;
 const ROW = /^ {0,3}\|/;
 const DELIMITERS = /^[-:| \t]*$/;
+
+const HEADINGS = "[data-level]";
 
 /** Markdown in a container of its own, growing by pieces. */
 export class MarkdownView {
@@ -952,9 +955,21 @@ export class MarkdownView {
     const nodes = blocks.map((block) => nodeOf(block, this.#definitions));
     this.container.append(...nodes);
     this.#tail = nodes.filter((_, index) => blocks[index].offset >= open);
+    if (nodes.some((node) => node.matches(HEADINGS) || node.querySelector(HEADINGS))) this.#order();
     this.#finished = this.container.childNodes.length - this.#tail.length;
     this.#stable += open;
     if (fence?.indent === 0 && fence.offset === open && lines.length > 0) this.#beginCode(fence, end);
+  }
+
+  /** Leave no level of headings out, whatever the text does: a screen reader's user goes from one to the next. */
+  #order() {
+    const open = [];
+    for (const heading of this.container.querySelectorAll(HEADINGS)) {
+      const { level } = heading.dataset;
+      while (open.at(-1) >= level) open.pop();
+      open.push(level);
+      heading.setAttribute("aria-level", ABOVE + open.length);
+    }
   }
 
   /** The open fenced block at the end grows line by line from here on. */

@@ -5,11 +5,12 @@
 import { call } from "./api.js";
 import "./chat.js";
 import "./conversations.js";
-import { ICONS, element, icon } from "./dom.js";
+import { ICONS, IS_MAC, NEW_CHAT, element, icon } from "./dom.js";
+import { draftOf, forgetDraft, keepDraft } from "./drafts.js";
 
 const NAME = "Tech Assistant";
 const LARGEST = 240_000; // bytes of a question; the server takes 256 KiB with what stands around it
-const DRAFT = "tech-assistant-draft-"; // the keys under which a tab keeps what is typed
+const COARSE = matchMedia("(pointer: coarse)");
 const TOO_LONG = `The question has more than ${LARGEST / 1000} kB. Shorten it, or ask about a part of it.`;
 const FAILED = "The question did not reach the application. It is back in the composer: send it again.";
 
@@ -30,11 +31,27 @@ class TechSend extends HTMLElement {
   set state(state) {
     if (this.dataset.state === state) return;
     this.dataset.state = state;
-    const name = state === "answering" ? "Stop" : "Send";
+    const [name, key] = state === "answering" ? ["Stop", "Escape"] : ["Send", "Enter"];
     this.button.setAttribute("aria-label", name);
-    this.button.title = name;
+    this.button.title = `${name} (${key})`;
     this.button.setAttribute("aria-disabled", String(state === "off"));
     this.button.replaceChildren(icon(state === "answering" ? ICONS.stop : ICONS.send));
+  }
+}
+
+/** <tech-hint>: what the keyboard can do, under the composer. */
+class TechHint extends HTMLElement {
+  connectedCallback() {
+    const keys = [
+      ["Enter", "sends"],
+      ["Shift + Enter", "breaks the line"],
+      ["Esc", "stops"],
+      ["/", "comes back here"],
+      [NEW_CHAT, "begins a new chat"],
+    ];
+    this.replaceChildren(
+      ...keys.map(([key, does]) => element("span", {}, element("kbd", {}, key), ` ${does}`)),
+    );
   }
 }
 
@@ -57,19 +74,22 @@ class Page {
     document.addEventListener("tech-suggestion", ({ detail }) => this.#suggest(detail.text));
     document.addEventListener("tech-open", ({ detail }) => this.#go(detail.id));
     document.addEventListener("tech-conversation", ({ detail }) => this.#opened(detail));
+    document.addEventListener("tech-compose", () => this.#compose());
     document.addEventListener("tech-changed", ({ detail }) => {
       this.#refreshList();
       this.#channel?.postMessage(detail);
     });
+    document.addEventListener("tech-listed", ({ detail }) => this.#listed(detail));
     this.#channel?.addEventListener("message", ({ data }) => {
+      if (data.did === "deleted") this.#list?.forget(data.conversation);
       this.#refreshList();
-      if (data.conversation === this.#chat?.conversation) this.#chat.reload();
+      if (data.conversation === this.#chat?.conversation && data.did !== "renamed") this.#chat.reload();
     });
     window.addEventListener("popstate", () => this.#chat?.open(this.#addressed()));
     document.addEventListener("keydown", (event) => this.#key(event), { capture: true });
     document.addEventListener("input", (event) => {
       if (event.target !== this.#textarea()) return;
-      this.#keepDraft(event.target.value);
+      keepDraft(this.#shown, event.target.value);
       this.#paintState();
     });
   }
@@ -88,14 +108,16 @@ class Page {
     const conversation = this.#chat.conversation;
     // The same id again for the same text: a question that had arrived after all is not asked twice.
     const earlier = this.#retried;
-    const isAgain = earlier?.text === text && earlier.conversation === conversation;
+    const parent = this.#chat.leaf; // the question follows what its reader sees
+    const isAgain =
+      earlier?.text === text && earlier.conversation === conversation && earlier.parent === parent;
     const id = isAgain ? earlier.id : (crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`);
-    this.#asking = { text, conversation, id, shown: this.#shown };
+    this.#asking = { text, conversation, parent, id, shown: this.#shown };
     this.#chat.sending(text);
     this.#write("");
-    this.#keepDraft(text); // until it is known to have arrived
+    keepDraft(this.#shown, text); // until it is known to have arrived
     this.#watch(this.#asking);
-    return [text, { conversation, client_id: id }];
+    return [text, { conversation, parent, client_id: id }];
   }
 
   /** Python's answer: {conversation, reply} or {error: {type, message}}. */
@@ -105,9 +127,11 @@ class Page {
       this.#notAsked(value.error.message, value.error.type);
       return;
     }
-    const { shown } = this.#asking;
+    const { shown, text } = this.#asking;
     this.#asking = this.#retried = null;
-    this.#keepDraft(shown === this.#shown ? (this.#textarea()?.value ?? "") : "", shown);
+    const typed = this.#textarea()?.value ?? ""; // since then
+    if (shown === this.#shown && typed !== "") keepDraft(shown, typed);
+    else forgetDraft(shown, text);
     this.#chat.asked(value);
   }
 
@@ -148,7 +172,12 @@ class Page {
   press() {
     if (this.#chat.isAnswering) this.#chat.stop();
     else if (this.#mayAsk(this.#textarea()?.value ?? "")) this.#submit();
-    this.#textarea()?.focus();
+    this.#compose();
+  }
+
+  /** The focus to the composer, but where that would bring up a keyboard on the screen. */
+  #compose() {
+    if (!COARSE.matches) this.#textarea()?.focus();
   }
 
   #submit() {
@@ -159,7 +188,7 @@ class Page {
     if (!this.#mayAsk(text)) return;
     this.#chosen = text;
     this.#submit();
-    this.#textarea()?.focus();
+    this.#compose();
   }
 
   #mayAsk(text) {
@@ -171,10 +200,18 @@ class Page {
   }
 
   #key(event) {
-    if (event.target !== this.#textarea() || event.key !== "Enter" || event.shiftKey || event.isComposing)
-      return;
-    // Gradio would submit: only when something can be asked.
-    if (this.#mayAsk(event.target.value)) return;
+    if (event.isComposing || event.keyCode === 229) return; // the key belongs to an input method
+    const isTyping = event.target.matches?.("input, textarea, [contenteditable]");
+    const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
+    const isComposer = event.target === this.#textarea();
+    if (event.key.toLowerCase() === "o" && event.shiftKey && (IS_MAC ? event.metaKey : event.ctrlKey)) {
+      this.#go(null);
+    } else if (event.key === "/" && isPlain && !isTyping) this.#textarea()?.focus();
+    else if (event.key === "Escape" && isComposer && this.#chat?.isAnswering) this.#chat.stop();
+    else if (event.key === "Enter" && isComposer && !event.shiftKey) {
+      // Gradio would submit: only when something can be asked.
+      if (this.#mayAsk(event.target.value)) return;
+    } else return;
     event.preventDefault();
     event.stopPropagation();
   }
@@ -189,25 +226,6 @@ class Page {
     if (!box) return;
     box.value = text;
     box.dispatchEvent(new Event("input", { bubbles: true }));
-  }
-
-  /** What is typed outlives a reload, and waits where it was typed. */
-  #keepDraft(text, id = this.#shown) {
-    try {
-      const key = DRAFT + (id ?? "");
-      if (text === "") sessionStorage.removeItem(key);
-      else sessionStorage.setItem(key, text);
-    } catch {
-      // no storage in a frame of another site, or the text is too large for it
-    }
-  }
-
-  #draft() {
-    try {
-      return sessionStorage.getItem(DRAFT + (this.#shown ?? "")) ?? "";
-    } catch {
-      return "";
-    }
   }
 
   #paintState() {
@@ -244,9 +262,9 @@ class Page {
 
   #adoptBox() {
     this.#known = this.#box;
-    if (this.#box.value === "") this.#write(this.#draft());
-    else this.#keepDraft(this.#box.value); // somebody was faster
-    if (window.top === window && !matchMedia("(pointer: coarse)").matches) this.#box.focus();
+    if (this.#box.value === "") this.#write(draftOf(this.#shown));
+    else keepDraft(this.#shown, this.#box.value); // somebody was faster
+    if (window.top === window) this.#compose();
     this.#paintState();
   }
 
@@ -264,7 +282,7 @@ class Page {
   #go(id) {
     if (id !== this.#addressed()) history.pushState(null, "", this.#address(id));
     this.#chat?.open(id);
-    if (!matchMedia("(pointer: coarse)").matches) this.#textarea()?.focus();
+    this.#compose();
   }
 
   #opened({ id, title, isNew }) {
@@ -273,19 +291,33 @@ class Page {
     this.#entitle(title);
     if (this.#shown === id) return;
     const typed = this.#textarea()?.value ?? "";
-    if (isNew) this.#keepDraft(""); // what was typed since the first question goes along with it
+    if (isNew) {
+      keepDraft(null, ""); // what was typed since the first question goes along with it
+      keepDraft(id, typed);
+    }
     this.#shown = id;
-    this.#write(isNew ? typed : this.#draft());
+    this.#write(isNew ? typed : draftOf(id));
   }
 
   #entitle(title) {
     document.title = title ? `${title} · ${NAME}` : NAME;
+    if (this.#chat) this.#chat.heading = title;
+  }
+
+  /** The list has renamed, deleted or restored a conversation. */
+  #listed({ conversation, did, wasOpen }) {
+    this.#channel?.postMessage({ conversation, did });
+    if (did === "renamed" && conversation === this.#chat?.conversation)
+      this.#entitle(this.#list.titleOf(conversation));
+    else if (did === "deleted" && conversation === this.#chat?.conversation) this.#go(null);
+    else if (did === "restored" && wasOpen) this.#go(conversation);
   }
 
   async #refreshList() {
     await this.#list?.refresh();
     const id = this.#chat?.conversation;
-    if (id) this.#entitle(this.#list?.titleOf(id));
+    const title = id && this.#list?.titleOf(id);
+    if (title) this.#entitle(title);
   }
 }
 
@@ -296,4 +328,12 @@ if (theme === "light" || theme === "dark") document.documentElement.style.colorS
 const page = new Page();
 window.techPage = page;
 customElements.define("tech-send", TechSend);
+customElements.define("tech-hint", TechHint);
 page.start();
+
+// A keyboard on the screen covers the page; the composer stays above it.
+visualViewport?.addEventListener("resize", () => {
+  if (visualViewport.scale !== 1) return; // somebody has zoomed in
+  document.documentElement.style.setProperty("--tech-height", `${visualViewport.height}px`);
+  window.scrollTo(0, 0);
+});

@@ -1,0 +1,105 @@
+// A menu of a few actions that opens at a button: the pattern of the ARIA Authoring Practices.
+//
+// Knows keys, focus and where there is room; refuses to know what the actions do.
+
+import { element, icon } from "./dom.js";
+
+const GAP = 4; // px between the button and the menu, and between the menu and the window's edge
+
+export class Menu {
+  #opener = null;
+  #onClose = () => {};
+  #removals = [];
+
+  /** `name` says to a screen reader what the menu is for. */
+  constructor(name) {
+    this.node = element("div", { class: "menu", role: "menu", "aria-label": name, hidden: true });
+    this.node.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  get isOpen() {
+    return this.#opener !== null;
+  }
+
+  /** The attributes of a button at which a menu opens. */
+  static get opener() {
+    return { "aria-haspopup": "menu", "aria-expanded": "false" };
+  }
+
+  /** Open it at a button; `actions` are {name, path, act}, `onClose` is called whichever way it closes. */
+  open(opener, actions, onClose = () => {}) {
+    this.close();
+    this.#opener = opener;
+    this.#onClose = onClose;
+    opener.setAttribute("aria-expanded", "true");
+    this.node.replaceChildren(
+      ...actions.map(({ name, path, act }) => {
+        const item = element(
+          "button",
+          { type: "button", role: "menuitem", tabindex: "-1" },
+          icon(path),
+          name,
+        );
+        item.addEventListener("click", (event) => {
+          this.close();
+          act(event);
+        });
+        return item;
+      }),
+    );
+    this.node.hidden = false;
+    this.#place();
+    this.node.firstChild.focus();
+    const close = () => this.close();
+    const on = (target, name, listener, options) => {
+      target.addEventListener(name, listener, options);
+      this.#removals.push(() => target.removeEventListener(name, listener, options));
+    };
+    on(window, "resize", close);
+    on(document, "scroll", close, { capture: true, passive: true });
+    on(document, "pointerdown", (event) => {
+      // A press on the button itself closes it, too, by the click that follows.
+      if (!this.node.contains(event.target) && !opener.contains(event.target)) this.close();
+    });
+  }
+
+  /** Close it; the focus returns to the button if it was in the menu. */
+  close() {
+    if (!this.#opener) return;
+    const opener = this.#opener;
+    const hadFocus = this.node.contains(document.activeElement);
+    this.#opener = null;
+    for (const remove of this.#removals.splice(0)) remove();
+    opener.setAttribute("aria-expanded", "false");
+    if (hadFocus) opener.focus();
+    this.node.hidden = true;
+    this.#onClose();
+  }
+
+  #place() {
+    const at = this.#opener.getBoundingClientRect();
+    const { offsetWidth: width, offsetHeight: height } = this.node;
+    const below = at.bottom + GAP;
+    const top = below + height + GAP > innerHeight ? at.top - height - GAP : below;
+    const left = Math.min(at.left, innerWidth - width - GAP);
+    this.node.style.top = `${Math.max(GAP, top)}px`;
+    this.node.style.left = `${Math.max(GAP, left)}px`;
+  }
+
+  #key(event) {
+    const items = [...this.node.children];
+    const at = items.indexOf(document.activeElement);
+    const to = {
+      ArrowDown: (at + 1) % items.length,
+      ArrowUp: (at + items.length - 1) % items.length,
+      Home: 0,
+      End: items.length - 1,
+    }[event.key];
+    if (to !== undefined) items[to].focus();
+    else if (event.key === "Escape" || event.key === "Tab") this.close();
+    else return;
+    // Tab goes on from the button; what else the key would do belongs to what is behind the menu.
+    if (event.key !== "Tab") event.preventDefault();
+    event.stopPropagation();
+  }
+}

@@ -1,0 +1,181 @@
+"""The list of conversations: renamed, deleted and brought back, by pointer and by keyboard."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import BrowserContext, expect
+
+from tests.browser.chat_page import ChatPage
+from tests.browser.stage import FIRST_WORDS, Stage
+from tests.support.application import Application
+
+
+@pytest.fixture
+def chat(application: Application, context: BrowserContext) -> ChatPage:
+    chat = ChatPage(context, application.address)
+    chat.ask_and_wait("About files")
+    expect(chat.listed).to_have_text(["About files"])
+    return chat
+
+
+def rename_box(chat: ChatPage, title: str) -> None:
+    chat.choose(title, "Rename")
+    box = chat.page.get_by_role("textbox", name=f"New title for “{title}”")
+    expect(box).to_be_focused()
+    expect(box).to_have_value(title)
+
+
+def test_enter_renames_and_other_tabs_follow(chat: ChatPage, context: BrowserContext) -> None:
+    other = ChatPage(context, chat.address, f"/?c={chat.conversation}")
+    rename_box(chat, "About files")
+    chat.page.keyboard.type("Reading <files>")
+    chat.page.keyboard.press("Enter")
+    expect(chat.listed).to_have_text(["Reading <files>"])
+    expect(chat.listed).to_be_focused()
+    for one in (chat, other):
+        expect(one.listed).to_have_text(["Reading <files>"])
+        expect(one.page).to_have_title("Reading <files> · Tech Assistant")
+    chat.page.reload()
+    expect(chat.listed).to_have_text(["Reading <files>"])
+
+
+def test_leaving_the_title_saves_it_and_escape_does_not(chat: ChatPage) -> None:
+    rename_box(chat, "About files")
+    chat.page.keyboard.type("Not this")
+    chat.page.keyboard.press("Escape")
+    expect(chat.listed).to_have_text(["About files"])
+    rename_box(chat, "About files")
+    chat.page.keyboard.type("But this")
+    chat.composer.click()
+    expect(chat.listed).to_have_text(["But this"])
+    expect(chat.composer).to_be_focused()
+    rename_box(chat, "But this")
+    chat.page.keyboard.press("Delete")
+    chat.page.keyboard.press("Enter")
+    expect(chat.listed).to_have_text(["But this"])  # a title has a letter at least
+
+
+def test_a_title_that_is_not_taken_comes_back_with_the_reason(chat: ChatPage) -> None:
+    chat.page.route("**/api/conversations/*", lambda route: route.abort())
+    rename_box(chat, "About files")
+    chat.page.keyboard.type("Never stored")
+    chat.page.keyboard.press("Enter")
+    expect(chat.toast).to_contain_text("“About files” could not be renamed.")
+    expect(chat.listed).to_have_text(["About files"])
+
+
+def test_the_list_stays_as_it_is_while_a_title_is_edited(chat: ChatPage, context: BrowserContext) -> None:
+    rename_box(chat, "About files")
+    chat.page.keyboard.type("Half a ti")
+    other = ChatPage(context, chat.address)
+    with chat.page.expect_response(lambda response: "/api/conversations?" in response.url):
+        other.ask_and_wait("Another one")
+    chat.page.keyboard.type("tle")
+    chat.page.keyboard.press("Enter")
+    expect(chat.listed).to_have_text(["Another one", "Half a title"])
+
+
+def test_a_deleted_conversation_can_be_brought_back(chat: ChatPage, context: BrowserContext) -> None:
+    address = chat.page.url
+    other = ChatPage(context, chat.address, f"/?c={chat.conversation}")
+    chat.choose("About files", "Delete")
+    expect(chat.toast).to_contain_text("Deleted “About files”.")
+    expect(chat.page.get_by_role("heading", name="Tech Assistant")).to_be_visible()
+    assert "?c=" not in chat.page.url
+    for one in (chat, other):
+        expect(one.listed).to_have_count(0)
+    expect(other.page.get_by_text("This conversation is not here.")).to_be_visible()
+    chat.toast.get_by_role("button", name="Undo").click()
+    expect(chat.listed).to_have_text(["About files"])
+    expect(chat.bubbles).to_have_text(["About files"])
+    assert chat.page.url == address
+    expect(chat.listed).to_be_focused()
+    expect(other.bubbles).to_have_text(["About files"])
+    expect(other.listed).to_have_text(["About files"])
+
+
+def test_all_of_it_works_with_the_keyboard(chat: ChatPage) -> None:
+    chat.page.get_by_role("navigation").get_by_role("button", name="New chat").focus()
+    chat.page.keyboard.press("Tab")
+    expect(chat.listed).to_be_focused()
+    chat.page.keyboard.press("Tab")
+    options = chat.options("About files")
+    expect(options).to_be_focused()
+    expect(options).to_have_css("opacity", "1")
+    chat.page.keyboard.press("Enter")
+    items = chat.page.get_by_role("menu").get_by_role("menuitem")
+    expect(items).to_have_text(["Rename", "Delete"])
+    expect(options).to_have_attribute("aria-expanded", "true")
+    for key, index in (("ArrowDown", 1), ("ArrowDown", 0), ("ArrowUp", 1), ("Home", 0), ("End", 1)):
+        chat.page.keyboard.press(key)
+        expect(items.nth(index)).to_be_focused()
+    chat.page.keyboard.press("Escape")
+    expect(items).to_have_count(0)
+    expect(options).to_be_focused()
+    chat.page.keyboard.press("Enter")
+    chat.page.keyboard.press("End")
+    chat.page.keyboard.press("Enter")
+    expect(chat.toast.get_by_role("button", name="Undo")).to_be_focused()
+    chat.page.keyboard.press("Enter")
+    expect(chat.listed).to_be_focused()
+    expect(chat.bubbles).to_have_text(["About files"])
+    chat.page.keyboard.press("Tab")
+    for key in ("Enter", "End", "Enter"):
+        chat.page.keyboard.press(key)
+    expect(chat.toast.get_by_role("button", name="Undo")).to_be_focused()
+    chat.page.keyboard.press("Escape")
+    expect(chat.toast).to_be_hidden()
+    expect(chat.page.get_by_role("navigation").get_by_role("button", name="New chat")).to_be_focused()
+
+
+def test_a_press_elsewhere_closes_the_menu(chat: ChatPage) -> None:
+    chat.options("About files").click()
+    menu = chat.page.get_by_role("menu")
+    expect(menu).to_be_visible()
+    chat.page.get_by_role("region", name="Conversation").click()
+    expect(menu).to_be_hidden()
+
+
+def test_another_conversation_deleted_in_mid_answer_leaves_the_answer_alone(
+    chat: ChatPage, stage: Stage
+) -> None:
+    chat.page.get_by_role("navigation").get_by_role("button", name="New chat").click()
+    stage.hold()
+    chat.ask("Being answered")
+    chat.expect_text(FIRST_WORDS)
+    chat.choose("About files", "Delete")
+    expect(chat.listed).to_have_text(["Being answered"])
+    expect(chat.listed).to_be_focused()
+    stage.release()
+    chat.expect_status("done")
+
+
+def test_a_deletion_that_fails_says_why_and_changes_nothing(chat: ChatPage) -> None:
+    chat.page.route("**/api/conversations/*", lambda route: route.abort())
+    chat.choose("About files", "Delete")
+    expect(chat.toast).to_contain_text("“About files” could not be deleted.")
+    expect(chat.listed).to_have_text(["About files"])
+    expect(chat.bubbles).to_have_text(["About files"])
+
+
+def test_an_undo_that_comes_too_late_says_so(chat: ChatPage) -> None:
+    chat.page.route("**/restore", lambda route: route.fulfill(status=404, json={"detail": "It is gone."}))
+    chat.choose("About files", "Delete")
+    chat.toast.get_by_role("button", name="Undo").click()
+    expect(chat.toast).to_contain_text("It is too late")
+    expect(chat.listed).to_have_count(0)
+
+
+def test_the_toast_goes_after_ten_seconds_but_not_under_the_pointer(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = ChatPage(context, application.address)
+    chat.page.clock.install()
+    chat.ask_and_wait("Short life")
+    chat.choose("Short life", "Delete")
+    chat.toast.hover()
+    chat.page.clock.run_for(30_000)
+    expect(chat.toast).to_be_visible()
+    chat.composer.hover()
+    chat.page.clock.run_for(2_000)
+    expect(chat.toast).to_be_hidden()
