@@ -24,7 +24,8 @@ from storage.errors import StorageError
 NAME = "Tech Assistant"
 UI = "/ui"  # where static/ is served; Gradio has a /static of its own
 MODULES = (
-    "page", "chat", "conversations", "messages", "tree", "menu", "drafts", "api", "markdown", "highlight", "dom",
+    "page", "chat", "conversations", "messages", "tree", "menu", "drafts",
+    "api", "markdown", "highlight", "dom",
 )  # fmt: skip
 HEAD = "\n".join(
     [

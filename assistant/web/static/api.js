@@ -4,6 +4,9 @@
 
 const PATIENCE = 40_000; // ms without a byte, pings included, after which a connection counts as dead
 const WAITS = [300, 700, 1500, 3000]; // ms before the next attempt to connect
+const STREAMS = 4; // how many of a browser's tabs keep a stream open
+const GLANCE = 250; // ms that a tab without one reads what is there
+const BETWEEN_GLANCES = 1000; // ms
 
 /** What went wrong, in words for people; `type` is a word for programs, `status` 0 when nothing answered. */
 export class Problem extends Error {
@@ -45,41 +48,83 @@ async function problemOf(response) {
  * tells when the connection is gone and when it is back. Throws `Problem` when the reply cannot be followed.
  */
 export async function followReply(reply, { after = null, signal, onEvent, onLost }) {
-  for (let attempt = 0; !signal.aborted; attempt++) {
+  let attempt = 0;
+  const read = async (isGlance) => {
+    for await (const event of eventsOf(reply, after, signal, isGlance)) {
+      if (attempt > 0) onLost(false);
+      attempt = 0;
+      after = event.id ?? after;
+      onEvent(event);
+      if (event.name === "done" || event.name === "error") return "ended";
+    }
+    return isGlance ? "seen" : "lost";
+  };
+  while (!signal.aborted) {
+    let outcome = "lost";
     try {
-      for await (const event of eventsOf(reply, after, signal)) {
-        if (attempt > 0) onLost(false);
-        attempt = 0;
-        after = event.id;
-        onEvent(event);
-        if (event.name === "done" || event.name === "error") return;
-      }
+      outcome = await inTurn(read, signal);
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Problem && error.status >= 400 && error.status < 500) throw error;
     }
-    if (attempt > 0) onLost(true);
-    await pause(WAITS[Math.min(attempt, WAITS.length - 1)], signal);
+    if (outcome === "ended") return;
+    if (outcome === "seen") {
+      if (attempt > 0) onLost(false);
+      attempt = 0;
+      await pause(BETWEEN_GLANCES, signal);
+    } else {
+      if (attempt > 0) onLost(true);
+      await pause(WAITS[Math.min(attempt, WAITS.length - 1)], signal);
+      attempt += 1;
+    }
   }
 }
 
-async function* eventsOf(reply, after, signal) {
+/**
+ * Call `read(isGlance)` when this tab may have a connection.
+ *
+ * A browser has six to one host for all its tabs together, and some must be left for questions and pages.
+ * So only a few tabs keep a stream open. The others glance at theirs, one after the other, until there is
+ * room. Locks are how tabs know of each other; without them (plain http) each tab takes what it needs.
+ */
+async function inTurn(read, signal) {
+  if (!navigator.locks) return read(false);
+  for (let slot = 0; slot < STREAMS; slot++) {
+    const outcome = await navigator.locks.request(
+      `tech-assistant-stream-${slot}`,
+      { ifAvailable: true },
+      (lock) => (lock ? read(false) : null),
+    );
+    if (outcome !== null) return outcome;
+  }
+  return navigator.locks.request("tech-assistant-glance", { signal }, () => read(true));
+}
+
+async function* eventsOf(reply, after, signal, isGlance) {
   const abort = new AbortController();
   const leave = () => abort.abort();
   signal.addEventListener("abort", leave);
   let patience = setTimeout(leave, PATIENCE);
+  const wait = (ms) => {
+    clearTimeout(patience);
+    patience = setTimeout(leave, ms);
+  };
+  let isOver = false; // the glance, once the application has answered
   try {
     const headers = after === null ? {} : { "Last-Event-ID": after };
     const response = await fetch(`/api/replies/${reply}/events`, { headers, signal: abort.signal });
     if (!response.ok) throw await problemOf(response);
+    if (isGlance) {
+      isOver = true;
+      wait(GLANCE);
+    }
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
     let buffer = "";
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
-      clearTimeout(patience);
-      patience = setTimeout(leave, PATIENCE);
+      if (!isGlance) wait(PATIENCE);
       buffer += decoder.decode(value, { stream: true });
       const parts = buffer.split("\n\n");
       buffer = parts.pop();
@@ -88,6 +133,8 @@ async function* eventsOf(reply, after, signal) {
         if (event) yield event;
       }
     }
+  } catch (error) {
+    if (!isOver || signal.aborted) throw error;
   } finally {
     clearTimeout(patience);
     signal.removeEventListener("abort", leave);
@@ -101,7 +148,7 @@ function eventOf(part) {
     const colon = line.indexOf(": ");
     if (colon > 0) fields[line.slice(0, colon)] = line.slice(colon + 2);
   }
-  return fields.event ? { name: fields.event, id: fields.id, data: JSON.parse(fields.data) } : null;
+  return fields.event && fields.data ? { name: fields.event, id: fields.id, data: JSON.parse(fields.data) } : null;
 }
 
 function pause(ms, signal) {
