@@ -18,6 +18,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, CliSuppress, NoDecode, SettingsConfigDict, SettingsError
 
 PREFIX = "TECH_ASSISTANT_"
+# From the environment (or `.env`) alone: a command line is readable by everybody on the machine.
+SECRETS = ("secret_key", "serving_key", "upstream_key")
 
 
 class BadSettings(ValueError):
@@ -85,7 +87,7 @@ class Settings(BaseSettings):
     parallel: int | None = Field(None, ge=1, description="replies that the embedded engine computes at once")
     threads: int | None = Field(None, ge=1, description="threads of the embedded engine")
 
-    # Secrets come from the environment alone: a command line is readable by everybody on the machine.
+    # SECRETS. Suppressing keeps them out of `--help` and no more: `read_settings` refuses them as options.
     secret_key: CliSuppress[SecretStr | None] = None
     serving_key: CliSuppress[SecretStr | None] = None
     upstream_key: CliSuppress[SecretStr | None] = None
@@ -147,6 +149,10 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
     )
     if unknown:
         raise BadSettings(f"{unknown[0]}: there is no such setting. There are: {', '.join(sorted(known))}")
+    for name in SECRETS:
+        option = f"--{name.replace('_', '-')}"
+        if any(argument.partition("=")[0] == option for argument in arguments):
+            raise BadSettings(f"{option}: secrets come from the environment alone, as {PREFIX}{name.upper()}")
     try:
         return Settings(_cli_parse_args=list(arguments))  # type: ignore[call-arg]
     except ValidationError as error:

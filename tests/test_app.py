@@ -123,6 +123,32 @@ def test_an_owner_outlives_a_restart(tmp_path: Path) -> None:
         assert httpx.get(f"{application.address}/api/conversations/{chat}").status_code == 404
 
 
+def test_secrets_are_in_no_log_and_on_no_command_line(
+    tmp_path: Path, talker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {f"TECH_ASSISTANT_{name}_KEY": f"canary-{name}-0123456789" for name in ("SECRET", "UPSTREAM")}
+    monkeypatch.setattr("tests.support.application.environment", lambda: {**environment(), **secrets})
+    with running(tmp_path / "data", "--upstream", talker) as application:
+        application.wait_until("ready")
+        chat = application.new_chat()
+        reply = application.ask(chat, "q")
+        application.read_some(reply, 40)
+        assert application.process is not None
+        pids = [application.process.pid, application.serving_pid()]
+        commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids]
+        os.kill(pids[1], signal.SIGKILL)
+        failure = application.answer(reply)[1]
+        wait_for(lambda: "the serving process ended" in application.log)
+        answers = [
+            application.client.get(path).text
+            for path in ("/ready", "/api/engine", f"/api/conversations/{chat}")
+        ]
+    said = "\n".join([*commands, application.log, str(failure), *answers])
+    assert "app.py" in said
+    assert [name for name, secret in secrets.items() if secret in said] == []
+    assert not [path for path in (tmp_path / "data").iterdir() if b"canary" in path.read_bytes()]
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "app.py", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)

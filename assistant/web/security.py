@@ -1,8 +1,8 @@
 """What every request passes before anything of ours sees it, as one pure ASGI middleware.
 
 The Host is one that we answer to (DNS rebinding), an unsafe method comes from our own pages (forged
-requests), the body is bounded, and every answer carries its security headers. `identity.py` then tells
-whose request it is.
+requests), the body is bounded, and every answer carries its security headers, none of which lets another site
+read it. `identity.py` then tells whose request it is.
 """
 
 from __future__ import annotations
@@ -157,6 +157,8 @@ class _SecureSend:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
+            for name in [name for name in headers if name.startswith("access-control-")]:
+                del headers[name]  # Gradio lets the pages of any site read its answers, cookies included
             headers["X-Content-Type-Options"] = "nosniff"
             headers["Referrer-Policy"] = "same-origin"
             if self._is_https:

@@ -52,6 +52,18 @@ def test_unknown_settings_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path:
         read_settings([])
 
 
+@pytest.mark.parametrize("name", ["secret-key", "serving-key", "upstream-key"])
+def test_secrets_are_no_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([f"--{name}", "s" * 20], [f"--{name}={'s' * 20}"]):
+        with pytest.raises(BadSettings, match=f"--{name}: secrets come from the environment") as refused:
+            read_settings(arguments)
+        assert "s" * 20 not in str(refused.value)
+    for arguments in ([f"--{name.replace('-', '_')}", "s" * 20], [f"--{name[:-1]}", "s" * 20], ["--help"]):
+        with pytest.raises(SystemExit):
+            read_settings(arguments)
+    assert name not in capsys.readouterr().out
+
+
 def test_what_the_serving_layer_is_started_with(tmp_path: Path) -> None:
     assert read_settings([]).engine_arguments is None
     assert read_settings(["--model", "none"]).engine_arguments is None

@@ -24,8 +24,16 @@ async def page(request: Request) -> Response:
     return HTMLResponse(PAGE)
 
 
+async def shared(request: Request) -> Response:
+    """As Gradio does for every origin."""
+    headers = {"Access-Control-Allow-Origin": request.headers["origin"]}
+    return PlainTextResponse("", headers={**headers, "Access-Control-Allow-Credentials": "true"})
+
+
 def client(*, key: bytes = b"k" * 32, base: str = "http://localhost", **names: object) -> httpx.AsyncClient:
-    app = Starlette(routes=[Route("/", whoami, methods=["GET", "POST"]), Route("/page", page)])
+    app = Starlette(
+        routes=[Route("/", whoami, methods=["GET", "POST"]), Route("/page", page), Route("/shared", shared)]
+    )
     guarded = Guard(Identity(app, key=key), names=("chat.example.org",))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=guarded), base_url=base)
 
@@ -75,6 +83,13 @@ async def test_unsafe_methods_must_come_from_our_own_pages(headers: dict[str, st
     async with client() as browser:
         assert (await browser.post("/", headers=headers)).status_code == status
         assert (await browser.get("/", headers=headers)).status_code == 200
+
+
+async def test_no_other_site_may_read_an_answer() -> None:
+    async with client() as browser:
+        response = await browser.get("/shared", headers={"Origin": "https://evil.example"})
+    assert response.status_code == 200
+    assert [name for name in response.headers if name.startswith("access-control-")] == []
 
 
 async def test_a_body_is_bounded_whether_it_is_announced_or_not() -> None:
