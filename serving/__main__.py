@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import socket
 import sys
@@ -24,7 +25,7 @@ from serving.api import ServingApp, create_app
 from serving.engine import Engine
 from serving.gguf_header import BadModelFile
 from serving.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
-from serving.openai_compatible import OpenAICompatible
+from serving.openai_compatible import BETWEEN_SECONDS, FIRST_SECONDS, OpenAICompatible
 
 KEY_VARIABLE = "TECH_ASSISTANT_SERVING_KEY"
 UPSTREAM_KEY_VARIABLE = "TECH_ASSISTANT_UPSTREAM_KEY"
@@ -102,6 +103,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--upstream-model", metavar="NAME", help="the model's name there (default: its first)"
     )
+    parser.add_argument(
+        "--first-seconds",
+        type=_seconds,
+        default=FIRST_SECONDS,
+        metavar="SECONDS",
+        help="that the upstream may take to begin an answer (%(default)g)",
+    )
+    parser.add_argument(
+        "--between-seconds",
+        type=_seconds,
+        default=BETWEEN_SECONDS,
+        metavar="SECONDS",
+        help="that it may then be silent; after that the answer has broken off (%(default)g)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (%(default)s)")
     parser.add_argument("--api-key", metavar="KEY", help=f"of clients; better given as {KEY_VARIABLE}")
@@ -125,6 +140,12 @@ def _positive(text: str) -> int:
     return number
 
 
+def _seconds(text: str) -> float:
+    if not 0 < (seconds := float(text)) < math.inf:
+        raise ValueError
+    return seconds
+
+
 def _engine(options: argparse.Namespace) -> Engine:
     if options.model is not None:
         return LlamaCpp(
@@ -137,6 +158,8 @@ def _engine(options: argparse.Namespace) -> Engine:
         options.upstream,
         model=options.upstream_model,
         api_key=os.environ.get(UPSTREAM_KEY_VARIABLE) or None,
+        first_seconds=options.first_seconds,
+        between_seconds=options.between_seconds,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from serving.engine import (
+    MOST_NEW_TOKENS,
     Accepted,
     Chunk,
     Engine,
@@ -24,6 +25,8 @@ from serving.stopping import StopMatcher
 
 WIDEST_CHARACTER = 6
 """Bytes of one character in JSON at most: control characters are written as `\\u0001`."""
+PIECES_OF_A_TOKEN = 4
+"""That an engine may send for one token at most: the bytes of a wide character."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,8 +49,10 @@ async def generate(
 
     A chunk's text is empty while it is held back. As soon as a stop completes, the engine is cancelled.
     A text that outgrows `room` (bytes, written as JSON) ends as if by its length limit: the last event of
-    a stream repeats all of it, and clients refuse lines of more than 512 KiB.
+    a stream repeats all of it, and clients refuse lines of more than 512 KiB. So does one whose engine goes
+    on and on, whatever limit it was given.
     """
+    most_pieces = PIECES_OF_A_TOKEN * (params.max_new_tokens or MOST_NEW_TOKENS)
     matcher = StopMatcher(stops)
     generated = 0
     input_tokens: int | None = None
@@ -72,6 +77,8 @@ async def generate(
                     room -= size
                 if matcher.matched is not None and finish_reason is None:
                     finish_reason = FinishReason.STOP_SEQUENCE
+                if finish_reason is None and generated >= most_pieces:
+                    text, finish_reason = text + matcher.flush(), FinishReason.LENGTH
                 chunk = event if text == event.text else replace(event, text=text)
                 if finish_reason is not None:
                     last = chunk

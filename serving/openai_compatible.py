@@ -39,6 +39,8 @@ log = logging.getLogger("serving.openai_compatible")
 
 DEFAULT_CONTEXT = 8192  # tokens, where the upstream does not tell
 LOOK_AGAIN_SECONDS = {EngineState.LOADING: 1.0, EngineState.FAILED: 1.0, EngineState.READY: 30.0}
+FIRST_SECONDS = 120.0  # until anything of an answer arrives
+BETWEEN_SECONDS = 30.0  # between two pieces of it
 USAGE_SECONDS = 2.0  # the token counts come right after the end of the text, or are done without
 LONGEST_ANSWER = 1 << 20  # bytes of an answer that is not a stream
 
@@ -76,8 +78,8 @@ class OpenAICompatible:
         model: str | None = None,
         api_key: str | None = None,
         connect_seconds: float = 5.0,
-        first_seconds: float = 120.0,
-        between_seconds: float = 30.0,
+        first_seconds: float = FIRST_SECONDS,
+        between_seconds: float = BETWEEN_SECONDS,
     ) -> None:
         self._url = _base(url)
         self._model = model

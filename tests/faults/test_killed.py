@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import sqlite3
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, Application, serving, upstream
+from tests.support.listening import ask, client_of, events, hear, messages_of
 
 KILLS = 20
 LANES = 2  # applications that live and die beside each other, so that all cores have something to do
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the pr
 
 @pytest.fixture(scope="module")
 def serving_url() -> Iterator[str]:
-    with upstream(ANSWER, rate=120) as url, serving(url) as serving_url:
-        yield serving_url
+    with upstream(ANSWER, rate=120) as url, serving(url) as layer:
+        yield layer.url
 
 
 @dataclass
@@ -88,14 +88,13 @@ class Round:
 
     async def _follow(self, client: httpx.AsyncClient, one: Asked) -> None:
         with contextlib.suppress(httpx.TransportError):
-            one.reply = await ask(client, one)
+            one.reply = await ask(client, one.chat, one.question, one.client_id)
             self._look()
-            async with client.stream("GET", f"/api/replies/{one.reply}/events") as response:
-                async for name, data in events(response):
-                    if name == "delta":
-                        one.shown += data["text"]
-                    one.ended = name in ("done", "error")
-                    self._look()
+            async for name, data in events(client, one.reply):
+                if name == "delta":
+                    one.shown += data["text"]
+                one.ended = name in ("done", "error")
+                self._look()
 
     def _look(self) -> None:
         if callable(self._moment) and self._moment(self):
@@ -109,27 +108,6 @@ class Round:
 
 Moment = Callable[[Round], bool] | float
 """A condition, or so many seconds after the questions were sent."""
-
-
-def client_of(application: Application) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=application.address, cookies=application.client.cookies, timeout=PATIENCE
-    )
-
-
-async def ask(client: httpx.AsyncClient, one: Asked) -> str:
-    body = {"text": one.question, "client_id": one.client_id}
-    response = await client.post(f"/api/conversations/{one.chat}/messages", json=body)
-    return str(response.raise_for_status().json()["reply_id"])
-
-
-async def events(response: httpx.Response) -> Any:
-    name = ""
-    async for line in response.aiter_lines():
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
 
 
 def moments(chance: random.Random) -> list[Moment]:
@@ -165,7 +143,8 @@ async def live_and_die(application: Application, kills: list[Moment], seen: Seen
             for one in asked:
                 if one.reply is None:  # what was not acknowledged is sent again, and is there once
                     seen.unacknowledged += 1
-                    await client.post(f"/api/replies/{await ask(client, one)}/stop")
+                    reply = await ask(client, one.chat, one.question, one.client_id)
+                    await client.post(f"/api/replies/{reply}/stop")
     async with client_of(application) as client:  # after all this the chats are whole and go on
         for chat in chats:
             messages = await messages_of(client, chat)
@@ -174,15 +153,7 @@ async def live_and_die(application: Application, kills: list[Moment], seen: Seen
             for message in messages:
                 stored = (message["status"], message["content"])
                 assert seen.stored.get(message["id"], stored) == stored
-            reply = await ask(client, Asked(chat, "and now?", "last"))
-            async with client.stream("GET", f"/api/replies/{reply}/events") as response:
-                told = [data.get("text", "") async for _, data in events(response)]
-            assert "".join(told) == ANSWER
-
-
-async def messages_of(client: httpx.AsyncClient, chat: str) -> list[dict[str, Any]]:
-    response = await client.get(f"/api/conversations/{chat}")
-    return list(response.raise_for_status().json()["messages"])
+            assert (await hear(client, await ask(client, chat, "and now?"))).text == ANSWER
 
 
 def look(messages: list[dict[str, Any]], one: Asked, seen: Seen) -> None:

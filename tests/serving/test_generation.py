@@ -99,6 +99,15 @@ async def test_an_engine_that_counts_otherwise_loses_nothing_after_the_limit() -
     assert finished.finish_reason is FinishReason.END_OF_TEXT
 
 
+async def test_an_engine_that_knows_no_limit_is_ended_with_what_was_held_back() -> None:
+    texts, finished, engine = await run(
+        *["more "] * 7, "\nHum", *["more "] * 90, stops=["\nHuman:"], max_new_tokens=2
+    )
+    assert "".join(texts) == "more " * 7 + "\nHum"
+    assert finished.finish_reason is FinishReason.LENGTH
+    assert engine.cancelled.is_set()
+
+
 async def test_an_engine_that_ends_without_an_end_is_incomplete() -> None:
     class Broken(FakeEngine):
         async def generate(self, prompt, params):  # type: ignore[no-untyped-def]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -164,17 +165,29 @@ def upstream(text: str, *, rate: float = 20) -> Iterator[str]:
         process.communicate()
 
 
+@dataclass(frozen=True)
+class Serving:
+    """A running serving layer."""
+
+    url: str
+    pid: int
+
+
 @contextlib.contextmanager
-def serving(upstream: str) -> Iterator[str]:
-    """The serving layer in a process of its own, for applications that come and go; yields its address."""
-    command = [sys.executable, "-m", "serving", "--upstream", upstream, "--port", "0"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]
-    finally:
-        process.kill()
-        process.communicate()
+def serving(upstream: str, *arguments: str, log: Path | None = None) -> Iterator[Serving]:
+    """The serving layer in a process of its own, for applications that come and go."""
+    command = [sys.executable, "-m", "serving", "--upstream", upstream, "--port", "0", *arguments]
+    with contextlib.ExitStack() as stack:
+        errors = None if log is None else stack.enter_context(log.open("w"))
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        try:
+            assert process.stdout is not None
+            yield Serving(process.stdout.readline().split()[-1], process.pid)
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def children(parent: int) -> Sequence[int]:
@@ -186,6 +199,13 @@ def children(parent: int) -> Sequence[int]:
             if int(fields[1]) == parent:
                 found.append(int(stat.parent.name))
     return found
+
+
+def peak_memory(pid: int) -> int:
+    """The most bytes of memory that a process has had so far."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) * 1024
 
 
 def is_alive(pid: int) -> bool:

@@ -1,0 +1,194 @@
+"""An upstream that stalls, breaks off or talks nonsense, seen through the whole chain.
+
+The application and the serving layer are real processes; each fault is one reply, and the reply after it
+works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiohttp import web
+
+from tests.faults.conftest import Count
+from tests.support.application import PATIENCE, Application, Serving, peak_memory, serving
+from tests.support.fake_upstream import RESET, FakeUpstream, Step, data, piece, text
+from tests.support.listening import client_of, hear, messages_of
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
+
+SECONDS = "0.5"  # that the serving layer waits for the upstream: its time limits are what is tested here
+NEVER = asyncio.Event()
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    steps: Iterable[Step]
+    text: str  # that is kept
+    end: str  # the finish reason, or the type of the failure
+    words: str = ""
+    status: int = 200
+    content_type: str = "text/event-stream"
+
+
+HELLO = piece("Hello")
+OWL = piece(" 🦉")
+HALF = OWL.index("🦉".encode()) + 2
+EVENT = b'data: {"choices": [{"text": "%b"}]}\n\n'
+
+FAULTS = (
+    Fault("stalls before its headers", [NEVER], "", "engine_failed", "has not answered within 0.5 seconds"),
+    Fault("stalls before the first byte", [b"", NEVER], "", "engine_failed", "nothing for 0.5 seconds"),
+    Fault("stalls between two pieces", [HELLO, NEVER], "Hello", "engine_failed", "nothing for 0.5 seconds"),
+    Fault("resets before its headers", [RESET], "", "engine_unreachable", "broke the connection off"),
+    Fault("resets before the first byte", [b": hi\n\n", 0.05, RESET], "", "engine_failed", "broke off"),
+    Fault("resets after the first piece", [HELLO, 0.05, RESET], "Hello", "engine_failed", "broke off"),
+    Fault("ends without an end", [HELLO], "Hello", "engine_failed", "broke off"),
+    Fault("answers 500", [b'{"error": "CUDA"}'], "", "engine_failed", "500: CUDA", status=500),
+    Fault("answers 500 with a page", [b"<html>"], "", "engine_failed", "answered 500.", status=500),
+    Fault("answers with a page", [b"<html>"], "", "engine_failed", "text/html", content_type="text/html"),
+    Fault("sends a page as a stream", [b"<html>\n\n</html>"], "", "engine_failed", "broke off"),
+    Fault("sends no JSON", [HELLO, b"data: <html>\n\n"], "Hello", "engine_failed", "is not an event"),
+    Fault("cuts a character in two", [HELLO, OWL[:HALF], 0.05, OWL[HALF:], *text()], "Hello 🦉", "eos_token"),
+    Fault("ends in half a character", [HELLO, OWL[:HALF]], "Hello", "engine_failed", "is not an event"),
+    Fault("sends what is not UTF-8", [HELLO, EVENT % b"\xc3("], "Hello", "engine_failed", "is not an event"),
+    Fault("sends half of a pair", [HELLO, EVENT % rb"\ud83e"], "Hello", "engine_failed", "is not an event"),
+    Fault("fails in words", [HELLO, data({"error": "CUDA"})], "Hello", "engine_failed", "failed: CUDA"),
+    Fault("sends a line without an end", [HELLO, *[b"x" * 4096] * 300], "Hello", "engine_failed", "too long"),
+)
+
+
+class Upstream(FakeUpstream):
+    """One that can also break off before its headers, and that may never come to an end."""
+
+    endless: bytes | None = None
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        if self.endless is None:
+            return await super()._complete(request)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            for sent in itertools.count():
+                await response.write(self.endless % sent)
+        except (asyncio.CancelledError, ConnectionError):
+            self.disconnected.set()
+            raise
+        return response
+
+    async def send(self, request: web.Request, answer: Any) -> web.StreamResponse:
+        if answer.steps and answer.steps[0] == RESET and request.transport is not None:
+            request.transport.abort()
+        return await super().send(request, answer)
+
+
+class Chain:
+    """Upstream, serving layer and application, with one chat."""
+
+    def __init__(self, upstream: Upstream, serving: Serving, application: Application, log: Path) -> None:
+        self.upstream = upstream
+        self.application = application
+        self._serving = serving
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text() + self.application.log
+
+    async def answer(self, question: str) -> tuple[str, str, str]:
+        """The text of a reply, its finish reason or the type of its failure, and the failure's words."""
+        async with client_of(self.application) as client, asyncio.timeout(PATIENCE):
+            while (await client.get("/api/engine")).json()["state"] != "ready":
+                await asyncio.sleep(0.05)
+            chat = (await client.post("/api/conversations")).raise_for_status().json()["id"]
+            response = await client.post(f"/api/conversations/{chat}/messages", json={"text": question})
+            heard = await hear(client, response.raise_for_status().json()["reply_id"])
+            stored = (await messages_of(client, chat))[-1]
+            assert stored["content"] == heard.text
+            if heard.end == "done":
+                assert (stored["status"], stored["finish_reason"]) == ("done", heard.told["finish_reason"])
+                return heard.text, stored["finish_reason"], ""
+            assert (stored["status"], stored["error"]) == ("failed", heard.told)
+            return heard.text, heard.told["type"], heard.told["message"]
+
+    def memory(self) -> dict[str, int]:
+        """The most bytes of memory that each process has ever had."""
+        assert self.application.process is not None
+        pids = {"application": self.application.process.pid, "serving layer": self._serving.pid}
+        return {name: peak_memory(pid) for name, pid in pids.items()}
+
+    async def generations_under_way(self) -> int:
+        async with httpx.AsyncClient() as client:
+            metrics = (await client.get(f"{self._serving.url}/metrics")).text
+        found = re.findall(r"^tgi_(?:queue_size|batch_current_size) (\d+)", metrics, re.MULTILINE)
+        return sum(map(int, found))
+
+
+@pytest.fixture
+async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
+    limits = ("--first-seconds", SECONDS, "--between-seconds", SECONDS)
+    log = tmp_path / "serving.log"
+    async with Upstream() as upstream:
+        starting = serving(upstream.url, *limits, log=log)
+        layer = await asyncio.to_thread(starting.__enter__)
+        options = ("--serving-url", layer.url, "--max-new-tokens", "64")
+        application = Application(tmp_path / "data", *options, page=False)
+        try:
+            await asyncio.to_thread(application.start)
+            yield Chain(upstream, layer, application, log)
+        finally:
+            application.close()
+            starting.__exit__(None, None, None)
+
+
+async def test_each_fault_of_the_upstream_ends_its_reply_and_no_other(chain: Chain, count: Count) -> None:
+    for fault in FAULTS:
+        chain.upstream.answer(*fault.steps, status=fault.status, content_type=fault.content_type)
+        kept, end, words = await chain.answer(fault.name)
+        assert (kept, end) == (fault.text, fault.end), (fault.name, words)
+        assert fault.words in words, fault.name
+        chain.upstream.answer(*text("All is well."))
+        assert await chain.answer("and now?") == ("All is well.", "eos_token", ""), fault.name
+        assert await chain.generations_under_way() == 0, fault.name
+    assert "Traceback" not in chain.log, chain.log
+    assert "ERROR" not in chain.log, chain.log
+    failed = sum(fault.end.startswith("engine") for fault in FAULTS)
+    count(
+        f"upstream: faults {len(FAULTS)}, replies failed in words {failed}, next ones answered {len(FAULTS)}"
+    )
+
+
+async def test_an_upstream_without_an_end_is_ended_and_costs_no_memory(chain: Chain, count: Count) -> None:
+    """One that goes on whatever limit it was given, in words, in a single line, or without any text."""
+    chain.upstream.answer(*text("All is well."))
+    await chain.answer("a first answer, for which everything is loaded")
+    before = chain.memory()
+    for endless, text_of, end in (
+        (piece("more %d "), r"(more \d+ )+", "length"),
+        (piece("x" * 1000 + "%d"), r"(x{1000}\d+)+", "length"),
+        (b"data: %09d ", "", "engine_failed"),
+    ):
+        chain.upstream.endless = endless
+        chain.upstream.disconnected.clear()
+        kept, told, words = await chain.answer("go on")
+        assert re.fullmatch(text_of, kept), kept[:100]
+        assert told == end, words
+        async with asyncio.timeout(PATIENCE):
+            await chain.upstream.disconnected.wait()
+        assert await chain.generations_under_way() == 0
+    grown = {name: chain.memory()[name] - before[name] for name in before}
+    count(
+        "endless answers: 3, memory grown by "
+        + ", ".join(f"{size / MEGABYTE:.0f} MB ({name})" for name, size in grown.items())
+    )
+    assert max(grown.values()) < 64 * MEGABYTE

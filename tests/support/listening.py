@@ -1,0 +1,66 @@
+"""Talks to a running application without blocking the loop, so that several listeners fit into one test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.support.application import PATIENCE, Application
+
+
+def client_of(application: Application) -> httpx.AsyncClient:
+    """A client with the cookie of the application's own."""
+    return httpx.AsyncClient(
+        base_url=application.address, cookies=application.client.cookies, timeout=PATIENCE
+    )
+
+
+async def ask(client: httpx.AsyncClient, chat: str, text: str, client_id: str | None = None) -> str:
+    """Ask; returns the reply's id."""
+    body = {"text": text, "client_id": client_id}
+    response = await client.post(f"/api/conversations/{chat}/messages", json=body)
+    return str(response.raise_for_status().json()["reply_id"])
+
+
+async def messages_of(client: httpx.AsyncClient, chat: str) -> list[dict[str, Any]]:
+    response = await client.get(f"/api/conversations/{chat}")
+    return list(response.raise_for_status().json()["messages"])
+
+
+async def events(
+    client: httpx.AsyncClient, reply: str, after: int = 0
+) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """The names and data of a reply's events, until its end. Raises httpx's errors."""
+    headers = {"Last-Event-ID": str(after)}
+    async with client.stream("GET", f"/api/replies/{reply}/events", headers=headers) as response:
+        response.raise_for_status()
+        name = ""
+        async for line in response.aiter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                yield name, json.loads(line.removeprefix("data: "))
+
+
+@dataclass
+class Heard:
+    """What a listener has heard of a reply."""
+
+    text: str = ""
+    end: str | None = None  # the name of the last event
+    told: dict[str, Any] = field(default_factory=dict)  # its data
+
+
+async def hear(client: httpx.AsyncClient, reply: str) -> Heard:
+    """A reply from its beginning to its end."""
+    heard = Heard()
+    async for name, data in events(client, reply):
+        if name == "delta":
+            heard.text += data["text"]
+        elif name in ("done", "error"):
+            heard.end, heard.told = name, data
+    return heard
