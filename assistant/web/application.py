@@ -22,7 +22,7 @@ from assistant import __version__
 from assistant.reply import Assistant
 from assistant.web.api import METHODS, api_routes
 from assistant.web.identity import Identity
-from assistant.web.problems import Problem, answer_with_problems
+from assistant.web.problems import Problem, answer_with_problems, refuse
 from assistant.web.security import Guard
 from storage.errors import DatabaseUnavailable
 
@@ -42,6 +42,10 @@ BROKEN = STARTING.replace('<meta http-equiv="refresh" content="1">', "").replace
     "Tech Assistant is starting…",
     "The page could not be loaded; the application's log says why. The API works.",
 )
+
+
+# Of Gradio, and of no use here: files that anybody could leave on this server and fetch again.
+UNUSED = tuple(f"/gradio_api/{name}" for name in ("upload", "file", "proxy", "process_recording"))
 
 
 class Static(StaticFiles):
@@ -79,7 +83,9 @@ class Page:
             self._app = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._app is not None:
+        if scope["type"] == "http" and scope["path"].startswith(UNUSED):
+            await refuse(scope, receive, send, 404, "not_found", "There is nothing here.")
+        elif self._app is not None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             page = BROKEN if self._failed else STARTING

@@ -1,0 +1,88 @@
+"""The page of the web application while it is loaded, once it is there, and when it cannot be."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse, Response
+
+from assistant.reply import Assistant
+from assistant.web.application import UNUSED, create_app
+from storage.database import Database
+from storage.journal import Journal
+from storage.store import ConversationStore
+from tests.support.fake_model import FakeServed, ScriptedModel
+from tests.web.conftest import KEY, running
+
+
+async def status_when(address: str, status: int, path: str = "/") -> httpx.Response:
+    """The first answer of that status."""
+    async with httpx.AsyncClient(base_url=address) as client, asyncio.timeout(20):
+        while (response := await client.get(path)).status_code != status:
+            await asyncio.sleep(0.01)
+    return response
+
+
+def page() -> FastAPI:
+    app = FastAPI()
+
+    @app.api_route("/{path:path}", methods=["GET", "POST"])
+    async def anything(path: str) -> Response:
+        return PlainTextResponse(f"page of {path}")
+
+    return app
+
+
+@pytest.fixture
+async def assistant(tmp_path: Path) -> AsyncIterator[Assistant]:
+    database = Database(tmp_path / "chats.db")
+    served = FakeServed(ScriptedModel())
+    yield Assistant(ConversationStore(database), Journal(database), served, max_replies=2, max_waiting=4)
+    database.close()
+
+
+async def test_the_api_answers_while_the_page_is_loaded(assistant: Assistant) -> None:
+    loaded = threading.Event()
+
+    def load() -> FastAPI:
+        loaded.wait(20)
+        return page()
+
+    async with running(create_app(assistant, key=KEY, load_page=load)) as address:
+        async with httpx.AsyncClient(base_url=address) as client:
+            early = await client.get("/")
+            assert (early.status_code, early.headers["cache-control"]) == (503, "no-store")
+            assert "is starting" in early.text
+            assert (await client.get("/ready")).json()["page"] is False
+        loaded.set()
+        assert (await status_when(address, 200)).text == "page of "
+        assert (await status_when(address, 200, "/ready")).json()["page"] is True
+        await assistant.close()
+
+
+async def test_a_page_that_cannot_be_loaded_leaves_the_api(assistant: Assistant) -> None:
+    def load() -> FastAPI:
+        raise ImportError("no such page")
+
+    async with running(create_app(assistant, key=KEY, load_page=load)) as address:
+        async with asyncio.timeout(20):
+            while "could not be loaded" not in (told := (await status_when(address, 503)).text):
+                await asyncio.sleep(0.01)
+        assert "no such page" not in told
+        assert (await status_when(address, 200, "/ready")).json()["page"] is False
+        await assistant.close()
+
+
+async def test_what_gradio_could_store_for_anybody_is_not_there(assistant: Assistant) -> None:
+    async with running(create_app(assistant, key=KEY, load_page=page)) as address:
+        await status_when(address, 200)
+        async with httpx.AsyncClient(base_url=address) as client:
+            for path in (*UNUSED, "/gradio_api/file=/etc/passwd", "/gradio_api/upload_progress"):
+                assert (await client.get(path)).json()["type"] == "not_found", path
+                assert (await client.post(path)).status_code == 404, path
+            assert (await client.get("/gradio_api/queue/data")).status_code == 200
+        await assistant.close()
