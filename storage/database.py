@@ -1,4 +1,4 @@
-"""One SQLite database: its connections, its threads, its lock and its migrations.
+"""One SQLite database: its connections, its threads, its lock, its migrations, and a disk that is full.
 
 Knows how to run a function in a transaction; refuses to know what the function does. There is one
 writing connection, in one thread, which also checkpoints (SQLite up to 3.51.2 can corrupt a WAL that two
@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from storage.errors import DatabaseInUse, DatabaseUnavailable, SchemaTooNew
+from storage.disk import Disk
+from storage.errors import DatabaseInUse, DatabaseUnavailable, DiskFull, SchemaTooNew
 
 T = TypeVar("T")
 
@@ -28,6 +30,17 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 NEWEST = "0002"  # the revision that the rows of `schema.py` are written for
 READERS = 2  # connections and threads for reading
 MOST_TOGETHER = 100  # works in one transaction
+
+
+@dataclass(slots=True)
+class _Job(Generic[T]):
+    """A work that waits to be written: `is_new` is refused on a disk that is almost full, `makes_room` may
+    have the reserve too."""
+
+    work: Callable[[sa.Connection], T]
+    is_new: bool = False
+    makes_room: bool = False
+    done: Future[T] = field(default_factory=Future)
 
 
 class Database:
@@ -40,6 +53,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path.with_name(path.name + ".lock"))
+        self._disk = Disk(path.with_name(path.name + ".reserve"))
+        self._disk.prepare()
         try:
             self._writer = _engine(path, writes=True)
             self._reader = _engine(path, writes=False)
@@ -50,25 +65,39 @@ class Database:
         except SchemaTooNew:
             self._lock.close()
             raise
-        self._waiting: SimpleQueue[tuple[Callable[[sa.Connection], Any], Future[Any]]] = SimpleQueue()
+        self._disk.keep_reserve()
+        self._waiting: SimpleQueue[_Job[Any]] = SimpleQueue()
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="storage-write")
         self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="storage-read")
 
-    async def write(self, work: Callable[[Session], T]) -> T:
+    async def write(self, work: Callable[[Session], T], *, makes_room: bool = False) -> T:
         """Run `work` on the writing connection; committed when this returns, or nothing of it is.
 
         Whatever waits to be written is written in one transaction, each work in a savepoint of its own:
         the disk is waited for once, however many people have asked at the same moment.
+
+        On a disk that is almost full it raises `DiskFull` at once, unless the work `makes_room`: deletes
+        something, or puts an end to something begun. Such a work may run twice, the first time in vain.
         """
-        return await self._enqueue(partial(_in_session, work))
+        return await self._enqueue(
+            _Job(partial(_in_session, work), is_new=not makes_room, makes_room=makes_room)
+        )
 
     async def execute(self, work: Callable[[sa.Connection], T]) -> T:
-        """Like `write`, without the ORM: for the journal, whose rows are many and plain."""
-        return await self._enqueue(work)
+        """Like `write`, for what belongs to something that was begun while there was room: only SQLite itself
+        refuses it.
+        """
+        return await self._enqueue(_Job(work))
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` on a consistent snapshot of what is committed."""
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._snapshot, work)
+
+    async def check(self) -> None:
+        """Raises `DatabaseUnavailable` when it cannot be read, `DiskFull` when nothing new can be written."""
+        reusable = await self.read(lambda session: _reusable(session.connection()))
+        if (full := self._disk.look(reusable)) is not None:
+            raise full
 
     def close(self) -> None:
         """Wait for what is under way, then close; readers first, so that the writer checkpoints last."""
@@ -78,36 +107,72 @@ class Database:
         self._writer.dispose()
         self._lock.close()
 
-    async def _enqueue(self, work: Callable[[sa.Connection], T]) -> T:
-        done: Future[T] = Future()
-        self._waiting.put((work, done))
+    async def _enqueue(self, job: _Job[T]) -> T:
+        self._waiting.put(job)
         self._write_thread.submit(self._transact)
-        return await asyncio.wrap_future(done)
+        return await asyncio.wrap_future(job.done)
 
     def _transact(self) -> None:
         """Write what waits now, in the order in which it came; runs in the writing thread."""
-        jobs: list[tuple[Callable[[sa.Connection], Any], Future[Any]]] = []
+        jobs: list[_Job[Any]] = []
         with contextlib.suppress(Empty):
             while len(jobs) < MOST_TOGETHER:
-                work, done = self._waiting.get_nowait()
-                if done.set_running_or_notify_cancel():
-                    jobs.append((work, done))
+                job = self._waiting.get_nowait()
+                if job.done.set_running_or_notify_cancel():
+                    jobs.append(job)
         if not jobs:
             return
-        ended: list[tuple[Any, Exception | None]] = []
+        ended = self._attempt_all(jobs)
+        refused = [
+            place
+            for place, (job, (_, failure)) in enumerate(zip(jobs, ended, strict=True))
+            if job.makes_room and isinstance(failure, DiskFull)
+        ]
+        if refused:
+            self._make_room()
+            again = self._attempt_all([jobs[place] for place in refused])
+            for place, end in zip(refused, again, strict=True):
+                ended[place] = end
+        else:
+            self._disk.keep_reserve()
+        for job, (result, failure) in zip(jobs, ended, strict=True):
+            if failure is None:
+                job.done.set_result(result)
+            else:
+                job.done.set_exception(failure)
+
+    def _attempt_all(self, jobs: Sequence[_Job[Any]]) -> list[tuple[Any, Exception | None]]:
+        """What each job returns or raises, in one transaction."""
         try:
             with self._writer.begin() as connection:
-                ended = [_attempt(connection, work) for work, _ in jobs]
+                full = self._disk.look() and self._disk.look(_reusable(connection))
+                return [
+                    (None, full) if full is not None and job.is_new else _attempt(connection, job.work)
+                    for job in jobs
+                ]
         except sa.exc.DBAPIError as error:  # the database itself refuses: nothing of all this is stored
-            unavailable = DatabaseUnavailable(f"The database refused to write: {error.orig}")
-            ended = [(None, unavailable)] * len(jobs)
+            return [(None, self._refusal(error))] * len(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
-            ended = [(None, error)] * len(jobs)
-        for (_, done), (result, failure) in zip(jobs, ended, strict=True):
-            if failure is None:
-                done.set_result(result)
-            else:
-                done.set_exception(failure)
+            return [(None, error)] * len(jobs)
+
+    def _refusal(self, error: sa.exc.DBAPIError) -> DatabaseUnavailable:
+        # SQLite may have undone the whole transaction by itself; then the savepoint is what is missed, and
+        # the reason stands behind that.
+        reason: BaseException | None = error
+        while reason is not None:
+            name = getattr(reason, "sqlite_errorname", "")
+            if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and self._disk.look() is not None):
+                return self._disk.full()
+            reason = reason.__context__
+        return DatabaseUnavailable(f"The database refused to write: {error.orig}")
+
+    def _make_room(self) -> None:
+        """Room for the last that can be written: the reserve, and the log from its beginning."""
+        self._disk.give_up_reserve()
+        with contextlib.suppress(sa.exc.DBAPIError), self._writer.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _snapshot(self, work: Callable[[Session], T]) -> T:
         try:
@@ -128,6 +193,14 @@ def _attempt(
         raise
     except Exception as error:  # noqa: BLE001 - carried over to whoever waits for this work
         return None, error
+
+
+def _reusable(connection: sa.Connection) -> int:
+    """Bytes of the file that hold nothing any more; what is new goes there first."""
+    pages, size = (
+        connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("freelist_count", "page_size")
+    )
+    return int(pages) * int(size)
 
 
 def _in_session(work: Callable[[Session], T], connection: sa.Connection) -> T:
@@ -183,6 +256,10 @@ def _engine(path: Path, *, writes: bool) -> sa.Engine:
         if writes:
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = FULL")
+            # Some builds overwrite what is deleted, which takes as much room again until the checkpoint.
+            cursor.execute("PRAGMA secure_delete = FAST")
+            # Undoing part of a transaction must not need room in a temporary directory, which may be full.
+            cursor.execute("PRAGMA temp_store = MEMORY")
         else:
             cursor.execute("PRAGMA query_only = ON")
         cursor.close()

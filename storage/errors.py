@@ -7,7 +7,8 @@ StorageError
 ├── ClientIdReused        the client id came before, with another body
 ├── StillAnswering        the conversation has a running reply
 ├── DatabaseUnavailable   the database cannot be read or written now
-│   └── DatabaseInUse     another process has it
+│   ├── DatabaseInUse     another process has it
+│   └── DiskFull          there is no room; it can be read, and what makes room is written
 └── SchemaTooNew          a newer release wrote the database
 """
 
@@ -43,6 +44,10 @@ class DatabaseUnavailable(StorageError):
 
 
 class DatabaseInUse(DatabaseUnavailable):
+    pass
+
+
+class DiskFull(DatabaseUnavailable):
     pass
 
 

@@ -184,7 +184,8 @@ class Journal:
                 outcome.failure,
                 outcome.provenance,
                 now,
-            )
+            ),
+            makes_room=True,
         )
 
     async def _fold_later(self, entry: Entry, outcome: Outcome) -> None:

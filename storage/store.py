@@ -139,7 +139,7 @@ class ConversationStore:
         def work(session: Session) -> None:
             _owned(session, owner, conversation_id).deleted_at = self._now()
 
-        await self._database.write(work)
+        await self._database.write(work, makes_room=True)
 
     async def restore(self, owner: str, conversation_id: str) -> Conversation:
         """Bring a deleted conversation back; one that was not deleted stays as it is."""
@@ -160,7 +160,7 @@ class ConversationStore:
             session.execute(delete(ConversationRow).where(ConversationRow.id.in_(ids)))
             return len(ids)
 
-        return await self._database.write(work)
+        return await self._database.write(work, makes_room=True)
 
     # Questions and replies
 
@@ -264,7 +264,7 @@ class ConversationStore:
             session.execute(delete(PieceRow))
             return len(rows)
 
-        return await self._database.write(work)
+        return await self._database.write(work, makes_room=True)
 
     def _add(
         self,

@@ -127,7 +127,7 @@ async def test_text_that_cannot_be_stored_is_never_shown(
     journal.append(entry, "stored")
     assert await anext(aiter(entry.follow())) == "stored"
 
-    async def refuse(work: object) -> None:
+    async def refuse(work: object, **more: object) -> None:
         raise DatabaseUnavailable("disk full")
 
     monkeypatch.setattr(database, "execute", refuse)

@@ -1,0 +1,161 @@
+"""A disk that runs full: what was shown stays, what is new is refused in words, until there is room again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+
+from assistant.conversation import FinishReason, Status
+from storage.database import Database
+from storage.errors import DiskFull
+from storage.journal import Journal, Outcome
+from storage.store import ConversationStore
+from tests.support.application import ROOT
+from tests.support.small_disk import SmallDisk
+
+OWNER = "ann"
+MEGABYTE = 1 << 20
+PURGE = sa.text("DELETE FROM conversation")
+
+
+@pytest.fixture
+async def database(disk: SmallDisk) -> AsyncIterator[Database]:
+    database = Database(disk.path / "chats.db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> ConversationStore:
+    return ConversationStore(database)
+
+
+@pytest.fixture
+async def journal(database: Database) -> AsyncIterator[Journal]:
+    journal = Journal(database)
+    journal.start()
+    yield journal
+    await journal.close()
+
+
+async def test_below_the_floor_nothing_new_begins_and_what_was_begun_ends(
+    disk: SmallDisk, database: Database, store: ConversationStore, journal: Journal
+) -> None:
+    chat, other = [await store.create_conversation(OWNER) for _ in range(2)]
+    entry = journal.open((await store.ask(OWNER, chat.id, "why?")).reply_id)
+    disk.fill(leave=3 * MEGABYTE)
+    for attempt in (
+        store.create_conversation(OWNER),
+        store.ask(OWNER, other.id, "how?"),
+        store.retry(OWNER, entry.reply_id),
+        database.check(),
+    ):
+        with pytest.raises(DiskFull, match=r"almost full \(3\.0 MB left\)"):
+            await attempt
+    journal.append(entry, "Because.")
+    assert await anext(aiter(entry.follow())) == "Because."
+    await journal.settle(entry, Outcome(Status.DONE, FinishReason.EOS_TOKEN))
+    assert (await store.reply(OWNER, entry.reply_id)).status is Status.DONE
+    await store.delete(OWNER, other.id)
+    disk.empty()
+    await database.check()
+    await store.ask(OWNER, chat.id, "how?")
+
+
+async def test_what_is_deleted_makes_room_although_the_file_stays_as_large(disk: SmallDisk) -> None:
+    path = disk.path / "chats.db"
+    database = Database(path)
+    store = ConversationStore(database)
+    chat = await store.create_conversation(OWNER)
+    await store.ask(OWNER, chat.id, "x" * (2 * MEGABYTE))
+    database.close()
+    database = Database(path)
+    store = ConversationStore(database)
+    disk.fill(leave=3 * MEGABYTE)
+    with pytest.raises(DiskFull):
+        await store.create_conversation(OWNER)
+    await database.write(lambda connection: connection.execute(PURGE), makes_room=True)
+    await database.check()
+    await store.create_conversation(OWNER)
+    database.close()
+
+
+async def test_on_a_disk_filled_to_the_last_byte_people_can_read_and_delete(
+    disk: SmallDisk, database: Database, store: ConversationStore
+) -> None:
+    chats = [await store.create_conversation(OWNER, str(n)) for n in range(50)]
+    disk.fill()
+    assert disk.free == 0
+    for chat in chats[:40]:
+        await store.delete(OWNER, chat.id)
+    page, _ = await store.conversations(OWNER, limit=100)
+    assert [chat.title for chat in page] == [str(n) for n in range(49, 39, -1)]
+    with pytest.raises(DiskFull):
+        await store.create_conversation(OWNER)
+    disk.empty()
+    await store.create_conversation(OWNER)
+
+
+@pytest.mark.parametrize("length", [100, 3 * MEGABYTE])
+async def test_text_for_which_there_is_no_room_is_not_stored_and_not_half_of_it(
+    disk: SmallDisk, database: Database, store: ConversationStore, length: int
+) -> None:
+    """Also where the cache of the transaction is smaller than the text."""
+    chat = await store.create_conversation(OWNER)
+    asked = await store.ask(OWNER, chat.id, "why?")
+    disk.fill()
+    stored = 0
+
+    def add(connection: sa.Connection) -> None:
+        row = {"id": asked.reply_id, "start": stored, "text": "x" * length}
+        connection.execute(sa.text("INSERT INTO piece VALUES (:id, :start, :text)"), row)
+
+    with contextlib.suppress(DiskFull):
+        while True:
+            await database.execute(add)
+            stored += length
+    reply = await store.reply(OWNER, asked.reply_id)
+    assert reply.content == "x" * stored
+    disk.empty()
+    await database.execute(add)
+
+
+async def test_a_full_disk_is_started_on_and_read(disk: SmallDisk) -> None:
+    path = disk.path / "chats.db"
+    database = Database(path)
+    store = ConversationStore(database)
+    chat = await store.create_conversation(OWNER, "kept")
+    asked = await store.ask(OWNER, chat.id, "why?")
+    database.close()
+    disk.fill()
+    for _ in range(2):
+        database = Database(path)
+        store = ConversationStore(database)
+        assert (await store.conversation(OWNER, chat.id))[0].title == "kept"
+        with pytest.raises(DiskFull):
+            await database.check()
+        await store.interrupt_running()
+        assert (await store.reply(OWNER, asked.reply_id)).status is Status.INTERRUPTED
+        database.close()
+    disk.empty()
+    database = Database(path)
+    await database.check()
+    database.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has run these tests as they are")
+def test_the_same_where_nobody_is_root() -> None:
+    """In a namespace of our own, in which we may mount; not every system lets everybody have one."""
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
+        pytest.skip("this system gives no namespaces to everybody")
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    ended = subprocess.run([*namespace, *tests], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout
+    assert "skipped: no small disk" not in ended.stdout
