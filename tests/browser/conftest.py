@@ -126,3 +126,10 @@ def mortal(stage: Stage, tmp_path: Path) -> Iterator[Application]:
         application.wait_until("ready")
         application.wait_for_page()
         yield application
+
+
+@pytest.fixture(scope="session")
+def without_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    with running(tmp_path_factory.mktemp("none") / "data", "--model", "none") as application:
+        application.wait_for_page()
+        yield application

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -371,13 +370,6 @@ def test_a_question_asked_while_the_application_is_gone_is_not_lost(
     expect(chat.composer).to_have_value("Is anybody there?")
     chat.composer.press("Enter")
     chat.expect_status("done")
-
-
-@pytest.fixture(scope="module")
-def without_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
-    with running(tmp_path_factory.mktemp("none") / "data", "--model", "none") as application:
-        application.wait_for_page()
-        yield application
 
 
 def test_without_a_model_the_page_says_what_to_do(

@@ -721,9 +721,14 @@ class TechChat extends HTMLElement {
 /** A finished block of an answer as it is read out. */
 function wordsOf(block) {
   const code = block.querySelector("pre");
-  if (!code) return block.textContent;
-  const lines = code.textContent.trimEnd().split("\n").length;
-  return `${code.getAttribute("aria-label")}, ${lines} ${lines === 1 ? "line" : "lines"}.`;
+  if (code) {
+    const lines = code.textContent.trimEnd().split("\n").length;
+    return `${code.getAttribute("aria-label")}, ${lines} ${lines === 1 ? "line" : "lines"}.`;
+  }
+  const parts = [...block.querySelectorAll("tr, li")];
+  if (parts.length === 0) return block.textContent;
+  const words = parts.map((part) => (part.cells ? [...part.cells] : [part]).map((one) => one.textContent));
+  return words.map((cells) => `${cells.join(", ")}.`).join(" ");
 }
 
 customElements.define("tech-chat", TechChat);

@@ -9,6 +9,7 @@ import { ICONS, IS_MAC, NEW_CHAT, element, icon } from "./dom.js";
 import { draftOf, forgetDraft, keepDraft } from "./drafts.js";
 
 const NAME = "Tech Assistant";
+const HINT = "tech-hint"; // the id of what describes the composer
 const LARGEST = 240_000; // bytes of a question; the server takes 256 KiB with what stands around it
 const COARSE = matchMedia("(pointer: coarse)");
 const TOO_LONG = `The question has more than ${LARGEST / 1000} kB. Shorten it, or ask about a part of it.`;
@@ -42,6 +43,7 @@ class TechSend extends HTMLElement {
 /** <tech-hint>: what the keyboard can do, under the composer. */
 class TechHint extends HTMLElement {
   connectedCallback() {
+    this.id = HINT;
     const keys = [
       ["Enter", "sends"],
       ["Shift + Enter", "breaks the line"],
@@ -50,7 +52,7 @@ class TechHint extends HTMLElement {
       [NEW_CHAT, "begins a new chat"],
     ];
     this.replaceChildren(
-      ...keys.map(([key, does]) => element("span", {}, element("kbd", {}, key), ` ${does}`)),
+      ...keys.map(([key, does]) => element("span", {}, element("kbd", {}, key), ` ${does} `)),
     );
   }
 }
@@ -262,6 +264,7 @@ class Page {
 
   #adoptBox() {
     this.#known = this.#box;
+    this.#box.setAttribute("aria-describedby", HINT);
     if (this.#box.value === "") this.#write(draftOf(this.#shown));
     else keepDraft(this.#shown, this.#box.value); // somebody was faster
     if (window.top === window) this.#compose();

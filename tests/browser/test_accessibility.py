@@ -1,0 +1,153 @@
+"""For everybody: axe-core finds nothing in any state, and a screen reader is told what happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Route, expect
+
+from tests.browser.chat_page import ChatPage
+from tests.browser.conftest import visitor
+from tests.browser.stage import FIRST_WORDS, Stage
+from tests.support.application import Application
+
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "phone": PHONE,
+    "dark phone": {**PHONE, "color_scheme": "dark"},
+}
+FAILED = 'id: 0!\nevent: error\ndata: {"type": "engine_failed", "message": "The engine broke off."}\n\n'
+
+
+class Inspection:
+    """All rules of axe-core, best practices too, on the whole page in each state that a test shows it."""
+
+    def __init__(self, chat: ChatPage) -> None:
+        self.chat = chat
+        self.found: dict[str, list[str]] = {}
+
+    def look(self, state: str) -> None:
+        # Colours are still changing while the pointer has just come or gone.
+        self.chat.page.wait_for_function(
+            "() => document.getAnimations().every((one) => !(one instanceof CSSTransition))"
+        )
+        for violation in Axe().run(self.chat.page).response["violations"]:
+            where = [str(node["target"]) for node in violation["nodes"]]
+            self.found.setdefault(state, []).append(f"{violation['id']}: {', '.join(where)}")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing(application: Application, browser: Browser, stage: Stage, look: str) -> None:
+    with visitor(browser, **LOOKS[look]) as context:
+        chat = ChatPage(context, application.address)
+        inspection = Inspection(chat)
+        expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by")
+        inspection.look("empty")
+        stage.hold()
+        chat.ask("Question")
+        chat.expect_text(FIRST_WORDS)
+        inspection.look("answering")
+        stage.release()
+        chat.expect_status("done")
+        inspection.look("ended")
+        chat.answer.get_by_role("button", name="Regenerate").click()
+        chat.expect_version(chat.answer, "2 / 2")
+        chat.answer.get_by_role("button", name="Details").click()
+        expect(chat.answer.locator(".details")).to_contain_text("tokens")
+        inspection.look("versions and details")
+        chat.start_editing(chat.questions.first)
+        inspection.look("edited")
+        chat.editor.press("Escape")
+        chat.page.route(
+            "**/events", lambda route: route.fulfill(content_type="text/event-stream", body=FAILED)
+        )
+        chat.ask("Fails")
+        chat.expect_status("failed")
+        inspection.look("failed")
+        if "phone" in look:
+            chat.page.get_by_role("button", name="Show conversations").tap()
+            inspection.look("sheet")
+        chat.options("Question").click()
+        inspection.look("menu")
+        chat.page.get_by_role("menuitem", name="Rename").click()
+        inspection.look("renamed")
+        chat.page.keyboard.press("Escape")
+        chat.choose("Question", "Delete")
+        expect(chat.toast).to_contain_text("Deleted")
+        inspection.look("deleted")
+        assert inspection.found == {}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing_without_a_model(without_model: Application, browser: Browser, look: str) -> None:
+    with visitor(browser, **LOOKS[look]) as context:
+        chat = ChatPage(context, without_model.address)
+        expect(chat.notice).to_contain_text("No model is loaded.")
+        inspection = Inspection(chat)
+        inspection.look("without a model")
+        chat.go("/?c=nobodys")
+        expect(chat.page.get_by_text("This conversation is not here.")).to_be_visible()
+        inspection.look("not here")
+        assert inspection.found == {}
+
+
+def test_a_screen_reader_is_told_that_it_began_its_pieces_and_its_end(
+    application: Application, context: BrowserContext, stage: Stage
+) -> None:
+    chat = ChatPage(context, application.address)
+    stage.hold()
+    chat.ask("Read it to me")
+    chat.expect_text(FIRST_WORDS)
+    expect(chat.spoken).to_have_text(
+        [
+            "The question is sent.",
+            "The answer begins.",
+            "Use with, which closes the file, too.",
+            "How it goes",
+            "Code, python, 3 lines.",
+            "Way, Closes. with, yes. open alone, no.",
+        ]
+    )
+    expect(chat.answer).to_have_attribute("aria-busy", "true")
+    stage.release()
+    chat.expect_status("done")
+    expect(chat.answer).to_have_attribute("aria-busy", "false")
+    expect(chat.spoken.last).to_have_text("The answer is complete.")
+
+
+def test_a_failure_is_an_alert_where_it_happened_and_only_then(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = ChatPage(context, application.address)
+
+    def fail(route: Route) -> None:
+        route.fulfill(content_type="text/event-stream", body=FAILED)
+
+    chat.page.route("**/events", fail)
+    chat.ask("Fails")
+    expect(chat.answer.get_by_role("alert")).to_have_text("The engine broke off.")
+    expect(chat.spoken.last).to_have_text("The answer has ended early.")
+
+
+def test_headings_lead_through_the_conversation(application: Application, context: BrowserContext) -> None:
+    chat = ChatPage(context, application.address)
+    chat.ask_and_wait("Headings")
+    for level, name in ((1, "Headings"), (2, "Question"), (2, "Answer")):
+        expect(chat.page.get_by_role("heading", level=level, name=name, exact=True)).to_have_count(1)
+    # The answer has it as a second level, but no first one above it.
+    expect(chat.answer.locator(".text [aria-level='3']")).to_have_text("How it goes")
+
+
+def test_motion_stops_for_those_who_want_none(
+    application: Application, browser: Browser, stage: Stage
+) -> None:
+    with visitor(browser, reduced_motion="reduce") as context:
+        chat = ChatPage(context, application.address)
+        stage.hold()
+        chat.ask("Stand still")
+        chat.expect_text(FIRST_WORDS)
+        assert chat.page.evaluate("document.getAnimations().length") == 0

@@ -1,0 +1,154 @@
+"""What is typed and not sent, and what the keyboard can do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, Route, expect
+
+from tests.browser.chat_page import ChatPage
+from tests.browser.stage import FIRST_WORDS, Stage
+from tests.support.application import Application
+
+QUESTIONS = "**/gradio_api/run/**"  # where Gradio sends them
+
+
+@pytest.fixture
+def chat(application: Application, context: BrowserContext) -> ChatPage:
+    return ChatPage(context, application.address)
+
+
+def new_chat(chat: ChatPage) -> None:
+    chat.page.get_by_role("navigation").get_by_role("button", name="New chat").click()
+    expect(chat.answers).to_have_count(0)
+
+
+def test_each_conversation_keeps_its_own_draft(chat: ChatPage) -> None:
+    for name in ("One", "Two"):
+        chat.ask_and_wait(name)
+        chat.composer.fill(f"draft of {name}")
+        new_chat(chat)
+    expect(chat.composer).to_have_value("")
+    chat.composer.fill("draft of a new chat")
+    for name in ("One", "Two"):
+        chat.listed.filter(has_text=name).click()
+        expect(chat.bubbles).to_have_text([name])
+        expect(chat.composer).to_have_value(f"draft of {name}")
+    new_chat(chat)
+    expect(chat.composer).to_have_value("draft of a new chat")
+    chat.page.reload()
+    expect(chat.composer).to_have_value("draft of a new chat")
+
+
+def test_a_draft_outlives_its_tab_and_goes_when_it_is_sent(chat: ChatPage, context: BrowserContext) -> None:
+    chat.ask_and_wait("Begin")
+    path = f"/?c={chat.conversation}"
+    chat.composer.fill("half a question")
+    chat.page.close()
+    again = ChatPage(context, chat.address, path)
+    expect(again.composer).to_have_value("half a question")
+    again.composer.press("Enter")
+    expect(again.answers).to_have_count(2)
+    again.expect_status("done")
+    again.page.reload()
+    again.expect_status("done")
+    expect(again.composer).to_have_value("")
+
+
+def test_a_draft_is_kept_until_the_question_is_known_to_be_stored(chat: ChatPage) -> None:
+    held: list[Route] = []
+    chat.ask_and_wait("Begin")
+    chat.page.route(QUESTIONS, lambda route: held.append(route))
+    with chat.page.expect_request(QUESTIONS):
+        chat.ask("On its way")
+    expect(chat.composer).to_have_value("")
+    chat.page.unroute(QUESTIONS)
+    chat.page.reload()
+    expect(chat.composer).to_have_value("On its way")
+
+
+def test_drafts_are_bounded(blank: Page) -> None:
+    kept: Any = blank.evaluate(
+        """async () => {
+            const { keepDraft, draftOf } = await import("/drafts.js");
+            let now = 0;
+            Date.now = () => ++now;
+            localStorage.setItem("of somebody else", "stays");
+            for (let number = 0; number < 40; number++) keepDraft(`c${number}`, `text ${number}`);
+            const some = [draftOf("c9"), draftOf("c10"), draftOf("c39"), localStorage.length];
+            keepDraft("large", "x".repeat(4_900_000)); // a browser gives five million
+            const large = [draftOf("large").length, draftOf("c39")];
+            keepDraft("too large", "x".repeat(6_000_000));
+            const tooLarge = [draftOf("too large"), localStorage.getItem("of somebody else")];
+            localStorage.clear();
+            return { some, large, tooLarge };
+        }"""
+    )
+    assert kept["some"] == ["", "text 10", "text 39", 31]
+    assert kept["large"][0] == 4_900_000
+    assert kept["tooLarge"] == ["", "stays"]
+
+
+def test_without_storage_the_page_works_all_the_same(
+    application: Application, context: BrowserContext
+) -> None:
+    context.add_init_script(
+        """for (const name of ["localStorage", "sessionStorage"]) {
+            Object.defineProperty(window, name, { get() { throw new DOMException("no", "SecurityError"); } });
+        }"""
+    )
+    chat = ChatPage(context, application.address)
+    chat.composer.fill("typed")
+    chat.ask_and_wait("sent")
+    expect(chat.composer).to_have_value("")
+
+
+def test_escape_in_the_composer_stops_the_answer(chat: ChatPage, stage: Stage) -> None:
+    stage.hold()
+    chat.ask("Stop by key")
+    chat.expect_text(FIRST_WORDS)
+    expect(chat.composer).to_be_focused()
+    chat.composer.press("Escape")
+    chat.expect_status("stopped")
+    expect(chat.composer).to_be_focused()
+
+
+def test_escape_closes_what_is_open_and_the_answer_goes_on(chat: ChatPage, stage: Stage) -> None:
+    chat.ask_and_wait("Named")
+    stage.hold()
+    chat.ask("Goes on")
+    chat.expect_text(FIRST_WORDS)
+    chat.options("Named").click()
+    chat.page.keyboard.press("Escape")
+    expect(chat.page.get_by_role("menu")).to_be_hidden()
+    chat.expect_status("streaming")
+    stage.release()
+    chat.expect_status("done")
+
+
+def test_keys_begin_a_new_chat_and_lead_to_the_composer(chat: ChatPage) -> None:
+    chat.ask_and_wait("Old")
+    chat.page.get_by_role("region", name="Conversation").focus()
+    chat.page.keyboard.press("/")
+    expect(chat.composer).to_be_focused()
+    expect(chat.composer).to_have_value("")
+    chat.page.keyboard.type("a/b")
+    expect(chat.composer).to_have_value("a/b")
+    chat.page.keyboard.press("Control+Shift+O")
+    expect(chat.page.get_by_role("heading", name="Tech Assistant")).to_be_visible()
+    expect(chat.composer).to_be_focused()
+    expect(chat.composer).to_have_value("")
+    assert "?c=" not in chat.page.url
+    hint = chat.page.locator("tech-hint")
+    for keys in ("Enter", "Shift + Enter", "Esc", "/", "Ctrl + Shift + O"):
+        expect(hint.get_by_text(keys, exact=True)).to_be_visible()
+    expect(chat.composer).to_have_accessible_description(re.compile("Enter sends"))
+
+
+def test_an_input_method_keeps_its_enter(chat: ChatPage) -> None:
+    chat.composer.fill("にほん")
+    chat.composer.dispatch_event("keydown", {"key": "Enter", "isComposing": True, "bubbles": True})
+    expect(chat.composer).to_have_value("にほん")
+    expect(chat.answers).to_have_count(0)

@@ -1,0 +1,124 @@
+"""Long conversations: the end is painted first, the rest on demand, and the reader keeps the place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from tests.browser.chat_page import ChatPage
+from tests.support.application import Application
+
+PAIRS = 100
+WINDOW = 50
+
+
+def message(number: int) -> dict[str, Any]:
+    role = ("user", "assistant")[number % 2]
+    return {
+        "id": f"m{number}",
+        "parent_id": f"m{number - 1}" if number else None,
+        "role": role,
+        "content": f"Question {number // 2}" if role == "user" else f"Answer {number // 2}.\n\n" * 5,
+        "status": "done",
+        "finish_reason": None if role == "user" else "eos_token",
+        "error": None,
+        "provenance": {},
+        "created_at": "2026-01-31T12:00:00.000000Z",
+    }
+
+
+def serve(page: Page, messages: list[dict[str, Any]]) -> None:
+    """Stand for the application where a conversation is read."""
+    body = {
+        "id": "long",
+        "title": "Long one",
+        "model": None,
+        "active_leaf_id": messages[-1]["id"],
+        "created_at": "2026-01-31T12:00:00.000000Z",
+        "updated_at": "2026-01-31T12:00:00.000000Z",
+        "messages": messages,
+    }
+    page.route("**/api/conversations/long", lambda route: route.fulfill(json=body))
+
+
+@pytest.fixture
+def chat(application: Application, context: BrowserContext) -> ChatPage:
+    """A conversation of 200 messages."""
+    chat = ChatPage(context, application.address)
+    serve(chat.page, [message(number) for number in range(2 * PAIRS)])
+    chat.go("/?c=long")
+    expect(shown(chat)).to_have_count(WINDOW)
+    return chat
+
+
+def shown(chat: ChatPage) -> Locator:
+    return chat.page.locator("tech-chat .message")
+
+
+def scroller(chat: ChatPage) -> Locator:
+    return chat.page.get_by_role("region", name="Conversation")
+
+
+def test_the_end_is_shown_and_older_messages_come_on_demand(chat: ChatPage) -> None:
+    expect(chat.bubbles.first).to_have_text(f"Question {PAIRS - WINDOW // 2}")
+    expect(chat.bubbles.last).to_have_text(f"Question {PAIRS - 1}")
+    expect(chat.answer).to_be_in_viewport()
+    earlier = chat.page.get_by_role("button", name="Show 50 earlier messages")
+    for count in (2 * WINDOW, 3 * WINDOW, 4 * WINDOW):
+        first = shown(chat).first
+        identity = first.locator("h2").evaluate_handle("node => node.parentNode")
+        scroller(chat).evaluate("node => { node.scrollTop = 0; }")
+        top = identity.evaluate("node => node.getBoundingClientRect().top")
+        earlier.click()
+        expect(shown(chat)).to_have_count(count)
+        moved = identity.evaluate("node => node.getBoundingClientRect().top") - top
+        assert abs(moved) < 100  # no more than the button's own height
+    expect(chat.bubbles.first).to_have_text("Question 0")
+    expect(earlier).to_be_hidden()
+
+
+def test_the_focus_is_not_lost_with_the_button_for_older_messages(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = ChatPage(context, application.address)
+    serve(chat.page, [message(number) for number in range(60)])
+    chat.go("/?c=long")
+    expect(shown(chat)).to_have_count(WINDOW)
+    earlier = chat.page.get_by_role("button", name="Show 10 earlier messages")
+    earlier.focus()
+    chat.page.keyboard.press("Enter")
+    expect(shown(chat)).to_have_count(60)
+    expect(shown(chat).first).to_be_focused()
+
+
+def test_a_branch_that_is_longer_than_the_window_is_shown_to_its_end(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = ChatPage(context, application.address)
+    messages = [message(number) for number in range(2 * PAIRS)]
+    other = [{**message(0), "id": "other", "content": "Other way"}]
+    serve(chat.page, [*messages, *other, {**message(1), "id": "end", "parent_id": "other"}])
+    chat.go("/?c=long")
+    expect(chat.bubbles).to_have_text(["Other way"])
+    chat.page.route("**/api/conversations/long", lambda route: route.fulfill(json={}))
+    chat.walk(chat.questions.first, "before")
+    expect(shown(chat)).to_have_count(2 * PAIRS)
+    expect(chat.bubbles.first).to_be_in_viewport()
+    expect(chat.bubbles.last).to_have_text(f"Question {PAIRS - 1}")
+
+
+def test_a_conversation_that_grows_leaves_what_is_far_above(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = ChatPage(context, application.address)
+    chat.page.route("**/gradio_api/run/**", lambda route: route.abort())
+    serve(chat.page, [message(number) for number in range(2 * PAIRS)])
+    chat.go("/?c=long")
+    expect(shown(chat)).to_have_count(WINDOW)
+    chat.page.get_by_role("button", name="Show 50 earlier messages").click()
+    expect(shown(chat)).to_have_count(2 * WINDOW)
+    chat.ask("One more")
+    expect(chat.bubbles.last).to_have_text("One more")
+    expect(shown(chat)).to_have_count(WINDOW)
