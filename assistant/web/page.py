@@ -25,7 +25,7 @@ NAME = "Tech Assistant"
 UI = "/ui"  # where static/ is served; Gradio has a /static of its own
 MODULES = (
     "page", "chat", "conversations", "messages", "tree", "menu", "drafts",
-    "api", "markdown", "highlight", "dom",
+    "selection", "api", "markdown", "highlight", "dom",
 )  # fmt: skip
 HEAD = "\n".join(
     [

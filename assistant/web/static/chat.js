@@ -12,6 +12,7 @@
 import { call, followReply } from "./api.js";
 import { ICONS, element, icon, wordButton } from "./dom.js";
 import { Answer, Question, sentence } from "./messages.js";
+import { copyAsMarkdown } from "./selection.js";
 import { MessageTree } from "./tree.js";
 
 const WINDOW = 50; // messages shown at once; older ones on demand
@@ -19,6 +20,7 @@ const AT_FIRST = 8; // of them, painted before the rest: more than a screen hold
 const AT_ONCE = 14; // and then, whenever the browser is idle
 const NEAR_END = 48; // px from the end that still count as being there
 const LOOK_AGAIN = { loading: 1000, none: 5000, failed: 3000, away: 2000 }; // ms, by the engine's state
+const LOST = "The connection is lost. Trying again…";
 const ANSWERING = "An answer is being written. Stop it, or wait for its end.";
 
 const EXAMPLES = [
@@ -296,6 +298,7 @@ class TechChat extends HTMLElement {
       this.scroller.focus({ preventScroll: true }); // the button is gone
     });
     on(document, "visibilitychange", () => this.#seen());
+    on(this.list, "copy", (event) => copyAsMarkdown(event, this.list));
     const growth = new ResizeObserver(() => this.#keepEnd());
     growth.observe(this.column);
     growth.observe(this.scroller);
@@ -646,8 +649,11 @@ class TechChat extends HTMLElement {
         after: answer.lastEvent,
         signal: abort.signal,
         onEvent: (event) => isOurs() && answer.take(event),
-        onLost: (isLost) =>
-          isOurs() && answer.mention(isLost ? "The connection is lost. Trying again…" : ""),
+        onLost: (isLost) => {
+          if (!isOurs()) return;
+          if (isLost && !answer.note.hasChildNodes()) this.#announce(LOST);
+          answer.mention(isLost ? LOST : "");
+        },
       });
     } catch (problem) {
       if (isOurs()) answer.settle("failed", null, problem);

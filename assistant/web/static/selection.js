@@ -1,0 +1,134 @@
+// What is selected in the transcript, as clean Markdown: the way back from the nodes that markdown.js makes.
+//
+// Knows those nodes and nothing else. What belongs to the page, as buttons and headings for screen readers,
+// is not copied. Code that is selected by itself stays as it is.
+
+import { element } from "./dom.js";
+
+const OURS = ".unseen, .actions, .note, button";
+const MARKS = { STRONG: "**", EM: "*", DEL: "~~" };
+
+/** Answer a `copy` event inside `root` with Markdown as text, and with the nodes for who wants them. */
+export function copyAsMarkdown(event, root) {
+  const selection = document.getSelection();
+  if (selection.isCollapsed || selection.rangeCount === 0) return;
+  const range = selection.getRangeAt(0);
+  const { commonAncestorContainer: common } = range;
+  const inside = common.nodeType === Node.ELEMENT_NODE ? common : common.parentElement;
+  if (!root.contains(inside) || inside.closest("pre, code, textarea, .bubble")) return;
+  const copied = element("div", {}, range.cloneContents());
+  for (const node of copied.querySelectorAll(OURS)) node.remove();
+  event.clipboardData.setData("text/plain", markdownOf(copied));
+  event.clipboardData.setData("text/html", copied.innerHTML);
+  event.preventDefault();
+}
+
+/** The Markdown of what an element holds. */
+export function markdownOf(node) {
+  return blocksOf(node).join("\n\n");
+}
+
+/** The blocks in a node, each as Markdown. What stands between them is a paragraph, too. */
+function blocksOf(parent) {
+  const blocks = [];
+  let words = "";
+  const end = () => {
+    if (words.trim() !== "") blocks.push(words.trim());
+    words = "";
+  };
+  for (const node of parent.childNodes) {
+    const made = blockOf(node);
+    if (made === null) words += wordsOf(node);
+    else {
+      end();
+      if (made.length > 0) blocks.push(...made);
+    }
+  }
+  end();
+  return blocks;
+}
+
+/** A block's Markdown in a list, for a container that of its blocks; null when it is none. */
+function blockOf(node) {
+  switch (node.nodeName) {
+    case "P":
+      return [insideOf(node).trim()];
+    case "H3":
+    case "H4":
+    case "H5":
+    case "H6":
+      return [`${"#".repeat(node.dataset.level)} ${insideOf(node).trim()}`];
+    case "HR":
+      return ["---"];
+    case "BLOCKQUOTE":
+      return [prefixed(markdownOf(node), "> ", "> ")];
+    case "FIGURE":
+      return [fenced(node)];
+    case "PRE":
+      return [fenced(node)];
+    case "UL":
+    case "OL":
+      return [listed(node)];
+    case "TABLE":
+      return [tabled(node)];
+    case "ARTICLE":
+    case "DIV":
+      return node.matches(".bubble") ? [node.textContent] : blocksOf(node);
+    default:
+      return null;
+  }
+}
+
+function insideOf(node) {
+  return [...node.childNodes].map(wordsOf).join("");
+}
+
+function wordsOf(node) {
+  const { nodeName: name } = node;
+  if (node.nodeType === Node.TEXT_NODE) return node.data;
+  if (name === "BR") return "\n";
+  if (name === "CODE") {
+    const text = node.textContent;
+    const mark = "`".repeat(1 + Math.max(0, ...(text.match(/`+/g) ?? []).map((run) => run.length)));
+    const pad = /^`|`$/.test(text) ? " " : "";
+    return mark + pad + text + pad + mark;
+  }
+  const inside = insideOf(node);
+  if (node.matches("span.task")) return node.ariaLabel === "done" ? "[x]" : "[ ]";
+  if (name === "A") return [node.href, `mailto:${inside}`].includes(inside) ? inside : `[${inside}](${node.href})`;
+  const mark = MARKS[name] ?? "";
+  return mark && inside ? mark + inside + mark : inside;
+}
+
+function fenced(figure) {
+  const language = figure.querySelector(".language")?.textContent;
+  const code = (figure.querySelector("pre") ?? figure).textContent;
+  const longest = Math.max(2, ...(code.match(/`{3,}/g) ?? []).map((run) => run.length));
+  const fence = "`".repeat(longest + 1);
+  return `${fence}${!language || language === "text" ? "" : language}\n${code.replace(/\n$/, "")}\n${fence}`;
+}
+
+function listed(list) {
+  const first = Number(list.getAttribute("start") ?? 1);
+  const isLoose = [...list.children].some((item) => item.firstElementChild?.matches("p"));
+  const items = [...list.children].map((item, index) => {
+    const mark = list.nodeName === "OL" ? `${first + index}. ` : "- ";
+    return prefixed(blocksOf(item).join(isLoose ? "\n\n" : "\n"), mark, " ".repeat(mark.length));
+  });
+  return items.join(isLoose ? "\n\n" : "\n");
+}
+
+function tabled(table) {
+  const rows = [...table.rows].map((row) => {
+    return [...row.cells].map((cell) => insideOf(cell).replaceAll("|", "\\|").replaceAll("\n", "<br>"));
+  });
+  const lines = rows.map((cells) => `| ${cells.join(" | ")} |`);
+  const columns = Math.max(...rows.map((cells) => cells.length));
+  return [lines[0], `|${"---|".repeat(columns)}`, ...lines.slice(1)].join("\n");
+}
+
+/** Text with `first` before its first line and `other` before the others. */
+function prefixed(text, first, other) {
+  const lines = text.split("\n").map((line, at) => (at === 0 ? first : other) + line);
+  return lines.map((line) => line.trimEnd()).join("\n");
+}

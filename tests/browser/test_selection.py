@@ -1,0 +1,64 @@
+"""What is selected and copied is Markdown again."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.browser.chat_page import ChatPage
+from tests.browser.stage import ANSWER
+from tests.support.application import Application
+
+BACK = """async (text) => {
+    const { MarkdownView } = await import("/markdown.js");
+    const { markdownOf } = await import("/selection.js");
+    const view = new MarkdownView(document.createElement("div"));
+    view.set(text);
+    view.finish();
+    return markdownOf(view.container);
+}"""
+TEXTS = [
+    "Plain words,\nand a second line.",
+    "# One\n\n## Two\n\nwith **bold**, *slanted*, ~~struck~~ and `code`",
+    "``a ` tick`` and [a link](https://example.org/x) and https://example.org/y",
+    "```python\nx = 1\n\nif x:\n    print(x)\n```",
+    "````\n```\nnot the end\n```\n````",
+    "- one\n- two\n  - inner\n  - other\n- [x] tried\n- [ ] not yet",
+    "3. three\n4. four\n\n   a paragraph\n\n5. five",
+    "> quoted\n>\n> - a list\n\n---\n\nafter",
+    "| a | b |\n|---|---|\n| 1 | `x \\| y` |\n| 2 | z |",
+    ANSWER,
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_markdown_comes_back(blank: Page, text: str) -> None:
+    back = blank.evaluate(BACK, text)
+    assert blank.evaluate(BACK, back) == back
+    if "4. four" not in text:  # a loose list has the same space between all its items
+        assert back == text
+
+
+def test_what_is_selected_is_copied_as_markdown(application: Application, context: BrowserContext) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    chat = ChatPage(context, application.address)
+    chat.ask_and_wait("What shall I copy?")
+    chat.page.evaluate("document.getSelection().selectAllChildren(document.querySelector('tech-chat .list'))")
+    chat.page.keyboard.press("Control+C")
+    copied = chat.page.evaluate("navigator.clipboard.readText()")
+    assert copied == f"What shall I copy?\n\n{ANSWER}"
+    code = "document.getSelection().selectAllChildren(document.querySelector('tech-chat pre code'))"
+    chat.page.evaluate(code)
+    chat.page.keyboard.press("Control+C")
+    assert chat.page.evaluate("navigator.clipboard.readText()").startswith('with open("notes.txt") as file:')
+
+
+def test_the_copy_button_gives_the_answer_as_it_was_written(
+    application: Application, context: BrowserContext
+) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    chat = ChatPage(context, application.address)
+    chat.ask_and_wait("Copy it all")
+    chat.answer.get_by_role("button", name="Copy answer").click()
+    expect(chat.answer.get_by_role("button", name="Copied")).to_be_visible()
+    assert chat.page.evaluate("navigator.clipboard.readText()") == ANSWER
