@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from aiohttp import web
 
 from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, Application, Serving, peak_memory, serving
 from tests.support.fake_upstream import RESET, FakeUpstream, Step, data, piece, text
-from tests.support.listening import client_of, hear, messages_of
+from tests.support.listening import client_of, hear, messages_of, new_chat, under_way
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
 
@@ -95,10 +94,10 @@ class Upstream(FakeUpstream):
 class Chain:
     """Upstream, serving layer and application, with one chat."""
 
-    def __init__(self, upstream: Upstream, serving: Serving, application: Application, log: Path) -> None:
+    def __init__(self, upstream: Upstream, layer: Serving, application: Application, log: Path) -> None:
         self.upstream = upstream
         self.application = application
-        self._serving = serving
+        self.layer = layer
         self._log = log
 
     @property
@@ -110,7 +109,7 @@ class Chain:
         async with client_of(self.application) as client, asyncio.timeout(PATIENCE):
             while (await client.get("/api/engine")).json()["state"] != "ready":
                 await asyncio.sleep(0.05)
-            chat = (await client.post("/api/conversations")).raise_for_status().json()["id"]
+            chat = await new_chat(client)
             response = await client.post(f"/api/conversations/{chat}/messages", json={"text": question})
             heard = await hear(client, response.raise_for_status().json()["reply_id"])
             stored = (await messages_of(client, chat))[-1]
@@ -124,14 +123,8 @@ class Chain:
     def memory(self) -> dict[str, int]:
         """The most bytes of memory that each process has ever had."""
         assert self.application.process is not None
-        pids = {"application": self.application.process.pid, "serving layer": self._serving.pid}
+        pids = {"application": self.application.process.pid, "serving layer": self.layer.pid}
         return {name: peak_memory(pid) for name, pid in pids.items()}
-
-    async def generations_under_way(self) -> int:
-        async with httpx.AsyncClient() as client:
-            metrics = (await client.get(f"{self._serving.url}/metrics")).text
-        found = re.findall(r"^tgi_(?:queue_size|batch_current_size) (\d+)", metrics, re.MULTILINE)
-        return sum(map(int, found))
 
 
 @pytest.fixture
@@ -159,7 +152,7 @@ async def test_each_fault_of_the_upstream_ends_its_reply_and_no_other(chain: Cha
         assert fault.words in words, fault.name
         chain.upstream.answer(*text("All is well."))
         assert await chain.answer("and now?") == ("All is well.", "eos_token", ""), fault.name
-        assert await chain.generations_under_way() == 0, fault.name
+        assert await under_way(chain.layer) == 0, fault.name
     assert "Traceback" not in chain.log, chain.log
     assert "ERROR" not in chain.log, chain.log
     failed = sum(fault.end.startswith("engine") for fault in FAULTS)
@@ -185,7 +178,7 @@ async def test_an_upstream_without_an_end_is_ended_and_costs_no_memory(chain: Ch
         assert told == end, words
         async with asyncio.timeout(PATIENCE):
             await chain.upstream.disconnected.wait()
-        assert await chain.generations_under_way() == 0
+        assert await under_way(chain.layer) == 0
     grown = {name: chain.memory()[name] - before[name] for name in before}
     count(
         "endless answers: 3, memory grown by "

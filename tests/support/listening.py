@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from tests.support.application import PATIENCE, Application
+from tests.support.application import PATIENCE, Application, Serving
 
 
 def client_of(application: Application) -> httpx.AsyncClient:
@@ -24,6 +25,10 @@ async def ask(client: httpx.AsyncClient, chat: str, text: str, client_id: str | 
     body = {"text": text, "client_id": client_id}
     response = await client.post(f"/api/conversations/{chat}/messages", json=body)
     return str(response.raise_for_status().json()["reply_id"])
+
+
+async def new_chat(client: httpx.AsyncClient) -> str:
+    return str((await client.post("/api/conversations")).raise_for_status().json()["id"])
 
 
 async def messages_of(client: httpx.AsyncClient, chat: str) -> list[dict[str, Any]]:
@@ -64,3 +69,11 @@ async def hear(client: httpx.AsyncClient, reply: str) -> Heard:
         elif name in ("done", "error"):
             heard.end, heard.told = name, data
     return heard
+
+
+async def under_way(layer: Serving) -> int:
+    """How many generations a serving layer has, waiting ones included."""
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"{layer.url}/metrics")).text
+    found = re.findall(r"^tgi_(?:queue_size|batch_current_size) (\d+)", metrics, re.MULTILINE)
+    return sum(map(int, found))

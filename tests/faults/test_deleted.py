@@ -1,0 +1,112 @@
+"""A conversation that is deleted while it is being answered, at any moment of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tests.faults.conftest import Count
+from tests.support.application import PATIENCE, Application, Serving, serving
+from tests.support.fake_upstream import DONE, FakeUpstream, piece, usage
+from tests.support.listening import ask, client_of, events, hear, new_chat, under_way
+
+TIMES = 20
+SEED = 4
+WORDS = [f"wörd{number}🦀 " for number in range(60)]
+FOREVER = "An answer without an end."
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
+
+
+class Talker(FakeUpstream):
+    """Says its words slowly, and over and over to who asks for an answer without an end."""
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        is_endless = FOREVER in (await request.json())["prompt"]
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            while True:
+                for word in WORDS:
+                    await response.write(piece(word))
+                    await asyncio.sleep(0.002)
+                if not is_endless:
+                    break
+        except (asyncio.CancelledError, ConnectionError):
+            self.disconnected.set()
+            raise
+        await response.write(piece("", "stop") + usage(7, len(WORDS)) + DONE)
+        return response
+
+
+@dataclass
+class Stage:
+    upstream: Talker
+    layer: Serving
+    application: Application
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with Talker() as upstream:
+        starting = serving(upstream.url)
+        layer = await asyncio.to_thread(starting.__enter__)
+        application = Application(tmp_path / "data", "--serving-url", layer.url, page=False)
+        try:
+            await asyncio.to_thread(application.start)
+            await asyncio.to_thread(application.wait_until, "ready")
+            yield Stage(upstream, layer, application)
+        finally:
+            application.close()
+            starting.__exit__(None, None, None)
+
+
+async def test_a_deleted_conversation_ends_and_hurts_no_other(stage: Stage, count: Count) -> None:
+    chance = random.Random(SEED)
+    length = len("".join(WORDS))
+    # Right after it was asked, in mid-answer, and around the end of one that ends by itself.
+    moments = [0, 0, 0, *[length - 1] * 2, *[length] * 2]
+    moments += [chance.randrange(1, 2 * length) for _ in range(TIMES - len(moments))]
+    ends: dict[str, int] = {}
+    async with client_of(stage.application) as client, asyncio.timeout(PATIENCE):
+        for number, moment in enumerate(moments):
+            doomed, spared = [await new_chat(client) for _ in range(2)]
+            question = "Be short." if moment in (length - 1, length) else FOREVER
+            stage.upstream.disconnected.clear()
+            reply, other = await asyncio.gather(
+                ask(client, doomed, f"{number}. {question}"), ask(client, spared, f"{number}. Be short.")
+            )
+            listening = asyncio.create_task(hear(client, other))
+            text, end, deleting = "", {}, None
+            if moment == 0:
+                deleting = asyncio.create_task(client.delete(f"/api/conversations/{doomed}"))
+            async for name, data in events(client, reply):
+                text += data.get("text", "")
+                end = data if name in ("done", "error") else end
+                if deleting is None and len(text) >= moment:
+                    deleting = asyncio.create_task(client.delete(f"/api/conversations/{doomed}"))
+            assert deleting is not None
+            assert (await deleting).status_code == 204
+            assert end["status"] in ("stopped", "done"), end
+            ends[end["status"]] = ends.get(end["status"], 0) + 1
+            if question is FOREVER:
+                await stage.upstream.disconnected.wait()  # the engine stops computing
+            for address in (f"conversations/{doomed}", f"replies/{reply}/events"):
+                assert (await client.get(f"/api/{address}")).status_code == 404, address
+            heard = await listening
+            assert (heard.text, heard.end) == ("".join(WORDS), "done")
+            assert await under_way(stage.layer) == 0
+            with contextlib.closing(sqlite3.connect(stage.application.data / "tech-assistant.db")) as look:
+                assert look.execute("SELECT count(*) FROM piece").fetchone() == (0,)
+    told = ", ".join(f"{status} {times}" for status, times in sorted(ends.items()))
+    count(f"deleted in mid-answer: {TIMES} ({told}), journal rows left 0, others hurt 0")
+    assert "Traceback" not in stage.application.log, stage.application.log
+    assert "ERROR" not in stage.application.log, stage.application.log
