@@ -342,13 +342,14 @@ def _turns(messages: Sequence[BaseMessage]) -> list[Turn]:
         if isinstance(message, SystemMessage):
             instructions.append(message.text)
             continue
+        text = message.content if isinstance(message.content, str) else message.text
         by_assistant = isinstance(message, AIMessage) or (
             isinstance(message, ChatMessage) and message.role == "assistant"
         )
         if by_assistant:
-            turns.append(Turn(Role.ASSISTANT, message.text))
+            turns.append(Turn(Role.ASSISTANT, text))
         else:
-            turns.append(Turn(Role.USER, "\n\n".join([*instructions, message.text])))
+            turns.append(Turn(Role.USER, "\n\n".join([*instructions, text])))
             instructions = []
     if instructions:
         turns.append(Turn(Role.USER, "\n\n".join(instructions)))

@@ -45,7 +45,8 @@ _LABEL = re.compile(rf"({_BLANK}*(?:Human|Assistant)):")
 
 # What tokenizers read as one special token, in any family of models: <|im_end|>, <|endoftext|>, <｜User｜>,
 # <fim_prefix>. No alternative matches a blank: see `_broken`.
-_SPECIAL = r"<\|[^\s|]{1,80}\|>|<｜[^\s｜]{1,80}｜>|<fim_[a-z]{1,20}>"
+_AFTER_BRACKET = r"\|[^\s|]{1,80}\|>|｜[^\s｜]{1,80}｜>|fim_[a-z]{1,20}>"
+_SPECIAL = rf"<(?:{_AFTER_BRACKET})"
 # What may be one if a chat template writes it: <start_of_turn>, </s>, <<SYS>>, [INST].
 _SPECIAL_IN_TEMPLATE = re.compile(rf"{_SPECIAL}|<{{1,2}}/?[A-Za-z][\w-]{{0,60}}>{{1,2}}|\[/?[A-Z][A-Z_]+\]")
 
@@ -272,12 +273,12 @@ class TechAssistantTemplate(Template):
         # understands, and it leaves code as it is: YAML, JavaScript and Python all allow a blank there.
         if "Human:" in text or "Assistant:" in text:
             text = "".join(_unlabelled(line) for line in text.splitlines(keepends=True))
-        lines = text[_start_of_text(text) :].rstrip().split("\n")
+        text = text[_start_of_text(text) :].rstrip()
         if turn.role is Role.ASSISTANT:
             # A separator before the next person's label would end the dialogue.
-            while lines and lines[-1].rstrip() in ("", SEPARATOR):
-                lines.pop()
-        return "\n".join(lines)
+            while text and text[text.rfind("\n") + 1 :] == SEPARATOR:
+                text = text[: -len(SEPARATOR)].rstrip()
+        return text
 
     def _writer(self, budget: int, count: Callable[[str], int]) -> Callable[[Sequence[Turn]], str]:
         # A small context goes without the examples, and a tiny one without the introduction, so that at
@@ -392,10 +393,16 @@ def _unlabelled(line: str) -> str:
 
 
 def _special_pattern(literals: Sequence[str]) -> re.Pattern[str]:
-    """Matches where a special token of any family, or one of `literals`, begins."""
-    tokens = {literal for literal in literals if re.fullmatch(r"\S{2,}", literal)}
-    known = "".join("|" + re.escape(token) for token in sorted(tokens))
-    return re.compile(rf"(?=(?:{_SPECIAL}{known}))(.)")
+    """Matches the first character of a special token of any family, or of one of `literals`.
+
+    Each alternative begins with a plain character, so that most text is passed over by a search in C.
+    """
+    rest_by_first = {"<": [_AFTER_BRACKET]}
+    for token in sorted({literal for literal in literals if re.fullmatch(r"\S{2,}", literal)}):
+        rest_by_first.setdefault(token[0], []).append(re.escape(token[1:]))
+    return re.compile(
+        "|".join(rf"{re.escape(first)}(?={'|'.join(rest)})" for first, rest in rest_by_first.items())
+    )
 
 
 def _broken(text: str, special: re.Pattern[str]) -> str:
@@ -403,7 +410,7 @@ def _broken(text: str, special: re.Pattern[str]) -> str:
 
     Nothing special is left: it would have to span a new blank, and none contains blanks.
     """
-    return special.sub(r"\1 ", text)
+    return special.sub(r"\g<0> ", text)
 
 
 class _GenerationTag(jinja2.ext.Extension):
