@@ -18,7 +18,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 TITLE_LENGTH = 80  # code points of a title made from a question
 MODEL_WAIT_SECONDS = 120.0  # how long a stored question waits for a model that is loading
 RESTORABLE = timedelta(seconds=60)  # how long a deleted conversation can be brought back
+TIDY_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ Event = Waiting | Delta | Reset | End
 @dataclass(slots=True)
 class _Running:
     conversation_id: str
+    entry: Entry
     place: Place
     provenance: dict[str, object]
     generating: asyncio.Task[FinishReason]  # cancelled to end the reply
@@ -114,7 +116,8 @@ class Assistant:
             running=lambda: min(max_replies, self.engine.parallel or max_replies),
         )
         self._running: dict[str, _Running] = {}
-        self._purging: asyncio.Task[None] | None = None
+        self._tidying: asyncio.Task[None] | None = None
+        self._left: Sequence[str] = ()  # replies of an earlier process that are not settled yet
         self._closing = False
 
     @property
@@ -127,12 +130,11 @@ class Assistant:
 
     async def start(self) -> None:
         """Settle what an earlier process left unfinished, and begin to answer."""
-        interrupted = await self._store.interrupt_running()
-        if interrupted:
-            log.warning("%d replies were interrupted by the end of an earlier process", interrupted)
+        self._left = await self._store.unfinished()
+        await self._tidy()
         self._journal.start()
         self._served.start(self._admission.look_again)  # another engine may answer more at once
-        self._purging = asyncio.create_task(self._keep_purging())
+        self._tidying = asyncio.create_task(self._keep_tidy())
 
     async def close(self) -> None:
         """End all replies as interrupted, their text stored, and stop answering."""
@@ -140,9 +142,9 @@ class Assistant:
         for running in self._running.values():
             running.ended_as = Status.INTERRUPTED
         await asyncio.gather(*(self._end(running) for running in list(self._running.values())))
-        if self._purging is not None:
-            self._purging.cancel()
-            await asyncio.gather(self._purging, return_exceptions=True)
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
         await self._served.close()
         await self._journal.close()
 
@@ -180,26 +182,34 @@ class Assistant:
     async def restore(self, owner: str, conversation_id: str) -> Conversation:
         return await self._store.restore(owner, conversation_id)
 
-    async def _keep_purging(self) -> None:
+    async def _keep_tidy(self) -> None:
         while True:
-            try:
-                await self._store.purge(older_than=RESTORABLE)
-            except DatabaseUnavailable as error:
-                log.error("what was deleted could not be removed for good: %s", error)
-            await asyncio.sleep(RESTORABLE.total_seconds() / 2)
+            await asyncio.sleep(TIDY_SECONDS)
+            await self._tidy()
+
+    async def _tidy(self) -> None:
+        """Settle what an earlier process left, if that is not done, and remove for good what was deleted."""
+        try:
+            if self._left:
+                await self._store.interrupt(self._left)
+                log.warning("%d replies were interrupted by the end of an earlier process", len(self._left))
+                self._left = ()
+            await self._store.purge(older_than=RESTORABLE)
+        except DatabaseUnavailable as error:  # chats can still be read; it is tried again
+            log.error("the database could not be tidied: %s", error)
 
     # Questions and replies
 
     async def ask(
         self,
         owner: str,
-        conversation_id: str,
+        conversation_id: str | None,
         text: str,
         *,
         parent_id: str | Latest | None = LATEST,
         client_id: str | None = None,
     ) -> Asked:
-        """Store a question and begin to answer it.
+        """Store a question and begin to answer it; without a conversation, as the first of a new one.
 
         Raises `AssistantError` and `storage.errors.StorageError`. The same `client_id` with the same body
         gets the same answer again, also while new questions are refused.
@@ -223,14 +233,13 @@ class Assistant:
             client_id=client_id,
             title=_title(text),
         )
-        return await asyncio.shield(asyncio.ensure_future(self._begin(conversation_id, place, storing)))
+        return await asyncio.shield(asyncio.ensure_future(self._begin(place, storing)))
 
     async def retry(self, owner: str, reply_id: str) -> Asked:
         """Answer the same question again, as a sibling of an earlier reply."""
-        reply = await self._store.reply(owner, reply_id)
         place = self._admit(owner)
         storing = self._store.retry(owner, reply_id)
-        return await asyncio.shield(asyncio.ensure_future(self._begin(reply.conversation_id, place, storing)))
+        return await asyncio.shield(asyncio.ensure_future(self._begin(place, storing)))
 
     async def reply(self, owner: str, reply_id: str) -> Message:
         """A reply as it is stored now. Raises `NotFound`."""
@@ -249,12 +258,9 @@ class Assistant:
 
         Raises `NotFound`. A reply that has ended is told from storage.
         """
-        reply = await self._store.reply(owner, reply_id)  # checks the owner, whoever runs
-        if (entry := self._journal.running(reply_id)) is not None:
-            return _follow_running(entry, self._running[reply_id].place, after)
-        if not reply.status.is_final:  # it ended between the two looks
-            reply = await self._store.reply(owner, reply_id)
-        return _tell_ended(reply, after)
+        if (running := self._running.get(reply_id)) is not None and running.place.owner == owner:
+            return _follow_running(running, after)
+        return _tell_ended(await self._store.reply(owner, reply_id), after)
 
     def _admit(self, owner: str) -> Place:
         """Take the place of one more reply, which `_begin` uses or gives back."""
@@ -264,9 +270,7 @@ class Assistant:
             raise NoModelLoaded(self.engine.detail or "No model is loaded.")
         return self._admission.enter(owner)
 
-    async def _begin(
-        self, conversation_id: str, place: Place, storing: Coroutine[None, None, Asked]
-    ) -> Asked:
+    async def _begin(self, place: Place, storing: Coroutine[None, None, Asked]) -> Asked:
         handed_over = False
         try:
             asked = await storing
@@ -274,7 +278,7 @@ class Assistant:
                 entry = self._journal.open(asked.reply_id)
                 provenance: dict[str, object] = {}
                 generating = asyncio.create_task(self._generate(entry, place, provenance))
-                running = _Running(conversation_id, place, provenance, generating)
+                running = _Running(asked.conversation_id, entry, place, provenance, generating)
                 self._running[asked.reply_id] = running
                 running.owner = asyncio.create_task(self._own(entry, running))
                 running.owner.add_done_callback(lambda _: self._ended(asked.reply_id))
@@ -342,9 +346,10 @@ class Assistant:
         return finish_reason
 
 
-async def _follow_running(entry: Entry, place: Place, after: int | None) -> AsyncIterator[Event]:
-    async for before in place.waits():
+async def _follow_running(running: _Running, after: int | None) -> AsyncIterator[Event]:
+    async for before in running.place.waits():
         yield Waiting(before)
+    entry = running.entry
     position = entry.known if after is None else after
     if after is None or after > entry.known:
         position = entry.known

@@ -13,13 +13,11 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any, Generic, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from storage.disk import Disk
 from storage.errors import DatabaseInUse, DatabaseUnavailable, DiskFull, SchemaTooNew
@@ -70,7 +68,7 @@ class Database:
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="storage-write")
         self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="storage-read")
 
-    async def write(self, work: Callable[[Session], T], *, makes_room: bool = False) -> T:
+    async def write(self, work: Callable[[sa.Connection], T], *, makes_room: bool = False) -> T:
         """Run `work` on the writing connection; committed when this returns, or nothing of it is.
 
         Whatever waits to be written is written in one transaction, each work in a savepoint of its own:
@@ -79,9 +77,7 @@ class Database:
         On a disk that is almost full it raises `DiskFull` at once, unless the work `makes_room`: deletes
         something, or puts an end to something begun. Such a work may run twice, the first time in vain.
         """
-        return await self._enqueue(
-            _Job(partial(_in_session, work), is_new=not makes_room, makes_room=makes_room)
-        )
+        return await self._enqueue(_Job(work, is_new=not makes_room, makes_room=makes_room))
 
     async def execute(self, work: Callable[[sa.Connection], T]) -> T:
         """Like `write`, for what belongs to something that was begun while there was room: only SQLite itself
@@ -89,13 +85,13 @@ class Database:
         """
         return await self._enqueue(_Job(work))
 
-    async def read(self, work: Callable[[Session], T]) -> T:
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` on a consistent snapshot of what is committed."""
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._snapshot, work)
 
     async def check(self) -> None:
         """Raises `DatabaseUnavailable` when it cannot be read, `DiskFull` when nothing new can be written."""
-        reusable = await self.read(lambda session: _reusable(session.connection()))
+        reusable = await self.read(_reusable)
         if (full := self._disk.look(reusable)) is not None:
             raise full
 
@@ -174,10 +170,10 @@ class Database:
             assert driver is not None
             driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
-    def _snapshot(self, work: Callable[[Session], T]) -> T:
+    def _snapshot(self, work: Callable[[sa.Connection], T]) -> T:
         try:
-            with Session(self._reader, expire_on_commit=False) as session, session.begin():
-                return work(session)
+            with self._reader.begin() as connection:
+                return work(connection)
         except sa.exc.OperationalError as error:
             raise DatabaseUnavailable(f"The database could not be read: {error.orig}") from error
 
@@ -201,14 +197,6 @@ def _reusable(connection: sa.Connection) -> int:
         connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("freelist_count", "page_size")
     )
     return int(pages) * int(size)
-
-
-def _in_session(work: Callable[[Session], T], connection: sa.Connection) -> T:
-    with (
-        Session(connection, expire_on_commit=False, join_transaction_mode="create_savepoint") as session,
-        session.begin(),
-    ):
-        return work(session)
 
 
 def migrate(engine: sa.Engine) -> None:

@@ -30,8 +30,10 @@ from storage.store import fold, utc_now
 log = logging.getLogger(__name__)
 
 # Seconds between two commits, by how many replies run: a single reader waits for nothing, and under load
-# fewer and larger commits leave the processor to the replies.
-PACE = ((8, 0.02), (64, 0.05), (10**9, 0.1))
+# fewer and larger commits leave the processor to the replies. The first words of an answer, which somebody
+# is waiting for, come soon in any case.
+PACE = ((8, 0.02), (256, 0.05), (10**9, 0.1))
+SOON = 0.02
 RETRY_SECONDS = 0.5  # after a commit that the database refused
 GIVE_UP_AFTER = 10  # refused commits in a row: then the replies that wait for them fail
 
@@ -116,13 +118,14 @@ class Entry:
 
 
 class Journal:
-    """The running replies of this process, by id."""
+    """The running replies of this process."""
 
     def __init__(self, database: Database, *, now: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._now = now
-        self._entries: dict[str, Entry] = {}
+        self._entries: set[Entry] = set()
         self._new_text: dict[str, Entry] = {}
+        self._begins = False  # whether the first words of an answer are among it
         self._woken = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._later: set[asyncio.Task[None]] = set()  # folds that the database has refused so far
@@ -138,16 +141,14 @@ class Journal:
 
     def open(self, reply_id: str) -> Entry:
         """Begin the entry of a reply whose message is stored."""
-        entry = self._entries[reply_id] = Entry(reply_id)
+        self._entries.add(entry := Entry(reply_id))
         return entry
-
-    def running(self, reply_id: str) -> Entry | None:
-        return self._entries.get(reply_id)
 
     def append(self, entry: Entry, text: str) -> None:
         """Add text to a reply. Raises `DatabaseUnavailable` once the database has refused for too long."""
         if entry.trouble is not None:
             raise entry.trouble
+        self._begins = self._begins or not entry._pieces
         entry._pieces.append(text)
         self._new_text[entry.reply_id] = entry
         self._woken.set()
@@ -170,13 +171,13 @@ class Journal:
         finally:
             entry.outcome = ended
             entry._show(shown)
-            self._entries.pop(entry.reply_id, None)
+            self._entries.discard(entry)
 
     async def _fold(self, entry: Entry, outcome: Outcome) -> None:
         content, now = entry.text, self._now()
         await self._database.write(
-            lambda session: fold(
-                session,
+            lambda connection: fold(
+                connection,
                 entry.reply_id,
                 content,
                 outcome.status,
@@ -201,6 +202,7 @@ class Journal:
             self._woken.clear()
             batch = [(entry, *entry._take()) for entry in self._new_text.values()]
             self._new_text.clear()
+            self._begins = False
             await self._commit(
                 {
                     entry: {"reply_id": entry.reply_id, "start": start, "text": text}
@@ -210,7 +212,10 @@ class Journal:
             for entry, pieces, _, _ in batch:
                 if entry.trouble is None:
                     entry._show(pieces)
-            await asyncio.sleep(next(pace for most, pace in PACE if len(self._entries) <= most))
+            pause = next(pace for most, pace in PACE if len(self._entries) <= most)
+            while pause > 0 and not self._begins:
+                await asyncio.sleep(min(pause, SOON))
+                pause -= SOON
 
     async def _commit(self, rows: dict[Entry, dict[str, Any]]) -> None:
         """Commit the rows of all entries, or mark with its trouble each entry whose row is not committed."""

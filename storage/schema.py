@@ -1,18 +1,33 @@
-"""The tables, as SQLAlchemy rows.
+"""The tables.
 
 Rows never leave this folder: `store.py` turns them into the frozen values of `assistant.conversation`.
 Ids are UUIDv7 made by the server; nothing is ordered by them: messages carry a `position` within their
 conversation, so that a clock set back cannot reorder a chat.
+
+Tables and not mapped classes: a question is stored and answered in a few statements, and following objects
+through a unit of work cost several times what the statements do.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, Text, TypeDecorator, UniqueConstraint, text
-from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import (
+    JSON,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
 
 RUNNING = text("status IN ('pending', 'streaming')")
 DELETED = text("deleted_at IS NOT NULL")
@@ -31,67 +46,61 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
-class Base(DeclarativeBase):
-    pass
+metadata = MetaData()
 
-
-class ConversationRow(Base):
-    __tablename__ = "conversation"
-    __table_args__ = (
-        Index("ix_conversation_owner_updated", "owner", "updated_at", "id"),
-        Index("ix_conversation_deleted", "deleted_at", sqlite_where=DELETED, postgresql_where=DELETED),
-    )
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(64))
-    site: Mapped[str | None] = mapped_column(String(64))
-    title: Mapped[str] = mapped_column(String(200))
-    model: Mapped[str | None] = mapped_column(String(300))
+conversations = Table(
+    "conversation",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("site", String(64)),
+    Column("title", String(200), nullable=False),
+    Column("model", String(300)),
     # No foreign key: it would make a cycle with message.conversation_id, and one transaction sets both.
-    active_leaf_id: Mapped[str | None] = mapped_column(String(36))
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # gone, but not yet for good
+    Column("active_leaf_id", String(36)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime),  # gone, but not yet for good
+    Index("ix_conversation_owner_updated", "owner", "updated_at", "id"),
+    Index("ix_conversation_deleted", "deleted_at", sqlite_where=DELETED, postgresql_where=DELETED),
+)
 
-
-class MessageRow(Base):
-    __tablename__ = "message"
-    __table_args__ = (
-        UniqueConstraint("conversation_id", "client_id", name="uq_message_client"),
-        UniqueConstraint("conversation_id", "position", name="uq_message_position"),
-        # At most one reply of a conversation runs at a time, whoever asks.
-        Index(
-            "uq_message_running",
-            "conversation_id",
-            unique=True,
-            sqlite_where=RUNNING,
-            postgresql_where=RUNNING,
-        ),
-        Index("ix_message_parent", "parent_id"),
-    )
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversation.id", ondelete="CASCADE"))
-    parent_id: Mapped[str | None] = mapped_column(ForeignKey("message.id", ondelete="CASCADE"))
-    position: Mapped[int]
-    role: Mapped[str] = mapped_column(String(16))
-    content: Mapped[str] = mapped_column(Text)
-    status: Mapped[str] = mapped_column(String(16))
-    finish_reason: Mapped[str | None] = mapped_column(String(16))
-    failure_type: Mapped[str | None] = mapped_column(String(64))
-    failure_message: Mapped[str | None] = mapped_column(Text)
-    provenance: Mapped[dict[str, Any]] = mapped_column(JSON)
+messages = Table(
+    "message",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("conversation_id", String(36), ForeignKey("conversation.id", ondelete="CASCADE"), nullable=False),
+    Column("parent_id", String(36), ForeignKey("message.id", ondelete="CASCADE")),
+    Column("position", Integer, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("finish_reason", String(16)),
+    Column("failure_type", String(64)),
+    Column("failure_message", Text),
+    Column("provenance", JSON, nullable=False),
     # Of a user's message: the caller's own id for it, and a digest of what came with it.
-    client_id: Mapped[str | None] = mapped_column(String(200))
-    client_digest: Mapped[str | None] = mapped_column(String(64))
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    Column("client_id", String(200)),
+    Column("client_digest", String(64)),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("conversation_id", "client_id", name="uq_message_client"),
+    UniqueConstraint("conversation_id", "position", name="uq_message_position"),
+    # At most one reply of a conversation runs at a time, whoever asks.
+    Index(
+        "uq_message_running",
+        "conversation_id",
+        unique=True,
+        sqlite_where=RUNNING,
+        postgresql_where=RUNNING,
+    ),
+    Index("ix_message_parent", "parent_id"),
+)
 
-
-class PieceRow(Base):
-    """The journal: the text of running replies as appended pieces, removed when folded."""
-
-    __tablename__ = "piece"
-
-    reply_id: Mapped[str] = mapped_column(ForeignKey("message.id", ondelete="CASCADE"), primary_key=True)
-    start: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # in code points
-    text: Mapped[str] = mapped_column(Text)
+# The journal: the text of running replies as appended pieces, removed when folded.
+pieces = Table(
+    "piece",
+    metadata,
+    Column("reply_id", String(36), ForeignKey("message.id", ondelete="CASCADE"), primary_key=True),
+    Column("start", Integer, primary_key=True, autoincrement=False),  # in code points
+    Column("text", Text, nullable=False),
+)

@@ -16,26 +16,113 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import delete, func, select, tuple_, update
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Status, Turn
 from storage.database import Database
 from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
-from storage.schema import ConversationRow, MessageRow, PieceRow
+from storage.schema import conversations, messages, pieces
 
 RUNNING = (Status.PENDING, Status.STREAMING)
+
+# Statements are made once: to build one costs more than to run it.
+OWNED = select(conversations).where(
+    conversations.c.id == bindparam("id"), conversations.c.owner == bindparam("owner")
+)
+MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("id")).order_by(messages.c.position)
+REPLY = (
+    select(messages)
+    .join(conversations, conversations.c.id == messages.c.conversation_id)
+    .where(
+        messages.c.id == bindparam("id"),
+        messages.c.role == Role.ASSISTANT,
+        conversations.c.owner == bindparam("owner"),
+        conversations.c.deleted_at.is_(None),
+    )
+)
+IN_CONVERSATION = select(messages.c.id).where(
+    messages.c.id == bindparam("id"), messages.c.conversation_id == bindparam("conversation_id")
+)
+ASKED = (
+    select(messages.c.id, messages.c.client_digest, messages.c.conversation_id)
+    .join(conversations, conversations.c.id == messages.c.conversation_id)
+    .where(
+        conversations.c.owner == bindparam("owner"),
+        conversations.c.deleted_at.is_(None),
+        messages.c.client_id == bindparam("client_id"),
+    )
+)
+ASKED_IN = ASKED.where(messages.c.conversation_id == bindparam("conversation_id"))
+ASKED_FIRST = ASKED.where(messages.c.position == 0)
+FIRST_REPLY = (
+    select(messages.c.id)
+    .where(messages.c.parent_id == bindparam("id"))
+    .order_by(messages.c.position)
+    .limit(1)
+)
+PROGRESS = select(
+    select(func.max(messages.c.position))
+    .where(messages.c.conversation_id == bindparam("id"))
+    .scalar_subquery()
+    .label("last"),
+    exists()
+    .where(messages.c.conversation_id == bindparam("id"), messages.c.status.in_(RUNNING))
+    .label("is_answering"),
+)
+ADD = insert(messages)
+GROWN = (
+    update(conversations)
+    .where(conversations.c.id == bindparam("conversation"))
+    .values(active_leaf_id=bindparam("leaf"), updated_at=bindparam("now"), title=bindparam("new_title"))
+)
+JOURNALLED = select(pieces.c.text).where(pieces.c.reply_id == bindparam("id")).order_by(pieces.c.start)
+_step = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.content)
+_branch = select(*_step).where(messages.c.id == bindparam("id")).cte("branch", recursive=True)
+BRANCH = select(_branch.union_all(select(*_step).where(messages.c.id == _branch.c.parent_id)))
+FOLD = (
+    update(messages)
+    .where(messages.c.id == bindparam("reply"))
+    .values(
+        content=bindparam("text"),
+        status=bindparam("outcome"),
+        finish_reason=bindparam("reason"),
+        failure_type=bindparam("type"),
+        failure_message=bindparam("words"),
+        provenance=bindparam("origin"),
+    )
+)
+CLEAR_JOURNAL = delete(pieces).where(pieces.c.reply_id == bindparam("reply"))
+ANSWERED = (
+    update(conversations)
+    .where(
+        conversations.c.id
+        == select(messages.c.conversation_id).where(messages.c.id == bindparam("reply")).scalar_subquery()
+    )
+    .values(updated_at=bindparam("now"), model=func.coalesce(bindparam("new_model"), conversations.c.model))
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The ids that a question got: of the question itself and of the reply to it.
+    """The ids that a question got: of the question itself, of the reply to it, and of their conversation.
 
     `is_new` is false when the same `client_id` had been stored before and nothing was added.
     """
 
     message_id: str
     reply_id: str
+    conversation_id: str
     is_new: bool = True
 
 
@@ -63,20 +150,15 @@ class ConversationStore:
         self._now = now
 
     async def check(self) -> None:
-        """Raises `DatabaseUnavailable` when the database cannot be read."""
-        await self._database.read(lambda session: session.execute(select(1)).scalar_one())
+        """Raises `DatabaseUnavailable`; as `DiskFull` when chats can be read, but nothing new be written."""
+        await self._database.check()
 
     # Conversations
 
     async def create_conversation(self, owner: str, title: str = "") -> Conversation:
-        def work(session: Session) -> Conversation:
-            now = self._now()
-            row = ConversationRow(id=_new_id(), owner=owner, title=title, created_at=now, updated_at=now)
-            session.add(row)
-            session.flush()
-            return _conversation(row)
-
-        return await self._database.write(work)
+        return await self._database.write(
+            lambda connection: _conversation(self._create(connection, owner, title))
+        )
 
     async def conversations(
         self, owner: str, *, limit: int, cursor: str | None = None
@@ -84,14 +166,14 @@ class ConversationStore:
         """A page, newest update first, and the cursor of the next page. Raises `BadCursor`."""
         after = None if cursor is None else _read_cursor(cursor)
 
-        def work(session: Session) -> tuple[list[Conversation], str | None]:
-            order = (ConversationRow.updated_at, ConversationRow.id)
-            query = select(ConversationRow).where(
-                ConversationRow.owner == owner, ConversationRow.deleted_at.is_(None)
+        def work(connection: Connection) -> tuple[list[Conversation], str | None]:
+            order = (conversations.c.updated_at, conversations.c.id)
+            query = select(conversations).where(
+                conversations.c.owner == owner, conversations.c.deleted_at.is_(None)
             )
             if after is not None:
                 query = query.where(tuple_(*order) < after)
-            rows = session.scalars(query.order_by(*(c.desc() for c in order)).limit(limit + 1)).all()
+            rows = connection.execute(query.order_by(*(c.desc() for c in order)).limit(limit + 1)).all()
             page = [_conversation(row) for row in rows[:limit]]
             return page, _write_cursor(page[-1]) if len(rows) > limit else None
 
@@ -100,14 +182,10 @@ class ConversationStore:
     async def conversation(self, owner: str, conversation_id: str) -> tuple[Conversation, Sequence[Message]]:
         """A conversation with all its messages in the order in which they were stored."""
 
-        def work(session: Session) -> tuple[Conversation, Sequence[Message]]:
-            conversation = _owned(session, owner, conversation_id)
-            rows = session.scalars(
-                select(MessageRow)
-                .where(MessageRow.conversation_id == conversation_id)
-                .order_by(MessageRow.position)
-            ).all()
-            return _conversation(conversation), [_message(session, row) for row in rows]
+        def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
+            conversation = _owned(connection, owner, conversation_id)
+            rows = connection.execute(MESSAGES, {"id": conversation_id}).all()
+            return _conversation(conversation), [_message(connection, row) for row in rows]
 
         return await self._database.read(work)
 
@@ -122,43 +200,44 @@ class ConversationStore:
         """Change what is given. It stays where it is in the list, whose order is that of questions and
         answers. Raises `NotFound` and `UnknownMessage`."""
 
-        def work(session: Session) -> Conversation:
-            row = _owned(session, owner, conversation_id)
-            if active_leaf_id is not None:
-                if _in_conversation(session, conversation_id, active_leaf_id) is None:
-                    raise UnknownMessage("The message is not one of this conversation.")
-                row.active_leaf_id = active_leaf_id
-            row.title = title or row.title
-            return _conversation(row)
+        def work(connection: Connection) -> Conversation:
+            row = _owned(connection, owner, conversation_id)
+            if active_leaf_id is not None and not _has(connection, conversation_id, active_leaf_id):
+                raise UnknownMessage("The message is not one of this conversation.")
+            return _conversation(
+                _update(
+                    connection,
+                    row,
+                    title=title or row.title,
+                    active_leaf_id=active_leaf_id or row.active_leaf_id,
+                )
+            )
 
         return await self._database.write(work)
 
     async def delete(self, owner: str, conversation_id: str) -> None:
         """From now on it is not there; `restore` brings it back until `purge` takes it away for good."""
 
-        def work(session: Session) -> None:
-            _owned(session, owner, conversation_id).deleted_at = self._now()
+        def work(connection: Connection) -> None:
+            _update(connection, _owned(connection, owner, conversation_id), deleted_at=self._now())
 
         await self._database.write(work, makes_room=True)
 
     async def restore(self, owner: str, conversation_id: str) -> Conversation:
         """Bring a deleted conversation back; one that was not deleted stays as it is."""
 
-        def work(session: Session) -> Conversation:
-            row = _owned(session, owner, conversation_id, or_deleted=True)
-            row.deleted_at = None
-            return _conversation(row)
+        def work(connection: Connection) -> Conversation:
+            row = _owned(connection, owner, conversation_id, or_deleted=True)
+            return _conversation(_update(connection, row, deleted_at=None))
 
         return await self._database.write(work)
 
     async def purge(self, *, older_than: timedelta) -> int:
         """Remove for good what was deleted so long ago, with all that belongs to it; returns how many."""
 
-        def work(session: Session) -> int:
-            gone = select(ConversationRow.id).where(ConversationRow.deleted_at <= self._now() - older_than)
-            ids = session.scalars(gone).all()
-            session.execute(delete(ConversationRow).where(ConversationRow.id.in_(ids)))
-            return len(ids)
+        def work(connection: Connection) -> int:
+            gone = conversations.c.deleted_at <= self._now() - older_than
+            return connection.execute(delete(conversations).where(gone)).rowcount
 
         return await self._database.write(work, makes_room=True)
 
@@ -167,7 +246,7 @@ class ConversationStore:
     async def ask(
         self,
         owner: str,
-        conversation_id: str,
+        conversation_id: str | None,
         text: str,
         *,
         parent_id: str | Latest | None = LATEST,
@@ -176,32 +255,38 @@ class ConversationStore:
     ) -> Asked:
         """Store a question and the pending reply to it; `title` is for a conversation that has none.
 
-        Raises `NotFound`, `UnknownParent`, `ClientIdReused` and `StillAnswering`; nothing is stored then.
+        Without a conversation it is the first question of a new one; the same `client_id` is then looked for
+        among the first questions of all. Raises `NotFound`, `UnknownParent`, `ClientIdReused` and
+        `StillAnswering`; nothing is stored then.
         """
 
-        def work(session: Session) -> Asked:
-            conversation = _owned(session, owner, conversation_id)
-            if earlier := _asked_before(session, conversation_id, client_id, text, parent_id):
+        def work(connection: Connection) -> Asked:
+            known = None if conversation_id is None else _owned(connection, owner, conversation_id)
+            if earlier := _asked_before(connection, owner, conversation_id, client_id, text, parent_id):
                 return earlier
-            _refuse_while_answering(session, conversation_id)
+            conversation = known or self._create(connection, owner, "")
             parent = conversation.active_leaf_id if isinstance(parent_id, Latest) else parent_id
-            if parent is not None and _in_conversation(session, conversation_id, parent) is None:
+            if isinstance(parent_id, str) and not _has(connection, conversation.id, parent_id):
                 raise UnknownParent("The parent is not a message of this conversation.")
-            question = self._add(session, conversation, parent, Role.USER, text, Status.DONE)
-            question.client_id = client_id
-            question.client_digest = None if client_id is None else _digest(text, parent_id)
-            session.flush()  # a parent must stand before its child
-            reply = self._add(session, conversation, question.id, Role.ASSISTANT, "", Status.PENDING)
-            conversation.title = conversation.title or title
-            session.flush()
-            return Asked(question.id, reply.id)
+            question = {
+                "id": _new_id(),
+                "parent_id": parent,
+                "role": Role.USER,
+                "content": text,
+                "status": Status.DONE,
+                "client_id": client_id,
+                "client_digest": None if client_id is None else _digest(text, parent_id),
+            }
+            reply = _pending_reply(question["id"])
+            self._add(connection, conversation, question, reply, title=conversation.title or title)
+            return Asked(str(question["id"]), str(reply["id"]), conversation.id)
 
         return await self._database.write(work)
 
     async def asked(
         self,
         owner: str,
-        conversation_id: str,
+        conversation_id: str | None,
         text: str,
         *,
         parent_id: str | Latest | None = LATEST,
@@ -209,41 +294,38 @@ class ConversationStore:
     ) -> Asked | None:
         """What `ask` answered to the same `client_id` before, or None. Raises `ClientIdReused`."""
 
-        def work(session: Session) -> Asked | None:
-            _owned(session, owner, conversation_id)
-            return _asked_before(session, conversation_id, client_id, text, parent_id)
+        def work(connection: Connection) -> Asked | None:
+            if conversation_id is not None:
+                _owned(connection, owner, conversation_id)
+            return _asked_before(connection, owner, conversation_id, client_id, text, parent_id)
 
         return await self._database.read(work)
 
     async def retry(self, owner: str, reply_id: str) -> Asked:
         """Store a pending sibling of a reply. Raises `NotFound` and `StillAnswering`."""
 
-        def work(session: Session) -> Asked:
-            row = _owned_reply(session, owner, reply_id)
-            _refuse_while_answering(session, row.conversation_id)
-            conversation = session.get_one(ConversationRow, row.conversation_id)
-            sibling = self._add(session, conversation, row.parent_id, Role.ASSISTANT, "", Status.PENDING)
-            session.flush()
-            return Asked(str(row.parent_id), sibling.id)
+        def work(connection: Connection) -> Asked:
+            row = _owned_reply(connection, owner, reply_id)
+            conversation = _owned(connection, owner, row.conversation_id)
+            sibling = _pending_reply(row.parent_id)
+            self._add(connection, conversation, sibling, title=conversation.title)
+            return Asked(str(row.parent_id), str(sibling["id"]), conversation.id)
 
         return await self._database.write(work)
 
     async def reply(self, owner: str, reply_id: str) -> Message:
         """One of the assistant's messages, with the text that is stored so far."""
 
-        def work(session: Session) -> Message:
-            return _message(session, _owned_reply(session, owner, reply_id))
+        def work(connection: Connection) -> Message:
+            return _message(connection, _owned_reply(connection, owner, reply_id))
 
         return await self._database.read(work)
 
     async def path(self, reply_id: str) -> list[Turn]:
         """The turns from the root of the tree to the question that `reply_id` answers."""
 
-        def work(session: Session) -> list[Turn]:
-            columns = (MessageRow.id, MessageRow.parent_id, MessageRow.role, MessageRow.content)
-            branch = select(*columns).where(MessageRow.id == reply_id).cte("branch", recursive=True)
-            branch = branch.union_all(select(*columns).where(MessageRow.id == branch.c.parent_id))
-            rows = {row.id: row for row in session.execute(select(branch))}
+        def work(connection: Connection) -> list[Turn]:
+            rows = {row.id: row for row in connection.execute(BRANCH, {"id": reply_id})}
             turns = []
             node = rows[reply_id].parent_id if reply_id in rows else None
             while node is not None:
@@ -253,52 +335,47 @@ class ConversationStore:
 
         return await self._database.read(work)
 
-    async def interrupt_running(self) -> int:
-        """Settle what an earlier process left unfinished, its text kept; returns how many replies."""
+    async def unfinished(self) -> Sequence[str]:
+        """The replies that are not settled: at a start, those that an earlier process left."""
+        unfinished = select(messages.c.id).where(messages.c.status.in_(RUNNING))
+        return await self._database.read(lambda connection: connection.scalars(unfinished).all())
 
-        def work(session: Session) -> int:
-            rows = session.scalars(select(MessageRow).where(MessageRow.status.in_(RUNNING))).all()
-            for row in rows:
-                row.content = _journalled(session, row.id)
-                row.status = Status.INTERRUPTED
-            session.execute(delete(PieceRow))
-            return len(rows)
+    async def interrupt(self, reply_ids: Sequence[str]) -> None:
+        """Settle what an earlier process left unfinished, its text kept."""
 
-        return await self._database.write(work, makes_room=True)
+        def work(connection: Connection) -> None:
+            for reply_id in reply_ids:
+                connection.execute(
+                    update(messages)
+                    .where(messages.c.id == reply_id)
+                    .values(content=_journalled(connection, reply_id), status=Status.INTERRUPTED)
+                )
+                connection.execute(CLEAR_JOURNAL, {"reply": reply_id})
 
-    def _add(
-        self,
-        session: Session,
-        conversation: ConversationRow,
-        parent_id: str | None,
-        role: Role,
-        content: str,
-        status: Status,
-    ) -> MessageRow:
-        """Add a message at the end of the conversation and make it the active leaf."""
-        last = session.scalar(
-            select(func.max(MessageRow.position)).where(MessageRow.conversation_id == conversation.id)
-        )
+        await self._database.write(work, makes_room=True)
+
+    def _create(self, connection: Connection, owner: str, title: str) -> Row[Any]:
         now = self._now()
-        row = MessageRow(
-            id=_new_id(),
-            conversation_id=conversation.id,
-            parent_id=parent_id,
-            position=0 if last is None else last + 1,
-            role=role,
-            content=content,
-            status=status,
-            provenance={},
-            created_at=now,
+        new = {"id": _new_id(), "owner": owner, "title": title, "created_at": now, "updated_at": now}
+        return connection.execute(insert(conversations).returning(conversations), new).one()
+
+    def _add(self, connection: Connection, conversation: Row[Any], *new: dict[str, Any], title: str) -> None:
+        """Add messages at the end of a conversation, the last of them its active leaf."""
+        progress = connection.execute(PROGRESS, {"id": conversation.id}).one()
+        if progress.is_answering:
+            raise StillAnswering("This conversation is still answering. Stop the reply or wait for its end.")
+        now = self._now()
+        first = 0 if progress.last is None else progress.last + 1
+        common = {"conversation_id": conversation.id, "provenance": {}, "created_at": now}
+        connection.execute(
+            ADD, [{**common, **message, "position": first + n} for n, message in enumerate(new)]
         )
-        session.add(row)
-        conversation.active_leaf_id = row.id
-        conversation.updated_at = now
-        return row
+        grown = {"conversation": conversation.id, "leaf": new[-1]["id"], "now": now, "new_title": title}
+        connection.execute(GROWN, grown)
 
 
 def fold(
-    session: Session,
+    connection: Connection,
     reply_id: str,
     content: str,
     status: Status,
@@ -308,87 +385,83 @@ def fold(
     now: datetime,
 ) -> None:
     """Turn a running reply into its final message and clear its journal; nothing if it was deleted."""
-    row = session.get(MessageRow, reply_id)
-    if row is None:
-        return
-    row.content, row.status, row.finish_reason, row.provenance = content, status, finish_reason, provenance
-    if failure is not None:
-        row.failure_type, row.failure_message = failure.type, failure.message
-    session.execute(delete(PieceRow).where(PieceRow.reply_id == reply_id))
-    session.execute(
-        update(ConversationRow)
-        .where(ConversationRow.id == row.conversation_id)
-        .values(updated_at=now, model=provenance.get("model", ConversationRow.model))
-    )
+    folded = {
+        "reply": reply_id,
+        "text": content,
+        "outcome": status,
+        "reason": finish_reason,
+        "type": None if failure is None else failure.type,
+        "words": None if failure is None else failure.message,
+        "origin": provenance,
+    }
+    if connection.execute(FOLD, folded).rowcount:
+        connection.execute(CLEAR_JOURNAL, {"reply": reply_id})
+        model = provenance.get("model")
+        connection.execute(ANSWERED, {"reply": reply_id, "now": now, "new_model": model})
 
 
 def _new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
-def _owned(
-    session: Session, owner: str, conversation_id: str, *, or_deleted: bool = False
-) -> ConversationRow:
-    row = session.get(ConversationRow, conversation_id)
-    if row is None or row.owner != owner or (row.deleted_at is not None and not or_deleted):
+def _pending_reply(question_id: Any) -> dict[str, Any]:
+    return {
+        "id": _new_id(),
+        "parent_id": question_id,
+        "role": Role.ASSISTANT,
+        "content": "",
+        "status": Status.PENDING,
+        "client_id": None,
+        "client_digest": None,
+    }
+
+
+def _owned(connection: Connection, owner: str, conversation_id: str, *, or_deleted: bool = False) -> Row[Any]:
+    row = connection.execute(OWNED, {"id": conversation_id, "owner": owner}).one_or_none()
+    if row is None or (row.deleted_at is not None and not or_deleted):
         raise NotFound("There is no such conversation.")
     return row
 
 
-def _owned_reply(session: Session, owner: str, reply_id: str) -> MessageRow:
-    row = session.scalar(
-        select(MessageRow)
-        .join(ConversationRow, ConversationRow.id == MessageRow.conversation_id)
-        .where(
-            MessageRow.id == reply_id,
-            MessageRow.role == Role.ASSISTANT,
-            ConversationRow.owner == owner,
-            ConversationRow.deleted_at.is_(None),
-        )
-    )
+def _owned_reply(connection: Connection, owner: str, reply_id: str) -> Row[Any]:
+    row = connection.execute(REPLY, {"id": reply_id, "owner": owner}).one_or_none()
     if row is None:
         raise NotFound("There is no such reply.")
     return row
 
 
-def _in_conversation(session: Session, conversation_id: str, message_id: str) -> MessageRow | None:
-    row = session.get(MessageRow, message_id)
-    return row if row is not None and row.conversation_id == conversation_id else None
+def _update(connection: Connection, conversation: Row[Any], **values: Any) -> Row[Any]:
+    """The conversation with these values."""
+    changed = update(conversations).where(conversations.c.id == conversation.id).values(**values)
+    return connection.execute(changed.returning(conversations)).one()
 
 
-def _refuse_while_answering(session: Session, conversation_id: str) -> None:
-    running = select(MessageRow.id).where(
-        MessageRow.conversation_id == conversation_id, MessageRow.status.in_(RUNNING)
-    )
-    if session.scalar(running) is not None:
-        raise StillAnswering("This conversation is still answering. Stop the reply or wait for its end.")
+def _has(connection: Connection, conversation_id: str, message_id: str) -> bool:
+    ids = {"id": message_id, "conversation_id": conversation_id}
+    return connection.scalar(IN_CONVERSATION, ids) is not None
 
 
 def _asked_before(
-    session: Session,
-    conversation_id: str,
+    connection: Connection,
+    owner: str,
+    conversation_id: str | None,
     client_id: str | None,
     text: str,
     parent_id: str | Latest | None,
 ) -> Asked | None:
     if client_id is None:
         return None
-    question = session.scalar(
-        select(MessageRow).where(
-            MessageRow.conversation_id == conversation_id, MessageRow.client_id == client_id
-        )
-    )
+    ids = {"owner": owner, "client_id": client_id}
+    if conversation_id is None:
+        question = connection.execute(ASKED_FIRST, ids).first()
+    else:
+        question = connection.execute(ASKED_IN, {**ids, "conversation_id": conversation_id}).first()
     if question is None:
         return None
     if question.client_digest != _digest(text, parent_id):
         raise ClientIdReused("This client_id was used before with another message.")
-    first_reply = session.scalar(
-        select(MessageRow.id)
-        .where(MessageRow.parent_id == question.id)
-        .order_by(MessageRow.position)
-        .limit(1)
-    )
-    return Asked(question.id, str(first_reply), is_new=False)
+    first_reply = connection.scalar(FIRST_REPLY, {"id": question.id})
+    return Asked(question.id, str(first_reply), question.conversation_id, is_new=False)
 
 
 def _digest(text: str, parent_id: str | Latest | None) -> str:
@@ -396,12 +469,11 @@ def _digest(text: str, parent_id: str | Latest | None) -> str:
     return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
-def _journalled(session: Session, reply_id: str) -> str:
-    pieces = select(PieceRow.text).where(PieceRow.reply_id == reply_id).order_by(PieceRow.start)
-    return "".join(session.scalars(pieces))
+def _journalled(connection: Connection, reply_id: str) -> str:
+    return "".join(connection.scalars(JOURNALLED, {"id": reply_id}))
 
 
-def _conversation(row: ConversationRow) -> Conversation:
+def _conversation(row: Row[Any]) -> Conversation:
     return Conversation(
         id=row.id,
         title=row.title,
@@ -412,14 +484,14 @@ def _conversation(row: ConversationRow) -> Conversation:
     )
 
 
-def _message(session: Session, row: MessageRow) -> Message:
+def _message(connection: Connection, row: Row[Any]) -> Message:
     status = Status(row.status)
     return Message(
         id=row.id,
         conversation_id=row.conversation_id,
         parent_id=row.parent_id,
         role=Role(row.role),
-        content=row.content if status.is_final else _journalled(session, row.id),
+        content=row.content if status.is_final else _journalled(connection, row.id),
         status=status,
         created_at=row.created_at,
         finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),

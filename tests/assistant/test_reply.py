@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from assistant import reply as reply_module
 from assistant.conversation import FinishReason, Role, Status, Turn
 from assistant.errors import Broken, Closing, EmptyText, NoModelLoaded, Overloaded, QueueFull, Unreachable
 from assistant.reply import Assistant, Delta, End, Reset, Waiting
 from assistant.served import EngineState
 from storage.database import Database
-from storage.errors import NotFound, StillAnswering
+from storage.errors import DatabaseUnavailable, NotFound, StillAnswering
 from storage.journal import Journal
 from storage.store import ConversationStore
 from tests.support.fake_model import FakeServed, ScriptedModel
@@ -281,6 +282,33 @@ async def test_closing_interrupts_what_runs_and_stores_it(
         await assistant.ask(OWNER, chat.id, "q")
     _, (_, reply) = await assistant.conversation(OWNER, chat.id)
     assert (reply.content, reply.status) == ("half", Status.INTERRUPTED)
+
+
+async def test_what_cannot_be_settled_at_the_start_is_settled_later(
+    database: Database, served: FakeServed, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ConversationStore(database)
+    earlier, now = [await store.create_conversation(OWNER) for _ in range(2)]
+    left = await store.ask(OWNER, earlier.id, "q")
+    write = database.write
+
+    async def refuse(*arguments: object, **options: object) -> None:
+        raise DatabaseUnavailable("disk full")
+
+    monkeypatch.setattr(database, "write", refuse)
+    monkeypatch.setattr(reply_module, "TIDY_SECONDS", 0)
+    assistant = make(database, served)
+    await assistant.start()
+    assert (await assistant.reply(OWNER, left.reply_id)).status is Status.PENDING  # it can be read
+    monkeypatch.setattr(database, "write", write)
+    asked = await assistant.ask(OWNER, now.id, "q")
+    async with asyncio.timeout(20):
+        while (await assistant.reply(OWNER, left.reply_id)).status is not Status.INTERRUPTED:
+            await asyncio.sleep(0)
+    model.say("fine")
+    model.end()
+    assert (await events(assistant, asked.reply_id))[-1] == End(Status.DONE, FinishReason.EOS_TOKEN, None, 4)
+    await assistant.close()
 
 
 async def test_deleting_a_conversation_ends_its_reply(assistant: Assistant, model: ScriptedModel) -> None:

@@ -140,7 +140,7 @@ async def test_a_full_disk_is_started_on_and_read(disk: SmallDisk) -> None:
         assert (await store.conversation(OWNER, chat.id))[0].title == "kept"
         with pytest.raises(DiskFull):
             await database.check()
-        await store.interrupt_running()
+        await store.interrupt(await store.unfinished())
         assert (await store.reply(OWNER, asked.reply_id)).status is Status.INTERRUPTED
         database.close()
     disk.empty()

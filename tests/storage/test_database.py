@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 
 from storage.database import MIGRATIONS, NEWEST, Database
 from storage.errors import DatabaseInUse, DatabaseUnavailable, SchemaTooNew
-from storage.schema import Base
+from storage.schema import metadata
 from storage.store import ConversationStore
 
 
@@ -21,7 +21,7 @@ async def test_migrations_lead_to_the_schema_of_the_rows(database: Database) -> 
     def compare(connection: sa.Connection) -> list[object]:
         context = MigrationContext.configure(connection)
         assert context.get_current_revision() == NEWEST
-        return list(compare_metadata(context, Base.metadata))
+        return list(compare_metadata(context, metadata))
 
     assert await database.execute(compare) == []
 

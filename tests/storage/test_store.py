@@ -54,6 +54,26 @@ async def test_the_same_client_id_is_asked_once(store: ConversationStore) -> Non
     assert len((await store.conversation(OWNER, chat.id))[1]) == 2
 
 
+async def test_a_first_question_makes_its_conversation_once(store: ConversationStore) -> None:
+    with pytest.raises(UnknownParent):
+        await store.ask(OWNER, None, "why?", parent_id="nonsense")
+    assert await store.conversations(OWNER, limit=10) == ([], None)
+    first = await store.ask(OWNER, None, "why?", client_id="k", title="Why")
+    again = await store.ask(OWNER, None, "why?", client_id="k", title="Why")
+    assert await store.asked(OWNER, None, "why?", client_id="k") == again
+    assert (again.reply_id, again.conversation_id, again.is_new) == (
+        first.reply_id,
+        first.conversation_id,
+        False,
+    )
+    with pytest.raises(ClientIdReused):
+        await store.ask(OWNER, None, "how?", client_id="k")
+    theirs = await store.ask("bob", None, "why?", client_id="k")
+    assert theirs.is_new
+    page, _ = await store.conversations(OWNER, limit=10)
+    assert [(chat.id, chat.title) for chat in page] == [(first.conversation_id, "Why")]
+
+
 @pytest.mark.parametrize(("text", "parent_id"), [("how?", LATEST), ("why?", None)])
 async def test_a_client_id_with_another_body_is_refused(
     store: ConversationStore, text: str, parent_id: Latest | None
@@ -267,14 +287,15 @@ async def test_what_an_earlier_process_left_is_interrupted_with_its_text(
     async for _ in entry.follow(11):
         break
     assert (await store.reply(OWNER, asked.reply_id)).status is Status.STREAMING
-    assert await store.interrupt_running() == 1
+    assert await store.unfinished() == [asked.reply_id]
+    await store.interrupt([asked.reply_id])
     reply = await store.reply(OWNER, asked.reply_id)
     assert (reply.status, reply.content, reply.finish_reason) == (
         Status.INTERRUPTED,
         "Because of 🦀",
         None,
     )
-    assert await store.interrupt_running() == 0
+    assert await store.unfinished() == []
 
 
 async def test_a_clock_set_back_does_not_reorder_a_chat(
