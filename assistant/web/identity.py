@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KEPT_SECONDS = 400 * 24 * 3600  # the longest that browsers keep a cookie
 RENEWED_AFTER_SECONDS = 7 * 24 * 3600
+SHORTEST_SESSION = 32  # characters; Gradio's client takes a UUID, its page something that can be guessed
 
 
 class Identity:
@@ -33,9 +34,10 @@ class Identity:
             await self.app(scope, receive, send)
             return
         owner, age = self._read(Headers(scope=scope).get("cookie", ""))
+        scope.setdefault("state", {})["is_known"] = owner is not None
         if owner is None:
             owner = uuid.uuid4().hex
-        scope.setdefault("state", {})["owner"] = owner
+        scope["state"]["owner"] = owner
         if age is not None and age < RENEWED_AFTER_SECONDS:
             await self.app(scope, receive, send)
             return
@@ -68,3 +70,13 @@ class Identity:
 def owner_of(connection: HTTPConnection) -> str:
     """The owner whose request this is."""
     return str(connection.scope["state"]["owner"])
+
+
+def owner_of_session(connection: HTTPConnection, session: str | None) -> str:
+    """The owner of a program that names its session and keeps no cookies, as Gradio's client does.
+
+    A cookie that it was given comes first. A session's name tells its owner only if nobody guesses it.
+    """
+    if connection.scope["state"]["is_known"] or len(session or "") < SHORTEST_SESSION:
+        return owner_of(connection)
+    return hashlib.sha256(b"session" + str(session).encode()).hexdigest()[:32]

@@ -10,16 +10,18 @@ Importing this module imports Gradio, which takes seconds of CPU.
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
 
+from assistant.conversation import Status
 from assistant.errors import AssistantError
-from assistant.reply import Assistant
-from assistant.web.identity import owner_of
+from assistant.reply import Assistant, Delta, End, Reset
+from assistant.web.identity import owner_of, owner_of_session
 from assistant.web.problems import problem_of
-from storage.errors import StorageError
+from storage.errors import NotFound, StillAnswering, StorageError
 
 NAME = "Tech Assistant"
 UI = "/ui"  # where static/ is served; Gradio has a /static of its own
@@ -36,7 +38,8 @@ HEAD = "\n".join(
     ]
 )
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-QUEUE_SECONDS = 0.5
+QUEUE_SECONDS = 0.1
+MOST_SESSIONS = 10_000  # of programs whose conversation is remembered
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 # page.js may not have run yet when a component is mounted, but has long before anything is asked.
@@ -51,6 +54,13 @@ def build(assistant: Assistant) -> gr.Blocks:
 
     async def submit(text: str, asking: dict[str, Any], request: gr.Request) -> dict[str, Any]:
         return await ask(assistant, owner_of(request.request), text, asking)
+
+    programs = Programs(assistant)
+
+    async def answer(message: str, request: gr.Request) -> str:
+        """Ask a question and get its answer. Further questions of a session go on with its conversation."""
+        owner = owner_of_session(request.request, request.session_hash)
+        return await programs.answer(owner, request.session_hash or "", message)
 
     with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="tech-page"):
@@ -88,7 +98,8 @@ def build(assistant: Assistant) -> gr.Blocks:
             api_visibility="private",
         )
         asked.failure(None, js=FAILED)
-    # Nothing here goes through Gradio's queue, which looks for work a thousand times a second: 6 % of a core.
+        gr.api(answer, api_name="chat", concurrency_limit=None)
+    # Only programs use Gradio's queue, which looks for work a thousand times a second: 6 % of a core.
     blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = QUEUE_SECONDS
     return blocks
 
@@ -102,23 +113,59 @@ async def ask(assistant: Assistant, owner: str, text: str, asking: dict[str, Any
     client_id, conversation = str(asking["client_id"]), asking["conversation"]
     parent = None if asking.get("parent") is None else str(asking["parent"])
     try:
-        if is_new := conversation is None:
-            conversation = (await assistant.create_conversation(owner)).id
-        try:
-            asked = await assistant.ask(owner, conversation, text, parent_id=parent, client_id=client_id)
-        except (AssistantError, StorageError):
-            if is_new:
-                await assistant.delete(owner, conversation)
-            raise
+        asked = await assistant.ask(owner, conversation, text, parent_id=parent, client_id=client_id)
     except (AssistantError, StorageError) as error:
         problem = json.loads(bytes(problem_of(error).body))
         return {"client_id": client_id, "error": {"type": problem["type"], "message": problem["detail"]}}
     return {
         "client_id": client_id,
-        "conversation": conversation,
+        "conversation": asked.conversation_id,
         "message": asked.message_id,
         "reply": asked.reply_id,
     }
+
+
+class Programs:
+    """Questions of programs that use Gradio's client; each of its sessions has a conversation."""
+
+    def __init__(self, assistant: Assistant) -> None:
+        self._assistant = assistant
+        self._conversations: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    async def answer(self, owner: str, session: str, text: str) -> str:
+        """The whole answer. Raises `gr.Error`, whose words the client gets."""
+        try:
+            reply = await self._ask(owner, session, text)
+            answer = ""
+            async for event in await self._assistant.follow(owner, reply):
+                match event:
+                    case Delta(piece, _):
+                        answer += piece
+                    case Reset(whole, _):
+                        answer = whole
+                    case End(Status.DONE, _, _, _):
+                        return answer
+                    case End(status, _, failure, _):
+                        words = f"The answer was {status} before its end."
+                        raise gr.Error(failure.message if failure else words, print_exception=False)
+        except (AssistantError, StorageError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        raise gr.Error("The answer has no end.")
+
+    async def _ask(self, owner: str, session: str, text: str) -> str:
+        """The id of the reply. Where the session's conversation cannot go on, a new one begins."""
+        key = (owner, session)
+        if (conversation := self._conversations.get(key)) is not None:
+            try:
+                return (await self._assistant.ask(owner, conversation, text)).reply_id
+            except (NotFound, StillAnswering):  # deleted, or the client asks several questions at once
+                pass
+        asked = await self._assistant.ask(owner, None, text)
+        self._conversations[key] = asked.conversation_id
+        self._conversations.move_to_end(key)
+        if len(self._conversations) > MOST_SESSIONS:
+            self._conversations.popitem(last=False)
+        return asked.reply_id
 
 
 def page_app(assistant: Assistant) -> FastAPI:
