@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,7 +141,6 @@ class Talker(FakeUpstream):
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.requests.append(body)
         words = self._words[: body.get("max_tokens") or None]
         steps: list[Step] = []
         for word in words:
@@ -150,13 +150,41 @@ class Talker(FakeUpstream):
         return await self.send(request, _Answer([*steps, piece("", finish_reason), counts, DONE]))
 
 
+class Clock(FakeUpstream):
+    """Answers every completion with the time: each token is the moment at which it was sent, in microseconds
+    of the machine's monotonic clock, so that whoever reads it knows how long it has been under way."""
+
+    def __init__(self, tokens: int, rate: float, port: int) -> None:
+        super().__init__(port)
+        self._tokens = tokens
+        self._rate = rate
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for number in range(self._tokens):
+            await asyncio.sleep(begun + (number + 1) / self._rate - loop.time())
+            await response.write(piece(f"{time.monotonic_ns() // 1000} "))
+        await response.write(piece("", "stop") + usage(7, self._tokens) + DONE)
+        return response
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.support.fake_upstream")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--rate", type=float, default=20, help="words a second; 0: as fast as can be")
     parser.add_argument("--text", default="A short answer, word by word.")
+    parser.add_argument("--clock", type=int, metavar="TOKENS", help="say the time instead, so many times")
     options = parser.parse_args()
-    async with Talker(options.text, options.rate, options.port) as upstream:
+    say = (
+        Talker(options.text, options.rate, options.port)
+        if options.clock is None
+        else Clock(options.clock, options.rate, options.port)
+    )
+    async with say as upstream:
         print(upstream.url, flush=True)
         await asyncio.Event().wait()
 

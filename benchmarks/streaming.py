@@ -1,0 +1,358 @@
+"""What a streamed token costs, and how late it comes, beside `gr.ChatInterface` in the same run.
+
+    .venv/bin/python -m benchmarks.streaming
+
+An upstream in its own process says the time at a fixed rate; the application and its serving layer run as
+`app.py` starts them; readers of the event streams compare what they read with the clock. Nothing is timed on
+a single token and nothing is averaged away: percentiles are over all pieces of all replies. The CPU seconds
+are the kernel's, for the application and the serving layer together (the peer has one process); those of
+upstream and readers are not counted, but they share the machine.
+
+Columns: `steady` is the CPU of a token while all replies stream; `whole` shares out all CPU of the run, from
+the first question to the stored end, over its tokens. `first` is from the question to its first piece; `late`
+is how much later than it was sent a piece was read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import aiohttp
+import uuid_utils
+from sqlalchemy import Connection, insert
+
+from assistant.conversation import Role, Status
+from assistant.web.identity import Identity
+from benchmarks.processes import cpu_seconds
+from storage.database import Database
+from storage.schema import conversations, messages
+from tests.support.application import Application, children, running
+
+KEY = "a key for the benchmark alone"
+STAMP = re.compile(rb"\d{9,} ")
+PATIENCE = 90.0  # seconds for one run; the peer may not be done by then
+SHORTEST_STEADY = 2.0  # seconds in which all stream: the kernel counts CPU in hundredths
+TEXT = "The quick brown fox jumps over the lazy dog, and then it reads the documentation of its tools. " * 6
+
+
+@dataclass
+class Reply:
+    """What one reader saw: when it asked, and when it read what."""
+
+    asked: float = 0.0
+    reads: list[tuple[float, bytes]] = field(default_factory=list)
+    error: str = ""
+
+
+@dataclass
+class Row:
+    who: str
+    history: int
+    replies: int
+    errors: int
+    tokens: int
+    steady: float
+    whole: float
+    first: float
+    late: list[float]
+
+    def __str__(self) -> str:
+        steady = f"{self.steady:9.0f}" if self.steady else "        –"
+        return (
+            f"{self.who:<16}{self.history:8}{self.replies:9}{self.errors:8}{self.tokens:8}{steady}"
+            f"{self.whole:9.0f}{self.first:10.0f}{self.late[0]:9.0f}{self.late[1]:9.0f}"
+        )
+
+
+HEAD = (
+    f"{'':<16}{'history':>8}{'replies':>9}{'errors':>8}{'tokens':>8}{'steady':>9}{'whole':>9}{'first':>10}"
+    f"{'late':>9}{'late':>9}\n"
+    f"{'':<16}{'messages':>8}{'at once':>9}{'':>8}{'':>8}{'µs/token':>9}{'µs/token':>9}{'ms p95':>10}"
+    f"{'ms p50':>9}{'ms p95':>9}"
+)
+
+
+async def measure(
+    who: str,
+    history: int,
+    replies: int,
+    pids: list[int],
+    ask: Callable[[int, Reply], Awaitable[None]],
+) -> Row:
+    """All ask at the same moment; the row says how it went."""
+    seen = [Reply() for _ in range(replies)]
+    before = cpu_seconds(*pids)
+    steady: list[tuple[float, float]] = []
+
+    async def watch() -> None:
+        """The CPU from the moment at which all stream until the first one ends."""
+        while not all(reply.reads or reply.error for reply in seen):
+            await asyncio.sleep(0.05)
+        steady.append((time.monotonic(), cpu_seconds(*pids)))
+        while not any(task.done() for task in tasks):
+            await asyncio.sleep(0.05)
+            steady[1:] = [(time.monotonic(), cpu_seconds(*pids))]
+
+    tasks = [asyncio.ensure_future(ask(number, reply)) for number, reply in enumerate(seen)]
+    watching = asyncio.ensure_future(watch())
+    _, late = await asyncio.wait(tasks, timeout=PATIENCE)
+    for task in (*late, watching):
+        task.cancel()
+    for reply, result in zip(seen, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
+        if result is not None:
+            reply.error = reply.error or repr(result)
+    await asyncio.sleep(0.5)  # what is still being stored belongs to the run
+    used = cpu_seconds(*pids) - before
+
+    stamps = [
+        (at, int(stamp) / 1e6) for reply in seen for at, data in reply.reads for stamp in STAMP.findall(data)
+    ]
+    errors = [reply.error for reply in seen if reply.error]
+    if errors:
+        print(f"  {who}: {errors[0][:200]}", file=sys.stderr)
+    lateness = quantiles([(at - sent) * 1000 for at, sent in stamps] or [0, 0], n=100)
+    first = [(reply.reads[0][0] - reply.asked) * 1000 for reply in seen if reply.reads]
+    per_token = 0.0
+    if len(steady) == 2 and steady[1][0] - steady[0][0] > SHORTEST_STEADY:
+        (begun, cpu_begun), (ended, cpu_ended) = steady
+        streamed = sum(begun <= at < ended for at, _ in stamps)
+        per_token = (cpu_ended - cpu_begun) / max(1, streamed) * 1e6
+    return Row(
+        who,
+        history,
+        replies,
+        len(errors),
+        len(stamps),
+        per_token,
+        used / max(1, len(stamps)) * 1e6,
+        quantiles(first or [0, 0], n=20)[18],
+        [lateness[49], lateness[94]],
+    )
+
+
+# Ours
+
+
+@dataclass
+class Chats:
+    """Conversations that were stored before the application starts; each has an owner of its own."""
+
+    identity: Identity
+    of: dict[int, list[tuple[str, str]]] = field(default_factory=dict)  # cookie and id, by their history
+
+    @property
+    def name(self) -> str:
+        return self.identity.cookie
+
+
+def store_chats(data: Path, wanted: dict[int, int]) -> Chats:
+    """So many conversations of so many messages, by the length of their history."""
+    chats = Chats(Identity(None, key=KEY.encode()))  # type: ignore[arg-type]
+    data.mkdir(parents=True)
+    (data / "secret_key").write_text(KEY)
+    database = Database(data / "tech-assistant.db")
+
+    def store(connection: Connection) -> None:
+        now = datetime.now(UTC)
+        for history, number in wanted.items():
+            for _ in range(number):
+                owner, chat = uuid_utils.uuid4().hex, str(uuid_utils.uuid7())
+                ids = [str(uuid_utils.uuid7()) for _ in range(history)]
+                new = {"id": chat, "owner": owner, "title": "A chat", "created_at": now, "updated_at": now}
+                connection.execute(insert(conversations), {**new, "active_leaf_id": ids[-1] if ids else None})
+                connection.execute(
+                    insert(messages),
+                    [
+                        {
+                            "id": message,
+                            "conversation_id": chat,
+                            "parent_id": ids[position - 1] if position else None,
+                            "position": position,
+                            "role": (Role.USER, Role.ASSISTANT)[position % 2],
+                            "content": TEXT,
+                            "status": Status.DONE,
+                            "provenance": {},
+                            "created_at": now,
+                        }
+                        for position, message in enumerate(ids)
+                    ],
+                )
+                cookie = chats.identity._write(owner, secure=False).partition(";")[0]
+                chats.of.setdefault(history, []).append((cookie, chat))
+
+    asyncio.run(database.write(store))
+    database.close()
+    return chats
+
+
+async def ask_ours(session: aiohttp.ClientSession, address: str, chat: tuple[str, str], reply: Reply) -> None:
+    cookie, conversation = chat
+    headers = {"Cookie": cookie}
+    reply.asked = time.monotonic()
+    url = f"{address}/api/conversations/{conversation}/messages"
+    async with session.post(url, json={"text": "What time is it?"}, headers=headers) as response:
+        if response.status != 202:
+            reply.error = f"{response.status} {await response.text()}"
+            return
+        asked = json.loads(await response.read())
+    async with session.get(f"{address}/api/replies/{asked['reply_id']}/events", headers=headers) as response:
+        end = b""
+        async for data in response.content.iter_any():
+            if b"event: delta" in data:
+                reply.reads.append((time.monotonic(), data))
+            end = data
+        if b"event: done" not in end:
+            reply.error = f"ended with {end!r}"
+
+
+# The peer
+
+
+async def ask_peer(
+    session: aiohttp.ClientSession, address: str, history: int, number: int, reply: Reply
+) -> None:
+    """What its page does for a question: three calls and a stream (numbers of Gradio 6.31)."""
+    key = f"session{time.monotonic_ns()}{number}"
+    past = [
+        {"role": ("user", "assistant")[n % 2], "content": [{"type": "text", "text": TEXT}], "metadata": None}
+        for n in range(history)
+    ]
+
+    async def call(fn_index: int, data: list[Any]) -> Any:
+        body = {"fn_index": fn_index, "data": data, "session_hash": key}
+        async with session.post(f"{address}/gradio_api/run/predict", json=body) as response:
+            response.raise_for_status()
+            return json.loads(await response.read())
+
+    await call(27, [past])  # the history becomes the session's
+    reply.asked = time.monotonic()
+    await call(0, ["What time is it?"])
+    await call(1, [None, past])
+    body = {"fn_index": 2, "data": [None, None], "session_hash": key}
+    async with session.post(f"{address}/gradio_api/queue/join", json=body) as response:
+        if response.status != 200:
+            reply.error = f"{response.status} {await response.text()}"
+            return
+    waiting = b""
+    async with session.get(f"{address}/gradio_api/queue/data?session_hash={key}") as response:
+        async for data in response.content.iter_any():
+            *messages, waiting = (waiting + data).split(b"\n\n")
+            for message in messages:
+                if b'"process_generating"' in message and (found := STAMP.findall(message + b" ")):
+                    reply.reads.append((time.monotonic(), found[-1]))
+                elif b'"process_completed"' in message:
+                    if b'"success":true' not in message.replace(b" ", b""):
+                        reply.error = message.decode()[:300]
+                    return
+
+
+@contextlib.contextmanager
+def peer(upstream: str) -> Iterator[tuple[str, int]]:
+    """Address and process of `gr.ChatInterface`."""
+    command = [sys.executable, "-m", "benchmarks.chat_interface", upstream]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), process.pid
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def clock(tokens: int, rate: float) -> Iterator[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.fake_upstream",
+        "--clock",
+        str(tokens),
+        "--rate",
+        str(rate),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def processes(application: Application) -> list[int]:
+    assert application.process is not None
+    return [application.process.pid, *children(application.process.pid)]
+
+
+async def run(options: argparse.Namespace) -> None:
+    runs = [(history, options.few) for history in options.history] + [(2, options.many)]
+    print(f"{options.tokens} tokens a reply, {options.rate:g} a second\n\n{HEAD}", flush=True)
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=None)
+    with tempfile.TemporaryDirectory() as folder, clock(options.tokens, options.rate) as upstream:
+        data = Path(folder) / "data"
+        wanted: dict[int, int] = {}
+        for history, replies in runs:
+            wanted[history] = wanted.get(history, 0) + replies
+        chats = await asyncio.to_thread(store_chats, data, wanted)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            with running(data, "--upstream", upstream) as application:
+                await asyncio.to_thread(application.wait_until, "ready")
+                await asyncio.to_thread(application.wait_for_page)
+                for history, replies in runs:
+                    ours = [chats.of[history].pop() for _ in range(replies)]
+                    print(
+                        await measure(
+                            "Tech Assistant",
+                            history,
+                            replies,
+                            processes(application),
+                            lambda number, reply, ours=ours: ask_ours(  # type: ignore[misc]
+                                session, application.address, ours[number], reply
+                            ),
+                        ),
+                        flush=True,
+                    )
+            if options.no_peer:
+                return
+            with peer(upstream) as (address, pid):
+                for history, replies in runs:
+                    print(
+                        await measure(
+                            "gr.ChatInterface",
+                            history,
+                            replies,
+                            [pid],
+                            lambda number, reply, history=history: ask_peer(  # type: ignore[misc]
+                                session, address, history, number, reply
+                            ),
+                        ),
+                        flush=True,
+                    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__)
+    parser.add_argument("--tokens", type=int, default=200, help="of a reply")
+    parser.add_argument("--rate", type=float, default=20.0, help="tokens a second of a reply")
+    parser.add_argument("--few", type=int, default=50, help="replies at once, for each history")
+    parser.add_argument("--many", type=int, default=200, help="replies at once, with a history of 2")
+    parser.add_argument("--history", type=int, nargs="*", default=[2, 50, 200], help="messages")
+    parser.add_argument("--no-peer", action="store_true")
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
