@@ -339,7 +339,13 @@ class LlamaCpp:
             return
         # Idle threads must sleep: spinning ones cost more than they compute when the machine is shared.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        import xllamacpp  # 100 MB of native code: loaded only by those who embed it, after the line above
+        try:
+            import xllamacpp  # 100 MB of native code: loaded only by those who embed it, after the line above
+        except ImportError as error:
+            raise _LoadFailed(
+                f"llama.cpp itself cannot be loaded: {error}. A library of the system may be missing "
+                "(libgomp: `apt install libgomp1` on Debian)."
+            ) from error
 
         params = xllamacpp.CommonParams()
         params.model.path = str(self._model)

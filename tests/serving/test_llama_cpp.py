@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -165,6 +166,15 @@ async def test_a_damaged_file_fails_to_load_and_says_so(damaged_model: Path) -> 
         assert "damaged" in (engine.info.state_detail or "")
         with pytest.raises(Unhealthy, match="damaged"):
             await generate(engine)
+
+
+async def test_a_system_without_its_libraries_is_told_what_is_missing(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    async with loaded(tiny_model) as engine:
+        assert engine.info.state is EngineState.FAILED
+        assert "libgomp1" in (engine.info.state_detail or "")
 
 
 def test_the_header_is_read_without_arrays(tmp_path: Path) -> None:
