@@ -18,6 +18,7 @@ from typing import Any
 import uuid_utils
 from sqlalchemy import (
     Connection,
+    Integer,
     Row,
     bindparam,
     delete,
@@ -39,6 +40,16 @@ RUNNING = (Status.PENDING, Status.STREAMING)
 # Statements are made once: to build one costs more than to run it.
 OWNED = select(conversations).where(
     conversations.c.id == bindparam("id"), conversations.c.owner == bindparam("owner")
+)
+LISTED = (
+    select(conversations)
+    .where(conversations.c.owner == bindparam("owner"), conversations.c.deleted_at.is_(None))
+    .order_by(conversations.c.updated_at.desc(), conversations.c.id.desc())
+    .limit(bindparam("limit", type_=Integer))
+)
+LISTED_AFTER = LISTED.where(
+    tuple_(conversations.c.updated_at, conversations.c.id)
+    < tuple_(bindparam("updated_at", type_=conversations.c.updated_at.type), bindparam("id"))
 )
 MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("id")).order_by(messages.c.position)
 REPLY = (
@@ -80,6 +91,7 @@ PROGRESS = select(
     .where(messages.c.conversation_id == bindparam("id"), messages.c.status.in_(RUNNING))
     .label("is_answering"),
 )
+CREATE = insert(conversations).returning(conversations)
 ADD = insert(messages)
 GROWN = (
     update(conversations)
@@ -167,13 +179,12 @@ class ConversationStore:
         after = None if cursor is None else _read_cursor(cursor)
 
         def work(connection: Connection) -> tuple[list[Conversation], str | None]:
-            order = (conversations.c.updated_at, conversations.c.id)
-            query = select(conversations).where(
-                conversations.c.owner == owner, conversations.c.deleted_at.is_(None)
-            )
-            if after is not None:
-                query = query.where(tuple_(*order) < after)
-            rows = connection.execute(query.order_by(*(c.desc() for c in order)).limit(limit + 1)).all()
+            page_of = {"owner": owner, "limit": limit + 1}
+            if after is None:
+                rows = connection.execute(LISTED, page_of).all()
+            else:
+                page_of |= {"updated_at": after[0], "id": after[1]}
+                rows = connection.execute(LISTED_AFTER, page_of).all()
             page = [_conversation(row) for row in rows[:limit]]
             return page, _write_cursor(page[-1]) if len(rows) > limit else None
 
@@ -357,7 +368,7 @@ class ConversationStore:
     def _create(self, connection: Connection, owner: str, title: str) -> Row[Any]:
         now = self._now()
         new = {"id": _new_id(), "owner": owner, "title": title, "created_at": now, "updated_at": now}
-        return connection.execute(insert(conversations).returning(conversations), new).one()
+        return connection.execute(CREATE, new).one()
 
     def _add(self, connection: Connection, conversation: Row[Any], *new: dict[str, Any], title: str) -> None:
         """Add messages at the end of a conversation, the last of them its active leaf."""
