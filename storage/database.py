@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -118,6 +119,18 @@ class Database:
                     jobs.append(job)
         if not jobs:
             return
+        try:
+            ended = self._write_all(jobs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+            ended = [(None, error)] * len(jobs)
+        for job, (result, failure) in zip(jobs, ended, strict=True):
+            if failure is None:
+                job.done.set_result(result)
+            else:
+                job.done.set_exception(failure)
+
+    def _write_all(self, jobs: Sequence[_Job[Any]]) -> list[tuple[Any, Exception | None]]:
+        """What each job returns or raises; those that make room have a second try on a full disk."""
         ended = self._attempt_all(jobs)
         refused = [
             place
@@ -131,25 +144,24 @@ class Database:
                 ended[place] = end
         else:
             self._disk.keep_reserve()
-        for job, (result, failure) in zip(jobs, ended, strict=True):
-            if failure is None:
-                job.done.set_result(result)
-            else:
-                job.done.set_exception(failure)
+        return ended
 
     def _attempt_all(self, jobs: Sequence[_Job[Any]]) -> list[tuple[Any, Exception | None]]:
         """What each job returns or raises, in one transaction."""
         try:
             with self._writer.begin() as connection:
                 full = self._disk.look() and self._disk.look(_reusable(connection))
+                if full is None:
+                    return [_attempt(connection, job.work) for job in jobs]
                 return [
-                    (None, full) if full is not None and job.is_new else _attempt(connection, job.work)
-                    for job in jobs
+                    _attempt(connection, job.work) if self._may_write(job) else (None, full) for job in jobs
                 ]
         except sa.exc.DBAPIError as error:  # the database itself refuses: nothing of all this is stored
             return [(None, self._refusal(error))] * len(jobs)
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
-            return [(None, error)] * len(jobs)
+
+    def _may_write(self, job: _Job[Any]) -> bool:
+        """Whether a job may use what is left below the floor. The reserve is for what makes room alone."""
+        return job.makes_room or not (job.is_new or self._disk.is_spending)
 
     def _refusal(self, error: sa.exc.DBAPIError) -> DatabaseUnavailable:
         # SQLite may have undone the whole transaction by itself; then the savepoint is what is missed, and
@@ -165,10 +177,12 @@ class Database:
     def _make_room(self) -> None:
         """Room for the last that can be written: the reserve, and the log from its beginning."""
         self._disk.give_up_reserve()
-        with contextlib.suppress(sa.exc.DBAPIError), self._writer.connect() as connection:
+        with self._writer.connect() as connection:
             driver = connection.connection.driver_connection
             assert driver is not None
-            driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            # Past SQLAlchemy, which would begin a transaction; hence the driver's own errors, too.
+            with contextlib.suppress(sqlite3.Error):
+                driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _snapshot(self, work: Callable[[sa.Connection], T]) -> T:
         try:

@@ -27,6 +27,7 @@ class Disk:
     def __init__(self, reserve: Path) -> None:
         self._reserve = reserve
         self._is_kept = reserve.exists()
+        self.is_spending = False  # the reserve was given up, and there is not yet room for another
 
     def look(self, reusable: int = 0) -> DiskFull | None:
         """Why nothing new should be written now, or None.
@@ -56,6 +57,7 @@ class Disk:
         if free < _floor(total) + size:
             return
         self._is_kept = True  # also when it fails: one try is enough until it was given up
+        self.is_spending = False
         with contextlib.suppress(OSError), self._reserve.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -65,6 +67,7 @@ class Disk:
     def give_up_reserve(self) -> None:
         self._reserve.unlink(missing_ok=True)
         self._is_kept = False
+        self.is_spending = True
 
     def prepare(self) -> None:
         """Before the database is opened: give it the room that it needs beside it."""

@@ -225,9 +225,10 @@ class Journal:
                 return
             except DatabaseUnavailable as error:
                 log.error("the journal could not be written (%d times): %s", attempt, error)
-                if attempt == GIVE_UP_AFTER:
-                    for entry in rows:
+                if attempt == GIVE_UP_AFTER:  # also for what has come meanwhile, which waits as long already
+                    for entry in (*rows, *self._new_text.values()):
                         entry.trouble = error
+                    self._new_text.clear()
             await asyncio.sleep(RETRY_SECONDS)
 
 

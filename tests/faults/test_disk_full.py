@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -16,11 +17,16 @@ from storage.database import Database
 from storage.errors import DiskFull
 from storage.journal import Journal, Outcome
 from storage.store import ConversationStore
-from tests.support.application import ROOT
+from tests.faults.conftest import Count
+from tests.support.application import PATIENCE, ROOT, Application, serving, upstream
+from tests.support.listening import ask, client_of, events, hear, messages_of, new_chat
 from tests.support.small_disk import SmallDisk
 
 OWNER = "ann"
 MEGABYTE = 1 << 20
+CHATS = 4
+ANSWER = " ".join(f"wörd{number}🦀" for number in range(400))
+ADD = sa.text("INSERT INTO piece VALUES (:id, :start, :text)")
 PURGE = sa.text("DELETE FROM conversation")
 
 
@@ -114,7 +120,7 @@ async def test_text_for_which_there_is_no_room_is_not_stored_and_not_half_of_it(
 
     def add(connection: sa.Connection) -> None:
         row = {"id": asked.reply_id, "start": stored, "text": "x" * length}
-        connection.execute(sa.text("INSERT INTO piece VALUES (:id, :start, :text)"), row)
+        connection.execute(ADD, row)
 
     with contextlib.suppress(DiskFull):
         while True:
@@ -124,6 +130,26 @@ async def test_text_for_which_there_is_no_room_is_not_stored_and_not_half_of_it(
     assert reply.content == "x" * stored
     disk.empty()
     await database.execute(add)
+
+
+async def test_when_the_reserve_is_used_up_too_everybody_is_told_so(
+    disk: SmallDisk, database: Database, store: ConversationStore
+) -> None:
+    asked = await store.ask(OWNER, (await store.create_conversation(OWNER)).id, "why?")
+    disk.fill()
+    rows = [{"id": asked.reply_id, "start": start, "text": "x" * 10_000} for start in range(1000)]
+    written = 0
+    async with asyncio.timeout(PATIENCE):
+        with contextlib.suppress(DiskFull):
+            for row in rows:
+                await database.write(
+                    lambda connection, row=row: connection.execute(ADD, row), makes_room=True
+                )
+                written += 1
+    assert 0 < written < len(rows)
+    assert len((await store.reply(OWNER, asked.reply_id)).content) == written * 10_000
+    with pytest.raises(DiskFull):  # the reserve was not for this
+        await database.execute(lambda connection: connection.execute(ADD, rows[-1]))
 
 
 async def test_a_full_disk_is_started_on_and_read(disk: SmallDisk) -> None:
@@ -147,6 +173,63 @@ async def test_a_full_disk_is_started_on_and_read(disk: SmallDisk) -> None:
     database = Database(path)
     await database.check()
     database.close()
+
+
+async def test_an_application_whose_disk_runs_full_is_read_and_goes_on_by_itself(
+    disk: SmallDisk, count: Count
+) -> None:
+    with upstream(ANSWER, rate=40) as url, serving(url) as layer:
+        application = Application(disk.path, "--serving-url", layer.url, page=False)
+        try:
+            await asyncio.to_thread(application.start)
+            await asyncio.to_thread(application.wait_until, "ready")
+            async with client_of(application) as client, asyncio.timeout(PATIENCE):
+                chats = [await new_chat(client) for _ in range(CHATS)]
+                spare = [await new_chat(client) for _ in range(CHATS)]
+                replies = [await ask(client, chat, "q") for chat in chats]
+                listening = [asyncio.create_task(hear(client, reply)) for reply in replies]
+                await asyncio.gather(*(anext(events(client, reply)) for reply in replies))
+                disk.fill()
+                refused = 0
+                for method, address, body in (
+                    ("POST", f"conversations/{spare[0]}/messages", {"text": "and now?"}),
+                    ("POST", "conversations", {}),
+                    ("PATCH", f"conversations/{spare[0]}", {"title": "new"}),
+                ):
+                    answer = await client.request(method, f"/api/{address}", json=body)
+                    assert (answer.status_code, answer.json()["type"]) == (503, "storage"), answer.text
+                    assert "almost full" in answer.json()["detail"]
+                    assert int(answer.headers["Retry-After"]) > 0
+                    refused += 1
+                ready = await client.get("/ready")
+                assert (ready.status_code, ready.json()["type"]) == (503, "storage")
+                for chat in spare[1:]:
+                    assert (await client.delete(f"/api/conversations/{chat}")).status_code == 204
+                heard = await asyncio.gather(*listening)  # until the journal gives up
+                for chat, one in zip(chats, heard, strict=True):
+                    assert one.told["type"] == "storage", one.told
+                    assert (await messages_of(client, chat))[-1]["content"].startswith(one.text)
+            application.kill()
+            await asyncio.to_thread(application.start)
+            async with client_of(application) as client, asyncio.timeout(PATIENCE):
+                missing = unsettled = 0
+                for chat, one in zip(chats, heard, strict=True):
+                    stored = (await messages_of(client, chat))[-1]
+                    missing += not stored["content"].startswith(one.text)
+                    unsettled += stored["status"] not in ("failed", "interrupted")
+                disk.empty()
+                assert (await client.get("/ready")).status_code == 200
+                name, data = await anext(events(client, await ask(client, spare[0], "and now?"), 0))
+                assert name == "delta", data
+        finally:
+            application.close()
+    shown = sum(len(one.text) for one in heard)
+    count(
+        f"disk full: replies under way {CHATS}, shown {shown:,} code points, missing {missing}, unsettled "
+        f"{unsettled}, refused in words {refused}, deleted {CHATS - 1}, started on it once, went on by itself"
+    )
+    assert (missing, unsettled) == (0, 0)
+    assert "Traceback" not in application.log, application.log
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root has run these tests as they are")

@@ -151,6 +151,33 @@ async def test_text_that_cannot_be_stored_is_never_shown(
     assert reply.content == "stored and late"
 
 
+async def test_a_reply_that_comes_while_the_database_refuses_does_not_wait_as_long_again(
+    store: ConversationStore,
+    database: Database,
+    journal: Journal,
+    entry: Entry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chat = await store.create_conversation(OWNER)
+    other = journal.open((await store.ask(OWNER, chat.id, "how?")).reply_id)
+    monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0)
+    refusals = 0
+
+    async def refuse(work: object) -> None:
+        nonlocal refusals
+        refusals += 1
+        if refusals == 2:
+            journal.append(other, "late")
+        raise DatabaseUnavailable("disk full")
+
+    monkeypatch.setattr(database, "execute", refuse)
+    journal.append(entry, "early")
+    async with asyncio.timeout(20):
+        while other.trouble is None:
+            await asyncio.sleep(0)
+    assert refusals == journal_module.GIVE_UP_AFTER
+
+
 async def test_the_outcome_is_stored_with_the_text(
     store: ConversationStore, journal: Journal, entry: Entry
 ) -> None:
