@@ -27,7 +27,7 @@ NAME = "Tech Assistant"
 UI = "/ui"  # where static/ is served; Gradio has a /static of its own
 MODULES = (
     "page", "chat", "conversations", "messages", "tree", "menu", "drafts",
-    "selection", "api", "markdown", "highlight", "dom",
+    "transcript", "selection", "api", "markdown", "highlight", "dom",
 )  # fmt: skip
 HEAD = "\n".join(
     [

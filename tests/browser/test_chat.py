@@ -280,6 +280,8 @@ def test_on_a_phone_the_list_is_a_sheet_and_nothing_scrolls_sideways(
         expect(panel).to_be_hidden()
         chat.page.get_by_role("button", name="Show conversations").tap()
         expect(panel).to_be_visible()
+        chat.composer.evaluate("box => box.focus()")  # what is under the sheet is out of reach
+        expect(chat.composer).not_to_be_focused()
         panel.get_by_role("button", name="New chat").tap()
         expect(panel).to_be_hidden()
         expect(chat.page.get_by_role("heading", name="Tech Assistant")).to_be_visible()
@@ -288,6 +290,23 @@ def test_on_a_phone_the_list_is_a_sheet_and_nothing_scrolls_sideways(
                 .filter((box) => box.width > 0 && (box.width < 44 || box.height < 44)).length"""
         )
         assert small == 0
+
+
+def test_the_composer_stays_above_a_keyboard_on_the_screen(
+    application: Application, browser: Browser
+) -> None:
+    phone = {"width": 390, "height": 844}
+    with visitor(browser, viewport=phone, has_touch=True, is_mobile=True) as context:
+        chat = ChatPage(context, application.address)
+        chat.page.evaluate(
+            """() => {
+                Object.defineProperty(visualViewport, "height", { value: 500 });
+                visualViewport.dispatchEvent(new Event("resize"));
+            }"""
+        )
+        box = chat.composer.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] < 500
 
 
 def test_the_page_asks_no_foreign_host_and_breaks_no_policy(

@@ -148,7 +148,8 @@ function eventOf(part) {
     const colon = line.indexOf(": ");
     if (colon > 0) fields[line.slice(0, colon)] = line.slice(colon + 2);
   }
-  return fields.event && fields.data ? { name: fields.event, id: fields.id, data: JSON.parse(fields.data) } : null;
+  if (!fields.event || !fields.data) return null;
+  return { name: fields.event, id: fields.id, data: JSON.parse(fields.data) };
 }
 
 function pause(ms, signal) {

@@ -10,15 +10,11 @@
 //   tech-compose       what was done here is done: the focus belongs to the composer
 
 import { call, followReply } from "./api.js";
-import { ICONS, element, icon, wordButton } from "./dom.js";
-import { Answer, Question, sentence } from "./messages.js";
-import { copyAsMarkdown } from "./selection.js";
+import { ICONS, element, wordButton } from "./dom.js";
+import { sentence } from "./messages.js";
+import { Transcript } from "./transcript.js";
 import { MessageTree } from "./tree.js";
 
-const WINDOW = 50; // messages shown at once; older ones on demand
-const AT_FIRST = 8; // of them, painted before the rest: more than a screen holds
-const AT_ONCE = 14; // and then, whenever the browser is idle
-const NEAR_END = 48; // px from the end that still count as being there
 const LOOK_AGAIN = { loading: 1000, none: 5000, failed: 3000, away: 2000 }; // ms, by the engine's state
 const LOST = "The connection is lost. Trying again…";
 const ANSWERING = "An answer is being written. Stop it, or wait for its end.";
@@ -39,8 +35,6 @@ const EXAMPLES = [
   ["Compare two ways", "When should I use a thread and when a process in Python? Make a short table."],
 ];
 
-const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 1));
-
 /** A message that is on its way: it has no id yet. */
 function onItsWay(role, content, parent) {
   const status = role === "user" ? "done" : "pending";
@@ -51,11 +45,6 @@ function onItsWay(role, content, parent) {
 class TechChat extends HTMLElement {
   #conversation = null; // its id
   #tree = new MessageTree();
-  #branch = []; // the messages from the root to the leaf on show, those on their way included
-  #from = 0; // the first of them that is shown
-  #parts = []; // the questions and answers that show them from there on
-  #isFilling = false; // more of them are to come when the browser is idle
-  #wanted = 0; // the first that will be shown then
   #engine = { state: "loading", model: null, detail: null };
   #sent = null; // what is on its way: {before, question, answer}, `before` being the branch without it
   #composed = null; // the last of those that came from the composer
@@ -65,11 +54,10 @@ class TechChat extends HTMLElement {
   #loading = null;
   #leafToSave = null;
   #isSaving = false;
-  #isAtEnd = true;
   #isStale = false;
   #announced = 0;
   #timer = 0;
-  #removals = [];
+  #removal = () => {};
 
   // ---- for who embeds it
 
@@ -79,11 +67,11 @@ class TechChat extends HTMLElement {
 
   /** The id of the message that the next question follows, null for none. */
   get leaf() {
-    return this.#branch.at(-1)?.id ?? null;
+    return this.transcript.branch.at(-1)?.id ?? null;
   }
 
   get isAnswering() {
-    return this.#sent !== null || Boolean(this.#answer?.isOpen);
+    return this.#sent !== null || Boolean(this.transcript.answer?.isOpen);
   }
 
   get canAsk() {
@@ -108,11 +96,11 @@ class TechChat extends HTMLElement {
 
   /** Show a conversation, or with null the beginning of a new one. */
   async open(id) {
-    if (id === this.#conversation && this.#branch.length > 0) return;
+    if (id === this.#conversation && this.transcript.branch.length > 0) return;
     this.#leave();
     this.#conversation = id;
     this.#tree = new MessageTree();
-    this.#isAtEnd = true;
+    this.transcript.isAtEnd = true;
     this.#show([]);
     this.alert("");
     if (id === null) {
@@ -134,7 +122,7 @@ class TechChat extends HTMLElement {
 
   /** A question is on its way. */
   sending(text) {
-    this.#composed = this.#begin(this.#branch, onItsWay("user", text, this.leaf));
+    this.#composed = this.#begin(this.transcript.branch, onItsWay("user", text, this.leaf));
     this.#announce("The question is sent.");
   }
 
@@ -166,7 +154,7 @@ class TechChat extends HTMLElement {
       return;
     }
     this.#wantsStop = false;
-    const answer = this.#answer;
+    const answer = this.transcript.answer;
     if (!answer?.isOpen) return;
     try {
       await call("POST", `/replies/${answer.message.id}/stop`); // the stream tells its end
@@ -175,13 +163,22 @@ class TechChat extends HTMLElement {
     }
   }
 
-  // ---- for its questions and answers
+  // ---- for its transcript, questions and answers
+
+  /** Why the conversation may not be changed now; "" when it may. */
+  get refusal() {
+    return this.isAnswering ? ANSWERING : "";
+  }
 
   /** Whether the conversation may be changed now; if not, it is said why. */
   mayChange() {
-    const words = this.isAnswering ? ANSWERING : "";
-    this.alert(words);
-    return words === "";
+    this.alert(this.refusal);
+    return this.refusal === "";
+  }
+
+  /** All versions of a message, itself among them. */
+  versionsOf(message) {
+    return message.id === null ? [message] : this.#tree.versionsOf(message);
   }
 
   say(words) {
@@ -189,8 +186,8 @@ class TechChat extends HTMLElement {
   }
 
   paint(answer) {
-    if (answer !== this.#answer) return;
-    this.#keepEnd();
+    if (answer !== this.transcript.answer) return;
+    this.transcript.keepEnd();
     // For screen readers: whole paragraphs, not pieces of words.
     const { finished } = answer.view;
     if (answer.view.source !== "" && this.#announced < 0) {
@@ -229,14 +226,10 @@ class TechChat extends HTMLElement {
     const version = versions[versions.indexOf(part.message) + step];
     if (!version) return;
     const leaf = this.#tree.lastBelow(version.id);
-    const { top } = part.actions.getBoundingClientRect();
-    this.#isAtEnd = false;
-    this.#show(this.#tree.branchTo(leaf));
-    const shown = this.#parts.find((one) => one.message === version);
-    // The arrows stay under the pointer, and the focus on them.
-    this.scroller.scrollTop += shown.actions.getBoundingClientRect().top - top;
+    const shown = this.transcript.showInstead(part, version, this.#tree.branchTo(leaf));
     shown.focusArrow(step);
     this.#announce(`${shown.versions.getAttribute("aria-label")} is shown.`);
+    this.#followLast();
     this.#changed();
     this.#saveLeaf(leaf);
   }
@@ -245,22 +238,9 @@ class TechChat extends HTMLElement {
 
   constructor() {
     super();
-    this.list = element("div", { class: "list" });
     this.intro = element("div", { class: "intro" });
     this.name = element("h1", { class: "unseen" });
-    this.earlier = element("button", { type: "button", class: "earlier", hidden: true });
-    this.earlier.addEventListener("click", () => this.#showEarlier());
-    this.column = element("div", { class: "column" }, this.name, this.intro, this.earlier, this.list);
-    this.scroller = element(
-      "div",
-      { class: "scroller", tabindex: "0", role: "region", "aria-label": "Conversation" },
-      this.column,
-    );
-    this.toEnd = element(
-      "button",
-      { type: "button", class: "to-end", "aria-label": "Go to the end", title: "Go to the end", hidden: true },
-      icon(ICONS.down),
-    );
+    this.transcript = new Transcript(this, this.name, this.intro);
     this.alarm = element("div", { class: "alarm", role: "alert", hidden: true });
     this.notice = element("div", { class: "notice", role: "status", hidden: true });
     this.spoken = element("div", {
@@ -269,40 +249,14 @@ class TechChat extends HTMLElement {
       "aria-live": "polite",
       "aria-label": "Progress of the answer",
     });
-    this.foot = element("div", { class: "foot" }, this.toEnd, this.notice, this.alarm);
+    this.foot = element("div", { class: "foot" }, this.transcript.toEnd, this.notice, this.alarm);
   }
 
   connectedCallback() {
-    this.replaceChildren(this.scroller, this.foot, this.spoken);
-    const on = (target, name, listener, options) => {
-      target.addEventListener(name, listener, options);
-      this.#removals.push(() => target.removeEventListener(name, listener, options));
-    };
-    let top = 0;
-    on(
-      this.scroller,
-      "scroll",
-      () => {
-        const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-        const isNear = scrollHeight - scrollTop - clientHeight < NEAR_END;
-        // Only the reader scrolls up; that the text grew is no reason to stop following it.
-        if (isNear) this.#isAtEnd = true;
-        else if (scrollTop < top) this.#isAtEnd = false;
-        top = scrollTop;
-        this.toEnd.hidden = this.#isAtEnd || isNear;
-      },
-      { passive: true },
-    );
-    on(this.toEnd, "click", () => {
-      this.#toEnd();
-      this.scroller.focus({ preventScroll: true }); // the button is gone
-    });
-    on(document, "visibilitychange", () => this.#seen());
-    on(this.list, "copy", (event) => copyAsMarkdown(event, this.list));
-    const growth = new ResizeObserver(() => this.#keepEnd());
-    growth.observe(this.column);
-    growth.observe(this.scroller);
-    this.#removals.push(() => growth.disconnect());
+    this.replaceChildren(this.transcript.scroller, this.foot, this.spoken);
+    const seen = () => this.#seen();
+    document.addEventListener("visibilitychange", seen);
+    this.#removal = () => document.removeEventListener("visibilitychange", seen);
     this.heading = "";
     this.#paintEmpty();
     this.#look();
@@ -310,7 +264,7 @@ class TechChat extends HTMLElement {
   }
 
   disconnectedCallback() {
-    for (const remove of this.#removals.splice(0)) remove();
+    this.#removal();
     clearTimeout(this.#timer);
     this.#leave();
   }
@@ -321,7 +275,7 @@ class TechChat extends HTMLElement {
 
   #changed() {
     this.dataset.state = this.isAnswering ? "answering" : "idle";
-    for (const part of this.#parts) part.allow(this.isAnswering ? ANSWERING : "");
+    this.transcript.refresh();
     this.#tell("tech-state", {});
   }
 
@@ -356,7 +310,7 @@ class TechChat extends HTMLElement {
     } catch (problem) {
       if (this.#loading !== loading) return;
       this.#loading = null;
-      if (problem.status !== 404 && this.#branch.length > 0) this.alert(problem.message);
+      if (problem.status !== 404 && this.transcript.branch.length > 0) this.alert(problem.message);
       else this.#paintUnreadable(id, problem);
       this.#changed();
       return;
@@ -370,7 +324,7 @@ class TechChat extends HTMLElement {
     if (branch.length === 0) this.#paintEmpty();
     else this.#hideIntro();
     this.#show(branch);
-    if (this.#isAtEnd) this.#toEnd();
+    if (this.transcript.isAtEnd) this.transcript.goToEnd();
     this.heading = conversation.title;
     this.#tell("tech-conversation", { id, title: conversation.title });
     this.#followLast();
@@ -379,7 +333,7 @@ class TechChat extends HTMLElement {
 
   /** The branch up to what a part shows, without that. */
   #upTo(part) {
-    return this.#branch.slice(0, this.#branch.indexOf(part.message));
+    return this.transcript.branch.slice(0, this.transcript.branch.indexOf(part.message));
   }
 
   /** Keep which branch is on show, for other tabs and the next visit. */
@@ -403,110 +357,16 @@ class TechChat extends HTMLElement {
     this.#isSaving = false;
   }
 
-  // ---- what is shown of it
-
-  /** Show a branch. What stands there already stays as it is. */
   #show(branch) {
-    const above = this.#branch[this.#from - 1]?.id;
-    const isSameAbove = this.#parts.length > 0 && above === branch[this.#from - 1]?.id;
-    let kept = 0;
-    if (isSameAbove) {
-      const until = Math.min(this.#parts.length, branch.length - this.#from);
-      while (kept < until && this.#parts[kept].shows(branch[this.#from + kept])) kept += 1;
-    }
-    for (const part of this.#parts.splice(kept)) {
-      part.node.remove();
-      if (this.#stream?.answer === part) {
-        this.#stream.abort.abort();
-        this.#stream = null;
-      }
-    }
-    this.#branch = branch;
-    if (!isSameAbove) {
-      this.#from = Math.max(0, branch.length - AT_FIRST);
-      this.#wanted = Math.max(0, branch.length - WINDOW);
-    }
-    this.#append(isSameAbove ? WINDOW : AT_FIRST);
-    this.#place(this.#parts);
-    this.#paintEarlier();
-    this.#fillLater();
+    this.transcript.show(branch);
+    this.#leaveGone();
   }
 
-  #append(count) {
-    const start = this.#from + this.#parts.length;
-    const parts = this.#branch.slice(start, start + count).map((message) => this.#partOf(message));
-    this.list.append(...parts.map((part) => part.node));
-    this.#parts.push(...parts);
-    return parts;
-  }
-
-  #prepend(count) {
-    const from = Math.max(0, this.#from - count);
-    const parts = this.#branch.slice(from, this.#from).map((message) => this.#partOf(message));
-    const height = this.scroller.scrollHeight;
-    this.list.prepend(...parts.map((part) => part.node));
-    this.#parts.unshift(...parts);
-    this.#from = from;
-    this.scroller.scrollTop += this.scroller.scrollHeight - height;
-    return parts;
-  }
-
-  #partOf(message) {
-    return new (message.role === "user" ? Question : Answer)(message, this);
-  }
-
-  #place(parts) {
-    for (const part of parts) {
-      const versions = part.message.id === null ? [part.message] : this.#tree.versionsOf(part.message);
-      part.place = { index: versions.indexOf(part.message), count: versions.length };
-      part.allow(this.isAnswering ? ANSWERING : "");
-    }
-  }
-
-  get #isWhole() {
-    return this.#from <= this.#wanted && this.#from + this.#parts.length >= this.#branch.length;
-  }
-
-  /** The rest of the window, above or below what is seen, when the browser has nothing else to do. */
-  #fillLater() {
-    if (this.#isWhole || this.#isFilling) return;
-    this.#isFilling = true;
-    whenIdle((deadline) => {
-      this.#isFilling = false;
-      do this.#fill(AT_ONCE);
-      while (!this.#isWhole && deadline?.timeRemaining() > 8);
-      this.#fillLater();
-    });
-  }
-
-  #fill(count) {
-    if (this.#from > this.#wanted) this.#place(this.#prepend(Math.min(count, this.#from - this.#wanted)));
-    this.#place(this.#append(count));
-    this.#paintEarlier();
-  }
-
-  #paintEarlier() {
-    this.earlier.hidden = this.#from === 0 || this.#from > this.#wanted;
-    this.earlier.textContent = `Show ${Math.min(WINDOW, this.#from)} earlier messages`;
-  }
-
-  #showEarlier() {
-    this.#wanted = Math.max(0, this.#from - WINDOW);
-    const [first] = this.#prepend(WINDOW);
-    this.#place(this.#parts);
-    this.#paintEarlier();
-    if (!this.earlier.hidden) return;
-    first.node.tabIndex = -1; // the button is gone
-    first.node.focus({ preventScroll: true });
-  }
-
-  /** A long conversation goes on at its end: what is far above leaves the page, to be shown on demand. */
-  #trim() {
-    const surplus = this.#parts.length - WINDOW;
-    if (surplus < WINDOW) return;
-    for (const part of this.#parts.splice(0, surplus)) part.node.remove();
-    this.#from += surplus;
-    this.#wanted = this.#from;
+  /** Let go of the stream of an answer that is no longer shown. */
+  #leaveGone() {
+    if (!this.#stream || this.#stream.answer === this.transcript.answer) return;
+    this.#stream.abort.abort();
+    this.#stream = null;
   }
 
   #paintUnreadable(id, problem) {
@@ -557,23 +417,14 @@ class TechChat extends HTMLElement {
 
   // ---- a question and its answer
 
-  get #answer() {
-    const part = this.#parts.at(-1);
-    return part instanceof Answer ? part : null;
-  }
-
   /** Show a question, or none when it stands there already, and the answer that is only being asked for. */
   #begin(branch, question, parent = null) {
     const answer = onItsWay("assistant", "", parent);
-    const sent = (this.#sent = { before: this.#branch, question, answer });
+    const sent = (this.#sent = { before: this.transcript.branch, question, answer });
     this.#announced = -1;
     this.alert("");
     this.#hideIntro();
-    while (!this.#isWhole) this.#fill(WINDOW);
-    this.#show([...branch, ...(question ? [question] : []), answer]);
-    this.#trim();
-    this.#paintEarlier();
-    this.#toEnd();
+    this.transcript.showEnd([...branch, ...(question ? [question] : []), answer]);
     this.#changed();
     return sent;
   }
@@ -588,7 +439,6 @@ class TechChat extends HTMLElement {
     }
     answer.id = reply;
     this.#tree.add(answer);
-    this.#place(this.#parts);
     const isNew = this.#conversation === null;
     this.#conversation = conversation;
     if (isNew) this.#tell("tech-conversation", { id: conversation, title: null, isNew });
@@ -614,7 +464,7 @@ class TechChat extends HTMLElement {
     const isAgain = this.#again?.text === text && this.#again.parent === parent;
     const id = isAgain ? this.#again.id : (crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`);
     this.#again = { text, parent, id };
-    const before = this.#branch.slice(0, this.#branch.indexOf(original));
+    const before = this.transcript.branch.slice(0, this.transcript.branch.indexOf(original));
     const sent = this.#begin(before, onItsWay("user", text, parent));
     this.#announce("The question is sent.");
     this.#tell("tech-compose", {});
@@ -629,13 +479,13 @@ class TechChat extends HTMLElement {
       this.#takeBack();
       this.#look();
       this.#changed();
-      this.#parts.find((part) => part.message === original)?.edit(text, problem.message);
+      this.transcript.partOf(original)?.edit(text, problem.message);
     }
   }
 
   /** Follow the answer at the end, if it is still being written and nobody does yet. */
   async #followLast() {
-    const answer = this.#answer;
+    const answer = this.transcript.answer;
     if (!answer?.isOpen || answer.message.id === null || document.hidden) return;
     if (this.#stream?.answer === answer) return;
     this.#stream?.abort.abort();
@@ -704,23 +554,6 @@ class TechChat extends HTMLElement {
     if (state === "ready")
       line.replaceChildren("Answered by ", element("b", {}, model ?? "an unnamed model"));
     else line.replaceChildren(state === "loading" ? (detail ?? "The model is loading.") : "");
-  }
-
-  // ---- scrolling
-
-  #toEnd() {
-    this.#isAtEnd = true;
-    this.toEnd.hidden = true;
-    this.scroller.scrollTop = this.scroller.scrollHeight;
-  }
-
-  #keepEnd() {
-    if (!this.intro.hidden) this.toEnd.hidden = true;
-    else if (this.#isAtEnd) this.scroller.scrollTop = this.scroller.scrollHeight;
-    else {
-      const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-      this.toEnd.hidden = scrollHeight - scrollTop - clientHeight < NEAR_END;
-    }
   }
 }
 

@@ -3,6 +3,7 @@
 // Knows the list and which one is marked; refuses to know what a conversation holds. It tells:
 //
 //   tech-open    one was chosen: detail {id}, null for a new one
+//   tech-sheet   whether it lies over the page as a sheet: detail {isSheet}
 //   tech-listed  one was renamed, deleted or restored: detail {conversation, did, wasOpen}
 
 import { call } from "./api.js";
@@ -375,6 +376,10 @@ class TechConversations extends HTMLElement {
     this.toggleAttribute("open", isOpen);
     this.menu.setAttribute("aria-expanded", String(isOpen));
     this.panel.inert = !isOpen;
+    // As a sheet it lies over everything else, which is out of reach then.
+    const isSheet = isOpen && this.#phone.matches;
+    this.bar.inert = isSheet;
+    this.dispatchEvent(new CustomEvent("tech-sheet", { bubbles: true, detail: { isSheet } }));
     if (isQuiet) return;
     if (!this.#phone.matches) {
       try {

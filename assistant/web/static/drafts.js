@@ -1,4 +1,4 @@
-// What was typed and not sent: kept for each conversation, so that neither a reload nor a closed tab loses it.
+// What was typed and not sent, kept for each conversation: neither a reload nor a closed tab loses it.
 //
 // The beginning of a new chat is its tab's own; what belongs to a conversation is there in each tab. The
 // browser may have no storage for us, as in a frame of another site: then nothing is kept.

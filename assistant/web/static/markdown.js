@@ -961,7 +961,7 @@ export class MarkdownView {
     if (fence?.indent === 0 && fence.offset === open && lines.length > 0) this.#beginCode(fence, end);
   }
 
-  /** Leave no level of headings out, whatever the text does: a screen reader's user goes from one to the next. */
+  /** Leave no level of headings out, whatever the text does: some readers go from one to the next. */
   #order() {
     const open = [];
     for (const heading of this.container.querySelectorAll(HEADINGS)) {

@@ -81,6 +81,10 @@ class Page {
       this.#refreshList();
       this.#channel?.postMessage(detail);
     });
+    document.addEventListener("tech-sheet", ({ detail }) => {
+      const main = document.querySelector("#tech-main");
+      if (main) main.inert = detail.isSheet;
+    });
     document.addEventListener("tech-listed", ({ detail }) => this.#listed(detail));
     this.#channel?.addEventListener("message", ({ data }) => {
       if (data.did === "deleted") this.#list?.forget(data.conversation);

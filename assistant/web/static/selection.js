@@ -95,7 +95,10 @@ function wordsOf(node) {
   }
   const inside = insideOf(node);
   if (node.matches("span.task")) return node.ariaLabel === "done" ? "[x]" : "[ ]";
-  if (name === "A") return [node.href, `mailto:${inside}`].includes(inside) ? inside : `[${inside}](${node.href})`;
+  if (name === "A") {
+    const isBare = [inside, `${inside}/`, `mailto:${inside}`].includes(node.href);
+    return isBare ? inside : `[${inside}](${node.href})`;
+  }
   const mark = MARKS[name] ?? "";
   return mark && inside ? mark + inside + mark : inside;
 }
