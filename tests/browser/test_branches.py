@@ -216,6 +216,19 @@ def test_a_retry_that_is_refused_leaves_the_answer_as_it_was(chat: ChatPage, sta
     assert chat.text == shown
 
 
+def test_an_answer_that_was_begun_elsewhere_and_is_in_the_way_is_shown(chat: ChatPage, stage: Stage) -> None:
+    chat.ask_and_wait("Here")
+    stage.hold()
+    address = f"{chat.address}/api/conversations/{chat.conversation}/messages"
+    chat.page.request.post(address, data={"text": "From a program"})
+    chat.answer.get_by_role("button", name="Regenerate").click()
+    expect(chat.bubbles).to_have_text(["Here", "From a program"])
+    chat.expect_text(FIRST_WORDS)
+    stage.release()
+    chat.expect_status("done")
+    assert len(chat.stored()) == 4
+
+
 def test_walking_keeps_the_arrows_where_they_are(application: Application, browser: Browser) -> None:
     with visitor(browser, viewport={"width": 900, "height": 500}) as context:
         chat = ChatPage(context, application.address)

@@ -47,6 +47,7 @@ class TechChat extends HTMLElement {
   #tree = new MessageTree();
   #engine = { state: "loading", model: null, detail: null };
   #sent = null; // what is on its way: {before, question, answer}, `before` being the branch without it
+  #ours = null; // the id of the last reply that was asked for here
   #composed = null; // the last of those that came from the composer
   #again = null; // an edited question that may have arrived although it failed: {text, parent, id}
   #wantsStop = false;
@@ -202,13 +203,17 @@ class TechChat extends HTMLElement {
   /** Answer the same question once more, beside an earlier answer. */
   async retry(old) {
     const { id, parent_id: parent } = old.message;
-    const sent = this.#begin(this.#upTo(old), null, parent);
+    const conversation = this.#conversation;
+    const sent = this.#begin(this.#upTo(old.message), null, parent);
     this.#tell("tech-compose", {});
     try {
       const asked = await call("POST", `/replies/${id}/retry`);
-      if (this.#sent === sent) this.#stored(this.#conversation, null, asked.reply_id);
+      if (this.#sent === sent) this.#stored(conversation, null, asked.reply_id);
+      else this.#tell("tech-changed", { conversation }); // the reader has gone on
     } catch (problem) {
-      if (this.#sent === sent) this.refused(problem.message);
+      if (this.#sent !== sent) return;
+      this.refused(problem.message);
+      if (problem.type === "still_answering") this.reload();
     }
   }
 
@@ -331,9 +336,9 @@ class TechChat extends HTMLElement {
     this.#changed();
   }
 
-  /** The branch up to what a part shows, without that. */
-  #upTo(part) {
-    return this.transcript.branch.slice(0, this.transcript.branch.indexOf(part.message));
+  /** The branch on show up to a message, without that. */
+  #upTo(message) {
+    return this.transcript.branch.slice(0, this.transcript.branch.indexOf(message));
   }
 
   /** Keep which branch is on show, for other tabs and the next visit. */
@@ -438,6 +443,7 @@ class TechChat extends HTMLElement {
       this.#tree.add(question);
     }
     answer.id = reply;
+    this.#ours = reply;
     this.#tree.add(answer);
     const isNew = this.#conversation === null;
     this.#conversation = conversation;
@@ -464,8 +470,7 @@ class TechChat extends HTMLElement {
     const isAgain = this.#again?.text === text && this.#again.parent === parent;
     const id = isAgain ? this.#again.id : (crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`);
     this.#again = { text, parent, id };
-    const before = this.transcript.branch.slice(0, this.transcript.branch.indexOf(original));
-    const sent = this.#begin(before, onItsWay("user", text, parent));
+    const sent = this.#begin(this.#upTo(original), onItsWay("user", text, parent));
     this.#announce("The question is sent.");
     this.#tell("tech-compose", {});
     try {
@@ -480,6 +485,7 @@ class TechChat extends HTMLElement {
       this.#look();
       this.#changed();
       this.transcript.partOf(original)?.edit(text, problem.message);
+      if (problem.type === "still_answering") this.reload();
     }
   }
 
@@ -512,7 +518,8 @@ class TechChat extends HTMLElement {
     this.#stream = null;
     this.#announce(answer.status === "done" ? "The answer is complete." : "The answer has ended early.");
     if (answer.status === "failed") this.#look();
-    this.#tell("tech-changed", { conversation: this.#conversation });
+    // Of all the tabs that follow it, the one that asked tells the others.
+    if (answer.message.id === this.#ours) this.#tell("tech-changed", { conversation: this.#conversation });
     this.#changed();
   }
 

@@ -33,7 +33,8 @@ class TechConversations extends HTMLElement {
   #current = null;
   #conversations = [];
   #next = null;
-  #reading = null;
+  #reading = null; // the promise of a reading that is under way
+  #waiting = null; // the promise of the one after it
   #phone = window.matchMedia(PHONE);
   #isRenaming = false;
   #isDirty = false; // whether the list is to be painted again
@@ -104,12 +105,18 @@ class TechConversations extends HTMLElement {
     return this.#conversations.find((one) => one.id === id)?.title ?? null;
   }
 
-  /** Read the newest page again. */
-  async refresh() {
-    const reading = (this.#reading = {});
+  /** Read the newest page again. What many tabs ask for during one reading is one more reading after it. */
+  refresh() {
+    this.#waiting ??= Promise.resolve(this.#reading).then(() => {
+      this.#waiting = null;
+      return (this.#reading = this.#read());
+    });
+    return this.#waiting;
+  }
+
+  async #read() {
     try {
       const page = await call("GET", `/conversations?limit=${PAGE}`);
-      if (this.#reading !== reading) return;
       const known = new Set(page.conversations.map((one) => one.id));
       const end = page.conversations.at(-1)?.updated_at;
       // What is newer than the page's end and not on it is no longer there.
@@ -291,6 +298,7 @@ class TechConversations extends HTMLElement {
       }
     }
     this.forget(id);
+    this.refresh(); // a reading that began before may still have it
     this.#tell(id, "deleted");
     const undo = element("button", { type: "button" }, "Undo");
     undo.addEventListener("click", () => this.#undo(id, title, wasOpen));
