@@ -57,6 +57,7 @@ class Starts:
     engine: list[float] = field(default_factory=list)
     page: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)  # seconds of all its processes until the page was there
+    slowest: list[float] = field(default_factory=list)  # seconds of an answer while the page is loaded
     processes: dict[str, Process] = field(default_factory=dict)
 
     def total(self, measure: Callable[[Process], float]) -> float:
@@ -93,6 +94,7 @@ class Program:
             stderr=self._words,
         )
         self.pid = self._process.pid
+        self.slowest = 0.0  # seconds of the slowest answer so far
 
     def __enter__(self) -> Program:
         return self
@@ -107,12 +109,18 @@ class Program:
 
     def seconds_until(self, url: str, there: Callable[[int, bytes], bool]) -> float:
         """How long after its start the answer to `url` is the one that is waited for."""
-        while not there(*status_of(url)):
+        while not there(*self._look(url)):
             if self._process.poll() is not None or time.monotonic() - self.begun > PATIENCE:
                 self._words.seek(0)
                 raise RuntimeError(f"It did not start, and said:\n{self._words.read()}")
             time.sleep(PAUSE)
         return time.monotonic() - self.begun
+
+    def _look(self, url: str) -> tuple[int, bytes]:
+        asked = time.monotonic()
+        answer = status_of(url)
+        self.slowest = max(self.slowest, time.monotonic() - asked)
+        return answer
 
 
 def at_rest(pids: dict[str, int], seconds: float) -> dict[str, Process]:
@@ -133,6 +141,7 @@ def start_ours(starts: Starts, upstream: str, data: Path, *, is_counted: bool, q
     command = ["sh", "scripts/run", "--upstream", upstream, "--port", str(port), "--data", str(data)]
     with Program([*command, "--no-open-browser"]) as program:
         ready = program.seconds_until(f"{address}/ready", is_ready)
+        program.slowest = 0.0  # of those while the page is loaded
         engine = program.seconds_until(f"{address}/ready", has_engine)  # comes before the page
         page = program.seconds_until(address, is_page)
         (serving,) = children(program.pid)
@@ -141,6 +150,7 @@ def start_ours(starts: Starts, upstream: str, data: Path, *, is_counted: bool, q
             starts.engine.append(engine)
             starts.page.append(page)
             starts.cpu.append(cpu_seconds(program.pid, serving))
+            starts.slowest.append(program.slowest)
         if quiet:
             starts.processes = at_rest({"application": program.pid, "serving layer": serving}, quiet)
 
@@ -191,6 +201,7 @@ def table(ours: Starts, peer: Starts) -> str:
     times("command to first answer, s", lambda starts: starts.ready)
     times("command to the engine, s", lambda starts: starts.engine)
     times("command to the page, s", lambda starts: starts.page)
+    times("slowest answer before the page, s", lambda starts: starts.slowest)
     times("CPU until the page, s", lambda starts: starts.cpu)
     rests("memory (PSS), MiB", lambda process: process.pss)
     rests("memory (RSS), MiB", lambda process: process.rss)
