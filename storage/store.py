@@ -21,6 +21,7 @@ from sqlalchemy import (
     Integer,
     Row,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -91,12 +92,13 @@ PROGRESS = select(
     .where(messages.c.conversation_id == bindparam("id"), messages.c.status.in_(RUNNING))
     .label("is_answering"),
 )
+LAST_UPDATE = select(func.max(conversations.c.updated_at)).where(conversations.c.owner == bindparam("owner"))
 CREATE = insert(conversations).returning(conversations)
 ADD = insert(messages)
 GROWN = (
     update(conversations)
     .where(conversations.c.id == bindparam("conversation"))
-    .values(active_leaf_id=bindparam("leaf"), updated_at=bindparam("now"), title=bindparam("new_title"))
+    .values(active_leaf_id=bindparam("leaf"), updated_at=bindparam("top"), title=bindparam("new_title"))
 )
 JOURNALLED = select(pieces.c.text).where(pieces.c.reply_id == bindparam("id")).order_by(pieces.c.start)
 _step = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.content)
@@ -115,13 +117,18 @@ FOLD = (
     )
 )
 CLEAR_JOURNAL = delete(pieces).where(pieces.c.reply_id == bindparam("reply"))
+_now = bindparam("now", type_=conversations.c.updated_at.type)
 ANSWERED = (
     update(conversations)
     .where(
         conversations.c.id
         == select(messages.c.conversation_id).where(messages.c.id == bindparam("reply")).scalar_subquery()
     )
-    .values(updated_at=bindparam("now"), model=func.coalesce(bindparam("new_model"), conversations.c.model))
+    .values(
+        # Never back, though the clock may have been set: the pages of a list would repeat it.
+        updated_at=case((conversations.c.updated_at > _now, conversations.c.updated_at), else_=_now),
+        model=func.coalesce(bindparam("new_model"), conversations.c.model),
+    )
 )
 
 
@@ -367,7 +374,8 @@ class ConversationStore:
 
     def _create(self, connection: Connection, owner: str, title: str) -> Row[Any]:
         now = self._now()
-        new = {"id": _new_id(), "owner": owner, "title": title, "created_at": now, "updated_at": now}
+        top = _top(connection, owner, now)
+        new = {"id": _new_id(), "owner": owner, "title": title, "created_at": now, "updated_at": top}
         return connection.execute(CREATE, new).one()
 
     def _add(self, connection: Connection, conversation: Row[Any], *new: dict[str, Any], title: str) -> None:
@@ -381,7 +389,8 @@ class ConversationStore:
         connection.execute(
             ADD, [{**common, **message, "position": first + n} for n, message in enumerate(new)]
         )
-        grown = {"conversation": conversation.id, "leaf": new[-1]["id"], "now": now, "new_title": title}
+        top = _top(connection, conversation.owner, now)
+        grown = {"conversation": conversation.id, "leaf": new[-1]["id"], "top": top, "new_title": title}
         connection.execute(GROWN, grown)
 
 
@@ -409,6 +418,12 @@ def fold(
         connection.execute(CLEAR_JOURNAL, {"reply": reply_id})
         model = provenance.get("model")
         connection.execute(ANSWERED, {"reply": reply_id, "now": now, "new_model": model})
+
+
+def _top(connection: Connection, owner: str, now: datetime) -> datetime:
+    """The moment that puts a conversation on top of its owner's list, though the clock was set back."""
+    last = connection.scalar(LAST_UPDATE, {"owner": owner})
+    return now if last is None or last < now else last + timedelta(microseconds=1)
 
 
 def _new_id() -> str:

@@ -1,0 +1,149 @@
+"""A clock that is set back by hours, again and again: chats, their pages and owners stay as they are."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import itsdangerous
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from assistant.conversation import Status
+from assistant.web.identity import Identity
+from storage.database import Database
+from storage.journal import Journal, Outcome
+from storage.store import Asked, ConversationStore
+from tests.faults.conftest import Count
+
+OWNER = "ann"
+SEED = 7
+CHATS = 60
+STEPS = 200
+
+
+class Clock:
+    """Goes on by a second at each look, and back by hours when it is told so."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.times_set_back = 0
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+    def set_back(self, hours: float) -> None:
+        self.now -= timedelta(hours=hours)
+        self.times_set_back += 1
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database(tmp_path / "chats.db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database, clock: Clock) -> ConversationStore:
+    return ConversationStore(database, now=clock)
+
+
+@pytest.fixture
+async def journal(database: Database, clock: Clock) -> AsyncIterator[Journal]:
+    journal = Journal(database, now=clock)
+    journal.start()
+    yield journal
+    await journal.close()
+
+
+async def answer(journal: Journal, asked: Asked, text: str) -> None:
+    entry = journal.open(asked.reply_id)
+    journal.append(entry, text)
+    await journal.settle(entry, Outcome(Status.DONE))
+
+
+async def titles(store: ConversationStore, limit: int = 100) -> list[str]:
+    return [chat.title for chat in (await store.conversations(OWNER, limit=limit))[0]]
+
+
+async def test_messages_stay_in_order_and_the_chat_that_was_written_last_comes_first(
+    store: ConversationStore, journal: Journal, clock: Clock, count: Count
+) -> None:
+    chance = random.Random(SEED)
+    chats = [await store.create_conversation(OWNER, str(number)) for number in range(5)]
+    expected: dict[str, list[str]] = {chat.id: [] for chat in chats}
+    for step in range(STEPS):
+        chat = chance.choice(chats)
+        if chance.random() < 0.2:
+            clock.set_back(chance.uniform(0.1, 30))
+        asked = await store.ask(OWNER, chat.id, f"q{step}")
+        if chance.random() < 0.2:
+            clock.set_back(chance.uniform(0.1, 30))
+        await answer(journal, asked, f"a{step}")
+        expected[chat.id] += [f"q{step}", f"a{step}"]
+        assert (await titles(store))[0] == chat.title
+    for chat in chats:
+        _, messages = await store.conversation(OWNER, chat.id)
+        assert [message.content for message in messages] == expected[chat.id]
+    await store.create_conversation(OWNER, "new")
+    assert (await titles(store))[0] == "new"
+    count(f"clock set back: {clock.times_set_back} times, questions and answers {2 * STEPS}, out of order 0")
+
+
+async def test_pages_lose_and_repeat_no_chat_that_is_written_while_they_are_turned(
+    store: ConversationStore, journal: Journal, clock: Clock, count: Count
+) -> None:
+    chance = random.Random(SEED)
+    chats = [await store.create_conversation(OWNER, str(number)) for number in range(CHATS)]
+    listed: Counter[str] = Counter()
+    cursor = None
+    while True:
+        page, cursor = await store.conversations(OWNER, limit=7, cursor=cursor)
+        listed.update(chat.title for chat in page)
+        if cursor is None:
+            break
+        clock.set_back(chance.uniform(0.1, 30))
+        seen = chance.choice([chat for chat in chats if chat.title in listed])
+        await answer(journal, await store.ask(OWNER, seen.id, "q"), "a")
+    assert listed == Counter(str(number) for number in range(CHATS))
+    count(f"clock set back: {clock.times_set_back} times between pages, chats {CHATS}, lost 0, repeated 0")
+
+
+async def test_an_owner_whose_cookie_was_given_in_the_future_stays_the_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owners: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        owners.append(scope["state"]["owner"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    given: list[bytes] = []
+
+    async def send(message: Message) -> None:
+        given.extend(value for name, value in message["headers"] if name.lower() == b"set-cookie")
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    identity = Identity(app, key=b"k" * 32)
+    now = itsdangerous.TimestampSigner.get_timestamp
+    monkeypatch.setattr(
+        itsdangerous.TimestampSigner, "get_timestamp", lambda signer: now(signer) + 30 * 24 * 3600
+    )
+    scope = {"type": "http", "scheme": "http", "headers": []}
+    await identity({**scope}, receive, send)
+    monkeypatch.undo()
+    cookie = given[0].partition(b";")[0]
+    await identity({**scope, "headers": [(b"cookie", cookie)]}, receive, send)
+    assert owners[0] == owners[1]
