@@ -50,7 +50,7 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(path.with_name(path.name + ".lock"))
         self._disk = Disk(path.with_name(path.name + ".reserve"))
         self._disk.prepare()

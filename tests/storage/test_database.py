@@ -1,5 +1,7 @@
 import asyncio
+import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +45,12 @@ def test_a_database_of_each_earlier_schema_is_brought_up_to_date(tmp_path: Path)
     page, _ = asyncio.run(ConversationStore(database).conversations("ann", limit=10))
     assert [chat.title for chat in page] == ["Kept"]
     database.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_its_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    Database(tmp_path / "data" / "chats.db").close()
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
 
 
 def test_a_second_process_is_told_that_the_data_is_in_use(tmp_path: Path) -> None:
