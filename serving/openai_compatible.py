@@ -203,8 +203,9 @@ class OpenAICompatible:
             ) from error
         except aiohttp.ClientConnectorError as error:
             raise self._lost("cannot be reached") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._lost("broke the connection off") from error
+        except (aiohttp.ClientError, OSError) as error:  # one connection; whether it is all, a look will tell
+            self._doubted.set()
+            raise Unhealthy(f"The upstream at {self._url} broke the connection off.") from error
         if response.status != 200:
             raise _refusal(response, await self._body(response))
         kind = response.content_type
@@ -239,7 +240,8 @@ class OpenAICompatible:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AGAIN_SECONDS[self._info.state]):
                     await self._doubted.wait()
-                    await asyncio.sleep(LOOK_AGAIN_SECONDS[EngineState.FAILED])
+                    if self._info.state is not EngineState.READY:
+                        await asyncio.sleep(LOOK_AGAIN_SECONDS[EngineState.FAILED])
 
     async def _look(self) -> EngineInfo:
         """What the upstream is now. Raises aiohttp's errors, OSError and ValueError."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from serving.engine import (
     Accepted,
@@ -289,13 +290,34 @@ async def test_an_upstream_that_goes_away_is_unhealthy_and_found_again(upstream:
         await upstream.__aexit__()
         with pytest.raises(Unhealthy, match=r"cannot be reached|broke"):
             await generate(asked)
-        assert asked.info.state is EngineState.FAILED
+
+        async def gone() -> bool:
+            return asked.info.state is EngineState.FAILED
+
+        await eventually(gone)
         await upstream.__aenter__()
 
         async def back() -> bool:
             return asked.info.state is EngineState.READY
 
         await eventually(back)
+        assert (await generate(asked))[0] == "x"
+
+
+async def test_one_connection_that_breaks_does_not_make_the_upstream_unhealthy(
+    upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def reset(request: web.Request, answer: object) -> web.StreamResponse:
+        monkeypatch.undo()
+        assert request.transport is not None
+        request.transport.abort()
+        return web.StreamResponse()
+
+    monkeypatch.setattr(upstream, "send", reset)
+    upstream.answer(*text("x"))
+    async with engine(upstream) as asked:
+        with pytest.raises(Unhealthy, match="broke the connection off"):
+            await generate(asked)
         assert (await generate(asked))[0] == "x"
 
 
