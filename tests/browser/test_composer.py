@@ -57,6 +57,17 @@ def test_a_draft_outlives_its_tab_and_goes_when_it_is_sent(chat: ChatPage, conte
     expect(again.composer).to_have_value("")
 
 
+def test_a_draft_goes_with_its_conversation_and_comes_back_with_it(chat: ChatPage) -> None:
+    chat.ask_and_wait("Short life")
+    chat.composer.fill("what I wanted to ask")
+    chat.choose("Short life", "Delete")
+    expect(chat.composer).to_have_value("")
+    assert chat.page.evaluate("Object.keys(localStorage).filter((key) => key.includes('draft'))") == []
+    chat.toast.get_by_role("button", name="Undo").click()
+    expect(chat.bubbles).to_have_text(["Short life"])
+    expect(chat.composer).to_have_value("what I wanted to ask")
+
+
 def test_a_draft_is_kept_until_the_question_is_known_to_be_stored(chat: ChatPage) -> None:
     held: list[Route] = []
     chat.ask_and_wait("Begin")
@@ -64,7 +75,6 @@ def test_a_draft_is_kept_until_the_question_is_known_to_be_stored(chat: ChatPage
     with chat.page.expect_request(QUESTIONS):
         chat.ask("On its way")
     expect(chat.composer).to_have_value("")
-    chat.page.unroute(QUESTIONS)
     chat.page.reload()
     expect(chat.composer).to_have_value("On its way")
 

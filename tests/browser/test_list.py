@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.stage import FIRST_WORDS, Stage
@@ -126,6 +128,43 @@ def test_all_of_it_works_with_the_keyboard(chat: ChatPage) -> None:
     chat.page.keyboard.press("Escape")
     expect(chat.toast).to_be_hidden()
     expect(chat.page.get_by_role("navigation").get_by_role("button", name="New chat")).to_be_focused()
+
+
+def test_older_conversations_come_on_demand_and_stay(
+    application: Application, context: BrowserContext
+) -> None:
+    stored = [
+        {
+            "id": f"c{number}",
+            "title": f"Title {number}",
+            "updated_at": f"2026-01-01T00:{59 - number // 4:02}:00Z",
+        }
+        for number in range(120)
+    ]
+
+    def page_of(route: Route) -> None:
+        start = int((parse_qs(urlsplit(route.request.url).query).get("cursor") or ["0"])[0])
+        following = str(start + 50) if start + 50 < len(stored) else None
+        route.fulfill(json={"conversations": stored[start : start + 50], "next": following})
+
+    def delete(route: Route) -> None:
+        stored[:] = [one for one in stored if one["id"] != route.request.url.rpartition("/")[2]]
+        route.fulfill(status=204)
+
+    context.route("**/api/conversations?*", page_of)
+    context.route("**/api/conversations/c*", delete)
+    chat = ChatPage(context, application.address)
+    more = chat.page.get_by_role("button", name="Show more")
+    for count in (50, 100, 120):
+        expect(chat.listed).to_have_count(count)
+        if count < 120:
+            more.click()
+    expect(more).to_have_count(0)
+    for number, left in ((10, 119), (110, 118)):
+        with chat.page.expect_response(lambda response: "/api/conversations?" in response.url):
+            chat.choose(f"Title {number}", "Delete")
+        expect(chat.listed).to_have_count(left)
+        expect(chat.listed.get_by_text(f"Title {number}", exact=True)).to_have_count(0)
 
 
 def test_a_press_elsewhere_closes_the_menu(chat: ChatPage) -> None:

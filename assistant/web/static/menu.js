@@ -50,13 +50,14 @@ export class Menu {
     this.node.hidden = false;
     this.#place();
     this.node.firstChild.focus();
-    const close = () => this.close();
     const on = (target, name, listener, options) => {
       target.addEventListener(name, listener, options);
       this.#removals.push(() => target.removeEventListener(name, listener, options));
     };
-    on(window, "resize", close);
-    on(document, "scroll", close, { capture: true, passive: true });
+    on(window, "resize", () => this.close());
+    const { top } = opener.getBoundingClientRect();
+    const scrolled = () => opener.getBoundingClientRect().top !== top && this.close();
+    on(document, "scroll", scrolled, { capture: true, passive: true });
     on(document, "pointerdown", (event) => {
       // A press on the button itself closes it, too, by the click that follows.
       if (!this.node.contains(event.target) && !opener.contains(event.target)) this.close();

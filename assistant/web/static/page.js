@@ -68,6 +68,7 @@ class Page {
   #chosen = null; // an example question that is sent instead of what is in the composer
   #asking = null; // the question that is on its way: {text, id}
   #retried = null; // a question that may have arrived although it failed: {text, conversation, id}
+  #deleted = null; // the last one, with its draft, which comes back with it
   #channel = "BroadcastChannel" in window ? new BroadcastChannel("tech-assistant") : null;
 
   constructor() {
@@ -314,6 +315,11 @@ class Page {
   /** The list has renamed, deleted or restored a conversation. */
   #listed({ conversation, did, wasOpen }) {
     this.#channel?.postMessage({ conversation, did });
+    if (did === "deleted") {
+      this.#deleted = { conversation, draft: draftOf(conversation) };
+      keepDraft(conversation, ""); // nothing of it stays behind
+    } else if (did === "restored" && this.#deleted?.conversation === conversation)
+      keepDraft(conversation, this.#deleted.draft);
     if (did === "renamed" && conversation === this.#chat?.conversation)
       this.#entitle(this.#list.titleOf(conversation));
     else if (did === "deleted" && conversation === this.#chat?.conversation) this.#go(null);
