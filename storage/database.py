@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import IO, Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -39,7 +39,7 @@ class _Job(Generic[T]):
     work: Callable[[sa.Connection], T]
     is_new: bool = False
     makes_room: bool = False
-    done: Future[T] = field(default_factory=Future)
+    done: asyncio.Future[T] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Database:
@@ -65,7 +65,8 @@ class Database:
             self._lock.close()
             raise
         self._disk.keep_reserve()
-        self._waiting: SimpleQueue[_Job[Any]] = SimpleQueue()
+        self._waiting: deque[_Job[Any]] = deque()
+        self._is_writing = False
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="storage-write")
         self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="storage-read")
 
@@ -100,34 +101,53 @@ class Database:
         """Wait for what is under way, then close; readers first, so that the writer checkpoints last."""
         self._read_threads.shutdown(wait=True)
         self._write_thread.shutdown(wait=True)
+        while self._waiting:
+            self._transact(self._next_jobs())
         self._reader.dispose()
         self._writer.dispose()
         self._lock.close()
 
     async def _enqueue(self, job: _Job[T]) -> T:
-        self._waiting.put(job)
-        self._write_thread.submit(self._transact)
-        return await asyncio.wrap_future(job.done)
+        self._waiting.append(job)
+        self._write_on()
+        return await job.done
 
-    def _transact(self) -> None:
-        """Write what waits now, in the order in which it came; runs in the writing thread."""
+    def _write_on(self) -> None:
+        """Have what waits now written; what comes meanwhile is written next, together. One call to the thread
+        and one back for all of it: at a moment when many ask, calls to threads cost more than the writing."""
+        if not self._is_writing and (jobs := self._next_jobs()):
+            self._is_writing = True
+            self._write_thread.submit(self._transact, jobs)
+
+    def _next_jobs(self) -> list[_Job[Any]]:
+        """What is written together next, in the order in which it came; without what was given up."""
         jobs: list[_Job[Any]] = []
-        with contextlib.suppress(Empty):
-            while len(jobs) < MOST_TOGETHER:
-                job = self._waiting.get_nowait()
-                if job.done.set_running_or_notify_cancel():
-                    jobs.append(job)
+        while self._waiting and len(jobs) < MOST_TOGETHER:
+            if not (job := self._waiting.popleft()).done.cancelled():
+                jobs.append(job)
+        return jobs
+
+    def _transact(self, jobs: Sequence[_Job[Any]]) -> None:
+        """Runs in the writing thread, and at the end in the one that closes."""
         if not jobs:
             return
         try:
             ended = self._write_all(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             ended = [(None, error)] * len(jobs)
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            jobs[0].done.get_loop().call_soon_threadsafe(self._written, jobs, ended)
+
+    def _written(self, jobs: Sequence[_Job[Any]], ended: Sequence[tuple[Any, Exception | None]]) -> None:
+        self._is_writing = False
         for job, (result, failure) in zip(jobs, ended, strict=True):
+            if job.done.cancelled():
+                continue
             if failure is None:
                 job.done.set_result(result)
             else:
                 job.done.set_exception(failure)
+        self._write_on()
 
     def _write_all(self, jobs: Sequence[_Job[Any]]) -> list[tuple[Any, Exception | None]]:
         """What each job returns or raises; those that make room have a second try on a full disk."""
