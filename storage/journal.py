@@ -229,6 +229,11 @@ class Journal:
                     for entry in (*rows, *self._new_text.values()):
                         entry.trouble = error
                     self._new_text.clear()
+            except Exception as error:  # a mistake of ours must not end the journal of all other replies
+                log.exception("the journal could not be written")
+                for entry in rows:
+                    entry.trouble = DatabaseUnavailable(f"The text could not be stored: {error}")
+                return
             await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -178,6 +178,19 @@ async def test_a_reply_that_comes_while_the_database_refuses_does_not_wait_as_lo
     assert refusals == journal_module.GIVE_UP_AFTER
 
 
+async def test_a_commit_that_breaks_fails_its_replies_and_not_the_journal(
+    store: ConversationStore, journal: Journal, entry: Entry
+) -> None:
+    chat = await store.create_conversation(OWNER)
+    other = journal.open((await store.ask(OWNER, chat.id, "how?")).reply_id)
+    journal.append(entry, "\ud83e")  # half a character, which no database keeps
+    async with asyncio.timeout(20):
+        while entry.trouble is None:
+            await asyncio.sleep(0)
+        journal.append(other, "fine")
+        assert await anext(aiter(other.follow())) == "fine"
+
+
 async def test_the_outcome_is_stored_with_the_text(
     store: ConversationStore, journal: Journal, entry: Entry
 ) -> None:
