@@ -233,12 +233,15 @@ async def test_an_application_whose_disk_runs_full_is_read_and_goes_on_by_itself
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root has run these tests as they are")
-def test_the_same_where_nobody_is_root() -> None:
+def test_the_same_where_nobody_is_root(count: Count) -> None:
     """In a namespace of our own, in which we may mount; not every system lets everybody have one."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
         pytest.skip("this system gives no namespaces to everybody")
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    tests = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", __file__]
     ended = subprocess.run([*namespace, *tests], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout
-    assert "skipped: no small disk" not in ended.stdout
+    assert "no small disk" not in ended.stdout, ended.stdout
+    for line in ended.stdout.splitlines():
+        if line.startswith("disk full: "):
+            count(line)
