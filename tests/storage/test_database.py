@@ -147,6 +147,25 @@ async def test_a_work_that_is_given_up_before_its_turn_is_not_done(database: Dat
     assert not ran.is_set()
 
 
+async def test_closing_writes_what_waits_but_not_what_was_given_up(tmp_path: Path) -> None:
+    database = Database(tmp_path / "chats.db")
+    begun, go_on, ran = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(connection: sa.Connection) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    first = asyncio.create_task(database.execute(slow))
+    await asyncio.to_thread(begun.wait, 20)
+    second = asyncio.create_task(database.execute(lambda connection: ran.set()))
+    await asyncio.sleep(0)
+    second.cancel()
+    go_on.set()
+    database.close()
+    await first
+    assert not ran.is_set()
+
+
 async def test_whatever_breaks_a_commit_reaches_those_who_wait(database: Database) -> None:
     @sa.event.listens_for(database._writer, "commit", once=True)
     def break_once(connection: sa.Connection) -> None:
