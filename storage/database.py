@@ -50,8 +50,13 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _lock(path.with_name(path.name + ".lock"))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = _lock(path.with_name(path.name + ".lock"))
+        except OSError as error:
+            raise DatabaseUnavailable(
+                f"The database {path} cannot be opened: {error.strerror or error}"
+            ) from error
         self._disk = Disk(path.with_name(path.name + ".reserve"))
         self._disk.prepare()
         try:

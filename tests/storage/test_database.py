@@ -80,6 +80,12 @@ def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path) -> None:
     assert path.read_bytes() == b"not a database" * 1000
 
 
+def test_a_directory_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatabaseUnavailable, match="cannot be opened"):
+        Database(tmp_path / "file" / "chats.db")
+
+
 async def test_readers_cannot_write(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable, match="readonly"):
         await database.read(lambda session: session.execute(sa.text("DELETE FROM message")))
