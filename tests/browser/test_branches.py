@@ -272,3 +272,17 @@ def test_the_details_say_when_by_which_model_and_how_long(chat: ChatPage) -> Non
     expect(line).to_have_text(words)
     assert asked == []  # a stored answer has them with it
     expect(chat.questions.first.locator("time")).to_have_text(re.compile(r"\d{1,2}:\d\d"))
+
+
+def test_the_details_of_an_answer_that_was_opened_in_mid_course_are_whole(
+    chat: ChatPage, stage: Stage
+) -> None:
+    stage.hold()
+    chat.ask("Come in late")
+    chat.expect_text(FIRST_WORDS)
+    chat.page.reload()
+    chat.expect_text(FIRST_WORDS)
+    stage.release()
+    chat.expect_status("done")
+    chat.answer.get_by_role("button", name="Details").click()
+    expect(chat.answer.locator(".details")).to_contain_text("fake · 100 tokens in")

@@ -266,7 +266,8 @@ export class Answer extends Part {
     this.#paint();
     this.#show(status);
     const content = this.view.source;
-    Object.assign(this.message, { status, content, finish_reason: finishReason, error });
+    // Its provenance is known only now, and to the application.
+    Object.assign(this.message, { status, content, finish_reason: finishReason, error, provenance: null });
     this.#end(finishReason, error, status === "failed" ? "alert" : null);
     this.owner.paint(this);
   }
