@@ -26,7 +26,6 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     ChatMessage,
-    HumanMessage,
     SystemMessage,
 )
 from langchain_core.messages.ai import UsageMetadata
@@ -179,13 +178,16 @@ class TechAssistantChat(BaseChatModel):
         """About how many tokens a text has; the server has the last word."""
         return math.ceil(len(text.encode("utf-8", "replace")) / self.bytes_per_token)
 
-    def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[AIMessageChunk]:
-        """The answer to the last of `turns`, as `astream` gives it. Raises `ModelError`, `PromptError`."""
-        messages = [
-            HumanMessage(turn.content) if turn.role is Role.USER else AIMessage(turn.content)
-            for turn in turns
-        ]
-        return cast(AsyncGenerator[AIMessageChunk], self.astream(messages))
+    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[AIMessageChunk]:
+        """The answer to the last of `turns`, in the chunks that `astream` gives. Raises `ModelError` and
+        `PromptError`.
+
+        The short way, for the application: no message is made of each turn, and LangChain's callbacks, which
+        cost more than the chunks do, are not asked.
+        """
+        async with contextlib.aclosing(self._chunks(turns, None, {})) as chunks:
+            async for chunk in chunks:
+                yield cast(AIMessageChunk, chunk.message)
 
     async def _astream(
         self,
@@ -194,17 +196,24 @@ class TechAssistantChat(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        turns = _turns(messages)
+        async with contextlib.aclosing(self._chunks(_turns(messages), stop, kwargs)) as chunks:
+            async for chunk in chunks:
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
+                yield chunk
+
+    async def _chunks(
+        self, turns: Sequence[Turn], stop: list[str] | None, options: dict[str, Any]
+    ) -> AsyncGenerator[ChatGenerationChunk]:
         budget = self.context - self.answer_tokens
         async with self._shared_session() as session:
             client = ServingClient(self.base_url, self._key(), session)
             for last_try in (*[False] * SHRINK_TRIES, True):
                 prompt = await self._prompt(client, turns, budget)
                 try:
-                    async for chunk in self._answer(client, prompt, stop, kwargs):
-                        if run_manager is not None:
-                            await run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
-                        yield chunk
+                    async with contextlib.aclosing(self._answer(client, prompt, stop, options)) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
                     return
                 except PromptTooLong:  # nothing was generated: the estimate of its length was too low
                     if last_try:
@@ -229,7 +238,7 @@ class TechAssistantChat(BaseChatModel):
 
     async def _answer(
         self, client: ServingClient, prompt: Prompt, stop: list[str] | None, options: dict[str, Any]
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk]:
         """The chunks of one generation; the last one tells how it ended."""
         answer = self.template.answer()
         details: _Details | None = None

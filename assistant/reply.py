@@ -330,8 +330,8 @@ class Assistant:
         finish_reason: FinishReason | None = None
         async with contextlib.aclosing(model.answer(turns)) as chunks:
             async for chunk in chunks:
-                if chunk.text:
-                    self._journal.append(entry, chunk.text)
+                if text := str(chunk.content):
+                    self._journal.append(entry, text)
                 if reason := chunk.response_metadata.get("finish_reason"):
                     finish_reason = FinishReason(reason)
                     names = ("revision", "template_hash", "turns_dropped", "seed")

@@ -42,6 +42,9 @@ class _Job(Generic[T]):
     done: asyncio.Future[T] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
+_Attempt = Callable[[sa.Connection, _Job[Any]], tuple[Any, Exception | None]]
+
+
 class Database:
     """An open SQLite database file, migrated to the newest schema.
 
@@ -78,11 +81,12 @@ class Database:
     async def write(self, work: Callable[[sa.Connection], T], *, makes_room: bool = False) -> T:
         """Run `work` on the writing connection; committed when this returns, or nothing of it is.
 
-        Whatever waits to be written is written in one transaction, each work in a savepoint of its own:
-        the disk is waited for once, however many people have asked at the same moment.
+        Whatever waits to be written is written in one transaction: the disk is waited for once, however many
+        people have asked at the same moment. Each fails alone nevertheless, so a work may run twice, the
+        first time in vain.
 
         On a disk that is almost full it raises `DiskFull` at once, unless the work `makes_room`: deletes
-        something, or puts an end to something begun. Such a work may run twice, the first time in vain.
+        something, or puts an end to something begun.
         """
         return await self._enqueue(_Job(work, is_new=not makes_room, makes_room=makes_room))
 
@@ -174,15 +178,20 @@ class Database:
     def _attempt_all(self, jobs: Sequence[_Job[Any]]) -> list[tuple[Any, Exception | None]]:
         """What each job returns or raises, in one transaction."""
         try:
-            with self._writer.begin() as connection:
-                full = self._disk.look() and self._disk.look(_reusable(connection))
-                if full is None:
-                    return [_attempt(connection, job.work) for job in jobs]
-                return [
-                    _attempt(connection, job.work) if self._may_write(job) else (None, full) for job in jobs
-                ]
+            try:
+                return self._run(jobs, _plainly)
+            except _Raised:  # nothing is stored yet: once more, each in a savepoint of its own
+                return self._run(jobs, _apart)
         except sa.exc.DBAPIError as error:  # the database itself refuses: nothing of all this is stored
             return [(None, self._refusal(error))] * len(jobs)
+
+    def _run(self, jobs: Sequence[_Job[Any]], attempt: _Attempt) -> list[tuple[Any, Exception | None]]:
+        with self._writer.begin() as connection:
+            full = self._disk.look() and self._disk.look(_reusable(connection))
+            return [
+                (None, full) if full is not None and not self._may_write(job) else attempt(connection, job)
+                for job in jobs
+            ]
 
     def _may_write(self, job: _Job[Any]) -> bool:
         """Whether a job may use what is left below the floor. The reserve is for what makes room alone."""
@@ -217,16 +226,28 @@ class Database:
             raise DatabaseUnavailable(f"The database could not be read: {error.orig}") from error
 
 
-def _attempt(
-    connection: sa.Connection, work: Callable[[sa.Connection], T]
-) -> tuple[T | None, Exception | None]:
-    """What one work returns or raises; when it raises, nothing of it stays."""
+class _Raised(Exception):
+    """One of several works has raised what the others must not suffer from."""
+
+
+def _plainly(connection: sa.Connection, job: _Job[T]) -> tuple[T | None, Exception | None]:
+    """What a job returns, without a savepoint: most jobs raise nothing. Else `_Raised`."""
     try:
-        with connection.begin_nested():
-            return work(connection), None
+        return job.work(connection), None
     except sa.exc.OperationalError:
         raise
-    except Exception as error:  # noqa: BLE001 - carried over to whoever waits for this work
+    except Exception as error:
+        raise _Raised from error
+
+
+def _apart(connection: sa.Connection, job: _Job[T]) -> tuple[T | None, Exception | None]:
+    """What a job returns or raises; when it raises, nothing of it stays."""
+    try:
+        with connection.begin_nested():
+            return job.work(connection), None
+    except sa.exc.OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - carried over to whoever waits for this job
         return None, error
 
 

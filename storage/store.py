@@ -20,6 +20,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     Row,
+    Select,
     bindparam,
     case,
     delete,
@@ -83,16 +84,19 @@ FIRST_REPLY = (
     .order_by(messages.c.position)
     .limit(1)
 )
-PROGRESS = select(
+_theirs = conversations.alias()
+LAST_UPDATE = select(func.max(_theirs.c.updated_at)).where(_theirs.c.owner == bindparam("owner"))
+# What a question, or another answer to it, has to know of its conversation.
+GROWING = OWNED.add_columns(
     select(func.max(messages.c.position))
-    .where(messages.c.conversation_id == bindparam("id"))
+    .where(messages.c.conversation_id == conversations.c.id)
     .scalar_subquery()
     .label("last"),
     exists()
-    .where(messages.c.conversation_id == bindparam("id"), messages.c.status.in_(RUNNING))
+    .where(messages.c.conversation_id == conversations.c.id, messages.c.status.in_(RUNNING))
     .label("is_answering"),
+    LAST_UPDATE.scalar_subquery().label("last_update"),
 )
-LAST_UPDATE = select(func.max(conversations.c.updated_at)).where(conversations.c.owner == bindparam("owner"))
 CREATE = insert(conversations).returning(conversations)
 ADD = insert(messages)
 GROWN = (
@@ -279,10 +283,12 @@ class ConversationStore:
         """
 
         def work(connection: Connection) -> Asked:
-            known = None if conversation_id is None else _owned(connection, owner, conversation_id)
+            conversation = conversation_id and _owned(connection, owner, conversation_id, GROWING)
             if earlier := _asked_before(connection, owner, conversation_id, client_id, text, parent_id):
                 return earlier
-            conversation = known or self._create(connection, owner, "")
+            if not conversation:
+                new = self._create(connection, owner, "")
+                conversation = _owned(connection, owner, new.id, GROWING)
             parent = conversation.active_leaf_id if isinstance(parent_id, Latest) else parent_id
             if isinstance(parent_id, str) and not _has(connection, conversation.id, parent_id):
                 raise UnknownParent("The parent is not a message of this conversation.")
@@ -324,7 +330,7 @@ class ConversationStore:
 
         def work(connection: Connection) -> Asked:
             row = _owned_reply(connection, owner, reply_id)
-            conversation = _owned(connection, owner, row.conversation_id)
+            conversation = _owned(connection, owner, row.conversation_id, GROWING)
             sibling = _pending_reply(row.parent_id)
             self._add(connection, conversation, sibling, title=conversation.title)
             return Asked(str(row.parent_id), str(sibling["id"]), conversation.id)
@@ -374,22 +380,21 @@ class ConversationStore:
 
     def _create(self, connection: Connection, owner: str, title: str) -> Row[Any]:
         now = self._now()
-        top = _top(connection, owner, now)
+        top = _top(now, connection.scalar(LAST_UPDATE, {"owner": owner}))
         new = {"id": _new_id(), "owner": owner, "title": title, "created_at": now, "updated_at": top}
         return connection.execute(CREATE, new).one()
 
     def _add(self, connection: Connection, conversation: Row[Any], *new: dict[str, Any], title: str) -> None:
         """Add messages at the end of a conversation, the last of them its active leaf."""
-        progress = connection.execute(PROGRESS, {"id": conversation.id}).one()
-        if progress.is_answering:
+        if conversation.is_answering:
             raise StillAnswering("This conversation is still answering. Stop the reply or wait for its end.")
         now = self._now()
-        first = 0 if progress.last is None else progress.last + 1
+        first = 0 if conversation.last is None else conversation.last + 1
         common = {"conversation_id": conversation.id, "provenance": {}, "created_at": now}
         connection.execute(
             ADD, [{**common, **message, "position": first + n} for n, message in enumerate(new)]
         )
-        top = _top(connection, conversation.owner, now)
+        top = _top(now, conversation.last_update)
         grown = {"conversation": conversation.id, "leaf": new[-1]["id"], "top": top, "new_title": title}
         connection.execute(GROWN, grown)
 
@@ -420,9 +425,8 @@ def fold(
         connection.execute(ANSWERED, {"reply": reply_id, "now": now, "new_model": model})
 
 
-def _top(connection: Connection, owner: str, now: datetime) -> datetime:
+def _top(now: datetime, last: datetime | None) -> datetime:
     """The moment that puts a conversation on top of its owner's list, though the clock was set back."""
-    last = connection.scalar(LAST_UPDATE, {"owner": owner})
     return now if last is None or last < now else last + timedelta(microseconds=1)
 
 
@@ -442,8 +446,15 @@ def _pending_reply(question_id: Any) -> dict[str, Any]:
     }
 
 
-def _owned(connection: Connection, owner: str, conversation_id: str, *, or_deleted: bool = False) -> Row[Any]:
-    row = connection.execute(OWNED, {"id": conversation_id, "owner": owner}).one_or_none()
+def _owned(
+    connection: Connection,
+    owner: str,
+    conversation_id: str,
+    statement: Select[Any] = OWNED,
+    *,
+    or_deleted: bool = False,
+) -> Row[Any]:
+    row = connection.execute(statement, {"id": conversation_id, "owner": owner}).one_or_none()
     if row is None or (row.deleted_at is not None and not or_deleted):
         raise NotFound("There is no such conversation.")
     return row

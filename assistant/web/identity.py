@@ -6,6 +6,7 @@ that two installations on one host (cookies do not know ports) do not take each 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 import uuid
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KEPT_SECONDS = 400 * 24 * 3600  # the longest that browsers keep a cookie
 RENEWED_AFTER_SECONDS = 7 * 24 * 3600
+MOST_REMEMBERED = 4096  # cookies whose signature is not checked again
 SHORTEST_SESSION = 32  # characters; Gradio's client takes a UUID, its page something that can be guessed
 
 
@@ -27,6 +29,8 @@ class Identity:
     def __init__(self, app: ASGIApp, *, key: bytes) -> None:
         self.app = app
         self._signer = TimestampSigner(key, salt="owner", digest_method=hashlib.sha256)
+        # A page sends its cookie with each request: most have been looked at a moment ago.
+        self._unsign = functools.lru_cache(MOST_REMEMBERED)(self._check)
         self.cookie = "tech_assistant_" + hashlib.sha256(b"cookie name" + key).hexdigest()[:8]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,10 +60,15 @@ class Identity:
             morsel = SimpleCookie(header).get(self.cookie)
             if morsel is None:
                 return None, None
-            owner, given = self._signer.unsign(morsel.value, return_timestamp=True)
+            owner, given = self._unsign(morsel.value)
         except (BadSignature, CookieError):
             return None, None
-        return owner.decode(), time.time() - given.timestamp()
+        return owner, time.time() - given
+
+    def _check(self, value: str) -> tuple[str, float]:
+        """The owner that the value names, and when it was given. Raises `BadSignature`."""
+        owner, given = self._signer.unsign(value, return_timestamp=True)
+        return owner.decode(), given.timestamp()
 
     def _write(self, owner: str, *, secure: bool) -> str:
         value = self._signer.sign(owner).decode()
