@@ -35,7 +35,7 @@ from assistant.errors import (
 )
 from assistant.served import EngineState, EngineStatus, ServedModel
 from prompts.render import PromptError, QuestionTooLong
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseUnavailable, DiskFull
 from storage.journal import NOT_STORED, Entry, Journal, Outcome
 from storage.store import LATEST, Asked, ConversationStore, Latest
 
@@ -218,22 +218,22 @@ class Assistant:
             raise EmptyText("The message is empty. Write a question.")
         try:
             place = self._admit(owner)
-        except AssistantError:
+            storing = self._store.ask(
+                owner,
+                conversation_id,
+                text,
+                parent_id=parent_id,
+                client_id=client_id,
+                title=_title(text),
+            )
+            return await asyncio.shield(asyncio.ensure_future(self._begin(place, storing)))
+        except (AssistantError, DiskFull):
             earlier = await self._store.asked(
                 owner, conversation_id, text, parent_id=parent_id, client_id=client_id
             )
             if earlier is None:
                 raise
             return earlier
-        storing = self._store.ask(
-            owner,
-            conversation_id,
-            text,
-            parent_id=parent_id,
-            client_id=client_id,
-            title=_title(text),
-        )
-        return await asyncio.shield(asyncio.ensure_future(self._begin(place, storing)))
 
     async def retry(self, owner: str, reply_id: str) -> Asked:
         """Answer the same question again, as a sibling of an earlier reply."""

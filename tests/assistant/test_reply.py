@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from assistant.errors import Broken, Closing, EmptyText, NoModelLoaded, Overload
 from assistant.reply import Assistant, Delta, End, Reset, Waiting
 from assistant.served import EngineState
 from storage.database import Database
-from storage.errors import DatabaseUnavailable, NotFound, StillAnswering
+from storage.errors import DatabaseUnavailable, DiskFull, NotFound, StillAnswering
 from storage.journal import Journal
 from storage.store import ConversationStore
 from tests.support.fake_model import FakeServed, ScriptedModel
@@ -239,6 +240,19 @@ async def test_a_full_queue_refuses_at_once_and_repeats_what_it_knows(
     await assistant.stop(OWNER, first.reply_id)
     await assistant.ask(OWNER, chats[2].id, "q")  # there is room again
     await assistant.close()
+
+
+async def test_a_question_sent_again_is_known_also_on_a_full_disk(
+    assistant: Assistant, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = await assistant.create_conversation(OWNER)
+    asked = await assistant.ask(OWNER, chat.id, "why?", client_id="k")
+    full = SimpleNamespace(total=1 << 40, free=0)
+    monkeypatch.setattr("storage.disk.shutil.disk_usage", lambda _: full)
+    again = await assistant.ask(OWNER, chat.id, "why?", client_id="k")
+    assert (again.message_id, again.reply_id) == (asked.message_id, asked.reply_id)
+    with pytest.raises(DiskFull):
+        await assistant.ask(OWNER, chat.id, "how?", client_id="l")
 
 
 async def test_questions_of_the_same_moment_do_not_overfill_the_queue(
