@@ -109,6 +109,6 @@ async def test_a_deleted_conversation_ends_and_hurts_no_other(stage: Stage, coun
             with contextlib.closing(sqlite3.connect(stage.application.data / "tech-assistant.db")) as look:
                 assert look.execute("SELECT count(*) FROM piece").fetchone() == (0,)
     told = ", ".join(f"{status} {times}" for status, times in sorted(ends.items()))
-    count(f"deleted in mid-answer: {TIMES} ({told}), journal rows left 0, others hurt 0")
+    count(f"deleted in mid-answer: {TIMES} ({told}), nothing left in the journal, no other hurt")
     assert "Traceback" not in stage.application.log, stage.application.log
     assert "ERROR" not in stage.application.log, stage.application.log
