@@ -151,3 +151,15 @@ def test_motion_stops_for_those_who_want_none(
         chat.ask("Stand still")
         chat.expect_text(FIRST_WORDS)
         assert chat.page.evaluate("document.getAnimations().length") == 0
+
+
+@pytest.mark.parametrize("address", ["/", "/?__theme=dark"])
+def test_what_is_printed_is_dark_on_white_in_dark_mode_too(
+    application: Application, browser: Browser, address: str
+) -> None:
+    with visitor(browser, color_scheme="dark") as context:
+        chat = ChatPage(context, application.address, address)
+        chat.ask_and_wait("On paper")
+        chat.page.emulate_media(media="print")
+        expect(chat.answer.locator(".text")).to_have_css("color", "rgb(29, 33, 39)")
+        expect(chat.page.locator("html")).to_have_css("background-color", "rgb(255, 255, 255)")

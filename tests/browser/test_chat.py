@@ -292,6 +292,20 @@ def test_on_a_phone_the_list_is_a_sheet_and_nothing_scrolls_sideways(
         assert small == 0
 
 
+def test_where_nothing_hovers_the_options_of_a_conversation_are_seen(
+    application: Application, browser: Browser
+) -> None:
+    phone = {"width": 390, "height": 844}
+    with visitor(browser, viewport=phone, has_touch=True, is_mobile=True) as context:
+        chat = ChatPage(context, application.address)
+        for title in ("One", "Two"):
+            context.request.post(f"{application.address}/api/conversations", data={"title": title})
+        chat.page.reload()
+        chat.page.get_by_role("button", name="Show conversations").tap()
+        for title in ("One", "Two"):
+            expect(chat.options(title)).to_have_css("opacity", "1")
+
+
 def test_the_composer_stays_above_a_keyboard_on_the_screen(
     application: Application, browser: Browser
 ) -> None:

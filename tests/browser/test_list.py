@@ -175,6 +175,16 @@ def test_a_press_elsewhere_closes_the_menu(chat: ChatPage) -> None:
     expect(menu).to_be_hidden()
 
 
+def test_the_button_of_an_open_menu_is_seen_wherever_the_pointer_is(chat: ChatPage) -> None:
+    options = chat.options("About files")
+    options.click()
+    chat.page.get_by_role("menuitem", name="Rename").hover()
+    expect(options).to_have_css("opacity", "1")
+    chat.page.keyboard.press("Escape")
+    chat.composer.focus()
+    expect(options).to_have_css("opacity", "0")
+
+
 def test_another_conversation_deleted_in_mid_answer_leaves_the_answer_alone(
     chat: ChatPage, stage: Stage
 ) -> None:
