@@ -18,13 +18,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
+import itertools
 import json
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +48,7 @@ from tests.support.application import Application, children, running
 KEY = "a key for the benchmark alone"
 STAMP = re.compile(rb"\d{9,} ")
 PATIENCE = 90.0  # seconds for one run; the peer may not be done by then
+UNLIMITED = aiohttp.ClientTimeout(total=None)
 SHORTEST_STEADY = 2.0  # seconds in which all stream: the kernel counts CPU in hundredths
 TEXT = "The quick brown fox jumps over the lazy dog, and then it reads the documentation of its tools. " * 6
 
@@ -159,7 +163,7 @@ class Chats:
         return self.identity.cookie
 
 
-def store_chats(data: Path, wanted: dict[int, int]) -> Chats:
+def store_chats(data: Path, wanted: Mapping[int, int]) -> Chats:
     """So many conversations of so many messages, by the length of their history."""
     chats = Chats(Identity(None, key=KEY.encode()))  # type: ignore[arg-type]
     data.mkdir(parents=True)
@@ -199,8 +203,10 @@ def store_chats(data: Path, wanted: dict[int, int]) -> Chats:
     return chats
 
 
-async def ask_ours(session: aiohttp.ClientSession, address: str, chat: tuple[str, str], reply: Reply) -> None:
-    cookie, conversation = chat
+async def ask_ours(
+    session: aiohttp.ClientSession, address: str, chats: list[tuple[str, str]], number: int, reply: Reply
+) -> None:
+    cookie, conversation = chats.pop()
     headers = {"Cookie": cookie}
     reply.asked = time.monotonic()
     url = f"{address}/api/conversations/{conversation}/messages"
@@ -298,49 +304,55 @@ def processes(application: Application) -> list[int]:
 
 async def run(options: argparse.Namespace) -> None:
     runs = [(history, options.few) for history in options.history] + [(2, options.many)]
+    rows: list[Row] = []
     print(f"{options.tokens} tokens a reply, {options.rate:g} a second\n\n{HEAD}", flush=True)
-    connector = aiohttp.TCPConnector(limit=0)
-    timeout = aiohttp.ClientTimeout(total=None)
     with tempfile.TemporaryDirectory() as folder, clock(options.tokens, options.rate) as upstream:
         data = Path(folder) / "data"
-        wanted: dict[int, int] = {}
+        wanted: Counter[int] = Counter()
         for history, replies in runs:
-            wanted[history] = wanted.get(history, 0) + replies
+            wanted[history] += replies
         chats = await asyncio.to_thread(store_chats, data, wanted)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=UNLIMITED
+        ) as session:
             with running(data, "--upstream", upstream) as application:
                 await asyncio.to_thread(application.wait_until, "ready")
                 await asyncio.to_thread(application.wait_for_page)
                 for history, replies in runs:
-                    ours = [chats.of[history].pop() for _ in range(replies)]
-                    print(
-                        await measure(
-                            "Tech Assistant",
-                            history,
-                            replies,
-                            processes(application),
-                            lambda number, reply, ours=ours: ask_ours(  # type: ignore[misc]
-                                session, application.address, ours[number], reply
-                            ),
-                        ),
-                        flush=True,
-                    )
-            if options.no_peer:
-                return
-            with peer(upstream) as (address, pid):
-                for history, replies in runs:
-                    print(
-                        await measure(
-                            "gr.ChatInterface",
-                            history,
-                            replies,
-                            [pid],
-                            lambda number, reply, history=history: ask_peer(  # type: ignore[misc]
-                                session, address, history, number, reply
-                            ),
-                        ),
-                        flush=True,
-                    )
+                    ask = functools.partial(ask_ours, session, application.address, chats.of[history])
+                    pids = processes(application)
+                    rows.append(await measure("Tech Assistant", history, replies, pids, ask))
+                    print(rows[-1], flush=True)
+            if not options.no_peer:
+                with peer(upstream) as (address, pid):
+                    for history, replies in runs:
+                        ask = functools.partial(ask_peer, session, address, history)
+                        rows.append(await measure("gr.ChatInterface", history, replies, [pid], ask))
+                        print(rows[-1], flush=True)
+    print("\n" + "\n".join(ratios(rows)))
+
+
+def ratios(rows: list[Row]) -> Iterator[str]:
+    """What a long history costs, and what the peer costs."""
+    by_run: dict[tuple[int, int], list[Row]] = {}
+    for who, own in itertools.groupby(rows, key=lambda row: row.who):
+        same = list(own)
+        few = [row for row in same if row.replies == same[0].replies]
+        first, last = few[0], few[-1]
+        if first.whole and last.history > first.history:
+            times = [f"{last.whole / first.whole:.2f} times (whole)"]
+            if first.steady and last.steady:
+                times.append(f"{last.steady / first.steady:.2f} times (steady)")
+            yield f"{who}, history {last.history} to {first.history}: {', '.join(times)} the CPU of a token"
+        for row in same:
+            by_run.setdefault((row.history, row.replies), []).append(row)
+    for (history, replies), pair in by_run.items():
+        if len(pair) == 2 and pair[0].whole:
+            ours, theirs = pair
+            yield (
+                f"history {history}, {replies} at once, peer to ours: {theirs.whole / ours.whole:.1f} times "
+                f"the CPU of a token, {theirs.first / ours.first:.1f} times as long to the first piece"
+            )
 
 
 def main() -> None:
