@@ -79,6 +79,32 @@ def test_a_draft_is_kept_until_the_question_is_known_to_be_stored(chat: ChatPage
     expect(chat.composer).to_have_value("On its way")
 
 
+def test_while_a_question_is_on_its_way_no_other_is_asked_nor_anything_in_its_place(chat: ChatPage) -> None:
+    chat.ask_and_wait("First")
+    held: list[Route] = []
+    chat.page.route(QUESTIONS, lambda route: held.append(route))
+    with chat.page.expect_request(QUESTIONS):
+        chat.ask("Slow")
+    chat.page.get_by_role("button", name="New chat").first.click()
+    chat.page.get_by_role("button", name="Translate code").click()
+    expect(chat.alarm).to_contain_text("still on its way")
+    chat.composer.fill("Mine")
+    expect(chat.page.locator("tech-send")).to_have_attribute("data-state", "off")
+    chat.composer.press("Enter")
+    expect(chat.composer).to_have_value("Mine")
+    with chat.page.expect_response("**/api/conversations?*"):
+        held[0].continue_()
+    chat.page.unroute(QUESTIONS)
+    expect(chat.alarm).to_be_hidden()
+    expect(chat.page.locator("tech-send")).to_have_attribute("data-state", "idle")
+    chat.composer.press("Enter")
+    expect(chat.bubbles).to_have_text(["Mine"])
+    chat.expect_status("done")
+    chat.listed.get_by_text("First").click()
+    expect(chat.bubbles).to_have_text(["First", "Slow"])
+    expect(chat.composer).to_have_value("")
+
+
 def test_drafts_are_bounded(blank: Page) -> None:
     kept: Any = blank.evaluate(
         """async () => {

@@ -13,6 +13,7 @@ const HINT = "tech-hint"; // the id of what describes the composer
 const LARGEST = 240_000; // bytes of a question; the server takes 256 KiB with what stands around it
 const COARSE = matchMedia("(pointer: coarse)");
 const TOO_LONG = `The question has more than ${LARGEST / 1000} kB. Shorten it, or ask about a part of it.`;
+const ON_ITS_WAY = "Your last question is still on its way. Send this one when it has arrived.";
 const FAILED = "The question did not reach the application. It is back in the composer: send it again.";
 
 /** <tech-send>: sends, or stops while an answer is being written. */
@@ -67,6 +68,7 @@ class Page {
   #shown = null; // the id of the conversation whose draft is in the composer
   #chosen = null; // an example question that is sent instead of what is in the composer
   #asking = null; // the question that is on its way: {text, id}
+  #isToWait = false; // whether somebody was told that it is
   #retried = null; // a question that may have arrived although it failed: {text, conversation, id}
   #deleted = null; // the last one, with its draft, which comes back with it
   #channel = "BroadcastChannel" in window ? new BroadcastChannel("tech-assistant") : null;
@@ -135,11 +137,20 @@ class Page {
       return;
     }
     const { shown, text } = this.#asking;
-    this.#asking = this.#retried = null;
+    this.#arrived();
+    this.#retried = null;
     const typed = this.#textarea()?.value ?? ""; // since then
     if (shown === this.#shown && typed !== "") keepDraft(shown, typed);
     else forgetDraft(shown, text);
     this.#chat.asked(value);
+  }
+
+  /** The question is no longer on its way: the next one may follow. */
+  #arrived() {
+    this.#asking = null;
+    if (this.#isToWait) this.#chat.alert("");
+    this.#isToWait = false;
+    this.#paintState();
   }
 
   /** Gradio says nothing when its server is gone; it only reloads the page once there is another. */
@@ -165,7 +176,7 @@ class Page {
 
   #notAsked(words, type) {
     const { text, conversation } = this.#asking;
-    this.#asking = null;
+    this.#arrived();
     if (this.#chat.conversation !== conversation) return; // the reader has gone on
     this.#chat.refused(words);
     if (this.#textarea()?.value === "") this.#write(text);
@@ -178,7 +189,7 @@ class Page {
   /** The button was pressed. */
   press() {
     if (this.#chat.isAnswering) this.#chat.stop();
-    else if (this.#mayAsk(this.#textarea()?.value ?? "")) this.#submit();
+    else if (this.#mayAsk(this.#textarea()?.value ?? "")) this.#submit(null);
     this.#compose();
   }
 
@@ -187,21 +198,25 @@ class Page {
     if (!COARSE.matches) this.#textarea()?.focus();
   }
 
-  #submit() {
+  /** Ask what is in the composer, or an example in its place. */
+  #submit(chosen) {
+    this.#chosen = chosen;
     this.#send.dispatchEvent(new CustomEvent("tech-submit", { bubbles: true }));
   }
 
   #suggest(text) {
     if (!this.#mayAsk(text)) return;
-    this.#chosen = text;
-    this.#submit();
+    this.#submit(text);
     this.#compose();
   }
 
   #mayAsk(text) {
     if (!this.#chat || text.trim() === "") return false;
     const size = new TextEncoder().encode(JSON.stringify(text)).length;
-    const words = size > LARGEST ? TOO_LONG : this.#chat.reason;
+    // Gradio asks one question at a time, and drops others without a word.
+    const waiting = this.#asking && !this.#chat.isAnswering ? ON_ITS_WAY : "";
+    const words = size > LARGEST ? TOO_LONG : waiting || this.#chat.reason;
+    this.#isToWait = words === ON_ITS_WAY;
     this.#chat.alert(words);
     return words === "";
   }
@@ -217,7 +232,10 @@ class Page {
     else if (event.key === "Escape" && isComposer && this.#chat?.isAnswering) this.#chat.stop();
     else if (event.key === "Enter" && isComposer && !event.shiftKey) {
       // Gradio would submit: only when something can be asked.
-      if (this.#mayAsk(event.target.value)) return;
+      if (this.#mayAsk(event.target.value)) {
+        this.#chosen = null;
+        return;
+      }
     } else return;
     event.preventDefault();
     event.stopPropagation();
@@ -237,7 +255,7 @@ class Page {
 
   #paintState() {
     if (!this.#send || !this.#chat) return;
-    const isReady = this.#chat.canAsk && (this.#textarea()?.value ?? "").trim() !== "";
+    const isReady = this.#chat.canAsk && !this.#asking && (this.#textarea()?.value ?? "").trim() !== "";
     this.#send.state = this.#chat.isAnswering ? "answering" : isReady ? "idle" : "off";
   }
 
