@@ -11,6 +11,8 @@ from tests.browser.chat_page import ChatPage
 from tests.browser.stage import FIRST_WORDS, Stage
 from tests.support.application import Application
 
+LIST = "**/api/conversations?*"
+
 
 @pytest.fixture
 def chat(application: Application, context: BrowserContext) -> ChatPage:
@@ -39,6 +41,23 @@ def test_enter_renames_and_other_tabs_follow(chat: ChatPage, context: BrowserCon
         expect(one.page).to_have_title("Reading <files> · Tech Assistant")
     chat.page.reload()
     expect(chat.listed).to_have_text(["Reading <files>"])
+
+
+def test_a_new_title_outlives_a_reading_of_the_list_that_began_before_it(chat: ChatPage) -> None:
+    held: list[Route] = []
+    chat.page.route(LIST, lambda route: held.append(route))
+    with chat.page.expect_request(LIST):
+        chat.page.evaluate("new BroadcastChannel('tech-assistant').postMessage({ conversation: null })")
+    rename_box(chat, "About files")
+    before = held[0].fetch()
+    chat.page.keyboard.type("New title")
+    with chat.page.expect_response(lambda response: response.request.method == "PATCH"):
+        chat.page.keyboard.press("Enter")
+    with chat.page.expect_request(LIST):
+        held[0].fulfill(response=before)
+    expect(chat.listed).to_have_text(["About files"])
+    held[1].continue_()
+    expect(chat.listed).to_have_text(["New title"])
 
 
 def test_leaving_the_title_saves_it_and_escape_does_not(chat: ChatPage) -> None:
@@ -165,6 +184,23 @@ def test_older_conversations_come_on_demand_and_stay(
             chat.choose(f"Title {number}", "Delete")
         expect(chat.listed).to_have_count(left)
         expect(chat.listed.get_by_text(f"Title {number}", exact=True)).to_have_count(0)
+
+
+def test_the_focus_stays_where_it_is_when_the_list_grows(
+    application: Application, context: BrowserContext
+) -> None:
+    for number in range(53):
+        context.request.post(f"{application.address}/api/conversations", data={"title": f"Title {number}"})
+    chat = ChatPage(context, application.address)
+    more = chat.page.get_by_role("button", name="Show more")
+    more.focus()
+    more.evaluate("button => button.dataset.before = true")
+    chat.page.evaluate("new BroadcastChannel('tech-assistant').postMessage({ conversation: null })")
+    expect(chat.page.locator("[data-before]")).to_have_count(0)  # the list was painted again
+    expect(more).to_be_focused()
+    chat.page.keyboard.press("Enter")
+    expect(chat.listed).to_have_count(53)
+    expect(chat.listed.nth(50)).to_be_focused()
 
 
 def test_a_press_elsewhere_closes_the_menu(chat: ChatPage) -> None:

@@ -131,18 +131,22 @@ class TechConversations extends HTMLElement {
   }
 
   async #more(button) {
-    button.disabled = true;
+    if (button.ariaDisabled === "true") return;
+    button.ariaDisabled = "true"; // not `disabled`: the focus would be lost
     try {
       const page = await call(
         "GET",
         `/conversations?limit=${PAGE}&cursor=${encodeURIComponent(this.#next)}`,
       );
       const known = new Set(this.#conversations.map((one) => one.id));
-      this.#conversations.push(...page.conversations.filter((one) => !known.has(one.id)));
+      const more = page.conversations.filter((one) => !known.has(one.id));
+      this.#conversations.push(...more);
       this.#next = page.next;
+      const hadFocus = this.list.querySelector(".more:focus") !== null;
       this.#paint();
+      if (hadFocus) this.#focus(more[0]?.id);
     } catch {
-      button.disabled = false;
+      button.ariaDisabled = "false";
       button.textContent = "Not loaded. Try again";
     }
   }
@@ -152,7 +156,7 @@ class TechConversations extends HTMLElement {
     this.#isDirty = this.actions.isOpen || this.#isRenaming;
     if (this.#isDirty) return;
     const { activeElement: focused } = document;
-    const hadFocus = this.list.contains(focused) ? focused.dataset : null;
+    const hadFocus = this.list.contains(focused) ? focused : null;
     const nodes = [];
     let items = null;
     for (const conversation of this.#conversations) {
@@ -172,7 +176,12 @@ class TechConversations extends HTMLElement {
       nodes.push(element("p", { class: "none" }, "Your conversations will be listed here."));
     this.list.replaceChildren(...nodes);
     this.#mark();
-    if (hadFocus) this.#focus(hadFocus.id ?? hadFocus.options, "options" in hadFocus);
+    const more = hadFocus?.matches(".more") && this.list.querySelector(".more");
+    if (more) more.focus();
+    else if (hadFocus) {
+      const { id, options } = hadFocus.dataset;
+      this.#focus(id ?? options, options !== undefined);
+    }
   }
 
   #rowOf(conversation) {
@@ -277,6 +286,7 @@ class TechConversations extends HTMLElement {
     this.#entitle(id, title); // at once; taken back if it was not taken
     try {
       await call("PATCH", `/conversations/${encodeURIComponent(id)}`, { title });
+      this.refresh(); // a reading that began before may have the title that it had
       this.#tell(id, "renamed");
     } catch (problem) {
       this.#entitle(id, before);
