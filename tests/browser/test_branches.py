@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Request, Route, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import visitor
@@ -14,6 +14,7 @@ from tests.browser.stage import FIRST_WORDS, Stage
 from tests.support.application import Application
 
 MESSAGES = "**/api/conversations/*/messages"
+ONE = re.compile(r"/api/conversations/[^/?]+$")
 
 
 @pytest.fixture
@@ -227,6 +228,76 @@ def test_an_answer_that_was_begun_elsewhere_and_is_in_the_way_is_shown(chat: Cha
     stage.release()
     chat.expect_status("done")
     assert len(chat.stored()) == 4
+
+
+def test_the_version_on_show_is_saved_in_its_own_conversation(chat: ChatPage) -> None:
+    leaves = []
+    for text in ("First", "Second"):
+        chat.page.get_by_role("button", name="New chat").first.click()
+        chat.ask_and_wait(text)
+        chat.edit(chat.questions.first, f"{text}, edited")
+        chat.expect_status("done")
+        leaves.append(chat.stored()[1]["id"])
+    held: list[Route] = []
+    chat.page.route(ONE, lambda route: held.append(route) if is_change(route) else route.continue_())
+    chat.walk(chat.questions.first, "before")
+    expect(chat.bubbles).to_have_text(["Second"])
+    chat.listed.get_by_text("First").click()
+    expect(chat.bubbles).to_have_text(["First, edited"])
+    chat.walk(chat.questions.first, "before")
+    expect(chat.bubbles).to_have_text(["First"])
+    with chat.page.expect_request(is_save) as second:
+        held[0].continue_()
+    assert held[0].request.post_data_json == {"active_leaf_id": leaves[1]}
+    assert second.value.url.endswith(chat.conversation)
+    assert second.value.post_data_json == {"active_leaf_id": leaves[0]}
+
+
+def is_save(request: Request) -> bool:
+    return request.method == "PATCH"
+
+
+def is_change(route: Route) -> bool:
+    return is_save(route.request)
+
+
+def test_what_was_read_before_the_reader_walked_does_not_lead_back(chat: ChatPage) -> None:
+    chat.ask_and_wait("First")
+    chat.edit(chat.questions.first, "Second")
+    chat.expect_status("done")
+    held: list[Route] = []
+    chat.page.route(ONE, lambda route: route.continue_() if is_change(route) else held.append(route))
+    with chat.page.expect_request(ONE):
+        changed = {"conversation": chat.conversation}
+        chat.page.evaluate("data => new BroadcastChannel('tech-assistant').postMessage(data)", changed)
+    chat.questions.first.hover()
+    before = held[0].fetch().json()
+    chat.walk(chat.questions.first, "before")
+    expect(chat.bubbles).to_have_text(["First"])
+    before["messages"].append({**before["messages"][0], "id": "from-elsewhere"})
+    held[0].fulfill(json=before)
+    chat.expect_version(chat.questions.first, "1 / 3")
+    expect(chat.bubbles).to_have_text(["First"])
+
+
+def test_nothing_is_asked_in_a_conversation_that_could_not_be_read(chat: ChatPage) -> None:
+    chat.ask_and_wait("First")
+    chat.page.route(ONE, lambda route: route.abort())
+    chat.go(f"/?c={chat.conversation}")
+    again = chat.page.get_by_role("button", name="Try again")
+    expect(again).to_be_visible()
+    chat.ask("Second")
+    expect(chat.alarm).to_contain_text("could not be read")
+    expect(chat.composer).to_have_value("Second")
+    again.click()
+    expect(again).to_be_focused()
+    chat.page.unroute(ONE)
+    again.click()
+    expect(chat.bubbles).to_have_text(["First"])
+    expect(chat.composer).to_be_focused()
+    expect(chat.alarm).to_be_hidden()
+    chat.composer.press("Enter")
+    expect(chat.bubbles).to_have_text(["First", "Second"])
 
 
 def test_walking_keeps_the_arrows_where_they_are(application: Application, browser: Browser) -> None:

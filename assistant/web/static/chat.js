@@ -53,8 +53,9 @@ class TechChat extends HTMLElement {
   #wantsStop = false;
   #stream = null; // {answer, abort} of the reply that is followed
   #loading = null;
-  #leafToSave = null;
-  #isSaving = false;
+  #unread = ""; // why nothing can be asked in a conversation that could not be read
+  #leavesToSave = new Map(); // by the conversation's id
+  #saving = null; // the conversation of which one is being saved
   #isStale = false;
   #announced = 0;
   #timer = 0;
@@ -76,18 +77,17 @@ class TechChat extends HTMLElement {
   }
 
   get canAsk() {
-    return (
-      !this.isAnswering &&
-      this.#loading === null &&
-      this.#engine.state !== "none" &&
-      this.#engine.state !== "failed"
-    );
+    return this.reason === "";
   }
 
   /** Why nothing can be asked just now, in words; "" when it can. */
   get reason() {
     if (this.isAnswering) return ANSWERING;
-    return this.canAsk ? "" : this.#engine.detail || "The conversation is loading.";
+    if (this.#loading) return "The conversation is loading.";
+    if (this.#unread) return this.#unread;
+    const { state, detail } = this.#engine;
+    if (state === "none") return detail ?? "No model is loaded.";
+    return state === "failed" ? (detail ?? "The engine failed.") : "";
   }
 
   /** What the conversation is called, for those who go through the page by its headings. */
@@ -103,6 +103,7 @@ class TechChat extends HTMLElement {
     this.#tree = new MessageTree();
     this.transcript.isAtEnd = true;
     this.#show([]);
+    this.#unread = "";
     this.alert("");
     if (id === null) {
       this.#loading = null;
@@ -308,6 +309,8 @@ class TechChat extends HTMLElement {
 
   async #load(id) {
     const loading = (this.#loading = {});
+    const { leaf } = this;
+    const isSaving = this.#saving === id || this.#leavesToSave.has(id);
     this.#changed();
     let conversation;
     try {
@@ -315,17 +318,25 @@ class TechChat extends HTMLElement {
     } catch (problem) {
       if (this.#loading !== loading) return;
       this.#loading = null;
-      if (problem.status !== 404 && this.transcript.branch.length > 0) this.alert(problem.message);
-      else this.#paintUnreadable(id, problem);
+      if (problem.status !== 404 && this.transcript.branch.length > 0) {
+        this.alert(problem.message);
+        this.#followLast(); // what is shown goes on
+      } else this.#paintUnreadable(id, problem);
       this.#changed();
       return;
     }
     if (this.#loading !== loading) return; // another one was opened meanwhile
     this.#loading = null;
     if (this.#sent) return;
+    this.#unread = "";
+    const tree = new MessageTree(conversation.messages);
+    // Where the reader went meanwhile is newer than what was read.
+    const isAhead = this.leaf !== null && (isSaving || this.leaf !== leaf);
+    let branch = isAhead ? tree.branchTo(this.leaf) : [];
+    if (isAhead && branch.length === 0) return this.#load(id); // it was asked for meanwhile
+    if (!isAhead) branch = tree.branchTo(conversation.active_leaf_id);
     this.alert("");
-    this.#tree = new MessageTree(conversation.messages);
-    const branch = this.#tree.branchTo(conversation.active_leaf_id);
+    this.#tree = tree;
     if (branch.length === 0) this.#paintEmpty();
     else this.#hideIntro();
     this.#show(branch);
@@ -343,23 +354,22 @@ class TechChat extends HTMLElement {
 
   /** Keep which branch is on show, for other tabs and the next visit. */
   async #saveLeaf(leaf) {
-    this.#leafToSave = leaf;
-    if (this.#isSaving) return;
-    this.#isSaving = true;
-    const conversation = this.#conversation;
-    try {
-      while (this.#leafToSave !== null) {
-        const body = { active_leaf_id: this.#leafToSave };
-        this.#leafToSave = null;
-        await call("PATCH", `/conversations/${conversation}`, body);
+    this.#leavesToSave.set(this.#conversation, leaf);
+    if (this.#saving !== null) return;
+    // What is added while one is saved comes up later in the same loop.
+    for (const [conversation, leaf] of this.#leavesToSave) {
+      this.#leavesToSave.delete(conversation);
+      this.#saving = conversation;
+      const isShown = () => conversation === this.#conversation;
+      if (isShown() && leaf !== this.leaf) continue; // the reader has gone on from there
+      try {
+        await call("PATCH", `/conversations/${conversation}`, { active_leaf_id: leaf });
+        if (!this.#leavesToSave.has(conversation)) this.#tell("tech-changed", { conversation });
+      } catch (problem) {
+        if (isShown()) this.alert(`Which version is shown could not be saved. ${problem.message}`);
       }
-      this.#tell("tech-changed", { conversation });
-    } catch (problem) {
-      this.#leafToSave = null;
-      if (conversation === this.#conversation)
-        this.alert(`Which version is shown could not be saved. ${problem.message}`);
     }
-    this.#isSaving = false;
+    this.#saving = null;
   }
 
   #show(branch) {
@@ -379,14 +389,23 @@ class TechChat extends HTMLElement {
     this.#tree = new MessageTree();
     this.#show([]);
     const isGone = problem.status === 404;
+    this.#unread = isGone
+      ? "This conversation is not here. Begin a new chat to ask."
+      : "This conversation could not be read. Try that again before you ask.";
+    const goOn = () => {
+      // The button that was pressed is gone, and the focus with it.
+      if (this.#unread) this.intro.querySelector("button").focus();
+      else this.#tell("tech-compose", {});
+    };
     const words = isGone
       ? "This conversation is not here. It may have been deleted, or belong to somebody else."
       : problem.message;
     const button = isGone
-      ? wordButton("New chat", ICONS.plus, () => this.open(null))
-      : wordButton("Try again", ICONS.retry, () => this.#load(id));
+      ? wordButton("New chat", ICONS.plus, () => this.open(null).then(goOn))
+      : wordButton("Try again", ICONS.retry, () => this.#load(id).then(goOn));
     this.intro.replaceChildren(element("p", { class: "lost", role: "alert" }, words), button);
     this.intro.hidden = this.name.hidden = false;
+    this.#tell("tech-conversation", { id, title: null });
   }
 
   #hideIntro() {
