@@ -46,7 +46,7 @@ _Attempt = Callable[[sa.Connection, _Job[Any]], tuple[Any, Exception | None]]
 
 
 class Database:
-    """An open SQLite database file, migrated to the newest schema.
+    """An open SQLite database file, migrated to the newest schema; of one event loop at a time.
 
     Raises `DatabaseInUse` while another process has it, `SchemaTooNew` when a newer release wrote it and
     `DatabaseUnavailable` when it cannot be opened.
@@ -125,8 +125,8 @@ class Database:
         """Have what waits now written; what comes meanwhile is written next, together. One call to the thread
         and one back for all of it: at a moment when many ask, calls to threads cost more than the writing."""
         if not self._is_writing and (jobs := self._next_jobs()):
-            self._is_writing = True
             self._write_thread.submit(self._transact, jobs)
+            self._is_writing = True
 
     def _next_jobs(self) -> list[_Job[Any]]:
         """What is written together next, in the order in which it came; without what was given up."""
@@ -144,8 +144,10 @@ class Database:
             ended = self._write_all(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             ended = [(None, error)] * len(jobs)
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        try:
             jobs[0].done.get_loop().call_soon_threadsafe(self._written, jobs, ended)
+        except RuntimeError:  # the loop has ended: nobody waits any more
+            self._is_writing = False
 
     def _written(self, jobs: Sequence[_Job[Any]], ended: Sequence[tuple[Any, Exception | None]]) -> None:
         self._is_writing = False
@@ -182,8 +184,12 @@ class Database:
                 return self._run(jobs, _plainly)
             except _Raised:  # nothing is stored yet: once more, each in a savepoint of its own
                 return self._run(jobs, _apart)
-        except sa.exc.DBAPIError as error:  # the database itself refuses: nothing of all this is stored
-            return [(None, self._refusal(error))] * len(jobs)
+        except sa.exc.DBAPIError as error:  # the database refuses: nothing of all this is stored
+            refusal = self._refusal(error)
+            is_of_one_job = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_ERROR"
+            if is_of_one_job and len(jobs) > 1 and not isinstance(refusal, DiskFull):
+                return [end for job in jobs for end in self._attempt_all([job])]
+            return [(None, refusal)] * len(jobs)
 
     def _run(self, jobs: Sequence[_Job[Any]], attempt: _Attempt) -> list[tuple[Any, Exception | None]]:
         with self._writer.begin() as connection:
@@ -293,6 +299,7 @@ def _engine(path: Path, *, writes: bool) -> sa.Engine:
         f"sqlite:///{path}",
         pool_size=1 if writes else READERS,
         max_overflow=0,
+        hide_parameters=True,  # what people write is nothing for a log
         connect_args={"check_same_thread": False, "isolation_level": None},
     )
 

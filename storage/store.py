@@ -7,7 +7,6 @@ raises `NotFound`, as if it did not exist. Values come out frozen (`assistant.co
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -35,9 +34,7 @@ from sqlalchemy import (
 from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Status, Turn
 from storage.database import Database
 from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
-from storage.schema import conversations, messages, pieces
-
-RUNNING = (Status.PENDING, Status.STREAMING)
+from storage.schema import RUNNING, conversations, messages, pieces
 
 # Statements are made once: to build one costs more than to run it.
 OWNED = select(conversations).where(
@@ -92,9 +89,7 @@ GROWING = OWNED.add_columns(
     .where(messages.c.conversation_id == conversations.c.id)
     .scalar_subquery()
     .label("last"),
-    exists()
-    .where(messages.c.conversation_id == conversations.c.id, messages.c.status.in_(RUNNING))
-    .label("is_answering"),
+    exists().where(messages.c.conversation_id == conversations.c.id, RUNNING).label("is_answering"),
     LAST_UPDATE.scalar_subquery().label("last_update"),
 )
 CREATE = insert(conversations).returning(conversations)
@@ -259,6 +254,9 @@ class ConversationStore:
 
         def work(connection: Connection) -> int:
             gone = conversations.c.deleted_at <= self._now() - older_than
+            # First without parents: SQLite follows a cascade no deeper than a thousand answers.
+            of_them = messages.c.conversation_id.in_(select(conversations.c.id).where(gone))
+            connection.execute(update(messages).where(of_them).values(parent_id=None))
             return connection.execute(delete(conversations).where(gone)).rowcount
 
         return await self._database.write(work, makes_room=True)
@@ -283,10 +281,12 @@ class ConversationStore:
         """
 
         def work(connection: Connection) -> Asked:
-            conversation = conversation_id and _owned(connection, owner, conversation_id, GROWING)
+            conversation = (
+                None if conversation_id is None else _owned(connection, owner, conversation_id, GROWING)
+            )
             if earlier := _asked_before(connection, owner, conversation_id, client_id, text, parent_id):
                 return earlier
-            if not conversation:
+            if conversation is None:
                 new = self._create(connection, owner, "")
                 conversation = _owned(connection, owner, new.id, GROWING)
             parent = conversation.active_leaf_id if isinstance(parent_id, Latest) else parent_id
@@ -361,7 +361,7 @@ class ConversationStore:
 
     async def unfinished(self) -> Sequence[str]:
         """The replies that are not settled: at a start, those that an earlier process left."""
-        unfinished = select(messages.c.id).where(messages.c.status.in_(RUNNING))
+        unfinished = select(messages.c.id).where(RUNNING)
         return await self._database.read(lambda connection: connection.scalars(unfinished).all())
 
     async def interrupt(self, reply_ids: Sequence[str]) -> None:
@@ -548,6 +548,7 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
         moment = datetime.fromisoformat(updated_at)
         if moment.tzinfo is None or not isinstance(conversation_id, str):
             raise BadCursor
-    except (ValueError, TypeError, binascii.Error) as error:
+        moment.astimezone(UTC), conversation_id.encode()  # what the database is given
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadCursor("The cursor is not one that this server gave out.") from error
     return moment, conversation_id

@@ -134,6 +134,38 @@ async def test_works_that_wait_together_fail_apart(database: Database) -> None:
     assert sorted(map(int, kept)) == [n for n in range(30) if n % 3]
 
 
+async def test_a_statement_that_fails_hurts_no_other(database: Database) -> None:
+    def good(connection: sa.Connection) -> int:
+        return 1
+
+    def bad(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SELECT * FROM nothing")
+
+    ended = await asyncio.gather(*map(database.write, (good, good, bad, good)), return_exceptions=True)
+    assert isinstance(ended.pop(2), DatabaseUnavailable)
+    assert ended == [1, 1, 1]
+
+
+def test_a_loop_that_ends_in_mid_write_leaves_the_next_one_free(tmp_path: Path) -> None:
+    database = Database(tmp_path / "chats.db")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: sa.Connection) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    async def leave() -> None:
+        writing = asyncio.create_task(database.write(slow))
+        await asyncio.to_thread(begun.wait, 20)
+        writing.cancel()
+
+    asyncio.run(leave())
+    go_on.set()
+    database._write_thread.submit(lambda: None).result()  # the slow one has come to its end
+    assert asyncio.run(asyncio.wait_for(database.write(lambda connection: 1), 20)) == 1
+    database.close()
+
+
 async def test_a_work_that_is_given_up_before_its_turn_is_not_done(database: Database) -> None:
     begun, go_on = threading.Event(), threading.Event()
 

@@ -1,15 +1,20 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import func, insert, select
 
 from assistant.conversation import Role, Status, Turn
 from storage.database import Database
 from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
 from storage.journal import Journal, Outcome
+from storage.schema import messages
 from storage.store import LATEST, Asked, BadCursor, ConversationStore, Latest
 from tests.storage.conftest import Clock
 
 OWNER = "ann"
+# Cursors that are well-formed, of a moment before time began and of a name with half a character.
+EARLY = "WyIwMDAxLTAxLTAxVDAwOjAwOjAwKzIzOjAwIiwieCJd"
+HALF = "WyIyMDI2LTAxLTAxVDAwOjAwOjAwKzAwOjAwIiwiXHVkODAwIl0="
 
 
 async def answered(store: ConversationStore, journal: Journal, asked: Asked, text: str = "yes") -> Asked:
@@ -196,7 +201,9 @@ async def test_conversations_of_the_same_moment_are_all_listed(
     assert sorted(chat.title for chat in [*page, *rest]) == list("01234")
 
 
-@pytest.mark.parametrize("cursor", ["x", "é", "bm9uc2Vuc2U=", "WzEsMl0=", "WyIyMDI2LTAxLTAxIiwiYSJd"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "é", "bm9uc2Vuc2U=", "WzEsMl0=", "WyIyMDI2LTAxLTAxIiwiYSJd", EARLY, HALF]
+)
 async def test_a_cursor_of_nobody_is_refused(store: ConversationStore, cursor: str) -> None:
     with pytest.raises(BadCursor):
         await store.conversations(OWNER, limit=3, cursor=cursor)
@@ -256,6 +263,28 @@ async def test_what_is_deleted_is_not_there_and_can_be_restored_for_a_while(
     with pytest.raises(NotFound):
         await store.restore(OWNER, chat.id)
     assert (await store.conversation(OWNER, kept.id))[0].title == "Kept"
+
+
+async def test_a_conversation_of_a_thousand_answers_is_removed_for_good(
+    store: ConversationStore, database: Database, clock: Clock
+) -> None:
+    chat = await store.create_conversation(OWNER)
+    row = {"conversation_id": chat.id, "role": "user", "content": "", "status": "done"}
+    rows = [
+        {
+            **row,
+            "id": str(position),
+            "position": position,
+            "parent_id": str(position - 1) if position else None,
+            "provenance": {},
+            "created_at": clock.now,
+        }
+        for position in range(2000)
+    ]
+    await database.write(lambda connection: connection.execute(insert(messages), rows))
+    await store.delete(OWNER, chat.id)
+    assert await store.purge(older_than=timedelta(0)) == 1
+    assert await database.read(lambda connection: connection.scalar(select(func.count(messages.c.id)))) == 0
 
 
 async def test_the_branch_on_show_is_remembered(store: ConversationStore, journal: Journal) -> None:
