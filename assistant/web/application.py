@@ -45,7 +45,9 @@ BROKEN = STARTING.replace('<meta http-equiv="refresh" content="1">', "").replace
 
 
 # Of Gradio, and of no use here: files that anybody could leave on this server and fetch again.
-UNUSED = tuple(f"/gradio_api/{name}" for name in ("upload", "file", "proxy", "process_recording"))
+UNUSED = tuple(
+    f"/gradio_api/{name}" for name in ("upload", "file", "proxy", "process_recording", "deep_link")
+)
 
 
 class Static(StaticFiles):

@@ -15,10 +15,12 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from pydantic import TypeAdapter, ValidationError
 
 from assistant.conversation import Status
 from assistant.errors import AssistantError
 from assistant.reply import Assistant, Delta, End, Reset
+from assistant.web.api import Body, ClientId, Text
 from assistant.web.identity import owner_of, owner_of_session
 from assistant.web.problems import problem_of
 from storage.errors import NotFound, StillAnswering, StorageError
@@ -40,6 +42,8 @@ HEAD = "\n".join(
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 QUEUE_SECONDS = 0.1
 MOST_SESSIONS = 10_000  # of programs whose conversation is remembered
+LONGEST_SESSION = 100  # characters of its name that tell it from others
+CHECKED: TypeAdapter[str] = TypeAdapter(Text)
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 # page.js may not have run yet when a component is mounted, but has long before anything is asked.
@@ -104,25 +108,44 @@ def build(assistant: Assistant) -> gr.Blocks:
     return blocks
 
 
+class Asking(Body):
+    """What the page sends, checked as the API checks its bodies: anybody may send anything."""
+
+    text: Text
+    client_id: ClientId
+    conversation: Text | None
+    parent: Text | None
+
+
 async def ask(assistant: Assistant, owner: str, text: str, asking: dict[str, Any]) -> dict[str, Any]:
     """Ask in the conversation that `asking` names, after the message `parent`, or in a new one.
 
     Gives `{client_id, conversation, message, reply}`, or `{client_id, error: {type, message}}` with nothing
     stored. `client_id` makes each answer distinct, as Gradio passes on only what has changed.
     """
-    client_id, conversation = str(asking["client_id"]), asking["conversation"]
-    parent = None if asking.get("parent") is None else str(asking["parent"])
     try:
-        asked = await assistant.ask(owner, conversation, text, parent_id=parent, client_id=client_id)
+        body = Asking.model_validate({**asking, "text": text})
+        asked = await assistant.ask(
+            owner, body.conversation, body.text, parent_id=body.parent, client_id=body.client_id
+        )
+    except ValidationError as error:
+        wrong = {"type": "invalid", "message": _words(error)}
+        return {"client_id": str(asking.get("client_id"))[:200], "error": wrong}
     except (AssistantError, StorageError) as error:
         problem = json.loads(bytes(problem_of(error).body))
-        return {"client_id": client_id, "error": {"type": problem["type"], "message": problem["detail"]}}
+        return {"client_id": body.client_id, "error": {"type": problem["type"], "message": problem["detail"]}}
     return {
-        "client_id": client_id,
+        "client_id": body.client_id,
         "conversation": asked.conversation_id,
         "message": asked.message_id,
         "reply": asked.reply_id,
     }
+
+
+def _words(error: ValidationError) -> str:
+    """What is wrong, without what was sent."""
+    first = error.errors()[0]
+    return f"The question is not valid: {first['msg'].removeprefix('Value error, ')}."
 
 
 class Programs:
@@ -135,7 +158,7 @@ class Programs:
     async def answer(self, owner: str, session: str, text: str) -> str:
         """The whole answer. Raises `gr.Error`, whose words the client gets."""
         try:
-            reply = await self._ask(owner, session, text)
+            reply = await self._ask(owner, session[:LONGEST_SESSION], CHECKED.validate_python(text))
             answer = ""
             async for event in await self._assistant.follow(owner, reply):
                 match event:
@@ -148,6 +171,8 @@ class Programs:
                     case End(status, _, failure, _):
                         words = f"The answer was {status} before its end."
                         raise gr.Error(failure.message if failure else words, print_exception=False)
+        except ValidationError as error:
+            raise gr.Error(_words(error), print_exception=False) from error
         except (AssistantError, StorageError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         raise gr.Error("The answer has no end.")
@@ -156,6 +181,7 @@ class Programs:
         """The id of the reply. Where the session's conversation cannot go on, a new one begins."""
         key = (owner, session)
         if (conversation := self._conversations.get(key)) is not None:
+            self._conversations.move_to_end(key)
             try:
                 return (await self._assistant.ask(owner, conversation, text)).reply_id
             except (NotFound, StillAnswering):  # deleted, or the client asks several questions at once

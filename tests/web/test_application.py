@@ -81,7 +81,8 @@ async def test_what_gradio_could_store_for_anybody_is_not_there(assistant: Assis
     async with running(create_app(assistant, key=KEY, load_page=page)) as address:
         await status_when(address, 200)
         async with httpx.AsyncClient(base_url=address) as client:
-            for path in (*UNUSED, "/gradio_api/file=/etc/passwd", "/gradio_api/upload_progress"):
+            more = ("file=/etc/passwd", "upload_progress", "deep_link", "process_recording", "proxy=x")
+            for path in (*UNUSED, *(f"/gradio_api/{name}" for name in more)):
                 assert (await client.get(path)).json()["type"] == "not_found", path
                 assert (await client.post(path)).status_code == 404, path
             assert (await client.get("/gradio_api/queue/data")).status_code == 200
