@@ -115,6 +115,7 @@ class Assistant:
             limit=max_replies + max_waiting,
             running=lambda: min(max_replies, self.engine.parallel or max_replies),
         )
+        self._beginning: set[asyncio.Task[Asked]] = set()  # questions that are just being stored
         self._running: dict[str, _Running] = {}
         self._tidying: asyncio.Task[None] | None = None
         self._left: Sequence[str] = ()  # replies of an earlier process that are not settled yet
@@ -139,6 +140,7 @@ class Assistant:
     async def close(self) -> None:
         """End all replies as interrupted, their text stored, and stop answering."""
         self._closing = True
+        await asyncio.gather(*self._beginning, return_exceptions=True)
         for running in self._running.values():
             running.ended_as = Status.INTERRUPTED
         await asyncio.gather(*(self._end(running) for running in list(self._running.values())))
@@ -197,6 +199,8 @@ class Assistant:
             await self._store.purge(older_than=RESTORABLE)
         except DatabaseUnavailable as error:  # chats can still be read; it is tried again
             log.error("the database could not be tidied: %s", error)
+        except Exception:  # whatever it is, it must not be the last try
+            log.exception("the database could not be tidied")
 
     # Questions and replies
 
@@ -226,7 +230,7 @@ class Assistant:
                 client_id=client_id,
                 title=_title(text),
             )
-            return await asyncio.shield(asyncio.ensure_future(self._begin(place, storing)))
+            return await self._begin_whole(place, storing)
         except (AssistantError, DiskFull):
             earlier = await self._store.asked(
                 owner, conversation_id, text, parent_id=parent_id, client_id=client_id
@@ -239,7 +243,7 @@ class Assistant:
         """Answer the same question again, as a sibling of an earlier reply."""
         place = self._admit(owner)
         storing = self._store.retry(owner, reply_id)
-        return await asyncio.shield(asyncio.ensure_future(self._begin(place, storing)))
+        return await self._begin_whole(place, storing)
 
     async def reply(self, owner: str, reply_id: str) -> Message:
         """A reply as it is stored now. Raises `NotFound`."""
@@ -269,6 +273,12 @@ class Assistant:
         if self.engine.state in (EngineState.NONE, EngineState.FAILED):
             raise NoModelLoaded(self.engine.detail or "No model is loaded.")
         return self._admission.enter(owner)
+
+    async def _begin_whole(self, place: Place, storing: Coroutine[None, None, Asked]) -> Asked:
+        """Like `_begin`, and to its end also if who asked gives up."""
+        self._beginning.add(beginning := asyncio.create_task(self._begin(place, storing)))
+        beginning.add_done_callback(self._beginning.discard)
+        return await asyncio.shield(beginning)
 
     async def _begin(self, place: Place, storing: Coroutine[None, None, Asked]) -> Asked:
         handed_over = False

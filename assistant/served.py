@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import enum
 import logging
 from collections.abc import Callable
@@ -87,7 +88,8 @@ class ServedModel:
     def look_now(self) -> None:
         """Look at the server at once: something was seen that makes the status doubtful."""
         if self.status.state is EngineState.READY:
-            self.status = EngineStatus(EngineState.LOADING, self.status.model, "The engine is being checked.")
+            detail = "The engine is being checked."
+            self.status = dataclasses.replace(self.status, state=EngineState.LOADING, detail=detail)
         self._poked.set()
 
     async def ready(self, seconds: float) -> TechAssistantChat:
@@ -114,6 +116,8 @@ class ServedModel:
                     status = EngineStatus(EngineState.LOADING, self.status.model, STARTING)
                 else:
                     status = await probe.look(endpoint)
+                if status.state is EngineState.LOADING:  # it will do as much as it did before
+                    status = dataclasses.replace(status, parallel=self.status.parallel)
                 async with self._changed:
                     is_new = status != self.status
                     self.status, self._model = status, probe.model

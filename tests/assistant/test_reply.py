@@ -325,6 +325,19 @@ async def test_what_cannot_be_settled_at_the_start_is_settled_later(
     await assistant.close()
 
 
+async def test_a_question_that_is_just_being_stored_is_interrupted_too(
+    database: Database, served: FakeServed, model: ScriptedModel
+) -> None:
+    assistant = make(database, served)
+    await assistant.start()
+    chat = await assistant.create_conversation(OWNER)
+    asking = asyncio.create_task(assistant.ask(OWNER, chat.id, "q"))
+    await asyncio.sleep(0)  # it has its place, and waits for the database
+    await assistant.close()
+    asked = await asking
+    assert (await assistant.reply(OWNER, asked.reply_id)).status is Status.INTERRUPTED
+
+
 async def test_deleting_a_conversation_ends_its_reply(assistant: Assistant, model: ScriptedModel) -> None:
     chat = await assistant.create_conversation(OWNER)
     asked = await assistant.ask(OWNER, chat.id, "q")

@@ -65,6 +65,23 @@ async def test_whoever_started_it_is_told_of_each_change(tgi: FakeTGI, settings:
     await served.close()
 
 
+async def test_what_an_engine_could_do_is_remembered_while_it_is_looked_at_again(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    tgi.info = {"model_id": "m", "max_batch_size": 3}
+    served = watching(lambda: Endpoint(tgi.url))
+    await served.ready(20)
+    served.look_now()
+    assert (served.status.state, served.status.parallel) == (EngineState.LOADING, 3)
+    await becomes(served, EngineState.READY)
+    tgi.info = {"model_id": "m", "state": "loading"}
+    served.look_now()
+    async with asyncio.timeout(20):
+        while served.status.detail is not None:
+            await asyncio.sleep(0.01)
+    assert (served.status.state, served.status.parallel) == (EngineState.LOADING, 3)
+
+
 async def test_an_instruct_model_gets_its_own_template_unless_told_otherwise(
     tgi: FakeTGI, watching: Callable[..., ServedModel]
 ) -> None:
