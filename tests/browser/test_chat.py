@@ -171,6 +171,25 @@ def test_while_an_answer_is_written_the_next_question_waits_in_the_composer(
     chat.expect_status("done")
 
 
+def test_hebrew_runs_from_the_right(chat: ChatPage) -> None:
+    chat.ask("שלום!\nand English!")
+    chat.expect_status("done")
+    bubble = chat.page.locator(".bubble")
+    places = bubble.evaluate(
+        """node => {
+            const left = (at) => {
+                const range = document.createRange();
+                range.setStart(node.firstChild, at);
+                range.setEnd(node.firstChild, at + 1);
+                return range.getBoundingClientRect().left;
+            };
+            const mark = node.textContent.indexOf("!"), end = node.textContent.length - 1;
+            return { hebrew: left(mark) < left(0), english: left(end) > left(end - 1) };
+        }"""
+    )
+    assert places == {"hebrew": True, "english": True}
+
+
 def test_an_example_question_is_asked_by_a_click(chat: ChatPage) -> None:
     examples = chat.page.get_by_role("group", name="Example questions").get_by_role("button")
     expect(examples).to_have_count(4)
