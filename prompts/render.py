@@ -152,6 +152,8 @@ class AnswerText:
 
 def _start_of_text(text: str) -> int:
     """Where the first line begins that is not blank."""
+    if not text[:1].isspace():
+        return 0
     return text.rfind("\n", 0, len(text) - len(text.lstrip())) + 1
 
 

@@ -349,12 +349,12 @@ class ConversationStore:
         """The turns from the root of the tree to the question that `reply_id` answers."""
 
         def work(connection: Connection) -> list[Turn]:
-            rows = {row.id: row for row in connection.execute(BRANCH, {"id": reply_id})}
+            rows = {own_id: rest for own_id, *rest in connection.execute(BRANCH, {"id": reply_id}).all()}
             turns = []
-            node = rows[reply_id].parent_id if reply_id in rows else None
+            node = rows[reply_id][0] if reply_id in rows else None
             while node is not None:
-                turns.append(Turn(Role(rows[node].role), rows[node].content))
-                node = rows[node].parent_id
+                node, role, content = rows[node]
+                turns.append(Turn(Role(role), content))
             return turns[::-1]
 
         return await self._database.read(work)
