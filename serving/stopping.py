@@ -34,6 +34,7 @@ whole. (The idea is due to Aho and Corasick, "Efficient string matching", 1975.)
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import deque
 from collections.abc import Iterable
@@ -50,10 +51,9 @@ class StopMatcher:
     """The stop sequence that ended the text, if one did."""
 
     def __init__(self, stops: Iterable[str]) -> None:
-        stops = list(stops)
         self.matched = None
         self._held = ""  # seen, not shown: always what `_place` spells
-        self._place = self._start = _tree(stops)
+        self._place = self._start = _tree(tuple(stops))
         # No stop at all: a pattern that is never found.
         self._find_beginning = re.compile("|".join(re.escape(c) for c in self._start.onward) or "(?!)").search
 
@@ -111,8 +111,9 @@ class _Place:
         return onward
 
 
-def _tree(stops: list[str]) -> _Place:
-    """The start of the tree of these stops."""
+@functools.lru_cache(64)
+def _tree(stops: tuple[str, ...]) -> _Place:
+    """The start of the tree of these stops. It never changes, so that all answers with the same share it."""
     start = _Place(0)
     for stop in stops:
         if not stop:
