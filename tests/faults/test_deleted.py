@@ -15,9 +15,9 @@ import pytest
 from aiohttp import web
 
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, Application, Serving, serving
+from tests.support.application import PATIENCE, Application, Serving
 from tests.support.fake_upstream import DONE, FakeUpstream, piece, usage
-from tests.support.listening import ask, client_of, events, hear, new_chat, under_way
+from tests.support.listening import ask, client_of, events, hear, in_front_of, new_chat, under_way
 
 TIMES = 20
 SEED = 4
@@ -61,17 +61,8 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with Talker() as upstream:
-        starting = serving(upstream.url)
-        layer = await asyncio.to_thread(starting.__enter__)
-        application = Application(tmp_path / "data", "--serving-url", layer.url, page=False)
-        try:
-            await asyncio.to_thread(application.start)
-            await asyncio.to_thread(application.wait_until, "ready")
-            yield Stage(upstream, layer, application)
-        finally:
-            application.close()
-            starting.__exit__(None, None, None)
+    async with Talker() as upstream, in_front_of(upstream.url, tmp_path / "data") as (layer, application):
+        yield Stage(upstream, layer, application)
 
 
 async def test_a_deleted_conversation_ends_and_hurts_no_other(stage: Stage, count: Count) -> None:

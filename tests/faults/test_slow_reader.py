@@ -20,9 +20,9 @@ from assistant.conversation import FinishReason, Status
 from assistant.reply import Delta, End, Event
 from assistant.web.events import EventStream
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, Application, Serving, peak_memory, serving
+from tests.support.application import PATIENCE, Application, Serving, peak_memory
 from tests.support.fake_upstream import DONE, FakeUpstream, piece, usage
-from tests.support.listening import ask, client_of, events, messages_of, new_chat, under_way
+from tests.support.listening import ask, client_of, events, in_front_of, messages_of, new_chat, under_way
 
 READERS = 50
 PIECES = [f"{number:03}" + "x" * 997 for number in range(400)]
@@ -114,17 +114,8 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with Talker() as upstream:
-        starting = serving(upstream.url)
-        layer = await asyncio.to_thread(starting.__enter__)
-        application = Application(tmp_path / "data", "--serving-url", layer.url, page=False)
-        try:
-            await asyncio.to_thread(application.start)
-            await asyncio.to_thread(application.wait_until, "ready")
-            yield Stage(upstream, layer, application)
-        finally:
-            application.close()
-            starting.__exit__(None, None, None)
+    async with Talker() as upstream, in_front_of(upstream.url, tmp_path / "data") as (layer, application):
+        yield Stage(upstream, layer, application)
 
 
 async def test_slow_readers_slow_nobody_down_and_cost_no_memory(stage: Stage, count: Count) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.support.application import PATIENCE, Application, Serving
+from tests.support.application import PATIENCE, Application, Serving, serving
 
 
 def client_of(application: Application) -> httpx.AsyncClient:
@@ -18,6 +21,21 @@ def client_of(application: Application) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=application.address, cookies=application.client.cookies, timeout=PATIENCE
     )
+
+
+@contextlib.asynccontextmanager
+async def in_front_of(upstream: str, data: Path) -> AsyncIterator[tuple[Serving, Application]]:
+    """A serving layer for the upstream and an application that uses it, in processes of their own."""
+    starting = serving(upstream)
+    layer = await asyncio.to_thread(starting.__enter__)
+    application = Application(data, "--serving-url", layer.url, page=False)
+    try:
+        await asyncio.to_thread(application.start)
+        await asyncio.to_thread(application.wait_until, "ready")
+        yield layer, application
+    finally:
+        application.close()
+        starting.__exit__(None, None, None)
 
 
 async def ask(client: httpx.AsyncClient, chat: str, text: str, client_id: str | None = None) -> str:
