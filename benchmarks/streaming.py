@@ -154,21 +154,11 @@ async def measure(
 # Ours
 
 
-@dataclass
-class Chats:
-    """Conversations that were stored before the application starts; each has an owner of its own."""
-
-    identity: Identity
-    of: dict[int, list[tuple[str, str]]] = field(default_factory=dict)  # cookie and id, by their history
-
-    @property
-    def name(self) -> str:
-        return self.identity.cookie
-
-
-def store_chats(data: Path, wanted: Mapping[int, int]) -> Chats:
-    """So many conversations of so many messages, by the length of their history."""
-    chats = Chats(Identity(None, key=KEY.encode()))  # type: ignore[arg-type]
+def store_chats(data: Path, wanted: Mapping[int, int]) -> dict[int, list[tuple[str, str]]]:
+    """Store so many conversations, by the length of their history, before the application starts. Each has an
+    owner of its own: gives their cookies and ids, by the length of the history."""
+    identity = Identity(None, key=KEY.encode())  # type: ignore[arg-type]
+    chats: dict[int, list[tuple[str, str]]] = {}
     data.mkdir(parents=True)
     (data / "secret_key").write_text(KEY)
     database = Database(data / "tech-assistant.db")
@@ -198,8 +188,8 @@ def store_chats(data: Path, wanted: Mapping[int, int]) -> Chats:
                         for position, message in enumerate(ids)
                     ],
                 )
-                cookie = chats.identity._write(owner, secure=False).partition(";")[0]
-                chats.of.setdefault(history, []).append((cookie, chat))
+                cookie = identity._write(owner, secure=False).partition(";")[0]
+                chats.setdefault(history, []).append((cookie, chat))
 
     asyncio.run(database.write(store))
     database.close()
@@ -323,7 +313,7 @@ async def run(options: argparse.Namespace) -> None:
                 await asyncio.to_thread(application.wait_until, "ready")
                 await asyncio.to_thread(application.wait_for_page)
                 for history, replies in runs:
-                    ask = functools.partial(ask_ours, session, application.address, chats.of[history])
+                    ask = functools.partial(ask_ours, session, application.address, chats[history])
                     pids = processes(application)
                     rows.append(await measure("Tech Assistant", history, replies, pids, ask))
                     print(rows[-1], flush=True)
@@ -354,8 +344,8 @@ def ratios(rows: list[Row]) -> Iterator[str]:
         for row in same:
             by_run.setdefault((row.history, row.replies), []).append(row)
     for (history, replies), pair in by_run.items():
-        if len(pair) == 2 and pair[0].whole:
-            ours, theirs = pair
+        ours, theirs = pair[0], pair[-1]
+        if ours.who != theirs.who and ours.whole:
             yield (
                 f"history {history}, {replies} at once, peer to ours: {theirs.whole / ours.whole:.1f} times "
                 f"the CPU of a token, {theirs.first / ours.first:.1f} times as long to the first piece"
