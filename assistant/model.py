@@ -348,10 +348,10 @@ def _turns(messages: Sequence[BaseMessage]) -> list[Turn]:
     turns: list[Turn] = []
     instructions: list[str] = []
     for message in messages:
-        if isinstance(message, SystemMessage):
-            instructions.append(message.text)
-            continue
         text = message.content if isinstance(message.content, str) else message.text
+        if isinstance(message, SystemMessage):
+            instructions.append(text)
+            continue
         by_assistant = isinstance(message, AIMessage) or (
             isinstance(message, ChatMessage) and message.role == "assistant"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import itsdangerous
@@ -18,6 +18,7 @@ from storage.database import Database
 from storage.journal import Journal, Outcome
 from storage.store import Asked, ConversationStore
 from tests.faults.conftest import Count
+from tests.storage.conftest import Clock as SteadyClock
 
 OWNER = "ann"
 SEED = 7
@@ -25,16 +26,10 @@ CHATS = 60
 STEPS = 200
 
 
-class Clock:
-    """Goes on by a second at each look, and back by hours when it is told so."""
+class Clock(SteadyClock):
+    """Goes back by hours when it is told so."""
 
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        self.times_set_back = 0
-
-    def __call__(self) -> datetime:
-        self.now += timedelta(seconds=1)
-        return self.now
+    times_set_back = 0
 
     def set_back(self, hours: float) -> None:
         self.now -= timedelta(hours=hours)

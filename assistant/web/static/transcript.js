@@ -16,12 +16,12 @@ const NEAR_END = 48; // px from the end that still count as being there
 const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 1));
 
 export class Transcript {
+  isAtEnd = true; // whether the reader is at the end, and wants to stay when more comes
   #branch = []; // all the messages, of which some are shown
   #from = 0; // the first of them that is shown
   #parts = []; // the questions and answers that show them from there on
   #wanted = 0; // the first that will be shown when the browser was idle
   #isFilling = false;
-  #isAtEnd = true;
   #top = 0; // how far down the reader was
 
   /** `before` are the nodes that stand above the messages, or in their place. */
@@ -46,15 +46,6 @@ export class Transcript {
     const growth = new ResizeObserver(() => this.keepEnd());
     growth.observe(this.column);
     growth.observe(this.scroller);
-  }
-
-  /** Whether the reader is at the end, and wants to stay there when more comes. */
-  get isAtEnd() {
-    return this.#isAtEnd;
-  }
-
-  set isAtEnd(isAtEnd) {
-    this.#isAtEnd = isAtEnd;
   }
 
   get branch() {
@@ -109,7 +100,7 @@ export class Transcript {
   /** Show the branch through a version that stands in a part's place. The arrows stay where they are. */
   showInstead(part, version, branch) {
     const { top } = part.actions.getBoundingClientRect();
-    this.#isAtEnd = false;
+    this.isAtEnd = false;
     this.show(branch);
     const shown = this.partOf(version);
     this.scroller.scrollTop += shown.actions.getBoundingClientRect().top - top;
@@ -198,14 +189,14 @@ export class Transcript {
     const { scrollTop } = this.scroller;
     const isNear = this.#isNearEnd;
     // Only the reader scrolls up; that the text grew is no reason to stop following it.
-    if (isNear) this.#isAtEnd = true;
-    else if (scrollTop < this.#top) this.#isAtEnd = false;
+    if (isNear) this.isAtEnd = true;
+    else if (scrollTop < this.#top) this.isAtEnd = false;
     this.#top = scrollTop;
-    this.toEnd.hidden = this.#isAtEnd || isNear;
+    this.toEnd.hidden = this.isAtEnd || isNear;
   }
 
   goToEnd() {
-    this.#isAtEnd = true;
+    this.isAtEnd = true;
     this.toEnd.hidden = true;
     this.scroller.scrollTop = this.scroller.scrollHeight;
   }
@@ -213,7 +204,7 @@ export class Transcript {
   /** Something has grown: stay at its end, if that is where the reader is. */
   keepEnd() {
     if (this.#parts.length === 0) this.toEnd.hidden = true;
-    else if (this.#isAtEnd) this.scroller.scrollTop = this.scroller.scrollHeight;
+    else if (this.isAtEnd) this.scroller.scrollTop = this.scroller.scrollHeight;
     else this.toEnd.hidden = this.#isNearEnd;
   }
 }
