@@ -60,6 +60,20 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A piece of documentation that a reply quotes or was written from, and where it stands."""
+
+    name: str
+    title: str
+    package: str
+    version: str
+    licence: str
+    location: str
+    url: str
+    quote: str  # word for word
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One node of a conversation's message tree."""
 
@@ -73,6 +87,7 @@ class Message:
     finish_reason: FinishReason | None = None
     failure: Failure | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()  # best first
 
     @property
     def turn(self) -> Turn:
@@ -89,3 +104,4 @@ class Conversation:
     updated_at: datetime
     active_leaf_id: str | None = None
     model: str | None = None
+    grounding: bool = True  # whether documentation is looked up for a model's answers
