@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import uvicorn
 from fastapi import FastAPI
 
+from assistant.knowledge.documentation import Documentation
 from assistant.reply import Assistant
 from assistant.served import Endpoint, ServedModel
 from assistant.settings import BadSettings, Settings, read_settings, secret_key
@@ -61,11 +62,13 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     key = secret_key(settings)
     database = Database(settings.data / "tech-assistant.db")
     child = serving_child(settings)
+    documentation = documentation_of(settings)
     served = ServedModel(settings, endpoint_of(settings, child))
     assistant = Assistant(
         ConversationStore(database),
         Journal(database),
         served,
+        documentation,
         max_replies=settings.max_replies,
         max_waiting=settings.max_waiting,
     )
@@ -89,6 +92,17 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             starting.cancel()
             await asyncio.gather(starting, child.stop(), return_exceptions=True)
         database.close()
+
+
+def documentation_of(settings: Settings) -> Documentation:
+    """The documentation that the settings name, as the index in the data directory."""
+    if not getattr(settings, "documentation", False):
+        return Documentation(None)
+    arguments = [
+        *(argument for docs in settings.docs for argument in ("--docs", docs)),
+        *(argument for packages in settings.packages for argument in ("--packages", str(packages))),
+    ]
+    return Documentation(settings.data / "documentation.db", arguments)
 
 
 def serving_child(settings: Settings) -> ServingChild | None:

@@ -3,10 +3,13 @@
 AssistantError          a question is refused; nothing is stored. `.type` is a word for programs
 ├── EmptyText           there is nothing to answer
 ├── NoModelLoaded       nobody is there to answer
+├── LicenceNotAccepted  the model's licence asks for an acceptance first; `.licence` is its id
 ├── QueueFull           too many replies are under way; `.retry_after` in seconds
+├── NotTheOperator      only who runs the application may do this
 └── Closing             the application is shutting down
 
 ModelError              a reply fails; the text so far is kept. `.type` is a word for programs
+├── NoDocumentation     the documentation cannot be read after all
 ├── NoModel             there is none after all, or it was not ready in time
 ├── Unreachable         the serving layer cannot be reached, or went away in mid-answer
 ├── Overloaded          the engine has no room now
@@ -32,6 +35,14 @@ class NoModelLoaded(AssistantError):
     type = "no_model"
 
 
+class LicenceNotAccepted(AssistantError):
+    type = "licence_not_accepted"
+
+    def __init__(self, licence: str, words: str) -> None:
+        super().__init__(words)
+        self.licence = licence
+
+
 class QueueFull(AssistantError):
     type = "queue_full"
 
@@ -41,12 +52,20 @@ class QueueFull(AssistantError):
         self.retry_after = retry_after
 
 
+class NotTheOperator(AssistantError):
+    type = "not_the_operator"
+
+
 class Closing(AssistantError):
     type = "closing"
 
 
 class ModelError(Exception):
     type = "engine_failed"
+
+
+class NoDocumentation(ModelError):
+    type = "no_documentation"
 
 
 class NoModel(ModelError):

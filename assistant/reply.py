@@ -3,7 +3,8 @@
     ask ──> stored: question, pending reply ──> a task owns the reply (no connection does)
                                                   │ 1. it waits for its turn
                                                   │ 2. the path from the root to the question
-                                                  │ 3. the model streams its answer to it
+                                                  │ 3. the model streams its answer to it, with what the
+                                                  │    documentation has; without a model that is quoted
                                                   │ 4. each piece is journalled, then shown
                                                   └ 5. the outcome is folded into the message
 
@@ -16,28 +17,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import enum
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from assistant.admission import Admission, Place
-from assistant.conversation import Conversation, Failure, FinishReason, Message, Status
+from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Source, Status, Turn
 from assistant.errors import (
     AssistantError,
     Broken,
     Closing,
     EmptyText,
+    LicenceNotAccepted,
     ModelError,
+    NoDocumentation,
     NoModelLoaded,
     Unreachable,
 )
+from assistant.knowledge.documentation import Documentation, DocumentationStatus, DocumentationUnreadable
+from assistant.knowledge.passage import Found
 from assistant.served import EngineState, EngineStatus, ServedModel
 from prompts.render import PromptError, QuestionTooLong
-from storage.errors import DatabaseUnavailable, DiskFull
+from storage.errors import DatabaseUnavailable, DiskFull, NotFound
 from storage.journal import NOT_STORED, Entry, Journal, Outcome
 from storage.store import LATEST, Asked, ConversationStore, Latest
+
+if TYPE_CHECKING:  # it brings LangChain along, seconds of CPU
+    from assistant.model import TechAssistantChat
+    from assistant.served import Licence
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +63,13 @@ class Waiting:
     """The reply has not had its turn; `before` others come first."""
 
     before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """What the reply quotes or was made from, best first."""
+
+    sources: tuple[Source, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +98,14 @@ class End:
     position: int
 
 
-Event = Waiting | Delta | Reset | End
+Event = Waiting | Cited | Delta | Reset | End
+
+
+class Answers(enum.StrEnum):
+    """Who answers a question."""
+
+    MODEL = "model"
+    DOCUMENTATION = "documentation"
 
 
 @dataclass(slots=True)
@@ -103,6 +128,7 @@ class Assistant:
         store: ConversationStore,
         journal: Journal,
         served: ServedModel,
+        documentation: Documentation,
         *,
         max_replies: int,
         max_waiting: int,
@@ -110,6 +136,7 @@ class Assistant:
         self._store = store
         self._journal = journal
         self._served = served
+        self._documentation = documentation
         # An engine that computes a few at once is given no more: its own queue does not know owners.
         self._admission = Admission(
             limit=max_replies + max_waiting,
@@ -125,6 +152,19 @@ class Assistant:
     def engine(self) -> EngineStatus:
         return self._served.status
 
+    @property
+    def documentation(self) -> DocumentationStatus:
+        return self._documentation.status
+
+    @property
+    def answers(self) -> Answers | None:
+        """Who would answer a question that is asked now; None when nobody would."""
+        if self.engine.state in (EngineState.READY, EngineState.LOADING):
+            return Answers.MODEL
+        if self.engine.state is EngineState.FAILED or not self._documentation.can_answer:
+            return None
+        return Answers.DOCUMENTATION
+
     async def check(self) -> None:
         """Raises `DatabaseUnavailable` when questions cannot be stored."""
         await self._store.check()
@@ -135,6 +175,7 @@ class Assistant:
         await self._tidy()
         self._journal.start()
         self._served.start(self._admission.look_again)  # another engine may answer more at once
+        await self._documentation.start()
         self._tidying = asyncio.create_task(self._keep_tidy())
 
     async def close(self) -> None:
@@ -148,12 +189,15 @@ class Assistant:
             self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)
         await self._served.close()
+        await self._documentation.close()
         await self._journal.close()
 
     # Conversations: as the store has them, but that a running reply must end before its conversation does.
 
-    async def create_conversation(self, owner: str, title: str | None = None) -> Conversation:
-        return await self._store.create_conversation(owner, title or "")
+    async def create_conversation(
+        self, owner: str, title: str | None = None, *, grounding: bool = True
+    ) -> Conversation:
+        return await self._store.create_conversation(owner, title or "", grounding=grounding)
 
     async def conversation(self, owner: str, conversation_id: str) -> tuple[Conversation, list[Message]]:
         conversation, messages = await self._store.conversation(owner, conversation_id)
@@ -171,8 +215,11 @@ class Assistant:
         *,
         title: str | None = None,
         active_leaf_id: str | None = None,
+        grounding: bool | None = None,
     ) -> Conversation:
-        return await self._store.change(owner, conversation_id, title=title, active_leaf_id=active_leaf_id)
+        return await self._store.change(
+            owner, conversation_id, title=title, active_leaf_id=active_leaf_id, grounding=grounding
+        )
 
     async def delete(self, owner: str, conversation_id: str) -> None:
         """Take a conversation away; for a while (`RESTORABLE`, at least) `restore` brings it back."""
@@ -202,6 +249,35 @@ class Assistant:
         except Exception:  # whatever it is, it must not be the last try
             log.exception("the database could not be tidied")
 
+    # The engine, its model and the licence of that
+
+    async def begin_download(self) -> None:
+        """Fetch the model that is offered. Raises `AssistantError`."""
+        await self._served.begin_download()
+
+    async def decline_download(self) -> None:
+        """Do not fetch it, or no further. Raises `AssistantError`."""
+        await self._served.decline_download()
+
+    async def accept_licence(self, owner: str, licence: str) -> None:
+        """Record that this person has accepted a licence. Raises `NotFound` for another than the model's."""
+        if self.engine.licence is None or self.engine.licence.id != licence:
+            raise NotFound("No model here comes under that licence.")
+        await self._store.accept(owner, licence)
+
+    async def has_accepted(self, owner: str, licence: Licence) -> bool:
+        """Whether this person may use what comes under a licence."""
+        return not licence.must_accept or await self._store.has_accepted(owner, licence.id)
+
+    async def _check_licence(self, owner: str) -> None:
+        licence = getattr(self.engine, "licence", None)
+        if licence is not None and not await self.has_accepted(owner, licence):
+            raise LicenceNotAccepted(
+                licence.id,
+                f"{self.engine.model or 'The model'} comes under the {licence.name}, which forbids some uses."
+                f" Read {licence.url} and accept it in the page, or by PUT /api/licences/{licence.id}.",
+            )
+
     # Questions and replies
 
     async def ask(
@@ -212,8 +288,10 @@ class Assistant:
         *,
         parent_id: str | Latest | None = LATEST,
         client_id: str | None = None,
+        grounding: bool = True,
     ) -> Asked:
-        """Store a question and begin to answer it; without a conversation, as the first of a new one.
+        """Store a question and begin to answer it; without a conversation, as the first of a new one, for
+        whose answers documentation is looked up if `grounding`.
 
         Raises `AssistantError` and `storage.errors.StorageError`. The same `client_id` with the same body
         gets the same answer again, also while new questions are refused.
@@ -221,7 +299,7 @@ class Assistant:
         if not text.strip():
             raise EmptyText("The message is empty. Write a question.")
         try:
-            place = self._admit(owner)
+            by, place = await self._admit(owner)
             storing = self._store.ask(
                 owner,
                 conversation_id,
@@ -229,8 +307,9 @@ class Assistant:
                 parent_id=parent_id,
                 client_id=client_id,
                 title=_title(text),
+                grounding=grounding,
             )
-            return await self._begin_whole(place, storing)
+            return await self._begin_whole(by, place, storing)
         except (AssistantError, DiskFull):
             earlier = await self._store.asked(
                 owner, conversation_id, text, parent_id=parent_id, client_id=client_id
@@ -241,9 +320,9 @@ class Assistant:
 
     async def retry(self, owner: str, reply_id: str) -> Asked:
         """Answer the same question again, as a sibling of an earlier reply."""
-        place = self._admit(owner)
+        by, place = await self._admit(owner)
         storing = self._store.retry(owner, reply_id)
-        return await self._begin_whole(place, storing)
+        return await self._begin_whole(by, place, storing)
 
     async def reply(self, owner: str, reply_id: str) -> Message:
         """A reply as it is stored now. Raises `NotFound`."""
@@ -266,28 +345,30 @@ class Assistant:
             return _follow_running(running, after)
         return _tell_ended(await self._store.reply(owner, reply_id), after)
 
-    def _admit(self, owner: str) -> Place:
-        """Take the place of one more reply, which `_begin` uses or gives back."""
+    async def _admit(self, owner: str) -> tuple[Answers, Place]:
+        """Who answers one more reply, which stays so, and its place, which `_begin` uses or gives back."""
         if self._closing:
             raise Closing("The application is shutting down. Ask again in a moment.")
-        if self.engine.state in (EngineState.NONE, EngineState.FAILED):
+        if (by := self.answers) is None:
             raise NoModelLoaded(self.engine.detail or "No model is loaded.")
-        return self._admission.enter(owner)
+        if by is Answers.MODEL:
+            await self._check_licence(owner)
+        return by, self._admission.enter(owner)
 
-    async def _begin_whole(self, place: Place, storing: Coroutine[None, None, Asked]) -> Asked:
+    async def _begin_whole(self, by: Answers, place: Place, storing: Coroutine[None, None, Asked]) -> Asked:
         """Like `_begin`, and to its end also if who asked gives up."""
-        self._beginning.add(beginning := asyncio.create_task(self._begin(place, storing)))
+        self._beginning.add(beginning := asyncio.create_task(self._begin(by, place, storing)))
         beginning.add_done_callback(self._beginning.discard)
         return await asyncio.shield(beginning)
 
-    async def _begin(self, place: Place, storing: Coroutine[None, None, Asked]) -> Asked:
+    async def _begin(self, by: Answers, place: Place, storing: Coroutine[None, None, Asked]) -> Asked:
         handed_over = False
         try:
             asked = await storing
             if asked.is_new:
                 entry = self._journal.open(asked.reply_id)
                 provenance: dict[str, object] = {}
-                generating = asyncio.create_task(self._generate(entry, place, provenance))
+                generating = asyncio.create_task(self._answer(by, entry, place, provenance))
                 running = _Running(asked.conversation_id, entry, place, provenance, generating)
                 self._running[asked.reply_id] = running
                 running.owner = asyncio.create_task(self._own(entry, running))
@@ -321,7 +402,7 @@ class Assistant:
     def _failure(self, entry: Entry, error: BaseException) -> Failure:
         if isinstance(error, Unreachable):
             self._served.look_now()
-        if isinstance(error, ModelError):
+        if isinstance(error, ModelError | LicenceNotAccepted):
             return Failure(error.type, str(error))
         if isinstance(error, PromptError):
             return Failure(
@@ -332,14 +413,66 @@ class Assistant:
         log.error("reply %s failed", entry.reply_id, exc_info=error)
         return Failure("internal", "Something went wrong inside the application; its log says what.")
 
-    async def _generate(self, entry: Entry, place: Place, provenance: dict[str, object]) -> FinishReason:
+    async def _answer(
+        self, by: Answers, entry: Entry, place: Place, provenance: dict[str, object]
+    ) -> FinishReason:
         await place.turn()
-        turns = await self._store.path(entry.reply_id)
+        branch = await self._store.branch(entry.reply_id)
+        if by is Answers.DOCUMENTATION:
+            return await self._quote(entry, branch.turns, provenance)
         model = await self._served.ready(MODEL_WAIT_SECONDS)
+        await self._check_licence(place.owner)
+        sources = await self._look_up(branch.turns) if branch.grounding else ()
+        return await self._generate(entry, model, branch.turns, sources, provenance)
+
+    async def _quote(
+        self, entry: Entry, turns: Sequence[Turn], provenance: dict[str, object]
+    ) -> FinishReason:
+        """Answer by what the documentation says, word for word."""
+        provenance |= {"model": Answers.DOCUMENTATION.value, "revision": self._documentation.version}
+        try:
+            question, found = await self._find(turns)
+        except DocumentationUnreadable as error:
+            raise NoDocumentation(str(error)) from error
+        from assistant.knowledge.answer import answer as quotation
+
+        answer = quotation(question, found)
+        self._journal.cite(entry, answer.sources)
+        for piece in answer.pieces():
+            self._journal.append(entry, piece)
+            await asyncio.sleep(0)
+        return FinishReason.EOS_TOKEN
+
+    async def _look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...]:
+        """What the documentation has on the last of `turns`, if it can be asked already."""
+        if not self._documentation.is_searchable:
+            return ()
+        try:
+            _, found = await self._find(turns)
+        except DocumentationUnreadable as error:  # the model answers without
+            log.warning("the documentation could not be asked: %s", error)
+            return ()
+        return tuple(passage.reference for passage in found.passages)
+
+    async def _find(self, turns: Sequence[Turn]) -> tuple[str, Found]:
+        *previous, question = [turn.content for turn in turns if turn.role is Role.USER]
+        return question, await self._documentation.search(question, previous=previous)
+
+    async def _generate(
+        self,
+        entry: Entry,
+        model: TechAssistantChat,
+        turns: Sequence[Turn],
+        sources: tuple[Source, ...],
+        provenance: dict[str, object],
+    ) -> FinishReason:
         provenance |= {"model": model.model_name, "sampling": model.sampling}
         finish_reason: FinishReason | None = None
-        async with contextlib.aclosing(model.answer(turns)) as chunks:
+        passages = {"passages": sources} if sources else {}
+        async with contextlib.aclosing(model.answer(turns, **passages)) as chunks:
             async for chunk in chunks:
+                if used := chunk.response_metadata.get("passages_used"):
+                    self._journal.cite(entry, sources[:used])
                 if text := str(chunk.content):
                     self._journal.append(entry, text)
                 if reason := chunk.response_metadata.get("finish_reason"):
@@ -365,14 +498,19 @@ async def _follow_running(running: _Running, after: int | None) -> AsyncIterator
         position = entry.known
         yield Reset(entry.text[:position], position)
     async for text in entry.follow(position):
-        position += len(text)
-        yield Delta(text, position)
+        if isinstance(text, tuple):
+            yield Cited(text)
+        else:
+            position += len(text)
+            yield Delta(text, position)
     assert entry.outcome is not None
     yield End(entry.outcome.status, entry.outcome.finish_reason, entry.outcome.failure, position)
 
 
 async def _tell_ended(reply: Message, after: int | None) -> AsyncIterator[Event]:
     length = len(reply.content)
+    if reply.sources:
+        yield Cited(reply.sources)
     if after is None or after > length:
         yield Reset(reply.content, length)
     elif after < length:

@@ -22,10 +22,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from assistant.conversation import Failure, FinishReason, Status
+from assistant.conversation import Failure, FinishReason, Source, Status
 from storage.database import Database
 from storage.errors import DatabaseUnavailable
-from storage.store import fold, utc_now
+from storage.store import CITE, fold, stored_sources, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Outcome:
 
 
 class Entry:
-    """A running reply: the text appended so far, and how much of it is committed and may be seen."""
+    """A running reply: its sources and the text so far, and how much of that is committed and may be seen."""
 
     def __init__(self, reply_id: str) -> None:
         self.reply_id = reply_id
@@ -71,6 +71,9 @@ class Entry:
         self._taken = 0  # pieces handed to the writer
         self._taken_length = 0  # their code points
         self._visible = 0  # pieces committed
+        self._sources: tuple[Source, ...] = ()
+        self._sources_taken = False
+        self._sources_visible = False
         self._changed: asyncio.Future[None] | None = None
 
     @property
@@ -83,12 +86,17 @@ class Entry:
         """How many code points are committed."""
         return sum(map(len, self._pieces[: self._visible]))
 
-    async def follow(self, after: int = 0) -> AsyncIterator[str]:
-        """The committed text from code point `after` on, as it comes, until the reply has ended."""
+    async def follow(self, after: int = 0) -> AsyncIterator[str | tuple[Source, ...]]:
+        """The committed text from code point `after` on, as it comes, until the reply has ended; before it,
+        all together, its sources if there are any."""
         seen = 0
         skip = after
+        knows_sources = False
         while True:
-            if seen < self._visible:
+            if self._sources_visible and not knows_sources:
+                knows_sources = True
+                yield self._sources
+            elif seen < self._visible:
                 text = "".join(self._pieces[seen : self._visible])
                 seen = self._visible
                 if skip:
@@ -102,19 +110,34 @@ class Entry:
                     self._changed = asyncio.get_running_loop().create_future()
                 await asyncio.shield(self._changed)
 
-    def _take(self) -> tuple[int, int, str]:
-        """New text for the writer: how many pieces stand taken then, where the text starts, the text."""
+    def _take(self) -> _New:
+        """What is new for the writer."""
         text = "".join(self._pieces[self._taken :])
         start = self._taken_length
+        sources = () if self._sources_taken else self._sources
         self._taken = len(self._pieces)
         self._taken_length += len(text)
-        return self._taken, start, text
+        self._sources_taken = self._sources_taken or bool(sources)
+        return _New(self, self._taken, start, text, sources)
 
-    def _show(self, pieces: int) -> None:
+    def _show(self, pieces: int, *, sources: bool) -> None:
         self._visible = max(self._visible, pieces)
+        self._sources_visible = self._sources_visible or sources
         if self._changed is not None:
             self._changed.set_result(None)
             self._changed = None
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """What the writer commits of an entry: text from code point `start` on, after which `pieces` stand
+    committed, and sources if they are new."""
+
+    entry: Entry
+    pieces: int
+    start: int
+    text: str
+    sources: tuple[Source, ...]
 
 
 class Journal:
@@ -153,6 +176,15 @@ class Journal:
         self._new_text[entry.reply_id] = entry
         self._woken.set()
 
+    def cite(self, entry: Entry, sources: tuple[Source, ...]) -> None:
+        """Give a reply its sources, once and before its text. Raises as `append` does."""
+        if entry.trouble is not None:
+            raise entry.trouble
+        if sources:
+            entry._sources = sources
+            self._new_text[entry.reply_id] = entry
+            self._woken.set()
+
     async def settle(self, entry: Entry, outcome: Outcome) -> None:
         """Fold the whole text into the message with its outcome, then show the rest and the end.
 
@@ -161,16 +193,17 @@ class Journal:
         """
         self._new_text.pop(entry.reply_id, None)
         shown, ended = entry._visible, Outcome(Status.FAILED, failure=NOT_STORED)
+        is_stored = False
         try:
             await self._fold(entry, outcome)
-            shown, ended = len(entry._pieces), outcome
+            shown, ended, is_stored = len(entry._pieces), outcome, True
         except DatabaseUnavailable as error:
             log.error("reply %s could not be settled: %s", entry.reply_id, error)
             self._later.add(later := asyncio.create_task(self._fold_later(entry, outcome)))
             later.add_done_callback(self._later.discard)
         finally:
             entry.outcome = ended
-            entry._show(shown)
+            entry._show(shown, sources=is_stored and bool(entry._sources))
             self._entries.discard(entry)
 
     async def _fold(self, entry: Entry, outcome: Outcome) -> None:
@@ -184,6 +217,7 @@ class Journal:
                 outcome.finish_reason,
                 outcome.failure,
                 outcome.provenance,
+                entry._sources,
                 now,
             ),
             makes_room=True,
@@ -200,44 +234,47 @@ class Journal:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            batch = [(entry, *entry._take()) for entry in self._new_text.values()]
+            batch = [entry._take() for entry in self._new_text.values()]
             self._new_text.clear()
             self._begins = False
-            await self._commit(
-                {
-                    entry: {"reply_id": entry.reply_id, "start": start, "text": text}
-                    for entry, _, start, text in batch
-                }
-            )
-            for entry, pieces, _, _ in batch:
-                if entry.trouble is None:
-                    entry._show(pieces)
+            await self._commit(batch)
+            for new in batch:
+                if new.entry.trouble is None:
+                    new.entry._show(new.pieces, sources=bool(new.sources))
             pause = next(pace for most, pace in PACE if len(self._entries) <= most)
             while pause > 0 and not self._begins:
                 await asyncio.sleep(min(pause, SOON))
                 pause -= SOON
 
-    async def _commit(self, rows: dict[Entry, dict[str, Any]]) -> None:
-        """Commit the rows of all entries, or mark with its trouble each entry whose row is not committed."""
+    async def _commit(self, batch: list[_New]) -> None:
+        """Commit what is new, or mark with its trouble each entry of which something is not committed."""
         for attempt in range(1, GIVE_UP_AFTER + 1):
             try:
-                await self._database.execute(partial(_add, rows=list(rows.values())))
+                await self._database.execute(partial(_add, batch=batch))
                 return
             except DatabaseUnavailable as error:
                 log.error("the journal could not be written (%d times): %s", attempt, error)
                 if attempt == GIVE_UP_AFTER:  # also for what has come meanwhile, which waits as long already
-                    for entry in (*rows, *self._new_text.values()):
+                    for entry in (*(new.entry for new in batch), *self._new_text.values()):
                         entry.trouble = error
                     self._new_text.clear()
             except Exception as error:  # a mistake of ours must not end the journal of all other replies
                 log.exception("the journal could not be written")
-                for entry in rows:
-                    entry.trouble = DatabaseUnavailable(f"The text could not be stored: {error}")
+                for new in batch:
+                    new.entry.trouble = DatabaseUnavailable(f"The text could not be stored: {error}")
                 return
             await asyncio.sleep(RETRY_SECONDS)
 
 
-def _add(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+def _add(connection: sa.Connection, batch: list[_New]) -> None:
+    cited = [
+        {"reply": new.entry.reply_id, "cited": stored_sources(new.sources)} for new in batch if new.sources
+    ]
+    rows = [
+        {"reply_id": new.entry.reply_id, "start": new.start, "text": new.text} for new in batch if new.text
+    ]
+    if cited:
+        connection.execute(CITE, cited)
     if not rows:
         return
     connection.execute(ADD_PIECE, rows)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     text,
+    true,
 )
 
 RUNNING = text("status IN ('pending', 'streaming')")
@@ -58,6 +60,7 @@ conversations = Table(
     Column("model", String(300)),
     # No foreign key: it would make a cycle with message.conversation_id, and one transaction sets both.
     Column("active_leaf_id", String(36)),
+    Column("grounding", Boolean, nullable=False, server_default=true()),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("deleted_at", UtcDateTime),  # gone, but not yet for good
@@ -79,6 +82,7 @@ messages = Table(
     Column("failure_type", String(64)),
     Column("failure_message", Text),
     Column("provenance", JSON, nullable=False),
+    Column("sources", JSON(none_as_null=True)),  # of a reply: the pieces of documentation it was made from
     # Of a user's message: the caller's own id for it, and a digest of what came with it.
     Column("client_id", String(200)),
     Column("client_digest", String(64)),
@@ -94,6 +98,15 @@ messages = Table(
         postgresql_where=RUNNING,
     ),
     Index("ix_message_parent", "parent_id"),
+)
+
+# The licences of models whose terms a person has accepted.
+acceptances = Table(
+    "acceptance",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("licence", String(100), primary_key=True),
+    Column("accepted_at", UtcDateTime, nullable=False),
 )
 
 # The journal: the text of running replies as appended pieces, removed when folded.

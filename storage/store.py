@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,10 +31,10 @@ from sqlalchemy import (
     update,
 )
 
-from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Status, Turn
+from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Source, Status, Turn
 from storage.database import Database
 from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
-from storage.schema import RUNNING, conversations, messages, pieces
+from storage.schema import RUNNING, acceptances, conversations, messages, pieces
 
 # Statements are made once: to build one costs more than to run it.
 OWNED = select(conversations).where(
@@ -103,6 +103,19 @@ JOURNALLED = select(pieces.c.text).where(pieces.c.reply_id == bindparam("id")).o
 _step = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.content)
 _branch = select(*_step).where(messages.c.id == bindparam("id")).cte("branch", recursive=True)
 BRANCH = select(_branch.union_all(select(*_step).where(messages.c.id == _branch.c.parent_id)))
+GROUNDING = (
+    select(conversations.c.grounding)
+    .join(messages, messages.c.conversation_id == conversations.c.id)
+    .where(messages.c.id == bindparam("id"))
+)
+ACCEPTED = select(acceptances.c.licence).where(
+    acceptances.c.owner == bindparam("owner"), acceptances.c.licence == bindparam("licence")
+)
+CITE = (
+    update(messages)
+    .where(messages.c.id == bindparam("reply"), RUNNING)
+    .values(sources=bindparam("cited", type_=messages.c.sources.type))
+)
 FOLD = (
     update(messages)
     .where(messages.c.id == bindparam("reply"))
@@ -113,6 +126,7 @@ FOLD = (
         failure_type=bindparam("type"),
         failure_message=bindparam("words"),
         provenance=bindparam("origin"),
+        sources=bindparam("cited", type_=messages.c.sources.type),
     )
 )
 CLEAR_JOURNAL = delete(pieces).where(pieces.c.reply_id == bindparam("reply"))
@@ -145,6 +159,15 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """What a reply answers: the turns from the root of the tree to its question, and whether documentation
+    may be looked up for it."""
+
+    turns: list[Turn]
+    grounding: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Latest:
     """In the place of a parent's id: the active leaf of the conversation."""
 
@@ -173,9 +196,11 @@ class ConversationStore:
 
     # Conversations
 
-    async def create_conversation(self, owner: str, title: str = "") -> Conversation:
+    async def create_conversation(
+        self, owner: str, title: str = "", *, grounding: bool = True
+    ) -> Conversation:
         return await self._database.write(
-            lambda connection: _conversation(self._create(connection, owner, title))
+            lambda connection: _conversation(self._create(connection, owner, title, grounding))
         )
 
     async def conversations(
@@ -213,6 +238,7 @@ class ConversationStore:
         *,
         title: str | None = None,
         active_leaf_id: str | None = None,
+        grounding: bool | None = None,
     ) -> Conversation:
         """Change what is given. It stays where it is in the list, whose order is that of questions and
         answers. Raises `NotFound` and `UnknownMessage`."""
@@ -227,6 +253,7 @@ class ConversationStore:
                     row,
                     title=title or row.title,
                     active_leaf_id=active_leaf_id or row.active_leaf_id,
+                    grounding=row.grounding if grounding is None else grounding,
                 )
             )
 
@@ -272,8 +299,10 @@ class ConversationStore:
         parent_id: str | Latest | None = LATEST,
         client_id: str | None = None,
         title: str = "",
+        grounding: bool = True,
     ) -> Asked:
-        """Store a question and the pending reply to it; `title` is for a conversation that has none.
+        """Store a question and the pending reply to it; `title` is for a conversation that has none, and
+        `grounding` for one that begins with it.
 
         Without a conversation it is the first question of a new one; the same `client_id` is then looked for
         among the first questions of all. Raises `NotFound`, `UnknownParent`, `ClientIdReused` and
@@ -287,7 +316,7 @@ class ConversationStore:
             if earlier := _asked_before(connection, owner, conversation_id, client_id, text, parent_id):
                 return earlier
             if conversation is None:
-                new = self._create(connection, owner, "")
+                new = self._create(connection, owner, "", grounding)
                 conversation = _owned(connection, owner, new.id, GROWING)
             parent = conversation.active_leaf_id if isinstance(parent_id, Latest) else parent_id
             if isinstance(parent_id, str) and not _has(connection, conversation.id, parent_id):
@@ -345,17 +374,17 @@ class ConversationStore:
 
         return await self._database.read(work)
 
-    async def path(self, reply_id: str) -> list[Turn]:
-        """The turns from the root of the tree to the question that `reply_id` answers."""
+    async def branch(self, reply_id: str) -> Branch:
+        """What `reply_id` answers. Without any turns if the reply is gone."""
 
-        def work(connection: Connection) -> list[Turn]:
+        def work(connection: Connection) -> Branch:
             rows = {own_id: rest for own_id, *rest in connection.execute(BRANCH, {"id": reply_id}).all()}
             turns = []
             node = rows[reply_id][0] if reply_id in rows else None
             while node is not None:
                 node, role, content = rows[node]
                 turns.append(Turn(Role(role), content))
-            return turns[::-1]
+            return Branch(turns[::-1], bool(connection.scalar(GROUNDING, {"id": reply_id})))
 
         return await self._database.read(work)
 
@@ -378,10 +407,34 @@ class ConversationStore:
 
         await self._database.write(work, makes_room=True)
 
-    def _create(self, connection: Connection, owner: str, title: str) -> Row[Any]:
+    # Licences
+
+    async def accept(self, owner: str, licence: str) -> None:
+        """Record that a person has accepted the terms of a licence; the first time counts."""
+
+        def work(connection: Connection) -> None:
+            if connection.scalar(ACCEPTED, {"owner": owner, "licence": licence}) is None:
+                new = {"owner": owner, "licence": licence, "accepted_at": self._now()}
+                connection.execute(insert(acceptances), new)
+
+        await self._database.write(work)
+
+    async def has_accepted(self, owner: str, licence: str) -> bool:
+        return await self._database.read(
+            lambda connection: connection.scalar(ACCEPTED, {"owner": owner, "licence": licence}) is not None
+        )
+
+    def _create(self, connection: Connection, owner: str, title: str, grounding: bool) -> Row[Any]:
         now = self._now()
         top = _top(now, connection.scalar(LAST_UPDATE, {"owner": owner}))
-        new = {"id": _new_id(), "owner": owner, "title": title, "created_at": now, "updated_at": top}
+        new = {
+            "id": _new_id(),
+            "owner": owner,
+            "title": title,
+            "grounding": grounding,
+            "created_at": now,
+            "updated_at": top,
+        }
         return connection.execute(CREATE, new).one()
 
     def _add(self, connection: Connection, conversation: Row[Any], *new: dict[str, Any], title: str) -> None:
@@ -407,6 +460,7 @@ def fold(
     finish_reason: FinishReason | None,
     failure: Failure | None,
     provenance: dict[str, Any],
+    sources: Sequence[Source],
     now: datetime,
 ) -> None:
     """Turn a running reply into its final message and clear its journal; nothing if it was deleted."""
@@ -418,6 +472,7 @@ def fold(
         "type": None if failure is None else failure.type,
         "words": None if failure is None else failure.message,
         "origin": provenance,
+        "cited": stored_sources(sources),
     }
     if connection.execute(FOLD, folded).rowcount:
         connection.execute(CLEAR_JOURNAL, {"reply": reply_id})
@@ -518,6 +573,7 @@ def _conversation(row: Row[Any]) -> Conversation:
         updated_at=row.updated_at,
         active_leaf_id=row.active_leaf_id,
         model=row.model,
+        grounding=row.grounding,
     )
 
 
@@ -534,7 +590,13 @@ def _message(connection: Connection, row: Row[Any]) -> Message:
         finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
         failure=None if row.failure_type is None else Failure(row.failure_type, row.failure_message or ""),
         provenance=row.provenance,
+        sources=tuple(Source(**source) for source in row.sources or ()),
     )
+
+
+def stored_sources(sources: Sequence[Source]) -> list[dict[str, str]] | None:
+    """Sources as their column keeps them."""
+    return [asdict(source) for source in sources] or None
 
 
 def _write_cursor(conversation: Conversation) -> str:

@@ -6,6 +6,7 @@ document at `/api/openapi.json`; errors are problem documents (`problems.py`).
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -56,16 +57,18 @@ class Body(BaseModel):
 
 class NewConversation(Body):
     title: Title | None = None
+    grounding: bool = True
 
 
 class Change(Body):
     title: Title | None = None
     active_leaf_id: Text | None = Field(None, description="the message that ends the branch on show")
+    grounding: bool | None = Field(None, description="whether documentation is looked up for answers")
 
     @model_validator(mode="after")
     def _something(self) -> Change:
-        if self.title is None and self.active_leaf_id is None:
-            raise ValueError("nothing to change: give a title or an active_leaf_id")
+        if self.title is None and self.active_leaf_id is None and self.grounding is None:
+            raise ValueError("nothing to change: give a title, an active_leaf_id or grounding")
         return self
 
 
@@ -84,6 +87,7 @@ class ConversationOut(BaseModel):
     title: str
     model: str | None
     active_leaf_id: str | None
+    grounding: bool
     created_at: str
     updated_at: str
 
@@ -97,6 +101,19 @@ class ErrorOut(BaseModel):
     message: str
 
 
+class SourceOut(BaseModel):
+    """A piece of documentation: what it is called, where it stands, and what was quoted, word for word."""
+
+    name: str
+    title: str
+    package: str
+    version: str
+    licence: str
+    location: str
+    url: str
+    quote: str
+
+
 class MessageOut(BaseModel):
     id: str
     parent_id: str | None
@@ -106,6 +123,7 @@ class MessageOut(BaseModel):
     finish_reason: str | None
     error: ErrorOut | None
     provenance: dict[str, Any]
+    sources: list[SourceOut]
     created_at: str
 
 
@@ -149,8 +167,10 @@ def api_routes(assistant: Assistant) -> APIRouter:
 
     @api.post("/conversations", status_code=201)
     async def create(owner: Owner, body: NewConversation | None = None) -> ConversationOut:
-        title = None if body is None else body.title
-        return ConversationOut.of(await assistant.create_conversation(owner, title))
+        body = body or NewConversation()
+        return ConversationOut.of(
+            await assistant.create_conversation(owner, body.title, grounding=body.grounding)
+        )
 
     @api.get("/conversations")
     async def conversations(
@@ -172,9 +192,13 @@ def api_routes(assistant: Assistant) -> APIRouter:
 
     @api.patch("/conversations/{conversation_id}")
     async def change(owner: Owner, conversation_id: str, body: Change) -> ConversationOut:
-        """Rename a conversation, or choose the branch on show."""
+        """Rename a conversation, choose the branch on show, or whether documentation is looked up."""
         changed = await assistant.change(
-            owner, conversation_id, title=body.title, active_leaf_id=body.active_leaf_id
+            owner,
+            conversation_id,
+            title=body.title,
+            active_leaf_id=body.active_leaf_id,
+            grounding=body.grounding,
         )
         return ConversationOut.of(changed)
 
@@ -246,6 +270,7 @@ def _conversation(conversation: Conversation) -> dict[str, Any]:
         "title": conversation.title or UNTITLED,
         "model": conversation.model,
         "active_leaf_id": conversation.active_leaf_id,
+        "grounding": conversation.grounding,
         "created_at": rfc3339(conversation.created_at),
         "updated_at": rfc3339(conversation.updated_at),
     }
@@ -262,6 +287,7 @@ def _message(message: Message) -> MessageOut:
         finish_reason=message.finish_reason,
         error=None if failure is None else ErrorOut(type=failure.type, message=failure.message),
         provenance=dict(message.provenance),
+        sources=[SourceOut(**asdict(source)) for source in message.sources],
         created_at=rfc3339(message.created_at),
     )
 

@@ -11,12 +11,13 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from assistant.conversation import Status
-from assistant.reply import Delta, End, Event, Reset, Waiting
+from assistant.reply import Cited, Delta, End, Event, Reset, Waiting
 
 PING_SECONDS = 15.0
 EVENT_ID = re.compile(r"([0-9]{1,15})!?")
@@ -80,6 +81,9 @@ def encode(event: Event) -> bytes:
     match event:
         case Waiting(before):  # no place in the text, hence no id
             return b'event: waiting\ndata: {"before": %d}\n\n' % before
+        case Cited(sources):
+            cited = json.dumps({"sources": [asdict(source) for source in sources]})
+            return f"event: sources\ndata: {cited}\n\n".encode()
         case Delta(text, position):
             name, event_id, data = "delta", str(position), {"text": text}
         case Reset(text, position):

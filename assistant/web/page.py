@@ -115,6 +115,7 @@ class Asking(Body):
     client_id: ClientId
     conversation: Text | None
     parent: Text | None
+    grounding: bool | None = None  # of a conversation that begins with this question
 
 
 async def ask(assistant: Assistant, owner: str, text: str, asking: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +127,12 @@ async def ask(assistant: Assistant, owner: str, text: str, asking: dict[str, Any
     try:
         body = Asking.model_validate({**asking, "text": text})
         asked = await assistant.ask(
-            owner, body.conversation, body.text, parent_id=body.parent, client_id=body.client_id
+            owner,
+            body.conversation,
+            body.text,
+            parent_id=body.parent,
+            client_id=body.client_id,
+            grounding=body.grounding is not False,
         )
     except ValidationError as error:
         wrong = {"type": "invalid", "message": _words(error)}

@@ -16,7 +16,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from assistant.errors import AssistantError, Closing, EmptyText, NoModelLoaded, QueueFull
+from assistant.errors import (
+    AssistantError,
+    Closing,
+    EmptyText,
+    LicenceNotAccepted,
+    NoModelLoaded,
+    NotTheOperator,
+    QueueFull,
+)
 from storage.errors import (
     ClientIdReused,
     DatabaseUnavailable,
@@ -34,6 +42,8 @@ RETRY_AFTER_SECONDS = 5  # where the error does not know
 KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
     (EmptyText, 422, "empty_text"),
     (NoModelLoaded, 503, "no_model"),
+    (LicenceNotAccepted, 403, "licence_not_accepted"),
+    (NotTheOperator, 403, "not_the_operator"),
     (QueueFull, 429, "queue_full"),
     (Closing, 503, "closing"),
     (NotFound, 404, "not_found"),

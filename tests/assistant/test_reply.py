@@ -8,6 +8,7 @@ import pytest
 from assistant import reply as reply_module
 from assistant.conversation import FinishReason, Role, Status, Turn
 from assistant.errors import Broken, Closing, EmptyText, NoModelLoaded, Overloaded, QueueFull, Unreachable
+from assistant.knowledge.documentation import Documentation
 from assistant.reply import Assistant, Delta, End, Reset, Waiting
 from assistant.served import EngineState
 from storage.database import Database
@@ -37,13 +38,19 @@ async def served(model: ScriptedModel) -> FakeServed:
 
 
 def make(
-    database: Database, served: FakeServed, *, max_replies: int = 8, max_waiting: int | None = None
+    database: Database,
+    served: FakeServed,
+    documentation: Documentation | None = None,
+    *,
+    max_replies: int = 8,
+    max_waiting: int | None = None,
 ) -> Assistant:
     """With `max_waiting` None as many may wait as may run, so that one owner alone may run them all."""
     return Assistant(
         ConversationStore(database),
         Journal(database),
         served,
+        documentation or Documentation(None),
         max_replies=max_replies,
         max_waiting=max_replies if max_waiting is None else max_waiting,
     )

@@ -116,15 +116,15 @@ async def test_the_path_leads_from_the_root_to_the_question_of_its_own_branch(
     chat = await store.create_conversation(OWNER)
     first = await answered(store, journal, await store.ask(OWNER, chat.id, "q1"), "a1")
     second = await answered(store, journal, await store.ask(OWNER, chat.id, "q2"), "a2")
-    assert await store.path(second.reply_id) == [
+    assert (await store.branch(second.reply_id)).turns == [
         Turn(Role.USER, "q1"),
         Turn(Role.ASSISTANT, "a1"),
         Turn(Role.USER, "q2"),
     ]
     edited = await answered(store, journal, await store.ask(OWNER, chat.id, "q2b", parent_id=first.reply_id))
-    assert [turn.content for turn in await store.path(edited.reply_id)] == ["q1", "a1", "q2b"]
+    assert [turn.content for turn in (await store.branch(edited.reply_id)).turns] == ["q1", "a1", "q2b"]
     root = await answered(store, journal, await store.ask(OWNER, chat.id, "new", parent_id=None))
-    assert await store.path(root.reply_id) == [Turn(Role.USER, "new")]
+    assert (await store.branch(root.reply_id)).turns == [Turn(Role.USER, "new")]
 
 
 async def test_a_retry_is_a_sibling_and_becomes_the_active_leaf(
@@ -301,7 +301,7 @@ async def test_the_branch_on_show_is_remembered(store: ConversationStore, journa
             await store.change(OWNER, chat.id, title="t", active_leaf_id=nowhere)
     assert (await store.conversation(OWNER, chat.id))[0] == changed
     following = await store.ask(OWNER, chat.id, "and then?")
-    assert (await store.path(following.reply_id))[-1].content == "and then?"
+    assert (await store.branch(following.reply_id)).turns[-1].content == "and then?"
     assert (await store.conversation(OWNER, chat.id))[1][-2].parent_id == first.reply_id
 
 

@@ -10,11 +10,13 @@ import httpx
 import pytest
 import uvicorn
 
+from assistant.knowledge.documentation import DocumentationState
 from assistant.reply import Assistant
 from assistant.web.application import create_app
 from storage.database import Database
 from storage.journal import Journal
 from storage.store import ConversationStore
+from tests.support.fake_documentation import FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
 
 KEY = b"k" * 32
@@ -47,11 +49,15 @@ async def served(model: ScriptedModel) -> FakeServed:
 
 
 @pytest.fixture
-async def address(tmp_path: Path, served: FakeServed) -> AsyncIterator[str]:
+async def documentation() -> FakeDocumentation:
+    return FakeDocumentation(state=DocumentationState.OFF)
+
+
+@pytest.fixture
+async def address(tmp_path: Path, served: FakeServed, documentation: FakeDocumentation) -> AsyncIterator[str]:
     database = Database(tmp_path / "chats.db")
-    assistant = Assistant(
-        ConversationStore(database), Journal(database), served, max_replies=2, max_waiting=4
-    )
+    store, journal = ConversationStore(database), Journal(database)
+    assistant = Assistant(store, journal, served, documentation, max_replies=2, max_waiting=4)
     async with running(create_app(assistant, key=KEY)) as address:
         yield address
         await assistant.close()  # as app.py does: replies end before connections are waited for

@@ -15,6 +15,7 @@ from assistant.web.application import UNUSED, create_app
 from storage.database import Database
 from storage.journal import Journal
 from storage.store import ConversationStore
+from tests.support.fake_documentation import FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.web.conftest import KEY, running
 
@@ -41,7 +42,8 @@ def page() -> FastAPI:
 async def assistant(tmp_path: Path) -> AsyncIterator[Assistant]:
     database = Database(tmp_path / "chats.db")
     served = FakeServed(ScriptedModel())
-    yield Assistant(ConversationStore(database), Journal(database), served, max_replies=2, max_waiting=4)
+    store, journal = ConversationStore(database), Journal(database)
+    yield Assistant(store, journal, served, FakeDocumentation(), max_replies=2, max_waiting=4)
     database.close()
 
 

@@ -1,0 +1,207 @@
+"""The documentation on this machine, as the application asks it: kept up to date, searched in threads.
+
+Knows when it can be asked and how far the reading has come. The reading itself is a process of its own
+(`python -m assistant.knowledge build`), so that it costs the answers nothing and a crash of it nothing but
+itself. Refuses to know how documentation is read, kept and ranked; those parts are imported late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import enum
+import json
+import logging
+import os
+import platform
+import sqlite3
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assistant.knowledge.passage import Found
+
+if TYPE_CHECKING:  # imported late, in the thread that searches
+    from assistant.knowledge.index import Index
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+SEARCHERS = 2  # threads, each with a connection of its own
+FIRST_TIME_SECONDS = 60.0  # how long a question waits for what is read at the first start
+TERMINATE_SECONDS = 1.0
+LONGEST_LINE = 1 << 16  # bytes of one line of the reading process
+
+UNREADABLE = "The documentation on this machine cannot be read"
+
+
+class DocumentationUnreadable(Exception):
+    """The documentation cannot be asked; the text says why."""
+
+
+class DocumentationState(enum.StrEnum):
+    OFF = "off"
+    BUILDING = "building"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentationStatus:
+    """How far the reading has come: `done` of `total` files, of which `passages` are in the index."""
+
+    state: DocumentationState
+    passages: int = 0
+    done: int = 0
+    total: int = 0
+    detail: str | None = None
+
+
+class Documentation:
+    """The index in the file `path`, which `python -m assistant.knowledge build` with `arguments` makes.
+
+    Without a path there is no documentation; it is then `off`, and nothing is ever found.
+    """
+
+    def __init__(self, path: Path | None, arguments: Sequence[str] = ()) -> None:
+        self._path = path
+        self._arguments = list(arguments)
+        self._threads = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="documentation")
+        self._of_thread = threading.local()
+        self._changed = asyncio.Condition()
+        self._reading: asyncio.Task[None] | None = None
+        self.is_searchable = False  # whether a question gets its answer without waiting
+        self.status = DocumentationStatus(
+            DocumentationState.OFF if path is None else DocumentationState.BUILDING
+        )
+        self.version = f"Python {platform.python_version()}"
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether questions can be asked, though the first of them may have to wait."""
+        return self.status.state in (DocumentationState.BUILDING, DocumentationState.READY)
+
+    async def start(self) -> None:
+        """Begin to read what has changed; does not wait for it."""
+        if self._path is not None:
+            self._reading = asyncio.create_task(self._read())
+
+    async def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> Found:
+        """What the documentation has on a question; `previous` are those before it, oldest first.
+
+        Waits while too little has been read. Raises `DocumentationUnreadable`.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_TIME_SECONDS), self._changed:
+                await self._changed.wait_for(lambda: self.is_searchable or not self.can_answer)
+        if self.status.state is DocumentationState.OFF:
+            return Found()
+        if not self.is_searchable:
+            raise DocumentationUnreadable(
+                self.status.detail or f"{UNREADABLE} yet: it is still being read. Ask again in a moment."
+            )
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._search, question, tuple(previous), limit
+        )
+
+    def _search(self, question: str, previous: Sequence[str], limit: int) -> Found:
+        """Runs in one of the threads."""
+        from assistant.knowledge.search import search
+
+        try:
+            return search(self._index(), question, previous=previous, limit=limit)
+        except sqlite3.Error as error:
+            self._of_thread.index = None  # the next question opens it again
+            raise DocumentationUnreadable(f"{UNREADABLE}: {error}.") from error
+
+    def _index(self) -> Index:
+        from assistant.knowledge.index import Index
+
+        index: Index | None = getattr(self._of_thread, "index", None)
+        if index is None:
+            assert self._path is not None
+            index = self._of_thread.index = Index(self._path)
+        return index
+
+    async def _read(self) -> None:
+        """Run the reading process to its end, and keep the status by what it says."""
+        assert self._path is not None
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "assistant.knowledge", "build", "--into", str(self._path), "--exit-with-stdin"),
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,  # never written to: it ends when we do, however we end
+            stdout=asyncio.subprocess.PIPE,
+            limit=LONGEST_LINE,
+            cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then ends the child
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            async for line in process.stdout:
+                await self._hear(line)
+            code = await process.wait()
+            if self.status.state is DocumentationState.BUILDING:
+                await self._ended(code)
+        finally:
+            process.stdin.close()
+            if process.returncode is None:
+                await _end(process)
+
+    async def _hear(self, line: bytes) -> None:
+        try:
+            told: dict[str, Any] = json.loads(line)
+        except ValueError:
+            log.warning("documentation: %s", line.decode("utf-8", "replace").rstrip())
+            return
+        if "warning" in told:
+            log.warning("documentation: %s", told["warning"])
+            return
+        known = {field.name for field in dataclasses.fields(DocumentationStatus)}
+        status = dataclasses.replace(
+            self.status, **{name: value for name, value in told.items() if name in known - {"state"}}
+        )
+        if "state" in told:
+            status = dataclasses.replace(status, state=DocumentationState(told["state"]))
+        await self._change(status, is_searchable=bool(told.get("searchable")))
+
+    async def _ended(self, code: int) -> None:
+        """The process is gone without having said that all is read."""
+        if self.is_searchable:  # what an earlier start has read is good enough
+            await self._change(dataclasses.replace(self.status, state=DocumentationState.READY))
+            return
+        log.error("the documentation could not be read: the process ended with code %s", code)
+        detail = self.status.detail or f"{UNREADABLE}; the application's log says why."
+        status = dataclasses.replace(self.status, state=DocumentationState.FAILED, detail=detail)
+        await self._change(status)
+
+    async def _change(self, status: DocumentationStatus, *, is_searchable: bool = False) -> None:
+        async with self._changed:
+            self.status = status
+            self.is_searchable = (
+                self.is_searchable or is_searchable or status.state is DocumentationState.READY
+            )
+            self._changed.notify_all()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        ended = asyncio.ensure_future(process.wait())
+        await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
+        if not ended.done():
+            process.kill()
+        await ended

@@ -1,0 +1,50 @@
+"""Documentation that has what a test gives it, without an index."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+from assistant.knowledge.documentation import (
+    Documentation,
+    DocumentationState,
+    DocumentationStatus,
+    DocumentationUnreadable,
+)
+from assistant.knowledge.passage import Found, Passage
+
+RMTREE = Passage(
+    name="shutil.rmtree",
+    kind="function",
+    title="shutil.rmtree",
+    text="Recursively delete a directory tree.",
+    package="Python",
+    version="3.11.2",
+    licence="PSF-2.0",
+    location="shutil.py:722",
+    corpus="python",
+    signature="shutil.rmtree(path, ignore_errors=False, onerror=None)",
+)
+FOUND = Found(passages=(RMTREE,))
+
+
+class FakeDocumentation(Documentation):
+    """Finds `found` for every question, once `gate` is open; `asked` are the questions with those before."""
+
+    def __init__(self, found: Found = FOUND, state: DocumentationState = DocumentationState.READY) -> None:
+        super().__init__(None)
+        self.status = DocumentationStatus(state, passages=1, done=1, total=1)
+        self.is_searchable = state is DocumentationState.READY
+        self.found = found
+        self.error: DocumentationUnreadable | None = None
+        self.asked: list[tuple[str, ...]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> Found:
+        self.asked.append((*previous, question))
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return dataclasses.replace(self.found, passages=self.found.passages[:limit])
