@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assistant.conversation import Failure, FinishReason, Status
+from assistant.conversation import Failure, FinishReason, Source, Status
 from storage import journal as journal_module
 from storage.database import Database
 from storage.errors import DatabaseUnavailable
@@ -71,6 +71,44 @@ async def test_folding_keeps_the_text_whatever_the_pieces(database: Database, pi
     await journal.settle(entry, Outcome(Status.STOPPED))
     assert (await store.reply(OWNER, entry.reply_id)).content == "".join(pieces) == await collect(entry)
     await journal.close()
+
+
+SOURCE = Source("len", "len(obj)", "Python", "3.11.2", "PSF-2.0", "len.__doc__", "", "Return the “number”.")
+
+
+async def test_sources_are_stored_before_they_are_shown_and_come_before_the_text(
+    store: ConversationStore, journal: Journal, entry: Entry
+) -> None:
+    journal.cite(entry, (SOURCE,))
+    following = aiter(entry.follow())
+    assert await anext(following) == (SOURCE,)
+    stored = await store.reply(OWNER, entry.reply_id)
+    assert (stored.sources, stored.status) == ((SOURCE,), Status.PENDING)
+    journal.append(entry, "text")
+    assert await anext(following) == "text"
+    await journal.settle(entry, Outcome(Status.DONE))
+    assert [item async for item in following] == []
+    # Who comes back is told again.
+    assert [item async for item in entry.follow(2)] == [(SOURCE,), "xt"]
+    assert (await store.reply(OWNER, entry.reply_id)).sources == (SOURCE,)
+
+
+async def test_sources_of_a_reply_that_ends_at_once_are_kept(
+    store: ConversationStore, journal: Journal, entry: Entry
+) -> None:
+    journal.cite(entry, (SOURCE, SOURCE))
+    journal.append(entry, "all")
+    await journal.settle(entry, Outcome(Status.DONE))
+    assert [item async for item in entry.follow()] == [(SOURCE, SOURCE), "all"]
+    assert (await store.reply(OWNER, entry.reply_id)).sources == (SOURCE, SOURCE)
+
+
+async def test_sources_outlive_a_crash(store: ConversationStore, journal: Journal, entry: Entry) -> None:
+    journal.cite(entry, (SOURCE,))
+    await anext(aiter(entry.follow()))
+    await store.interrupt(await store.unfinished())  # as the next start does
+    reply = await store.reply(OWNER, entry.reply_id)
+    assert (reply.sources, reply.status) == ((SOURCE,), Status.INTERRUPTED)
 
 
 async def test_many_replies_share_a_commit(

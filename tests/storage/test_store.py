@@ -287,6 +287,27 @@ async def test_a_conversation_of_a_thousand_answers_is_removed_for_good(
     assert await database.read(lambda connection: connection.scalar(select(func.count(messages.c.id)))) == 0
 
 
+async def test_a_conversation_says_whether_documentation_is_looked_up(store: ConversationStore) -> None:
+    chat = await store.create_conversation(OWNER)
+    without = await store.create_conversation(OWNER, grounding=False)
+    first = await store.ask(OWNER, None, "why?", grounding=False)
+    asked = await store.ask(OWNER, chat.id, "why?", grounding=False)  # it is the conversation's to say
+    assert (chat.grounding, without.grounding) == (True, False)
+    assert (await store.branch(asked.reply_id)).grounding is True
+    assert (await store.branch(first.reply_id)).grounding is False
+    assert (await store.change(OWNER, chat.id, grounding=False)).grounding is False
+    assert (await store.change(OWNER, chat.id, title="Named")).grounding is False
+    assert (await store.branch(asked.reply_id)).grounding is False
+
+
+async def test_a_licence_is_accepted_once_and_by_each_alone(store: ConversationStore) -> None:
+    assert not await store.has_accepted(OWNER, "openrail")
+    await asyncio.gather(*(store.accept(OWNER, "openrail") for _ in range(3)))
+    assert await store.has_accepted(OWNER, "openrail")
+    assert not await store.has_accepted("bob", "openrail")
+    assert not await store.has_accepted(OWNER, "another")
+
+
 async def test_the_branch_on_show_is_remembered(store: ConversationStore, journal: Journal) -> None:
     chat, other = [await store.create_conversation(OWNER) for _ in range(2)]
     first = await answered(store, journal, await store.ask(OWNER, chat.id, "why?"))

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from assistant.conversation import Failure, FinishReason, Status
-from assistant.reply import Delta, End, Event, Reset
+from assistant.conversation import Failure, FinishReason, Source, Status
+from assistant.reply import Cited, Delta, End, Event, Reset
 from assistant.web.events import EventStream, encode, position_of
 
 
@@ -33,6 +33,13 @@ class Client:
             while data not in self.heard:
                 self.news.clear()
                 await self.news.wait()
+
+
+def test_sources_have_no_place_in_the_text() -> None:
+    source = Source("len", "len(obj)", "Python", "3.11", "PSF-2.0", "len.__doc__", "", "a\nb\u2028c")
+    name, data, *rest = encode(Cited((source,))).decode().split("\n")
+    assert (name, rest) == ("event: sources", ["", ""])
+    assert json.loads(data.removeprefix("data: "))["sources"][0]["quote"] == "a\nb\u2028c"
 
 
 @pytest.mark.parametrize(
