@@ -149,10 +149,20 @@ class StatusOut(BaseModel):
     status: str
 
 
+class DocumentationOut(BaseModel):
+    state: str
+    passages: int
+    done: int
+    total: int
+    detail: str | None
+
+
 class EngineOut(BaseModel):
     state: str
     model: str | None
     detail: str | None
+    answers: str | None
+    documentation: DocumentationOut
 
 
 def api_routes(assistant: Assistant) -> APIRouter:
@@ -161,9 +171,15 @@ def api_routes(assistant: Assistant) -> APIRouter:
 
     @api.get("/engine")
     async def engine() -> EngineOut:
-        """What answers: `none`, `loading`, `ready` or `failed`, its model, and a sentence."""
+        """The engine's state, its model and a sentence; who answers; how far documentation has been read."""
         status = assistant.engine
-        return EngineOut(state=status.state, model=status.model, detail=status.detail)
+        return EngineOut(
+            state=status.state,
+            model=status.model,
+            detail=status.detail,
+            answers=assistant.answers,
+            documentation=DocumentationOut(**asdict(assistant.documentation)),
+        )
 
     @api.post("/conversations", status_code=201)
     async def create(owner: Owner, body: NewConversation | None = None) -> ConversationOut:
