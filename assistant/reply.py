@@ -422,7 +422,7 @@ class Assistant:
             return await self._quote(entry, branch.turns, provenance)
         model = await self._served.ready(MODEL_WAIT_SECONDS)
         await self._check_licence(place.owner)
-        sources = await self._look_up(branch.turns) if branch.grounding else ()
+        sources = await self._look_up(branch.turns) if branch.grounding else None
         return await self._generate(entry, model, branch.turns, sources, provenance)
 
     async def _quote(
@@ -443,9 +443,11 @@ class Assistant:
             await asyncio.sleep(0)
         return FinishReason.EOS_TOKEN
 
-    async def _look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...]:
-        """What the documentation has on the last of `turns`, if it can be asked already."""
-        if not self._documentation.is_searchable:
+    async def _look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...] | None:
+        """What the documentation has on the last of `turns`; None where there is none to ask."""
+        if not self._documentation.can_answer:
+            return None
+        if not self._documentation.is_searchable:  # the model does not wait for it
             return ()
         try:
             _, found = await self._find(turns)
@@ -463,15 +465,14 @@ class Assistant:
         entry: Entry,
         model: TechAssistantChat,
         turns: Sequence[Turn],
-        sources: tuple[Source, ...],
+        sources: tuple[Source, ...] | None,
         provenance: dict[str, object],
     ) -> FinishReason:
         provenance |= {"model": model.model_name, "sampling": model.sampling}
         finish_reason: FinishReason | None = None
-        passages = {"passages": sources} if sources else {}
-        async with contextlib.aclosing(model.answer(turns, **passages)) as chunks:
+        async with contextlib.aclosing(model.answer(turns, passages=sources)) as chunks:
             async for chunk in chunks:
-                if used := chunk.response_metadata.get("passages_used"):
+                if (used := chunk.response_metadata.get("passages_used")) is not None and sources:
                     self._journal.cite(entry, sources[:used])
                 if text := str(chunk.content):
                     self._journal.append(entry, text)

@@ -72,8 +72,8 @@ class Entry:
         self._taken_length = 0  # their code points
         self._visible = 0  # pieces committed
         self._sources: tuple[Source, ...] = ()
-        self._sources_taken = False
-        self._sources_visible = False
+        self._sources_taken: tuple[Source, ...] = ()
+        self._sources_visible: tuple[Source, ...] = ()
         self._changed: asyncio.Future[None] | None = None
 
     @property
@@ -88,14 +88,14 @@ class Entry:
 
     async def follow(self, after: int = 0) -> AsyncIterator[str | tuple[Source, ...]]:
         """The committed text from code point `after` on, as it comes, until the reply has ended; before it,
-        all together, its sources if there are any."""
+        all together, its sources if there are any. The last that are told count."""
         seen = 0
         skip = after
-        knows_sources = False
+        told: tuple[Source, ...] = ()
         while True:
-            if self._sources_visible and not knows_sources:
-                knows_sources = True
-                yield self._sources
+            if self._sources_visible is not told:
+                told = self._sources_visible
+                yield told
             elif seen < self._visible:
                 text = "".join(self._pieces[seen : self._visible])
                 seen = self._visible
@@ -114,15 +114,16 @@ class Entry:
         """What is new for the writer."""
         text = "".join(self._pieces[self._taken :])
         start = self._taken_length
-        sources = () if self._sources_taken else self._sources
+        sources = None if self._sources is self._sources_taken else self._sources
         self._taken = len(self._pieces)
         self._taken_length += len(text)
-        self._sources_taken = self._sources_taken or bool(sources)
+        self._sources_taken = self._sources
         return _New(self, self._taken, start, text, sources)
 
-    def _show(self, pieces: int, *, sources: bool) -> None:
+    def _show(self, pieces: int, sources: tuple[Source, ...] | None) -> None:
         self._visible = max(self._visible, pieces)
-        self._sources_visible = self._sources_visible or sources
+        if sources is not None:
+            self._sources_visible = sources
         if self._changed is not None:
             self._changed.set_result(None)
             self._changed = None
@@ -131,13 +132,13 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class _New:
     """What the writer commits of an entry: text from code point `start` on, after which `pieces` stand
-    committed, and sources if they are new."""
+    committed, and its sources if they are new."""
 
     entry: Entry
     pieces: int
     start: int
     text: str
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...] | None
 
 
 class Journal:
@@ -177,13 +178,12 @@ class Journal:
         self._woken.set()
 
     def cite(self, entry: Entry, sources: tuple[Source, ...]) -> None:
-        """Give a reply its sources, once and before its text. Raises as `append` does."""
+        """Give a reply its sources, before its text; given again, these count. Raises as `append` does."""
         if entry.trouble is not None:
             raise entry.trouble
-        if sources:
-            entry._sources = sources
-            self._new_text[entry.reply_id] = entry
-            self._woken.set()
+        entry._sources = sources
+        self._new_text[entry.reply_id] = entry
+        self._woken.set()
 
     async def settle(self, entry: Entry, outcome: Outcome) -> None:
         """Fold the whole text into the message with its outcome, then show the rest and the end.
@@ -193,17 +193,17 @@ class Journal:
         """
         self._new_text.pop(entry.reply_id, None)
         shown, ended = entry._visible, Outcome(Status.FAILED, failure=NOT_STORED)
-        is_stored = False
+        sources = None
         try:
             await self._fold(entry, outcome)
-            shown, ended, is_stored = len(entry._pieces), outcome, True
+            shown, ended, sources = len(entry._pieces), outcome, entry._sources
         except DatabaseUnavailable as error:
             log.error("reply %s could not be settled: %s", entry.reply_id, error)
             self._later.add(later := asyncio.create_task(self._fold_later(entry, outcome)))
             later.add_done_callback(self._later.discard)
         finally:
             entry.outcome = ended
-            entry._show(shown, sources=is_stored and bool(entry._sources))
+            entry._show(shown, sources)
             self._entries.discard(entry)
 
     async def _fold(self, entry: Entry, outcome: Outcome) -> None:
@@ -240,7 +240,7 @@ class Journal:
             await self._commit(batch)
             for new in batch:
                 if new.entry.trouble is None:
-                    new.entry._show(new.pieces, sources=bool(new.sources))
+                    new.entry._show(new.pieces, new.sources)
             pause = next(pace for most, pace in PACE if len(self._entries) <= most)
             while pause > 0 and not self._begins:
                 await asyncio.sleep(min(pause, SOON))
@@ -268,7 +268,9 @@ class Journal:
 
 def _add(connection: sa.Connection, batch: list[_New]) -> None:
     cited = [
-        {"reply": new.entry.reply_id, "cited": stored_sources(new.sources)} for new in batch if new.sources
+        {"reply": new.entry.reply_id, "cited": stored_sources(new.sources)}
+        for new in batch
+        if new.sources is not None
     ]
     rows = [
         {"reply_id": new.entry.reply_id, "start": new.start, "text": new.text} for new in batch if new.text

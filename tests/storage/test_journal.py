@@ -93,6 +93,16 @@ async def test_sources_are_stored_before_they_are_shown_and_come_before_the_text
     assert (await store.reply(OWNER, entry.reply_id)).sources == (SOURCE,)
 
 
+async def test_the_last_sources_count(store: ConversationStore, journal: Journal, entry: Entry) -> None:
+    following = aiter(entry.follow())
+    for sources in ((SOURCE, SOURCE), (SOURCE,), ()):
+        journal.cite(entry, sources)
+        assert await anext(following) == sources
+        assert (await store.reply(OWNER, entry.reply_id)).sources == sources
+    await journal.settle(entry, Outcome(Status.DONE))
+    assert [item async for item in entry.follow()] == []
+
+
 async def test_sources_of_a_reply_that_ends_at_once_are_kept(
     store: ConversationStore, journal: Journal, entry: Entry
 ) -> None:

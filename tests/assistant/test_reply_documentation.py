@@ -1,0 +1,239 @@
+"""Replies of the documentation, and a model's replies that are grounded in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from assistant.conversation import FinishReason, Status
+from assistant.errors import LicenceNotAccepted, NoModelLoaded
+from assistant.knowledge.documentation import DocumentationState, DocumentationUnreadable
+from assistant.knowledge.passage import Found
+from assistant.reply import Answers, Assistant, Cited, Delta, End
+from assistant.served import EngineState, Licence
+from storage.database import Database
+from storage.errors import NotFound
+from storage.journal import Journal
+from storage.store import ConversationStore
+from tests.support.fake_documentation import RMTREE, FakeDocumentation
+from tests.support.fake_model import FakeServed, ScriptedModel
+
+OWNER = "ann"
+OPENRAIL = Licence("bigcode-openrail-m", "BigCode OpenRAIL-M", "https://example.org/terms", must_accept=True)
+
+
+@pytest.fixture
+async def documentation() -> FakeDocumentation:
+    return FakeDocumentation()
+
+
+@pytest.fixture
+async def model() -> ScriptedModel:
+    return ScriptedModel()
+
+
+@pytest.fixture
+async def served(model: ScriptedModel) -> FakeServed:
+    served = FakeServed(model)
+    served.set(EngineState.NONE)
+    return served
+
+
+@pytest.fixture
+async def assistant(
+    tmp_path: Path, served: FakeServed, documentation: FakeDocumentation
+) -> AsyncIterator[Assistant]:
+    database = Database(tmp_path / "chats.db")
+    store, journal = ConversationStore(database), Journal(database)
+    assistant = Assistant(store, journal, served, documentation, max_replies=4, max_waiting=4)
+    await assistant.start()
+    yield assistant
+    await assistant.close()
+    database.close()
+
+
+async def ask(assistant: Assistant, text: str = "How do I remove a folder?", chat: str | None = None) -> str:
+    return (await assistant.ask(OWNER, chat, text)).reply_id
+
+
+async def heard(assistant: Assistant, reply_id: str) -> list[object]:
+    async with asyncio.timeout(20):
+        return [event async for event in await assistant.follow(OWNER, reply_id)]
+
+
+async def test_without_a_model_the_documentation_is_quoted(
+    assistant: Assistant, documentation: FakeDocumentation
+) -> None:
+    assert assistant.answers is Answers.DOCUMENTATION
+    reply_id = await ask(assistant)
+    cited, *deltas, end = await heard(assistant, reply_id)
+    assert isinstance(cited, Cited)
+    assert cited.sources[0].name == "shutil.rmtree"
+    text = "".join(delta.text for delta in deltas if isinstance(delta, Delta))
+    assert "Recursively delete a directory tree." in text
+    assert end == End(Status.DONE, FinishReason.EOS_TOKEN, None, len(text))
+    stored = await assistant.reply(OWNER, reply_id)
+    assert (stored.content, stored.sources) == (text, cited.sources)
+    assert stored.provenance["model"] == "documentation"
+    assert stored.provenance["revision"] == documentation.version
+    # Who comes later is told the same.
+    assert (await heard(assistant, reply_id))[0] == cited
+
+
+async def test_it_is_asked_with_the_questions_before(
+    assistant: Assistant, documentation: FakeDocumentation
+) -> None:
+    first = await ask(assistant)
+    await heard(assistant, first)
+    chat = (await assistant.reply(OWNER, first)).conversation_id
+    await heard(assistant, await ask(assistant, "And a file?", chat))
+    assert documentation.asked[-1] == ("How do I remove a folder?", "And a file?")
+
+
+async def test_what_it_does_not_know_has_no_sources(
+    assistant: Assistant, documentation: FakeDocumentation
+) -> None:
+    documentation.found = Found(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
+    reply_id = await ask(assistant, "What does shutil.rmtre do?")
+    events = await heard(assistant, reply_id)
+    assert not any(isinstance(event, Cited) for event in events)
+    reply = await assistant.reply(OWNER, reply_id)
+    assert (reply.sources, reply.status) == ((), Status.DONE)
+    assert "shutil.rmtree" in reply.content
+
+
+async def test_a_question_waits_for_the_documentation_and_can_be_stopped(
+    assistant: Assistant, documentation: FakeDocumentation
+) -> None:
+    documentation.gate.clear()
+    documentation.status = documentation.status.__class__(DocumentationState.BUILDING)
+    stopped, kept = await ask(assistant), await ask(assistant)
+    assert await assistant.stop(OWNER, stopped) is Status.STOPPED
+    documentation.gate.set()
+    assert (await heard(assistant, kept))[-1].status is Status.DONE  # type: ignore[attr-defined]
+
+
+async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(
+    assistant: Assistant, documentation: FakeDocumentation, served: FakeServed, model: ScriptedModel
+) -> None:
+    served.set(EngineState.FETCHING)
+    documentation.gate.clear()
+    begun = [await ask(assistant), await ask(assistant)]
+    served.set(EngineState.READY)
+    assert assistant.answers is Answers.MODEL
+    documentation.found = Found()
+    documentation.gate.set()
+    model.say("From the model.")
+    model.end()
+    after = await ask(assistant)
+    for reply_id in (*begun, after):
+        await heard(assistant, reply_id)
+    by = [(await assistant.reply(OWNER, reply_id)).provenance["model"] for reply_id in (*begun, after)]
+    assert by == ["documentation", "documentation", "scripted"]
+
+
+async def test_nobody_answers_where_documentation_is_off_or_an_engine_has_failed(
+    assistant: Assistant, documentation: FakeDocumentation, served: FakeServed
+) -> None:
+    served.set(EngineState.FAILED, "It is broken.")
+    with pytest.raises(NoModelLoaded, match="It is broken"):
+        await ask(assistant)
+    served.set(EngineState.NONE, "No model is loaded.")
+    documentation.status = documentation.status.__class__(DocumentationState.OFF)
+    assert assistant.answers is None
+    with pytest.raises(NoModelLoaded):
+        await ask(assistant)
+
+
+async def test_documentation_that_cannot_be_read_fails_in_words(
+    assistant: Assistant, documentation: FakeDocumentation
+) -> None:
+    documentation.error = DocumentationUnreadable("The documentation cannot be read: disk I/O error.")
+    end = (await heard(assistant, await ask(assistant)))[-1]
+    assert isinstance(end, End)
+    assert end.failure is not None
+    assert (end.failure.type, end.failure.message) == ("no_documentation", str(documentation.error))
+
+
+async def test_a_model_is_given_what_the_documentation_has(
+    assistant: Assistant, served: FakeServed, model: ScriptedModel
+) -> None:
+    served.set(EngineState.READY)
+    reply_id = await ask(assistant)
+    model.say("Use it [1].")
+    model.end()
+    cited, *_ = await heard(assistant, reply_id)
+    assert cited == Cited((RMTREE.reference,))
+    assert model.passages == [(RMTREE.reference,)]
+    assert (await assistant.reply(OWNER, reply_id)).sources == (RMTREE.reference,)
+
+
+async def test_a_conversation_can_do_without(
+    assistant: Assistant, served: FakeServed, model: ScriptedModel, documentation: FakeDocumentation
+) -> None:
+    served.set(EngineState.READY)
+    chat = await assistant.create_conversation(OWNER, grounding=False)
+    model.say("Plain.")
+    model.end()
+    await heard(assistant, await ask(assistant, chat=chat.id))
+    assert (model.passages, documentation.asked) == ([None], [])
+    await assistant.change(OWNER, chat.id, grounding=True)
+    model.say("Grounded.")
+    model.end()
+    await heard(assistant, await ask(assistant, chat=chat.id))
+    assert model.passages[-1] == (RMTREE.reference,)
+
+
+async def test_a_model_does_not_wait_for_documentation_and_does_without_what_is_broken(
+    assistant: Assistant, served: FakeServed, model: ScriptedModel, documentation: FakeDocumentation
+) -> None:
+    served.set(EngineState.READY)
+    documentation.is_searchable = False
+    documentation.gate.clear()
+    model.say("Plain.")
+    model.end()
+    await heard(assistant, await ask(assistant))
+    documentation.is_searchable = True
+    documentation.error = DocumentationUnreadable("broken")
+    documentation.gate.set()
+    model.say("Plain.")
+    model.end()
+    reply_id = await ask(assistant)
+    await heard(assistant, reply_id)
+    assert (await assistant.reply(OWNER, reply_id)).status is Status.DONE
+    assert model.passages == [(), ()]
+
+
+async def test_a_licence_is_accepted_before_the_first_reply(
+    assistant: Assistant, served: FakeServed, model: ScriptedModel
+) -> None:
+    served.set(EngineState.READY, licence=OPENRAIL)
+    with pytest.raises(LicenceNotAccepted, match=r"https://example\.org/terms") as refused:
+        await ask(assistant)
+    assert refused.value.licence == OPENRAIL.id
+    with pytest.raises(NotFound):
+        await assistant.accept_licence(OWNER, "another")
+    await assistant.accept_licence(OWNER, OPENRAIL.id)
+    assert await assistant.has_accepted(OWNER, OPENRAIL)
+    assert not await assistant.has_accepted("bob", OPENRAIL)
+    model.say("Yes.")
+    model.end()
+    reply_id = await ask(assistant)
+    assert (await heard(assistant, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
+    with pytest.raises(LicenceNotAccepted):
+        await assistant.ask("bob", None, "q")
+
+
+async def test_a_licence_that_is_known_only_when_the_model_is_there_is_asked_for_too(
+    assistant: Assistant, served: FakeServed
+) -> None:
+    served.set(EngineState.LOADING)
+    reply_id = await ask(assistant)
+    served.set(EngineState.READY, licence=OPENRAIL)
+    end = (await heard(assistant, reply_id))[-1]
+    assert isinstance(end, End)
+    assert end.failure is not None
+    assert end.failure.type == "licence_not_accepted"
