@@ -198,8 +198,15 @@ class _Api:
         return Response()
 
     async def metrics(self, request: Request) -> Response:
-        waiting = self._engine.info.waiting
-        return PlainTextResponse(self._metrics.text(queued=waiting, running=self.admission.running - waiting))
+        info = self._engine.info
+        return PlainTextResponse(
+            self._metrics.text(
+                queued=info.waiting,
+                running=self.admission.running - info.waiting,
+                computed=info.computed_tokens,
+                reused=info.reused_tokens,
+            )
+        )
 
     async def answer_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, ServingError)

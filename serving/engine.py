@@ -139,6 +139,9 @@ class EngineInfo:
     parallel: int | None = None
     """Generations that are computed at once; more of them wait."""
     waiting: int = 0
+    computed_tokens: int | None = None
+    reused_tokens: int | None = None
+    """Of all prompts so far: tokens that were computed, and those that it knew from an earlier prompt."""
     chat_template: str | None = None
     """The model's own, as Jinja; None for a model that has none."""
     bos_token: str | None = None

@@ -63,12 +63,21 @@ class _Error(msgspec.Struct):
     type: str = ""
 
 
+class _Progress(msgspec.Struct):
+    """How far a prompt has been read, in tokens."""
+
+    total: int
+    cache: int
+    processed: int
+
+
 class _Event(msgspec.Struct):
     content: str = ""
     tokens: list[int] = []
     stop: bool = False
     stop_type: str = ""
     tokens_predicted: int = 0
+    prompt_progress: _Progress | None = None
     error: _Error | None = None
 
 
@@ -158,6 +167,8 @@ class LlamaCpp:
             state=EngineState.LOADING,
             model_id=str(model),
             parallel=parallel,
+            computed_tokens=0,
+            reused_tokens=0,
         )
 
     @property
@@ -205,6 +216,8 @@ class LlamaCpp:
                 async for event in events:
                     if event.error is not None:
                         raise IncompleteGeneration(event.error.message)
+                    if event.prompt_progress is not None:
+                        self._count(event.prompt_progress)
                     new = event.tokens_predicted - made
                     if event.content or (new > 0 and not event.stop):
                         yield Chunk(event.content, event.tokens[-1] if event.tokens else 0, tokens=new)
@@ -219,6 +232,16 @@ class LlamaCpp:
             self._ready(), "tokenize", content=text, with_pieces=True, parse_special=True
         )
         return _spans(text, [(token["id"], token["piece"]) for token in answer["tokens"]])
+
+    def _count(self, prompt: _Progress) -> None:
+        """Add a prompt to those of before, once it has been read to its end."""
+        computed, reused = self._info.computed_tokens or 0, self._info.reused_tokens or 0
+        if prompt.processed == prompt.total:
+            self._info = replace(
+                self._info,
+                computed_tokens=computed + prompt.total - prompt.cache,
+                reused_tokens=reused + prompt.cache,
+            )
 
     def _ready(self) -> _Loaded:
         if self._loaded is None:

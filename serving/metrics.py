@@ -26,7 +26,7 @@ class Metrics:
         self.input_tokens += input_tokens or 0
         self.generated_tokens += generated_tokens
 
-    def text(self, *, queued: int, running: int) -> str:
+    def text(self, *, queued: int, running: int, computed: int | None, reused: int | None) -> str:
         lines: list[str] = []
 
         def add(name: str, kind: str, *samples: tuple[str, float]) -> None:
@@ -45,4 +45,8 @@ class Metrics:
         summary("tgi_request_generated_tokens", self.generated_tokens)
         add("tgi_queue_size", "gauge", ("", queued))
         add("tgi_batch_current_size", "gauge", ("", running))
+        # Beyond TGI, where the engine tells: the tokens of prompts, and those that cost nothing.
+        if computed is not None and reused is not None:
+            add("tgi_prompt_tokens_computed", "counter", ("", computed))
+            add("tgi_prompt_tokens_reused", "counter", ("", reused))
         return "\n".join(lines) + "\n"

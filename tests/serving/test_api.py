@@ -448,3 +448,4 @@ async def test_metrics_count_requests_ends_and_failures() -> None:
         "tgi_batch_current_size 0",
     ):
         assert line in lines
+    assert not any("prompt_tokens" in line for line in lines)  # this engine does not tell

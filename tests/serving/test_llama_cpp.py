@@ -83,6 +83,16 @@ async def test_parameters_have_their_effect(tiny_model: Path) -> None:
         await generate(engine, typical_p=0.5, frequency_penalty=1.0)
 
 
+async def test_the_beginning_that_was_read_before_is_not_computed_again(tiny_model: Path) -> None:
+    shared = "the code\n" * 100
+    async with loaded(tiny_model) as engine:
+        first, second = len(await engine.tokenize(shared)), len(await engine.tokenize(shared + "class error"))
+        await generate(engine, shared)
+        assert (engine.info.computed_tokens, engine.info.reused_tokens) == (first, 0)
+        await generate(engine, shared + "class error")
+        assert (engine.info.computed_tokens, engine.info.reused_tokens) == (second, first)
+
+
 async def test_end_of_text_is_told_from_the_limit(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "ends.gguf", ends=True)
     async with loaded(model) as engine:
