@@ -6,6 +6,7 @@ AssistantError          a question is refused; nothing is stored. `.type` is a w
 ├── LicenceNotAccepted  the model's licence asks for an acceptance first; `.licence` is its id
 ├── QueueFull           too many replies are under way; `.retry_after` in seconds
 ├── NotTheOperator      only who runs the application may do this
+├── NothingToFetch      there is no model whose file could be fetched, or given up
 └── Closing             the application is shutting down
 
 ModelError              a reply fails; the text so far is kept. `.type` is a word for programs
@@ -54,6 +55,10 @@ class QueueFull(AssistantError):
 
 class NotTheOperator(AssistantError):
     type = "not_the_operator"
+
+
+class NothingToFetch(AssistantError):
+    type = "nothing_to_fetch"
 
 
 class Closing(AssistantError):

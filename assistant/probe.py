@@ -7,6 +7,7 @@ a ready model: name, context, template, tokens. Refuses to know when to look.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from typing import Any
 
@@ -14,11 +15,21 @@ import aiohttp
 from pydantic import SecretStr
 
 from assistant.model import BYTES_PER_TOKEN, ServingClient, TechAssistantChat, new_session
-from assistant.served import STARTING, Endpoint, EngineState, EngineStatus
+from assistant.served import (
+    NOTHING_TO_FETCH,
+    STARTING,
+    Download,
+    Endpoint,
+    EngineState,
+    EngineStatus,
+    Licence,
+)
 from assistant.settings import Settings
 from prompts.render import PromptError, Template, choose_template
 
 log = logging.getLogger(__name__)
+
+DOWNLOAD_SECONDS = 10.0  # in which a serving layer begins to fetch, or stops
 
 # The text by which a model's tokens are measured: English and code, as answers are.
 SAMPLE = (
@@ -59,8 +70,15 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             state = EngineState(str(info.get("state", EngineState.READY)))
         except ValueError:
             return EngineStatus(EngineState.FAILED, name, "The serving layer is in a state not known here.")
+        status = EngineStatus(
+            state,
+            name,
+            info.get("state_detail") or None,
+            download=_download(info),
+            licence=_licence(info),
+        )
         if state is not EngineState.READY:
-            return EngineStatus(state, name, info.get("state_detail") or None)
+            return status
         try:
             if self._made_from != (endpoint, info):
                 self.model = await self._make(client, endpoint, info)
@@ -68,9 +86,25 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
         except (PromptError, OSError) as error:
             return EngineStatus(EngineState.FAILED, name, str(error))
         parallel = info.get("max_batch_size")
-        return EngineStatus(
-            EngineState.READY, name, parallel=parallel if isinstance(parallel, int) and parallel > 0 else None
+        return dataclasses.replace(
+            status, detail=None, parallel=parallel if isinstance(parallel, int) and parallel > 0 else None
         )
+
+    async def steer_download(self, endpoint: Endpoint, method: str) -> str | None:
+        """Begin (POST) or decline (DELETE) what the server may fetch; returns why it refused."""
+        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session)
+        timeout = aiohttp.ClientTimeout(total=DOWNLOAD_SECONDS)
+        try:
+            async with self._session.request(
+                method, client.base_url + "download", headers=client.headers, timeout=timeout
+            ) as answer:
+                if answer.status < 400:
+                    return None
+                words = (await answer.json()).get("error") if answer.status == 409 else None
+                return str(words or NOTHING_TO_FETCH)
+        except (aiohttp.ClientError, ValueError, OSError) as error:
+            log.debug("the serving layer cannot be asked to fetch", exc_info=error)
+            return "The serving layer cannot be reached now. Try again in a moment."
 
     async def _make(
         self, client: ServingClient, endpoint: Endpoint, info: dict[str, Any]
@@ -100,6 +134,37 @@ def _name(info: dict[str, Any]) -> str | None:
     """The model's name for people: a file without its folders, anything else as it is."""
     name = info.get("model_id")
     return name.rpartition("/")[2] if isinstance(name, str) and name.endswith(".gguf") else name
+
+
+def _download(info: dict[str, Any]) -> Download | None:
+    """What a server says that it fetches; None where it says nothing, or nothing that is known here."""
+    told = info.get("download")
+    if not isinstance(told, dict):
+        return None
+    try:
+        return Download(
+            state=str(told["state"]),
+            model=str(told["model"]),
+            repo=str(told["repo"]),
+            file=str(told["file"]),
+            licence=told.get("licence") or None,
+            bytes=told.get("bytes"),
+            received=int(told.get("received") or 0),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _licence(info: dict[str, Any]) -> Licence | None:
+    told = info.get("license")
+    if not isinstance(told, dict) or not told.get("id"):
+        return None
+    return Licence(
+        id=str(told["id"]),
+        name=str(told.get("name") or told["id"]),
+        url=str(told.get("url") or ""),
+        must_accept=bool(told.get("must_accept")),
+    )
 
 
 def _template(settings: Settings, info: dict[str, Any]) -> Template:

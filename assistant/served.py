@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assistant.errors import NoModel
+from assistant.errors import NoModel, NothingToFetch
 from assistant.settings import Settings
 
 if TYPE_CHECKING:  # imported late, see `_keep_watching`
@@ -27,19 +27,45 @@ log = logging.getLogger(__name__)
 
 STARTING = "The engine is starting."
 NO_MODEL = (
-    "No model is loaded. Start with `sh scripts/run --model FILE.gguf`, "
-    "or name an OpenAI-compatible server by `--upstream http://HOST/v1`."
+    "No model is loaded. Start with `sh scripts/run --model auto` to have one fetched, with "
+    "`--model FILE.gguf`, or name an OpenAI-compatible server by `--upstream http://HOST/v1`."
 )
+NOTHING_TO_FETCH = "There is no model to fetch: start with `--model auto` or `--model NAME`."
 
-# Seconds between two looks at the server, by what the last one found.
-LOOK_AGAIN = {"none": 3600.0, "loading": 0.25, "failed": 2.0, "ready": 5.0}
+# Seconds between two looks at the server, by what the last one found. A child without a model is looked at
+# as well: whoever runs the application may have one fetched at any time.
+LOOK_AGAIN = {"none": 1.0, "fetching": 0.5, "loading": 0.25, "failed": 2.0, "ready": 5.0}
 
 
 class EngineState(enum.StrEnum):
-    NONE = "none"  # no model and no server was named
+    NONE = "none"  # no model and no server was named, or there is no model's file
+    FETCHING = "fetching"  # the model's file is on its way
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """What a model may be used for."""
+
+    id: str  # of SPDX, or the model maker's own, such as `bigcode-openrail-m`
+    name: str
+    url: str  # where its terms stand
+    must_accept: bool  # before the model is used
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A model's file on its way, or what became of it."""
+
+    state: str  # `offered`, `running`, `declined` or `failed`
+    model: str  # the name for people
+    repo: str  # on the hub
+    file: str
+    licence: str | None  # its id
+    bytes: int | None  # of the whole file; before the hub was asked, about
+    received: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +76,8 @@ class EngineStatus:
     model: str | None = None
     detail: str | None = None
     parallel: int | None = None  # answers that it computes at once, where it tells
+    download: Download | None = None
+    licence: Licence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +99,7 @@ class ServedModel:
         self._changed = asyncio.Condition()
         self._poked = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
+        self._probe: Probe | None = None  # from when it was imported
         state = EngineState.NONE if endpoint is None else EngineState.LOADING
         self.status = EngineStatus(state, detail=NO_MODEL if endpoint is None else STARTING)
 
@@ -92,6 +121,24 @@ class ServedModel:
             self.status = dataclasses.replace(self.status, state=EngineState.LOADING, detail=detail)
         self._poked.set()
 
+    async def begin_download(self) -> None:
+        """Fetch the model's file, or go on with it. Raises `NothingToFetch`."""
+        await self._steer_download("POST")
+
+    async def decline_download(self) -> None:
+        """Do not fetch it, or no further, until somebody asks again. Raises `NothingToFetch`."""
+        await self._steer_download("DELETE")
+
+    async def _steer_download(self, method: str) -> None:
+        if self._endpoint is None:
+            raise NothingToFetch(NOTHING_TO_FETCH)
+        if self._probe is None or (endpoint := self._endpoint()).url is None:
+            raise NothingToFetch("The engine is starting. Try again in a moment.")
+        refusal = await self._probe.steer_download(endpoint, method)
+        if refusal is not None:
+            raise NothingToFetch(refusal)
+        self._poked.set()
+
     async def ready(self, seconds: float) -> TechAssistantChat:
         """The model, waited for while it loads. Raises `NoModel` when there is none to wait for."""
         with contextlib.suppress(TimeoutError):
@@ -107,6 +154,7 @@ class ServedModel:
         assert self._endpoint is not None
         make_probe = await asyncio.to_thread(_import_probe)
         async with make_probe(self._settings) as probe:
+            self._probe = probe
             while True:
                 self._poked.clear()
                 endpoint = self._endpoint()
@@ -119,15 +167,22 @@ class ServedModel:
                 if status.state is EngineState.LOADING:  # it will do as much as it did before
                     status = dataclasses.replace(status, parallel=self.status.parallel)
                 async with self._changed:
-                    is_new = status != self.status
+                    is_new, is_told = status != self.status, _words(status) != _words(self.status)
                     self.status, self._model = status, probe.model
                     self._changed.notify_all()
+                if is_told:
+                    log.info("engine: %s", _words(status))
                 if is_new:
-                    log.info("engine: %s %s", status.state, status.detail or status.model or "")
                     changed()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_AGAIN[status.state]):
                         await self._poked.wait()
+
+
+def _words(status: EngineStatus) -> str:
+    """A status for the log, without what changes twice a second while a file is fetched."""
+    words = status.model if status.state is EngineState.FETCHING else status.detail or status.model
+    return f"{status.state} {words or ''}".rstrip()
 
 
 def _import_probe() -> type[Probe]:

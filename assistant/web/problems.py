@@ -22,6 +22,7 @@ from assistant.errors import (
     EmptyText,
     LicenceNotAccepted,
     NoModelLoaded,
+    NothingToFetch,
     NotTheOperator,
     QueueFull,
 )
@@ -44,6 +45,7 @@ KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
     (NoModelLoaded, 503, "no_model"),
     (LicenceNotAccepted, 403, "licence_not_accepted"),
     (NotTheOperator, 403, "not_the_operator"),
+    (NothingToFetch, 409, "nothing_to_fetch"),
     (QueueFull, 429, "queue_full"),
     (Closing, 503, "closing"),
     (NotFound, 404, "not_found"),
