@@ -35,7 +35,7 @@ from text_generation import errors
 from text_generation.client import AsyncClient
 from text_generation.types import Parameters, Request, StreamDetails, StreamResponse
 
-from assistant.conversation import Role, Turn
+from assistant.conversation import Role, Source, Turn
 from assistant.errors import Broken, Overloaded, PromptTooLong, Refused, Unreachable
 from prompts.render import Prompt, QuestionTooLong, Template, choose_template
 
@@ -78,14 +78,16 @@ class ServingClient(AsyncClient):
         )
         self._session = session
 
-    async def events(self, prompt: str, parameters: Parameters) -> AsyncGenerator[_Event]:
-        """The token events of one generation. Raises the `text_generation.errors` and aiohttp's."""
+    async def events(self, prompt: str, parameters: Parameters) -> AsyncGenerator[_Event | None]:
+        """None as soon as the server has accepted the prompt, then the token events of one generation. Raises
+        the `text_generation.errors` and aiohttp's."""
         request = Request(inputs=prompt, stream=True, parameters=parameters)
         async with self._session.post(
             self.base_url, json=request.model_dump(), headers=self.headers, timeout=self.timeout
         ) as response:
             if response.status != 200:
                 raise _error(response.status, await response.content.read(LONGEST_LINE))
+            yield None
             async for line in _lines(response.content):
                 if line.startswith(b"data:"):
                     data = line[5:]
@@ -178,14 +180,23 @@ class TechAssistantChat(BaseChatModel):
         """About how many tokens a text has; the server has the last word."""
         return math.ceil(len(text.encode("utf-8", "replace")) / self.bytes_per_token)
 
-    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[AIMessageChunk]:
+    async def answer(
+        self, turns: Sequence[Turn], *, passages: Sequence[Source] | None = None
+    ) -> AsyncGenerator[AIMessageChunk]:
         """The answer to the last of `turns`, in the chunks that `astream` gives. Raises `ModelError` and
         `PromptError`.
+
+        `passages` is what documentation has on the question, best first; None where none is looked up for
+        this conversation, which `Template.render` tells from nothing found. With passages, or none found, a
+        chunk without text comes first, as soon as the server has accepted the prompt: its `response_metadata`
+        has `passages_used`, the number of the first of them that are in the prompt. Where a server accepts a
+        prompt and only then finds it too long, that chunk comes again, still before any text, for the prompt
+        that was sent instead: the last one counts.
 
         The short way, for the application: no message is made of each turn, and LangChain's callbacks, which
         cost more than the chunks do, are not asked.
         """
-        async with contextlib.aclosing(self._chunks(turns, None, {})) as chunks:
+        async with contextlib.aclosing(self._chunks(turns, None, {}, passages)) as chunks:
             async for chunk in chunks:
                 yield cast(AIMessageChunk, chunk.message)
 
@@ -203,13 +214,24 @@ class TechAssistantChat(BaseChatModel):
                 yield chunk
 
     async def _chunks(
-        self, turns: Sequence[Turn], stop: list[str] | None, options: dict[str, Any]
+        self,
+        turns: Sequence[Turn],
+        stop: list[str] | None,
+        options: dict[str, Any],
+        passages: Sequence[Source] | None = None,
     ) -> AsyncGenerator[ChatGenerationChunk]:
-        budget = self.context - self.answer_tokens
+        budget = whole = self.context - self.answer_tokens
         async with self._shared_session() as session:
             client = ServingClient(self.base_url, self._key(), session)
             for last_try in (*[False] * SHRINK_TRIES, True):
-                prompt = await self._prompt(client, turns, budget)
+                try:
+                    prompt = await self._prompt(client, turns, budget, passages)
+                except QuestionTooLong:
+                    if not passages or budget == whole:
+                        raise
+                    # A question is never refused for its passages.
+                    passages, budget = (), whole
+                    prompt = await self._prompt(client, turns, budget, passages)
                 try:
                     async with contextlib.aclosing(self._answer(client, prompt, stop, options)) as chunks:
                         async for chunk in chunks:
@@ -220,10 +242,12 @@ class TechAssistantChat(BaseChatModel):
                         raise
                     budget = int(budget * SHRINK)
 
-    async def _prompt(self, client: ServingClient, turns: Sequence[Turn], budget: int) -> Prompt:
+    async def _prompt(
+        self, client: ServingClient, turns: Sequence[Turn], budget: int, passages: Sequence[Source] | None
+    ) -> Prompt:
         """The prompt for these turns; a question that seems too long is counted before it is refused."""
         try:
-            return self.template.render(turns, budget=budget, count=self.count_tokens)
+            return self.template.render(turns, budget=budget, count=self.count_tokens, passages=passages)
         except QuestionTooLong:
             question = turns[-1].content
             with _model_errors():
@@ -233,19 +257,28 @@ class TechAssistantChat(BaseChatModel):
                 raise
             share = counted / estimated
             return self.template.render(
-                turns, budget=budget, count=lambda text: math.ceil(self.count_tokens(text) * share)
+                turns,
+                budget=budget,
+                count=lambda text: math.ceil(self.count_tokens(text) * share),
+                passages=passages,
             )
 
     async def _answer(
         self, client: ServingClient, prompt: Prompt, stop: list[str] | None, options: dict[str, Any]
     ) -> AsyncGenerator[ChatGenerationChunk]:
-        """The chunks of one generation; the last one tells how it ended."""
+        """The chunks of one generation: what was used for it, its text, and how it ended."""
         answer = self.template.answer()
         details: _Details | None = None
         parameters = self._parameters(prompt, stop, options)
         with _model_errors():
             async with contextlib.aclosing(client.events(prompt.text, parameters)) as events:
                 async for event in events:
+                    if event is None:
+                        if prompt.passages_used is not None:
+                            used = {"passages_used": prompt.passages_used}
+                            message = AIMessageChunk(content="", response_metadata=used)
+                            yield ChatGenerationChunk(message=message)
+                        continue
                     if event.details is not None:
                         details = event.details
                     if not event.token.special and (text := answer.feed(event.token.text)):

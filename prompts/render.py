@@ -1,15 +1,19 @@
 """Prompts: a conversation as the text that a model continues, and the model's text as an answer.
 
 Knows the two ways to put a conversation to a model (our own template for base models, the chat template
-that an instruct model brings), how a long history is made to fit, and how the words of people are kept from
-passing for the prompt's own marks. Refuses to know who computes the text and how tokens are counted: the
-caller gives a budget and a function that counts.
+that an instruct model brings), how a long history is made to fit, how documentation is put with a question,
+and how the words of people and of documents are kept from passing for the prompt's own marks. Refuses to know
+who computes the text, how tokens are counted and where passages are found: the caller gives a budget and a
+function that counts.
 
-    turns ──> exchanges ──> the history that fits ──> text ──> (a model) ──> AnswerText ──> answer
+    turns ──> exchanges ──> the history that fits ──┐
+    passages ──> those that fit ──> the question ───┴──> text ──> (a model) ──> AnswerText ──> answer
 
 Two promises hold for every template. What the engine has read before stays the beginning of what it reads
 next: the preamble never varies, the history only grows, and when it must shrink it shrinks by so much that it
-then grows undisturbed for many turns. And no text of a turn contains a mark of the prompt.
+then grows undisturbed for many turns. Passages are put with the last question alone, behind all of that, and
+in the history a question stands as its person wrote it. And no text of a turn or of a passage contains a mark
+of the prompt.
 
 PromptError             a conversation cannot be put to this model; the text says why
 └── QuestionTooLong     not even the question alone fits; .needed and .available in tokens
@@ -18,6 +22,7 @@ PromptError             a conversation cannot be put to this model; the text say
 from __future__ import annotations
 
 import abc
+import bisect
 import contextlib
 import hashlib
 import json
@@ -35,7 +40,7 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
-from assistant.conversation import Role, Turn
+from assistant.conversation import Role, Source, Turn
 
 SEPARATOR = "-----"
 
@@ -51,6 +56,14 @@ _SPECIAL = rf"<(?:{_AFTER_BRACKET})"
 _SPECIAL_IN_TEMPLATE = re.compile(rf"{_SPECIAL}|<{{1,2}}/?[A-Za-z][\w-]{{0,60}}>{{1,2}}|\[/?[A-Z][A-Z_]+\]")
 
 _WAY_OUT = "Give another one by --chat-template FILE, or choose --prompt tech-assistant."
+
+# The room for passages, in tokens: a share of what the question leaves free, and no more than a few pages of
+# documentation take, so that a large context is not read anew for each question.
+_PASSAGES_SHARE = 4
+_MOST_FOR_PASSAGES = 1500
+# A passage is not begun if less than this would be left of it: a line or two without their context mislead.
+_LEAST_OF_PASSAGE = 60
+_LONGEST_HEADING = 160  # characters
 
 # Characters that a chat template may write beyond three times the conversation: a limit for a template that
 # loops, far above what instructions and dates need.
@@ -77,8 +90,9 @@ class QuestionTooLong(PromptError):
 class Prompt:
     """A text to continue; the answer ends before the first of `stop_sequences`.
 
-    `template_hash` is the SHA-256 of the template's source, in hex. Of the turns that were given,
-    `turns_kept` are in the text and `turns_dropped` are not.
+    `template_hash` is the SHA-256 of the template's source, in hex; with passages, of `grounded.jinja` after
+    it too. Of the turns that were given, `turns_kept` are in the text and `turns_dropped` are not. Of the
+    passages, the first `passages_used` are in it, numbered from 1; None where none were looked up.
     """
 
     text: str
@@ -86,6 +100,7 @@ class Prompt:
     template_hash: str
     turns_kept: int
     turns_dropped: int
+    passages_used: int | None = None
 
 
 class AnswerText:
@@ -166,17 +181,46 @@ class _Exchange:
     turns: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Quoted:
+    """A passage as `grounded.jinja` takes it, harmless."""
+
+    heading: str
+    lines: tuple[str, ...]
+
+    def cut(self, end: int) -> _Quoted:
+        return _Quoted(self.heading, (*self.lines[:end], "…"))
+
+
 class Template(abc.ABC):
     """One way to put conversations to a model; make one by `choose_template`."""
 
     template_hash: str
     stop_sequences: tuple[str, ...]
 
-    def render(self, turns: Sequence[Turn], *, budget: int, count: Callable[[str], int]) -> Prompt:
+    def __init__(self, source: str) -> None:
+        grounded = _read("grounded.jinja")
+        self.template_hash = _hash(source)
+        self._grounded_hash = _hash(source + grounded)
+        self._grounded = _compile(grounded)
+
+    def render(
+        self,
+        turns: Sequence[Turn],
+        *,
+        budget: int,
+        count: Callable[[str], int],
+        passages: Sequence[Source] | None = None,
+    ) -> Prompt:
         """The prompt for the last of `turns`, which is a question; `turns` begins at the root.
 
         The prompt has at most `budget` tokens by `count`, which is taken to add up: a text has about as many
         tokens as its parts. Raises `QuestionTooLong`, and `PromptError` where the template refuses.
+
+        `passages` is what documentation has on the question, best first; None where none is looked up for
+        this conversation. If it is, some room is kept free for passages at every question, whether or not
+        anything was found, so that what is found does not decide which of the history is kept. They never
+        make a question too long: where there is no room for them, they are left out.
 
         Several turns of one speaker are read as one. A question whose answer is blank (it failed) is left out
         with it: what made it fail, such as its length, shall not make every later question fail.
@@ -190,17 +234,31 @@ class Template(abc.ABC):
         needed = count(question.question)
         if needed > budget - fixed:
             raise QuestionTooLong(needed, budget - fixed)
-        kept = history[_kept_from([*history, question], budget - fixed, marks, count) :]
+
+        def reserve(room: int) -> int:
+            return 0 if passages is None else max(0, min(room // _PASSAGES_SHARE, _MOST_FOR_PASSAGES))
+
+        kept = history[_kept_from([*history, question], budget - fixed, marks, count, reserve) :]
+        asked, used = self._with_passages(
+            question.question, passages or (), needed + reserve(budget - fixed - needed), count
+        )
         text = write(
             [
                 turn
                 for exchange in kept
                 for turn in (Turn(Role.USER, exchange.question), Turn(Role.ASSISTANT, exchange.answer))
             ]
-            + [Turn(Role.USER, question.question)]
+            + [Turn(Role.USER, asked)]
         )
         turns_kept = sum(exchange.turns for exchange in [*kept, question])
-        return Prompt(text, self.stop_sequences, self.template_hash, turns_kept, len(turns) - turns_kept)
+        return Prompt(
+            text,
+            self.stop_sequences,
+            self._grounded_hash if used else self.template_hash,
+            turns_kept,
+            len(turns) - turns_kept,
+            None if passages is None else used,
+        )
 
     @abc.abstractmethod
     def answer(self) -> AnswerText:
@@ -228,21 +286,63 @@ class Template(abc.ABC):
                 exchanges.append(_Exchange(question, text, asked + len(said)))
         return [*exchanges, _Exchange(question, "", asked)]
 
+    def _with_passages(
+        self, question: str, passages: Sequence[Source], available: int, count: Callable[[str], int]
+    ) -> tuple[str, int]:
+        """The question with as many of the first passages as fit into `available` tokens with it, and their
+        number. The last of them is cut at the end of a line if it does not fit as a whole."""
+
+        def put(quoted: Sequence[_Quoted]) -> str:
+            return self._grounded.render(passages=quoted, question=question)
+
+        chosen: list[_Quoted] = []
+        for quoted in map(self._quoted, passages):
+            if count(put([*chosen, quoted])) <= available:
+                chosen.append(quoted)
+                continue
+
+            ends = [end for end, line in enumerate(quoted.lines[:-1], start=1) if line]
+            fitting = bisect.bisect_right(
+                ends, available, key=lambda end: count(put([*chosen, quoted.cut(end)]))
+            )
+            if fitting and count("\n".join(quoted.lines[: ends[fitting - 1]])) >= _LEAST_OF_PASSAGE:
+                chosen.append(quoted.cut(ends[fitting - 1]))
+            break
+        return (put(chosen), len(chosen)) if chosen else (question, 0)
+
+    def _quoted(self, passage: Source) -> _Quoted:
+        """A passage without anything that could be taken for a mark, and without line breaks but ours."""
+        origin = ", ".join(filter(None, (f"{passage.package} {passage.version}".strip(), passage.location)))
+        heading = " ".join([*(passage.title or passage.name).split(), *f"({origin})".split()])
+        if len(heading) > _LONGEST_HEADING:
+            heading = heading[: _LONGEST_HEADING - 1] + "…"
+        text = self._harmless(Turn(Role.USER, passage.quote))
+        lines = [line.rstrip() for line in text.splitlines()]
+        while lines and not lines[-1]:
+            lines.pop()
+        return _Quoted(self._harmless(Turn(Role.USER, heading)), tuple(lines))
+
 
 def _kept_from(
-    exchanges: Sequence[_Exchange], available: int, marks: int, count: Callable[[str], int]
+    exchanges: Sequence[_Exchange],
+    available: int,
+    marks: int,
+    count: Callable[[str], int],
+    reserve: Callable[[int], int],
 ) -> int:
     """The index of the first exchange that is in the prompt for the last one's question.
 
     Follows the conversation from its first question on. When the history outgrows what the question of its
-    day leaves of `available`, its oldest exchanges go until it fills at most half of that. So the start moves
-    seldom, and the same conversation always starts at the same place, with nothing to remember.
+    day leaves of `available`, less the `reserve` of that, its oldest exchanges go until it fills at most half
+    of it. So the start moves seldom, and the same conversation always starts at the same place, with nothing
+    to remember.
     """
     start = filled = 0
     costs: list[int] = []
     for index, exchange in enumerate(exchanges):
         question = count(exchange.question)
         room = available - question
+        room -= reserve(room)
         if filled > room:
             while start < index and 2 * filled > room:
                 filled -= costs[start]
@@ -258,12 +358,9 @@ class TechAssistantTemplate(Template):
     stop_sequences = ("\nHuman:", "\nAssistant:", f"\n{SEPARATOR}\n\nHuman:")
 
     def __init__(self, *, bos_token: str = "", eos_token: str = "") -> None:
-        source = Path(__file__).with_name("tech_assistant.jinja").read_text(encoding="utf-8")
-        environment = jinja2.Environment(
-            undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-        )
-        self.template_hash = _hash(source)
-        self._template = environment.from_string(source)
+        source = _read("tech_assistant.jinja")
+        super().__init__(source)
+        self._template = _compile(source)
         self._special = _special_pattern([bos_token, eos_token])
 
     def answer(self) -> AnswerText:
@@ -304,6 +401,7 @@ class ChatTemplate(Template):
     """
 
     def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
+        super().__init__(source)
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -313,7 +411,6 @@ class ChatTemplate(Template):
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
-        self.template_hash = _hash(source)
         self._bos_token = bos_token
         self._eos_token = eos_token
         with _template_errors("cannot be read"):
@@ -383,6 +480,18 @@ def choose_template(
     if choice == "tech-assistant" or chat_template is None:
         return TechAssistantTemplate(bos_token=bos_token, eos_token=eos_token)
     return ChatTemplate(chat_template, bos_token=bos_token, eos_token=eos_token)
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _compile(source: str) -> jinja2.Template:
+    """A template of our own."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    return environment.from_string(source)
 
 
 def _hash(source: str) -> str:

@@ -8,19 +8,24 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
-from assistant.conversation import Turn
+from assistant.conversation import Source, Turn
 from assistant.errors import NoModel
-from assistant.served import EngineState, EngineStatus
+from assistant.served import Download, EngineState, EngineStatus, Licence
 
 
 class ScriptedModel:
-    """Stands for `TechAssistantChat`. Each answer is written by the test: `say` pieces, `fail`, or `end`."""
+    """Stands for `TechAssistantChat`. Each answer is written by the test: `say` pieces, `fail`, or `end`.
+
+    Its prompt has room for the first `room_for` passages.
+    """
 
     model_name = "scripted"
 
     def __init__(self) -> None:
         self.sampling = {"temperature": 0.0}
         self.asked: list[list[Turn]] = []
+        self.passages: list[Sequence[Source] | None] = []  # what came with each question
+        self.room_for = 10
         self.cancelled = asyncio.Event()
         self._script: asyncio.Queue[Any] = asyncio.Queue()
 
@@ -34,9 +39,15 @@ class ScriptedModel:
     def end(self, finish_reason: str | None = "eos_token") -> None:
         self._script.put_nowait({"finish_reason": finish_reason} if finish_reason else {})
 
-    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[AIMessageChunk]:
+    async def answer(
+        self, turns: Sequence[Turn], *, passages: Sequence[Source] | None = None
+    ) -> AsyncGenerator[AIMessageChunk]:
         self.asked.append(list(turns))
+        self.passages.append(passages)
         try:
+            if passages is not None:
+                used = min(len(passages), self.room_for)
+                yield AIMessageChunk("", response_metadata={"passages_used": used})
             while True:
                 piece = await self._script.get()
                 if isinstance(piece, Exception):
@@ -57,11 +68,20 @@ class FakeServed:
     def __init__(self, model: ScriptedModel | None = None) -> None:
         self.model = model
         self.looked = False
+        self.steered: list[str] = []  # how its download was
         self.set(EngineState.NONE if model is None else EngineState.READY)
 
-    def set(self, state: EngineState, detail: str | None = None, *, parallel: int | None = None) -> None:
+    def set(
+        self,
+        state: EngineState,
+        detail: str | None = None,
+        *,
+        parallel: int | None = None,
+        download: Download | None = None,
+        licence: Licence | None = None,
+    ) -> None:
         name = None if self.model is None else self.model.model_name
-        self.status = EngineStatus(state, name, detail, parallel)
+        self.status = EngineStatus(state, name, detail, parallel, download, licence)
         self.changed()
 
     def changed(self) -> None:
@@ -75,6 +95,12 @@ class FakeServed:
 
     def look_now(self) -> None:
         self.looked = True
+
+    async def begin_download(self) -> None:
+        self.steered.append("begun")
+
+    async def decline_download(self) -> None:
+        self.steered.append("declined")
 
     async def ready(self, seconds: float) -> ScriptedModel:
         if self.model is None or self.status.state is not EngineState.READY:
