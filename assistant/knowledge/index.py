@@ -1,0 +1,428 @@
+"""The index of documentation: one SQLite file with every passage, its names and a full-text index.
+
+Knows its tables, how a source is written and taken away again, and how to look up by name, by near name and
+by words. Refuses to know how documentation is read and what makes one passage a better answer than another:
+readers give it passages, `search.py` ranks what it hands out.
+
+Writing is by source (a module of the standard library, a package, a file of a folder): each has a
+fingerprint, and a source whose fingerprint is known is not read again. Every `put` is one transaction, so a
+reader sees a source whole or not at all, and a build that was killed goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import re
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from assistant.knowledge.passage import Passage
+
+SCHEMA_VERSION = 1
+LONGEST_TEXT = 6000  # characters of a passage that are kept
+BUSY_SECONDS = 10.0
+
+# One usage of a name in a source: how often it is called there, and the first and last line of the best
+# example with a figure for how good it is (none: line 0).
+Use = tuple[int, int, int, int]
+
+
+class IndexFailed(Exception):
+    """The index cannot be written or read; the text is a sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A passage as it stands in the index."""
+
+    id: int
+    passage: Passage
+    uses: int  # calls of it that were counted in the code that was read
+    score: float = 0.0  # of the full-text search: bigger is better; 0 for a look-up by name
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What reading one source gave."""
+
+    passages: Sequence[Passage]
+    aliases: Sequence[tuple[str, str]] = ()  # another name, and the name of the passage
+    usage: Mapping[str, Use] = field(default_factory=dict)  # by "file below the root\0name called"
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much a word counts in each column of the full-text index."""
+
+    words: float = 8.0
+    title: float = 2.0
+    summary: float = 4.0
+    text: float = 1.0
+    phrases: float = 10.0
+
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE source (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    corpus TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    usage BLOB
+);
+CREATE TABLE passage (
+    id INTEGER PRIMARY KEY,
+    source_id INTEGER NOT NULL REFERENCES source (id),
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    heading TEXT NOT NULL,
+    text TEXT NOT NULL,
+    package TEXT NOT NULL,
+    version TEXT NOT NULL,
+    licence TEXT NOT NULL,
+    location TEXT NOT NULL,
+    corpus TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    example TEXT NOT NULL,
+    example_location TEXT NOT NULL,
+    url TEXT NOT NULL,
+    uses INTEGER NOT NULL DEFAULT 0,
+    words TEXT NOT NULL,
+    title TEXT NOT NULL,
+    summary TEXT NOT NULL,
+    phrases TEXT NOT NULL
+);
+CREATE INDEX passage_source ON passage (source_id);
+CREATE INDEX passage_name ON passage (name);
+CREATE TABLE alias (source_id INTEGER NOT NULL, alias TEXT NOT NULL, name TEXT NOT NULL);
+CREATE INDEX alias_source ON alias (source_id);
+CREATE INDEX alias_alias ON alias (alias);
+-- Every ending of every name, in small letters: "os.path.join", "path.join", "join".
+CREATE TABLE ending (ending TEXT NOT NULL, passage_id INTEGER NOT NULL, rest INTEGER NOT NULL,
+    PRIMARY KEY (ending, passage_id)) WITHOUT ROWID;
+CREATE INDEX ending_passage ON ending (passage_id);
+CREATE VIRTUAL TABLE near USING fts5 (name, tokenize = 'trigram', columnsize = 0, detail = 'none');
+CREATE VIRTUAL TABLE search USING fts5 (
+    words, title, summary, text, phrases,
+    content = 'passage', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2'
+);
+"""
+
+_FIELDS = (
+    "name, kind, heading, passage.text, package, version, licence, location, corpus, signature, example, "
+    "example_location, url"
+)
+_COLUMNS = f"passage.id, uses, {_FIELDS}"
+
+
+class Index:
+    """The file at `path`, opened read-only; not for more than one thread.
+
+    Raises `IndexFailed` where there is no index of this schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.connection = self._connect()
+            if self.meta("schema") != str(SCHEMA_VERSION):
+                self.connection.close()
+                raise IndexFailed(f"{path} is an index of another version of this program.")
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        address = f"{self.path.resolve().as_uri()}?mode=ro"
+        connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA mmap_size = 268435456")
+        return connection
+
+    def _failed(self, error: Exception) -> IndexFailed:
+        return IndexFailed(f"The index of documentation {self.path} cannot be read: {error}.")
+
+    def close(self) -> None:
+        self.connection.close()
+
+    # What is there
+
+    def meta(self, key: str) -> str | None:
+        """A fact about the whole index: `python` ("Python 3.11.7"), `library` ("ready" when it is all in)."""
+        row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def count(self) -> int:
+        """How many passages there are."""
+        return int(self.connection.execute("SELECT count(*) FROM passage").fetchone()[0])
+
+    def fingerprints(self, corpus: str) -> dict[str, str]:
+        """The sources of a corpus, with the fingerprint that each had when it was read."""
+        rows = self.connection.execute("SELECT key, fingerprint FROM source WHERE corpus = ?", (corpus,))
+        return dict(rows.fetchall())
+
+    # Looking up
+
+    def named(self, name: str) -> list[Entry]:
+        """The passages of that very name, or of the name that it is another name for. Case counts."""
+        found = self._entries("WHERE name = ?", (name,))
+        return found or self._entries(
+            "WHERE name IN (SELECT name FROM alias WHERE alias = ?) ORDER BY uses DESC", (name,)
+        )
+
+    def ending(self, name: str, limit: int = 20) -> list[Entry]:
+        """The passages whose dotted name ends so (`path.join`, `join`), in any case; whole names first,
+        then those that are used most."""
+        return self._entries(
+            "JOIN ending ON ending.passage_id = passage.id WHERE ending = ? "
+            "ORDER BY rest = 0 DESC, uses DESC, rest LIMIT ?",
+            (name.lower(), limit),
+        )
+
+    def within(self, name: str, limit: int = 200) -> list[Entry]:
+        """The passages one level below a module or class, those that are used most first."""
+        return self._entries(
+            "WHERE name > ? AND name < ? AND instr(substr(name, ?), '.') = 0 ORDER BY uses DESC LIMIT ?",
+            (f"{name}.", f"{name}/", len(name) + 2, limit),
+        )
+
+    def near(self, name: str, limit: int = 5) -> list[str]:
+        """Names that are spelled nearly so, nearest first; for a name that is not there."""
+        wanted = name.lower()
+        grams = {wanted[start : start + 3] for start in range(len(wanted) - 2)}
+        if not grams:
+            return []
+        query = " OR ".join('"' + gram.replace('"', '""') + '"' for gram in sorted(grams))
+        rows = self.connection.execute("SELECT name FROM near WHERE near MATCH ? LIMIT 4000", (query,))
+        last = wanted.rpartition(".")[2]
+        scored = []
+        for (found,) in rows:
+            small = found.lower()
+            shared = sum(gram in small for gram in grams)
+            if shared * 3 >= len(grams):
+                scored.append((shared / (len(grams) + len(small)), found))
+        scored.sort(reverse=True)
+        ratio = difflib.SequenceMatcher(b=wanted)
+        close = []
+        for _, found in scored[:40]:
+            small = found.lower()
+            ratio.set_seq1(small)
+            whole = ratio.ratio()
+            part = difflib.SequenceMatcher(a=small.rpartition(".")[2], b=last).ratio()
+            close.append((max(whole, part if "." not in wanted else (whole + part) / 2), found))
+        close.sort(key=lambda pair: (-pair[0], len(pair[1])))
+        return [found for likeness, found in close if likeness >= 0.6][:limit]
+
+    def matching(
+        self,
+        query: str,
+        limit: int = 50,
+        *,
+        weights: Weights | None = None,
+        corpora: Sequence[str] | None = None,
+    ) -> list[Entry]:
+        """The passages that an FTS5 query matches, by weighted BM25, best first."""
+        by = weights or Weights()
+        where, values = "", list(corpora or ())
+        if values:
+            where = f"AND corpus IN ({', '.join('?' * len(values))})"
+        rows = self.connection.execute(
+            f"SELECT {_COLUMNS}, -score FROM (SELECT rowid, bm25(search, ?, ?, ?, ?, ?) AS score FROM search "
+            f"WHERE search MATCH ?) AS hit JOIN passage ON passage.id = hit.rowid {where} "
+            "ORDER BY score LIMIT ?",
+            (by.words, by.title, by.summary, by.text, by.phrases, query, *values, limit),
+        )
+        return [_entry(row[:-1], row[-1]) for row in rows]
+
+    def _entries(self, rest: str, values: Sequence[object]) -> list[Entry]:
+        return [
+            _entry(row) for row in self.connection.execute(f"SELECT {_COLUMNS} FROM passage {rest}", values)
+        ]
+
+
+class IndexWriter(Index):
+    """The file at `path`, for a build: made where there is none, and made anew where its schema is another
+    or it is broken. Raises `IndexFailed` where it cannot be written."""
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return self._opened()
+            except sqlite3.OperationalError:  # locked, read-only, full: nothing is wrong with what is there
+                raise
+            except sqlite3.DatabaseError:
+                for suffix in ("", "-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                return self._opened()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # A power cut may cost the last batches, which are read again; it never breaks the file.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if "meta" in tables:
+                row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+                if row is None or row[0] != str(SCHEMA_VERSION):
+                    raise sqlite3.DatabaseError("another schema")
+            elif tables:
+                raise sqlite3.DatabaseError("not an index")
+            else:
+                connection.execute("BEGIN IMMEDIATE")
+                for statement in _SCHEMA.split(";\n"):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
+                connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _failed(self, error: Exception) -> IndexFailed:
+        return IndexFailed(f"The index of documentation {self.path} cannot be written: {error}.")
+
+    def set_meta(self, key: str, value: str) -> None:
+        with self._transaction():
+            self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def put(
+        self,
+        key: str,
+        corpus: str,
+        fingerprint: str,
+        batch: Batch,
+        phrases: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """A source as it is now, in place of what the index had of it."""
+        known = phrases or {}
+        with self._transaction():
+            self._remove([key])
+            usage = zlib.compress(json.dumps(batch.usage).encode(), 6) if batch.usage else None
+            source = self.connection.execute(
+                "INSERT INTO source (key, corpus, fingerprint, usage) VALUES (?, ?, ?, ?)",
+                (key, corpus, fingerprint, usage),
+            ).lastrowid
+            for passage in batch.passages:
+                self._add(source, passage, known.get(passage.name, ()))
+            self.connection.executemany(
+                "INSERT INTO alias VALUES (?, ?, ?)", [(source, *alias) for alias in batch.aliases]
+            )
+
+    def _add(self, source: int | None, passage: Passage, phrases: Sequence[str]) -> None:
+        text = bounded(passage.text)
+        columns = (
+            *(words_of(passage.name), f"{passage.title} {passage.signature}", summary_of(text), text),
+            " . ".join(phrases),
+        )
+        words, title, summary, _, said = columns
+        row = self.connection.execute(
+            "INSERT INTO passage (source_id, name, kind, heading, text, package, version, licence, location, "
+            "corpus, signature, example, example_location, url, words, title, summary, phrases) "
+            f"VALUES ({', '.join('?' * 18)})",
+            (
+                *(source, passage.name, passage.kind, passage.title, text, passage.package, passage.version),
+                *(passage.licence, passage.location, passage.corpus, passage.signature, passage.example),
+                *(passage.example_location, passage.url, words, title, summary, said),
+            ),
+        ).lastrowid
+        self.connection.execute(
+            "INSERT INTO search (rowid, words, title, summary, text, phrases) VALUES (?, ?, ?, ?, ?, ?)",
+            (row, *columns),
+        )
+        if passage.kind != "section":
+            self.connection.executemany(
+                "INSERT OR IGNORE INTO ending VALUES (?, ?, ?)",
+                [(ending, row, rest) for rest, ending in enumerate(endings(passage.name))],
+            )
+            self.connection.execute("INSERT INTO near (rowid, name) VALUES (?, ?)", (row, passage.name))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Takes sources away."""
+        with self._transaction():
+            self._remove(keys)
+
+    def _remove(self, keys: Iterable[str]) -> None:
+        run = self.connection.execute
+        for key in keys:
+            found = run("SELECT id FROM source WHERE key = ?", (key,)).fetchone()
+            if found is None:
+                continue
+            rows = "SELECT id FROM passage WHERE source_id = ?"
+            run(
+                "INSERT INTO search (search, rowid, words, title, summary, text, phrases) "
+                "SELECT 'delete', id, words, title, summary, text, phrases FROM passage WHERE source_id = ?",
+                found,
+            )
+            run(f"DELETE FROM near WHERE rowid IN ({rows})", found)
+            run(f"DELETE FROM ending WHERE passage_id IN ({rows})", found)
+            run("DELETE FROM passage WHERE source_id = ?", found)
+            run("DELETE FROM alias WHERE source_id = ?", found)
+            run("DELETE FROM source WHERE id = ?", found)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            finally:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+
+def _entry(row: Sequence[object], score: float = 0.0) -> Entry:
+    number, uses, *fields = row
+    assert isinstance(number, int)
+    assert isinstance(uses, int)
+    return Entry(number, Passage(*map(str, fields)), uses, score)
+
+
+# Words
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W0-9_a-zA-Z]+")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])|\n\s*\n")
+
+
+def words_of(name: str) -> str:
+    """The words of a name: as it stands, and split at dots, underlines and capitals."""
+    words = [name]
+    for part in name.split("."):
+        if part != name:
+            words.append(part)
+        split = [word.lower() for word in _WORD.findall(part)]
+        if len(split) > 1:
+            words.extend(split)
+    return " ".join(words)
+
+
+def endings(name: str) -> list[str]:
+    """Every dotted ending of a name in small letters, the whole first."""
+    parts = name.lower().split(".")
+    return [".".join(parts[start:]) for start in range(len(parts))]
+
+
+def summary_of(text: str) -> str:
+    """The first sentence."""
+    return _SENTENCE.split(text.strip(), maxsplit=1)[0][:400]
+
+
+def bounded(text: str, longest: int = LONGEST_TEXT) -> str:
+    """The text, cut at the end of a paragraph where it is too long; a line, where a paragraph is."""
+    if len(text) <= longest:
+        return text
+    for end in ("\n\n", "\n"):
+        cut = text.rfind(end, longest // 2, longest)
+        if cut > 0:
+            return text[:cut].rstrip()
+    return text[:longest]

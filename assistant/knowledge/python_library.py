@@ -1,0 +1,583 @@
+"""The documentation that the running interpreter carries: standard library, built-ins, language topics.
+
+Knows which modules are public and in what order people need them, what to do where a module is written in C
+(import it and ask it: only the standard library's own), and where python.org documents a name. Everything
+that has source is read with `ast` (`python_code.py`). Every word of a passage is the interpreter's own.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import sysconfig
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from assistant.knowledge.index import Batch, Use
+from assistant.knowledge.passage import Passage
+from assistant.knowledge.python_code import (
+    Definition,
+    Documented,
+    Module,
+    SourceUnreadable,
+    documented,
+    read_module,
+    read_text,
+)
+
+PACKAGE, LICENCE, CORPUS = "Python", "PSF-2.0", "python"
+VERSION = ".".join(map(str, sys.version_info[:3]))
+DOCS = f"https://docs.python.org/{sys.version_info.major}.{sys.version_info.minor}/"
+TOPICS = "topics of the language"
+LONGEST_PART = 2500  # characters of a topic in one passage
+
+# What a first question is most often about; the rest follows in the order of the alphabet.
+FIRST = (
+    *("builtins", TOPICS, "os", "pathlib", "shutil", "json", "re", "datetime", "collections", "itertools"),
+    *("subprocess", "functools", "random", "math", "string", "sys", "time", "csv", "typing", "dataclasses"),
+    *("logging", "argparse", "threading", "asyncio", "urllib", "contextlib", "copy", "sqlite3", "tempfile"),
+)
+_LEFT_OUT = frozenset(
+    """
+    antigravity this idlelib test turtledemo lib2to3 distutils pydoc_data ensurepip msilib nt posix
+    ntpath posixpath genericpath nturl2path sre_compile sre_constants sre_parse opcode pyexpat xxsubtype
+    xxlimited xxlimited_35
+    """.split()  # noqa: SIM905 - a table to read
+)
+_PARTS_LEFT_OUT = frozenset(("test", "tests", "idle_test", "__main__", "__pycache__"))
+
+
+def units() -> list[str]:
+    """The sources of the standard library, those that people ask for first at the front."""
+    there = {
+        name
+        for name in sys.stdlib_module_names
+        if not name.startswith("_") and name not in _LEFT_OUT and _spec(name) is not None
+    }
+    return [name for name in FIRST if name in there or name == TOPICS] + sorted(there - set(FIRST))
+
+
+def fingerprint() -> str:
+    """One for all sources: they change with the interpreter alone."""
+    return sys.version
+
+
+def read(unit: str) -> Batch:
+    """The passages of one source."""
+    if unit == TOPICS:
+        return _topics()
+    if unit == "builtins":
+        return _builtins()
+    return _module(unit)
+
+
+# Modules
+
+_STDLIB = Path(sysconfig.get_path("stdlib"))
+
+
+def _spec(name: str) -> Any:
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+
+
+def _source(name: str) -> Path | None:
+    """The file of a top-level module of the standard library, or its package's `__init__.py`."""
+    for file in (_STDLIB / name / "__init__.py", _STDLIB / f"{name}.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+@functools.cache
+def _load(name: str) -> dict[str, Module]:
+    """The modules that a top-level name of the standard library stands for."""
+    real = "posixpath" if name == "os.path" else name
+    file = _source(real)
+    if file is None:
+        return _live(name)
+    files = [file]
+    if file.name == "__init__.py":
+        files += [
+            other
+            for other in sorted(file.parent.rglob("*.py"))
+            if other != file and not _PARTS_LEFT_OUT & {*other.relative_to(_STDLIB).parts, other.stem}
+        ]
+        if name == "encodings":
+            files = [file]
+    modules = {}
+    for each in files:
+        path = each.relative_to(_STDLIB)
+        parts = path.with_suffix("").parts
+        dotted = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        dotted = name if dotted == real else dotted
+        try:
+            modules[dotted] = read_module(read_text(each), dotted, path.as_posix(), with_undocumented=True)
+        except SourceUnreadable:
+            continue
+    return modules
+
+
+def _live(name: str) -> dict[str, Module]:
+    """A module that has no source, as it describes itself once it is imported."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = importlib.import_module(name)
+    except Exception:  # noqa: BLE001 - whatever keeps a module from being imported, it is not there
+        return {}
+    module = Module(name, "", inspect.cleandoc(found.__doc__ or ""))
+    for attribute in dir(found):
+        if not attribute.startswith("_"):
+            _inspect(module, attribute, getattr(found, attribute, None))
+    return {name: module}
+
+
+def _inspect(module: Module, name: str, value: object) -> None:
+    """Add what a live object says to the definitions of `module`."""
+    if isinstance(value, types.ModuleType):
+        return
+    if isinstance(value, type):
+        doc = _doc(value)
+        module.definitions[name] = Definition(name, "class", _text_signature(value, name, doc), doc)
+        for member, raw in vars(value).items():
+            if member.startswith("_"):
+                continue
+            doc = _doc(raw)
+            full = f"{name}.{member}"
+            if isinstance(raw, types.GetSetDescriptorType | types.MemberDescriptorType | property):
+                module.definitions[full] = Definition(full, "property", "", doc)
+            elif callable(raw) or isinstance(raw, classmethod | staticmethod):
+                bound = getattr(value, member, raw)
+                module.definitions[full] = Definition(
+                    full, "method", _text_signature(bound, member, doc), doc
+                )
+            elif isinstance(raw, str | int | float):
+                module.definitions[full] = Definition(full, "data", f" = {raw!r}"[:100])
+        return
+    doc = _doc(value)
+    if callable(value):
+        module.definitions[name] = Definition(name, "function", _text_signature(value, name, doc), doc)
+    elif isinstance(value, str | int | float) and not name.isupper() and len(repr(value)) <= 100:
+        module.definitions[name] = Definition(name, "data", f" = {value!r}")
+    else:
+        own = doc if doc and doc != _doc(type(value)) else ""
+        module.definitions[name] = Definition(name, "data", "", own)
+
+
+def _doc(value: object) -> str:
+    doc = getattr(value, "__doc__", None)
+    return inspect.cleandoc(doc).strip() if isinstance(doc, str) else ""
+
+
+_UNREAL = re.compile(r"<[^<>]*>")
+
+
+def _text_signature(value: object, name: str, doc: str) -> str:
+    """The brackets after a name: from the signature, or from the first line of the docstring."""
+    first = doc.split("\n", 1)[0]
+    said = re.match(rf"(?:[\w.]*\.)?{re.escape(name)}(\(.*)", first)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            signature = inspect.signature(value)  # type: ignore[arg-type]
+        parameters = list(signature.parameters.values())
+        if parameters and parameters[0].name in ("self", "type", "$self"):
+            signature = signature.replace(parameters=parameters[1:])
+        text = str(signature)
+        if _UNREAL.search(text):
+            text = _UNREAL.sub("...", text)
+        if said and text == "(*args, **kwargs)":
+            return said[1]
+        return text if len(text) <= 400 else text[:400] + "…"
+    except Exception:  # noqa: BLE001 - signatures are evaluated, so anything can be raised
+        return said[1] if said else ""
+
+
+def _private(name: str) -> bool:
+    """Whether a top-level module of the standard library is there for others to offer its names."""
+    return name.startswith("_") or name in ("posix", "nt", "genericpath", "sre_compile")
+
+
+def _module(unit: str) -> Batch:
+    modules: dict[str, Module] = {}
+    waiting = [unit, *(["os.path"] if unit == "os" else [])]
+    while waiting:
+        name = waiting.pop()
+        if name in modules:
+            continue
+        loaded = _load(name)
+        modules.update(loaded)
+        for module in loaded.values():
+            for target in (*module.imports.values(), *module.stars):
+                root = target.partition(".")[0]
+                if _private(root) and root in sys.stdlib_module_names and root not in modules:
+                    waiting.append(root)
+    own = [name for name in modules if name == unit or name.startswith(f"{unit}.")]
+    hidden = [name for name in modules if name not in own]
+    passages: list[Passage] = []
+    aliases: list[tuple[str, str]] = []
+    for name in own:
+        if not any(part.startswith("_") for part in name.split(".")):
+            passages.extend(_module_passage(modules[name]))
+    done: set[str] = set()
+    for thing in documented(modules, hidden=hidden):
+        done.update((thing.name, *thing.aliases))
+        thing = _looked_at(thing)
+        builtin = _builtin(thing)
+        if builtin is not None:
+            aliases += [(name, builtin) for name in (thing.name, *thing.aliases) if name != builtin]
+            continue
+        passages.append(_passage(thing))
+        aliases += [(alias, thing.name) for alias in thing.aliases]
+    for name in own:
+        for thing in _left_over(modules, name, done):
+            builtin = _builtin(thing)
+            if builtin is not None:
+                aliases.append((thing.name, builtin))
+            elif thing.definition.doc:
+                passages.append(_passage(thing))
+    if unit == "os":
+        aliases.append(("posixpath", "os.path"))
+    usage: dict[str, Use] = {
+        f"{module.path}\0{name}": use
+        for module in modules.values()
+        if module.path
+        for name, use in module.usage.items()
+    }
+    return Batch(passages, aliases, usage)
+
+
+def _value(dotted: str) -> object:
+    """The live object of a public name of the standard library; `inspect.Parameter.empty` where none."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        module = ".".join(parts[:length])
+        if module == "__main__" or parts[0] in _LEFT_OUT:
+            break
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                value: object = importlib.import_module(module)
+            for part in parts[length:]:
+                value = getattr(value, part)
+        except Exception:  # noqa: BLE001 - a module that cannot be imported here has no such object
+            continue
+        return value
+    return inspect.Parameter.empty
+
+
+def _looked_at(thing: Documented) -> Documented:
+    """A datum about which the source says nothing may say something itself: `re.Pattern` is a class."""
+    definition = thing.definition
+    if definition.kind != "data" or definition.doc or definition.signature or "." in definition.name:
+        return thing
+    value = _value(thing.name)
+    if not isinstance(value, type) or value.__name__ != thing.name.rpartition(".")[2]:
+        return thing
+    return Documented(
+        thing.name,
+        Definition(definition.name, "class", "", _doc(value), definition.line),
+        thing.module,
+        thing.aliases,
+    )
+
+
+def _left_over(modules: dict[str, Module], name: str, done: set[str]) -> Iterator[Documented]:
+    """What a module offers only when it runs: `multiprocessing.Pool`, the methods of `re.Pattern`."""
+    module = modules[name]
+    if any(part.startswith("_") for part in name.split(".")):
+        return
+    live: list[str] = []
+    if module.computed:
+        live = list(getattr(_value(name), "__all__", ()))
+    for offered in dict.fromkeys([*(module.exports or ()), *live]):
+        if f"{name}.{offered}" in done and module.definitions.get(offered, _NOTHING).kind != "data":
+            continue
+        value = _value(f"{name}.{offered}")
+        home = getattr(value, "__module__", None)
+        if value is inspect.Parameter.empty or not isinstance(offered, str):
+            continue
+        known = not isinstance(home, str) or home in modules or home in ("builtins", name)
+        if not known and not _private(str(home).partition(".")[0]):
+            continue
+        told = Module(name, "", "")
+        _inspect(told, offered, value)
+        for definition in told.definitions.values():
+            if f"{name}.{definition.name}" not in done:
+                yield Documented(f"{name}.{definition.name}", definition, told)
+
+
+_NOTHING = Definition("", "")
+
+
+def _builtin(thing: Documented) -> str | None:
+    """The name of the built-in that a module offers again (`io.open`, `os.error`), if it is one."""
+    if thing.module.path:
+        return None
+    last = thing.name.rpartition(".")[2]
+    value = getattr(_value(thing.name), "__name__", None)
+    for name in (last, value):
+        if isinstance(name, str) and not name.startswith("_"):
+            there = getattr(builtins, name, inspect.Parameter.empty)
+            if there is not inspect.Parameter.empty and there is _value(thing.name):
+                return name
+    if "." in thing.name:
+        owner, _, member = thing.name.rpartition(".")
+        value = getattr(_value(owner), "__name__", None)
+        if isinstance(value, str) and getattr(builtins, value, None) is _value(owner):
+            return f"{value}.{member}"
+    return None
+
+
+def _passage(thing: Documented) -> Passage:
+    definition, module = thing.definition, thing.module
+    signature = thing.name + definition.signature if definition.signature else ""
+    location = f"{module.path}:{definition.line}" if definition.line else f"{thing.name}.__doc__"
+    return Passage(
+        name=thing.name,
+        kind=definition.kind,
+        title=thing.name,
+        text=definition.doc or _mentioned(module, definition.name),
+        package=PACKAGE,
+        version=VERSION,
+        licence=LICENCE,
+        location=location,
+        corpus=CORPUS,
+        signature=signature,
+        url=_url(thing.name, module),
+    )
+
+
+def _module_passage(module: Module) -> Iterator[Passage]:
+    location = f"{module.path}:{module.doc_line}" if module.path else f"{module.name}.__doc__"
+    yield Passage(
+        name=module.name,
+        kind="module",
+        title=module.name,
+        text=module.doc,
+        package=PACKAGE,
+        version=VERSION,
+        licence=LICENCE,
+        location=location,
+        corpus=CORPUS,
+        url=f"{DOCS}library/{_page(module.name)}#module-{module.name}",
+    )
+
+
+def _mentioned(module: Module, name: str) -> str:
+    """The lines of a module's docstring that are about one of its names: `argv -- command line …`."""
+    lines = module.doc.split("\n")
+    for number, line in enumerate(lines):
+        found = re.match(rf"(\s*){re.escape(name)}(\([^)]*\))?\s*(--|-|:|\u2013)\s+\S", line)
+        if found is None:
+            continue
+        indent = len(found[1])
+        end = number + 1
+        while end < len(lines) and lines[end].strip() and len(lines[end]) - len(lines[end].lstrip()) > indent:
+            end += 1
+        return inspect.cleandoc("\n".join(lines[number:end]))
+    return ""
+
+
+# Built-ins
+
+
+def _builtins() -> Batch:
+    told = Module("builtins", "", "")
+    for name in dir(builtins):
+        if not name.startswith("_") and name not in ("copyright", "credits", "license"):
+            value = getattr(builtins, name)
+            if name not in ("True", "False", "None"):
+                _inspect(told, name, value)
+    passages, aliases = [], []
+    for definition in told.definitions.values():
+        value = getattr(builtins, definition.name, None)
+        if isinstance(value, type) and value.__name__ != definition.name:  # IOError is OSError
+            aliases.append((definition.name, value.__name__))
+            continue
+        top = definition.name.partition(".")[0]
+        if "." in definition.name and getattr(getattr(builtins, top), "__name__", top) != top:
+            continue
+        if not definition.doc and definition.kind == "data":
+            continue
+        passages.append(_passage(Documented(definition.name, definition, told)))
+        aliases.append((f"builtins.{definition.name}", definition.name))
+    return Batch(passages, aliases)
+
+
+# The language
+
+
+def _topics() -> Batch:
+    try:
+        import pydoc
+        from pydoc_data.topics import topics
+    except ImportError:  # some distributions leave it out
+        return Batch(())
+    helper = pydoc.Helper
+    named: dict[str, list[str]] = {}  # by key of a topic: the words that lead to it
+
+    def lead(word: str, target: object) -> None:
+        for _ in range(5):
+            if isinstance(target, tuple):
+                target = target[0]
+            if not isinstance(target, str) or not target:
+                return
+            if target in topics:
+                named.setdefault(target, []).append(word)
+                return
+            target = str(helper.topics.get(target, ""))
+
+    for word, target in helper.keywords.items():
+        lead(word, target)
+    for word, target in helper.topics.items():
+        lead(word.lower(), target)
+    for word, target in helper.symbols.items():
+        for part in str(target).split(" "):
+            lead(word, part)
+    passages, aliases = [], []
+    for key, text in topics.items():
+        words = dict.fromkeys(named.get(key, ()))
+        heading, body = _headed(text, key)
+        keyword = key if key in helper.keywords else next((w for w in words if w in helper.keywords), "")
+        name = keyword or heading
+        aliases += [(word, name) for word in dict.fromkeys((*words, key)) if word != name]
+        for number, part in enumerate(_parts(body)):
+            passages.append(
+                Passage(
+                    name=name,
+                    kind="keyword" if keyword and not number else "topic",
+                    title=heading,
+                    text=part,
+                    package=PACKAGE,
+                    version=VERSION,
+                    licence=LICENCE,
+                    location=f"pydoc_data/topics.py:{key}",
+                    corpus=CORPUS,
+                    url=_topic_url(key),
+                )
+            )
+    return Batch(passages, aliases)
+
+
+def _headed(text: str, key: str) -> tuple[str, str]:
+    """A topic's heading, without its marks, and the text below it."""
+    lines = text.strip("\n").split("\n")
+    if len(lines) > 1 and re.fullmatch(r"[*=\-~^]{3,}", lines[1].strip()):
+        return lines[0].strip().replace('"', ""), "\n".join(lines[2:]).strip()
+    return key, text.strip()
+
+
+def _parts(text: str) -> list[str]:
+    """A long text in pieces of whole paragraphs; a code block stays with what announces it."""
+    parts: list[str] = []
+    for paragraph in re.split(r"\n\n+(?=\S)", text):
+        if parts and len(parts[-1]) + len(paragraph) < LONGEST_PART:
+            parts[-1] += "\n\n" + paragraph
+        else:
+            parts.append(paragraph)
+    return parts
+
+
+# Where python.org has it
+
+_OWN_PAGES = frozenset(
+    """
+    collections.abc concurrent.futures curses.ascii curses.panel email.charset email.contentmanager
+    email.encoders email.errors email.generator email.header email.headerregistry email.iterators
+    email.message email.mime email.parser email.policy email.utils html.entities html.parser http.client
+    http.cookiejar http.cookies http.server importlib.metadata importlib.resources logging.config
+    logging.handlers multiprocessing.shared_memory os.path tkinter.colorchooser tkinter.dnd tkinter.font
+    tkinter.messagebox tkinter.scrolledtext tkinter.tix tkinter.ttk unittest.mock urllib.error
+    urllib.parse urllib.request urllib.response urllib.robotparser xml.dom xml.dom.minidom
+    xml.dom.pulldom xml.etree.ElementTree xml.parsers.expat xml.sax xml.sax.handler xml.sax.saxutils
+    xml.sax.xmlreader xmlrpc.client xmlrpc.server
+    """.split()  # noqa: SIM905 - a table to read
+)
+_ASYNCIO = {
+    "tasks": "task",
+    "timeouts": "task",
+    "taskgroups": "task",
+    "coroutines": "task",
+    "threads": "task",
+    "runners": "runner",
+    "queues": "queue",
+    "locks": "sync",
+    "streams": "stream",
+    "subprocess": "subprocess",
+    "futures": "future",
+    "transports": "protocol",
+    "protocols": "protocol",
+    "exceptions": "exceptions",
+    "events": "eventloop",
+    "base_events": "eventloop",
+}
+_STANDARD_TYPES = frozenset(
+    """
+    str bytes bytearray memoryview list tuple range set frozenset dict int float complex
+    """.split()  # noqa: SIM905 - a table to read
+)
+_IN_FUNCTIONS = frozenset(("int", "float", "complex"))  # the class; its methods are with the types
+
+
+def _page(module: str) -> str:
+    parts = module.split(".")
+    for length in range(len(parts), 1, -1):
+        if ".".join(parts[:length]) in _OWN_PAGES:
+            return ".".join(parts[:length]).lower() + ".html"
+    if parts[0] in ("urllib", "http", "html", "xml", "xmlrpc", "email", "importlib", "concurrent"):
+        return f"{parts[0]}.html"
+    return {"builtins": "functions.html", "encodings": "codecs.html"}.get(parts[0], f"{parts[0]}.html")
+
+
+def _url(name: str, module: Module) -> str:
+    top = name.partition(".")[0]
+    if module.name == "builtins":
+        value = getattr(builtins, top, None)
+        if isinstance(value, type) and issubclass(value, BaseException):
+            return f"{DOCS}library/exceptions.html#{name}"
+        if top in _STANDARD_TYPES and name not in _IN_FUNCTIONS:
+            return f"{DOCS}library/stdtypes.html#{name}"
+        if name in ("Ellipsis", "NotImplemented", "exit", "quit"):
+            return f"{DOCS}library/constants.html#{name}"
+        return f"{DOCS}library/functions.html#{name}"
+    if top == "asyncio":
+        page = _ASYNCIO.get(Path(module.path).stem)
+        return f"{DOCS}library/{f'asyncio-{page}' if page else 'asyncio'}.html#{name}"
+    owner = name
+    while "." in owner:
+        owner = owner.rpartition(".")[0]
+        if owner in _OWN_PAGES or owner == top:
+            break
+    return f"{DOCS}library/{_page(owner)}#{name}"
+
+
+_TOPIC_PAGES = {
+    "simple_stmts": """
+    assert assignment augassign break continue del global import nonlocal pass raise return
+    """,
+    "compound_stmts": "async class for function if try while with",
+    "expressions": """
+    atom-identifiers atom-literals attribute-references await binary bitwise booleans calls comparisons
+    conversions dict exprlists lambda lists numeric-conv operator-summary power primaries shifting slicings
+    subscriptions unary yield
+    """,
+}
+
+
+def _topic_url(key: str) -> str:
+    for page, keys in _TOPIC_PAGES.items():
+        if key in keys.split():
+            return f"{DOCS}reference/{page}.html#{key}"
+    return ""
