@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 STARTING = "The engine is starting."
 NO_MODEL = (
-    "No model is loaded. Start with `sh scripts/run --model auto` to have one fetched, with "
-    "`--model FILE.gguf`, or name an OpenAI-compatible server by `--upstream http://HOST/v1`."
+    "No model is loaded. Start with `sh scripts/run` to have one fetched, with "
+    "`sh scripts/run --model FILE.gguf` to load yours, "
+    "or name an OpenAI-compatible server by `--upstream http://HOST/v1`."
 )
 NOTHING_TO_FETCH = "There is no model to fetch: start with `--model auto` or `--model NAME`."
 

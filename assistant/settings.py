@@ -6,7 +6,9 @@ Built once, frozen, handed down. A bad or unknown value fails at the start, with
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,10 @@ from pydantic_settings import BaseSettings, CliSuppress, NoDecode, SettingsConfi
 PREFIX = "TECH_ASSISTANT_"
 # From the environment (or `.env`) alone: a command line is readable by everybody on the machine.
 SECRETS = ("secret_key", "serving_key", "upstream_key")
+
+# A file of a repository on the hub, OWNER/NAME:FILE.
+_ON_THE_HUB = re.compile(r"[\w.-]+/[\w.-]+:[^:]+")
+_HAS_URL = re.compile(r"(?P<path>.+?)=(?P<url>[A-Za-z][A-Za-z0-9+.-]*://.*)")
 
 
 class BadSettings(ValueError):
@@ -52,7 +58,11 @@ class Settings(BaseSettings):
         cli_implicit_flags=True,
     )
 
-    model: str | None = Field(None, description="a GGUF file to load with the embedded llama.cpp, or 'none'")
+    model: str = Field(
+        "auto",
+        description="the model of the embedded llama.cpp: a GGUF file, a name of the catalogue or REPO:FILE "
+        "(fetched once), 'auto' (what suits this machine, fetched at the first start) or 'none'",
+    )
     upstream: HttpUrl | None = Field(
         None, description="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
     )
@@ -68,6 +78,14 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="names under which browsers may reach this server, separated by commas"
+    )
+    offline: bool = Field(False, description="never use the network to fetch anything")
+    documentation: bool = Field(True, description="answer from the documentation on this machine")
+    docs: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="a folder of documentation to index as well, as PATH or PATH=URL; several times"
+    )
+    packages: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="a Python interpreter or environment whose packages to index as well; several times"
     )
     open_browser: bool = Field(True, description="open the page when there is a screen")
 
@@ -92,19 +110,42 @@ class Settings(BaseSettings):
     serving_key: CliSuppress[SecretStr | None] = None
     upstream_key: CliSuppress[SecretStr | None] = None
 
-    @field_validator("model")
+    @field_validator("model", mode="before")
     @classmethod
-    def _none_is_no_model(cls, value: str | None) -> str | None:
-        return None if value is None or value.lower() == "none" else value
+    def _model(cls, value: str | None) -> str:
+        if value is None:  # what the command line makes of the word "None"
+            return "none"
+        if value.lower() in ("auto", "none"):
+            return value.lower()
+        return str(Path(value).expanduser().absolute()) if _is_file(value) else value
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "docs", "packages", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             value = value.split(",")
         if isinstance(value, Sequence):
-            return tuple(part.strip().lower() for part in value if part.strip())
+            return tuple(part.strip() for part in map(str, value) if part.strip())
         return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.lower() for name in value)
+
+    @field_validator("docs")
+    @classmethod
+    def _folders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_folder, value))
+
+    @field_validator("packages")
+    @classmethod
+    def _environments(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        # Not resolved: the interpreter of an environment is a link to one that knows nothing of it.
+        paths = tuple(path.expanduser().absolute() for path in value)
+        if missing := [path for path in paths if not path.exists()]:
+            raise ValueError(f"there is no interpreter and no environment {missing[0]}")
+        return paths
 
     @field_validator("data", "chat_template")
     @classmethod
@@ -113,7 +154,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_engine(self) -> Settings:
-        given = [name for name in ("model", "upstream", "serving_url") if getattr(self, name) is not None]
+        given = [name for name in ("upstream", "serving_url") if getattr(self, name) is not None]
+        if "model" in self.model_fields_set and self.model != "none":
+            given.insert(0, "model")
         if len(given) > 1:
             options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
             raise ValueError(f"{options} exclude each other: give one of them")
@@ -126,16 +169,45 @@ class Settings(BaseSettings):
     @property
     def engine_arguments(self) -> list[str] | None:
         """The arguments of `python -m serving`, or None where no serving layer is to be started."""
-        if self.model is not None:
-            arguments = ["--model", str(Path(self.model).expanduser().absolute())]
-            for name in ("context", "parallel", "threads"):
-                if (value := getattr(self, name)) is not None:
-                    arguments += [f"--{name}", str(value)]
-            return arguments
         if self.upstream is not None:
             named = [] if self.upstream_model is None else ["--upstream-model", self.upstream_model]
             return ["--upstream", self.upstream, *named]
-        return None
+        if self.serving_url is not None or self.model == "none":
+            return None
+        arguments = ["--model", self.model, "--models", str(self.data / "models")]
+        if self.offline:
+            arguments.append("--offline")
+        for name in ("context", "parallel", "threads"):
+            if (value := getattr(self, name)) is not None:
+                arguments += [f"--{name}", str(value)]
+        return arguments
+
+    @property
+    def may_manage(self) -> bool:
+        """Whether whoever reaches the page runs the application too: nobody else's browser gets here."""
+        if self.allowed_hosts:
+            return False
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(self.host).is_loopback
+        return self.host.lower() == "localhost"
+
+
+def _is_file(model: str) -> bool:
+    """Whether `--model` names a file on this machine, which need not be there."""
+    if Path(model).expanduser().is_file():
+        return True
+    if _ON_THE_HUB.fullmatch(model):
+        return False
+    return model.lower().endswith(".gguf") or model.startswith(("~", "/", "."))
+
+
+def _folder(docs: str) -> str:
+    """`PATH` or `PATH=URL` with the folder's whole path. Raises ValueError."""
+    named = None if Path(docs).expanduser().is_dir() else _HAS_URL.fullmatch(docs)
+    folder = Path(docs if named is None else named["path"]).expanduser().absolute()
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}")
+    return str(folder) if named is None else f"{folder}={_http_url(named['url'])}"
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:

@@ -31,6 +31,10 @@ def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_fil
         (["--upstream", "localhost:8000"], "--upstream: must be an address"),
         (["--serving-url", "ftp://x"], "--serving-url: must be an address"),
         (["--model", "a.gguf", "--upstream", "http://x/v1"], "--model and --upstream exclude each other"),
+        (["--model", "auto", "--serving-url", "http://x"], "--model and --serving-url exclude each other"),
+        (["--docs", "nowhere"], "--docs: there is no folder"),
+        (["--docs", ".=ftp://x"], "--docs: must be an address"),
+        (["--packages", "nowhere"], "--packages: there is no interpreter"),
         (["--upstream-model", "m"], "--upstream-model needs --upstream"),
         (["--chat-template", "nowhere.jinja"], "there is no file"),
         (["--temperature", "-1"], "--temperature"),
@@ -65,17 +69,67 @@ def test_secrets_are_no_options(name: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_the_serving_layer_is_started_with(tmp_path: Path) -> None:
-    assert read_settings([]).engine_arguments is None
-    assert read_settings(["--model", "none"]).engine_arguments is None
-    assert read_settings(["--serving-url", "http://x"]).engine_arguments is None
-    assert read_settings(["--model", "m.gguf", "--threads", "1"]).engine_arguments == [
-        "--model",
-        str(tmp_path / "m.gguf"),
-        "--threads",
-        "1",
+    models = ["--models", str(tmp_path / "data" / "models")]
+
+    def arguments(*given: str) -> list[str] | None:
+        return read_settings([*given, "--data", str(tmp_path / "data")]).engine_arguments
+
+    assert arguments() == ["--model", "auto", *models]
+    assert arguments("--offline") == ["--model", "auto", *models, "--offline"]
+    assert arguments("--model", "None") is None
+    assert arguments("--serving-url", "http://x") is None
+    assert arguments("--model", "m.gguf", "--threads", "1") == [
+        *("--model", str(tmp_path / "m.gguf")),
+        *models,
+        *("--threads", "1"),
     ]
+    for elsewhere in ("starcoder2-3b", "Qwen/Some-GGUF:some.gguf"):
+        assert arguments("--model", elsewhere) == ["--model", elsewhere, *models]
     named = read_settings(["--upstream", "http://x/v1/", "--upstream-model", "m"])
     assert named.engine_arguments == ["--upstream", "http://x/v1", "--upstream-model", "m"]
+
+
+def test_a_file_of_that_name_is_the_model(tmp_path: Path) -> None:
+    (tmp_path / "owner").mkdir()
+    for name in ("starcoder2-3b", "owner/repo:file.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+        assert read_settings(["--model", name]).model == str(tmp_path / name)
+
+
+def test_what_is_named_none_excludes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TECH_ASSISTANT_MODEL", "none")
+    assert read_settings(["--upstream", "http://x/v1"]).engine_arguments == ["--upstream", "http://x/v1"]
+    monkeypatch.setenv("TECH_ASSISTANT_MODEL", "")
+    assert read_settings([]).model == "auto"
+
+
+def test_folders_of_documentation_are_named_one_by_one_or_by_comma(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c=d"):
+        (tmp_path / name).mkdir()
+    found = (f"{tmp_path}/a", f"{tmp_path}/b=https://x.org/guide", f"{tmp_path}/c=d")
+    given = ["a", "b=https://x.org/guide/", "c=d"]
+    assert read_settings([part for docs in given for part in ("--docs", docs)]).docs == found
+    monkeypatch.setenv("TECH_ASSISTANT_DOCS", ", ".join(given))
+    assert read_settings([]).docs == found
+    monkeypatch.setenv("TECH_ASSISTANT_PACKAGES", "a,b")
+    assert read_settings([]).packages == (tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "may"),
+    [
+        ([], True),
+        (["--host", "::1"], True),
+        (["--host", "localhost"], True),
+        (["--host", "0.0.0.0"], False),
+        (["--host", "assistant.example"], False),
+        (["--allowed-hosts", "assistant.example"], False),
+    ],
+)
+def test_who_reaches_the_page_runs_it_only_where_nobody_else_does(arguments: list[str], may: bool) -> None:
+    assert read_settings(arguments).may_manage is may
 
 
 def test_the_key_is_made_once_and_for_the_owner_alone(tmp_path: Path) -> None:

@@ -138,8 +138,10 @@ class Application:
 
 
 def environment() -> dict[str, str]:
-    """This process's, without settings of the application."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TECH_ASSISTANT_")}
+    """This process's, without settings of the application: it fetches nothing and indexes nothing that the
+    test does not ask for."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TECH_ASSISTANT_")}
+    return {**kept, "TECH_ASSISTANT_MODEL": "none", "TECH_ASSISTANT_DOCUMENTATION": "false"}
 
 
 @contextlib.contextmanager
