@@ -49,8 +49,12 @@ _BLANK = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]"
 _LABEL = re.compile(rf"({_BLANK}*(?:Human|Assistant)):")
 
 # What tokenizers read as one special token, in any family of models: <|im_end|>, <|endoftext|>, <｜User｜>,
-# <fim_prefix>. No alternative matches a blank: see `_broken`.
-_AFTER_BRACKET = r"\|[^\s|]{1,80}\|>|｜[^\s｜]{1,80}｜>|fim_[a-z]{1,20}>"
+# <fim_prefix>, and what parts one file from the next for models of code. No alternative matches a blank: see
+# `_broken`.
+_AFTER_BRACKET = (
+    r"\|[^\s|]{1,80}\|>|｜[^\s｜]{1,80}｜>|fim_[a-z]{1,20}>|file_sep>|repo_?name>|gh_stars>|empty_output>"
+    r"|issue_(?:start|comment|closed)>|jupyter_[a-z]{4,6}>|commit_(?:before|msg|after)>"
+)
 _SPECIAL = rf"<(?:{_AFTER_BRACKET})"
 # What may be one if a chat template writes it: <start_of_turn>, </s>, <<SYS>>, [INST].
 _SPECIAL_IN_TEMPLATE = re.compile(rf"{_SPECIAL}|<{{1,2}}/?[A-Za-z][\w-]{{0,60}}>{{1,2}}|\[/?[A-Z][A-Z_]+\]")
@@ -300,7 +304,6 @@ class Template(abc.ABC):
             if count(put([*chosen, quoted])) <= available:
                 chosen.append(quoted)
                 continue
-
             ends = [end for end, line in enumerate(quoted.lines[:-1], start=1) if line]
             fitting = bisect.bisect_right(
                 ends, available, key=lambda end: count(put([*chosen, quoted.cut(end)]))
@@ -313,14 +316,12 @@ class Template(abc.ABC):
     def _quoted(self, passage: Source) -> _Quoted:
         """A passage without anything that could be taken for a mark, and without line breaks but ours."""
         origin = ", ".join(filter(None, (f"{passage.package} {passage.version}".strip(), passage.location)))
-        heading = " ".join([*(passage.title or passage.name).split(), *f"({origin})".split()])
+        heading = " ".join(f"{passage.title or passage.name} {origin and f'({origin})'}".split())
         if len(heading) > _LONGEST_HEADING:
             heading = heading[: _LONGEST_HEADING - 1] + "…"
-        text = self._harmless(Turn(Role.USER, passage.quote))
-        lines = [line.rstrip() for line in text.splitlines()]
-        while lines and not lines[-1]:
-            lines.pop()
-        return _Quoted(self._harmless(Turn(Role.USER, heading)), tuple(lines))
+        lines = [line.rstrip() for line in self._harmless(Turn(Role.USER, passage.quote)).splitlines()]
+        text = "\n".join(lines).strip("\n")
+        return _Quoted(self._harmless(Turn(Role.USER, heading)), tuple(text.split("\n")) if text else ())
 
 
 def _kept_from(
