@@ -81,7 +81,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         return page
 
     names = (settings.host, *settings.allowed_hosts)
-    web = create_app(assistant, key=key, names=names, load_page=load_page)
+    web = create_app(assistant, key=key, names=names, may_manage=settings.may_manage, load_page=load_page)
     server = Server(uvicorn.Config(web, log_config=None, timeout_graceful_shutdown=1), assistant.close)
     starting = None if child is None else asyncio.create_task(child.start())
     try:
@@ -96,7 +96,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
 
 def documentation_of(settings: Settings) -> Documentation:
     """The documentation that the settings name, as the index in the data directory."""
-    if not getattr(settings, "documentation", False):
+    if not settings.documentation:
         return Documentation(None)
     arguments = [
         *(argument for docs in settings.docs for argument in ("--docs", docs)),

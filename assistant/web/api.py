@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from assistant.conversation import Conversation, Message
+from assistant.errors import NotTheOperator
 from assistant.reply import Assistant
 from assistant.web.events import EventStream, position_of
 from assistant.web.identity import owner_of
@@ -23,6 +24,8 @@ from assistant.web.problems import Problem
 from storage.store import LATEST, Asked
 
 UNTITLED = "New chat"
+# What a proxy adds: who comes through one is not at this machine.
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
@@ -157,29 +160,81 @@ class DocumentationOut(BaseModel):
     detail: str | None
 
 
+class DownloadOut(BaseModel):
+    state: str
+    model: str
+    repo: str
+    file: str
+    licence: str | None
+    bytes: int | None
+    received: int
+    may_change: bool
+
+
+class LicenceOut(BaseModel):
+    id: str
+    name: str
+    url: str
+    accepted: bool
+
+
 class EngineOut(BaseModel):
     state: str
     model: str | None
     detail: str | None
     answers: str | None
+    download: DownloadOut | None
     documentation: DocumentationOut
+    licence: LicenceOut | None
 
 
-def api_routes(assistant: Assistant) -> APIRouter:
-    """Everything under `/api`."""
+def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
+    """Everything under `/api`. With `may_manage`, people here run the application too."""
     api = APIRouter(prefix="/api")
 
+    def is_operator(request: Request) -> bool:
+        return may_manage and not any(name in request.headers for name in FORWARDED)
+
     @api.get("/engine")
-    async def engine() -> EngineOut:
+    async def engine(request: Request, owner: Owner) -> EngineOut:
         """The engine's state, its model and a sentence; who answers; how far documentation has been read."""
         status = assistant.engine
+        download, licence = status.download, status.licence
         return EngineOut(
             state=status.state,
             model=status.model,
             detail=status.detail,
             answers=assistant.answers,
+            download=None
+            if download is None
+            else DownloadOut(**asdict(download), may_change=is_operator(request)),
             documentation=DocumentationOut(**asdict(assistant.documentation)),
+            licence=None
+            if licence is None
+            else LicenceOut(
+                id=licence.id,
+                name=licence.name,
+                url=licence.url,
+                accepted=await assistant.has_accepted(owner, licence),
+            ),
         )
+
+    @api.post("/engine/download", status_code=202)
+    async def begin_download(request: Request) -> None:
+        """Fetch the model that is offered, or go on with it; `GET /api/engine` tells how far it is."""
+        _refuse_unless(is_operator(request))
+        await assistant.begin_download()
+
+    @api.delete("/engine/download", status_code=204)
+    async def decline_download(request: Request) -> None:
+        """Do not fetch the model, or no further; remembered at the next start."""
+        _refuse_unless(is_operator(request))
+        await assistant.decline_download()
+
+    @api.put("/licences/{licence_id}", status_code=204)
+    async def accept_licence(owner: Owner, licence_id: Text) -> None:
+        """Accept the terms of the licence under which the model comes."""
+        await assistant.accept_licence(owner, licence_id)
 
     @api.post("/conversations", status_code=201)
     async def create(owner: Owner, body: NewConversation | None = None) -> ConversationOut:
@@ -278,6 +333,11 @@ def api_routes(assistant: Assistant) -> APIRouter:
         return Problem(404, "not_found", f"There is nothing at /api/{path}.")
 
     return api
+
+
+def _refuse_unless(is_operator: bool) -> None:
+    if not is_operator:
+        raise NotTheOperator("Only who runs the application may do this: its options say what is fetched.")
 
 
 def _conversation(conversation: Conversation) -> dict[str, Any]:

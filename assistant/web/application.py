@@ -100,9 +100,11 @@ def create_app(
     *,
     key: bytes,
     names: tuple[str, ...] = (),
+    may_manage: bool = False,
     load_page: Callable[[], FastAPI] | None = None,
 ) -> ASGIApp:
-    """The whole web application. `names` are hosts it answers to besides addresses and localhost.
+    """The whole web application. `names` are hosts it answers to besides addresses and localhost; with
+    `may_manage` whoever comes from this machine may say what is fetched.
 
     The caller ends the replies (`Assistant.close`) before the server waits for its connections.
     """
@@ -149,7 +151,7 @@ def create_app(
     async def not_exposed(request: Request) -> Response:
         return Problem(404, "not_found", "The serving layer is not exposed here.")
 
-    app.include_router(api_routes(assistant))
+    app.include_router(api_routes(assistant, may_manage=may_manage))
     app.mount("/ui", Static(directory=STATIC))
     if page is not None:
         app.mount("/", page)

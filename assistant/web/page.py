@@ -28,7 +28,7 @@ from storage.errors import NotFound, StillAnswering, StorageError
 NAME = "Tech Assistant"
 UI = "/ui"  # where static/ is served; Gradio has a /static of its own
 MODULES = (
-    "page", "chat", "conversations", "messages", "tree", "menu", "drafts",
+    "page", "chat", "conversations", "messages", "sources", "engine", "licence", "tree", "menu", "drafts",
     "transcript", "selection", "api", "markdown", "highlight", "dom",
 )  # fmt: skip
 HEAD = "\n".join(
@@ -88,7 +88,9 @@ def build(assistant: Assistant) -> gr.Blocks:
                         elem_id="tech-box",
                     )
                     send = gr.HTML(
-                        html_template="<tech-send></tech-send>", js_on_load=ON_SEND, apply_default_css=False
+                        html_template="<tech-grounding></tech-grounding><tech-send></tech-send>",
+                        js_on_load=ON_SEND,
+                        apply_default_css=False,
                     )
                 gr.HTML(html_template="<tech-hint></tech-hint>", js_on_load=None, apply_default_css=False)
         asked = gr.on(

@@ -58,7 +58,7 @@ async def address(tmp_path: Path, served: FakeServed, documentation: FakeDocumen
     database = Database(tmp_path / "chats.db")
     store, journal = ConversationStore(database), Journal(database)
     assistant = Assistant(store, journal, served, documentation, max_replies=2, max_waiting=4)
-    async with running(create_app(assistant, key=KEY)) as address:
+    async with running(create_app(assistant, key=KEY, may_manage=True)) as address:
         yield address
         await assistant.close()  # as app.py does: replies end before connections are waited for
     database.close()

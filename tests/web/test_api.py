@@ -1,13 +1,16 @@
 import asyncio
 import json
 import re
+from dataclasses import asdict
 from typing import Any
 
 import httpx
 import pytest
 
 from assistant.errors import Broken
-from assistant.served import EngineState
+from assistant.knowledge.documentation import DocumentationState, DocumentationStatus
+from assistant.served import Download, EngineState, Licence
+from tests.support.fake_documentation import RMTREE, FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -44,7 +47,7 @@ async def listen(
                 name, _, value = line.partition(": ")
                 fields[name] = value
             elif fields.get("event"):
-                heard.append((fields["id"], fields["event"], json.loads(fields["data"])))
+                heard.append((fields.get("id", ""), fields["event"], json.loads(fields["data"])))
                 fields = {}
                 if len(heard) == until:
                     break
@@ -275,6 +278,88 @@ async def test_a_reply_can_be_read_alone(client: httpx.AsyncClient, model: Scrip
     assert (reply["content"], reply["provenance"]["model"]) == ("an answer", "scripted")
 
 
+async def test_an_answer_of_the_documentation_has_its_sources(
+    client: httpx.AsyncClient, served: FakeServed, documentation: FakeDocumentation
+) -> None:
+    served.set(EngineState.NONE)
+    documentation.status = DocumentationStatus(DocumentationState.BUILDING, passages=5, done=1, total=2)
+    documentation.is_searchable = True
+    engine = (await client.get("/api/engine")).json()
+    assert (engine["state"], engine["answers"]) == ("none", "documentation")
+    reading = {"state": "building", "passages": 5, "done": 1, "total": 2, "detail": None}
+    assert engine["documentation"] == reading
+    chat = await new_chat(client)
+    reply = (await ask(client, chat))["reply_id"]
+    first, *_ = await listen(client, reply)
+    stored = (await client.get(f"/api/replies/{reply}")).json()
+    assert first == ("", "sources", {"sources": stored["sources"]})
+    source = {
+        "name": RMTREE.name,
+        "title": RMTREE.title,
+        "package": "Python",
+        "version": RMTREE.version,
+        "licence": RMTREE.licence,
+        "location": RMTREE.location,
+        "url": "",
+    }
+    assert source.items() <= stored["sources"][0].items()
+    assert stored["sources"][0]["quote"] in RMTREE.text
+    assert (stored["finish_reason"], stored["provenance"]["model"]) == ("eos_token", "documentation")
+
+
+async def test_a_conversation_says_whether_documentation_is_looked_up(client: httpx.AsyncClient) -> None:
+    without = (await client.post("/api/conversations", json={"grounding": False})).json()
+    assert without["grounding"] is False
+    path = f"/api/conversations/{without['id']}"
+    assert (await client.patch(path, json={"grounding": True})).json()["grounding"] is True
+    assert (await client.patch(path, json={"title": "t"})).json()["grounding"] is True
+    assert (await client.get(path)).json()["grounding"] is True
+    for bad in ({}, {"grounding": None}, {"grounding": "perhaps"}):
+        assert is_problem(await client.patch(path, json=bad), 422, "invalid")
+
+
+async def test_who_runs_the_application_says_what_is_fetched(
+    client: httpx.AsyncClient, served: FakeServed
+) -> None:
+    download = Download("running", "Small Coder", "o/r", "small.gguf", "Apache-2.0", 1000, 430)
+    served.set(EngineState.FETCHING, download=download)
+    told = (await client.get("/api/engine")).json()["download"]
+    assert told == {**asdict(download), "may_change": True}
+    assert (await client.delete("/api/engine/download")).status_code == 204
+    assert (await client.post("/api/engine/download")).status_code == 202
+    assert served.steered == ["declined", "begun"]
+    through_a_proxy = {"X-Forwarded-For": "203.0.113.7"}
+    told = (await client.get("/api/engine", headers=through_a_proxy)).json()["download"]
+    assert told["may_change"] is False
+    for method in ("POST", "DELETE"):
+        response = await client.request(method, "/api/engine/download", headers=through_a_proxy)
+        assert is_problem(response, 403, "not_the_operator")
+    assert served.steered == ["declined", "begun"]
+
+
+async def test_a_licence_is_accepted_by_each_before_their_first_question(
+    address: str, client: httpx.AsyncClient, served: FakeServed
+) -> None:
+    terms = Licence("bigcode-openrail-m", "BigCode OpenRAIL-M", "https://example.org/terms", must_accept=True)
+    served.set(EngineState.READY, licence=terms)
+    chat = await new_chat(client)
+    asked = await client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
+    assert is_problem(asked, 403, "licence_not_accepted")
+    assert terms.url in asked.json()["detail"]
+    assert is_problem(await client.put("/api/licences/another"), 404, "not_found")
+    for _ in range(2):
+        assert (await client.put(f"/api/licences/{terms.id}")).status_code == 204
+    assert (await client.get("/api/engine")).json()["licence"] == {
+        "id": terms.id, "name": terms.name, "url": terms.url, "accepted": True,
+    }  # fmt: skip
+    await ask(client, chat)
+    async with httpx.AsyncClient(base_url=address, timeout=20) as stranger:
+        assert (await stranger.get("/api/engine")).json()["licence"]["accepted"] is False
+        theirs = await new_chat(stranger)
+        asked = await stranger.post(f"/api/conversations/{theirs}/messages", json={"text": "q"})
+        assert is_problem(asked, 403, "licence_not_accepted")
+
+
 async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClient) -> None:
     chat = await new_chat(client)
     ids = await ask(client, chat)
@@ -297,7 +382,14 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
         document = (await stranger.get("/api/openapi.json")).json()
     # A route added later must be tried here too, or be known to be nobody's.
     tried = {(method.lower(), re.sub(r"[0-9a-f-]{36}", "{}", path)) for method, path, _ in requests}
-    nobodys = {("get", "/api/engine"), ("get", "/api/conversations"), ("post", "/api/conversations")}
+    nobodys = {
+        ("get", "/api/engine"),
+        ("post", "/api/engine/download"),  # the operator's
+        ("delete", "/api/engine/download"),
+        ("put", "/api/licences/{}"),
+        ("get", "/api/conversations"),
+        ("post", "/api/conversations"),
+    }
     routes = {
         (method, re.sub(r"\{\w+\}", "{}", path))
         for path, item in document["paths"].items()

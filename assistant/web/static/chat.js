@@ -11,14 +11,28 @@
 
 import { call, followReply } from "./api.js";
 import { ICONS, element, wordButton } from "./dom.js";
+import { Engine } from "./engine.js";
+import { Consent } from "./licence.js";
 import { sentence } from "./messages.js";
 import { Transcript } from "./transcript.js";
 import { MessageTree } from "./tree.js";
 
-const LOOK_AGAIN = { loading: 1000, none: 5000, failed: 3000, away: 2000 }; // ms, by the engine's state
 const LOST = "The connection is lost. Trying again…";
+const UNACCEPTED = "licence_not_accepted"; // the problem's type
+const LICENCE = "The model’s licence is to be accepted first.";
 const ANSWERING = "An answer is being written. Stop it, or wait for its end.";
 
+const READING = "The documentation is still being read. The answer comes as soon as that is done.";
+const ABOUT = "Ask about code: errors, functions, tools. Answers can be wrong: try them before you rely on them.";
+const ABOUT_QUOTES = "Ask about Python: what to use, how it is called, what it does. Answers are quotations.";
+
+// What the documentation answers well, and what a model does.
+const QUOTED_EXAMPLES = [
+  ["Remove a folder", "How do I remove a folder and everything in it?"],
+  ["Parse a date", "How do I parse a date such as “2026-03-01 14:30” from text?"],
+  ["Compare two ways", "What is the difference between sorted and list.sort?"],
+  ["Explain a function", "What does functools.lru_cache do?"],
+];
 const EXAMPLES = [
   [
     "Explain this error",
@@ -45,7 +59,6 @@ function onItsWay(role, content, parent) {
 class TechChat extends HTMLElement {
   #conversation = null; // its id
   #tree = new MessageTree();
-  #engine = { state: "loading", model: null, detail: null };
   #sent = null; // what is on its way: {before, question, answer}, `before` being the branch without it
   #ours = null; // the id of the last reply that was asked for here
   #composed = null; // the last of those that came from the composer
@@ -58,7 +71,8 @@ class TechChat extends HTMLElement {
   #saving = null; // the conversation of which one is being saved
   #isStale = false;
   #announced = 0;
-  #timer = 0;
+  #grounding = true; // whether documentation is looked up for answers in this conversation
+  #groundingSave = { of: null, done: Promise.resolve() }; // the last one; of which conversation, until done
   #removal = () => {};
 
   // ---- for who embeds it
@@ -84,10 +98,30 @@ class TechChat extends HTMLElement {
   get reason() {
     if (this.isAnswering) return ANSWERING;
     if (this.#loading) return "The conversation is loading.";
-    if (this.#unread) return this.#unread;
-    const { state, detail } = this.#engine;
-    if (state === "none") return detail ?? "No model is loaded.";
-    return state === "failed" ? (detail ?? "The engine failed.") : "";
+    return this.#unread || this.engine.reason;
+  }
+
+  /** Whether a model answers that can be given documentation to read. */
+  get canGround() {
+    return this.engine.canGround;
+  }
+
+  /** Whether documentation is looked up for the answers of this conversation. */
+  get grounding() {
+    return this.#grounding;
+  }
+
+  set grounding(grounding) {
+    this.#grounding = grounding;
+    if (this.#conversation !== null) this.#saveGrounding();
+    this.#changed();
+  }
+
+  /** Whether a licence has to be accepted first; if so, it is asked for, and then `act` is done. */
+  mustConsent(act) {
+    const { licence, model } = this.engine;
+    if (licence) this.consent.open(licence, model, act);
+    return licence !== null;
   }
 
   /** What the conversation is called, for those who go through the page by its headings. */
@@ -105,8 +139,10 @@ class TechChat extends HTMLElement {
     this.#show([]);
     this.#unread = "";
     this.alert("");
+    this.consent.close();
     if (id === null) {
       this.#loading = null;
+      this.#grounding = true;
       this.#paintEmpty();
       this.#tell("tech-conversation", { id, title: null });
       this.#changed();
@@ -134,17 +170,17 @@ class TechChat extends HTMLElement {
     else this.#tell("tech-changed", { conversation }); // the reader has gone on
   }
 
-  /** The question was not taken: say why. */
-  refused(words) {
+  /** The question was not taken: say why, or ask for what is missing, after which `again` asks it again. */
+  refused(problem, again) {
     this.#takeBack();
-    this.alert(words);
-    this.#look();
+    this.alert(problem.type === UNACCEPTED ? "" : problem.message);
     this.#changed();
+    this.#lookAfter(problem, again);
   }
 
   /** Something went wrong that concerns the next question; "" takes it back. */
   alert(words) {
-    if (words === this.notice.dataset.words) words = ""; // it stands there already
+    if (words === this.engine.notice.dataset.words) words = ""; // it stands there already
     this.alarm.replaceChildren(...(words ? sentence(words) : []));
     this.alarm.hidden = words === "";
   }
@@ -165,7 +201,19 @@ class TechChat extends HTMLElement {
     }
   }
 
-  // ---- for its transcript, questions and answers
+  // ---- for its transcript, questions and answers, and for the engine
+
+  /** Whether the documentation answers just now. */
+  get quotes() {
+    return this.engine.quotes;
+  }
+
+  /** Something about the engine is different. */
+  changed() {
+    this.#paintExamples();
+    this.#mentionReading();
+    this.#changed();
+  }
 
   /** Why the conversation may not be changed now; "" when it may. */
   get refusal() {
@@ -203,6 +251,7 @@ class TechChat extends HTMLElement {
 
   /** Answer the same question once more, beside an earlier answer. */
   async retry(old) {
+    if (this.mustConsent(() => this.retry(old))) return;
     const { id, parent_id: parent } = old.message;
     const conversation = this.#conversation;
     const sent = this.#begin(this.#upTo(old.message), null, parent);
@@ -213,7 +262,7 @@ class TechChat extends HTMLElement {
       else this.#tell("tech-changed", { conversation }); // the reader has gone on
     } catch (problem) {
       if (this.#sent !== sent) return;
-      this.refused(problem.message);
+      this.refused(problem, () => this.retry(old));
       if (problem.type === "still_answering") this.reload();
     }
   }
@@ -221,6 +270,7 @@ class TechChat extends HTMLElement {
   /** Ask an edited question beside the earlier one. Gives why that cannot be, or "". */
   edit(question, text) {
     if (this.reason) return this.reason;
+    if (this.mustConsent(() => this.#askAgain(question.message, text))) return LICENCE;
     this.#askAgain(question.message, text);
     return "";
   }
@@ -248,14 +298,27 @@ class TechChat extends HTMLElement {
     this.name = element("h1", { class: "unseen" });
     this.transcript = new Transcript(this, this.name, this.intro);
     this.alarm = element("div", { class: "alarm", role: "alert", hidden: true });
-    this.notice = element("div", { class: "notice", role: "status", hidden: true });
+    this.engine = new Engine(this);
+    this.consent = new Consent({
+      accept: (licence) => this.engine.accept(licence),
+      alert: (words) => this.alert(words),
+      closed: () => this.#tell("tech-compose", {}),
+    });
     this.spoken = element("div", {
       class: "unseen",
       role: "log",
       "aria-live": "polite",
       "aria-label": "Progress of the answer",
     });
-    this.foot = element("div", { class: "foot" }, this.transcript.toEnd, this.notice, this.alarm);
+    this.foot = element(
+      "div",
+      { class: "foot" },
+      this.transcript.toEnd,
+      this.engine.node,
+      this.engine.notice,
+      this.consent.node,
+      this.alarm,
+    );
   }
 
   connectedCallback() {
@@ -265,13 +328,13 @@ class TechChat extends HTMLElement {
     this.#removal = () => document.removeEventListener("visibilitychange", seen);
     this.heading = "";
     this.#paintEmpty();
-    this.#look();
+    this.engine.watch();
     this.dispatchEvent(new CustomEvent("tech-ready", { bubbles: true }));
   }
 
   disconnectedCallback() {
     this.#removal();
-    clearTimeout(this.#timer);
+    this.engine.leave();
     this.#leave();
   }
 
@@ -292,7 +355,7 @@ class TechChat extends HTMLElement {
       this.#stream = null;
       return;
     }
-    this.#look();
+    this.engine.look();
     if (this.#isStale) this.reload();
     else this.#followLast();
     this.#isStale = false;
@@ -337,6 +400,7 @@ class TechChat extends HTMLElement {
     if (!isAhead) branch = tree.branchTo(conversation.active_leaf_id);
     this.alert("");
     this.#tree = tree;
+    if (this.#groundingSave.of !== id) this.#grounding = conversation.grounding ?? true;
     if (branch.length === 0) this.#paintEmpty();
     else this.#hideIntro();
     this.#show(branch);
@@ -411,32 +475,43 @@ class TechChat extends HTMLElement {
   #hideIntro() {
     this.intro.hidden = true;
     this.name.hidden = false;
+    this.#placeEngine();
+  }
+
+  /** The engine's account stands in the introduction, else above the composer. */
+  #placeEngine() {
+    const isIntroduced = !this.intro.hidden && this.intro.contains(this.examples);
+    if (isIntroduced) this.intro.append(this.engine.node);
+    else this.transcript.toEnd.after(this.engine.node);
   }
 
   #paintEmpty() {
-    const examples = EXAMPLES.map(([name, text]) => {
-      const button = element(
-        "button",
-        { type: "button" },
-        element("strong", {}, name),
-        element("span", {}, text),
-      );
-      button.addEventListener("click", () => this.#tell("tech-suggestion", { text }));
-      return button;
-    });
-    this.intro.replaceChildren(
-      element("h1", {}, "Tech Assistant"),
-      element(
-        "p",
-        {},
-        "Ask about code: errors, functions, tools. Answers can be wrong: try them before you rely on them.",
-      ),
-      element("div", { class: "examples", role: "group", "aria-label": "Example questions" }, ...examples),
-      element("p", { class: "engine" }),
-    );
+    this.about = element("p");
+    this.examples = element("div", { class: "examples", role: "group", "aria-label": "Example questions" });
+    this.#paintExamples();
+    const what = element("div", { class: "what" }, element("h1", {}, "Tech Assistant"), this.about, this.examples);
+    this.intro.replaceChildren(what);
     this.intro.hidden = false;
     this.name.hidden = true; // the introduction has its own
-    this.#paintEngine();
+    this.#placeEngine();
+  }
+
+  /** Examples that fit who answers; unseen until that is known, so that nothing moves. */
+  #paintExamples() {
+    const { isKnown, quotes } = this.engine;
+    const whose = `${isKnown} ${quotes}`;
+    if (this.examples.dataset.whose === whose || this.examples.contains(document.activeElement)) return;
+    this.examples.dataset.whose = whose;
+    this.examples.classList.toggle("unknown", !isKnown);
+    this.about.textContent = quotes ? ABOUT_QUOTES : ABOUT;
+    this.examples.replaceChildren(
+      ...(quotes ? QUOTED_EXAMPLES : EXAMPLES).map(([name, text]) => {
+        const parts = [element("strong", {}, name), element("span", {}, text)];
+        const button = element("button", { type: "button" }, ...parts);
+        button.addEventListener("click", () => this.#tell("tech-suggestion", { text }));
+        return button;
+      }),
+    );
   }
 
   // ---- a question and its answer
@@ -444,18 +519,20 @@ class TechChat extends HTMLElement {
   /** Show a question, or none when it stands there already, and the answer that is only being asked for. */
   #begin(branch, question, parent = null) {
     const answer = onItsWay("assistant", "", parent);
-    const sent = (this.#sent = { before: this.transcript.branch, question, answer });
+    const grounding = this.#grounding;
+    const sent = (this.#sent = { before: this.transcript.branch, question, answer, grounding });
     this.#announced = -1;
     this.alert("");
     this.#hideIntro();
     this.transcript.showEnd([...branch, ...(question ? [question] : []), answer]);
+    this.#mentionReading();
     this.#changed();
     return sent;
   }
 
   /** What was on its way has its ids now, and a place in the tree. */
   #stored(conversation, message, reply) {
-    const { question, answer } = this.#sent;
+    const { question, answer, grounding } = this.#sent;
     this.#sent = null;
     if (question) {
       question.id = answer.parent_id = message;
@@ -466,6 +543,7 @@ class TechChat extends HTMLElement {
     this.#tree.add(answer);
     const isNew = this.#conversation === null;
     this.#conversation = conversation;
+    if (isNew && this.#grounding !== grounding) this.#saveGrounding(); // switched since it was sent
     if (isNew) this.#tell("tech-conversation", { id: conversation, title: null, isNew });
     this.#tell("tech-changed", { conversation });
     this.#followLast();
@@ -501,9 +579,9 @@ class TechChat extends HTMLElement {
     } catch (problem) {
       if (this.#sent !== sent) return;
       this.#takeBack();
-      this.#look();
       this.#changed();
       this.transcript.partOf(original)?.edit(text, problem.message);
+      this.#lookAfter(problem, () => this.#askAgain(original, text));
       if (problem.type === "still_answering") this.reload();
     }
   }
@@ -536,10 +614,18 @@ class TechChat extends HTMLElement {
     if (!isOurs() || answer.isOpen) return;
     this.#stream = null;
     this.#announce(answer.status === "done" ? "The answer is complete." : "The answer has ended early.");
-    if (answer.status === "failed") this.#look();
+    if (answer.status === "failed") this.engine.look();
     // Of all the tabs that follow it, the one that asked tells the others.
     if (answer.message.id === this.#ours) this.#tell("tech-changed", { conversation: this.#conversation });
     this.#changed();
+  }
+
+  /** What the engine says may have been out of date; the licence it wants is asked for. */
+  async #lookAfter({ type, message }, again) {
+    const conversation = this.#conversation;
+    await this.engine.look();
+    if (type !== UNACCEPTED || conversation !== this.#conversation) return;
+    if (!this.mustConsent(again)) this.alert(message);
   }
 
   #announce(words) {
@@ -547,39 +633,35 @@ class TechChat extends HTMLElement {
     this.spoken.append(element("p", {}, words));
   }
 
-  // ---- engine
+  // ---- documentation
 
-  async #look() {
-    clearTimeout(this.#timer);
-    try {
-      this.#engine = await call("GET", "/engine");
-    } catch (problem) {
-      this.#engine = { state: "away", model: null, detail: problem.message };
-    }
-    if (!this.isConnected) return;
-    this.#paintEngine();
-    this.#changed();
-    const again = LOOK_AGAIN[this.#engine.state];
-    clearTimeout(this.#timer);
-    if (again && !document.hidden) this.#timer = setTimeout(() => this.#look(), again);
+  /** Keep whether documentation is looked up, one change after the other. */
+  #saveGrounding() {
+    const of = this.#conversation;
+    const grounding = this.#grounding;
+    const save = async () => {
+      try {
+        await call("PATCH", `/conversations/${of}`, { grounding });
+        this.#tell("tech-changed", { conversation: of });
+      } catch (problem) {
+        if (of !== this.#conversation) return;
+        this.#grounding = !grounding;
+        this.alert(`The documentation could not be switched ${grounding ? "on" : "off"}. ${problem.message}`);
+        this.#changed();
+      }
+    };
+    const saving = { of, done: this.#groundingSave.done.then(save) };
+    this.#groundingSave = saving;
+    saving.done.then(() => (saving.of = null));
   }
 
-  #paintEngine() {
-    const { state, model, detail } = this.#engine;
-    const words =
-      { none: detail ?? "No model is loaded.", failed: detail ?? "The engine failed.", away: detail }[
-        state
-      ] ?? "";
-    if (this.notice.dataset.words !== words) {
-      this.notice.dataset.words = words;
-      this.notice.replaceChildren(...sentence(words));
-      this.notice.hidden = words === "";
-    }
-    const line = this.intro.querySelector(".engine");
-    if (!line) return;
-    if (state === "ready")
-      line.replaceChildren("Answered by ", element("b", {}, model ?? "an unnamed model"));
-    else line.replaceChildren(state === "loading" ? (detail ?? "The model is loading.") : "");
+  /** Say beneath an answer that waits for the documentation what it waits for. */
+  #mentionReading() {
+    const answer = this.transcript.answer;
+    if (answer?.status !== "pending") return;
+    const { textContent: said } = answer.note;
+    if (this.engine.isReading && said === "") answer.mention(READING);
+    else if (!this.engine.isReading && said === READING) answer.mention("");
   }
 }
 

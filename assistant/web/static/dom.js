@@ -47,6 +47,8 @@ export const ICONS = {
   close: "M6 6l12 12M18 6L6 18",
   send: "M12 19V5M6 11l6-6 6 6",
   stop: "M7 7h10v10H7z",
+  book: "M5 4h13v16H7a2 2 0 0 1-2-2zM5 18a2 2 0 0 1 2-2h11",
+  bookOff: "M9 4h9v9M18 18v2H7a2 2 0 0 1-2-2V6M4 3l17 18",
 };
 
 /** Put text on the clipboard; false where the browser allows neither way. */

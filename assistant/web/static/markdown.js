@@ -464,12 +464,16 @@ const POINTED_MAIL = /<([\w.!#$%&'*+/=?^`{|}~-]{1,64}@[A-Za-z\d-]{1,63}(?:\.[A-Z
 const IS_SPACE = /\s/;
 const IS_PUNCTUATION = /[\p{P}\p{S}]/u;
 
-/** Reads the text of one block into nodes, by CommonMark's own algorithm. */
+/**
+ * Reads the text of one block into nodes, by CommonMark's own algorithm.
+ *
+ * `links` are {definitions, cite}: `cite(number)` gives the link for `[number]`, null where it means nothing.
+ */
 class InlineParser {
-  constructor(text, definitions) {
+  constructor(text, links) {
     this.text = text;
     this.at = 0;
-    this.definitions = definitions;
+    this.links = links;
     this.root = document.createDocumentFragment();
     this.delimiters = []; // runs of * _ ~ that may open or close
     this.brackets = []; // [ and ![ that may open a link
@@ -494,6 +498,7 @@ class InlineParser {
     this.#emphasise(0);
     this.root.normalize();
     linkBareAddresses(this.root);
+    linkCitations(this.root, this.links.cite);
     return this.root;
   }
 
@@ -624,7 +629,8 @@ class InlineParser {
       } else if (this.text[end + 1] === "]") end += 2;
     }
     if (label.length > 999) return null;
-    const found = this.definitions.get(normalLabel(label));
+    if (/^\d+$/.test(label) && this.links.cite(Number(label))) return null; // ours, whatever it is defined as
+    const found = this.links.definitions.get(normalLabel(label));
     return found ? { ...found, end } : null;
   }
 
@@ -748,6 +754,29 @@ function linkBareAddresses(root) {
   }
 }
 
+const CITATIONS = /(?<![\w)\]])\[\d{1,2}\](?: ?\[\d{1,2}\])*(?![\w(])/g;
+
+/** Numbers in brackets become links to what they cite, but not in code, nor right after a word: `argv[1]`. */
+function linkCitations(root, cite) {
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walker.nextNode()) texts.push(walker.currentNode);
+  for (const text of texts) {
+    if (!text.data.includes("[") || text.parentElement?.closest("a, code")) continue;
+    const nodes = [];
+    let done = 0;
+    for (const { 0: run, index } of text.data.matchAll(CITATIONS)) {
+      for (const { 0: mark, index: at } of run.matchAll(/\[\d+\]/g)) {
+        const link = cite(Number(mark.slice(1, -1)));
+        if (!link) continue;
+        nodes.push(text.data.slice(done, index + at), link);
+        done = index + at + mark.length;
+      }
+    }
+    if (nodes.length) text.replaceWith(...nodes, text.data.slice(done));
+  }
+}
+
 /** Punctuation at its end belongs to the sentence, and so does a parenthesis that is not opened in it. */
 function trimmedAddress(address) {
   for (;;) {
@@ -778,8 +807,8 @@ function codeBlock(info) {
   return { figure: element("figure", { class: "code" }, head, pre), view: new CodeView(code, language) };
 }
 
-function nodeOf(block, definitions) {
-  const inline = (text) => new InlineParser(text, definitions).parse();
+function nodeOf(block, links) {
+  const inline = (text) => new InlineParser(text, links).parse();
   switch (block.type) {
     case "paragraph":
       return element("p", {}, inline(block.lines.join("\n").trimEnd()));
@@ -792,7 +821,7 @@ function nodeOf(block, definitions) {
     case "rule":
       return element("hr");
     case "quote":
-      return element("blockquote", {}, ...block.children.map((child) => nodeOf(child, definitions)));
+      return element("blockquote", {}, ...block.children.map((child) => nodeOf(child, links)));
     case "fence":
     case "indented": {
       const { figure, view } = codeBlock(block.info ?? "");
@@ -802,7 +831,7 @@ function nodeOf(block, definitions) {
     case "table":
       return tableOf(block, inline);
     default:
-      return listOf(block, definitions);
+      return listOf(block, links);
   }
 }
 
@@ -824,12 +853,12 @@ function tableOf({ head, align, rows }, inline) {
   return element("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" }, table);
 }
 
-function listOf(list, definitions) {
+function listOf(list, links) {
   const isLoose = list.children.some((item, index) => {
     const parts = [...item.children, list.children[index + 1]].filter(Boolean);
     return parts.some((part, at) => at > 0 && part.start - lastLine(parts[at - 1]) > 1);
   });
-  const items = list.children.map((item) => itemOf(item, isLoose, definitions));
+  const items = list.children.map((item) => itemOf(item, isLoose, links));
   const start = list.first !== null && list.first !== 1 ? list.first : null;
   return element(list.first === null ? "ul" : "ol", { start }, ...items);
 }
@@ -838,13 +867,13 @@ function lastLine(block) {
   return block.children?.length ? lastLine(block.children.at(-1)) : block.end;
 }
 
-function itemOf(item, isLoose, definitions) {
+function itemOf(item, isLoose, links) {
   const node = element("li");
   const [first] = item.children;
   const task = first?.type === "paragraph" ? /^\[([ xX])\][ \t]/.exec(first.lines[0]) : null;
   if (task) first.lines[0] = first.lines[0].slice(task[0].length);
   for (const child of item.children) {
-    const made = nodeOf(child, definitions);
+    const made = nodeOf(child, links);
     if (child.type === "paragraph" && !isLoose) node.append(...made.childNodes);
     else node.append(made);
   }
@@ -878,11 +907,13 @@ export class MarkdownView {
   #tail = []; // the nodes from there on
   #finished = 0; // how many nodes will not change any more
   #code = null; // the fenced block at the end, when it is one that grows line by line
-  #definitions = new Map();
+  #links; // what is defined in the text, and what can be cited
   #hasDefinitions = false;
 
-  constructor(container) {
+  /** `cite(number)` gives the link for `[number]` in the text, null where it means nothing. */
+  constructor(container, { cite = () => null } = {}) {
     this.container = container;
+    this.#links = { definitions: new Map(), cite };
   }
 
   get source() {
@@ -923,7 +954,7 @@ export class MarkdownView {
     this.#tail = [];
     this.#stable = this.#shown = this.#finished = 0;
     this.#code = null;
-    this.#definitions = new Map();
+    this.#links.definitions = new Map();
     this.#hasDefinitions = false;
   }
 
@@ -948,11 +979,11 @@ export class MarkdownView {
     const fence = parser.stack[1]?.type === "fence" ? parser.stack[1] : null;
     const blocks = parser.finish();
     for (const [label, definition] of parser.definitions) {
-      this.#definitions.set(label, definition); // again: the one at the end may have grown
+      this.#links.definitions.set(label, definition); // again: the one at the end may have grown
       this.#hasDefinitions = true;
     }
     for (const node of this.#tail) node.remove();
-    const nodes = blocks.map((block) => nodeOf(block, this.#definitions));
+    const nodes = blocks.map((block) => nodeOf(block, this.#links));
     this.container.append(...nodes);
     this.#tail = nodes.filter((_, index) => blocks[index].offset >= open);
     if (nodes.some((node) => node.matches(HEADINGS) || node.querySelector(HEADINGS))) this.#order();

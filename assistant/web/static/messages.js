@@ -2,11 +2,14 @@
 //
 // Knows how a message is shown and what can be done with it; refuses to know what stands around it. What a
 // person wants goes to the `owner`: paint(answer), retry(answer), walk(part, step),
-// edit(question, text), mayChange(), say(words).
+// edit(question, text), mayChange(), say(words); `quotes` says whether the documentation answers just now.
 
 import { call } from "./api.js";
-import { ICONS, copyButton, element, iconButton, wordButton } from "./dom.js";
+import { ICONS, copyButton, element, icon, iconButton, wordButton } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
+import { Sources } from "./sources.js";
+
+const QUOTED = "documentation"; // the model of an answer that quotes, and was written by none
 
 const ENDINGS = {
   stopped: "You stopped this answer.",
@@ -185,13 +188,17 @@ export class Answer extends Part {
   constructor(message, owner) {
     super(message, "Answer", owner);
     this.lastEvent = null;
+    this.origin = element("p", { class: "origin" }, icon(ICONS.book), "From the documentation");
     this.body = element("div", { class: "text" });
+    this.sources = new Sources();
     this.note = element("div", { class: "note" });
-    this.node.append(this.body, this.note, this.actions);
-    this.view = new MarkdownView(this.body);
+    this.node.append(this.origin, this.body, this.sources.node, this.note, this.actions);
+    this.view = new MarkdownView(this.body, { cite: (number) => this.sources.cite(number) });
     this.#isWhole = message.id === null;
+    this.#cite(message.sources);
     if (message.content) this.view.set(message.content);
     this.#show(message.status);
+    this.#paintOrigin();
     if (!this.isOpen) this.#end(message.finish_reason, message.error);
   }
 
@@ -206,6 +213,10 @@ export class Answer extends Part {
       const isOpen = message.status === "pending" || message.status === "streaming";
       if (isOpen !== this.isOpen) return false;
       this.message = message;
+      if (!isOpen) {
+        this.#cite(message.sources);
+        this.#paintOrigin();
+      }
     }
     return true;
   }
@@ -217,6 +228,9 @@ export class Answer extends Part {
       case "waiting":
         this.mention(wordsOfWaiting(data.before));
         this.owner.say(this.note.textContent);
+        return;
+      case "sources":
+        this.#cite(data.sources);
         return;
       case "delta":
         if (this.#isWhole) {
@@ -245,6 +259,22 @@ export class Answer extends Part {
     this.#show("streaming");
   }
 
+  #cite(sources = []) {
+    if (this.sources.set(sources) && this.view.source !== "") this.view.set(this.view.source);
+  }
+
+  /** Say so when the answer is the documentation's; while it is not known, by who answers now. */
+  #paintOrigin() {
+    const { model } = this.message.provenance ?? {};
+    this.origin.hidden = model ? model !== QUOTED : !(this.isOpen && this.owner.quotes);
+  }
+
+  /** Where the answer came from: what a stream does not tell is asked for. */
+  async #provenance() {
+    this.message.provenance ??= (await call("GET", `/replies/${this.message.id}`)).provenance;
+    return this.message.provenance;
+  }
+
   #paint() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
@@ -270,6 +300,13 @@ export class Answer extends Part {
     Object.assign(this.message, { status, content, finish_reason: finishReason, error, provenance: null });
     this.#end(finishReason, error, status === "failed" ? "alert" : null);
     this.owner.paint(this);
+    if (!this.origin.hidden) {
+      // Who answers may have changed since it was asked.
+      this.#provenance().then(
+        () => this.#paintOrigin(),
+        () => {}, // nobody tells: it stays as it was assumed
+      );
+    }
   }
 
   /** Say how it has ended, and offer what can be done. */
@@ -288,7 +325,8 @@ export class Answer extends Part {
     if (words) this.note.append(element("p", { role }, ...sentence(words)));
     if (!isWhole) this.note.append(wordButton("Retry", ICONS.retry, again));
     this.actions.replaceChildren();
-    if (!isEmpty) this.actions.append(copyButton(() => this.view.source, { label: "Copy answer" }));
+    const whole = () => [this.view.source.trimEnd(), this.sources.markdown].filter(Boolean).join("\n\n");
+    if (!isEmpty) this.actions.append(copyButton(whole, { label: "Copy answer" }));
     if (isWhole)
       this.actions.append(iconButton("Regenerate", ICONS.retry, again, { class: "icon changes" }));
     this.actions.append(this.versions, ...this.#details());
@@ -308,12 +346,9 @@ export class Answer extends Part {
       if (line.hidden || line.hasChildNodes()) return;
       const time = timeOf(this.message.created_at);
       line.replaceChildren(time, ...wordsOf(this.message.provenance));
-      // What a stream does not tell: asked for when somebody wants to know.
       if (this.message.provenance) return;
       try {
-        const { provenance } = await call("GET", `/replies/${this.message.id}`);
-        this.message.provenance = provenance;
-        line.replaceChildren(time, ...wordsOf(provenance));
+        line.replaceChildren(time, ...wordsOf(await this.#provenance()));
       } catch (problem) {
         line.replaceChildren(time, ` · ${problem.message}`);
       }
@@ -334,7 +369,8 @@ function wordsOfWaiting(before) {
 
 /** A reply's provenance as the end of a line. */
 function wordsOf(provenance) {
-  const { model, tokens, seconds } = provenance ?? {};
+  const { revision, tokens, seconds } = provenance ?? {};
+  const model = provenance?.model === QUOTED ? `Documentation of ${revision}` : provenance?.model;
   const took = Number.isFinite(seconds) ? `${seconds.toFixed(1)} s` : null;
   const count = Number.isFinite(tokens?.answer)
     ? `${tokens.answer} ${tokens.answer === 1 ? "token" : "tokens"}`

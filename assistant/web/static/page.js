@@ -41,6 +41,36 @@ class TechSend extends HTMLElement {
   }
 }
 
+/** <tech-grounding>: whether a model is given documentation to read, in this conversation. */
+class TechGrounding extends HTMLElement {
+  constructor() {
+    super();
+    this.state = element("span", { class: "state", "aria-hidden": "true" });
+    const name = element("span", { class: "name" }, "Documentation");
+    this.button = element("button", { type: "button" }, name, this.state);
+    this.button.addEventListener("click", () => page.switchGrounding());
+  }
+
+  connectedCallback() {
+    this.hidden = true;
+    this.replaceChildren(this.button);
+    this.dispatchEvent(new CustomEvent("tech-ready", { bubbles: true }));
+  }
+
+  /** Show whether it is on; null where there is nothing to switch. */
+  set on(on) {
+    this.hidden = on === null;
+    if (on === null || this.button.ariaPressed === String(on)) return;
+    this.button.ariaPressed = String(on);
+    this.state.textContent = on ? ": on" : ": off";
+    this.button.title = on
+      ? "Answers are grounded in the documentation on this machine"
+      : "Answers come from the model alone";
+    this.button.querySelector("svg")?.remove();
+    this.button.prepend(icon(on ? ICONS.book : ICONS.bookOff));
+  }
+}
+
 /** <tech-hint>: what the keyboard can do, under the composer. */
 class TechHint extends HTMLElement {
   connectedCallback() {
@@ -62,6 +92,7 @@ class Page {
   #chat = null;
   #list = null;
   #send = null;
+  #grounding = null;
   #box = null;
   #known = null; // the box that was made ready
   #observer = null;
@@ -104,7 +135,7 @@ class Page {
   }
 
   start() {
-    for (const node of document.querySelectorAll("tech-chat, tech-conversations, tech-send"))
+    for (const node of document.querySelectorAll("tech-chat, tech-conversations, tech-send, tech-grounding"))
       this.#adopt(node);
   }
 
@@ -126,14 +157,15 @@ class Page {
     this.#write("");
     keepDraft(this.#shown, text); // until it is known to have arrived
     this.#watch(this.#asking);
-    return [text, { conversation, parent, client_id: id }];
+    const asking = { conversation, parent, client_id: id };
+    return [text, conversation === null ? { ...asking, grounding: this.#chat.grounding } : asking];
   }
 
   /** Python's answer: {conversation, reply} or {error: {type, message}}. */
   told(value) {
     if (!value || value.client_id !== this.#asking?.id) return;
     if (value.error) {
-      this.#notAsked(value.error.message, value.error.type);
+      this.#notAsked(value.error);
       return;
     }
     const { shown, text } = this.#asking;
@@ -171,16 +203,16 @@ class Page {
   failed() {
     if (!this.#asking) return;
     this.#retried = this.#asking;
-    this.#notAsked(FAILED);
+    this.#notAsked({ type: "away", message: FAILED });
   }
 
-  #notAsked(words, type) {
+  #notAsked(problem) {
     const { text, conversation } = this.#asking;
     this.#arrived();
     if (this.#chat.conversation !== conversation) return; // the reader has gone on
-    this.#chat.refused(words);
+    this.#chat.refused(problem, () => this.#submitTyped());
     if (this.#textarea()?.value === "") this.#write(text);
-    if (type === "still_answering") this.#chat.reload();
+    if (problem.type === "still_answering") this.#chat.reload();
     this.#refreshList();
   }
 
@@ -188,9 +220,14 @@ class Page {
 
   /** The button was pressed. */
   press() {
-    if (this.#chat.isAnswering) this.#chat.stop();
-    else if (this.#mayAsk(this.#textarea()?.value ?? "")) this.#submit(null);
     this.#compose();
+    if (this.#chat.isAnswering) this.#chat.stop();
+    else this.#submitTyped();
+  }
+
+  /** The switch was pressed. */
+  switchGrounding() {
+    this.#chat.grounding = !this.#chat.grounding;
   }
 
   /** The focus to the composer, but where that would bring up a keyboard on the screen. */
@@ -204,13 +241,17 @@ class Page {
     this.#send.dispatchEvent(new CustomEvent("tech-submit", { bubbles: true }));
   }
 
-  #suggest(text) {
-    if (!this.#mayAsk(text)) return;
-    this.#submit(text);
-    this.#compose();
+  #submitTyped() {
+    if (this.#mayAsk(this.#textarea()?.value ?? "", () => this.#submitTyped())) this.#submit(null);
   }
 
-  #mayAsk(text) {
+  #suggest(text) {
+    this.#compose();
+    if (this.#mayAsk(text, () => this.#suggest(text))) this.#submit(text);
+  }
+
+  /** Whether a text can be asked; if not, it is said why. `again` asks it when the reader has consented. */
+  #mayAsk(text, again) {
     if (!this.#chat || text.trim() === "") return false;
     const size = new TextEncoder().encode(JSON.stringify(text)).length;
     // Gradio asks one question at a time, and drops others without a word.
@@ -218,7 +259,7 @@ class Page {
     const words = size > LARGEST ? TOO_LONG : waiting || this.#chat.reason;
     this.#isToWait = words === ON_ITS_WAY;
     this.#chat.alert(words);
-    return words === "";
+    return words === "" && !this.#chat.mustConsent(again);
   }
 
   #key(event) {
@@ -232,7 +273,7 @@ class Page {
     else if (event.key === "Escape" && isComposer && this.#chat?.isAnswering) this.#chat.stop();
     else if (event.key === "Enter" && isComposer && !event.shiftKey) {
       // Gradio would submit: only when something can be asked.
-      if (this.#mayAsk(event.target.value)) {
+      if (this.#mayAsk(event.target.value, () => this.#submitTyped())) {
         this.#chosen = null;
         return;
       }
@@ -254,6 +295,8 @@ class Page {
   }
 
   #paintState() {
+    if (this.#grounding && this.#chat)
+      this.#grounding.on = this.#chat.canGround ? this.#chat.grounding : null;
     if (!this.#send || !this.#chat) return;
     const isReady = this.#chat.canAsk && !this.#asking && (this.#textarea()?.value ?? "").trim() !== "";
     this.#send.state = this.#chat.isAnswering ? "answering" : isReady ? "idle" : "off";
@@ -269,6 +312,7 @@ class Page {
       this.#list = node;
       node.current = this.#chat?.conversation ?? this.#addressed();
     } else if (node.matches("tech-send")) this.#send = node;
+    else if (node.matches("tech-grounding")) this.#grounding = node;
     this.#paintState();
     if (!this.#textarea()) this.#awaitBox();
     else if (this.#known !== this.#box) this.#adoptBox();
@@ -359,6 +403,7 @@ if (theme === "light" || theme === "dark") document.documentElement.style.colorS
 const page = new Page();
 window.techPage = page;
 customElements.define("tech-send", TechSend);
+customElements.define("tech-grounding", TechGrounding);
 customElements.define("tech-hint", TechHint);
 page.start();
 

@@ -5,7 +5,7 @@
 
 import { element } from "./dom.js";
 
-const OURS = ".unseen, .actions, .note, button";
+const OURS = ".unseen, .origin, .sources, .actions, .note, button";
 const MARKS = { STRONG: "**", EM: "*", DEL: "~~" };
 
 /** Answer a `copy` event inside `root` with Markdown as text, and with the nodes for who wants them. */
@@ -15,7 +15,7 @@ export function copyAsMarkdown(event, root) {
   const range = selection.getRangeAt(0);
   const { commonAncestorContainer: common } = range;
   const inside = common.nodeType === Node.ELEMENT_NODE ? common : common.parentElement;
-  if (!root.contains(inside) || inside.closest("pre, code, textarea, .bubble")) return;
+  if (!root.contains(inside) || inside.closest("pre, code, textarea, .bubble, .sources")) return;
   const copied = element("div", {}, range.cloneContents());
   for (const node of copied.querySelectorAll(OURS)) node.remove();
   event.clipboardData.setData("text/plain", markdownOf(copied));
@@ -95,6 +95,7 @@ function wordsOf(node) {
   }
   const inside = insideOf(node);
   if (node.matches("span.task")) return node.ariaLabel === "done" ? "[x]" : "[ ]";
+  if (node.matches("a.cite")) return inside;
   if (name === "A") {
     const isBare = [inside, `${inside}/`, `mailto:${inside}`].includes(node.href);
     return isBare ? inside : `[${inside}](${node.href})`;
