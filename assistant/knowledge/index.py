@@ -16,20 +16,19 @@ import difflib
 import json
 import re
 import sqlite3
+import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from assistant.knowledge.passage import Passage
+from assistant.knowledge.python_code import SourceUnreadable, Use, read_text
 
-SCHEMA_VERSION = 1
 LONGEST_TEXT = 6000  # characters of a passage that are kept
 BUSY_SECONDS = 10.0
 
-# One usage of a name in a source: how often it is called there, and the first and last line of the best
-# example with a figure for how good it is (none: line 0).
-Use = tuple[int, int, int, int]
+SELF_USE = 4  # so many calls within the package that offers a name count as one
 
 
 class IndexFailed(Exception):
@@ -52,7 +51,18 @@ class Batch:
 
     passages: Sequence[Passage]
     aliases: Sequence[tuple[str, str]] = ()  # another name, and the name of the passage
-    usage: Mapping[str, Use] = field(default_factory=dict)  # by "file below the root\0name called"
+    usage: Mapping[str, Mapping[str, Use]] = field(default_factory=dict)  # by file, by name called
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A module of the standard library, a package or a file, and what reading it gave."""
+
+    key: str
+    corpus: str
+    fingerprint: str  # of what was read: the same as long as reading again would give the same
+    root: str  # the folder that locations in it are relative to
+    batch: Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,7 @@ CREATE TABLE source (
     key TEXT NOT NULL UNIQUE,
     corpus TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
+    root TEXT NOT NULL,
     usage BLOB
 );
 CREATE TABLE passage (
@@ -97,6 +108,7 @@ CREATE TABLE passage (
     summary TEXT NOT NULL,
     phrases TEXT NOT NULL
 );
+CREATE TABLE example_at (passage_id INTEGER PRIMARY KEY, at TEXT NOT NULL);
 CREATE INDEX passage_source ON passage (source_id);
 CREATE INDEX passage_name ON passage (name);
 CREATE TABLE alias (source_id INTEGER NOT NULL, alias TEXT NOT NULL, name TEXT NOT NULL);
@@ -112,6 +124,8 @@ CREATE VIRTUAL TABLE search USING fts5 (
     content = 'passage', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2'
 );
 """
+
+SCHEMA_VERSION = str(zlib.crc32(_SCHEMA.encode()))  # an index of another is made anew
 
 _FIELDS = (
     "name, kind, heading, passage.text, package, version, licence, location, corpus, signature, example, "
@@ -130,7 +144,7 @@ class Index:
         self.path = path
         try:
             self.connection = self._connect()
-            if self.meta("schema") != str(SCHEMA_VERSION):
+            if self.meta("schema") != SCHEMA_VERSION:
                 self.connection.close()
                 raise IndexFailed(f"{path} is an index of another version of this program.")
         except sqlite3.Error as error:
@@ -169,9 +183,9 @@ class Index:
 
     def named(self, name: str) -> list[Entry]:
         """The passages of that very name, or of the name that it is another name for. Case counts."""
-        found = self._entries("WHERE name = ?", (name,))
+        found = self._entries("WHERE name = ? ORDER BY passage.id", (name,))
         return found or self._entries(
-            "WHERE name IN (SELECT name FROM alias WHERE alias = ?) ORDER BY uses DESC", (name,)
+            "WHERE name IN (SELECT name FROM alias WHERE alias = ?) ORDER BY uses DESC, passage.id", (name,)
         )
 
     def ending(self, name: str, limit: int = 20) -> list[Entry]:
@@ -271,7 +285,7 @@ class IndexWriter(Index):
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if "meta" in tables:
                 row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-                if row is None or row[0] != str(SCHEMA_VERSION):
+                if row is None or row[0] != SCHEMA_VERSION:
                     raise sqlite3.DatabaseError("another schema")
             elif tables:
                 raise sqlite3.DatabaseError("not an index")
@@ -279,7 +293,7 @@ class IndexWriter(Index):
                 connection.execute("BEGIN IMMEDIATE")
                 for statement in _SCHEMA.split(";\n"):
                     connection.execute(statement)
-                connection.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
+                connection.execute("INSERT INTO meta VALUES ('schema', ?)", (SCHEMA_VERSION,))
                 connection.execute("COMMIT")
         except BaseException:
             connection.close()
@@ -293,28 +307,26 @@ class IndexWriter(Index):
         with self._transaction():
             self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def put(
-        self,
-        key: str,
-        corpus: str,
-        fingerprint: str,
-        batch: Batch,
-        phrases: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
-        """A source as it is now, in place of what the index had of it."""
+    def put(self, sources: Iterable[Source], phrases: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Sources as they are now, in place of what the index had of them; all of them or none.
+
+        `phrases` are words by which people ask, by name.
+        """
         known = phrases or {}
         with self._transaction():
-            self._remove([key])
-            usage = zlib.compress(json.dumps(batch.usage).encode(), 6) if batch.usage else None
-            source = self.connection.execute(
-                "INSERT INTO source (key, corpus, fingerprint, usage) VALUES (?, ?, ?, ?)",
-                (key, corpus, fingerprint, usage),
-            ).lastrowid
-            for passage in batch.passages:
-                self._add(source, passage, known.get(passage.name, ()))
-            self.connection.executemany(
-                "INSERT INTO alias VALUES (?, ?, ?)", [(source, *alias) for alias in batch.aliases]
-            )
+            for source in sources:
+                self._remove([source.key])
+                usage = source.batch.usage
+                packed = zlib.compress(json.dumps(usage, separators=(",", ":")).encode()) if usage else None
+                number = self.connection.execute(
+                    "INSERT INTO source (key, corpus, fingerprint, root, usage) VALUES (?, ?, ?, ?, ?)",
+                    (source.key, source.corpus, source.fingerprint, source.root, packed),
+                ).lastrowid
+                for passage in source.batch.passages:
+                    self._add(number, passage, known.get(passage.name, ()))
+                self.connection.executemany(
+                    "INSERT INTO alias VALUES (?, ?, ?)", [(number, *alias) for alias in source.batch.aliases]
+                )
 
     def _add(self, source: int | None, passage: Passage, phrases: Sequence[str]) -> None:
         text = bounded(passage.text)
@@ -363,9 +375,83 @@ class IndexWriter(Index):
             )
             run(f"DELETE FROM near WHERE rowid IN ({rows})", found)
             run(f"DELETE FROM ending WHERE passage_id IN ({rows})", found)
+            run(f"DELETE FROM example_at WHERE passage_id IN ({rows})", found)
             run("DELETE FROM passage WHERE source_id = ?", found)
             run("DELETE FROM alias WHERE source_id = ?", found)
             run("DELETE FROM source WHERE id = ?", found)
+
+    def count_uses(self) -> None:
+        """Give each passage the number of calls of it that all sources have, and the best example of one.
+
+        To be called when sources have changed. An example is read from its file, so it is word for word.
+        """
+        ids = self._ids()
+        data = {
+            name: number
+            for number, name in self.connection.execute("SELECT id, name FROM passage WHERE kind = 'data'")
+        }
+        uses: dict[int, float] = {}
+        best: dict[int, tuple[int, str, int, int]] = {}  # worth, file, lines
+        rows = self.connection.execute("SELECT root, usage FROM source WHERE usage IS NOT NULL ORDER BY id")
+        for root, packed in rows:
+            for file, calls in json.loads(zlib.decompress(packed)).items():
+                package = file.partition("/")[0].removesuffix(".py")
+                for name, (count, first, last, worth) in calls.items():
+                    itself = name.partition(".")[0] == package
+                    # `os.environ.get` is a use of `os.environ` where nothing else is known of it.
+                    found = ids.get(name) or data.get(name.rpartition(".")[0])
+                    if found is None:
+                        continue
+                    uses[found] = uses.get(found, 0) + (count / SELF_USE if itself else count)
+                    if first and worth > best.get(found, (0,))[0]:
+                        best[found] = (worth, f"{root}\0{file}", first, last)
+        self._write_uses(uses, best)
+
+    def _ids(self) -> dict[str, int]:
+        """The passage of each name and other name."""
+        run = self.connection.execute
+        ids: dict[str, int] = dict(
+            run("SELECT name, id FROM passage WHERE kind NOT IN ('section', 'topic') ORDER BY id DESC")
+        )
+        for alias, name in run("SELECT alias, name FROM alias ORDER BY rowid DESC"):
+            if name in ids:
+                ids.setdefault(alias, ids[name])
+        return ids
+
+    def _write_uses(self, uses: Mapping[int, float], best: Mapping[int, tuple[int, str, int, int]]) -> None:
+        run = self.connection.execute
+        had: dict[int, str] = dict(run("SELECT passage_id, at FROM example_at").fetchall())
+        by_file: dict[str, list[tuple[int, int, int]]] = {}
+        for number, (_, file, first, last) in best.items():
+            if had.get(number) != f"{file}\0{first}\0{last}":
+                by_file.setdefault(file, []).append((number, first, last))
+        with self._transaction():
+            counted = dict(run("SELECT id, uses FROM passage WHERE uses > 0"))
+            changed = [
+                (round(uses.get(number, 0)), number)
+                for number in {*uses, *counted}
+                if round(uses.get(number, 0)) != counted.get(number, 0)
+            ]
+            self.connection.executemany("UPDATE passage SET uses = ? WHERE id = ?", changed)
+            gone = [(number,) for number in had if number not in best]
+            self.connection.executemany("UPDATE passage SET example = '' WHERE id = ?", gone)
+            self.connection.executemany("DELETE FROM example_at WHERE passage_id = ?", gone)
+            for file, places in by_file.items():
+                root, _, path = file.partition("\0")
+                try:
+                    lines = read_text(Path(root, path)).split("\n")
+                except SourceUnreadable:
+                    continue
+                for number, first, last in places:
+                    text = textwrap.dedent("\n".join(lines[first - 1 : last]))
+                    run(
+                        "UPDATE passage SET example = ?, example_location = ? WHERE id = ?",
+                        (text, f"{path}:{first}", number),
+                    )
+                    run(
+                        "INSERT OR REPLACE INTO example_at VALUES (?, ?)",
+                        (number, f"{file}\0{first}\0{last}"),
+                    )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

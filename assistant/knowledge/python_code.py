@@ -382,7 +382,7 @@ class _Reader:
                     for argument in (*node.args.args, *node.args.kwonlyargs):
                         types.pop(argument.arg, None)
                         if argument.annotation is not None:
-                            known = self._resolve(_dotted(argument.annotation), imports, own)
+                            known = self._resolve(_annotated(argument.annotation), imports, own)
                             if known:
                                 types[argument.arg] = known
                     statement = None
@@ -406,11 +406,11 @@ class _Reader:
                     continue
             elif isinstance(node, ast.Call):
                 name = self._called(node.func, types, imports, own)
-                if name:
+                if name and "._" not in name:
                     use = counted.setdefault(name, [0, 0, 0, 0])
                     use[0] += 1
                     if use[0] <= EXAMPLES_TRIED and statement is not None:
-                        worth = self._worth(statement, node)
+                        worth = self._worth(statement, node, name)
                         if worth > use[3]:
                             use[1:] = [statement.lineno, statement.end_lineno or statement.lineno, worth]
             children = [(child, types, statement) for child in ast.iter_child_nodes(node)]
@@ -456,7 +456,7 @@ class _Reader:
             return kind if kind in ("str", "bytes", "int", "float") else ""
         return _DISPLAYS.get(type(node), "")
 
-    def _worth(self, statement: ast.stmt, call: ast.Call) -> int:
+    def _worth(self, statement: ast.stmt, call: ast.Call, name: str) -> int:
         """How good an example a statement is: short, alone, of plain words, with something between the
         brackets. 0: none."""
         first, last = statement.lineno, statement.end_lineno or statement.lineno
@@ -465,6 +465,8 @@ class _Reader:
         lines = self._lines[first - 1 : last]
         text = "\n".join(lines).strip()
         if len(text) > LONGEST_EXAMPLE or "raise " in text or ">>>" in text:
+            return 0
+        if name.rpartition(".")[2] not in text:  # imported under another name: it would show nothing
             return 0
         worth = 100 - len(text) // 4 - 8 * (last - first)
         worth -= 12 * text.count("self.") + 6 * len(re.findall(r"\b_\w", text))
@@ -495,6 +497,19 @@ def _dotted(node: ast.expr) -> str:
         return ""
     parts.append(node.id)
     return ".".join(reversed(parts))
+
+
+def _annotated(node: ast.expr) -> str:
+    """The class of an annotation; of `Optional[X]` and `X | None` it is X."""
+    if isinstance(node, ast.BinOp):
+        return _annotated(node.left)
+    if isinstance(node, ast.Subscript) and _dotted(node.value).rpartition(".")[2] in (
+        "Optional",
+        "Annotated",
+    ):
+        inner = node.slice.elts[0] if isinstance(node.slice, ast.Tuple) else node.slice
+        return _annotated(inner)
+    return _dotted(node)
 
 
 def _signature(arguments: ast.arguments, returns: ast.expr | None, *, bound: bool) -> str:

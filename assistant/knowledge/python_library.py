@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assistant.knowledge.index import Batch, Use
+from assistant.knowledge.index import Batch
 from assistant.knowledge.passage import Passage
 from assistant.knowledge.python_code import (
     Definition,
@@ -35,6 +35,7 @@ from assistant.knowledge.python_code import (
 
 PACKAGE, LICENCE, CORPUS = "Python", "PSF-2.0", "python"
 VERSION = ".".join(map(str, sys.version_info[:3]))
+ROOT = Path(sysconfig.get_path("stdlib"))
 DOCS = f"https://docs.python.org/{sys.version_info.major}.{sys.version_info.minor}/"
 TOPICS = "topics of the language"
 LONGEST_PART = 2500  # characters of a topic in one passage
@@ -65,11 +66,6 @@ def units() -> list[str]:
     return [name for name in FIRST if name in there or name == TOPICS] + sorted(there - set(FIRST))
 
 
-def fingerprint() -> str:
-    """One for all sources: they change with the interpreter alone."""
-    return sys.version
-
-
 def read(unit: str) -> Batch:
     """The passages of one source."""
     if unit == TOPICS:
@@ -81,8 +77,6 @@ def read(unit: str) -> Batch:
 
 # Modules
 
-_STDLIB = Path(sysconfig.get_path("stdlib"))
-
 
 def _spec(name: str) -> Any:
     try:
@@ -93,7 +87,7 @@ def _spec(name: str) -> Any:
 
 def _source(name: str) -> Path | None:
     """The file of a top-level module of the standard library, or its package's `__init__.py`."""
-    for file in (_STDLIB / name / "__init__.py", _STDLIB / f"{name}.py"):
+    for file in (ROOT / name / "__init__.py", ROOT / f"{name}.py"):
         if file.is_file():
             return file
     return None
@@ -111,13 +105,13 @@ def _load(name: str) -> dict[str, Module]:
         files += [
             other
             for other in sorted(file.parent.rglob("*.py"))
-            if other != file and not _PARTS_LEFT_OUT & {*other.relative_to(_STDLIB).parts, other.stem}
+            if other != file and not _PARTS_LEFT_OUT & {*other.relative_to(ROOT).parts, other.stem}
         ]
         if name == "encodings":
             files = [file]
     modules = {}
     for each in files:
-        path = each.relative_to(_STDLIB)
+        path = each.relative_to(ROOT)
         parts = path.with_suffix("").parts
         dotted = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         dotted = name if dotted == real else dotted
@@ -248,13 +242,14 @@ def _module(unit: str) -> Batch:
             elif thing.definition.doc:
                 passages.append(_passage(thing))
     if unit == "os":
-        aliases.append(("posixpath", "os.path"))
-    usage: dict[str, Use] = {
-        f"{module.path}\0{name}": use
-        for module in modules.values()
-        if module.path
-        for name, use in module.usage.items()
-    }
+        for here in ("posixpath", "ntpath"):
+            aliases.append((here, "os.path"))
+            aliases += [
+                (here + passage.name.removeprefix("os.path"), passage.name)
+                for passage in passages
+                if passage.name.startswith("os.path.")
+            ]
+    usage = {module.path: module.usage for name, module in modules.items() if name in own and module.usage}
     return Batch(passages, aliases, usage)
 
 
@@ -429,22 +424,21 @@ def _topics() -> Batch:
     named: dict[str, list[str]] = {}  # by key of a topic: the words that lead to it
 
     def lead(word: str, target: object) -> None:
-        for _ in range(5):
-            if isinstance(target, tuple):
-                target = target[0]
-            if not isinstance(target, str) or not target:
+        for _ in range(5):  # names of topics lead to others
+            first = target[0] if isinstance(target, tuple) else target
+            if not isinstance(first, str):
                 return
-            if target in topics:
-                named.setdefault(target, []).append(word)
+            if first in topics:
+                named.setdefault(first, []).append(word)
                 return
-            target = str(helper.topics.get(target, ""))
+            target = helper.topics.get(first)
 
-    for word, target in helper.keywords.items():
-        lead(word, target)
-    for word, target in helper.topics.items():
-        lead(word.lower(), target)
-    for word, target in helper.symbols.items():
-        for part in str(target).split(" "):
+    for word, key in helper.keywords.items():
+        lead(word, key)
+    for word, meant in helper.topics.items():
+        lead(word.lower(), meant)
+    for word, several in helper.symbols.items():
+        for part in str(several).split(" "):
             lead(word, part)
     passages, aliases = [], []
     for key, text in topics.items():
