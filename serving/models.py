@@ -1,0 +1,369 @@
+"""The catalogue: models that are known to be of use here, and what `--model` may name.
+
+Knows names, files on the hub, licences, and how much memory a model takes; refuses to know how a file is
+fetched (`download.py`) and what loads it. Sizes are about: the hub tells the true one before a byte is
+fetched, and the hash by which the file is verified.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+GB = 10**9
+
+# What the application and the system need beside a model.
+OTHERS = GB // 2
+# Of a file that nobody has measured: its context and caches.
+CONTEXT_MEMORY = GB
+
+
+class UnknownModel(ValueError):
+    """The text says what `--model` may be instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """What a model may be used for."""
+
+    id: str
+    """As SPDX has it, or the hub."""
+    name: str
+    url: str
+    """Where its terms stand."""
+    must_accept: bool = False
+    """Whoever uses the model has to agree to its terms first: it forbids some uses."""
+
+
+APACHE = Licence("apache-2.0", "Apache License 2.0", "https://www.apache.org/licenses/LICENSE-2.0")
+OPENRAIL = Licence(
+    "bigcode-openrail-m",
+    "BigCode OpenRAIL-M v1",
+    "https://huggingface.co/spaces/bigcode/bigcode-model-license-agreement",
+    must_accept=True,
+)
+_LICENCES = {
+    licence.id: licence
+    for licence in (APACHE, OPENRAIL, Licence("mit", "MIT License", "https://opensource.org/license/mit"))
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Infilling:
+    """The markers by which a model is asked for the middle of a text."""
+
+    prefix: str
+    suffix: str
+    middle: str
+
+
+_STARCODER = Infilling("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
+_QWEN = Infilling("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A file on the hub, and what is known of it; None is what is not known."""
+
+    name: str
+    """What `--model` calls it."""
+    title: str
+    """What people are told."""
+    repo: str
+    file: str
+    of: str | None = None
+    """The model that the file was made of, by its id on the hub."""
+    converted_by: str | None = None
+    """Who made the file, where it was not the model's maker."""
+    bytes: int | None = None
+    sha256: str | None = None
+    licence: Licence | None = None
+    context: int | None = None
+    """Tokens that it was trained for."""
+    is_chat: bool | None = None
+    """It was trained to answer, and has a template of its own; a base model gets ours."""
+    infilling: Infilling | None = None
+    memory: int | None = None
+    """Bytes that it takes with its context."""
+
+    def path(self, models: Path) -> Path:
+        """Where its file is, below the folder of models."""
+        return models.joinpath(*self.repo.split("/"), *self.file.split("/"))
+
+
+CATALOGUE = (
+    Model(
+        name="qwen2.5-coder-1.5b",
+        title="Qwen2.5-Coder 1.5B Instruct",
+        repo="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
+        file="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        of="Qwen/Qwen2.5-Coder-1.5B-Instruct",
+        bytes=1_120_000_000,
+        licence=APACHE,
+        context=32_768,
+        is_chat=True,
+        infilling=_QWEN,
+        memory=23 * GB // 10,
+    ),
+    Model(
+        name="qwen2.5-coder-0.5b",
+        title="Qwen2.5-Coder 0.5B Instruct",
+        repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
+        file="qwen2.5-coder-0.5b-instruct-q8_0.gguf",
+        of="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        bytes=680_000_000,
+        licence=APACHE,
+        context=32_768,
+        is_chat=True,
+        infilling=_QWEN,
+        memory=14 * GB // 10,
+    ),
+    Model(
+        name="qwen2.5-coder-7b",
+        title="Qwen2.5-Coder 7B Instruct",
+        repo="Qwen/Qwen2.5-Coder-7B-Instruct-GGUF",
+        file="qwen2.5-coder-7b-instruct-q4_k_m.gguf",
+        of="Qwen/Qwen2.5-Coder-7B-Instruct",
+        bytes=4_680_000_000,
+        licence=APACHE,
+        context=32_768,
+        is_chat=True,
+        infilling=_QWEN,
+        memory=65 * GB // 10,
+    ),
+    Model(
+        name="qwen3-coder-30b",
+        title="Qwen3-Coder 30B A3B Instruct",
+        repo="unsloth/Qwen3-Coder-30B-A3B-Instruct-GGUF",
+        file="Qwen3-Coder-30B-A3B-Instruct-Q4_K_M.gguf",
+        of="Qwen/Qwen3-Coder-30B-A3B-Instruct",
+        converted_by="unsloth",
+        bytes=18_600_000_000,
+        licence=APACHE,
+        context=262_144,
+        is_chat=True,
+        infilling=_QWEN,
+        memory=21 * GB,
+    ),
+    Model(
+        name="devstral-24b",
+        title="Devstral Small 24B",
+        repo="mistralai/Devstral-Small-2507_gguf",
+        file="Devstral-Small-2507-Q4_K_M.gguf",
+        of="mistralai/Devstral-Small-2507",
+        bytes=14_300_000_000,
+        licence=APACHE,
+        context=131_072,
+        is_chat=True,
+        memory=18 * GB,
+    ),
+    Model(
+        name="starcoder2-3b",
+        title="StarCoder2 3B",
+        repo="second-state/StarCoder2-3B-GGUF",
+        file="starcoder2-3b-Q4_K_M.gguf",
+        of="bigcode/starcoder2-3b",
+        converted_by="second-state",
+        bytes=1_850_000_000,
+        licence=OPENRAIL,
+        context=16_384,
+        is_chat=False,
+        infilling=_STARCODER,
+        memory=3 * GB,
+    ),
+    Model(
+        name="starcoder2-7b",
+        title="StarCoder2 7B",
+        repo="second-state/StarCoder2-7B-GGUF",
+        file="starcoder2-7b-Q4_K_M.gguf",
+        of="bigcode/starcoder2-7b",
+        converted_by="second-state",
+        bytes=4_400_000_000,
+        licence=OPENRAIL,
+        context=16_384,
+        is_chat=False,
+        infilling=_STARCODER,
+        memory=6 * GB,
+    ),
+    Model(
+        name="starcoder2-15b",
+        title="StarCoder2 15B",
+        repo="second-state/StarCoder2-15B-GGUF",
+        file="starcoder2-15b-Q4_K_M.gguf",
+        of="bigcode/starcoder2-15b",
+        converted_by="second-state",
+        bytes=9_900_000_000,
+        licence=OPENRAIL,
+        context=16_384,
+        is_chat=False,
+        infilling=_STARCODER,
+        memory=12 * GB,
+    ),
+    Model(
+        name="starcoder",
+        title="StarCoder 15B",
+        repo="mradermacher/starcoder-GGUF",
+        file="starcoder.Q4_K_M.gguf",
+        of="bigcode/starcoder",
+        converted_by="mradermacher",
+        bytes=10_200_000_000,
+        licence=OPENRAIL,
+        context=8_192,
+        is_chat=False,
+        infilling=_STARCODER,
+        memory=12 * GB,
+    ),
+)
+"""The first is the default."""
+
+# What a machine may get without having been asked for it, the best first.
+AUTO = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b")
+
+_ON_THE_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^:]+)")
+_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def find(text: str) -> Model | Path:
+    """What `--model` names: a model on the hub, or a file here. Raises `UnknownModel`.
+
+    `auto` is not among them: see `choose`.
+    """
+    if Path(text).is_file():
+        return Path(text)
+    if named := _ON_THE_HUB.fullmatch(text):
+        parts = [*named["repo"].split("/"), *named["file"].split("/")]
+        if not all(part.strip(".") for part in parts):
+            raise UnknownModel(f"--model {text}: REPO:FILE names a file of a repository on the hub")
+        return on_hub(named["repo"], named["file"])
+    if text.lower().endswith(".gguf") or text.startswith(("/", ".", "~")):
+        return Path(text)
+    by_name = {model.name: model for model in CATALOGUE}
+    if (model := by_name.get(text.lower())) is not None:
+        return model
+    if _REPO.fullmatch(text):
+        for model in CATALOGUE:
+            if text.lower() in (model.repo.lower(), (model.of or "").lower()):
+                raise UnknownModel(
+                    f"--model {text}: did you mean {model.name}? Files are named as REPO:FILE."
+                )
+        raise UnknownModel(f"--model {text}: which of its files? Name one, as {text}:FILE.gguf")
+    close = [name for name in by_name if text.lower() in name] or difflib.get_close_matches(
+        text.lower(), by_name, n=3, cutoff=0.5
+    )
+    hint = f"did you mean {either(close)}?" if close else f"there are {', '.join(by_name)}."
+    raise UnknownModel(
+        f"--model {text}: there is no such model; {hint} "
+        "It may also be auto, REPO:FILE, a GGUF file, or none."
+    )
+
+
+def on_hub(repo: str, file: str) -> Model:
+    """A file on the hub: of the catalogue, or one of which only its name is known."""
+    for model in CATALOGUE:
+        if (repo.lower(), file.lower()) == (model.repo.lower(), model.file.lower()):
+            return model
+    kin = next((model for model in CATALOGUE if repo.lower() == model.repo.lower()), None)
+    return Model(
+        name=f"{repo}:{file}",
+        title=file.rpartition("/")[2],
+        repo=repo,
+        file=file,
+        licence=licence_of(repo) if kin is None else kin.licence,
+        infilling=infilling_of(repo),
+    )
+
+
+def choose(models: Path, memory: int | None) -> Model | Path | None:
+    """The model for a machine of so many bytes of memory. What is in the folder of models comes before what
+    would have to be fetched. None: the machine is too small for any."""
+
+    def fits(needed: int | None) -> bool:
+        return memory is None or needed is None or needed + OTHERS <= memory
+
+    by_name = {model.name: model for model in CATALOGUE}
+    wanted = next((by_name[name] for name in AUTO if fits(by_name[name].memory)), None)
+    if wanted is not None and wanted.path(models).is_file():
+        return wanted
+    here = [model for model in CATALOGUE if model.path(models).is_file() and fits(model.memory)]
+    if here:
+        return max(here, key=lambda model: (bool(model.is_chat), model.memory or 0))
+    return next((path for path in files_in(models) if fits(path.stat().st_size + CONTEXT_MEMORY)), wanted)
+
+
+def files_in(models: Path) -> list[Path]:
+    """The model files in a folder, however they came there, the newest first."""
+    found = [
+        path
+        for path in models.rglob("*.gguf")
+        if path.is_file() and not re.search(r"mmproj|-\d{5}-of-\d{5}\.gguf$", path.name)
+    ]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def smallest() -> Model:
+    return min((model for model in CATALOGUE if model.name in AUTO), key=lambda model: model.memory or 0)
+
+
+def licence_of(
+    model_id: str | None, told: str | None = None, name: str | None = None, url: str | None = None
+) -> Licence | None:
+    """The licence of a model, by its id (a repository, or a file's name) or by what its file tells of it."""
+    if (known := _known(model_id)) is not None and known.licence is not None:
+        return known.licence
+    if told:
+        identifier = told.strip().lower()
+        if identifier in _LICENCES:
+            return _LICENCES[identifier]
+        must_accept = "rail" in re.split(r"[^a-z]", identifier.replace("openrail", "rail"))
+        link = url or (f"https://spdx.org/licenses/{told}" if not must_accept else "https://www.licenses.ai/")
+        return Licence(told, name or told, link, must_accept)
+    # Whatever was made of a model of BigCode comes under its licence, which asks that of it.
+    if model_id is not None and re.search(r"starcoder|santacoder", _last(model_id)):
+        return OPENRAIL
+    return None
+
+
+def infilling_of(model_id: str | None) -> Infilling | None:
+    """The markers of a model, by its id."""
+    if model_id is None:
+        return None
+    if (known := _known(model_id)) is not None:
+        return known.infilling
+    name = _last(model_id)
+    if re.search(r"starcoder", name):
+        return _STARCODER
+    return _QWEN if re.search(r"qwen(2\.5|3)-coder", name) else None
+
+
+def _known(model_id: str | None) -> Model | None:
+    """The model of the catalogue that has this id: of the hub, or a file that has its name."""
+    if model_id is None:
+        return None
+    wanted = model_id.lower()
+    for model in CATALOGUE:
+        names = (model.of, model.repo, f"{model.repo}:{model.file}")
+        if wanted in {(name or "").lower() for name in names} or _last(wanted) == _last(model.file):
+            return model
+    return None
+
+
+def _last(model_id: str) -> str:
+    return re.split(r"[/\\]", model_id.lower())[-1]
+
+
+def either(names: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def in_words(size: int) -> str:
+    """A number of bytes for people."""
+    for unit, one in (("GB", GB), ("MB", 10**6), ("kB", 1000)):
+        if size >= one:
+            number = size / one
+            return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
+    return f"{size} B"

@@ -1,0 +1,345 @@
+"""`python -m serving.download` against a hub that fails in every way, as a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.download import Wanted
+from tests.serving.conftest import PATIENCE, ROOT
+from tests.support.fake_hub import FakeHub
+from tests.support.small_disk import NoSmallDisk, SmallDisk, small_disk
+
+REPO, FILE = "Maker/Model-GGUF", "model-q4_k_m.gguf"
+CONTENT = b"GGUF" + random.Random(7).randbytes(400_000)
+TERMS = {"X-Error-Code": "GatedRepo"}
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with FakeHub().running() as hub:
+        hub.add(REPO, FILE, CONTENT)
+        yield hub
+
+
+@dataclass
+class Fetched:
+    code: int
+    said: list[dict[str, Any]]
+
+    @property
+    def failure(self) -> str:
+        return str(self.said[-1]["failed"])
+
+
+Begin = Callable[..., "subprocess.Popen[str]"]
+Fetch = Callable[..., Fetched]
+
+
+@pytest.fixture
+def begin(hub: FakeHub, tmp_path: Path) -> Iterator[Begin]:
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(
+        file: str = FILE,
+        *,
+        repo: str = REPO,
+        models: Path | None = None,
+        options: tuple[str, ...] = (),
+        **variables: str,
+    ) -> subprocess.Popen[str]:
+        folder = models or tmp_path / "models"
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "serving.download", repo, file, str(folder)),
+                *("--delay", "0.01", *options),
+            ],
+            cwd=ROOT,
+            env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def end(process: subprocess.Popen[str]) -> Fetched:
+    assert process.stdout is not None
+    said = [json.loads(line) for line in process.stdout]
+    return Fetched(process.wait(PATIENCE), said)
+
+
+@pytest.fixture
+def fetch(begin: Begin) -> Fetch:
+    return lambda *arguments, **options: end(begin(*arguments, **options))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "models" / REPO / FILE
+
+
+def test_a_file_is_fetched_and_its_progress_told(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    found = fetch()
+    assert (found.code, found.said[-1]) == (0, {"path": str(path)})
+    assert path.read_bytes() == CONTENT
+    assert [other.name for other in path.parent.iterdir()] == [FILE]
+    assert found.said[0] == {"bytes": len(CONTENT), "received": 0}
+    assert found.said[-2] == {"bytes": len(CONTENT), "received": len(CONTENT)}
+
+
+def test_what_is_there_is_not_fetched_again(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"GGUF mine")
+    assert fetch().said[-1] == {"path": str(path)}
+    assert (path.read_bytes(), hub.asked) == (b"GGUF mine", [])
+
+
+def test_after_a_cut_only_the_rest_comes(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    hub.cuts = [100_000, 0, 150_000]
+    assert fetch().code == 0
+    assert path.read_bytes() == CONTENT
+    assert hub.sent == len(CONTENT)
+    assert [asked.headers.get("range") for asked in hub.asked_of("storage")] == [
+        None,
+        "bytes=100000-",
+        "bytes=100000-",
+        "bytes=250000-",
+    ]
+
+
+def test_killed_in_the_middle_it_goes_on_from_there(begin: Begin, hub: FakeHub, path: Path) -> None:
+    hub.gate.clear()
+    hub.gate_at = 150_000
+    process = begin()
+    assert hub.reached.wait(PATIENCE)
+    wait_until_written(path, 150_000)
+    process.kill()
+    process.wait()
+    assert not path.exists()
+    hub.gate.set()
+    assert end(begin()).code == 0
+    assert path.read_bytes() == CONTENT
+    assert hub.asked_of("storage")[-1].headers["range"] == "bytes=150000-"
+
+
+def wait_until_written(path: Path, size: int) -> None:
+    waited = threading.Event()
+    while sum(part.stat().st_size for part in path.parent.glob("*.part")) < size:
+        waited.wait(0.01)
+
+
+def test_it_ends_with_its_standard_input(begin: Begin, hub: FakeHub) -> None:
+    hub.gate.clear()
+    process = begin()
+    assert hub.reached.wait(PATIENCE)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(PATIENCE) == 1
+
+
+def test_a_server_that_knows_no_ranges_sends_all_of_it_again(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    hub.cuts, hub.ignores_ranges = [100_000], True
+    assert fetch().code == 0
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_part_of_another_version_is_not_gone_on_with(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    hub.cuts = [100_000, 0, 0, 0, 0, 0]
+    assert fetch().code == 1
+    hub.add(REPO, FILE, newer := b"GGUF" + bytes(1000))
+    assert fetch().code == 0
+    assert path.read_bytes() == newer
+    assert [other.name for other in path.parent.iterdir()] == [FILE]
+
+
+def test_what_came_damaged_is_fetched_anew_once(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    hub.damaged = 1
+    assert fetch().code == 0
+    assert path.read_bytes() == CONTENT
+    assert hub.sent == 2 * len(CONTENT)
+
+
+def test_what_comes_damaged_twice_is_removed_and_said(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    hub.damaged = 2
+    found = fetch()
+    assert "SHA-256 is wrong" in found.failure
+    assert list(path.parent.iterdir()) == []
+
+
+def test_another_file_than_the_known_one_is_not_fetched(fetch: Fetch, hub: FakeHub) -> None:
+    assert "another file" in fetch(options=("--sha256", "0" * 64)).failure
+    assert hub.sent == 0
+    known = hashlib.sha256(CONTENT).hexdigest()
+    assert fetch(options=("--sha256", known)).code == 0
+
+
+def test_where_no_hash_is_told_the_size_counts(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    hub.tells_hash = False
+    assert fetch().code == 0
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ((403, TERMS), "Accept them at {url}/" + REPO + ", set HF_TOKEN"),
+        ((401, TERMS), "Accept them at {url}/" + REPO + ", set HF_TOKEN"),
+        ((401, {}), "does not give " + REPO + " to this machine (401)"),
+        ((403, {}), "does not give " + REPO + " to this machine (403)"),
+        ((404, {"X-Error-Code": "RepoNotFound"}), "Did you mean " + FILE),
+        ((400, {}), "refused " + REPO + " (400)"),
+    ],
+)
+def test_a_refusal_is_told_with_the_next_step(
+    fetch: Fetch, hub: FakeHub, refusal: tuple[int, dict[str, str]], words: str
+) -> None:
+    hub.refusals = [refusal]
+    found = fetch()
+    assert words.format(url=hub.url) in found.failure
+    assert (found.code, hub.sent) == (1, 0)
+
+
+def test_a_wrong_file_is_told_with_those_that_are_there(fetch: Fetch, hub: FakeHub) -> None:
+    hub.add(REPO, "README.md", b"")
+    assert fetch("model-q4-k-m.gguf").failure == f"{REPO} has no file model-q4-k-m.gguf. Did you mean {FILE}?"
+
+
+def test_a_repository_that_is_not_there(fetch: Fetch, hub: FakeHub) -> None:
+    assert "No/Model" in fetch(repo="No/Model").failure
+    hub.refusals = [(404, {"X-Error-Code": "RepoNotFound"})]
+    assert "There is no repository No/Model" in fetch(repo="No/Model").failure
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_in_trouble_is_asked_again(fetch: Fetch, hub: FakeHub, path: Path, status: int) -> None:
+    hub.refusals = [(status, {"Retry-After": "0"})] * 2
+    assert fetch().code == 0
+    assert path.read_bytes() == CONTENT
+    path.unlink()
+    hub.refusals = [(status, {})] * 9
+    assert f"({status})" in fetch().failure
+    assert len(hub.refusals) == 6
+
+
+def test_a_silent_storage_is_given_up(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    hub.silent = 1
+    assert fetch(HF_HUB_DOWNLOAD_TIMEOUT="1").code == 0
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_hub_that_is_not_there_is_named(fetch: Fetch, unused_tcp_port: int, path: Path) -> None:
+    found = fetch(HF_ENDPOINT=f"http://127.0.0.1:{unused_tcp_port}")
+    assert f"127.0.0.1:{unused_tcp_port} cannot be reached" in found.failure
+    assert "--model FILE.gguf" in found.failure
+
+
+def test_what_has_come_is_kept_when_the_hub_goes_away(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    hub.cuts = [200_000] + [0] * 9
+    assert "200 kB have come and are kept" in fetch().failure
+    hub.cuts = []
+    assert fetch().code == 0
+    assert hub.sent == len(CONTENT)
+
+
+def test_the_token_goes_to_the_hub_alone(fetch: Fetch, hub: FakeHub) -> None:
+    assert fetch(HF_TOKEN="hf_canary").code == 0
+    assert {asked.headers.get("authorization") for asked in hub.asked_of("hub")} == {"Bearer hf_canary"}
+    assert {asked.headers.get("authorization") for asked in hub.asked_of("storage")} == {None}
+
+
+def test_offline_by_the_hubs_own_setting(fetch: Fetch, hub: FakeHub) -> None:
+    assert "HF_HUB_OFFLINE" in fetch(HF_HUB_OFFLINE="1").failure
+    assert hub.asked == []
+
+
+def test_two_at_once_fetch_one_file(begin: Begin, hub: FakeHub, path: Path) -> None:
+    hub.gate.clear()
+    hub.gate_at = 150_000
+    first = begin()
+    assert hub.reached.wait(PATIENCE)
+    second = begin()
+    assert second.stdout is not None
+    told = json.loads(second.stdout.readline())
+    assert told["bytes"] is None  # it sees how far the first is
+    hub.gate.set()
+    assert [end(process).code for process in (first, second)] == [0, 0]
+    assert (path.read_bytes(), hub.sent) == (CONTENT, len(CONTENT))
+
+
+def test_the_second_goes_on_when_the_first_is_killed(begin: Begin, hub: FakeHub, path: Path) -> None:
+    hub.gate.clear()
+    hub.gate_at = 150_000
+    first, second = begin(), None
+    assert hub.reached.wait(PATIENCE)
+    wait_until_written(path, 150_000)
+    second = begin()
+    assert second.stdout is not None
+    assert json.loads(second.stdout.readline()) == {"bytes": None, "received": 150_000}
+    first.kill()
+    hub.gate.set()
+    assert end(second).code == 0
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    try:
+        with small_disk(tmp_path / "disk", 1 << 20) as disk:
+            yield disk
+    except NoSmallDisk as error:
+        pytest.skip(f"no small disk can be mounted here: {error}")
+
+
+def test_a_disk_without_room_is_told_before_a_byte_comes(fetch: Fetch, hub: FakeHub, disk: SmallDisk) -> None:
+    disk.fill(leave=len(CONTENT))
+    found = fetch(models=disk.path)
+    assert "no room for the model" in found.failure
+    assert f"{disk.path / REPO} has" in found.failure
+    assert hub.sent == 0
+
+
+def test_a_disk_that_others_fill_meanwhile(begin: Begin, hub: FakeHub, disk: SmallDisk) -> None:
+    hub.gate.clear()
+    hub.gate_at = 150_000
+    process = begin(models=disk.path)
+    assert hub.reached.wait(PATIENCE)
+    wait_until_written(disk.path / REPO / FILE, 150_000)
+    disk.fill()
+    hub.gate.set()
+    assert "no room for the model" in end(process).failure
+    disk.empty()
+    assert end(begin(models=disk.path)).code == 0
+    assert (disk.path / REPO / FILE).read_bytes() == CONTENT
+    assert hub.sent < 2 * len(CONTENT)
+
+
+def test_a_folder_that_cannot_be_written(fetch: Fetch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in fetch(models=tmp_path / "file").failure
+
+
+@pytest.mark.parametrize(("repo", "file"), [("../..", "x.gguf"), ("a/b", "../x.gguf"), ("a/b", "/x.gguf")])
+def test_no_name_leaves_the_folder(repo: str, file: str) -> None:
+    with pytest.raises(ValueError, match="no file of a repository"):
+        Wanted(repo, file)
