@@ -1,0 +1,291 @@
+"""Documentation that is plain text, as Markdown that shows it as it stands.
+
+Knows how docstrings and Python's topics are laid out: paragraphs that were wrapped, lists, sessions of the
+interpreter, and whatever depends on its indentation, which stays as it is in a block of code. Refuses to
+change a word: nothing but white space and invisible characters is left out, and no character of a text can
+become Markdown of ours, so that a text cannot end the block that it stands in.
+
+`readable` is what a person may see of a text; everything else here expects texts that went through it.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+WRAPPED_FROM = 55  # columns: a shorter line was ended on purpose, a longer one by the width of the text
+LONGEST_WORD = 60  # characters; a cut falls between words, but a "word" may be longer than all the rest
+
+
+def readable(text: str) -> str:
+    """The text without what cannot be seen: control characters, marks that turn the direction of writing
+    round, surrogates. Lines end in a line feed alone."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").expandtabs(8)
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        sign for sign in text if sign in _KEPT or unicodedata.category(sign) not in ("Cc", "Cf", "Cs")
+    )
+
+
+_KEPT = frozenset("\n\u200c\u200d")  # words of some languages are spelled with the two joiners
+
+
+# ----------------------------------------------------------------------------------------- pieces of Markdown
+
+
+def escaped(line: str) -> str:
+    """The text of a line so that Markdown shows its very characters; what stands between two pairs of
+    backticks becomes code, as in reStructuredText."""
+    line = _SPECIAL.sub(_escape, line)
+    return _AT_THE_BEGINNING.sub(r"\1\\\2", line)
+
+
+def _escape(found: re.Match[str]) -> str:
+    sign = found[0]
+    if found["code"]:
+        return sign
+    before, after = (
+        found.string[found.start() - 1 : found.start()],
+        found.string[found.end() : found.end() + 1],
+    )
+    if sign[0] == "_":
+        is_within = before.isalnum() and after.isalnum()
+        return sign if is_within else "\\_" * len(sign)
+    if sign == "*" and before.isspace() and after.isspace():
+        return sign
+    return f"\\{sign}"
+
+
+_SPECIAL = re.compile(
+    r"(?P<code>(?<!`)``(?![`\s])[^`\n]*(?<![`\s])``(?!`))"
+    r"|_+|[\\`*~\[|]|<(?![\s=]|$)|&(?=\#?\w{1,32};)",
+    re.VERBOSE,
+)
+_AT_THE_BEGINNING = re.compile(r"^(\s*\d{0,9})((?<!\d)[#>=]|(?<!\d)[-+](?=[\s-]|$)|(?<=\d)[.)](?=\s|$))")
+
+
+def code(text: str) -> str:
+    """A span of code in a line."""
+    text = " ".join(text.split())
+    mark = "`" * (_longest_run(text) + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{mark}{pad}{text}{pad}{mark}" if text else ""
+
+
+def code_block(text: str, language: str) -> str:
+    """A block of code; its fence is longer than any in the text."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def block_quote(markdown: str) -> str:
+    """Everything in a block quote: whatever `markdown` opens ends with it."""
+    return "\n".join(f"> {line}".rstrip() for line in markdown.split("\n"))
+
+
+def link(shown: str, address: str) -> str:
+    """A link with this Markdown, which has no link in it; without one where no browser would follow it."""
+    if not re.fullmatch(r"https?://[^\s<>\\\x00-\x1f]{1,500}", address):
+        return shown
+    address = re.sub(r"&(?=#?[A-Za-z0-9]{1,32};)", "&amp;", address)
+    return f"[{shown}](<{address}>)"
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)
+
+
+# -------------------------------------------------------------------------------------------------- the whole
+
+
+def to_markdown(text: str) -> str:
+    """A readable text as Markdown that shows it."""
+    return "\n\n".join(_shown(block) for block in _blocks(text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    kind: str  # prose, heading, list, continued (of a list), text, session
+    lines: tuple[str, ...]
+
+
+_PROMPT = re.compile(r"\s*>>>(?: |$)")
+_ITEM = re.compile(r"(?P<mark>\s*(?:[-*+]|\d{1,2}[.)])\s+)\S")
+_UNDERLINE = re.compile(r"([=*~^\"'#+-])\1{2,}\s*")
+_PYTHON = re.compile(
+    r"\s*(?:@\w|(?:from|import) [\w.]+|(?:async )?(?:def|class|with|for|while|if|match) .*:\s*(?:#.*)?$|try:$"
+    r"|(?:print|return|yield|raise|assert|del|await)\b[ (]|[\w.]+(?:, [\w.]+)* [-+*/|&]?= \S|[\w.]+\(.*\)$)",
+    re.MULTILINE,
+)
+
+
+def _blocks(text: str) -> list[_Block]:
+    blocks: list[_Block] = []
+    for lines in _paragraphs(text):
+        for block in _classified(lines, blocks):
+            last = blocks[-1] if blocks else None
+            if last and last.kind == block.kind and block.kind in ("text", "session"):
+                blocks[-1] = _Block(block.kind, (*last.lines, "", *block.lines))
+            else:
+                blocks.append(block)
+    return blocks
+
+
+def _paragraphs(text: str) -> Iterator[list[str]]:
+    lines: list[str] = []
+    for line in [*text.split("\n"), ""]:
+        if line.strip():
+            lines.append(line.rstrip())
+        elif lines:
+            yield lines
+            lines = []
+
+
+def _classified(lines: list[str], before: list[_Block]) -> Iterator[_Block]:
+    prompt = next((at for at, line in enumerate(lines) if _PROMPT.match(line)), None)
+    if prompt == 0:
+        yield _Block("session", tuple(lines))
+    elif prompt is not None:
+        yield from _classified(lines[:prompt], before)
+        yield _Block("session", tuple(lines[prompt:]))
+    elif is_heading(lines):
+        yield _Block("heading", (lines[0].strip(),))
+    elif _is_list(lines):
+        yield _Block("list", tuple(lines))
+    elif _continues(lines, before):
+        yield _Block("continued", tuple(lines))
+    elif not any(line[0].isspace() for line in lines):
+        yield _Block("prose", tuple(lines))
+    else:
+        flush = next((at for at, line in enumerate(lines) if line[0].isspace()), len(lines))
+        if flush and lines[flush - 1].endswith(":") and all(line[0].isspace() for line in lines[flush:]):
+            yield _Block("prose", tuple(lines[:flush]))
+            lines = lines[flush:]
+        yield _Block("text", tuple(lines))
+
+
+def is_heading(lines: list[str]) -> bool:
+    """Two lines of which the second underlines the first."""
+    return len(lines) == 2 and bool(_UNDERLINE.fullmatch(lines[1])) and len(lines[1]) >= len(lines[0]) - 2
+
+
+def _is_list(lines: list[str]) -> bool:
+    """Items whose lines all begin where the item's text does: what Markdown calls a list too."""
+    width = -1
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if item := _ITEM.match(line):
+            if width < 0 and indent > 3:
+                return False
+            width = len(item["mark"])
+        elif indent != width:
+            return False
+    return width > 0
+
+
+def _continues(lines: list[str], before: list[_Block]) -> bool:
+    """A paragraph more of the list above."""
+    if not before or before[-1].kind not in ("list", "continued"):
+        return False
+    items = [item for line in before[-1].lines if (item := _ITEM.match(line))]
+    width = len(items[-1]["mark"]) if items else len(before[-1].lines[0]) - len(before[-1].lines[0].lstrip())
+    return width > 0 and all(len(line) - len(line.lstrip()) == width for line in lines)
+
+
+def _shown(block: _Block) -> str:
+    match block.kind:
+        case "prose":
+            return "\n".join(
+                f"{escaped(line)}\\" if ends else escaped(line)
+                for line, ends in lines_on_purpose(block.lines)
+            )
+        case "heading":
+            return f"**{escaped(block.lines[0])}**"
+        case "list":
+            return "\n".join(map(_listed, block.lines))
+        case "continued":
+            return "\n".join(map(_indented, block.lines))
+        case _:
+            plain = textwrap.dedent("\n".join(block.lines))
+            is_code = block.kind == "session" or _PYTHON.match(plain)
+            return code_block(plain, "python" if is_code else "text")
+
+
+def lines_on_purpose(lines: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """The lines of a paragraph, each with whether it was ended on purpose, not by the width of the text."""
+    for line, following in zip(lines, (*lines[1:], ""), strict=True):
+        room_for = following.split(" ", 1)[0]
+        yield line, following != "" and len(line) + 1 + len(room_for) < WRAPPED_FROM
+
+
+def _listed(line: str) -> str:
+    item = _ITEM.match(line)
+    if item is None:
+        return _indented(line)
+    return item["mark"] + escaped(line[len(item["mark"]) :])
+
+
+def _indented(line: str) -> str:
+    text = line.lstrip()
+    return line[: len(line) - len(text)] + escaped(text)
+
+
+# ------------------------------------------------------------------------------------------------------ parts
+
+
+def excerpt(text: str, longest: int, grace: int = 0) -> tuple[str, bool]:
+    """The beginning of a text up to the end of a paragraph, and whether something was left out; up to `grace`
+    characters more than `longest` where that shows all of it, or else less than half of that."""
+    text = text.strip("\n").rstrip()
+    if len(text) <= longest + grace:
+        return text, False
+    cut = _end_of_paragraph(text, longest)
+    if cut < longest // 2:
+        cut = _end_of_paragraph(text, longest + grace) or text.rfind("\n", longest // 2, longest) + 1
+    if not cut:
+        cut = text.rfind(" ", max(0, longest - LONGEST_WORD), longest) + 1 or longest
+    return text[:cut].rstrip(), True
+
+
+def _end_of_paragraph(text: str, longest: int) -> int:
+    """Where the last paragraph within `longest` ends that is no heading and does not lead to what follows."""
+    best = start = 0
+    for end in re.finditer(r"\n\s*\n", text[:longest]):
+        last = text[start : end.start()].split("\n")
+        start = end.end()
+        if not is_heading(last) and not last[-1].endswith(":"):
+            best = end.start()
+    return best
+
+
+def first_sentence(text: str, longest: int = 240) -> tuple[str, bool]:
+    """The first sentence of a readable text with white space folded, and whether it was cut. Headings and
+    code are passed over where there is something else."""
+    blocks = _blocks(text)
+    block = next((block for block in blocks if block.kind in ("prose", "list")), None)
+    if block is None:
+        block = next((block for block in blocks if block.kind == "text"), blocks[0] if blocks else None)
+    if block is None:
+        return "", False
+    lines = []
+    for line, ends in lines_on_purpose(block.lines):
+        lines.append(line)
+        if ends or block.kind == "text":
+            break
+    words = " ".join(" ".join(lines).split())
+    if block.kind == "list":
+        words = words[len(_ITEM.match(words)["mark"]) :] if _ITEM.match(words) else words  # type: ignore[index]
+    end = _SENTENCE_ENDS.search(words)
+    sentence = words[: end.end()] if end else words
+    if len(sentence) <= longest:
+        return sentence, False
+    return sentence[: sentence.rfind(" ", longest - LONGEST_WORD, longest) + 1 or longest].rstrip(), True
+
+
+_SENTENCE_ENDS = re.compile(
+    r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\bcf)[.!?][\"')\]]*(?=\s+[^a-z\s])"
+)
