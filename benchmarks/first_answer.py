@@ -1,0 +1,110 @@
+"""How soon a machine without network and model gives its first useful answer, in a browser.
+
+    .venv/bin/python -m benchmarks.first_answer
+
+`sh scripts/run --offline` is started with an empty data directory, and a Chromium that is already open goes
+to its address as soon as somebody listens there. When the composer is there the question is typed and sent.
+Times are seconds from the command: to the first answer of `/ready`, to the composer, to the answer
+with the right name in it, and until all documentation has been read. The second start, which finds what the
+first one has read, stands beside it in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import httpx
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from benchmarks.startup import PATIENCE, PAUSE, Program, free_port, is_ready, spread
+
+QUESTION = "How do I remove a folder with everything in it?"
+NAME = "shutil.rmtree"
+
+
+@dataclass
+class Starts:
+    """Seconds from the command, of each start."""
+
+    ready: list[float] = field(default_factory=list)
+    composer: list[float] = field(default_factory=list)
+    answer: list[float] = field(default_factory=list)
+    read: list[float] = field(default_factory=list)
+
+
+def start(browser: Browser, data: Path, starts: Starts) -> None:
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [
+        "sh",
+        "scripts/run",
+        "--offline",
+        "--port",
+        str(port),
+        "--data",
+        str(data),
+        "--no-open-browser",
+    ]
+    visitor = {"TECH_ASSISTANT_MODEL": "", "TECH_ASSISTANT_DOCUMENTATION": ""}  # as if nothing was set
+    with Program(command, **visitor) as program:
+        starts.ready.append(program.seconds_until(f"{address}/ready", is_ready))
+        context = browser.new_context()
+        context.set_default_timeout(PATIENCE * 1000)
+        page = context.new_page()
+        page.goto(address)
+        composer = page.get_by_role("textbox", name="Your question")
+        composer.wait_for()
+        starts.composer.append(time.monotonic() - program.begun)
+        composer.fill(QUESTION)
+        composer.press("Enter")
+        answer = page.get_by_role("article", name="Answer")
+        expect(answer).to_contain_text(NAME, timeout=PATIENCE * 1000)
+        starts.answer.append(time.monotonic() - program.begun)
+        while httpx.get(f"{address}/api/engine").json()["documentation"]["state"] == "building":
+            time.sleep(PAUSE)
+        starts.read.append(time.monotonic() - program.begun)
+        context.close()
+
+
+def table(first: Starts, second: Starts) -> str:
+    lines = [f"{'seconds from the command':<32}{'first start':>24}{'second start':>24}{'ratio':>8}"]
+    for name, of in (
+        ("to /ready", lambda starts: starts.ready),
+        ("to the composer", lambda starts: starts.composer),
+        ("to the answer", lambda starts: starts.answer),
+        ("until all is read", lambda starts: starts.read),
+    ):
+        mine, theirs = of(first), of(second)
+        ratio = median(mine) / median(theirs)
+        lines.append(f"{name:<32}{spread(mine):>24}{spread(theirs):>24}{ratio:>8.2f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.first_answer", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="pairs of starts (%(default)s)")
+    options = parser.parse_args()
+    if options.runs < 1:
+        parser.error("--runs must be positive")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    first, second = Starts(), Starts()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        for _ in range(options.runs):
+            with tempfile.TemporaryDirectory() as folder:
+                start(browser, Path(folder) / "data", first)
+                start(browser, Path(folder) / "data", second)
+        browser.close()
+    print(table(first, second))
+
+
+if __name__ == "__main__":
+    main()
