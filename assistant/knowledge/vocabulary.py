@@ -1,8 +1,8 @@
 """The words by which people ask for things of Python's standard library: `vocabulary.toml` as a mapping.
 
-Knows the form of that file: a table is a module, a class or a built-in type, and a dot in a table's name means
-the same in quotes (`["datetime.datetime"]`) and without them. Refuses to know the index that the phrases are
-written to, and whether a name exists in the Python that runs.
+Knows the form of that file: a table is a module, a class or a built-in type, and a dot in a table's name
+means the same in quotes (`["datetime.datetime"]`) and without them. Refuses to know the index that the phrases
+are written to, and whether a name exists in the Python that runs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def digest() -> str:
 
 
 def parse(data: bytes) -> dict[str, tuple[str, ...]]:
-    """What a file of this form says, by full name. A name that stands in two tables has the phrases of both."""
+    """What a file of this form says, by full name. A name in two tables has the phrases of both."""
     try:
         tables = tomllib.loads(data.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
