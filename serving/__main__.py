@@ -19,10 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import platformdirs
 import uvicorn
 
+from serving import machine, models
 from serving.api import ServingApp, create_app
-from serving.engine import Engine
+from serving.engine import Engine, Fetching
+from serving.fetched import Absent, FetchedModel
 from serving.gguf_header import BadModelFile
 from serving.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
 from serving.openai_compatible import BETWEEN_SECONDS, FIRST_SECONDS, OpenAICompatible
@@ -65,9 +68,11 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        app = create_app(_engine(options), api_key=options.api_key or os.environ.get(KEY_VARIABLE) or None)
+        engine, fetching = _engine(options)
+        key = options.api_key or os.environ.get(KEY_VARIABLE) or None
+        app = create_app(engine, api_key=key, fetching=fetching)
         listener = _listen(options.host, options.port)
-    except (BadModelFile, _BadUsage) as error:
+    except (BadModelFile, models.UnknownModel, _BadUsage) as error:
         print(f"serving: {error}", file=sys.stderr)
         return 2
     config = uvicorn.Config(
@@ -96,7 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m serving", description="Text generation over HTTP, by the TGI protocol."
     )
     engine = parser.add_mutually_exclusive_group(required=True)
-    engine.add_argument("--model", type=Path, metavar="FILE.gguf", help="load it with the embedded llama.cpp")
+    engine.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="for the embedded llama.cpp: a GGUF file, or what is fetched once: 'auto', REPO:FILE, or "
+        + ", ".join(model.name for model in models.CATALOGUE),
+    )
     engine.add_argument(
         "--upstream", metavar="URL", help="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
     )
@@ -120,6 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (%(default)s)")
     parser.add_argument("--api-key", metavar="KEY", help=f"of clients; better given as {KEY_VARIABLE}")
+    parser.add_argument(
+        "--models", type=Path, default=_models(), metavar="DIR", help="where fetched models are (%(default)s)"
+    )
+    parser.add_argument("--offline", action="store_true", help="never use the network to fetch a model")
     parser.add_argument("--context", type=_positive, help="tokens of context of the embedded engine")
     parser.add_argument(
         "--parallel",
@@ -146,11 +160,41 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _engine(options: argparse.Namespace) -> Engine:
-    if options.model is not None:
-        return LlamaCpp(
-            options.model, context=options.context, parallel=options.parallel, threads=options.threads
+def _models() -> Path:
+    return Path(platformdirs.user_data_dir("tech-assistant", appauthor=False)) / "models"
+
+
+def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
+    """The engine, and what fetches its model."""
+    if options.model is None:
+        return _upstream(options), None
+
+    def load(file: Path) -> Engine:
+        return LlamaCpp(file, context=options.context, parallel=options.parallel, threads=options.threads)
+
+    memory = machine.memory()
+    is_auto = options.model.lower() == "auto"
+    model = models.choose(options.models, memory) if is_auto else models.find(options.model)
+    if model is None:
+        least = models.smallest()
+        has, needs = models.in_words(memory or 0), models.in_words((least.memory or 0) + models.OTHERS)
+        return Absent(
+            f"This machine has {has} of memory; {least.title}, the smallest model that is known here, needs "
+            f"about {needs}. Name an OpenAI-compatible server by --upstream, or a smaller model by --model."
+        ), None
+    if isinstance(model, Path):
+        return load(model), None
+    if memory is not None and model.memory is not None and memory < model.memory:
+        logging.getLogger("serving").warning(
+            "%s takes about %s of memory, and this machine has %s",
+            *(model.title, models.in_words(model.memory), models.in_words(memory)),
         )
+    offline = options.offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true")
+    fetched = FetchedModel(model, options.models.absolute(), load, offline=offline)
+    return fetched, fetched
+
+
+def _upstream(options: argparse.Namespace) -> Engine:
     parts = urlsplit(options.upstream)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _BadUsage(f"--upstream {options.upstream}: must be an address such as http://127.0.0.1:8000/v1")

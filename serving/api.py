@@ -30,14 +30,17 @@ from serving.engine import (
     Chunk,
     Engine,
     EngineState,
+    Fetching,
     IncompleteGeneration,
     InvalidRequest,
+    NothingToFetch,
     Overloaded,
     ServingError,
     Unhealthy,
 )
 from serving.generation import Finished, generate
 from serving.metrics import Metrics
+from serving.models import infilling_of, licence_of
 from serving.requests import (
     MOST_STOPS,
     GenerateRequest,
@@ -102,10 +105,15 @@ class ServingApp(Starlette):
 
 
 def create_app(
-    engine: Engine, *, api_key: str | None = None, max_concurrent_requests: int = 512
+    engine: Engine,
+    *,
+    api_key: str | None = None,
+    max_concurrent_requests: int = 512,
+    fetching: Fetching | None = None,
 ) -> ServingApp:
-    """The app. It starts the engine and closes it. With an `api_key`, all but /health need it."""
-    api = _Api(engine, _Admission(max_concurrent_requests))
+    """The app. It starts the engine and closes it. With an `api_key`, all but /health need it. What is
+    `fetching` the engine's model is begun and declined at /download."""
+    api = _Api(engine, _Admission(max_concurrent_requests), fetching)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -125,6 +133,7 @@ def create_app(
             Route("/info", api.info),
             Route("/health", api.health),
             Route("/metrics", api.metrics),
+            Route("/download", api.download, methods=["POST", "DELETE"]),
         ],
         lifespan=lifespan,
         middleware=[] if api_key is None else [Middleware(_RequireKey, key=api_key)],
@@ -140,9 +149,10 @@ def create_app(
 
 
 class _Api:
-    def __init__(self, engine: Engine, admission: _Admission) -> None:
+    def __init__(self, engine: Engine, admission: _Admission, fetching: Fetching | None) -> None:
         self.admission = admission
         self._engine = engine
+        self._fetching = fetching
         self._metrics = Metrics()
 
     async def compatible(self, request: Request) -> ASGIApp:
@@ -188,6 +198,9 @@ class _Api:
                 "chat_template": info.chat_template,
                 "bos_token": info.bos_token,
                 "eos_token": info.eos_token,
+                "license": info.licence or licence_of(info.model_id),
+                "infilling": info.infilling or infilling_of(info.model_id),
+                "download": info.download,
             }
         )
 
@@ -207,6 +220,19 @@ class _Api:
                 reused=info.reused_tokens,
             )
         )
+
+    async def download(self, request: Request) -> Response:
+        """Begin to fetch the model, or go on (POST), or decline it (DELETE)."""
+        try:
+            if self._fetching is None:
+                raise NothingToFetch("The model of this engine is not fetched from here.")
+            if request.method == "POST":
+                await self._fetching.begin()
+                return Response(status_code=202)
+            await self._fetching.decline()
+            return Response(status_code=204)
+        except NothingToFetch as error:
+            return _error(error.status, error.error_type, str(error))
 
     async def answer_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, ServingError)

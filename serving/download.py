@@ -103,6 +103,11 @@ def fetch(wanted: Wanted, models: Path, tell: Tell, patience: Patience | None = 
         raise DownloadFailed(f"{path.parent} cannot be written: {error.strerror or error}.") from error
 
 
+def received(path: Path) -> int:
+    """How many bytes of a file that is not complete are here."""
+    return max(map(_size, _parts(path)), default=0)
+
+
 class _Fetch:
     def __init__(self, wanted: Wanted, path: Path, tell: Tell, patience: Patience) -> None:
         self._wanted = wanted
@@ -130,7 +135,7 @@ class _Fetch:
 
     def _bring_all(self) -> tuple[Path, str | None]:
         """The file with all its bytes, and the hash that it should have where that is known."""
-        tries, received = 0, -1
+        tries, had = 0, -1
         while True:
             found = None
             try:
@@ -140,9 +145,9 @@ class _Fetch:
                     return part, found.sha256
                 raise _Trouble(f"{_host()} ended the answer too early.")
             except _Trouble as trouble:
-                has = _size(self._part(found.etag)) if found is not None else self._received()
-                tries = 1 if has > received >= 0 else tries + 1
-                received = has
+                has = _size(self._part(found.etag)) if found is not None else received(self._path)
+                tries = 1 if has > had >= 0 else tries + 1
+                had = has
                 if tries >= (self._patience.tries if has else self._patience.first_tries):
                     raise DownloadFailed(self._gave_up(str(trouble), has)) from trouble
                 delay = max(self._patience.delay * 2 ** (tries - 1), trouble.delay)
@@ -172,19 +177,9 @@ class _Fetch:
         name = re.sub(r"[^0-9a-z]", "", etag)[:16]
         return self._path.with_name(f"{self._path.name}.{name}.part")
 
-    def _parts(self) -> list[Path]:
-        return [
-            path
-            for path in self._path.parent.iterdir()
-            if path.name.startswith(self._path.name + ".") and path.suffix == ".part"
-        ]
-
-    def _received(self) -> int:
-        return max(map(_size, self._parts()), default=0)
-
     def _bring(self, found: _Found, part: Path) -> bool:
         """Add to the part what is missing; whether it is complete then."""
-        for other in self._parts():  # of an older version of the file
+        for other in _parts(self._path):  # of an older version of the file
             if other != part:
                 other.unlink()
         has = _size(part)
@@ -267,7 +262,7 @@ class _Fetch:
                 "again."
             )
         if status == 416:  # the part is longer than the file: it is of another one
-            for part in self._parts():
+            for part in _parts(self._path):
                 part.unlink()
             return _Trouble(f"{_host()} has another file than before.")
         if status in (408, 429) or status >= 500:
@@ -368,6 +363,15 @@ def _no_room(folder: Path, needed: int | None) -> str:
     )
 
 
+def _parts(path: Path) -> list[Path]:
+    """What has come of a file, in each of its versions."""
+    try:
+        beside = list(path.parent.iterdir())
+    except OSError:
+        return []
+    return [other for other in beside if other.name.startswith(path.name + ".") and other.suffix == ".part"]
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -403,8 +407,7 @@ def _locked(path: Path, tell: Tell) -> Iterator[None]:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                parts = path.parent.glob(f"{path.name.replace('[', '[[]')}.*.part")
-                tell(None, max(map(_size, parts), default=0))
+                tell(None, received(path))
                 time.sleep(TELL_SECONDS)
             except OSError:  # some network file systems have no locks
                 break

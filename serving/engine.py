@@ -8,7 +8,8 @@ ServingError                 error_type              HTTP status
 ├── Overloaded               overloaded              429   no room now; there may be in `retry_after` seconds
 ├── GenerationFailed         generation              424   the engine refused or failed before any text
 ├── IncompleteGeneration     incomplete_generation   500   the text broke off
-└── Unhealthy                unhealthy               503   there is no engine now: loading, gone or broken
+├── Unhealthy                unhealthy               503   there is no engine now: loading, gone or broken
+└── NothingToFetch           nothing_to_fetch        409   no model could be fetched, or given up
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+from serving.models import Infilling, Licence
 
 
 class ServingError(Exception):
@@ -55,6 +58,11 @@ class Unhealthy(ServingError):
     status = 503
 
 
+class NothingToFetch(ServingError):
+    error_type = "nothing_to_fetch"
+    status = 409
+
+
 class FinishReason(StrEnum):
     LENGTH = "length"
     END_OF_TEXT = "eos_token"
@@ -62,6 +70,9 @@ class FinishReason(StrEnum):
 
 
 class EngineState(StrEnum):
+    NONE = "none"
+    """There is no model, and none is on its way."""
+    FETCHING = "fetching"
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
@@ -126,6 +137,29 @@ class TokenSpan:
     stop: int
 
 
+class DownloadState(StrEnum):
+    OFFERED = "offered"
+    """It was declined before the last start."""
+    RUNNING = "running"
+    DECLINED = "declined"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A model's file on its way, or what became of it."""
+
+    state: DownloadState
+    model: str
+    """The name for people."""
+    repo: str
+    file: str
+    licence: str | None
+    bytes: int | None
+    """Of the whole file; before the hub has told it, about."""
+    received: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
     """What an engine says of itself now; None is what is not known, or not known yet."""
@@ -146,6 +180,9 @@ class EngineInfo:
     """The model's own, as Jinja; None for a model that has none."""
     bos_token: str | None = None
     eos_token: str | None = None
+    licence: Licence | None = None
+    infilling: Infilling | None = None
+    download: Download | None = None
 
 
 class Engine(Protocol):
@@ -165,3 +202,11 @@ class Engine(Protocol):
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
         """The tokens of a text; None where the engine cannot tell. Raises `ServingError`."""
+
+
+class Fetching(Protocol):
+    """What may fetch a model. Both raise `NothingToFetch`."""
+
+    async def begin(self) -> None: ...
+
+    async def decline(self) -> None: ...

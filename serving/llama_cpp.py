@@ -43,6 +43,7 @@ from serving.engine import (
 )
 from serving.event_stream import read_data
 from serving.gguf_header import BadModelFile, Value, check_magic, read_metadata
+from serving.models import licence_of
 
 log = logging.getLogger("serving.llama_cpp")
 
@@ -354,6 +355,10 @@ class LlamaCpp:
             chat_template=_text(metadata, "tokenizer.chat_template"),
             bos_token=props.get("bos_token") or None,
             eos_token=props.get("eos_token") or None,
+            licence=licence_of(
+                str(self._model),
+                *(_text(metadata, f"general.license{part}") for part in ("", ".name", ".link")),
+            ),
         )
 
     def _load_server(self, context: int, socket_path: str, key: str) -> None:

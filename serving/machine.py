@@ -23,7 +23,7 @@ def memory(root: Path = Path("/")) -> int | None:
 def _limits(root: Path) -> Iterator[int]:
     groups = root / "sys/fs/cgroup"
     files = [groups / "memory.max", groups / "memory/memory.limit_in_bytes"]
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text(encoding="ascii").splitlines():
             _, controllers, path = line.split(":", 2)
             kind, name = ("", "memory.max") if not controllers else ("memory", "memory.limit_in_bytes")

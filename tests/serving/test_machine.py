@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from serving.machine import memory
+
+
+def machine(root: Path, cgroup: str, **limits: str) -> Path:
+    (root / "proc" / "self").mkdir(parents=True)
+    (root / "proc" / "self" / "cgroup").write_text(cgroup)
+    for place, limit in limits.items():
+        file = root / "sys" / "fs" / "cgroup" / place.replace("__", "/").replace("_max", ".max")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(limit)
+    return root
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"memory_max": "1000\n"},
+        {"a__b__memory_max": "1000\n"},
+        {"a__memory_max": "1000\n", "a__b__memory_max": "max\n"},
+        {"a__memory_max": "2000\n", "a__b__memory_max": "1000\n"},
+    ],
+)
+def test_the_least_limit_around_this_process_counts(tmp_path: Path, limits: dict[str, str]) -> None:
+    assert memory(machine(tmp_path, "0::/a/b\n", **limits)) == 1000
+
+
+def test_the_older_control_groups_count_too(tmp_path: Path) -> None:
+    root = machine(tmp_path, "5:cpu,memory:/a\n")
+    file = root / "sys/fs/cgroup/memory/a/memory.limit_in_bytes"
+    file.parent.mkdir(parents=True)
+    file.write_text("1000\n")
+    assert memory(root) == 1000
+
+
+@pytest.mark.parametrize("cgroup", ["0::/a/b\n", "nonsense", ""])
+def test_without_a_limit_it_is_the_machines(tmp_path: Path, cgroup: str) -> None:
+    found = memory(machine(tmp_path, cgroup, memory_max="max\n"))
+    assert found is None or found > 1 << 28
