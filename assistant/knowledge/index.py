@@ -42,6 +42,7 @@ class Entry:
     id: int
     passage: Passage
     uses: int  # calls of it that were counted in the code that was read
+    phrases: str = ""  # words by which people ask for it, a line each
     score: float = 0.0  # of the full-text search: bigger is better; 0 for a look-up by name
 
 
@@ -52,6 +53,7 @@ class Batch:
     passages: Sequence[Passage]
     aliases: Sequence[tuple[str, str]] = ()  # another name, and the name of the passage
     usage: Mapping[str, Mapping[str, Use]] = field(default_factory=dict)  # by file, by name called
+    unread: int = 0  # files that could not be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ _FIELDS = (
     "name, kind, heading, passage.text, package, version, licence, location, corpus, signature, example, "
     "example_location, url"
 )
-_COLUMNS = f"passage.id, uses, {_FIELDS}"
+_COLUMNS = f"passage.id, uses, passage.phrases, {_FIELDS}"
 
 
 class Index:
@@ -174,10 +176,9 @@ class Index:
         """How many passages there are."""
         return int(self.connection.execute("SELECT count(*) FROM passage").fetchone()[0])
 
-    def fingerprints(self, corpus: str) -> dict[str, str]:
-        """The sources of a corpus, with the fingerprint that each had when it was read."""
-        rows = self.connection.execute("SELECT key, fingerprint FROM source WHERE corpus = ?", (corpus,))
-        return dict(rows.fetchall())
+    def fingerprints(self) -> dict[str, str]:
+        """The sources, by key, with the fingerprint that each had when it was read."""
+        return dict(self.connection.execute("SELECT key, fingerprint FROM source").fetchall())
 
     # Looking up
 
@@ -251,6 +252,12 @@ class Index:
             (by.words, by.title, by.summary, by.text, by.phrases, query, *values, limit),
         )
         return [_entry(row[:-1], row[-1]) for row in rows]
+
+    def frequency(self, word: str) -> int:
+        """How many passages have a word, in any of its endings."""
+        query = '"' + word.replace('"', '""') + '"'
+        row = self.connection.execute("SELECT count(*) FROM search WHERE search MATCH ?", (query,)).fetchone()
+        return int(row[0])
 
     def _entries(self, rest: str, values: Sequence[object]) -> list[Entry]:
         return [
@@ -332,7 +339,7 @@ class IndexWriter(Index):
         text = bounded(passage.text)
         columns = (
             *(words_of(passage.name), f"{passage.title} {passage.signature}", summary_of(text), text),
-            " . ".join(phrases),
+            "\n".join(phrases),
         )
         words, title, summary, _, said = columns
         row = self.connection.execute(
@@ -355,6 +362,12 @@ class IndexWriter(Index):
                 [(ending, row, rest) for rest, ending in enumerate(endings(passage.name))],
             )
             self.connection.execute("INSERT INTO near (rowid, name) VALUES (?, ?)", (row, passage.name))
+
+    def tidy(self) -> None:
+        """At the end of a build: what SQLite needs to know to look up quickly, and a short journal."""
+        with contextlib.suppress(sqlite3.OperationalError):  # a reader is in the way: the next build does it
+            self.connection.execute("PRAGMA optimize")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def forget(self, keys: Iterable[str]) -> None:
         """Takes sources away."""
@@ -468,10 +481,10 @@ class IndexWriter(Index):
 
 
 def _entry(row: Sequence[object], score: float = 0.0) -> Entry:
-    number, uses, *fields = row
+    number, uses, phrases, *fields = row
     assert isinstance(number, int)
     assert isinstance(uses, int)
-    return Entry(number, Passage(*map(str, fields)), uses, score)
+    return Entry(number, Passage(*map(str, fields)), uses, str(phrases), score)
 
 
 # Words

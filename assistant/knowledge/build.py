@@ -1,0 +1,351 @@
+"""A build: everything that is to be in the index is read by several processes and written by one.
+
+Knows what has changed since it was read, in what order people need it, and how to go on when a reader fails.
+Refuses to know formats (the readers do) and tables (the index does).
+
+The standard library comes first, because any first question can be answered from it; then the folders of
+documentation, then packages. What has been written is never read again, so a build that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assistant.knowledge import packages, python_library
+from assistant.knowledge.index import Batch, IndexFailed, IndexWriter, Source
+
+HERE = Path(__file__).parent
+FILES_AT_ONCE = 16  # of a folder, in one piece of work
+AHEAD = 3  # pieces of work a process that are handed out before it asks
+STUCK_SECONDS = 120.0  # a piece of work that takes so long never ends
+PROGRESS_SECONDS = 0.1  # between two reports
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of documentation, and the address where its files can be read ("": none)."""
+
+    path: Path
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A source that is to be read; `read` can be sent to another process."""
+
+    key: str
+    corpus: str
+    fingerprint: str
+    root: str
+    what: str  # for people
+    read: Callable[[], Batch]
+
+    def source(self) -> Source:
+        return Source(self.key, self.corpus, self.fingerprint, self.root, self.read())
+
+
+def build(
+    into: Path,
+    report: Report,
+    *,
+    environments: Sequence[Path] = (),
+    folders: Sequence[Folder] = (),
+    python: bool = True,
+    processes: int | None = None,
+) -> None:
+    """Bring the index up to date. Raises `IndexFailed`.
+
+    `report` hears how far it is: `done`, `total`, `passages`, `what`; `searchable` once; and each `warning`.
+    """
+    _Build(into, report, processes or _processors()).run(environments, folders, python)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Build:
+    def __init__(self, into: Path, report: Report, processes: int) -> None:
+        self._into = into
+        self._report = report
+        self._processes = processes
+        self._done = self._total = 0
+        self._told = 0.0
+        self._passages = 0
+        self._unread = 0
+
+    def run(self, environments: Sequence[Path], folders: Sequence[Folder], python: bool) -> None:
+        with _alone(self._into, self._wait_for_another), contextlib.closing(IndexWriter(self._into)) as index:
+            self._index = index
+            self._passages = index.count()
+            self._phrases = _phrases()
+            searchable = python and index.meta("library") == sys.version
+            if searchable or not python:
+                self._report({"searchable": True, "passages": self._passages})
+            kept: list[str] = []
+            library = list(self._library()) if python else []
+            prose = list(self._folders(folders, kept))
+            code = list(self._packages(environments, kept))
+            self._forget((*library, *prose, *code), kept)
+            stages = [self._changed(each) for each in (library, prose, code)]
+            self._total = len(library) + len(prose) + len(code)
+            self._done = self._total - sum(len(stage) for stage in stages)
+            changed = False
+            for number, stage in enumerate(stages):
+                self._read(_pieces(stage))
+                changed = changed or bool(stage)
+                if number == 0 and python and not searchable:
+                    index.count_uses()
+                    index.set_meta("library", sys.version)
+                    self._report({"searchable": True, **self._progress("the standard library")})
+                    changed = False
+            if changed:
+                index.count_uses()
+            index.tidy()
+            if self._unread:
+                self._report({"warning": f"{self._unread} files could not be read and were passed over."})
+            self._report(self._progress(""))
+
+    def _wait_for_another(self) -> None:
+        self._report({"what": "another build of the same index is waited for"})
+
+    # What there is to read
+
+    def _library(self) -> Iterator[Unread]:
+        said = hashlib.sha256(repr(sorted(self._phrases.items())).encode()).hexdigest()
+        for unit in python_library.units():
+            yield Unread(
+                key=f"python:{unit}",
+                corpus=python_library.CORPUS,
+                fingerprint=f"{_readers()} {sys.version} {said}",
+                root=str(python_library.ROOT),
+                what="the standard library",
+                read=functools.partial(python_library.read, unit),
+            )
+
+    def _packages(self, environments: Sequence[Path], kept: list[str]) -> Iterator[Unread]:
+        seen: set[tuple[str, str]] = set()
+        found: list[tuple[int, Unread]] = []
+        for environment in environments:
+            try:
+                sites = packages.sites(environment)
+            except packages.PackagesUnreadable as error:
+                self._report({"warning": str(error)})
+                kept.append(f"packages:{environment}\0")
+                continue
+            for site in sites:
+                for each in packages.distributions(site):
+                    if (each.name, each.version) in seen:
+                        continue
+                    seen.add((each.name, each.version))
+                    unread = Unread(
+                        key=f"packages:{environment}\0{each.name}",
+                        corpus=packages.CORPUS,
+                        fingerprint=f"{_readers()} {each.fingerprint()}",
+                        root=str(site),
+                        what=f"the package {each.name}",
+                        read=functools.partial(packages.read, each),
+                    )
+                    found.append((len(each.files), unread))
+        found.sort(
+            key=lambda pair: -pair[0]
+        )  # the largest first: none is left for one process alone at the end
+        yield from (unread for _, unread in found)
+
+    def _folders(self, folders: Sequence[Folder], kept: list[str]) -> Iterator[Unread]:
+        if not folders:
+            return
+        from assistant.knowledge.folders import files_of
+
+        for folder in folders:
+            root = folder.path
+            if not root.exists():
+                self._report({"warning": f"There is no documentation at {root}."})
+                kept.append(f"docs:{root}\0")
+                continue
+            for file in files_of(root):
+                try:
+                    state = file.stat()
+                except OSError:
+                    continue
+                yield Unread(
+                    key=f"docs:{root}\0{file}",
+                    corpus="docs",
+                    fingerprint=f"{_readers()} {state.st_size} {state.st_mtime_ns} {folder.url}",
+                    root=str(root),
+                    what=f"the folder {root.name or root}",
+                    read=functools.partial(_read_file, file, root, folder.url),
+                )
+
+    def _changed(self, sources: Iterable[Unread]) -> list[Unread]:
+        had = self._had
+        return [source for source in sources if had.get(source.key) != source.fingerprint]
+
+    @functools.cached_property
+    def _had(self) -> dict[str, str]:
+        return self._index.fingerprints()
+
+    def _forget(self, sources: Iterable[Unread], kept: Sequence[str]) -> None:
+        """Take away what is no longer there; what stands in a place that cannot be read now is kept."""
+        there = {source.key for source in sources}
+        gone = [key for key in self._had if key not in there and not key.startswith(tuple(kept))]
+        if gone:
+            self._index.forget(gone)
+            self._passages = self._index.count()
+
+    # Reading it
+
+    def _read(self, pieces: Sequence[Sequence[Unread]]) -> None:
+        """Read pieces of work in other processes; one that ends its process is passed over."""
+        waiting = deque(pieces)
+        while waiting:
+            suspects = self._read_together(waiting)
+            for suspect in suspects:
+                for one in suspect:
+                    alone: deque[Sequence[Unread]] = deque([[one]])
+                    if self._read_together(alone, processes=1):
+                        self._done += 1
+                        self._report({"warning": f"Reading {one.what} failed ({one.key}); it is left out."})
+
+    def _read_together(
+        self, waiting: deque[Sequence[Unread]], processes: int | None = None
+    ) -> list[Sequence[Unread]]:
+        """Takes from `waiting` what it reads. Returns the pieces that were being read when a process died."""
+        count = min(processes or self._processes, len(waiting))
+        context = multiprocessing.get_context("spawn")  # the same on every system; nothing of ours is copied
+        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_prepare)
+        running: dict[Future[list[Source]], Sequence[Unread]] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < count * AHEAD:
+                    piece = waiting.popleft()
+                    running[pool.submit(_read_piece, piece)] = piece
+                finished, _ = wait(running, timeout=STUCK_SECONDS, return_when=FIRST_COMPLETED)
+                if not finished:
+                    for process in multiprocessing.active_children():
+                        process.kill()
+                    return list(running.values())
+                self._write(finished, running)
+        except BrokenProcessPool:
+            return list(running.values())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return []
+
+    def _write(
+        self, finished: Iterable[Future[list[Source]]], running: dict[Future[list[Source]], Sequence[Unread]]
+    ) -> None:
+        sources: list[Source] = []
+        broken: BrokenProcessPool | None = None
+        for future in finished:
+            try:
+                sources += future.result()
+            except BrokenProcessPool as error:
+                broken = error
+                continue  # stays among those that are running, to be tried alone
+            except Exception as error:  # noqa: BLE001 - one source that cannot be read is not the end of all
+                for each in running[future]:
+                    self._report({"warning": f"Reading {each.what} failed ({each.key}): {error!r}."})
+            piece = running.pop(future)
+            self._done += len(piece)
+            what = piece[0].what
+        if sources:
+            self._index.put(sources, self._phrases)
+            self._passages += sum(len(source.batch.passages) for source in sources)
+            self._unread += sum(source.batch.unread for source in sources)
+        if broken is not None:
+            raise broken
+        if time.monotonic() - self._told >= PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            self._report(self._progress(what))
+
+    def _progress(self, what: str) -> dict[str, Any]:
+        return {"done": self._done, "total": self._total, "passages": self._passages, "what": what}
+
+
+def _pieces(sources: Sequence[Unread]) -> list[Sequence[Unread]]:
+    """Work to hand out: packages and modules one by one, small files several at a time."""
+    if not sources or sources[0].corpus != "docs":
+        return [[source] for source in sources]
+    return [sources[start : start + FILES_AT_ONCE] for start in range(0, len(sources), FILES_AT_ONCE)]
+
+
+# In the processes that read
+
+
+def _prepare() -> None:
+    """Be slow rather than in the way, and never outlive the one that writes."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
+
+
+def _read_piece(piece: Sequence[Unread]) -> list[Source]:
+    return [source.source() for source in piece]
+
+
+def _read_file(file: Path, root: Path, url: str) -> Batch:
+    from assistant.knowledge.folders import read_file
+
+    return Batch(read_file(file, root, base_url=url, package=root.name))
+
+
+def _phrases() -> Mapping[str, tuple[str, ...]]:
+    from assistant.knowledge.vocabulary import phrases
+
+    return phrases()
+
+
+@functools.cache
+def _readers() -> str:
+    """Of the code that reads: when it changes, everything is read again."""
+    state = hashlib.sha256()
+    for file in sorted(HERE.glob("*.py")):
+        if file.stem in ("python_code", "python_library", "packages", "folders", "plain_text", "passage"):
+            state.update(file.read_bytes())
+    return state.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _alone(into: Path, waits: Callable[[], None]) -> Iterator[None]:
+    """One build at a time on one file; a second one waits."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: SQLite's own lock still keeps the file whole
+        yield
+        return
+    try:
+        into.parent.mkdir(parents=True, exist_ok=True)
+        lock = into.with_name(f"{into.name}.lock").open("w")
+    except OSError as error:
+        raise IndexFailed(f"The index of documentation {into} cannot be written: {error}.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            waits()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
