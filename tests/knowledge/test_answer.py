@@ -1,0 +1,321 @@
+"""Documentation mode's answer: quotations in the order of their worth, and no words of its own between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistant.conversation import Source
+from assistant.knowledge import answer as module
+from assistant.knowledge.answer import (
+    INTERFACE,
+    LONGEST_QUOTE,
+    LONGEST_TEXT,
+    MOST_SOURCES,
+    DocumentationAnswer,
+    answer,
+)
+from assistant.knowledge.passage import Found, Passage
+from assistant.knowledge.plain_text import readable
+from tests.knowledge.reading import Piece, pieces_of
+
+RMTREE = Passage(
+    name="shutil.rmtree",
+    kind="function",
+    title="shutil.rmtree",
+    text="Recursively delete a directory tree.\n\nIf ignore_errors is set, errors are ignored.",
+    package="Python",
+    version="3.11.2",
+    licence="PSF-2.0",
+    location="shutil.py:722",
+    corpus="python",
+    signature="shutil.rmtree(path, ignore_errors=False, onerror=None)",
+    example="def tearDown(self):\n    shutil.rmtree(self.folder)",
+    example_location="zipfile.py:12",
+    url="https://docs.python.org/3.11/library/shutil.html#shutil.rmtree",
+)
+RMDIR = replace(
+    RMTREE,
+    name="os.rmdir",
+    title="os.rmdir",
+    text="Remove a directory.\n\nIt must be empty.",
+    location="os.rmdir.__doc__",
+    signature="os.rmdir(path)",
+    example="",
+    url="",
+)
+GUIDE = Passage(
+    name="Cleaning up",
+    kind="section",
+    title="Guide › Cleaning up",
+    text="Call `clean()` **last**:\n\n```python\nclean()\n```",
+    package="guide",
+    version="",
+    licence="",
+    location="guide/clean.md:12",
+    corpus="docs",
+)
+
+
+def told(question: str, *passages: Passage) -> DocumentationAnswer:
+    return answer(question, Found(passages))
+
+
+def test_an_answer_as_a_person_sees_it() -> None:
+    shown = told("How do I delete a folder?", RMTREE, RMDIR)
+    assert (
+        shown.text
+        == """\
+```python
+shutil.rmtree(path, ignore_errors=False, onerror=None)
+```
+
+> Recursively delete a directory tree.
+>
+> If ignore_errors is set, errors are ignored.
+
+`shutil.rmtree`, Python 3.11.2 (PSF-2.0), [`shutil.py:722`](<https://docs.python.org/3.11/library/shutil.html#shutil.rmtree>)
+
+**Example**
+
+```python
+def tearDown(self):
+    shutil.rmtree(self.folder)
+```
+
+From `zipfile.py:12`
+
+**See also**
+
+- `os.rmdir`: “Remove a directory.” (`os.rmdir.__doc__`)
+"""
+    )
+
+
+def test_sources_are_the_answer_then_the_alternatives_then_the_places_of_examples() -> None:
+    shown = told("How do I delete a folder?", RMTREE, RMDIR)
+    assert shown.sources == (
+        RMTREE.source(RMTREE.text),
+        RMDIR.source("Remove a directory."),
+        Source(
+            name="shutil.rmtree",
+            title="Example",
+            package="Python",
+            version="3.11.2",
+            licence="PSF-2.0",
+            location="zipfile.py:12",
+            url="",
+            quote=RMTREE.example,
+        ),
+    )
+
+
+def test_pieces_are_the_lines_of_the_text() -> None:
+    shown = told("?", RMTREE, RMDIR)
+    pieces = list(shown.pieces())
+    assert "".join(pieces) == shown.text
+    assert all(piece.count("\n") == 1 and piece.endswith("\n") for piece in pieces)
+
+
+def test_no_more_than_three_alternatives_are_named() -> None:
+    others = [replace(RMDIR, name=f"os.other{n}", title=f"os.other{n}") for n in range(6)]
+    shown = told("?", RMTREE, *others)
+    assert [source.name for source in shown.sources[1:4]] == ["os.other0", "os.other1", "os.other2"]
+    assert "os.other3" not in shown.text
+
+
+def test_a_difference_tells_both_in_equal_detail() -> None:
+    walk = replace(RMDIR, name="os.walk", title="os.walk", text="Walk a tree.", signature="os.walk(top)")
+    shown = told("difference between shutil.rmtree and os.rmdir", RMTREE, RMDIR, walk)
+    pieces = pieces_of(shown.text)
+    assert [piece.text for piece in pieces if piece.quoted] == [
+        *RMTREE.text.split("\n\n"),
+        *RMDIR.text.split("\n\n"),
+    ]
+    assert [source.name for source in shown.sources] == [
+        *("shutil.rmtree", "os.rmdir", "os.walk", "shutil.rmtree"),
+    ]
+    assert [piece.text for piece in pieces if piece.kind == "item"] == [
+        "- `os.walk`: “Walk a tree.” (`os.rmdir.__doc__`)"
+    ]
+
+
+def test_a_difference_tells_the_two_that_are_asked_for_though_another_stands_between() -> None:
+    other = replace(RMDIR, name="os.removedirs", title="os.removedirs", text="Remove several.")
+    shown = told("rmtree vs rmdir", RMTREE, other, RMDIR)
+    assert [source.name for source in shown.sources][:3] == ["shutil.rmtree", "os.rmdir", "os.removedirs"]
+
+
+def test_a_difference_of_which_one_is_unknown_tells_the_one() -> None:
+    other = replace(RMDIR, name="os.walk", title="os.walk", text="Walk a tree.")
+    shown = told("difference between shutil.rmtree and os.teleport", RMTREE, other)
+    assert sum(piece.quoted for piece in pieces_of(shown.text)) == 2
+    assert "- `os.walk`" in shown.text
+
+
+def test_a_long_passage_is_cut_at_a_paragraph() -> None:
+    paragraphs = [f"Paragraph {n} " + "goes on and on " * 20 for n in range(12)]
+    shown = told("?", replace(RMTREE, text="\n\n".join(paragraphs)))
+    quoted = [piece.text for piece in pieces_of(shown.text) if piece.quoted]
+    assert quoted[-1] == "…"
+    assert 2 <= len(quoted[:-1]) < 12
+    assert [text.strip() for text in quoted[:-1]] == [text.strip() for text in paragraphs[: len(quoted) - 1]]
+    assert not shown.sources[0].quote.endswith("…")
+
+
+def test_a_keyword_and_a_datum_are_shown_by_their_name() -> None:
+    for kind in ("keyword", "data", "module", "property"):
+        shown = told("?", replace(RMTREE, name="with", kind=kind, signature="", example=""))
+        assert pieces_of(shown.text)[0] == Piece("code", "with", "python")
+
+
+def test_a_long_signature_is_broken_between_parameters() -> None:
+    signature = f"f({', '.join(f'parameter_{n}=(1, 2)' for n in range(12))}, **rest) -> tuple[int, str]"
+    code = pieces_of(told("?", replace(RMTREE, signature=signature)).text)[0].text
+    assert max(map(len, code.split("\n"))) <= 88
+    assert code.replace("\n", "").replace(" ", "") == signature.replace(" ", "")
+    assert code.split("\n")[0] == "f("
+    assert code.split("\n")[-1] == ") -> tuple[int, str]"
+    assert "(1,\n" not in code
+
+
+def test_prose_that_is_markdown_is_shown_as_markdown() -> None:
+    shown = told("How do I clean up?", GUIDE)
+    assert shown.text.startswith("**Guide › Cleaning up**\n\n> Call `clean()` **last**:\n>\n> ```python\n")
+    assert "Guide › Cleaning up, guide, `guide/clean.md:12`\n" in shown.text
+    assert shown.sources == (GUIDE.source(GUIDE.text),)
+
+
+def test_markdown_that_leaves_a_fence_open_does_not_take_the_rest_with_it() -> None:
+    shown = told("?", replace(GUIDE, text="```\nnever closed"), RMDIR)
+    assert Piece("bold", "See also") in pieces_of(shown.text)
+
+
+def test_a_fence_in_an_example_or_a_docstring_ends_no_block() -> None:
+    hostile = replace(
+        RMTREE,
+        text="See:\n\n    ```\n    # Not a heading\n    ```",
+        example='text = """\n```\n**See also**\n"""',
+        signature="f(a='```')",
+    )
+    pieces = pieces_of(told("?", hostile).text)
+    assert [piece.text for piece in pieces if piece.kind == "code"] == [
+        "f(a='```')",
+        "```\n# Not a heading\n```",
+        hostile.example,
+    ]
+    assert Piece("bold", "See also") not in pieces
+
+
+def test_what_cannot_be_seen_is_in_no_part_of_an_answer() -> None:
+    evil = "a\u202eb\x1b[0m\x00"
+    hostile = replace(
+        *(RMTREE,),
+        name=f"n{evil}",
+        title=f"t{evil}",
+        text=f"x{evil}",
+        signature=f"f({evil})",
+        example=f"y{evil}",
+        example_location=f"l{evil}",
+        location=f"o{evil}",
+        licence=f"i{evil}",
+        version=f"v{evil}",
+        package=f"p{evil}",
+    )
+    shown = answer("?", Found((hostile, replace(hostile, name="z")), unknown=evil, did_you_mean=(evil,)))
+    quotes = "".join(source.quote + source.name + source.location for source in shown.sources)
+    assert not {"\u202e", "\x1b", "\x00"} & set(shown.text + quotes)
+
+
+def test_only_addresses_for_browsers_become_links() -> None:
+    assert "](" not in told("?", replace(RMTREE, url="javascript:alert(1)")).text
+    assert "](" not in told("?", replace(RMTREE, url="")).text
+
+
+def test_a_passage_without_text_is_its_signature_and_its_place() -> None:
+    shown = told("?", replace(RMTREE, text="", example=""), replace(RMDIR, text=""))
+    assert shown.text.startswith("```python\nshutil.rmtree(")
+    assert "- `os.rmdir` (`os.rmdir.__doc__`)" in shown.text
+
+
+def test_alternatives_of_another_package_say_which() -> None:
+    shown = told("?", RMTREE, replace(RMDIR, package="trees", version="2.0", licence="MIT"))
+    assert "(trees 2.0 (MIT), `os.rmdir.__doc__`)" in shown.text
+
+
+# Nothing found
+
+
+def test_a_refusal_says_so_and_what_to_try() -> None:
+    shown = answer("best recipe for pancakes", Found())
+    assert shown.sources == ()
+    assert shown.text == f"{module.NOTHING_CERTAIN}\n\n{module.NAME_IT} {module.LOAD_A_MODEL}\n"
+
+
+def test_a_refusal_offers_names_that_exist() -> None:
+    found = Found(unknown="json.parse_file", did_you_mean=("json.load", "json.loads", "json.dump"))
+    text = answer("json.parse_file?", found).text
+    assert "It has no `json.parse_file`. Did you mean `json.load`, `json.loads` or `json.dump`?\n" in text
+    one = answer("?", replace(found, did_you_mean=("json.load",))).text
+    assert "Did you mean `json.load`?" in one
+
+
+def test_a_name_that_is_unknown_is_told_above_what_was_found() -> None:
+    shown = answer("os.rmtree", Found((RMTREE,), unknown="os.rmtree", did_you_mean=("shutil.rmtree",)))
+    assert shown.text.startswith("It has no `os.rmtree`. Did you mean `shutil.rmtree`?\n\n```python\n")
+
+
+def test_an_unknown_name_is_shown_as_code_whatever_it_holds() -> None:
+    text = answer("?", Found(unknown="a`b](x) **c**\n# d")).text
+    assert "It has no ``a`b](x) **c** # d``." in text
+
+
+# Any passage at all
+
+TEXTS = st.text(max_size=40) | st.text(
+    st.sampled_from("ab `*_~[]()<>#-+=|\\&;:!\"'\n\t>.\u202e\r\x00"), max_size=200
+)
+LONG = st.builds(lambda text, times: text * times, TEXTS, st.integers(1, 200))
+PASSAGES = st.builds(
+    Passage,
+    name=TEXTS | LONG,
+    kind=st.sampled_from(["function", "class", "keyword", "topic", "section", "data"]),
+    title=TEXTS | LONG,
+    text=TEXTS | LONG,
+    package=TEXTS | LONG,
+    version=TEXTS,
+    licence=TEXTS | LONG,
+    location=TEXTS | LONG | st.just("guide/a.md:1"),
+    corpus=st.sampled_from(["python", "packages", "docs"]),
+    signature=TEXTS | LONG,
+    example=TEXTS | LONG,
+    example_location=TEXTS,
+    url=TEXTS | st.just("https://example.org/a"),
+)
+
+
+@given(TEXTS, st.lists(PASSAGES, max_size=6), st.none() | TEXTS, st.lists(TEXTS, max_size=6))
+def test_any_passages_make_an_answer_within_its_limits(
+    question: str, passages: list[Passage], unknown: str | None, near: list[str]
+) -> None:
+    shown = answer(question, Found(tuple(passages), unknown, tuple(near)))
+    assert shown.text.strip()
+    assert len(shown.text) <= LONGEST_TEXT
+    assert len(shown.sources) <= MOST_SOURCES
+    assert all(len(source.quote) <= LONGEST_QUOTE for source in shown.sources)
+    assert bool(shown.sources) == bool(passages)
+    assert "".join(shown.pieces()) == shown.text
+    shown.text.encode()  # no half of a surrogate pair
+
+
+@given(PASSAGES)
+def test_what_is_quoted_of_the_first_passage_is_its_beginning(passage: Passage) -> None:
+    quote = answer("?", Found((passage, passage))).sources[0].quote
+    assert readable(passage.text).strip("\n").startswith(quote)
+    assert bool(quote.strip()) == bool(readable(passage.text).strip())
+
+
+def test_the_sentences_of_the_interface_are_few() -> None:
+    assert len(INTERFACE) == len(set(INTERFACE)) <= 9
