@@ -118,16 +118,15 @@ class Documentation:
     def _search(self, question: str, previous: Sequence[str], limit: int) -> Found:
         """Runs in one of the threads."""
         from assistant.knowledge.index import IndexFailed
-        from assistant.knowledge.index import IndexFailed
         from assistant.knowledge.search import search
 
         try:
             return search(self._index(), question, previous=previous, limit=limit)
-        except (IndexFailed, sqlite3.Error) as error:
-            self._of_thread.index = None  # the next question opens it again
-            raise DocumentationUnreadable(f"{UNREADABLE}: {error}") from error
         except IndexFailed as error:
             raise DocumentationUnreadable(str(error)) from error
+        except sqlite3.Error as error:
+            self._of_thread.index = None  # the next question opens it again
+            raise DocumentationUnreadable(f"{UNREADABLE}: {error}.") from error
 
     def _index(self) -> Index:
         from assistant.knowledge.index import Index
