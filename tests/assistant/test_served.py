@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from assistant.conversation import Role, Turn
-from assistant.errors import NoModel
-from assistant.served import Endpoint, EngineState, ServedModel
+from assistant.errors import NoModel, NothingToFetch
+from assistant.served import Download, Endpoint, EngineState, Licence, ServedModel
 from assistant.settings import Settings, read_settings
 from tests.support.fake_tgi import FakeTGI
 
@@ -164,6 +164,76 @@ async def test_without_anything_to_serve(watching: Callable[..., ServedModel]) -
     assert served.status.state is EngineState.NONE
     with pytest.raises(NoModel, match="--model"):
         await served.ready(20)
+
+
+DOWNLOAD = {
+    "state": "running",
+    "model": "Tiny",
+    "repo": "Maker/Tiny-GGUF",
+    "file": "tiny.gguf",
+    "licence": "mit",
+    "bytes": 100,
+    "received": 40,
+}
+
+
+async def test_a_model_that_is_fetched_is_seen_and_not_waited_for(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    tgi.info = {"model_id": "tiny.gguf", "state": "fetching", "download": DOWNLOAD}
+    served = watching(lambda: Endpoint(tgi.url))
+    await becomes(served, EngineState.FETCHING)
+    assert served.status.download == Download(**DOWNLOAD)  # type: ignore[arg-type]
+    with pytest.raises(NoModel):
+        await served.ready(20)
+    tgi.info = {"model_id": "tiny.gguf", "state": "ready"}
+    await becomes(served, EngineState.READY)  # by itself
+    assert served.status.download is None
+
+
+async def test_where_there_is_no_model_the_server_says_why(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    tgi.info = {
+        "state": "none",
+        "state_detail": "It was declined.",
+        "download": {**DOWNLOAD, "state": "declined"},
+    }
+    served = watching(lambda: Endpoint(tgi.url))
+    await becomes(served, EngineState.NONE)
+    with pytest.raises(NoModel, match="It was declined"):
+        await served.ready(20)
+    tgi.info = {"model_id": "tiny.gguf", "state": "ready"}
+    await becomes(served, EngineState.READY)  # somebody has had it fetched
+
+
+@pytest.mark.parametrize("told", [{}, "nonsense", {**DOWNLOAD, "received": "x"}])
+async def test_a_download_that_is_not_understood_is_none(
+    tgi: FakeTGI, watching: Callable[..., ServedModel], told: object
+) -> None:
+    tgi.info = {"model_id": "m", "state": "fetching", "download": told}
+    served = watching(lambda: Endpoint(tgi.url))
+    await becomes(served, EngineState.FETCHING)
+    assert served.status.download is None
+
+
+async def test_the_licence_of_the_model_is_told(tgi: FakeTGI, watching: Callable[..., ServedModel]) -> None:
+    licence = {"id": "x-rail", "name": "X RAIL", "url": "https://x.org", "must_accept": True}
+    tgi.info = {"model_id": "m", "license": licence}
+    served = watching(lambda: Endpoint(tgi.url))
+    await served.ready(20)
+    assert served.status.licence == Licence(**licence)  # type: ignore[arg-type]
+
+
+async def test_a_download_is_steered_where_there_is_one(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    with pytest.raises(NothingToFetch):
+        await watching(None).begin_download()
+    served = watching(lambda: Endpoint(tgi.url))
+    await served.ready(20)
+    with pytest.raises(NothingToFetch):  # this server knows no downloads
+        await served.decline_download()
 
 
 async def test_waiting_has_an_end(tgi: FakeTGI, watching: Callable[..., ServedModel]) -> None:
