@@ -29,7 +29,7 @@ const ABOUT_QUOTES = "Ask about Python: what to use, how it is called, what it d
 // What the documentation answers well, and what a model does.
 const QUOTED_EXAMPLES = [
   ["Remove a folder", "How do I remove a folder and everything in it?"],
-  ["Parse a date", "How do I parse a date such as “2026-03-01 14:30” from text?"],
+  ["Parse a date", "How do I parse a date such as “1 May 2026” from text?"],
   ["Compare two ways", "What is the difference between sorted and list.sort?"],
   ["Explain a function", "What does functools.lru_cache do?"],
 ];
