@@ -1,11 +1,15 @@
 import asyncio
 import json
+import re
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from aiohttp import web
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from assistant import model as model_module
+from assistant.conversation import Role, Source, Turn
 from assistant.errors import Broken, Overloaded, PromptTooLong, Refused, Unreachable
 from assistant.model import TechAssistantChat
 from prompts.render import QuestionTooLong
@@ -161,3 +165,74 @@ async def test_a_question_that_only_seems_too_long_is_counted(tgi: FakeTGI) -> N
     tgi.tokens_of_a_byte = 0.6
     with pytest.raises(QuestionTooLong):
         await answer(model, question)
+
+
+# Passages of documentation
+
+PASSAGES = [
+    Source(name, name, "Python", "3.11", "PSF-2.0", f"{name}.__doc__", "", "Remove.\n" * 20)
+    for name in ("shutil.rmtree", "os.rmdir")
+]
+QUESTION = [Turn(Role.USER, "How do I remove a folder?")]
+TOO_LONG = {"error": "`inputs` must have less than 999 tokens. Given: 1000", "error_type": "validation"}
+
+
+async def told(
+    model: TechAssistantChat, turns: Sequence[Turn] = QUESTION, passages: Sequence[Source] = PASSAGES
+) -> list[object]:
+    """The numbers of passages that an answer tells to have used, and its texts, as they come."""
+    return [
+        chunk.response_metadata.get("passages_used", chunk.text)
+        async for chunk in model.answer(turns, passages=passages)
+    ]
+
+
+def cited(request: dict[str, Any]) -> int:
+    """How many passages a request's prompt has."""
+    return len(re.findall(r"^\[\d\] ", request["inputs"].partition("Documentation was")[2], re.MULTILINE))
+
+
+async def test_the_passages_that_are_in_the_prompt_are_told_before_there_is_text(tgi: FakeTGI) -> None:
+    computing = asyncio.Event()
+    tgi.answers = [[computing, token("It"), last()]]
+    answer = chat(tgi).answer(QUESTION, passages=PASSAGES)
+    first = await anext(answer)
+    assert (first.text, first.response_metadata) == ("", {"passages_used": 2})
+    assert tgi.requests[0]["inputs"].endswith("\n\nQuestion: How do I remove a folder?\n\nAssistant:")
+    assert cited(tgi.requests[0]) == 2
+    computing.set()
+    text, end = [chunk async for chunk in answer]
+    assert text.text == "It"
+    bare = chat(tgi).template.template_hash
+    assert len(end.response_metadata["template_hash"]) == len(bare)
+    assert end.response_metadata["template_hash"] != bare
+    assert "passages_used" not in end.response_metadata
+
+
+async def test_that_nothing_was_found_is_told_and_that_nothing_was_looked_up_is_not(tgi: FakeTGI) -> None:
+    tgi.answers = [[token("It"), last()]] * 3
+    assert await told(chat(tgi), passages=[]) == [0, "It", ""]
+    assert [chunk.text async for chunk in chat(tgi).answer(QUESTION)] == ["It", ""]
+    assert await answer(chat(tgi), QUESTION[0].content) == "It"
+    assert len({request["inputs"] for request in tgi.requests}) == 1
+
+
+async def test_the_passages_of_a_prompt_that_was_refused_are_not_told(tgi: FakeTGI) -> None:
+    tgi.answers = [web.json_response(TOO_LONG, status=422), [token("It"), last()]]
+    assert await told(chat(tgi, context=2200, max_tokens=100)) == [1, "It", ""]
+    assert [cited(request) for request in tgi.requests] == [2, 1]
+
+
+async def test_where_a_prompt_is_refused_late_the_last_number_of_passages_counts(tgi: FakeTGI) -> None:
+    tgi.answers = [[TOO_LONG], [token("It"), last()]]
+    assert await told(chat(tgi, context=2200, max_tokens=100)) == [2, 1, "It", ""]
+
+
+async def test_a_question_is_never_refused_for_its_passages(tgi: FakeTGI) -> None:
+    model = chat(tgi, context=3000, max_tokens=100)
+    turns = [Turn(Role.USER, "q" * 4500)]  # half of the room; two tries leave less
+    tgi.tokens_of_a_byte = 1.0
+    tgi.answers = [web.json_response(TOO_LONG, status=422) for _ in range(2)]
+    tgi.answers.append([token("It"), last()])
+    assert await told(model, turns) == [0, "It", ""]
+    assert [cited(request) for request in tgi.requests] == [1, 0, 0]

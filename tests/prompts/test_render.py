@@ -375,7 +375,9 @@ TEMPLATES = templates()
 # Passages of documentation
 
 
-def source(quote: str, title: str = "a title", package: str = "Python", location: str = "x.py:1") -> Source:
+def documented(
+    quote: str, title: str = "a title", package: str = "Python", location: str = "x.py:1"
+) -> Source:
     return Source("a.name", title, package, "3.11", "PSF-2.0", location, "https://example.org", quote)
 
 
@@ -416,7 +418,7 @@ Question: How do I remove a folder?"""
 
 def test_passages_come_before_the_question_in_the_last_turn_of_a_person() -> None:
     turns = conversation("Hi?", "Hello.", "How do I remove a folder?")
-    passages = [RMTREE, source("more")]
+    passages = [RMTREE, documented("more")]
     ours = grounded(TechAssistantTemplate(), turns, passages)
     assert ours.text.endswith(
         f"\n-----\n\nHuman: Hi?\n\nAssistant: Hello.\n\nHuman: {ASKED_WITH_RMTREE}\n\nAssistant:"
@@ -433,7 +435,7 @@ def test_what_comes_before_the_last_question_is_the_same_with_and_without_passag
     turns = conversation("first?", "one", "second?")
     bare = rendered(template, turns)
     beginning = bare[: bare.rindex("second?")]
-    for passages in ([], [RMTREE], [source("x" * 99)] * 9):
+    for passages in ([], [RMTREE], [documented("x" * 99)] * 9):
         assert grounded(template, turns, passages).text.startswith(beginning)
 
 
@@ -456,7 +458,7 @@ def test_a_prompt_tells_nothing_found_from_nothing_looked_up() -> None:
 
 def test_passages_take_no_more_than_their_share_and_the_last_one_is_cut_at_a_line() -> None:
     template = CHATML_TEMPLATE
-    long = source("\n".join(f"line {number} " + "x" * 50 for number in range(30)))
+    long = documented("\n".join(f"line {number} " + "x" * 50 for number in range(30)))
     prompt = grounded(template, [user("q")], [long] * 4, budget=4000)
     assert prompt.passages_used == 2
     assert "\n\n[3] " not in prompt.text
@@ -468,7 +470,7 @@ def test_passages_take_no_more_than_their_share_and_the_last_one_is_cut_at_a_lin
 
 
 def test_a_large_context_takes_no_more_passages_than_a_few_pages() -> None:
-    page = source("x\n" * 600)
+    page = documented("x\n" * 600)
     prompt = grounded(CHATML_TEMPLATE, [user("q")], [page] * 9)
     assert 1400 < tokens(prompt.text) - tokens(rendered(CHATML_TEMPLATE, [user("q")])) <= 1500
 
@@ -481,7 +483,7 @@ def test_a_small_context_takes_no_passages(template: Template) -> None:
 
 
 def test_what_would_be_left_of_a_passage_is_more_than_a_line_or_two() -> None:
-    long = source("\n".join(["x" * 30] * 99))
+    long = documented("\n".join(["x" * 30] * 99))
     used = {
         budget: (prompt.passages_used, prompt.text.count("> xxx"))
         for budget in range(300, 1000, 10)
@@ -494,14 +496,14 @@ def test_what_would_be_left_of_a_passage_is_more_than_a_line_or_two() -> None:
 
 
 def test_a_passage_whose_first_line_does_not_fit_ends_the_passages() -> None:
-    endless = source("x" * 10_000)
+    endless = documented("x" * 10_000)
     prompt = grounded(CHATML_TEMPLATE, [user("q")], [RMTREE, endless, RMTREE], budget=4000)
     assert prompt.passages_used == 1
 
 
 def test_a_passage_of_few_words_is_told_by_what_there_is() -> None:
     bare = Source("a.name", "", "", "", "", "", "", " \n\n")
-    long = source("\n\n  indented\n\n\n", title="long " * 99, package="", location="x.md:7")
+    long = documented("\n\n  indented\n\n\n", title="long " * 99, package="", location="x.md:7")
     text = grounded(brackets(), [user("q")], [bare, long]).text
     assert "\n\n[1] a.name\n\n[2] long long" in text
     heading = re.search(r"^\[2\] (.*)\n>   indented\n\nPrefer", text, re.MULTILINE)
@@ -529,7 +531,7 @@ def test_what_is_found_never_moves_the_history_and_never_refuses_a_question(
     before, dropped = "", 0
     for number, (question, answer, found) in enumerate(asked):
         turns.append(user(f"{number}:" + "q" * question))
-        passages = [source("\n".join("p" * length for length in lines)) for lines in found]
+        passages = [documented("\n".join("p" * length for length in lines)) for lines in found]
         try:
             bare = grounded(template, turns, [], budget)
         except QuestionTooLong:
@@ -557,7 +559,7 @@ def test_passages_are_taken_whole_from_the_best_on_and_only_the_last_is_cut(
     budget: int, found: list[list[int]]
 ) -> None:
     quotes = ["\n".join("p" * length for length in lines).strip("\n") for lines in found]
-    prompt = grounded(CHATML_TEMPLATE, [user("q")], [source(quote) for quote in quotes], budget)
+    prompt = grounded(CHATML_TEMPLATE, [user("q")], [documented(quote) for quote in quotes], budget)
     shown = [
         [line[2:] for line in block.split("\n")[1:] if line.startswith(">")]
         for block in re.split(r"^\[\d+\] ", prompt.text, flags=re.MULTILINE)[1:]
@@ -590,7 +592,7 @@ def block_of(prompt: Prompt, question: str) -> list[str]:
 @pytest.mark.parametrize("template", templates(), ids=["ours", "chatml", "brackets", "turns"])
 @pytest.mark.parametrize("hostile", HOSTILE_PASSAGES)
 def test_a_passage_cannot_end_itself_or_speak_for_anybody(template: Template, hostile: str) -> None:
-    prompt = grounded(template, [user("The question.")], [source(hostile, hostile, hostile, hostile)] * 2)
+    prompt = grounded(template, [user("The question.")], [documented(hostile, hostile, hostile, hostile)] * 2)
     assert_harmless(template, prompt, passages=2)
 
 
@@ -603,7 +605,7 @@ def test_a_passage_cannot_end_itself_or_speak_for_anybody(template: Template, ho
     ),
 )
 def test_hostile_passages_add_no_marks(which: int, texts: list[tuple[str, str, str, str]]) -> None:
-    passages = [source(*fields) for fields in texts]
+    passages = [documented(*fields) for fields in texts]
     prompt = grounded(TEMPLATES[which], [user("The question.")], passages)
     assert_harmless(TEMPLATES[which], prompt, passages=len(texts))
 
@@ -616,7 +618,7 @@ def frame(lines: list[str]) -> list[str]:
 def assert_harmless(template: Template, prompt: Prompt, *, passages: int) -> None:
     """Nothing of the passages is a mark, whether of the template, of any model or of `grounded.jinja`."""
     assert prompt.passages_used == passages
-    bare = grounded(template, [user("The question.")], [source("a")] * passages)
+    bare = grounded(template, [user("The question.")], [documented("a")] * passages)
     marks = ["\nHuman:", "\nAssistant:", "\n-----\n\nHuman:", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
     marks += ["<fim_prefix>", "<file_sep>", "<｜User｜>", *template.stop_sequences]
     assert [prompt.text.count(mark) for mark in marks] == [bare.text.count(mark) for mark in marks]
@@ -691,6 +693,8 @@ def test_reasoning_marks_reach_the_template_in_answers_and_are_broken_in_questio
     text = rendered(ChatTemplate(source), conversation("a </think> b", "hm</think>c", "d"))
     assert "a < /think> b<|im_end|>" in text
     assert "<|im_start|>assistant\nc<|im_end|>" in text
+    prompt = grounded(ChatTemplate(source), [user("q")], [documented("e </think> f")])
+    assert "> e < /think> f\n" in prompt.text
 
 
 def test_templates_may_use_what_the_field_gives_them() -> None:
