@@ -38,6 +38,8 @@ from assistant.errors import (
     NoModelLoaded,
     Unreachable,
 )
+from assistant.knowledge.answer import answer as quotation
+from assistant.knowledge.answer import reference
 from assistant.knowledge.documentation import Documentation, DocumentationStatus, DocumentationUnreadable
 from assistant.knowledge.passage import Found
 from assistant.served import EngineState, EngineStatus, ServedModel
@@ -270,7 +272,7 @@ class Assistant:
         return not licence.must_accept or await self._store.has_accepted(owner, licence.id)
 
     async def _check_licence(self, owner: str) -> None:
-        licence = getattr(self.engine, "licence", None)
+        licence = self.engine.licence
         if licence is not None and not await self.has_accepted(owner, licence):
             raise LicenceNotAccepted(
                 licence.id,
@@ -434,8 +436,6 @@ class Assistant:
             question, found = await self._find(turns)
         except DocumentationUnreadable as error:
             raise NoDocumentation(str(error)) from error
-        from assistant.knowledge.answer import answer as quotation
-
         answer = quotation(question, found)
         self._journal.cite(entry, answer.sources)
         for piece in answer.pieces():
@@ -454,7 +454,7 @@ class Assistant:
         except DocumentationUnreadable as error:  # the model answers without
             log.warning("the documentation could not be asked: %s", error)
             return ()
-        return tuple(passage.reference for passage in found.passages)
+        return tuple(map(reference, found.passages))
 
     async def _find(self, turns: Sequence[Turn]) -> tuple[str, Found]:
         *previous, question = [turn.content for turn in turns if turn.role is Role.USER]

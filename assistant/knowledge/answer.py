@@ -101,6 +101,13 @@ def answer(question: str, found: Found) -> DocumentationAnswer:
     return _put_together(parts)
 
 
+def reference(passage: Passage) -> Source:
+    """What a model is given to read of a passage: its signature as the title, its words within bounds."""
+    passage = _readable(passage)
+    quote, _ = excerpt(passage.text, LONGEST_QUOTE, 0)
+    return replace(passage.source(quote or passage.signature), title=passage.signature or passage.title)
+
+
 def _put_together(parts: Sequence[_Part]) -> DocumentationAnswer:
     """The parts in order, as far as there is room; a part that has none is left out."""
     text = ""

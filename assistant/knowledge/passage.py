@@ -32,11 +32,6 @@ class Passage:
     example_location: str = ""
     url: str = ""
 
-    @property
-    def reference(self) -> Source:
-        """What a model is given to read of it."""
-        return self.source(self.text or self.signature)
-
     def source(self, quote: str, *, location: str = "") -> Source:
         """This passage as a reply's source, with the words that were quoted from it."""
         return Source(

@@ -10,6 +10,7 @@ import pytest
 
 from assistant.conversation import FinishReason, Status
 from assistant.errors import LicenceNotAccepted, NoModelLoaded
+from assistant.knowledge.answer import reference
 from assistant.knowledge.documentation import DocumentationState, DocumentationUnreadable
 from assistant.knowledge.passage import Found
 from assistant.reply import Answers, Assistant, Cited, Delta, End
@@ -22,6 +23,7 @@ from tests.support.fake_documentation import RMTREE, FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
 
 OWNER = "ann"
+REFERENCE = reference(RMTREE)
 OPENRAIL = Licence("bigcode-openrail-m", "BigCode OpenRAIL-M", "https://example.org/terms", must_accept=True)
 
 
@@ -166,9 +168,9 @@ async def test_a_model_is_given_what_the_documentation_has(
     model.say("Use it [1].")
     model.end()
     cited, *_ = await heard(assistant, reply_id)
-    assert cited == Cited((RMTREE.reference,))
-    assert model.passages == [(RMTREE.reference,)]
-    assert (await assistant.reply(OWNER, reply_id)).sources == (RMTREE.reference,)
+    assert cited == Cited((REFERENCE,))
+    assert model.passages == [(REFERENCE,)]
+    assert (await assistant.reply(OWNER, reply_id)).sources == (REFERENCE,)
 
 
 async def test_a_conversation_can_do_without(
@@ -184,7 +186,7 @@ async def test_a_conversation_can_do_without(
     model.say("Grounded.")
     model.end()
     await heard(assistant, await ask(assistant, chat=chat.id))
-    assert model.passages[-1] == (RMTREE.reference,)
+    assert model.passages[-1] == (REFERENCE,)
 
 
 async def test_a_model_does_not_wait_for_documentation_and_does_without_what_is_broken(
