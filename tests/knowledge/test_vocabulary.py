@@ -1,0 +1,177 @@
+"""The vocabulary: what it names exists, its phrases are plain English, and of a broken file it tells."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import re
+import sys
+import tomllib
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistant.knowledge import vocabulary
+from assistant.knowledge.vocabulary import FILE, VocabularyMalformed, digest, parse, phrases
+
+TABLES = tomllib.loads(FILE.read_text(encoding="utf-8"))
+MISSING = object()
+PLAIN = re.compile(r"[^A-Z]*[^A-Z.,;:!?\s]")
+LONGEST = 12  # words of a phrase
+MOST_NAMES = 3  # that share a phrase
+
+# Names that only a later Python has, by the first that does.
+CAME_WITH: Mapping[tuple[int, int], str] = {
+    (3, 12): """
+        int.is_integer os.path.splitroot pathlib.Path.walk sys.monitoring collections.abc.Buffer
+        itertools.batched typing.TypeAliasType typing.override math.sumprod random.binomialvariate
+        """,
+    (3, 13): """
+        pathlib.PurePath.full_match glob.translate copy.replace typing.TypeIs typing.ReadOnly
+        typing.get_protocol_members math.fma statistics.kde warnings.deprecated
+        """,
+    (3, 14): "pathlib.Path.copy pathlib.Path.move uuid.uuid6 uuid.uuid7 uuid.uuid8",
+}
+CAME = {name: version for version, names in CAME_WITH.items() for name in names.split()}
+# Names that an earlier Python had, with the first that does not. Whole modules need no line.
+LEFT: Mapping[str, tuple[int, int]] = {"ssl.wrap_socket": (3, 12), "ssl.match_hostname": (3, 12)}
+ELSEWHERE = frozenset(("os.startfile", "select.kqueue"))  # of other operating systems
+
+
+def named(name: str) -> object:
+    """What a full name stands for here: `MISSING` where there is no such thing, None for no such module."""
+    first, *rest = name.split(".")
+    if first in TABLES["builtins"]:
+        value: object = builtins
+        rest = [first, *rest]
+    else:
+        try:
+            value = importlib.import_module(first)
+        except ImportError:
+            return None
+    dotted = first
+    for part in rest:
+        found = getattr(value, part, MISSING)
+        dotted = f"{dotted}.{part}"
+        if found is MISSING and value is sys.modules.get(dotted.rpartition(".")[0]):
+            try:
+                found = importlib.import_module(dotted)
+            except ImportError:
+                return MISSING
+        if found is MISSING:
+            return MISSING
+        value = found
+    return value
+
+
+def is_here(name: str) -> bool:
+    """Ought this Python to have the name, where it has the module?"""
+    if name in ELSEWHERE:
+        return False
+    return CAME.get(name, (0, 0)) <= sys.version_info[:2] < LEFT.get(name, (99, 0))
+
+
+def test_every_name_is_one_of_this_python() -> None:
+    names = [name for name in phrases() if name not in TABLES["keywords"] and is_here(name)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is deprecated is asked about too
+        unknown = [name for name in names if named(name) is MISSING]
+    assert len(names) > 1500
+    assert unknown == []
+
+
+def test_every_keyword_is_a_topic_of_the_language() -> None:
+    topics = pytest.importorskip("pydoc_data.topics").topics
+    import pydoc
+
+    known = {*topics, *pydoc.Helper.keywords, *map(str.lower, pydoc.Helper.topics)}
+    assert set(TABLES["keywords"]) - known == set()
+
+
+def test_what_came_later_or_left_is_told_only_of_names_that_are_there() -> None:
+    assert {*CAME, *LEFT, *ELSEWHERE} - {*phrases()} == set()
+
+
+def test_no_name_has_a_phrase_twice() -> None:
+    twice = {
+        name: said for name, said in phrases().items() if len({phrase.lower() for phrase in said}) < len(said)
+    }
+    assert twice == {}
+
+
+def test_no_phrase_leads_to_more_than_three_names() -> None:
+    shared = Counter(phrase for said in phrases().values() for phrase in said)
+    assert [phrase for phrase, count in shared.items() if count > MOST_NAMES] == []
+
+
+def test_phrases_are_short_lower_case_and_without_a_mark_at_the_end() -> None:
+    odd = [
+        (name, phrase)
+        for name, said in phrases().items()
+        for phrase in said
+        if not PLAIN.fullmatch(phrase) or len(phrase.split()) > LONGEST or phrase != " ".join(phrase.split())
+    ]
+    assert odd == []
+
+
+def test_builtins_keywords_and_modules_have_bare_names_and_all_else_its_full_name() -> None:
+    known = phrases()
+    assert {"len", "yield", "json", "os.path", "os.path.join", "str.split"} <= set(known)
+    assert not {"builtins.len", "keywords.yield", "modules.json"} & set(known)
+    assert not {"builtins", "keywords", "modules"} & set(known)
+
+
+def test_a_dot_means_the_same_in_quotes_and_without_them() -> None:
+    assert parse(b'["a.b"]\nc = ["x"]\n') == parse(b'[a.b]\nc = ["x"]\n') == {"a.b.c": ("x",)}
+
+
+def test_a_name_in_two_tables_has_the_phrases_of_both() -> None:
+    text = b'[keywords]\ntypes = ["standard type hierarchy"]\n[modules]\ntypes = ["types of objects"]\n'
+    assert parse(text) == {"types": ("standard type hierarchy", "types of objects")}
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"[os\n", "not valid TOML"),
+        (b"\xff", "not valid TOML"),
+        (b'[os]\nremove = "delete a file"\n', "os.remove must be a list of phrases"),
+        (b"[os]\nremove = []\n", "os.remove must be a list of phrases"),
+        (b'[os]\nremove = ["delete a file", 2]\n', "os.remove must be a list of phrases"),
+        (b'[os]\nremove = [""]\n', "os.remove must be a list of phrases"),
+        (b"version = 2\n", "version must be a list of phrases"),
+    ],
+)
+def test_a_malformed_file_is_told_of_in_a_sentence(data: bytes, what: str) -> None:
+    with pytest.raises(VocabularyMalformed, match=what) as told:
+        parse(data)
+    assert str(told.value).startswith("vocabulary.toml")
+    assert str(told.value).endswith(".")
+
+
+def test_a_file_that_is_not_there_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "FILE", FILE.with_name("no such file.toml"))
+    of_no_file: Callable[[], str] = digest.__wrapped__
+    with pytest.raises(VocabularyMalformed, match=r"no such file\.toml cannot be read"):
+        of_no_file()
+
+
+@given(st.binary(max_size=60) | st.text("[]ab.=\"',\n #", max_size=60).map(str.encode))
+def test_any_bytes_are_read_or_told_of(data: bytes) -> None:
+    try:
+        found = parse(data)
+    except VocabularyMalformed:
+        return
+    assert all(said and all(said) for said in found.values())
+
+
+def test_the_digest_changes_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh: Callable[[], str] = digest.__wrapped__
+    assert fresh() == digest()
+    data = FILE.read_bytes()
+    monkeypatch.setattr(vocabulary, "_read", lambda: data + b"\n# more\n")
+    assert fresh() != digest()
