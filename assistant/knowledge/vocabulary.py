@@ -1,8 +1,8 @@
 """The words by which people ask for things of Python's standard library: `vocabulary.toml` as a mapping.
 
 Knows the form of that file: a table is a module, a class or a built-in type, and a dot in a table's name
-means the same in quotes (`["datetime.datetime"]`) and without them. Refuses to know the index that the phrases
-are written to, and whether a name exists in the Python that runs.
+means the same in quotes (`["datetime.datetime"]`) and without them. Refuses to know the index that is given
+the phrases, and whether a name exists in the Python that runs.
 """
 
 from __future__ import annotations
