@@ -1,0 +1,359 @@
+"""What a question asks: its kind, the names that it writes, the words that tell what it is about.
+
+Knows how people ask for an API in English; knows no index, so whether a name exists is not said here. Pure
+functions, and bounded: of a very long text the beginning and the end are read.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from assistant.knowledge.words import SORTS, informative
+
+LONGEST = 6000  # characters of a question that are read: half from its beginning, half from its end
+MOST_MENTIONS = 40
+MOST_WORDS = 60
+
+
+class Kind(enum.Enum):
+    """What is wanted."""
+
+    TASK = "task"  # how something is done: "how do I read a file"
+    THING = "thing"  # what a thing is, does, takes, returns: "what does zip do", "parameters of open"
+    DIFFERENCE = "difference"  # of two things or more
+    ERROR = "error"  # why an error is raised
+
+
+class Written(enum.IntEnum):
+    """How surely something is meant as a name, by the way it is written."""
+
+    WORD = 1  # a word of the question's sentence, alone in the place of a name: "what does zip do"
+    SHAPE = 2  # looks like a name: `read_csv`, `OrderedDict`
+    QUOTED = 3  # stands in backticks
+    PATH = 4  # dotted or called: `os.path.join`, `rmtree()`
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A name as a question writes it: `path.join`; `str.join` for `"".join`."""
+
+    name: str
+    written: Written
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One thing that is asked about: the names written for it, and its informative words in order."""
+
+    mentions: tuple[Mention, ...]
+    words: tuple[str, ...]
+
+    @property
+    def core(self) -> tuple[str, ...]:
+        """The words without those that say what sort of thing it is ("the zip function": zip)."""
+        return tuple(word for word in self.words if word not in SORTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    kind: Kind
+    subjects: tuple[Subject, ...]  # two or more for a difference, else one
+    sorts: frozenset[str]  # what sort of thing is asked for, where it says so: "module", "keyword" …
+    modules: tuple[str, ...]  # words in the place of a module: "with the os module", "in itertools"
+    code: tuple[str, ...]  # dotted names in blocks of code: hints, no more
+    leans: bool  # is it short and written as the continuation of something said before
+    opposite: bool  # asks for the other way round
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(word for subject in self.subjects for word in subject.words))
+
+    @property
+    def mentions(self) -> tuple[Mention, ...]:
+        return tuple(mention for subject in self.subjects for mention in subject.mentions)
+
+
+def understand(text: str) -> Question:
+    """Reads a question. Any text at all is a question of some kind."""
+    prose, blocks = _without_blocks(_bounded(text))
+    marked, mentions = _mark(prose)
+    marked = re.sub(r"\s+", " ", marked).strip()
+    kind, subjects = _kind(marked, mentions)
+    plain = marked.lower()
+    return Question(
+        kind=kind,
+        subjects=subjects,
+        sorts=frozenset(_SORTS[word] for word in re.findall(r"[a-z]+", plain) if word in _SORTS),
+        modules=tuple(dict.fromkeys(_modules(marked, mentions))),
+        code=tuple(dict.fromkeys(_DOTTED.findall(blocks)))[:MOST_MENTIONS],
+        leans=_leans(plain, subjects),
+        opposite=bool(_OPPOSITE.search(plain)),
+    )
+
+
+# What is read
+
+_FENCE = re.compile(r"(```|~~~).*?(?:\1|\Z)", re.DOTALL)
+_CODE_LINE = re.compile(
+    r"^(?:>>>|\.\.\.|\s{4,}\S|Traceback \(|\s*File \"|(?:from|import) [\w.]+|@\w|(?:def|class) \w+.*:\s*$"
+    r"|(?:for|while|if|with) .*:\s*$|\w[\w.\[\]]* ?= ?\S).*$",
+    re.MULTILINE,
+)
+
+
+def _bounded(text: str) -> str:
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2].rpartition(' ')[0]}\n{text[-LONGEST // 2 :].partition(' ')[2]}"
+    return text
+
+
+def _without_blocks(text: str) -> tuple[str, str]:
+    """The sentences of a text, and the code in it: fenced blocks and lines that can only be code."""
+    blocks: list[str] = []
+
+    def taken(found: re.Match[str]) -> str:
+        blocks.append(found[0])
+        return "\n"
+
+    prose = _FENCE.sub(taken, text)
+    if "\n" in prose.strip():
+        prose = _CODE_LINE.sub(taken, prose)
+    return (prose, "\n".join(blocks)) if prose.strip() else (text, "")
+
+
+# Names
+
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_DOTTED = re.compile(rf"{_NAME}(?:\.{_NAME})+")
+_MENTION = re.compile(
+    rf"""
+    (?P<quoted>`+[^`\n]+`+)
+    | (?P<literal>(?:(?P<bytes>\bb)?(?:"[^"\n]{{0,40}}"|'[^'\n]{{0,40}}')|(?P<list>\[[^]\n]{{0,40}}\])
+        |(?P<dict>\{{[^}}\n]{{0,40}}\}}))\.(?P<method>{_NAME}))(?:\(\))?
+    | (?P<path>@?(?<![\w.])(?:{_NAME}(?:\.{_NAME})+(?:\(\s*\))?|{_NAME}\(\s*\)|{_NAME}(?=\((?!e?s\))[^)\s])))
+    | (?P<shape>(?<!\w)(?:[A-Za-z]\w*_\w*|_+[A-Za-z]\w*|[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]*)+)(?!\w))
+    """,
+    re.VERBOSE,
+)
+_ABBREVIATIONS = frozenset({"e.g", "i.e", "a.k.a", "p.s", "vs", "etc", "a.m", "p.m"})
+_FILE_ENDINGS = frozenset(
+    """
+    bat bz2 cfg conf com csv css db dev doc docx env exe gif gz html ico ini io ipynb jpeg jpg js json log md
+    mp3 mp4 net org pdf png ps1 py pyc rst sh sql sqlite svg tar tex toml ts tsv txt wav xls xlsx xml yaml
+    yml zip
+    """.split()  # noqa: SIM905 - a table to read
+)
+# Signs of the language, and how they are called where they stand alone.
+_SIGNS = {
+    "//": "floor division", "**": "power operator", "%": "modulo", ":=": "assignment expression walrus",
+    "==": "equality", "!=": "inequality", "->": "return annotation", "*args": "variadic positional arguments",
+    "**kwargs": "variadic keyword arguments", "@": "decorator", "...": "ellipsis", "&": "bitwise and",
+    "|": "bitwise or union", "^": "bitwise xor", "~": "bitwise not", "<<": "shift left", ">>": "shift right",
+    "+=": "augmented assignment", "<": "less than", ">": "greater than", "[:]": "slice", "[::-1]": "reverse slice",
+}  # fmt: skip
+_SIGN = re.compile(
+    "(?<!\\S)`?(" + "|".join(map(re.escape, sorted(_SIGNS, key=len, reverse=True))) + ")`?(?=[\\s?,]|$)"
+)
+_KEYWORD = re.compile(
+    r"(?<!`)\b(and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for|from|global|if|import"
+    r"|in|is|lambda|match|nonlocal|not|or|pass|raise|return|try|while|with|yield)\b(?=\s+(?:statement|keyword|operator|clause)\b)"
+)
+_FIRST_MARK = 0xE000  # private-use characters: each stands for one mention while sentences are parsed
+_MARK = re.compile(r"[\ue000-\ue0ff]")
+
+
+def _mark(prose: str) -> tuple[str, list[Mention]]:
+    """The prose with one private character for each name that is written as one, and these names."""
+    mentions: list[Mention] = []
+
+    def mark(name: str, written: Written) -> str:
+        if len(mentions) >= MOST_MENTIONS:
+            return name
+        mentions.append(Mention(name, written))
+        return chr(_FIRST_MARK + len(mentions) - 1)
+
+    def replaced(found: re.Match[str]) -> str:
+        match found.lastgroup:
+            case "quoted":
+                return f" {_quoted(found[0].strip('`').strip(), mark)} "
+            case "path":
+                name = found[0].lstrip("@").split("(")[0]
+                if name.lower() in _ABBREVIATIONS or _is_file(name):
+                    return found[0]
+                return mark(name, Written.PATH)
+            case "shape":
+                return mark(found[0], Written.SHAPE)
+            case _:
+                kinds = [kind for kind in ("bytes", "list", "dict") if found[kind]]
+                return mark(f"{kinds[0] if kinds else 'str'}.{found['method']}", Written.PATH)
+
+    prose = _KEYWORD.sub(lambda found: f"`{found[1]}`", prose)
+    prose = _SIGN.sub(lambda found: _SIGNS[found[1]], _MARK.sub(" ", prose))
+    return _MENTION.sub(replaced, prose), mentions
+
+
+def _quoted(code: str, mark: Callable[[str, Written], str]) -> str:
+    """What stands in backticks: one name, a call of one, or some code with names in it."""
+    if re.fullmatch(_NAME, code):
+        return mark(code, Written.QUOTED)
+    found = _MENTION.fullmatch(code) or re.match(rf"@?(?P<path>{_NAME}(?:\.{_NAME})*)\s*\(", code)
+    if found and found.groupdict().get("method"):
+        kinds = [kind for kind in ("bytes", "list", "dict") if found[kind]]
+        return mark(f"{kinds[0] if kinds else 'str'}.{found['method']}", Written.PATH)
+    if found and found["path"] and not _is_file(found["path"]):
+        return mark(found["path"].lstrip("@").split("(")[0], Written.PATH)
+    return " ".join(mark(name, Written.SHAPE) for name in _DOTTED.findall(code)) or code
+
+
+def _is_file(name: str) -> bool:
+    """`data.csv`, `example.com`: no dotted name. (`os.env` would be lost, and is no name either.)"""
+    head, _, last = name.rpartition(".")
+    return last in _FILE_ENDINGS and "." not in head and head not in _MODULES_WITH_FILE_ENDINGS
+
+
+_MODULES_WITH_FILE_ENDINGS = frozenset(
+    {"requests", "os"}
+)  # `requests.json` is asked for as if it were a name
+
+
+# Kinds
+
+_STRONG = re.compile(r"\bdiff?er(?:en[ct]\w*|s|ed)?\b|\bvs\b|\bversus\b|\bdistinguish\w*", re.IGNORECASE)
+_WEAK = re.compile(
+    r"\bor\b|\bcompared?\b|\binstead of\b|\brather than\b|\bas opposed to\b|\b(?:prefer|over)\b|\bthe same\b"
+    r"|\b(?:better|faster|slower|safer) than\b",
+    re.IGNORECASE,
+)
+_BETWEEN = re.compile(
+    r"[,;:]\s+|\s[-–—]+\s|\b(?:between|and|or|vs|versus|from|to|than|compared (?:to|with)|instead of|rather than"
+    r"|as opposed to|over|with|the same as)\b\.?|[?!](?:\s|$)",
+    re.IGNORECASE,
+)
+_WITHIN = re.compile(r"(?<=\S)\s+(?:in|for|when|if|on|inside|while)\s.*$", re.IGNORECASE)
+_ABOUT = re.compile(
+    r"\b(?:what(?:'s|’s|s)?|explain|describe|define|tell me about|meaning|purpose|means?|signature|prototype|docs?|documentation"
+    r"|docstring|params?|parameters?|arguments?|args|kwargs|options|defaults?|returns?|examples?|explanation|usage|used?|works?"
+    r"|when should|why)\b",
+    re.IGNORECASE,
+)
+_TASK = re.compile(
+    r"^\W*(?:\w+\W+){0,2}?how\s+(?:do|to|can|could|should|would)\s+(?!(?:i|you|we|one)?\s*(?:properly\s+|correctly\s+)?(?:use|call)\b)(?!.*\bworks?\b)"
+    r"|\b(?:way|ways|approach|method|function|module|class|command|tool|idiom|library|package|decorator|type|exception)s?\s+"
+    r"(?:to|of|for|that|do i|can i|should i|lets?|gives?|returns?|handles?|will|would|is there)\b"
+    r"|\bwhat (?:can|should|do) i use (?:to|for)\b|\buse\b.+\bto\b",
+    re.IGNORECASE,
+)
+_ASKING = frozenset(
+    """
+    parameter parameters param params argument arguments args kwargs option options return returns returned accept
+    accepts pass default defaults value explanation signature expect order come saw mean beginner actually
+    """.split()  # noqa: SIM905 - a table to read
+)
+_ERROR = re.compile(r"[A-Z]\w*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)\Z")
+
+
+def is_error(name: str) -> bool:
+    """Is this the name of an exception, by its ending?"""
+    return bool(_ERROR.match(name.rpartition(".")[2]))
+
+
+def _divided(marked: str, mentions: list[Mention]) -> tuple[Subject, ...]:
+    """The things that are told apart; none where nothing is."""
+    strong = bool(_STRONG.search(marked))
+    if not strong and not _WEAK.search(marked):
+        return ()
+    subjects = []
+    for part in _BETWEEN.split(marked):
+        subject = _subject(_WITHIN.sub("", part), mentions)
+        if not subject.core and not subject.mentions:
+            continue
+        named = len(subject.core) + len(subject.mentions) == 1
+        if named or (strong and len(subject.core) <= 3):
+            subjects.append(subject)
+        elif not strong:
+            return ()
+    apart = tuple(dict.fromkeys(subjects))
+    return apart[:4] if len(apart) > 1 else ()
+
+
+def _kind(marked: str, mentions: list[Mention]) -> tuple[Kind, tuple[Subject, ...]]:
+    apart = _divided(marked, mentions)
+    if apart:
+        return Kind.DIFFERENCE, apart
+    whole = _subject(marked, mentions)
+    if any(is_error(mention.name) for mention in mentions) and not _TASK.search(marked):
+        return Kind.ERROR, (whole,)
+    if not _TASK.search(marked):
+        core = [word for word in whole.core if word not in _ASKING]
+        # A name and nothing else is looked up, as is what stands alone in a question for an explanation.
+        if len(core) + len(whole.mentions) <= (2 if _ABOUT.search(marked) else 1):
+            return Kind.THING, (
+                Subject(whole.mentions, tuple(word for word in whole.words if word not in _ASKING)),
+            )
+    return Kind.TASK, (whole,)
+
+
+# Subjects
+
+_SORTS = {
+    "module": "module", "modules": "module", "package": "module", "library": "module",
+    "keyword": "keyword", "statement": "keyword", "expression": "keyword", "operator": "keyword",
+    "method": "method", "methods": "method", "exception": "exception", "error": "exception",
+    "class": "class", "type": "class", "function": "function", "functions": "function",
+    "builtin": "function", "decorator": "function", "constant": "data", "variable": "data",
+    "property": "property", "attribute": "property",
+}  # fmt: skip
+_MODULE = re.compile(
+    rf"\b(?:the\s+|python(?:'s)?\s+)?(?P<said>{_NAME}|[\ue000-\ue0ff])\s+(?:module|package|library|lib)\b"
+    rf"|\b(?:module|package|library|import)\s+(?P<named>{_NAME}|[\ue000-\ue0ff])"
+    rf"|\b(?:with|using|in|from|use|via|through|of)\s+(?:the\s+|python(?:'s)?\s+)?(?P<with>{_NAME}|[\ue000-\ue0ff])(?=\s*(?:[?.,!]|$|to\b|for\b|module))"
+    rf"|\b(?:using|with|via|from)\s+(?P<using>{_NAME})",
+    re.IGNORECASE,
+)
+_GOES_ON = re.compile(
+    r"^(?:and|but|also|or|ok|okay|then|so|now|what about|how about|what if|same for|instead|only)\b"
+)
+_PRONOUN = re.compile(r"\b(?:it|its|this|these|those|them|they|that|one|former|latter|same|previous|above)\b")
+_OPPOSITE = re.compile(
+    r"\b(?:other\s+way\s+(?:a?round|about)|(?:the|its|an)\s+(?:opposite|reverse|inverse|contrary)|vice[\s-]versa|conversely"
+    r"|opposite\s+of|inverse\s+of|reverse\s+direction|(?:and|but)\s+back(?:\s+again)?|undo\s+(?:it|that|this))\b"
+)
+
+
+def _subject(slot: str, mentions: list[Mention]) -> Subject:
+    here = tuple(
+        mentions[ord(mark) - _FIRST_MARK]
+        for mark in _MARK.findall(slot)
+        if ord(mark) - _FIRST_MARK < len(mentions)
+    )
+    said = tuple(dict.fromkeys(informative(_MARK.sub(" ", slot))))[:MOST_WORDS]
+    if not here and not said:
+        # "what is the difference between is and in": where nothing else stands, a stop word is the thing.
+        said = tuple(word for word in re.findall(r"[a-z]+", slot.lower()) if word in _KEYWORDS)[-1:]
+    return Subject(here, said)
+
+
+_KEYWORDS = frozenset("is in as if for from or and not with while else try self any all help".split())  # noqa: SIM905
+
+
+def _modules(marked: str, mentions: list[Mention]) -> Iterator[str]:
+    for found in _MODULE.finditer(marked):
+        name = found["said"] or found["named"] or found["with"] or found["using"]
+        if _MARK.fullmatch(name):
+            yield mentions[ord(name) - _FIRST_MARK].name
+        else:
+            yield name
+
+
+def _leans(plain: str, subjects: tuple[Subject, ...]) -> bool:
+    """May this be the continuation of something said before? It is short, and begins or points like one."""
+    said = sum(len(subject.words) + len(subject.mentions) for subject in subjects)
+    return (
+        said == 0
+        or (said <= 3 and bool(_GOES_ON.search(plain)))
+        or (said <= 2 and bool(_PRONOUN.search(plain)))
+        or (said == 1 and len(plain.split()) <= 2)
+    )

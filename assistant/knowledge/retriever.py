@@ -1,0 +1,43 @@
+"""The documentation as a LangChain retriever, for chains that are built elsewhere.
+
+Knows how a passage becomes a `Document`: the documentation is its content, all other fields are its metadata.
+Ranks nothing: `search.py` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import closing
+from pathlib import Path
+
+from langchain_core.callbacks import CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+
+from assistant.knowledge.index import Index
+from assistant.knowledge.passage import Passage
+from assistant.knowledge.search import search
+
+
+class DocumentationRetriever(BaseRetriever):
+    """Finds the passages that answer a question in the index at `path`: at most `k`, best first.
+
+    Asynchronous calls search in a thread. Raises `IndexFailed` where there is no index.
+    """
+
+    path: Path
+    k: int = 4
+    corpora: tuple[str, ...] | None = None  # "python", "packages", "docs"; all of them if None
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        # A connection belongs to one thread, and opening one takes less than a search.
+        with closing(Index(self.path)) as index:
+            found = search(index, query, limit=k or self.k, corpora=self.corpora)
+        return [_document(passage) for passage in found.passages]
+
+
+def _document(passage: Passage) -> Document:
+    fields = dataclasses.asdict(passage)
+    return Document(page_content=fields.pop("text"), metadata=fields)

@@ -1,0 +1,448 @@
+"""What the documentation has on a question: candidates by name and by words, ranked by a few features.
+
+Knows how a name is resolved, what makes one passage a better answer than another (`WEIGHTS`), and from where
+on nothing is better than something (`ENOUGH`). Refuses to know English (`question.py`, `words.py`), tables
+(`index.py`), and how an answer is written.
+
+A passage is scored by how surely it is named, by how much of the question its phrases, its name and its
+documentation cover, and by how much it is used. A word counts by its rarity; what is not covered counts
+against, so that a question about something else finds nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from assistant.knowledge.index import Entry, Index
+from assistant.knowledge.passage import Found, Passage
+from assistant.knowledge.question import Kind, Mention, Question, Subject, Written, is_error, understand
+from assistant.knowledge.words import alike, form, informative, words
+
+# What speaks for a passage. Each feature is between 0 and 1; those below 0 speak against it.
+WEIGHTS = {
+    "named": 6.0,  # the question writes its name
+    "said": 2.6,  # the likest of the phrases by which people ask for it
+    "name": 1.3,  # words of the question in its name
+    "summary": 0.8,  # … in its first sentence
+    "covered": 1.2,  # … anywhere in it
+    "matched": 0.5,  # BM25, relative to the best
+    "used": 0.5,  # how often real code uses it
+    "asked": 0.3,  # people have words for it
+    "module": 0.9,  # it is of a module that the question names
+    "sort": 0.7,  # it is of the sort that the question names
+    "library": 0.5,  # it is of the standard library
+    "error": -0.6,  # an exception where no error is asked about
+    "deep": -0.25,  # a method or attribute of a class
+    "silent": -0.6,  # hardly any documentation
+    "data": -0.3,  # a constant
+    "topic": -0.25,  # a chapter on the language
+    "remote": -0.5,  # of a module that is seldom meant
+    "private": -0.8,  # not to be used any more, or never meant to be
+}
+ENOUGH = 0.42  # so much of the question must be covered by the best passage for an answer
+CANDIDATES = 60
+MOST_ASKED = 12  # words of a question that the full-text index is asked for, the rarest
+NEVER_SEEN = 1.3  # a word that no passage has weighs so many times the rarest that one has
+COMMON = 60  # passages; a name of a word in more of them is an English word, too
+BEGINNING = 800  # characters of a passage in which words are looked for
+REMOTE = frozenset(
+    """
+    tkinter unittest xml idlelib distutils lib2to3 turtle curses msilib imaplib nntplib telnetlib poplib mailbox
+    pdb bdb pydoc doctest ctypes symtable pickletools dis test wsgiref xmlrpc cgi cgitb optparse imp asyncore
+    asynchat smtpd compileall py_compile modulefinder pkgutil zipimport encodings codeop multiprocessing.dummy
+    sre_parse tokenize token
+    """.split()  # noqa: SIM905 - a table to read
+)
+# What people call the type that a method is of.
+RECEIVERS = {
+    "string": "str", "strings": "str", "text": "str", "dictionary": "dict", "dictionaries": "dict",
+    "lists": "list", "array": "list", "arrays": "list", "tuples": "tuple", "sets": "set", "integer": "int",
+    "dicts": "dict", "floats": "float", "path": "pathlib.Path", "threads": "threading", "processes":
+    "multiprocessing", "generators": "yield", "generator": "yield", "decorators": "decorator",
+}  # fmt: skip
+# Parts of names that undo each other.
+OPPOSITES = (
+    ("dumps", "loads"), ("dump", "load"), ("encode", "decode"), ("pack", "unpack"), ("compress", "decompress"),
+    ("lower", "upper"), ("split", "join"), ("ord", "chr"), ("strftime", "strptime"), ("escape", "unescape"),
+    ("append", "pop"), ("quote", "unquote"), ("reader", "writer"), ("DictReader", "DictWriter"), ("min", "max"),
+    ("b64encode", "b64decode"), ("hexlify", "unhexlify"), ("read_text", "write_text"), ("all", "any"),
+    ("fromtimestamp", "timestamp"), ("fromisoformat", "isoformat"), ("from_bytes", "to_bytes"),
+    ("make_archive", "unpack_archive"), ("urlencode", "parse_qs"), ("urlparse", "urlunparse"),
+    ("startswith", "endswith"), ("lstrip", "rstrip"), ("ljust", "rjust"), ("nlargest", "nsmallest"),
+    ("islower", "isupper"), ("setattr", "getattr"), ("fromhex", "hex"), ("bin", "int"), ("hex", "int"),
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Candidate:
+    entry: Entry
+    named: float = 0.0
+    score: float = 0.0
+    covered: float = 0.0  # share of the question that it covers, by the weight of the words
+
+    @property
+    def name(self) -> str:
+        return self.entry.passage.name
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What one thing that is asked about was taken for, best first."""
+
+    candidates: Sequence[Candidate]
+    unknown: str | None = None  # a name that is surely meant as one, and does not exist
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question's words with their weights, and what goes for all its parts."""
+
+    question: Question
+    corpora: tuple[str, ...] | None
+    modules: frozenset[str] = frozenset()
+    weights: dict[str, float] = field(default_factory=dict)  # by form
+
+
+def search(
+    index: Index,
+    question: str,
+    *,
+    previous: Sequence[str] = (),
+    limit: int = 4,
+    corpora: Sequence[str] | None = None,
+) -> Found:
+    """What answers a question, best first; nothing where nothing in the index does.
+
+    `previous` are the earlier questions of the conversation, oldest first: they count where the question
+    cannot be understood without. Synchronous; takes a few milliseconds. Any text is a question.
+    """
+    asked = understand(question)
+    only = tuple(corpora) if corpora else None
+    if asked.leans and previous:
+        before = _before(previous)
+        if before is not None:
+            return _following(index, asked, before, limit, only)
+    return _search(index, asked, limit, only)
+
+
+# Conversations
+
+
+def _before(previous: Sequence[str]) -> Question | None:
+    """The last question that stands alone."""
+    for text in reversed(previous[-6:]):
+        question = understand(text)
+        if not question.leans or question.mentions:
+            return question
+    return understand(previous[-1]) if previous else None
+
+
+def _following(
+    index: Index, asked: Question, before: Question, limit: int, corpora: tuple[str, ...] | None
+) -> Found:
+    """What answers a question that goes on from one before."""
+    if asked.mentions:
+        alone = _search(index, asked, limit, corpora)
+        if alone.passages or alone.unknown:
+            return alone
+    if asked.opposite:
+        first = _search(index, before, limit, corpora)
+        turned = [found for passage in first.passages[:1] for found in _opposites(index, passage.name)]
+        if turned:
+            return _unlike([entry.passage for entry in turned] + list(first.passages), limit)
+    subject = before.subjects[0] if len(before.subjects) == 1 else Subject(before.mentions, before.words)
+    joined = Subject(subject.mentions, tuple(dict.fromkeys((*subject.words, *asked.words))))
+    kind = before.kind if before.kind is not Kind.DIFFERENCE else Kind.TASK
+    if not asked.words and before.kind is Kind.DIFFERENCE:
+        return _search(index, before, limit, corpora)
+    merged = replace(
+        before, kind=kind, subjects=(joined,), modules=(*before.modules, *asked.modules), leans=False
+    )
+    return _search(index, merged, limit, corpora)
+
+
+def _opposites(index: Index, name: str) -> Iterator[Entry]:
+    """What undoes a thing of that name, beside it in the same module or class."""
+    head, dot, last = name.rpartition(".")
+    for one, other in OPPOSITES:
+        if last in (one, other):
+            yield from index.named(head + dot + (other if last == one else one))[:1]
+
+
+# Names
+
+
+def _resolved(index: Index, name: str) -> list[tuple[Entry, float]]:
+    """The passages that a written name may mean, with how surely it does."""
+    found = index.named(name)
+    if found:
+        return [(entry, 1.0) for entry in found[:3]]
+    head, dot, last = name.rpartition(".")
+    ends = index.ending(name)
+    if ends:
+        sure = 0.92 if dot else 0.75
+        return [(entry, sure if entry.passage.name.lower() != name.lower() else 0.97) for entry in ends]
+    if not dot:
+        return []
+    if head.lower() in RECEIVERS:
+        return [(entry, 0.9) for entry in index.named(f"{RECEIVERS[head.lower()]}.{last}")]
+    # A method that a class inherits is documented at the class that has it: in the same module as a rule.
+    for owner in index.named(head) or index.ending(head, 3):
+        if owner.passage.kind == "class":
+            module = owner.passage.name.rpartition(".")[0]
+            return [
+                (entry, 0.9)
+                for entry in index.ending(last)
+                if module and entry.passage.name.startswith(f"{module}.")
+            ]
+    return []
+
+
+def _is_known(index: Index, name: str) -> bool:
+    """Is there a module or a class of that name?"""
+    return any(
+        entry.passage.kind in ("module", "class") for entry in index.named(name) or index.ending(name, 3)
+    ) or (name in RECEIVERS)
+
+
+def _unknown(index: Index, name: str) -> Found:
+    near = index.near(name)
+    last = [entry.passage.name for entry in index.ending(name.rpartition(".")[2], 3)] if "." in name else []
+    return Found(unknown=name, did_you_mean=tuple(dict.fromkeys((*last, *near)))[:3])
+
+
+# Ranking
+
+
+def _search(index: Index, question: Question, limit: int, corpora: tuple[str, ...] | None) -> Found:
+    asked = Asked(question, corpora, modules=frozenset(_modules(index, question)))
+    if question.kind is Kind.DIFFERENCE:
+        rankings = [_ranked(index, asked, subject) for subject in question.subjects]
+        missing = next((ranking.unknown for ranking in rankings if ranking.unknown), None)
+        if missing:
+            return _unknown(index, missing)
+        rankings = [ranking for ranking in rankings if ranking.candidates]
+        if len(rankings) > 1:
+            pair = _together(rankings[0].candidates, rankings[1].candidates)
+            others = [ranking.candidates[0] for ranking in rankings[2:]]
+            rest = [c for tier in zip(*(r.candidates[1:3] for r in rankings), strict=False) for c in tier]
+            return _unlike([c.entry.passage for c in (*pair, *others, *rest)], limit)
+        whole = Subject(question.mentions, question.words)
+        asked = replace(asked, question=replace(question, kind=Kind.TASK, subjects=(whole,)))
+    ranking = _ranked(index, asked, asked.question.subjects[0])
+    if ranking.unknown:
+        return _unknown(index, ranking.unknown)
+    return _unlike([candidate.entry.passage for candidate in ranking.candidates], limit)
+
+
+def _modules(index: Index, question: Question) -> Iterator[str]:
+    for name in question.modules[:8]:
+        if any(entry.passage.kind == "module" for entry in index.named(name.lower())):
+            yield name.lower()
+    for name in question.code:
+        yield name.rpartition(".")[0]
+
+
+def _ranked(index: Index, asked: Asked, subject: Subject) -> Ranking:
+    """Everything that may be meant by a subject, best first; empty where nothing covers enough of it."""
+    kind = asked.question.kind
+    candidates: dict[int, Candidate] = {}
+
+    def meet(entry: Entry, named: float) -> None:
+        if asked.corpora is not None and entry.passage.corpus not in asked.corpora:
+            return
+        candidate = candidates.setdefault(entry.id, Candidate(entry))
+        candidate.named = max(candidate.named, named)
+
+    missing: list[Mention] = []
+    for mention in subject.mentions:
+        found = _resolved(index, mention.name)
+        for entry, sure in found:
+            meet(entry, sure)
+        if not found:
+            missing.append(mention)
+    certain = [mention for mention in missing if mention.written is Written.PATH]
+    for mention in certain:
+        head = mention.name.rpartition(".")[0]
+        if kind is not Kind.TASK or (head and _is_known(index, head)):
+            return Ranking((), unknown=mention.name)
+    if missing and not candidates and kind is not Kind.TASK:
+        return Ranking((), unknown=missing[0].name)
+
+    said = list(subject.words)
+    if missing and kind is Kind.TASK:
+        # The asker's own names are left alone; other names that are not there are words nobody has.
+        said += [m.name for m in missing if not _own(m.name)]
+    weights = _weights(index, said)
+    if not any(candidate.named > 0.9 for candidate in candidates.values()):
+        for entry, sure in _by_word(index, kind, subject, weights):
+            meet(entry, sure)
+    best = 0.0
+    if weights:
+        rarest = sorted(weights, key=lambda word: -weights[word][1])[:MOST_ASKED]
+        terms = dict.fromkeys(term for word in rarest for term in alike(word)[:6])
+        query = " OR ".join(f'"{term}"' for term in terms)
+        for entry in index.matching(query, CANDIDATES, corpora=asked.corpora):
+            meet(entry, 0.0)
+            candidates[entry.id].entry = entry
+            best = max(best, entry.score)
+    by_form: dict[str, tuple[str, float]] = {}
+    for word, (_, weight) in weights.items():
+        key = form(word)
+        if weight > by_form.get(key, ("", -1.0))[1]:
+            by_form[key] = (word, weight)
+    ranked = sorted(
+        (_score(candidate, asked, by_form, best) for candidate in candidates.values()),
+        key=lambda candidate: (-candidate.score, len(candidate.name), candidate.name),
+    )
+    if not ranked or max(candidate.covered for candidate in ranked[:2]) < ENOUGH:
+        return Ranking(())
+    return Ranking(ranked)
+
+
+def _own(name: str) -> bool:
+    """May this be a name that the asker gave to something?"""
+    return bool(
+        re.match(
+            r"(?:my|our|some|the|a|this|your)_|.{1,2}$|.*_(?:list|dict|str|string|file|path|data|name|id)s?$",
+            name,
+        )
+    )
+
+
+def _weights(index: Index, said: Iterable[str]) -> dict[str, tuple[int, float]]:
+    """The frequency and the weight of each word: the rarer, the more."""
+    total = max(index.count(), 1000)
+    weights = {}
+    for word in dict.fromkeys(said):
+        frequency = sum(index.frequency(term) for term in alike(word)[:3])
+        weight = math.log(1 + total / (1 + frequency))
+        weights[word] = (frequency, weight if frequency else NEVER_SEEN * math.log(1 + total))
+    return weights
+
+
+def _by_word(
+    index: Index, kind: Kind, subject: Subject, weights: dict[str, tuple[int, float]]
+) -> Iterator[tuple[Entry, float]]:
+    """The passages whose names are words of the sentence, with how surely these are meant as names."""
+    core = subject.core
+    alone = kind is not Kind.TASK and len(core) == 1 and not subject.mentions
+    for one, other in zip(core, core[1:], strict=False):
+        for head, last in ((one, other), (other, one)):
+            for entry in index.named(f"{RECEIVERS.get(head, head)}.{last}"):
+                yield entry, 0.85
+        for entry in index.ending(one + other, 3):
+            yield entry, 0.4
+    for word in core:
+        rare = weights[word][0] <= COMMON if word in weights else True
+        for name in dict.fromkeys((word, RECEIVERS.get(word, word), word.removesuffix("s"))):
+            for entry in index.named(name)[:2]:
+                yield entry, 1.0 if alone else 0.6 if rare else 0.3 if kind is not Kind.TASK else 0.12
+            if alone or rare or kind is Kind.DIFFERENCE:
+                for entry in index.ending(name, 8):
+                    yield entry, 0.75 if alone else 0.5 if rare else 0.2
+
+
+def _score(
+    candidate: Candidate, asked: Asked, weights: dict[str, tuple[str, float]], best: float
+) -> Candidate:
+    entry, passage, question = candidate.entry, candidate.entry.passage, asked.question
+    total = sum(weight for _, weight in weights.values()) or 1.0
+    name = {form(word) for word in words(passage.name.replace(".", " ").replace("_", " "))}
+    squeezed = passage.name.lower().replace("_", "")
+    summary = _forms(passage.text[:200].split("\n\n")[0])
+    text = _forms(f"{passage.signature} {passage.title} {passage.text[:BEGINNING]}")
+    in_name = {
+        key for key, (word, _) in weights.items() if key in name or (len(word) >= 4 and word in squeezed)
+    }
+    likeness, in_phrase = _likest(entry.phrases, weights)
+    covered = sum(
+        weight
+        if key in in_name or key in in_phrase
+        else 0.85 * weight
+        if key in summary
+        else 0.5 * weight
+        if key in text
+        else 0.0
+        for key, (_, weight) in weights.items()
+    )
+    module, kind = passage.name.partition(".")[0], passage.kind
+    is_of_module = any(passage.name.startswith(f"{name}.") or passage.name == name for name in asked.modules)
+    features = {
+        "named": candidate.named,
+        "said": likeness,
+        "name": sum(weights[key][1] for key in in_name) / total,
+        "summary": sum(weight for key, (_, weight) in weights.items() if key in summary) / total,
+        "covered": covered / total,
+        "matched": entry.score / best if best else 0.0,
+        "used": min(math.log1p(entry.uses) / math.log(1000), 1.0),
+        "asked": bool(entry.phrases),
+        "module": is_of_module,
+        "sort": kind in question.sorts,
+        "library": passage.corpus == "python",
+        "error": is_error(passage.name)
+        and question.kind is not Kind.ERROR
+        and "exception" not in question.sorts
+        and not candidate.named,
+        "deep": kind in ("method", "property") and passage.name.count(".") > 1,
+        "silent": len(passage.text) < 30,
+        "data": kind == "data",
+        "topic": kind == "topic",
+        "remote": module in REMOTE and not is_of_module and module not in question.words,
+        "private": "deprecated" in passage.text[:300].lower() or "._" in passage.name,
+    }
+    candidate.score = sum(WEIGHTS[feature] * value for feature, value in features.items())
+    # What is named needs no words: the rest of the question says what is wanted of it.
+    candidate.covered = max(covered / total, candidate.named if candidate.named >= 0.7 else 0.0)
+    return candidate
+
+
+def _forms(text: str) -> set[str]:
+    return {form(word) for word in words(text)}
+
+
+def _likest(phrases: str, weights: dict[str, tuple[str, float]]) -> tuple[float, set[str]]:
+    """The phrase that is most like the question: how much so, and which of its words it shares."""
+    best: tuple[float, set[str]] = (0.0, set())
+    if not phrases:
+        return best
+    total = sum(weight for _, weight in weights.values()) or 1.0
+    usual = total / (len(weights) or 1)
+    order = {key: place for place, key in enumerate(weights)}
+    for phrase in phrases.split("\n"):
+        forms = list(dict.fromkeys(form(word) for word in informative(phrase)))
+        shared = [key for key in forms if key in weights]
+        if not shared:
+            continue
+        weight = sum(weights[key][1] for key in shared)
+        likeness = weight / (0.65 * total + 0.35 * (weight + 0.7 * usual * (len(forms) - len(shared))))
+        places = [order[key] for key in shared]
+        if len(places) > 1:
+            upward = sum(one < other for one, other in zip(places, places[1:], strict=False))
+            likeness *= 0.9 + 0.1 * upward / (len(places) - 1)
+        if likeness > best[0]:
+            best = (likeness, set(shared))
+    return best
+
+
+def _together(first: Sequence[Candidate], second: Sequence[Candidate]) -> tuple[Candidate, Candidate]:
+    """One of each: the best, and rather two that belong together."""
+
+    def worth(one: Candidate, other: Candidate) -> float:
+        owner = one.name.rpartition(".")[0] == other.name.rpartition(".")[0]
+        module = one.name.partition(".")[0] == other.name.partition(".")[0]
+        return one.score + other.score + 0.8 * owner + 0.4 * module
+
+    pairs = [(one, other) for one in first[:8] for other in second[:8] if one.name != other.name]
+    return max(pairs, key=lambda pair: worth(*pair), default=(first[0], second[0]))
+
+
+def _unlike(passages: Iterable[Passage], limit: int) -> Found:
+    """The first passages of different names."""
+    by_name: dict[str, Passage] = {}
+    for passage in passages:
+        by_name.setdefault(passage.name, passage)
+    return Found(tuple(by_name.values())[:limit])

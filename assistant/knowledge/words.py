@@ -1,0 +1,223 @@
+"""What counts as the same word: stop words, stems, and words that stand for each other.
+
+Knows English as programmers ask in it; knows no API and no index. What people call an API is the vocabulary's
+to say. A word is brought to its *form*, and two texts are compared by the forms of their words.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+
+WORD = re.compile(r"[^\W_]+(?:\+\+|#)?(?:['’][a-z]{1,2}\b)?")
+CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+# Words of asking, and words that every question on Python may hold: they tell nothing about what is asked.
+STOP = frozenset(
+    """
+    a about actually after all also am an and any anybody anyone anything are as at available basically be because
+    been before being best better between but by came can cannot cant come could did do does doing don done
+    dont each easiest easily easy either else especially etc even ever every everything explain explained
+    explanation few for from get gets getting give given gives go going good got had happen happens has
+    have having he hello help helps hey hi his how however i if im in instead into is isn it its ive just
+    kind know lang let like lot made make makes making many may maybe me mean meaning means might more most
+    much must my myself need needed needs no not now of off often ok okay on once one ones only or other others
+    our out own particular please possible preferably properly purpose python python2 python3 pythonic
+    question quick quickly quickest really regarding right same say see shall she should show simple simplest
+    simply snippet so some somebody somehow someone something standard stdlib still stuff such supposed sure
+    take takes tell than thank thanks that the their them then there these they thing things this those through
+    to too tried try trying under up us use used useful uses using usage usually very via want wants was way
+    ways we well were what whats when where whether which while who whose why will wish with within without
+    wonder wondering work working works would wouldn write written yes yet you your
+    built builtin builtins inbuilt available proper correct correctly exactly doesn didn won describe
+    description documentation doc docs example examples sample signature difference differences diference
+    differ differs different versus vs compared
+    """.split()  # noqa: SIM905 - a table to read
+)
+
+# Words that tell what sort of thing a name is, not which.
+SORTS = frozenset(
+    """
+    function functions method methods module modules class classes package packages library libraries keyword
+    keywords statement statements builtin operator operators decorator decorators constant attribute attributes object
+    objects command type types exception exceptions call code
+    """.split()  # noqa: SIM905
+)
+
+# Each line: words that stand for the first of them.
+_SAME = """
+    directory directories folder folders dir dirs subdirectory subdirectories subfolder subfolders
+    remove delete erase rm unlink discard drop get-rid del
+    create make generate build
+    string text str strings texts
+    integer int whole
+    number numeric num
+    dictionary dict dicts dictionaries mapping hashmap hash-map
+    list array lists arrays
+    file files
+    path filepath filename pathname paths
+    character char chars characters letter letters
+    argument arguments parameter parameters param params arg args option options
+    convert conversion converting turn transform cast change coerce
+    parse parsing interpret
+    iterate iteration iterating loop loops looping traverse
+    execute run launch start invoke running
+    random randomly randomness
+    sort sorted sorting order ordered
+    find search locate lookup searching
+    compare comparison comparing
+    concatenate concat join combine merge
+    split separate divide tokenize
+    duplicate duplicates deduplicate repeated unique distinct
+    environment env
+    variable variables var vars
+    regex regexp regular-expression
+    multiply multiplication product
+    sum add total addition
+    maximum max largest biggest greatest highest
+    minimum min smallest lowest least
+    average mean
+    length len size count
+    uppercase upper capital capitals
+    lowercase lower
+    exception error errors exceptions
+    fetch download retrieve
+    url urls uri link
+    current present
+    thread threads threading multithreading
+    process processes multiprocessing subprocess
+    wait sleep pause delay
+    measure time timing
+    print display output
+    substring substrings
+    whitespace whitespaces spaces space blank blanks
+    check test determine verify
+    exist exists existence
+    temporary temp tmp
+    compress compression compressing
+    encrypt encryption
+    hash digest checksum
+    sequence iterable iterables
+    element elements item items entry entries
+    recursive recursively recursion nested
+    round rounding rounded
+    command-line commandline cli terminal shell
+    reverse reversed reversing backwards backward
+    log logging logs
+    cache caching memoize memoization memoise cached
+    asynchronous async asynchronously coroutine coroutines asyncio
+    property attribute attributes properties
+    inherit inheritance subclass subclassing
+    rename renaming
+    anonymous lambda
+    copy clone copying copied
+    replace substitute replacing
+    insert put
+    equal equality equals
+    absolute full
+    permission permissions
+    cpu processor core cores
+    ip address
+    group grouping grouped
+    shuffle shuffling shuffled
+    permutation permutations
+    combination combinations
+    bit bits
+    byte bytes
+    binary bin
+    hexadecimal hex
+    octal oct
+    decimal decimals
+    fraction fractions rational
+    socket sockets
+    xml
+    date dates day days
+    weekday week
+    month months
+    year years
+    zip zipped archive archives
+"""
+
+_IRREGULAR = {
+    "ran": "run", "wrote": "write", "found": "find", "built": "build", "sent": "send", "kept": "keep",
+    "left": "left", "data": "data", "indices": "index", "matrices": "matrix", "children": "child",
+    "chose": "choose", "chosen": "choose", "caught": "catch", "thrown": "throw", "broken": "break",
+    "hidden": "hide", "shown": "show", "began": "begin", "split": "split", "series": "series",
+    "used": "use", "string": "string", "during": "during", "nothing": "nothing", "bytes": "byte",
+    "ordinal": "ordinal", "analyse": "analyz", "processes": "process", "threads": "thread",
+}  # fmt: skip
+_VOWEL = re.compile(r"[aeiouy]")
+
+
+@functools.lru_cache(maxsize=65_536)
+def stem(word: str) -> str:
+    """A word without its endings: `removing`, `removed` and `removes` are all `remov`."""
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) <= 3:
+        return word
+    if word.endswith(("ies", "ied")) and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("sses", "shes", "ches", "xes", "zes")):
+        word = word[:-2]
+    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
+    for ending in ("ing", "ed"):
+        root = word.removesuffix(ending)
+        if root != word and len(root) >= 3 and _VOWEL.search(root):
+            double = root[-1] == root[-2] and root[-1] not in "lsz"
+            word = root[:-1] if double else root
+            break
+    if word.endswith("ly") and len(word) > 5:
+        word = word[:-2]
+    for ending, kept in (("ation", "at"), ("ator", "at"), ("tion", "t"), ("ssion", "ss")):
+        if word.endswith(ending) and len(word) > len(ending) + 2:
+            word = word.removesuffix(ending) + kept
+            break
+    return word[:-1] if word.endswith("e") and len(word) > 3 else word
+
+
+@functools.lru_cache(maxsize=65_536)
+def form(word: str) -> str:
+    """What a word is compared by: its stem, or the first of the words that stand for each other."""
+    word = word.lower()
+    return _FORMS.get(word) or _FORMS.get(stem(word)) or stem(word)
+
+
+def alike(word: str) -> tuple[str, ...]:
+    """The written words that have the form of this one, itself first: what to ask a full-text index for."""
+    word = word.lower()
+    return (word, *(other for other in _WRITTEN.get(form(word), ()) if other != word))
+
+
+def words(text: str) -> Iterator[str]:
+    """The words of a text as they are written, names taken apart: `ThreadPool` is two."""
+    for found in WORD.finditer(text):
+        word = re.split(r"['’]", found[0], maxsplit=1)[0]
+        yield from CAMEL.split(word) if not word.islower() else (word,)
+
+
+def informative(text: str) -> Iterator[str]:
+    """The words of a text that tell what it is about, in lower case, in order, each as often as it stands."""
+    for word in words(text):
+        lower = word.lower()
+        if lower not in STOP and not lower.isdigit() and (len(lower) > 1 or lower in "crv"):
+            yield lower
+
+
+def _groups() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    forms: dict[str, str] = {}
+    written: dict[str, tuple[str, ...]] = {}
+    for line in _SAME.split("\n"):
+        group = [word for word in line.split() if "-" not in word]
+        if group:
+            first = stem(group[0])
+            written[first] = tuple(group)
+            for word in group:
+                forms.setdefault(word, first)
+                forms.setdefault(stem(word), first)
+    return forms, written
+
+
+_FORMS, _WRITTEN = _groups()

@@ -1,0 +1,86 @@
+"""What a question is taken to ask."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistant.knowledge.question import Kind, understand
+from assistant.knowledge.words import form
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("How do I read a file line by line?", Kind.TASK),
+        ("what does zip do", Kind.THING),
+        ("signature of os.path.join", Kind.THING),
+        ("list vs tuple", Kind.DIFFERENCE),
+        ("What is the difference between json.dump and json.dumps?", Kind.DIFFERENCE),
+        ("days between two dates", Kind.TASK),
+        ("read or write a file", Kind.TASK),
+        ("Why do I get KeyError: 'name'?", Kind.ERROR),
+    ],
+)
+def test_the_kind_of_a_question(text: str, kind: Kind) -> None:
+    assert understand(text).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("what does os.path.join do", ["os.path.join"]),
+        ('what does "".join do', ["str.join"]),
+        ("what is `rmtree(path)`", ["rmtree"]),
+        ("how do I use Path.mkdir()?", ["Path.mkdir"]),
+        ("what is an OrderedDict", ["OrderedDict"]),
+        ("read data.csv into a list", []),
+        ("several file(s), e.g. two", []),
+    ],
+)
+def test_names_are_recognised_by_how_they_are_written(text: str, names: list[str]) -> None:
+    assert [mention.name for mention in understand(text).mentions] == names
+
+
+def test_code_in_a_question_is_no_part_of_its_sentences() -> None:
+    question = understand("How do I sort this?\n```\nprices = shop.prices()\n```\n")
+    assert question.mentions == ()
+    assert question.code == ("shop.prices",)
+
+
+def test_a_difference_has_a_subject_for_each_thing() -> None:
+    subjects = understand("Please explain how subprocess.run differs from subprocess.Popen.").subjects
+    assert [[m.name for m in subject.mentions] for subject in subjects] == [
+        ["subprocess.run"],
+        ["subprocess.Popen"],
+    ]
+
+
+@pytest.mark.parametrize("text", ["and recursively?", "what about the other way round?", "how do I sort it"])
+def test_a_short_question_that_points_back_leans(text: str) -> None:
+    assert understand(text).leans
+
+
+@pytest.mark.parametrize(
+    "text", ["How do I reverse a list in place?", "how do i read this csv file with a header"]
+)
+def test_a_whole_question_stands_alone(text: str) -> None:
+    assert not understand(text).leans
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("removing", "delete"), ("folders", "directory"), ("copies", "copied")]
+)
+def test_words_that_stand_for_each_other_have_one_form(one: str, other: str) -> None:
+    assert form(one) == form(other)
+
+
+@given(st.text(max_size=400))
+def test_any_text_is_a_question_of_at_least_one_subject(text: str) -> None:
+    assert understand(text).subjects
+
+
+def test_of_a_very_long_question_the_beginning_and_the_end_are_read() -> None:
+    question = understand("How do I use os.walk? " + "blah " * 20_000 + " Or rather os.scandir()")
+    assert [mention.name for mention in question.mentions] == ["os.walk", "os.scandir"]
