@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,38 @@ def test_the_next_question_is_answered_by_the_model_that_has_come(
     assert application.reply(chat)["provenance"]["model"] == FILE
     assert application.serving_pid() == before
     assert application.client.get("/api/engine").json()["download"] is None
+
+
+def test_answers_of_the_documentation_that_are_under_way_end_as_they_began(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    options = ("--model", f"{REPO}:{FILE}", "--threads", "1", "--max-new-tokens", "20", "--documentation")
+    with (
+        (data / "documentation.db.lock").open("w") as lock,
+        running(data, *options, page=False) as application,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as another build would: until it is over, questions wait
+        application.wait_until("fetching")
+        begun = {chat: application.ask(chat, "What does len do?") for chat in new_chats(application, 2)}
+        hub.gate.set()
+        application.wait_until("ready")
+        assert {application.reply(chat)["status"] for chat in begun} == {"pending"}
+        later = application.new_chat()
+        application.answer(application.ask(later, "What does len do?"))
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        for reply in begun.values():
+            text, end = application.answer(reply)
+            assert end.get("status") == "done", end
+            assert "Return the number of items in a container." in text
+        for chat in begun:
+            assert application.reply(chat)["provenance"]["model"] == "documentation"
+        assert application.reply(later)["provenance"]["model"] == FILE
+
+
+def new_chats(application: Application, count: int) -> list[str]:
+    return [application.new_chat() for _ in range(count)]
 
 
 def test_declined_it_stays_declined_over_a_restart_and_goes_on_when_asked(
