@@ -269,7 +269,7 @@ class _Build:
             what = piece[0].what
         if sources:
             self._index.put(sources, self._phrases)
-            self._passages += sum(len(source.batch.passages) for source in sources)
+            self._passages = self._index.count()
             self._unread += sum(source.batch.unread for source in sources)
         if broken is not None:
             raise broken

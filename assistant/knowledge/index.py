@@ -94,7 +94,7 @@ CREATE TABLE passage (
     name TEXT NOT NULL,
     kind TEXT NOT NULL,
     heading TEXT NOT NULL,
-    text TEXT NOT NULL,
+    text BLOB NOT NULL, -- compressed
     package TEXT NOT NULL,
     version TEXT NOT NULL,
     licence TEXT NOT NULL,
@@ -119,11 +119,10 @@ CREATE INDEX alias_alias ON alias (alias);
 -- Every ending of every name, in small letters: "os.path.join", "path.join", "join".
 CREATE TABLE ending (ending TEXT NOT NULL, passage_id INTEGER NOT NULL, rest INTEGER NOT NULL,
     PRIMARY KEY (ending, passage_id)) WITHOUT ROWID;
-CREATE INDEX ending_passage ON ending (passage_id);
 CREATE VIRTUAL TABLE near USING fts5 (name, tokenize = 'trigram', columnsize = 0, detail = 'none');
 CREATE VIRTUAL TABLE search USING fts5 (
     words, title, summary, text, phrases,
-    content = 'passage', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2'
+    content = '', tokenize = 'porter unicode61 remove_diacritics 2'
 );
 """
 
@@ -329,8 +328,12 @@ class IndexWriter(Index):
                     "INSERT INTO source (key, corpus, fingerprint, root, usage) VALUES (?, ?, ?, ?, ?)",
                     (source.key, source.corpus, source.fingerprint, source.root, packed),
                 ).lastrowid
+                names: dict[str, list[str]] = {}  # people may ask for it by another name
+                for alias, name in source.batch.aliases:
+                    names.setdefault(name, []).append(alias)
                 for passage in source.batch.passages:
-                    self._add(number, passage, known.get(passage.name, ()))
+                    called = dict.fromkeys([passage.name, *names.get(passage.name, ())])
+                    self._add(number, passage, [said for name in called for said in known.get(name, ())])
                 self.connection.executemany(
                     "INSERT INTO alias VALUES (?, ?, ?)", [(number, *alias) for alias in source.batch.aliases]
                 )
@@ -347,7 +350,8 @@ class IndexWriter(Index):
             "corpus, signature, example, example_location, url, words, title, summary, phrases) "
             f"VALUES ({', '.join('?' * 18)})",
             (
-                *(source, passage.name, passage.kind, passage.title, text, passage.package, passage.version),
+                *(source, passage.name, passage.kind, passage.title, _packed(text), passage.package),
+                passage.version,
                 *(passage.licence, passage.location, passage.corpus, passage.signature, passage.example),
                 *(passage.example_location, passage.url, words, title, summary, said),
             ),
@@ -381,13 +385,21 @@ class IndexWriter(Index):
             if found is None:
                 continue
             rows = "SELECT id FROM passage WHERE source_id = ?"
-            run(
-                "INSERT INTO search (search, rowid, words, title, summary, text, phrases) "
-                "SELECT 'delete', id, words, title, summary, text, phrases FROM passage WHERE source_id = ?",
+            passages = run(
+                "SELECT id, words, title, summary, text, phrases, name FROM passage WHERE source_id = ?",
                 found,
+            ).fetchall()
+            # A full-text index without a copy of the text must be told what it forgets.
+            self.connection.executemany(
+                "INSERT INTO search (search, rowid, words, title, summary, text, phrases) "
+                "VALUES ('delete', ?, ?, ?, ?, ?, ?)",
+                [(*row[:4], _unpacked(row[4]), row[5]) for row in passages],
+            )
+            self.connection.executemany(
+                "DELETE FROM ending WHERE ending = ? AND passage_id = ?",
+                [(ending, row[0]) for row in passages for ending in endings(row[6])],
             )
             run(f"DELETE FROM near WHERE rowid IN ({rows})", found)
-            run(f"DELETE FROM ending WHERE passage_id IN ({rows})", found)
             run(f"DELETE FROM example_at WHERE passage_id IN ({rows})", found)
             run("DELETE FROM passage WHERE source_id = ?", found)
             run("DELETE FROM alias WHERE source_id = ?", found)
@@ -484,7 +496,18 @@ def _entry(row: Sequence[object], score: float = 0.0) -> Entry:
     number, uses, phrases, *fields = row
     assert isinstance(number, int)
     assert isinstance(uses, int)
-    return Entry(number, Passage(*map(str, fields)), uses, str(phrases), score)
+    name, kind, heading, text, *rest = fields
+    assert isinstance(text, bytes)
+    passage = Passage(str(name), str(kind), str(heading), _unpacked(text), *map(str, rest))
+    return Entry(number, passage, uses, str(phrases), score)
+
+
+def _packed(text: str) -> bytes:
+    return zlib.compress(text.encode())
+
+
+def _unpacked(data: bytes) -> str:
+    return zlib.decompress(data).decode()
 
 
 # Words

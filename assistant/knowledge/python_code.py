@@ -611,7 +611,7 @@ class Names:
         for star in here.stars:
             if star in self._modules and star not in seen:
                 names.update(self.exported(star, seen | {module}))
-        if here.exports is None:
+        if here.exports is None or here.computed:
             names.update(name for name in here.definitions if "." not in name and not name.startswith("_"))
             for name, target in here.imports.items():
                 if name.startswith("_") or name in names:
@@ -665,7 +665,7 @@ def documented(modules: Mapping[str, Module], *, hidden: Iterable[str] = ()) -> 
         yield Documented(public[0], definition_, module, tuple([*public[1:], *canonical][:8]))
     for (name, inner), found in members.items():
         own_face = faces.get((name, inner.partition(".")[0]))
-        ordered = sorted(dict.fromkeys(found), key=_shortest)
+        ordered = sorted(dict.fromkeys(found), key=lambda full: (full.count("."), full))
         if own_face:
             best = f"{own_face[0]}.{inner.partition('.')[2]}"
             if best.count(".") <= ordered[0].count("."):

@@ -278,14 +278,21 @@ def _looked_at(thing: Documented) -> Documented:
     if definition.kind != "data" or definition.doc or definition.signature or "." in definition.name:
         return thing
     value = _value(thing.name)
-    if not isinstance(value, type) or value.__name__ != thing.name.rpartition(".")[2]:
+    doc = _doc(value)
+    if isinstance(value, type) and value.__name__ == thing.name.rpartition(".")[2]:
+        told = Definition(definition.name, "class", "", doc)
+    elif callable(value) and not isinstance(value, type) and inspect.isroutine(value) and doc:
+        told = Definition(
+            definition.name,
+            "function",
+            _text_signature(value, value.__name__, doc),
+            doc,  # random.choice
+        )
+    elif doc and not isinstance(value, type) and doc != _doc(type(value)):
+        told = Definition(definition.name, "data", "", doc)  # typing.List
+    else:
         return thing
-    return Documented(
-        thing.name,
-        Definition(definition.name, "class", "", _doc(value), definition.line),
-        thing.module,
-        thing.aliases,
-    )
+    return Documented(thing.name, told, thing.module, thing.aliases)
 
 
 def _left_over(modules: dict[str, Module], name: str, done: set[str]) -> Iterator[Documented]:
