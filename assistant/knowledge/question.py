@@ -72,6 +72,10 @@ class Question:
         return tuple(dict.fromkeys(word for subject in self.subjects for word in subject.words))
 
     @property
+    def is_of_errors(self) -> bool:
+        return self.kind is Kind.ERROR or "exception" in self.sorts
+
+    @property
     def mentions(self) -> tuple[Mention, ...]:
         return tuple(mention for subject in self.subjects for mention in subject.mentions)
 
@@ -158,8 +162,10 @@ _SIGN = re.compile(
     "(?<!\\S)`?(" + "|".join(map(re.escape, sorted(_SIGNS, key=len, reverse=True))) + ")`?(?=[\\s?,]|$)"
 )
 _KEYWORD = re.compile(
-    r"(?<!`)\b(and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for|from|global|if|import"
-    r"|in|is|lambda|match|nonlocal|not|or|pass|raise|return|try|while|with|yield)\b(?=\s+(?:statement|keyword|operator|clause)\b)"
+    r"(?<!`)\b(and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for"
+    r"|from|global|if|import"
+    r"|in|is|lambda|match|nonlocal|not|or|pass|raise|return|try|while|with|yield)\b(?=\s+(?:statement"
+    r"|keyword|operator|clause)\b)"
 )
 _FIRST_MARK = 0xE000  # private-use characters: each stands for one mention while sentences are parsed
 _MARK = re.compile(r"[\ue000-\ue0ff]")
@@ -228,20 +234,25 @@ _WEAK = re.compile(
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(
-    r"[,;:]\s+|\s[-–—]+\s|\b(?:between|and|or|vs|versus|from|to|than|compared (?:to|with)|instead of|rather than"
+    r"[,;:]\s+|\s[-–—]+\s|\b(?:between|and|or|vs|versus|from|to|than|compared (?:to|with)|instead of"
+    r"|rather than"
     r"|as opposed to|over|with|the same as)\b\.?|[?!](?:\s|$)",
     re.IGNORECASE,
 )
 _WITHIN = re.compile(r"(?<=\S)\s+(?:in|for|when|if|on|inside|while)\s.*$", re.IGNORECASE)
 _ABOUT = re.compile(
-    r"\b(?:what(?:'s|’s|s)?|explain|describe|define|tell me about|meaning|purpose|means?|signature|prototype|docs?|documentation"
-    r"|docstring|params?|parameters?|arguments?|args|kwargs|options|defaults?|returns?|examples?|explanation|usage|used?|works?"
+    r"\b(?:what(?:'s|’s|s)?|explain|describe|define|tell me about|meaning|purpose|means?|signature"
+    r"|prototype|docs?|documentation"
+    r"|docstring|params?|parameters?|arguments?|args|kwargs|options|defaults?|returns?|examples?"
+    r"|explanation|usage|used?|works?"
     r"|when should|why)\b",
     re.IGNORECASE,
 )
 _TASK = re.compile(
-    r"^\W*(?:\w+\W+){0,2}?how\s+(?:do|to|can|could|should|would)\s+(?!(?:i|you|we|one)?\s*(?:properly\s+|correctly\s+)?(?:use|call)\b)(?!.*\bworks?\b)"
-    r"|\b(?:way|ways|approach|method|function|module|class|command|tool|idiom|library|package|decorator|type|exception)s?\s+"
+    r"^\W*(?:\w+\W+){0,2}?how\s+(?:do|to|can|could|should|would)\s+(?!(?:i|you|we"
+    r"|one)?\s*(?:properly\s+|correctly\s+)?(?:use|call)\b)(?!.*\bworks?\b)"
+    r"|\b(?:way|ways|approach|method|function|module|class|command|tool|idiom|library|package"
+    r"|decorator|type|exception)s?\s+"
     r"(?:to|of|for|that|do i|can i|should i|lets?|gives?|returns?|handles?|will|would|is there)\b"
     r"|\bwhat (?:can|should|do) i use (?:to|for)\b|\buse\b.+\bto\b",
     re.IGNORECASE,
@@ -318,8 +329,10 @@ _GOES_ON = re.compile(
 )
 _PRONOUN = re.compile(r"\b(?:it|its|this|these|those|them|they|that|one|former|latter|same|previous|above)\b")
 _OPPOSITE = re.compile(
-    r"\b(?:other\s+way\s+(?:a?round|about)|(?:the|its|an)\s+(?:opposite|reverse|inverse|contrary)|vice[\s-]versa|conversely"
-    r"|opposite\s+of|inverse\s+of|reverse\s+direction|(?:and|but)\s+back(?:\s+again)?|undo\s+(?:it|that|this))\b"
+    r"\b(?:other\s+way\s+(?:a?round|about)|(?:the|its|an)\s+(?:opposite|reverse|inverse|contrary)"
+    r"|vice[\s-]versa|conversely"
+    r"|opposite\s+of|inverse\s+of|reverse\s+direction|(?:and|but)\s+back(?:\s+again)?|undo\s+(?:it"
+    r"|that|this))\b"
 )
 
 

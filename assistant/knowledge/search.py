@@ -11,6 +11,7 @@ against, so that a question about something else finds nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ WEIGHTS = {
     "named": 6.0,  # the question writes its name
     "said": 2.6,  # the likest of the phrases by which people ask for it
     "name": 1.3,  # words of the question in its name
-    "summary": 0.8,  # … in its first sentence
+    "summary": 0.4,  # … in its first sentence
     "covered": 1.2,  # … anywhere in it
     "matched": 0.5,  # BM25, relative to the best
     "used": 0.5,  # how often real code uses it
@@ -46,14 +47,15 @@ ENOUGH = 0.42  # so much of the question must be covered by the best passage for
 CANDIDATES = 60
 MOST_ASKED = 12  # words of a question that the full-text index is asked for, the rarest
 NEVER_SEEN = 1.3  # a word that no passage has weighs so many times the rarest that one has
-COMMON = 60  # passages; a name of a word in more of them is an English word, too
+COMMON = 12  # passages; a name of a word in more of them is an English word, too
+_AS_NAME, _AS_WORD = 0.3, 0.05  # how surely a word of a sentence is meant as a name: a rare one, another
 BEGINNING = 800  # characters of a passage in which words are looked for
 REMOTE = frozenset(
     """
-    tkinter unittest xml idlelib distutils lib2to3 turtle curses msilib imaplib nntplib telnetlib poplib mailbox
-    pdb bdb pydoc doctest ctypes symtable pickletools dis test wsgiref xmlrpc cgi cgitb optparse imp asyncore
-    asynchat smtpd compileall py_compile modulefinder pkgutil zipimport encodings codeop multiprocessing.dummy
-    sre_parse tokenize token
+    tkinter unittest xml idlelib distutils lib2to3 turtle curses msilib imaplib nntplib telnetlib poplib
+    mailbox pdb bdb pydoc doctest ctypes symtable pickletools dis test wsgiref xmlrpc cgi cgitb optparse imp
+    asyncore asynchat smtpd compileall py_compile modulefinder pkgutil zipimport encodings codeop
+    multiprocessing.dummy sre_parse tokenize token
     """.split()  # noqa: SIM905 - a table to read
 )
 # What people call the type that a method is of.
@@ -330,7 +332,7 @@ def _by_word(
     """The passages whose names are words of the sentence, with how surely these are meant as names."""
     core = subject.core
     alone = kind is not Kind.TASK and len(core) == 1 and not subject.mentions
-    for one, other in zip(core, core[1:], strict=False):
+    for one, other in itertools.pairwise(core):
         for head, last in ((one, other), (other, one)):
             for entry in index.named(f"{RECEIVERS.get(head, head)}.{last}"):
                 yield entry, 0.85
@@ -340,10 +342,10 @@ def _by_word(
         rare = weights[word][0] <= COMMON if word in weights else True
         for name in dict.fromkeys((word, RECEIVERS.get(word, word), word.removesuffix("s"))):
             for entry in index.named(name)[:2]:
-                yield entry, 1.0 if alone else 0.6 if rare else 0.3 if kind is not Kind.TASK else 0.12
+                yield entry, 1.0 if alone else _AS_NAME if rare or kind is not Kind.TASK else _AS_WORD
             if alone or rare or kind is Kind.DIFFERENCE:
                 for entry in index.ending(name, 8):
-                    yield entry, 0.75 if alone else 0.5 if rare else 0.2
+                    yield entry, 0.75 if alone else _AS_NAME if rare else _AS_WORD
 
 
 def _score(
@@ -383,10 +385,7 @@ def _score(
         "module": is_of_module,
         "sort": kind in question.sorts,
         "library": passage.corpus == "python",
-        "error": is_error(passage.name)
-        and question.kind is not Kind.ERROR
-        and "exception" not in question.sorts
-        and not candidate.named,
+        "error": is_error(passage.name) and not candidate.named and not question.is_of_errors,
         "deep": kind in ("method", "property") and passage.name.count(".") > 1,
         "silent": len(passage.text) < 30,
         "data": kind == "data",
@@ -421,7 +420,7 @@ def _likest(phrases: str, weights: dict[str, tuple[str, float]]) -> tuple[float,
         likeness = weight / (0.65 * total + 0.35 * (weight + 0.7 * usual * (len(forms) - len(shared))))
         places = [order[key] for key in shared]
         if len(places) > 1:
-            upward = sum(one < other for one, other in zip(places, places[1:], strict=False))
+            upward = sum(one < other for one, other in itertools.pairwise(places))
             likeness *= 0.9 + 0.1 * upward / (len(places) - 1)
         if likeness > best[0]:
             best = (likeness, set(shared))

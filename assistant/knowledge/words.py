@@ -16,21 +16,21 @@ CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # Words of asking, and words that every question on Python may hold: they tell nothing about what is asked.
 STOP = frozenset(
     """
-    a about actually after all also am an and any anybody anyone anything are as at available basically be because
-    been before being best better between but by came can cannot cant come could did do does doing don done
-    dont each easiest easily easy either else especially etc even ever every everything explain explained
-    explanation few for from get gets getting give given gives go going good got had happen happens has
-    have having he hello help helps hey hi his how however i if im in instead into is isn it its ive just
-    kind know lang let like lot made make makes making many may maybe me mean meaning means might more most
-    much must my myself need needed needs no not now of off often ok okay on once one ones only or other others
-    our out own particular please possible preferably properly purpose python python2 python3 pythonic
-    question quick quickly quickest really regarding right same say see shall she should show simple simplest
-    simply snippet so some somebody somehow someone something standard stdlib still stuff such supposed sure
-    take takes tell than thank thanks that the their them then there these they thing things this those through
-    to too tried try trying under up us use used useful uses using usage usually very via want wants was way
-    ways we well were what whats when where whether which while who whose why will wish with within without
-    wonder wondering work working works would wouldn write written yes yet you your
-    built builtin builtins inbuilt available proper correct correctly exactly doesn didn won describe
+    a about actually after all also am an and any anybody anyone anything are as at available basically be
+    because been before being best better between but by came can cannot cant come could did do does doing
+    don done dont each easiest easily easy either else especially etc even ever every everything explain
+    explained explanation few for from get gets getting give given gives go going good got had happen
+    happens has have having he hello help helps hey hi his how however i if im in instead into is isn it its
+    ive just kind know lang let like lot made make makes making many may maybe me mean meaning means might
+    more most much must my myself need needed needs no not now of off often ok okay on once one ones only or
+    other others our out own particular please possible preferably properly purpose python python2 python3
+    pythonic question quick quickly quickest really regarding right same say see shall she should show
+    simple simplest simply snippet so some somebody somehow someone something standard stdlib still stuff
+    such supposed sure take takes tell than thank thanks that the their them then there these they thing
+    things this those through to too tried try trying under up us use used useful uses using usage usually
+    very via want wants was way ways we well were what whats when where whether which while who whose why
+    will wish with within without wonder wondering work working works would wouldn write written yes yet you
+    your built builtin builtins inbuilt available proper correct correctly exactly doesn didn won describe
     description documentation doc docs example examples sample signature difference differences diference
     differ differs different versus vs compared
     """.split()  # noqa: SIM905 - a table to read
@@ -39,9 +39,9 @@ STOP = frozenset(
 # Words that tell what sort of thing a name is, not which.
 SORTS = frozenset(
     """
-    function functions method methods module modules class classes package packages library libraries keyword
-    keywords statement statements builtin operator operators decorator decorators constant attribute attributes object
-    objects command type types exception exceptions call code
+    function functions method methods module modules class classes package packages library libraries
+    keyword keywords statement statements builtin operator operators decorator decorators constant attribute
+    attributes object objects command type types exception exceptions call code
     """.split()  # noqa: SIM905
 )
 

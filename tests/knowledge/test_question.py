@@ -19,7 +19,7 @@ from assistant.knowledge.words import form
         ("list vs tuple", Kind.DIFFERENCE),
         ("What is the difference between json.dump and json.dumps?", Kind.DIFFERENCE),
         ("days between two dates", Kind.TASK),
-        ("read or write a file", Kind.TASK),
+        ("How do I merge two lists or dicts?", Kind.TASK),
         ("Why do I get KeyError: 'name'?", Kind.ERROR),
     ],
 )

@@ -1,0 +1,74 @@
+"""The retriever keeps to LangChain's contract, and hands out passages whole."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_tests.integration_tests import RetrieversIntegrationTests
+
+from assistant.knowledge.index import Batch, IndexFailed, IndexWriter, Source
+from assistant.knowledge.passage import Passage
+from assistant.knowledge.retriever import DocumentationRetriever
+
+
+def passage(name: str) -> Passage:
+    return Passage(
+        name=name,
+        kind="function",
+        title=name,
+        text=f"Open a file: {name} gives access to its text.",
+        package="Python",
+        version="3.13.1",
+        licence="PSF-2.0",
+        location="io.py:1",
+        corpus="python",
+    )
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("index") / "documentation.db"
+    passages = [passage(f"files.open_{way}") for way in ("text", "binary", "quickly", "safely", "again")]
+    with closing(IndexWriter(path)) as writer:
+        writer.put([Source("files", "python", "1", "", Batch(passages))])
+    return path
+
+
+class TestContract(RetrieversIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _index(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def retriever_constructor(self) -> type[DocumentationRetriever]:
+        return DocumentationRetriever
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    @property
+    def retriever_query_example(self) -> str:
+        return "how do I open a file"
+
+
+def test_a_document_has_the_documentation_and_every_field_of_the_passage(path: Path) -> None:
+    document = DocumentationRetriever(path=path).invoke("files.open_text")[0]
+    wanted = passage("files.open_text")
+    assert document.page_content == wanted.text
+    assert document.metadata["name"] == wanted.name
+    assert document.metadata["licence"] == wanted.licence
+    assert document.metadata["location"] == wanted.location
+
+
+async def test_it_searches_asynchronously_too(path: Path) -> None:
+    retriever = DocumentationRetriever(path=path, k=2)
+    assert await retriever.ainvoke("how do I open a file") == retriever.invoke("how do I open a file")
+
+
+def test_a_missing_index_is_an_error_in_words(tmp_path: Path) -> None:
+    with pytest.raises(IndexFailed, match="cannot be read"):
+        DocumentationRetriever(path=tmp_path / "none.db").invoke("open")

@@ -1,0 +1,168 @@
+"""What is found for a question, in a small index of made-up documentation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from assistant.knowledge.index import Batch, Index, IndexWriter, Source
+from assistant.knowledge.passage import Passage
+from assistant.knowledge.search import search
+
+LIBRARY = {
+    "os": ("module", "Miscellaneous operating system interfaces.", []),
+    "os.path.join": ("function", "Join two or more pathname components.", ["put parts of a path together"]),
+    "os.remove": ("function", "Remove a file, the same as unlink.", ["delete a file"]),
+    "os.listdir": ("function", "Return the names of what is in a directory.", ["list the files in a folder"]),
+    "shutil": ("module", "High-level operations on files and on trees of directories.", []),
+    "shutil.rmtree": ("function", "Recursively delete a directory tree.", ["remove a folder and all in it"]),
+    "shutil.copy": ("function", "Copy data and mode bits of a file.", ["copy a file"]),
+    "copy.copy": ("function", "Shallow copy operation on arbitrary objects.", ["shallow copy of an object"]),
+    "copy.deepcopy": ("function", "Deep copy operation on arbitrary objects.", ["copy nested lists"]),
+    "list": ("class", "Built-in mutable sequence of any length.", ["sequence that can be changed"]),
+    "tuple": ("class", "Built-in immutable sequence of any length.", ["sequence that cannot be changed"]),
+    "list.sort": ("method", "Sort the list in ascending order.", ["sort a list in place"]),
+    "list.append": ("method", "Append an object to the end of the list.", ["add an item to a list"]),
+    "str.join": ("method", "Concatenate any number of strings.", ["join strings with a separator"]),
+    "json.dumps": ("function", "Serialize an object to a JSON string.", ["convert a dict to json text"]),
+    "json.loads": ("function", "Deserialize a JSON string to an object.", ["parse json text"]),
+    "KeyError": ("class", "Mapping key was not found in the dictionary.", ["key is not in a dict"]),
+    "with": ("keyword", "The with statement wraps a block by a context manager.", ["use a context manager"]),
+    "zip": ("class", "Yield tuples until an input is exhausted.", ["loop over two lists in parallel"]),
+}
+
+
+def passage(name: str, kind: str, text: str, corpus: str) -> Passage:
+    return Passage(
+        name=name,
+        kind=kind,
+        title=name,
+        text=text,
+        package="Python" if corpus == "python" else "guide",
+        version="",
+        licence="",
+        location=f"{name}.py:1",
+        corpus=corpus,
+    )
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    path: Path = tmp_path_factory.mktemp("index") / "documentation.db"
+    library = [passage(name, kind, text, "python") for name, (kind, text, _) in LIBRARY.items()]
+    guide = [passage("Deleting files", "section", "How our tool deletes a file, step by step.", "docs")]
+    with closing(IndexWriter(path)) as writer:
+        phrases = {name: said for name, (_, _, said) in LIBRARY.items()}
+        writer.put([Source("library", "python", "1", "", Batch(library))], phrases)
+        writer.put([Source("guide", "docs", "1", "", Batch(guide))])
+    with closing(Index(path)) as found:
+        yield found
+
+
+def first(index: Index, question: str, **said: object) -> str | None:
+    found = search(index, question, **said)  # type: ignore[arg-type]
+    return found.passages[0].name if found.passages else None
+
+
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("os.path.join", "os.path.join"),
+        ("what does path.join do?", "os.path.join"),
+        ("signature of `rmtree`", "shutil.rmtree"),
+        ('what does "".join return', "str.join"),
+        ("What does zip do", "zip"),
+        ("explain the with statement", "with"),
+        ("Why do I get KeyError: 'name'?", "KeyError"),
+        ("How do I remove a directory and everything in it?", "shutil.rmtree"),
+        ("how to sort `my_list` in place", "list.sort"),
+        ("convert a dictionary to JSON", "json.dumps"),
+    ],
+)
+def test_what_is_asked_for_is_first(index: Index, question: str, name: str) -> None:
+    assert first(index, question) == name
+
+
+@pytest.mark.parametrize(
+    ("question", "names"),
+    [
+        ("list vs tuple", {"list", "tuple"}),
+        ("What is the difference between copy and deepcopy?", {"copy.copy", "copy.deepcopy"}),
+        ("json.dumps or json.loads?", {"json.dumps", "json.loads"}),
+    ],
+)
+def test_of_a_difference_both_things_come_first(index: Index, question: str, names: set[str]) -> None:
+    assert {found.name for found in search(index, question).passages[:2]} == names
+
+
+@pytest.mark.parametrize("name", ["os.teleport", "foo.quuxify", "list.push", "shutil.rmtre"])
+def test_a_name_that_is_not_there_is_said_to_be_unknown(index: Index, name: str) -> None:
+    found = search(index, f"What does {name} do?")
+    assert found.unknown == name
+    assert found.passages == ()
+
+
+def test_names_near_to_an_unknown_one_are_offered(index: Index) -> None:
+    assert search(index, "how do I use shutil.rmtre").did_you_mean[0] == "shutil.rmtree"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "best recipe for pancakes",
+        "Will it rain in Paris tomorrow?",
+        "kubernetes manifest for nginx",
+        "",
+        "?!",
+    ],
+)
+def test_of_what_it_has_nothing_on_it_finds_nothing(index: Index, question: str) -> None:
+    assert search(index, question).passages == ()
+
+
+def test_a_follow_up_is_understood_with_what_was_asked_before(index: Index) -> None:
+    assert (
+        first(index, "show me an example of it", previous=["How do I sort a list in place?"]) == "list.sort"
+    )
+
+
+def test_the_other_way_round_is_what_undoes_the_thing(index: Index) -> None:
+    before = ["what does json.dumps do"]
+    assert first(index, "and the other way round?", previous=before) == "json.loads"
+
+
+def test_a_question_that_stands_alone_is_not_led_astray(index: Index) -> None:
+    alone = search(index, "How do I remove a directory and everything in it?")
+    assert (
+        search(index, "How do I remove a directory and everything in it?", previous=["list vs tuple"])
+        == alone
+    )
+
+
+def test_only_the_corpora_that_are_asked_are_searched(index: Index) -> None:
+    assert first(index, "how do I delete a file") == "os.remove"
+    assert first(index, "how do I delete a file", corpora=("docs",)) == "Deleting files"
+
+
+def test_no_more_than_the_limit_and_nothing_twice(index: Index) -> None:
+    names = [found.name for found in search(index, "copy a file", limit=2).passages]
+    assert len(names) == len(set(names)) <= 2
+
+
+def test_a_passage_is_handed_out_as_it_was_written(index: Index) -> None:
+    wanted = passage("zip", *LIBRARY["zip"][:2], "python")
+    assert dataclasses.asdict(search(index, "what does zip do").passages[0]) == dataclasses.asdict(wanted)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(question=st.text(max_size=300), before=st.lists(st.text(max_size=60), max_size=2))
+def test_any_text_is_answered_or_refused(index: Index, question: str, before: list[str]) -> None:
+    found = search(index, question, previous=before)
+    assert len(found.passages) <= 4
+    assert not (found.passages and found.unknown)
