@@ -19,7 +19,7 @@ import sqlite3
 import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from assistant.knowledge.passage import Passage
@@ -339,6 +339,7 @@ class IndexWriter(Index):
                 )
 
     def _add(self, source: int | None, passage: Passage, phrases: Sequence[str]) -> None:
+        passage = _storable(passage)
         text = bounded(passage.text)
         columns = (
             *(words_of(passage.name), f"{passage.title} {passage.signature}", summary_of(text), text),
@@ -493,13 +494,19 @@ class IndexWriter(Index):
 
 
 def _entry(row: Sequence[object], score: float = 0.0) -> Entry:
-    number, uses, phrases, *fields = row
+    number, uses, phrases, *values = row
     assert isinstance(number, int)
     assert isinstance(uses, int)
-    name, kind, heading, text, *rest = fields
+    name, kind, heading, text, *rest = values
     assert isinstance(text, bytes)
     passage = Passage(str(name), str(kind), str(heading), _unpacked(text), *map(str, rest))
     return Entry(number, passage, uses, str(phrases), score)
+
+
+def _storable(passage: Passage) -> Passage:
+    """The passage without what no file in UTF-8 can hold: half a surrogate pair, from an escape in a string."""
+    values = {each.name: getattr(passage, each.name) for each in fields(passage)}
+    return Passage(**{name: text.encode("utf-8", "replace").decode() for name, text in values.items()})
 
 
 def _packed(text: str) -> bytes:
