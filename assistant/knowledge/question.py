@@ -343,12 +343,13 @@ def _subject(slot: str, mentions: list[Mention]) -> Subject:
         if ord(mark) - _FIRST_MARK < len(mentions)
     )
     said = tuple(dict.fromkeys(informative(_MARK.sub(" ", slot))))[:MOST_WORDS]
-    if not here and not said:
+    if not here and not said and not _LEADS_IN.search(slot):
         # "what is the difference between is and in": where nothing else stands, a stop word is the thing.
         said = tuple(word for word in re.findall(r"[a-z]+", slot.lower()) if word in _KEYWORDS)[-1:]
     return Subject(here, said)
 
 
+_LEADS_IN = re.compile(r"\b(?:what|what's|which|how|when|why|difference|explain|tell)\b", re.IGNORECASE)
 _KEYWORDS = frozenset("is in as if for from or and not with while else try self any all help".split())  # noqa: SIM905
 
 
