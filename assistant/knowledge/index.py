@@ -105,9 +105,6 @@ CREATE TABLE passage (
     example_location TEXT NOT NULL,
     url TEXT NOT NULL,
     uses INTEGER NOT NULL DEFAULT 0,
-    words TEXT NOT NULL,
-    title TEXT NOT NULL,
-    summary TEXT NOT NULL,
     phrases TEXT NOT NULL
 );
 CREATE TABLE example_at (passage_id INTEGER PRIMARY KEY, at TEXT NOT NULL);
@@ -340,26 +337,21 @@ class IndexWriter(Index):
 
     def _add(self, source: int | None, passage: Passage, phrases: Sequence[str]) -> None:
         passage = _storable(passage)
-        text = bounded(passage.text)
-        columns = (
-            *(words_of(passage.name), f"{passage.title} {passage.signature}", summary_of(text), text),
-            "\n".join(phrases),
-        )
-        words, title, summary, _, said = columns
+        text, said = bounded(passage.text), "\n".join(phrases)
         row = self.connection.execute(
             "INSERT INTO passage (source_id, name, kind, heading, text, package, version, licence, location, "
-            "corpus, signature, example, example_location, url, words, title, summary, phrases) "
-            f"VALUES ({', '.join('?' * 18)})",
+            "corpus, signature, example, example_location, url, phrases) "
+            f"VALUES ({', '.join('?' * 15)})",
             (
                 *(source, passage.name, passage.kind, passage.title, _packed(text), passage.package),
                 passage.version,
                 *(passage.licence, passage.location, passage.corpus, passage.signature, passage.example),
-                *(passage.example_location, passage.url, words, title, summary, said),
+                *(passage.example_location, passage.url, said),
             ),
         ).lastrowid
         self.connection.execute(
             "INSERT INTO search (rowid, words, title, summary, text, phrases) VALUES (?, ?, ?, ?, ?, ?)",
-            (row, *columns),
+            (row, *_columns(passage.name, passage.title, passage.signature, text, said)),
         )
         if passage.kind != "section":
             self.connection.executemany(
@@ -387,18 +379,20 @@ class IndexWriter(Index):
                 continue
             rows = "SELECT id FROM passage WHERE source_id = ?"
             passages = run(
-                "SELECT id, words, title, summary, text, phrases, name FROM passage WHERE source_id = ?",
-                found,
+                "SELECT id, name, heading, signature, text, phrases FROM passage WHERE source_id = ?", found
             ).fetchall()
             # A full-text index without a copy of the text must be told what it forgets.
             self.connection.executemany(
                 "INSERT INTO search (search, rowid, words, title, summary, text, phrases) "
                 "VALUES ('delete', ?, ?, ?, ?, ?, ?)",
-                [(*row[:4], _unpacked(row[4]), row[5]) for row in passages],
+                [
+                    (row, *_columns(name, heading, signature, _unpacked(text), said))
+                    for row, name, heading, signature, text, said in passages
+                ],
             )
             self.connection.executemany(
                 "DELETE FROM ending WHERE ending = ? AND passage_id = ?",
-                [(ending, row[0]) for row in passages for ending in endings(row[6])],
+                [(ending, row) for row, name, *_ in passages for ending in endings(name)],
             )
             run(f"DELETE FROM near WHERE rowid IN ({rows})", found)
             run(f"DELETE FROM example_at WHERE passage_id IN ({rows})", found)
@@ -504,9 +498,14 @@ def _entry(row: Sequence[object], score: float = 0.0) -> Entry:
 
 
 def _storable(passage: Passage) -> Passage:
-    """The passage without what no file in UTF-8 can hold: half a surrogate pair, from an escape in a string."""
+    """The passage without what UTF-8 cannot hold: half a surrogate pair, from an escape in a string."""
     values = {each.name: getattr(passage, each.name) for each in fields(passage)}
     return Passage(**{name: text.encode("utf-8", "replace").decode() for name, text in values.items()})
+
+
+def _columns(name: str, title: str, signature: str, text: str, phrases: str) -> tuple[str, ...]:
+    """What of a passage is searched, in the order of the full-text index."""
+    return words_of(name), f"{title} {signature}", summary_of(text), text, phrases
 
 
 def _packed(text: str) -> bytes:
