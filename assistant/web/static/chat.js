@@ -249,6 +249,11 @@ class TechChat extends HTMLElement {
     }
   }
 
+  /** An answer of the documentation is there, all at once: it is read from its beginning. */
+  quoted(answer) {
+    if (answer === this.transcript.answer) this.transcript.goToBeginning(answer);
+  }
+
   /** Answer the same question once more, beside an earlier answer. */
   async retry(old) {
     if (this.mustConsent(() => this.retry(old))) return;

@@ -1,7 +1,7 @@
 // One question or one answer of the transcript: its text, its actions, its state.
 //
 // Knows how a message is shown and what can be done with it; refuses to know what stands around it. What a
-// person wants goes to the `owner`: paint(answer), retry(answer), walk(part, step),
+// person wants goes to the `owner`: paint(answer), quoted(answer), retry(answer), walk(part, step),
 // edit(question, text), mayChange(), say(words); `quotes` says whether the documentation answers just now.
 
 import { call } from "./api.js";
@@ -301,6 +301,7 @@ export class Answer extends Part {
     this.#end(finishReason, error, status === "failed" ? "alert" : null);
     this.owner.paint(this);
     if (!this.origin.hidden) {
+      this.owner.quoted(this);
       // Who answers may have changed since it was asked.
       this.#provenance().then(
         () => this.#paintOrigin(),

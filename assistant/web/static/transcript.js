@@ -11,6 +11,7 @@ import { copyAsMarkdown } from "./selection.js";
 const WINDOW = 50; // messages shown at once; older ones on demand
 const AT_FIRST = 8; // of them, painted before the rest: more than a screen holds
 const AT_ONCE = 14; // and then, whenever the browser is idle
+const ABOVE = 12; // px between the top and what is shown from its beginning
 const NEAR_END = 48; // px from the end that still count as being there
 
 const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 1));
@@ -199,6 +200,16 @@ export class Transcript {
     this.isAtEnd = true;
     this.toEnd.hidden = true;
     this.scroller.scrollTop = this.scroller.scrollHeight;
+  }
+
+  /** Show a part from the question before it on, if it is higher than what is seen at once. */
+  goToBeginning(part) {
+    const first = this.#parts[this.#parts.indexOf(part) - 1] ?? part;
+    const { top } = first.node.getBoundingClientRect();
+    if (!this.isAtEnd || part.node.getBoundingClientRect().bottom - top <= this.scroller.clientHeight) return;
+    this.isAtEnd = false;
+    this.scroller.scrollTop += top - this.scroller.getBoundingClientRect().top - ABOVE;
+    this.keepEnd();
   }
 
   /** Something has grown: stay at its end, if that is where the reader is. */

@@ -1,0 +1,41 @@
+"""A machine that has no network, no model and nothing prepared, from its first start on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect
+
+from tests.browser.chat_page import ChatPage
+from tests.browser.conftest import visitor
+from tests.support.application import running
+
+PHONE = {"viewport": {"width": 390, "height": 700}}
+
+
+def test_the_first_question_is_answered_by_quotation_and_the_answer_stays(
+    browser: Browser, tmp_path: Path
+) -> None:
+    options = ("--offline", "--model", "auto", "--documentation")
+    with (
+        running(tmp_path / "data", *options) as application,
+        visitor(browser, **PHONE) as context,
+    ):
+        application.wait_for_page()
+        chat = ChatPage(context, application.address)
+        chat.ask("How do I remove a folder with everything in it?")
+        quotation = chat.answer.get_by_text("Recursively delete a directory tree.").first
+        expect(quotation).to_be_in_viewport()  # it is read from its beginning, though it is long
+        expect(chat.questions.last).to_be_in_viewport()
+        expect(chat.answer.get_by_text("From the documentation")).to_be_visible()
+        chips = chat.answer.get_by_role("group", name="Sources").get_by_role("button")
+        expect(chips.first).to_contain_text("[1]shutil.rmtree")
+        chips.first.click()
+        expect(chat.answer.locator(".source").first).to_contain_text("shutil.py:")
+        count = chips.count()
+        chat.page.reload()
+        expect(chips).to_have_count(count)
+        expect(chat.answer).to_contain_text("Recursively delete a directory tree.")
+        chat.ask("What does shutil.rmtreee do?")
+        expect(chat.answer).to_contain_text("Did you mean shutil.rmtree")
+        expect(chat.answer.get_by_role("group", name="Sources")).to_have_count(0)
