@@ -156,7 +156,8 @@ _SIGNS = {
     "==": "equality", "!=": "inequality", "->": "return annotation", "*args": "variadic positional arguments",
     "**kwargs": "variadic keyword arguments", "@": "decorator", "...": "ellipsis", "&": "bitwise and",
     "|": "bitwise or union", "^": "bitwise xor", "~": "bitwise not", "<<": "shift left", ">>": "shift right",
-    "+=": "augmented assignment", "<": "less than", ">": "greater than", "[:]": "slice", "[::-1]": "reverse slice",
+    "+=": "augmented assignment", "<": "less than", ">": "greater than", "[:]": "slice",
+    "[::-1]": "reverse slice",
 }  # fmt: skip
 _SIGN = re.compile(
     "(?<!\\S)`?(" + "|".join(map(re.escape, sorted(_SIGNS, key=len, reverse=True))) + ")`?(?=[\\s?,]|$)"
@@ -259,8 +260,8 @@ _TASK = re.compile(
 )
 _ASKING = frozenset(
     """
-    parameter parameters param params argument arguments args kwargs option options return returns returned accept
-    accepts pass default defaults value explanation signature expect order come saw mean beginner actually
+    parameter parameters param params argument arguments args kwargs option options return returns returned
+    accept accepts pass default defaults value explanation signature expect order come saw mean beginner actually
     """.split()  # noqa: SIM905 - a table to read
 )
 _ERROR = re.compile(r"[A-Z]\w*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)\Z")
@@ -368,6 +369,6 @@ def _leans(plain: str, subjects: tuple[Subject, ...]) -> bool:
     return (
         said == 0
         or (said <= 3 and bool(_GOES_ON.search(plain)))
-        or (said <= 2 and bool(_PRONOUN.search(plain)))
+        or (said <= 1 and bool(_PRONOUN.search(plain)))
         or (said == 1 and len(plain.split()) <= 2)
     )

@@ -48,7 +48,7 @@ CANDIDATES = 60
 MOST_ASKED = 12  # words of a question that the full-text index is asked for, the rarest
 NEVER_SEEN = 1.3  # a word that no passage has weighs so many times the rarest that one has
 COMMON = 12  # passages; a name of a word in more of them is an English word, too
-_AS_NAME, _AS_WORD = 0.3, 0.05  # how surely a word of a sentence is meant as a name: a rare one, another
+_AS_NAME, _AS_WORD = 0.2, 0.05  # how surely a word of a sentence is meant as a name: a rare one, another
 BEGINNING = 800  # characters of a passage in which words are looked for
 REMOTE = frozenset(
     """
@@ -67,9 +67,11 @@ RECEIVERS = {
 }  # fmt: skip
 # Parts of names that undo each other.
 OPPOSITES = (
-    ("dumps", "loads"), ("dump", "load"), ("encode", "decode"), ("pack", "unpack"), ("compress", "decompress"),
+    ("dumps", "loads"), ("dump", "load"), ("encode", "decode"), ("pack", "unpack"),
+    ("compress", "decompress"),
     ("lower", "upper"), ("split", "join"), ("ord", "chr"), ("strftime", "strptime"), ("escape", "unescape"),
-    ("append", "pop"), ("quote", "unquote"), ("reader", "writer"), ("DictReader", "DictWriter"), ("min", "max"),
+    ("append", "pop"), ("quote", "unquote"), ("reader", "writer"),
+    ("DictReader", "DictWriter"), ("min", "max"),
     ("b64encode", "b64decode"), ("hexlify", "unhexlify"), ("read_text", "write_text"), ("all", "any"),
     ("fromtimestamp", "timestamp"), ("fromisoformat", "isoformat"), ("from_bytes", "to_bytes"),
     ("make_archive", "unpack_archive"), ("urlencode", "parse_qs"), ("urlparse", "urlunparse"),
