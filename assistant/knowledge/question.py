@@ -261,7 +261,8 @@ _TASK = re.compile(
 _ASKING = frozenset(
     """
     parameter parameters param params argument arguments args kwargs option options return returns returned
-    accept accepts pass default defaults value explanation signature expect order come saw mean beginner actually
+    accept accepts pass default defaults value explanation signature expect order come saw mean beginner
+    actually
     """.split()  # noqa: SIM905 - a table to read
 )
 _ERROR = re.compile(r"[A-Z]\w*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)\Z")
