@@ -271,7 +271,7 @@ class _Reader:
         if not definition.doc and not self._with_undocumented:
             return
         before = self._module.definitions.get(definition.name)
-        if before is None or (not before.doc and definition.doc):
+        if before is None or (definition.doc and (not before.doc or before.kind == "data")):
             self._module.definitions[definition.name] = definition
 
     def _comment_above(self, node: ast.stmt, *, marked: bool = False) -> str:

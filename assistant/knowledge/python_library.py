@@ -147,7 +147,8 @@ def _inspect(module: Module, name: str, value: object) -> None:
         for member, raw in vars(value).items():
             if member.startswith("_"):
                 continue
-            doc = _doc(raw)
+            # What wraps a static method has a docstring of its own.
+            doc = _doc(getattr(value, member, raw) if isinstance(raw, classmethod | staticmethod) else raw)
             full = f"{name}.{member}"
             if isinstance(raw, types.GetSetDescriptorType | types.MemberDescriptorType | property):
                 module.definitions[full] = Definition(full, "property", "", doc)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import inspect
 import keyword
 import pydoc_data.topics
 import re
 import tomllib
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,9 @@ def exists(name: str) -> bool:
         return False
     for cut in range(len(parts), 0, -1):
         try:
-            thing: Any = importlib.import_module(".".join(parts[:cut]))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a module that is to go away is there still
+                thing: Any = importlib.import_module(".".join(parts[:cut]))
         except ImportError:
             continue
         return _has(thing, parts[cut:])
@@ -47,9 +51,12 @@ def exists(name: str) -> bool:
 
 def _has(thing: Any, path: list[str]) -> bool:
     for part in path:
-        if not hasattr(thing, part):
+        try:
+            thing = getattr(thing, part)
+        except AttributeError:  # what instances alone give, such as the name of a member of an enumeration
+            thing = inspect.getattr_static(thing, part, None)
+        if thing is None:
             return False
-        thing = getattr(thing, part)
     return True
 
 

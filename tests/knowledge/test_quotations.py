@@ -1,0 +1,277 @@
+"""Every sentence of an answer is in the documentation of this Python, at the place that the answer names.
+
+Hundreds of answers are read back and held against the files and live objects themselves, never against the
+index: what is not a sentence of the interface stands in a source, and each source's quote where it says.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import importlib
+import importlib.util
+import inspect
+import re
+import sysconfig
+import unicodedata
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assistant.conversation import Source
+from assistant.knowledge.answer import INTERFACE, DocumentationAnswer, answer
+from assistant.knowledge.index import Index
+from assistant.knowledge.passage import Found, Passage
+from assistant.knowledge.search import search
+from tests.knowledge.reading import Piece, pieces_of
+from tests.knowledge.test_questions_file import QUESTIONS, exists
+
+STDLIB = Path(sysconfig.get_path("stdlib"))
+WALKED = 300  # answers on names that the index has, besides those to people's questions
+EXAMPLE = "Example"
+SPAN = re.compile(r"(`+) ?(.+?) ?\1(?!`)")
+ITEM = re.compile(r"- `+(?P<name>[^`]+)`+(?:: “(?P<said>.*)”)? \(.*\)", re.DOTALL)
+STANDS = re.compile(r"`(?P<name>[^`]+)`, (?P<package>.+?) \((?P<licence>.+?)\), \[?`(?P<place>[^`]+)`.*")
+BLANKS = {"{name}": "`[^`]*`", "{names}": "[^?]*", "{place}": "`[^`]*`"}
+SENTENCES = [
+    re.compile("".join(BLANKS.get(part) or re.escape(part) for part in re.split(r"(\{\w+\})", sentence)))
+    for sentence in INTERFACE
+]
+
+
+def folded(text: str) -> str:
+    seen = (" " if sign.isspace() else sign for sign in text)
+    return " ".join("".join(sign for sign in seen if unicodedata.category(sign) not in ("Cc", "Cf")).split())
+
+
+# What stands where
+
+
+@functools.cache
+def tree(file: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse((STDLIB / file).read_bytes())
+
+
+@functools.cache
+def lines(file: str) -> list[str]:
+    return (STDLIB / file).read_text(encoding="utf-8", errors="replace").split("\n")
+
+
+def live(name: str) -> Any:
+    parts = name.split(".")
+    for cut in range(len(parts), -1, -1):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                thing = importlib.import_module(".".join(parts[:cut]) if cut else "builtins")
+            return functools.reduce(getattr, parts[cut:], thing)
+        except (ImportError, AttributeError, ValueError):
+            continue
+    raise LookupError(name)
+
+
+@functools.cache
+def definitions(file: str) -> dict[int, list[ast.AST]]:
+    """The functions and classes of a file, by the lines on which they and their decorators stand."""
+    found: dict[int, list[ast.AST]] = {}
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            for line in {node.lineno, *(each.lineno for each in node.decorator_list)}:
+                found.setdefault(line, []).append(node)
+    return found
+
+
+def documents(source: Source) -> list[str]:
+    """The texts that stand at a source's location."""
+    place = source.location
+    if place.endswith(".__doc__"):
+        name = place.removesuffix(".__doc__")
+        top = name.partition(".")[0]
+        within = [each for each in (top, f"_{top}") if importlib.util.find_spec(each)]
+        docs = [getattr(live(each), "__doc__", None) for each in (name, *within)]
+        return [doc for doc in docs if doc]
+    file, _, line = place.rpartition(":")
+    if file == "pydoc_data/topics.py":
+        return [live("pydoc_data.topics.topics")[line]]
+    if source.title == EXAMPLE:
+        return ["\n".join(lines(file)[int(line) - 1 :])]
+    texts = [ast.get_docstring(node) for node in definitions(file).get(int(line), [])]  # type: ignore[arg-type]
+    if not any(texts):  # a datum or a module: what stands from there on, or what the module says of it
+        here = lines(file)[max(0, int(line) - 40) : int(line) + 60]
+        comments = (re.sub(r"^\s*#:? ?", "", each) for each in here)
+        texts += [ast.get_docstring(tree(file)), "\n".join(here), "\n".join(comments)]
+    return [text for text in texts if text]
+
+
+def signature_words(source: Source) -> set[str]:
+    """The words that a signature of a source may be made of."""
+    place = source.location
+    told = source.name
+    if place.endswith(".__doc__"):
+        thing = live(place.removesuffix(".__doc__"))
+        told += f" {getattr(thing, '__doc__', '')}"
+        with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError):
+            warnings.simplefilter("ignore")
+            told += f" {inspect.signature(thing)}"
+        told += f" {thing!r}"
+    elif not place.startswith("pydoc_data/"):
+        file, _, line = place.rpartition(":")
+        nodes = list(definitions(file).get(int(line), []))
+        ends = [getattr(node, "end_lineno", 0) for node in nodes]
+        told += " " + " ".join(lines(file)[int(line) - 1 : max([int(line) + 5, *ends])])
+        told += f" {source.quote}"
+    words = set(re.findall(r"\w+", told))
+    return words | {str(int(word, 0)) for word in words if re.fullmatch(r"0[xob][0-9a-fA-F]+", word)}
+
+
+def is_there(source: Source) -> bool:
+    """Whether the name of a source exists: here, or in a definition that other systems run."""
+    file, _, line = source.location.rpartition(":")
+    if exists(source.name):
+        return True
+    if source.location == f"{source.name}.__doc__":  # `os._exit`: offered in spite of its underline
+        with contextlib.suppress(LookupError):
+            return live(source.name) is not None
+    if file == "pydoc_data/topics.py":
+        return folded(source.name) in folded(documents(source)[0]).replace('"', "")
+    last = source.name.rpartition(".")[2]
+    if file.endswith(".py"):
+        return any(getattr(node, "name", "") == last for node in definitions(file).get(int(line), []))
+    return False
+
+
+# What is wrong with an answer
+
+
+def untrue(shown: DocumentationAnswer) -> list[str]:
+    """What in an answer cannot be found where it says that it stands."""
+    wrong = []
+    for source in shown.sources:
+        if source.quote and not any(folded(source.quote) in folded(text) for text in documents(source)):
+            wrong.append(f"{source.name}: not at {source.location}: {source.quote[:200]!r}")
+        if not is_there(source):
+            wrong.append(f"{source.name} does not exist")
+    wrong += [f"nobody's: {piece}" for piece in pieces_of(shown.text) if not _is_known(piece, shown.sources)]
+    return wrong
+
+
+def _is_known(piece: Piece, sources: tuple[Source, ...]) -> bool:
+    text = folded(piece.text)
+    if text in INTERFACE:
+        return True
+    if piece.quoted:
+        return any(text in folded(source.quote) for source in sources)
+    if piece.kind == "code":
+        examples = [source for source in sources if source.title == EXAMPLE]
+        if any(text == folded(source.quote) for source in examples):
+            return True
+        return any(
+            re.match(rf"{re.escape(source.name)}\W|{re.escape(source.name)}$", text)
+            and set(re.findall(r"\w+", text)) <= signature_words(source)
+            for source in sources
+        )
+    if piece.kind == "bold":
+        return any(text == folded(source.title) for source in sources)
+    if piece.kind == "item":
+        return all(_is_alternative(each, sources) for each in re.split(r"\n(?=- `)", piece.text))
+    if found := STANDS.fullmatch(text):
+        return any(
+            (found["name"], found["package"], found["licence"], found["place"])
+            == (source.name, f"{source.package} {source.version}", source.licence, source.location)
+            for source in sources
+        )
+    rest = text
+    while found := next(filter(None, (pattern.match(rest) for pattern in SENTENCES)), None):
+        rest = rest[found.end() :].strip()
+    return rest == ""
+
+
+def _is_alternative(item: str, sources: tuple[Source, ...]) -> bool:
+    found = ITEM.fullmatch(item)
+    said = folded(found["said"] or "").removesuffix("…") if found else ""
+    return found is not None and any(
+        source.name == found["name"] and said in folded(source.quote) for source in sources
+    )
+
+
+# Answers
+
+
+@pytest.fixture(scope="module")
+def walked(library: Index) -> list[str]:
+    """Names from all over the index."""
+    rows = library.connection.execute("SELECT DISTINCT name FROM passage ORDER BY name").fetchall()
+    names = [name for (name,) in rows]
+    return names[:: max(1, len(names) // WALKED)]
+
+
+def test_answers_to_peoples_questions_are_quotations(library: Index) -> None:
+    wrong = {}
+    for entry in QUESTIONS:
+        found = untrue(answer(entry["text"], search(library, entry["text"])))
+        if found:
+            wrong[entry["text"]] = found
+    assert wrong == {}
+
+
+def test_answers_on_names_from_all_over_the_library_are_quotations(library: Index, walked: list[str]) -> None:
+    wrong = {}
+    for name in walked:
+        question = f"What does {name} do?"
+        passages = tuple(entry.passage for entry in library.named(name)[:2])
+        for found in (search(library, question), Found(passages)):
+            if told := untrue(answer(question, found)):
+                wrong[name] = told
+    assert len(walked) + len(QUESTIONS) > 500
+    assert wrong == {}
+
+
+# The test itself can fail
+
+RMDIR = Passage(
+    name="os.rmdir",
+    kind="function",
+    title="os.rmdir",
+    text="Remove a directory.",
+    package="Python",
+    version="3",
+    licence="PSF-2.0",
+    location="os.rmdir.__doc__",
+    corpus="python",
+    signature="os.rmdir(path, *, dir_fd=None)",
+)
+
+
+def test_a_true_answer_is_found_true() -> None:
+    assert untrue(answer("?", Found((RMDIR,)))) == []
+    assert untrue(answer("?", Found(unknown="os.teleport", did_you_mean=("os.read",)))) == []
+
+
+@pytest.mark.parametrize(
+    "untrue_passage",
+    [
+        replace(RMDIR, text="Removes a directory."),
+        replace(RMDIR, text="Remove a directory.\n\nIt is quick."),
+        replace(RMDIR, location="os.rename.__doc__"),
+        replace(RMDIR, location="shutil.py:1"),
+        replace(RMDIR, name="os.teleport", signature=""),
+        replace(RMDIR, signature="os.rmdir(path, quickly=True)"),
+        replace(RMDIR, example="os.rmdir(home)", example_location="shutil.py:1"),
+    ],
+)
+def test_an_invention_is_found_out(untrue_passage: Passage) -> None:
+    assert untrue(answer("?", Found((untrue_passage,)))) != []
+
+
+@pytest.mark.parametrize(
+    "line", ["It is quick.", "> It is quick.", "- `os.rmdir`: “Quick.” (x)", "```\nquick()\n```"]
+)
+def test_a_sentence_of_nobody_is_found_out(line: str) -> None:
+    shown = answer("?", Found((RMDIR,)))
+    assert untrue(replace(shown, text=f"{shown.text}\n{line}\n")) != []
