@@ -1,0 +1,143 @@
+"""What the index of documentation costs: to build, to bring up to date, to keep and to ask.
+
+    .venv/bin/python -m benchmarks.documentation [--packages PYTHON]
+
+Builds in a temporary folder, one after the other: the standard library of the Python that runs; with the
+packages of an environment (that of this interpreter unless another is named); and beside the standard library
+a folder of synthetic Markdown until there are 100,000 passages. Each is then brought up to date with nothing
+changed. Of each index the questions of `tests/knowledge/questions.toml` are asked; the peer asks the same
+index by plain BM25 over the same words, in the same run. CPU is that of all processes together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import resource
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from assistant.knowledge.build import Folder, build
+from assistant.knowledge.index import Index
+from assistant.knowledge.packages import distributions, sites
+from assistant.knowledge.search import search
+from assistant.knowledge.vocabulary import phrases
+
+QUESTIONS = Path(__file__).parent.parent / "tests" / "knowledge" / "questions.toml"
+MANY = 100_000  # passages
+SECTIONS = 50  # of one synthetic file
+WORDS_OF_A_SECTION = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    what: str
+    passages: int
+    megabytes: float
+    seconds: float
+    cpu: float
+    again: float  # seconds to bring it up to date with nothing changed
+    ours: Sequence[float]  # CPU milliseconds of each question
+    peers: Sequence[float]
+
+
+def cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def measure(
+    what: str, into: Path, *, environments: Sequence[Path] = (), folders: Sequence[Folder] = ()
+) -> Cost:
+    def run() -> tuple[float, float]:
+        begun, before = time.monotonic(), cpu_seconds()
+        build(into, lambda told: None, environments=environments, folders=folders)
+        return time.monotonic() - begun, cpu_seconds() - before
+
+    (seconds, cpu), (again, _) = run(), run()
+    questions = [one["text"] for one in tomllib.loads(QUESTIONS.read_text(encoding="utf-8"))["question"]]
+    with closing(Index(into)) as index:
+        size = sum(path.stat().st_size for path in into.parent.glob(f"{into.name}*")) / 1e6
+        ours = asked(questions, lambda question: search(index, question))
+        peers = asked(questions, lambda question: index.matching(any_word(question), 4))
+        return Cost(what, index.count(), size, seconds, cpu, again, ours, peers)
+
+
+def asked(questions: Sequence[str], answer: Callable[[str], object]) -> list[float]:
+    """CPU milliseconds of each question, the caches warmed by a first round."""
+    for question in questions[:20]:
+        answer(question)
+    taken = []
+    for question in questions:
+        before = time.process_time()
+        answer(question)
+        taken.append(1000 * (time.process_time() - before))
+    return taken
+
+
+def any_word(question: str) -> str:
+    words = dict.fromkeys(re.findall(r"[a-z0-9]+", question.lower())) or ["nothing"]
+    return " OR ".join(f'"{word}"' for word in words)
+
+
+def write_many(folder: Path, passages: int) -> None:
+    """Markdown of the words that people ask with, in sentences without sense."""
+    chance = random.Random(7)
+    words = sorted({word for said in phrases().values() for phrase in said for word in phrase.split()})
+    for number in range(-(-passages // SECTIONS)):
+        sections = [
+            f"## {' '.join(chance.choices(words, k=4))}\n\n"
+            + " ".join(chance.choices(words, k=WORDS_OF_A_SECTION))
+            for _ in range(min(SECTIONS, passages - number * SECTIONS))
+        ]
+        path = folder / f"{number // 100:03}" / f"{number}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n\n".join(sections), encoding="utf-8")
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def table(costs: Sequence[Cost]) -> str:
+    rows: list[tuple[str, Callable[[Cost], str]]] = [
+        ("passages", lambda cost: f"{cost.passages:,}"),
+        ("file, MB", lambda cost: f"{cost.megabytes:.1f}"),
+        ("build, s", lambda cost: f"{cost.seconds:.1f}"),
+        ("build, CPU s", lambda cost: f"{cost.cpu:.1f}"),
+        ("nothing changed, s", lambda cost: f"{cost.again:.2f}"),
+        ("a question, CPU ms, median", lambda cost: f"{median(cost.ours):.1f}"),
+        ("a question, CPU ms, p95", lambda cost: f"{percentile(cost.ours, 0.95):.1f}"),
+        ("a question, CPU ms, most", lambda cost: f"{max(cost.ours):.1f}"),
+        ("plain BM25, CPU ms, median", lambda cost: f"{median(cost.peers):.1f}"),
+        ("ratio of the medians", lambda cost: f"{median(cost.ours) / median(cost.peers):.2f}"),
+    ]
+    lines = [f"{'':<30}" + "".join(f"{cost.what:>28}" for cost in costs)]
+    lines += [f"{name:<30}" + "".join(f"{of(cost):>28}" for cost in costs) for name, of in rows]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.documentation", description=__doc__)
+    parser.add_argument("--packages", type=Path, default=Path(sys.prefix), metavar="PYTHON")
+    options = parser.parse_args()
+    count = sum(1 for site in sites(options.packages) for _ in distributions(site))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        library = measure("standard library", folder / "library.db")
+        packages = measure(f"and {count} packages", folder / "packages.db", environments=[options.packages])
+        write_many(folder / "many", MANY - library.passages)
+        many = measure("and a folder", folder / "many.db", folders=[Folder(folder / "many")])
+    print(table([library, packages, many]))
+
+
+if __name__ == "__main__":
+    main()
