@@ -27,6 +27,7 @@ from assistant.knowledge.python_code import SourceUnreadable, Use, read_text
 
 LONGEST_TEXT = 6000  # characters of a passage that are kept
 BUSY_SECONDS = 10.0
+MOST_COUNTS = 20_000  # that are remembered
 
 SELF_USE = 4  # so many calls within the package that offers a name count as one
 
@@ -140,6 +141,8 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._counts: dict[str, int] = {}  # of what `_counts_of` was read at, by word; "" is all
+        self._counts_of: tuple[int, int] | None = None
         try:
             self.connection = self._connect()
             if self.meta("schema") != SCHEMA_VERSION:
@@ -170,7 +173,7 @@ class Index:
 
     def count(self) -> int:
         """How many passages there are."""
-        return int(self.connection.execute("SELECT count(*) FROM passage").fetchone()[0])
+        return self._counted("", "SELECT count(*) FROM passage")
 
     def fingerprints(self) -> dict[str, str]:
         """The sources, by key, with the fingerprint that each had when it was read."""
@@ -252,8 +255,19 @@ class Index:
     def frequency(self, word: str) -> int:
         """How many passages have a word, in any of its endings."""
         query = '"' + word.replace('"', '""') + '"'
-        row = self.connection.execute("SELECT count(*) FROM search WHERE search MATCH ?", (query,)).fetchone()
-        return int(row[0])
+        return self._counted(word, "SELECT count(*) FROM search WHERE search MATCH ?", query)
+
+    def _counted(self, word: str, statement: str, *values: str) -> int:
+        """A count, which is remembered until the index has changed: people ask in few words, and to count a
+        common one takes as long as to search for it."""
+        elsewhere = self.connection.execute("PRAGMA data_version").fetchone()[0]
+        version = (elsewhere, self.connection.total_changes)
+        if version != self._counts_of or len(self._counts) > MOST_COUNTS:
+            self._counts.clear()
+            self._counts_of = version
+        if word not in self._counts:
+            self._counts[word] = int(self.connection.execute(statement, values).fetchone()[0])
+        return self._counts[word]
 
     def _entries(self, rest: str, values: Sequence[object]) -> list[Entry]:
         return [

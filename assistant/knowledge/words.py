@@ -191,11 +191,17 @@ def alike(word: str) -> tuple[str, ...]:
     return (word, *(other for other in _WRITTEN.get(form(word), ()) if other != word))
 
 
+_APOSTROPHE = re.compile(r"['’]")
+
+
 def words(text: str) -> Iterator[str]:
     """The words of a text as they are written, names taken apart: `ThreadPool` is two."""
     for found in WORD.finditer(text):
-        word = re.split(r"['’]", found[0], maxsplit=1)[0]
-        yield from CAMEL.split(word) if not word.islower() else (word,)
+        word = found[0]
+        if word.islower() and word.isalpha():  # nearly all
+            yield word
+        else:
+            yield from CAMEL.split(_APOSTROPHE.split(word, maxsplit=1)[0])
 
 
 def informative(text: str) -> Iterator[str]:
