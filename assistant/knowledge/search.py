@@ -46,6 +46,8 @@ WEIGHTS = {
 ENOUGH = 0.42  # so much of the question must be covered by the best passage for an answer
 CANDIDATES = 60
 MOST_ASKED = 12  # words of a question that the full-text index is asked for, the rarest
+COMMONEST = 0.1  # a word that more of the passages have is not asked for, if …
+ENOUGH_WORDS = 3  # … so many rarer ones are
 NEVER_SEEN = 1.3  # a word that no passage has weighs so many times the rarest that one has
 COMMON = 12  # passages; a name of a word in more of them is an English word, too
 _AS_NAME, _AS_WORD = 0.2, 0.05  # how surely a word of a sentence is meant as a name: a rare one, another
@@ -287,6 +289,9 @@ def _ranked(index: Index, asked: Asked, subject: Subject) -> Ranking:
     best = 0.0
     if weights:
         rarest = sorted(weights, key=lambda word: -weights[word][1])[:MOST_ASKED]
+        common = COMMONEST * index.count()  # each costs as much as all the rare ones together, and tells little
+        telling = [word for word in rarest if weights[word][0] <= common]
+        rarest = telling if len(telling) >= ENOUGH_WORDS else rarest[:ENOUGH_WORDS]
         terms = dict.fromkeys(term for word in rarest for term in alike(word)[:6])
         query = " OR ".join(f'"{term}"' for term in terms)
         for entry in index.matching(query, CANDIDATES, corpora=asked.corpora):
