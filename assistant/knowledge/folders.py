@@ -83,7 +83,8 @@ def files_of(root: Path, *, problem: Problem = ignore) -> Iterator[Path]:
     if not os.path.isdir(top):
         problem(f"{_shown(str(root))} is no folder.")
         return
-    seen: set[tuple[int, int]] = set()
+    status = os.stat(top)
+    seen = {(status.st_dev, status.st_ino)}
     given = looked_at = 0
     waiting = [top]
     while waiting:
@@ -302,6 +303,8 @@ class _Passages:
         self._version = version
         self._licence = licence
         self._address = address
+        self._told: set[Heading] = set()
+        self._has_top = any(heading.level == 1 for heading in page.headings)
         self._anchors = _anchors(page.headings, slug) if address else {}
 
     def all(self, problem: Problem) -> list[Passage]:
@@ -319,8 +322,10 @@ class _Passages:
     def _of(self, run: Run, problem: Problem) -> Iterator[Passage]:
         parts = list(_parts(self._page, run))
         heading = run.heading
-        if not parts and heading is not None and heading.signature:
+        if not parts and heading is not None and heading.signature and heading not in self._told:
             yield self._passage(heading, "", run.start)
+        if heading is not None:
+            self._told.add(heading)
         for start, end in parts:
             text = "\n".join(self._page.lines[start:end])
             if len(text) > LARGEST_BLOCK:
@@ -336,7 +341,7 @@ class _Passages:
         number = numbers[min(line, len(numbers) - 1)] if numbers else 1
         anchor = self._anchors.get(heading, "") if heading else ""
         names = [name for name in map(_clean, heading.path) if name] if heading else []
-        if heading and self._page.title and not any(one.level == 1 for one in self._page.headings):
+        if heading and self._page.title and not self._has_top:
             names = [self._name, *names]
         return Passage(
             name=(names or [self._name])[-1],

@@ -532,7 +532,7 @@ def docutils_id(text: str) -> str:
 
 _UNSEEN_TAGS = _words(
     "script style noscript template svg math nav footer form button select iframe canvas object audio video "
-    "head dialog"
+    "head title dialog"
 )
 _UNSEEN_CLASSES = _words(
     "headerlink hash-link doc-anchor anchor anchorjs-link heading-anchor sidebar sphinxsidebar breadcrumbs "

@@ -289,7 +289,7 @@ def _ranked(index: Index, asked: Asked, subject: Subject) -> Ranking:
     best = 0.0
     if weights:
         rarest = sorted(weights, key=lambda word: -weights[word][1])[:MOST_ASKED]
-        common = COMMONEST * index.count()  # each costs as much as all the rare ones together, and tells little
+        common = COMMONEST * index.count()  # each costs as much as all rare ones do
         telling = [word for word in rarest if weights[word][0] <= common]
         rarest = telling if len(telling) >= ENOUGH_WORDS else rarest[:ENOUGH_WORDS]
         terms = dict.fromkeys(term for word in rarest for term in alike(word)[:6])
