@@ -519,7 +519,7 @@ _SPDX = re.compile(
     r"SPDX-License-Identifier:\s*([A-Za-z0-9][\w.+-]{1,40}(?: (?:OR|AND|WITH) [\w.+-]{2,40})*)"
 )
 _LICENCES = (
-    ("MIT", r"Permission is hereby granted, free of charge, .{0,400}? to deal in the Software"),
+    ("MIT", r"Permission is hereby granted, free of charge, .{0,400}?to deal in the Software"),
     ("Apache-2.0", r"Apache License,? Version 2\.0, January 2004"),
     ("MPL-2.0", r"Mozilla Public License,? Version 2\.0"),
     (

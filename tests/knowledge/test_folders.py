@@ -524,8 +524,9 @@ def test_a_licence_is_told_where_it_is_plain(tmp_path: Path, name: str, text: st
 # ---------------------------------------------------------------------------------------------------- hostile
 
 PIECES = """\
-# A|## `f(x)`|text|    code|```|~~~|- item|> quote|===|---|.. py:function:: f(x)|   body|.. class:: C|::|x::|\t|\0
-.. code-block:: py|.. _l:|.. note:: text|:opt:|{#id}|(l)=|<h1 id=x>|<pre>|</pre>|<p>|<nav>|</nav>|<!--|-->|<main>
+# A|## `f(x)`|text|    code|```|~~~|- item|> quote|===|---|.. py:function:: f(x)|   body|.. class:: C|::|x::|\t
+.. code-block:: py|.. _l:|.. note:: text|:opt:|{#id}|(l)=|<h1 id=x>|<pre>|</pre>
+<p>|<nav>|</nav>|<!--|-->|<main>|\0
 <dl class='py function'>|<dt id=a.b>|</dl>|&amp; &#0;|é\u202e|<![x|{"cells": ["""
 LINES = st.sampled_from([piece for line in PIECES.split("\n") for piece in line.split("|")])
 TEXTS = st.one_of(st.text(st.characters(codec="utf-8")), st.lists(LINES, max_size=30).map("\n".join))
