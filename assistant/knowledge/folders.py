@@ -341,8 +341,8 @@ class _Passages:
         number = numbers[min(line, len(numbers) - 1)] if numbers else 1
         anchor = self._anchors.get(heading, "") if heading else ""
         names = [name for name in map(_clean, heading.path) if name] if heading else []
-        if heading and self._page.title and not self._has_top:
-            names = [self._name, *names]
+        if self._page.title and not self._has_top and names and not self._name.startswith(names[0]):
+            names = [self._name, *names]  # a page whose first heading is only in its head
         return Passage(
             name=(names or [self._name])[-1],
             kind=heading.kind if heading else "section",

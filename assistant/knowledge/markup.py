@@ -175,7 +175,7 @@ _DULL_MARKDOWN = re.compile(
 )
 _INLINE = re.compile(r"[\\`*_\[<&!]")
 _API = re.compile(
-    r"(?:(?P<word>class|exception|def|async def|function|func|method|property)\s+)?"
+    r"(?:(?P<word>class|exception|def|async def|function|func|fn|method|property)\s+)?"
     r"(?P<name>[^\W\d]\w*(?:(?:\.|::)[^\W\d]\w*)*)(?P<arguments>\(.*\))?\s*(?:(?:->|→|:)\s*.+)?$"
 )
 

@@ -80,6 +80,11 @@ def test_front_matter_is_left_out_and_names_a_page_without_a_first_heading(tmp_p
     ]
 
 
+def test_a_page_is_not_named_twice(tmp_path: Path) -> None:
+    page = "<title>Structs - The Book</title><main><h2>Structs</h2><p>Hello.<h3>Fields</h3><p>Bye."
+    assert [each.title for each in read(tmp_path, "a.html", page)] == ["Structs", "Structs › Fields"]
+
+
 def test_a_page_without_headings_has_the_name_of_its_file(tmp_path: Path) -> None:
     passage = one(tmp_path, "how_to_start.txt", "Press the button.\n")
     assert (passage.name, passage.package) == ("how to start", tmp_path.name)
@@ -92,6 +97,7 @@ def test_a_page_without_headings_has_the_name_of_its_file(tmp_path: Path) -> Non
         ("shutil.copy(src) -> str", "function", "shutil.copy", "shutil.copy(src) -> str"),
         ("`class Client(*, auth=None)`", "class", "Client", "Client(*, auth=None)"),
         ("class `acme.Client`", "class", "acme.Client", "acme.Client"),
+        ("fn push(&mut self, c: char)", "function", "push", "push(&mut self, c: char)"),
         ("`std::move(x)`", "function", "std::move", "std::move(x)"),
         ("Install (on Linux)", "section", "Install (on Linux)", ""),
         ("class struggle", "section", "class struggle", ""),
@@ -524,8 +530,8 @@ def test_a_licence_is_told_where_it_is_plain(tmp_path: Path, name: str, text: st
 # ---------------------------------------------------------------------------------------------------- hostile
 
 PIECES = """\
-# A|## `f(x)`|text|    code|```|~~~|- item|> quote|===|---|.. py:function:: f(x)|   body|.. class:: C|::|x::|\t
-.. code-block:: py|.. _l:|.. note:: text|:opt:|{#id}|(l)=|<h1 id=x>|<pre>|</pre>
+# A|## `f(x)`|text|    code|```|~~~|- item|> quote|===|---|.. py:function:: f(x)|   body|.. class:: C|::|\t
+x::|.. code-block:: py|.. _l:|.. note:: text|:opt:|{#id}|(l)=|<h1 id=x>|<pre>|</pre>
 <p>|<nav>|</nav>|<!--|-->|<main>|\0
 <dl class='py function'>|<dt id=a.b>|</dl>|&amp; &#0;|é\u202e|<![x|{"cells": ["""
 LINES = st.sampled_from([piece for line in PIECES.split("\n") for piece in line.split("|")])
