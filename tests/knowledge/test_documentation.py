@@ -1,0 +1,129 @@
+"""The documentation's life in the application: read by a child, asked while it is read, ended with us."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from assistant.knowledge.documentation import (
+    Documentation,
+    DocumentationState,
+    DocumentationUnreadable,
+)
+from assistant.knowledge.passage import Found
+from tests.support.application import children, is_alive
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "guide.md").write_text("# Quuxifying\n\nTo quuxify a frobnicator, turn its crank twice.\n")
+    return folder
+
+
+def of_folder(tmp_path: Path, folder: Path) -> Documentation:
+    return Documentation(tmp_path / "data" / "documentation.db", ["--no-python", "--docs", str(folder)])
+
+
+async def until(documentation: Documentation, is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30), documentation._changed:
+        await documentation._changed.wait_for(is_so)
+
+
+async def test_it_is_read_and_then_asked(tmp_path: Path, folder: Path) -> None:
+    documentation = of_folder(tmp_path, folder)
+    assert documentation.status.state is DocumentationState.BUILDING
+    await documentation.start()
+    found = await documentation.search("How do I quuxify a frobnicator?")
+    await until(documentation, lambda: documentation.status.state is DocumentationState.READY)
+    found = await documentation.search("How do I quuxify a frobnicator?")
+    assert [passage.text for passage in found.passages] == ["To quuxify a frobnicator, turn its crank twice."]
+    assert found.passages[0].location == "guide.md:3"
+    assert (documentation.status.passages, documentation.status.done) == (1, 1)
+    await documentation.close()
+
+
+async def test_without_a_file_nothing_is_found_and_nothing_is_read(tmp_path: Path) -> None:
+    documentation = Documentation(None)
+    await documentation.start()
+    assert await documentation.search("What does len do?") == Found()
+    assert (documentation.status.state, documentation.can_answer) == (DocumentationState.OFF, False)
+    await documentation.close()
+
+
+async def test_a_question_waits_for_what_is_being_read(tmp_path: Path, folder: Path) -> None:
+    documentation = of_folder(tmp_path, folder)
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data" / "documentation.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as another build would
+        await documentation.start()
+        asking = asyncio.create_task(documentation.search("How do I quuxify a frobnicator?"))
+        await asyncio.sleep(0)
+        assert (documentation.can_answer, documentation.is_searchable) == (True, False)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        await asyncio.wait_for(asking, 30)
+    assert documentation.is_searchable
+    await documentation.close()
+
+
+async def test_where_it_cannot_be_kept_is_said(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "data").write_text("in the way")
+    documentation = of_folder(tmp_path, folder)
+    await documentation.start()
+    with pytest.raises(DocumentationUnreadable, match=r"documentation\.db cannot be written"):
+        await documentation.search("How do I quuxify a frobnicator?")
+    assert documentation.status.state is DocumentationState.FAILED
+    assert not documentation.can_answer
+    await documentation.close()
+
+
+async def test_a_reader_that_is_killed_is_told_and_the_next_start_reads_on(
+    tmp_path: Path, folder: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data" / "documentation.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        documentation = of_folder(tmp_path, folder)
+        await documentation.start()
+        await until(documentation, lambda: bool(children(os.getpid())))
+        (reader,) = children(os.getpid())
+        os.kill(reader, signal.SIGKILL)
+        await until(documentation, lambda: documentation.status.state is DocumentationState.FAILED)
+        with pytest.raises(DocumentationUnreadable):
+            await documentation.search("How do I quuxify a frobnicator?")
+        await documentation.close()
+    documentation = of_folder(tmp_path, folder)
+    await documentation.start()
+    await until(documentation, lambda: documentation.status.state is DocumentationState.READY)
+    assert (await documentation.search("How do I quuxify a frobnicator?")).passages
+    await documentation.close()
+
+
+async def test_the_reader_ends_with_us(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data" / "documentation.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        documentation = of_folder(tmp_path, folder)
+        await documentation.start()
+        await until(documentation, lambda: bool(children(os.getpid())))
+        (reader,) = children(os.getpid())
+        await documentation.close()
+        assert not is_alive(reader)
+
+
+async def test_a_question_of_any_length_is_answered_or_refused(tmp_path: Path, folder: Path) -> None:
+    documentation = of_folder(tmp_path, folder)
+    await documentation.start()
+    await until(documentation, lambda: documentation.status.state is DocumentationState.READY)
+    for question in ("", " ", "?" * 50_000, "quuxify " * 7_000, '"AND" OR (NEAR', "\u202e\x00 x"):
+        await documentation.search(question, previous=["quuxify"])
+    await documentation.close()
