@@ -5,8 +5,9 @@
 Builds in a temporary folder, one after the other: the standard library of the Python that runs; with the
 packages of an environment (that of this interpreter unless another is named); and beside the standard library
 a folder of synthetic Markdown until there are 100,000 passages. Each is then brought up to date with nothing
-changed. Of each index the questions of `tests/knowledge/questions.toml` are asked; the peer asks the same
-index by plain BM25 over the same words, in the same run. CPU is that of all processes together.
+changed, and the last with one file of the folder changed. Of each index the questions of
+`tests/knowledge/questions.toml` are asked; the peer asks the same index by plain BM25 over the same words, in
+the same run. CPU is that of all processes together.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from statistics import median
 
 from assistant.knowledge.build import Folder, build
+from assistant.knowledge.folders import files_of
 from assistant.knowledge.index import Index
 from assistant.knowledge.packages import distributions, sites
 from assistant.knowledge.search import search
@@ -45,6 +47,7 @@ class Cost:
     seconds: float
     cpu: float
     again: float  # seconds to bring it up to date with nothing changed
+    changed: float | None  # likewise with one file of a folder changed
     ours: Sequence[float]  # CPU milliseconds of each question
     peers: Sequence[float]
 
@@ -63,12 +66,17 @@ def measure(
         return time.monotonic() - begun, cpu_seconds() - before
 
     (seconds, cpu), (again, _) = run(), run()
+    changed = None
+    if folders:
+        with next(files_of(folders[0].path)).open("a", encoding="utf-8") as file:
+            file.write("\n\n## One more\n\nA sentence.\n")
+        changed, _ = run()
     questions = [one["text"] for one in tomllib.loads(QUESTIONS.read_text(encoding="utf-8"))["question"]]
     with closing(Index(into)) as index:
         size = sum(path.stat().st_size for path in into.parent.glob(f"{into.name}*")) / 1e6
         ours = asked(questions, lambda question: search(index, question))
         peers = asked(questions, lambda question: index.matching(any_word(question), 4))
-        return Cost(what, index.count(), size, seconds, cpu, again, ours, peers)
+        return Cost(what, index.count(), size, seconds, cpu, again, changed, ours, peers)
 
 
 def asked(questions: Sequence[str], answer: Callable[[str], object]) -> list[float]:
@@ -114,6 +122,7 @@ def table(costs: Sequence[Cost]) -> str:
         ("build, s", lambda cost: f"{cost.seconds:.1f}"),
         ("build, CPU s", lambda cost: f"{cost.cpu:.1f}"),
         ("nothing changed, s", lambda cost: f"{cost.again:.2f}"),
+        ("one file changed, s", lambda cost: f"{cost.changed:.2f}" if cost.changed is not None else ""),
         ("a question, CPU ms, median", lambda cost: f"{median(cost.ours):.1f}"),
         ("a question, CPU ms, p95", lambda cost: f"{percentile(cost.ours, 0.95):.1f}"),
         ("a question, CPU ms, most", lambda cost: f"{max(cost.ours):.1f}"),

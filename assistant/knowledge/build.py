@@ -181,7 +181,7 @@ class _Build:
                 self._report({"warning": f"There is no documentation at {root}."})
                 kept.append(f"docs:{root}\0")
                 continue
-            for file in files_of(root):
+            for file in files_of(root, problem=lambda told: self._report({"warning": told})):
                 try:
                     state = file.stat()
                 except OSError:
