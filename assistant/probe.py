@@ -72,7 +72,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             return EngineStatus(EngineState.FAILED, name, "The serving layer is in a state not known here.")
         status = EngineStatus(
             state,
-            name,
+            None if state is EngineState.NONE else name,  # what is not there is no model
             info.get("state_detail") or None,
             download=_download(info),
             licence=_licence(info),

@@ -25,7 +25,8 @@ LONGEST = 12  # words of a phrase
 MOST_NAMES = 3  # that share a phrase
 
 # Names that only a later Python has, by the first that does.
-CAME_WITH: Mapping[tuple[int, int], str] = {
+CAME_WITH: Mapping[tuple[int, ...], str] = {
+    (3, 11, 4): "tarfile.data_filter",
     (3, 12): """
         int.is_integer os.path.splitroot pathlib.Path.walk sys.monitoring collections.abc.Buffer
         itertools.batched typing.TypeAliasType typing.override math.sumprod random.binomialvariate
@@ -72,7 +73,7 @@ def is_here(name: str) -> bool:
     """Ought this Python to have the name, where it has the module?"""
     if name in ELSEWHERE:
         return False
-    return CAME.get(name, (0, 0)) <= sys.version_info[:2] < LEFT.get(name, (99, 0))
+    return CAME.get(name, (0,)) <= sys.version_info[:3] < LEFT.get(name, (99,))
 
 
 def test_every_name_is_one_of_this_python() -> None:
