@@ -27,6 +27,7 @@ from assistant.knowledge.python_code import SourceUnreadable, Use, read_text
 
 LONGEST_TEXT = 6000  # characters of a passage that are kept
 BUSY_SECONDS = 10.0
+LIKELY_NAMES = 15  # that are compared letter by letter with one that is not there
 MOST_COUNTS = 20_000  # that are remembered
 
 SELF_USE = 4  # so many calls within the package that offers a name count as one
@@ -210,9 +211,11 @@ class Index:
         grams = {wanted[start : start + 3] for start in range(len(wanted) - 2)}
         if not grams:
             return []
-        query = " OR ".join('"' + gram.replace('"', '""') + '"' for gram in sorted(grams))
-        rows = self.connection.execute("SELECT name FROM near WHERE near MATCH ? LIMIT 4000", (query,))
         last = wanted.rpartition(".")[2]
+        # A long last part tells more than the module, whose every name would be looked at.
+        telling = {last[start : start + 3] for start in range(len(last) - 2)} if len(last) > 5 else grams
+        query = " OR ".join('"' + gram.replace('"', '""') + '"' for gram in sorted(telling))
+        rows = self.connection.execute("SELECT name FROM near WHERE near MATCH ? LIMIT 20000", (query,))
         scored = []
         for (found,) in rows:
             small = found.lower()
@@ -222,7 +225,7 @@ class Index:
         scored.sort(reverse=True)
         ratio = difflib.SequenceMatcher(b=wanted)
         close = []
-        for _, found in scored[:40]:
+        for _, found in scored[:LIKELY_NAMES]:
             small = found.lower()
             ratio.set_seq1(small)
             whole = ratio.ratio()

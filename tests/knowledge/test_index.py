@@ -1,0 +1,216 @@
+"""The index: sources are put whole, found by name and by words, and taken away without a trace."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistant.knowledge.index import (
+    LONGEST_TEXT,
+    Batch,
+    Index,
+    IndexFailed,
+    IndexWriter,
+    Source,
+    bounded,
+    endings,
+    summary_of,
+    words_of,
+)
+from assistant.knowledge.passage import Passage
+
+
+def passage(
+    name: str, text: str = "What it does.", *, kind: str = "function", corpus: str = "python"
+) -> Passage:
+    return Passage(name, kind, name, text, "Python", "3.11", "PSF-2.0", "m.py:1", corpus, f"{name}()")
+
+
+def source(key: str, *passages: Passage, fingerprint: str = "1", **batch: object) -> Source:
+    return Source(key, "python", fingerprint, "", Batch(passages, **batch))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[IndexWriter]:
+    index = IndexWriter(tmp_path / "documentation.db")
+    yield index
+    index.close()
+
+
+def names(entries: object) -> list[str]:
+    return [entry.passage.name for entry in entries]  # type: ignore[attr-defined]
+
+
+def test_a_passage_comes_back_as_it_was_put(writer: IndexWriter) -> None:
+    there = passage("shutil.rmtree", "Delete a tree.\n\nReally.")
+    writer.put([source("shutil", there)])
+    reader = Index(writer.path)
+    assert [entry.passage for entry in reader.named("shutil.rmtree")] == [there]
+    reader.close()
+
+
+def test_a_name_is_found_by_its_ending_in_any_case_and_by_its_other_names(writer: IndexWriter) -> None:
+    aliases = [("posixpath.join", "os.path.join")]
+    writer.put([source("os", passage("os.path.join"), passage("str.join"), aliases=aliases)])
+    assert names(writer.ending("PATH.join")) == ["os.path.join"]
+    assert sorted(names(writer.ending("join"))) == ["os.path.join", "str.join"]
+    assert names(writer.named("posixpath.join")) == ["os.path.join"]
+    assert writer.named("Os.Path.Join") == []
+
+
+def test_a_whole_name_comes_before_one_that_is_used_more(writer: IndexWriter) -> None:
+    usage = {"a.py": {"m.open": (50, 0, 0, 0), "open": (2, 0, 0, 0)}}
+    writer.put([source("x", passage("m.open"), passage("open"), usage=usage)])
+    writer.count_uses()
+    assert names(writer.ending("open")) == ["open", "m.open"]
+    assert names(writer.within("m")) == ["m.open"]
+
+
+@pytest.mark.parametrize("typed", ["shutil.rmtre", "shutil.rmtee", "rmtreee", "shutl.rmtree"])
+def test_a_name_that_is_spelled_wrong_has_a_near_one(writer: IndexWriter, typed: str) -> None:
+    others = [passage(f"shutil.{name}") for name in ("copy", "move", "copytree")]
+    writer.put([source("shutil", *others, passage("shutil.rmtree"))])
+    assert writer.near(typed)[0] == "shutil.rmtree"
+
+
+def test_nothing_is_near_to_what_resembles_nothing(writer: IndexWriter) -> None:
+    writer.put([source("shutil", passage("shutil.rmtree"))])
+    assert writer.near("zzzzqqq") == writer.near("") == writer.near("ab") == []
+
+
+def test_words_are_found_in_names_texts_and_phrases(writer: IndexWriter) -> None:
+    there = [passage("string.ascii_letters", "All of them."), passage("os.walk", "A tree of directories.")]
+    writer.put([source("x", *there)], {"os.walk": ("visit every folder",)})
+    assert names(writer.matching("letters")) == ["string.ascii_letters"]
+    assert names(writer.matching("directory")) == ["os.walk"]
+    assert names(writer.matching("phrases : folder")) == ["os.walk"]
+    assert writer.matching("directory", corpora=["docs"]) == []
+
+
+def test_a_source_takes_the_place_of_what_it_was(writer: IndexWriter) -> None:
+    writer.put([source("m", passage("m.old", "Antelope."), aliases=[("m.older", "m.old")])])
+    writer.put([source("m", passage("m.new", "Badger."), fingerprint="2")])
+    assert writer.fingerprints() == {"m": "2"}
+    assert writer.named("m.old") == writer.named("m.older") == writer.ending("old") == []
+    assert writer.matching("antelope") == []
+    assert writer.near("m.olds") == []
+    assert names(writer.matching("badger")) == ["m.new"]
+
+
+def test_what_is_forgotten_leaves_no_row(writer: IndexWriter) -> None:
+    tables = ("source", "passage", "alias", "ending", "near", "example_at")
+    writer.put([source("m", passage("m.f"), aliases=[("m.g", "m.f")], usage={"a.py": {"m.f": (1, 1, 1, 9)}})])
+    writer.forget(["m", "never there"])
+    counts = [writer.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
+    assert counts == [0] * len(tables)
+    writer.connection.execute("INSERT INTO search (search) VALUES ('integrity-check')")
+
+
+def test_sources_are_put_all_or_none(writer: IndexWriter) -> None:
+    def failing() -> Iterator[Source]:
+        yield source("m", passage("m.f"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        writer.put(failing())
+    assert writer.count() == 0
+    assert writer.fingerprints() == {}
+
+
+def test_an_example_is_read_word_for_word_from_the_file_that_uses_the_name(
+    writer: IndexWriter, tmp_path: Path
+) -> None:
+    (tmp_path / "user.py").write_text("def f():\n    with m.f(1) as x:\n        use(x)\n")
+    batch = Batch([passage("m.f")], (), {"user.py": {"m.f": (3, 2, 3, 50)}})
+    writer.put([Source("m", "python", "1", str(tmp_path), batch)])
+    writer.count_uses()
+    (found,) = writer.named("m.f")
+    assert found.uses == 3
+    assert found.passage.example == "with m.f(1) as x:\n    use(x)"
+    assert found.passage.example_location == "user.py:2"
+
+
+def test_calls_within_the_package_that_offers_a_name_count_less(writer: IndexWriter) -> None:
+    usage = {"m/inner.py": {"m.f": (8, 0, 0, 0)}, "other.py": {"m.g": (8, 0, 0, 0)}}
+    writer.put([source("m", passage("m.f"), passage("m.g"), usage=usage)])
+    writer.count_uses()
+    assert [writer.named(name)[0].uses for name in ("m.f", "m.g")] == [2, 8]
+
+
+def test_a_text_with_half_a_surrogate_pair_is_kept_but_for_that(writer: IndexWriter) -> None:
+    writer.put([source("m", passage("m.f", "a \ud800 b"))])
+    assert writer.named("m.f")[0].passage.text == "a ? b"
+
+
+def test_an_index_of_another_schema_is_made_anew(tmp_path: Path) -> None:
+    file = tmp_path / "documentation.db"
+    old = sqlite3.connect(file)
+    old.executescript("CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('schema', '0')")
+    old.close()
+    with pytest.raises(IndexFailed, match="another version"):
+        Index(file)
+    index = IndexWriter(file)
+    assert index.count() == 0
+    index.close()
+
+
+def test_a_file_that_is_no_database_is_made_anew(tmp_path: Path) -> None:
+    file = tmp_path / "documentation.db"
+    file.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(IndexFailed, match="cannot be read"):
+        Index(file)
+    index = IndexWriter(file)
+    assert index.count() == 0
+    index.close()
+
+
+def test_what_cannot_be_read_or_written_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(IndexFailed, match=r"cannot be read: .*\.$"):
+        Index(tmp_path / "none.db")
+    (tmp_path / "folder.db").mkdir()
+    with pytest.raises(IndexFailed, match=r"cannot be written: .*\.$"):
+        IndexWriter(tmp_path / "folder.db")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(IndexFailed, match=r"cannot be written: .*\.$"):
+        IndexWriter(tmp_path / "file" / "documentation.db")
+
+
+def test_a_full_disk_is_said_in_a_sentence(writer: IndexWriter) -> None:
+    pages = writer.connection.execute("PRAGMA page_count").fetchone()[0]
+    writer.connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    incompressible = os.urandom(40_000).hex()
+    with pytest.raises(IndexFailed, match="full"):
+        writer.put([source("m", *(passage(f"m.f{at}", incompressible[at:]) for at in range(0, 60_000, 900)))])
+    assert writer.count() == 0
+
+
+@given(st.text(max_size=300), st.integers(10, 100))
+def test_a_bounded_text_is_a_beginning(text: str, longest: int) -> None:
+    cut = bounded(text, longest)
+    assert len(cut) <= longest
+    assert text.startswith(cut)
+
+
+def test_a_long_text_is_cut_at_a_paragraph() -> None:
+    text = "word " * 1000 + "\n\n" + "more " * 1000
+    assert bounded(text) == ("word " * 1000).rstrip()
+    assert len(bounded("x" * 2 * LONGEST_TEXT)) == LONGEST_TEXT
+
+
+@given(st.text(max_size=60))
+def test_any_name_can_be_put_and_asked_for(name: str) -> None:
+    assert endings(name)[0] == name.lower()
+    assert words_of(name).startswith(name)
+
+
+def test_words_and_summaries() -> None:
+    assert {"ascii", "letters"} <= set(words_of("string.ascii_letters").split())
+    assert {"thread", "pool", "executor"} <= set(words_of("ThreadPoolExecutor").split())
+    assert summary_of("Do it now. Then rest.") == "Do it now."
+    assert summary_of("Do it\nnow\n\nThen rest") == "Do it\nnow"
