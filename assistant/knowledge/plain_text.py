@@ -204,7 +204,8 @@ def _shown(block: _Block) -> str:
                 for line, ends in lines_on_purpose(block.lines)
             )
         case "heading":
-            return f"**{escaped(block.lines[0])}**"
+            title = escaped(block.lines[0])  # signs alone are no word that could be bold
+            return f"**{title}**" if re.search(r"\w", title) else title
         case "list":
             return "\n".join(map(_listed, block.lines))
         case "continued":

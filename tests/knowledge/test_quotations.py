@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import re
+import sys
 import sysconfig
 import unicodedata
 import warnings
@@ -64,6 +65,9 @@ def lines(file: str) -> list[str]:
 
 
 def live(name: str) -> Any:
+    module, _, hook = name.partition(".")
+    if module == "sys" and hasattr(sys, f"__{hook}__"):  # pytest has put hooks of its own in their place
+        name = f"sys.__{hook}__"
     parts = name.split(".")
     for cut in range(len(parts), -1, -1):
         try:
