@@ -18,6 +18,7 @@ import re
 import sqlite3
 import textwrap
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -27,6 +28,7 @@ from assistant.knowledge.python_code import SourceUnreadable, Use, read_text
 
 LONGEST_TEXT = 6000  # characters of a passage that are kept
 BUSY_SECONDS = 10.0
+ALIKE_NAMES = 300  # that share the most letters with one that is not there
 LIKELY_NAMES = 15  # that are compared letter by letter with one that is not there
 MOST_COUNTS = 20_000  # that are remembered
 
@@ -214,14 +216,18 @@ class Index:
         last = wanted.rpartition(".")[2]
         # A long last part tells more than the module, whose every name would be looked at.
         telling = {last[start : start + 3] for start in range(len(last) - 2)} if len(last) > 5 else grams
-        query = " OR ".join('"' + gram.replace('"', '""') + '"' for gram in sorted(telling))
-        rows = self.connection.execute("SELECT name FROM near WHERE near MATCH ? LIMIT 20000", (query,))
+        shared: Counter[int] = Counter()
+        for gram in telling:
+            quoted = '"' + gram.replace('"', '""') + '"'
+            rows = self.connection.execute("SELECT rowid FROM near WHERE near MATCH ?", (quoted,))
+            shared.update(number for (number,) in rows)
         scored = []
-        for (found,) in rows:
+        for number, count in shared.most_common(ALIKE_NAMES):
+            if count * 4 < len(telling):
+                break
+            (found,) = self.connection.execute("SELECT name FROM near WHERE rowid = ?", (number,)).fetchone()
             small = found.lower()
-            shared = sum(gram in small for gram in grams)
-            if shared * 3 >= len(grams):
-                scored.append((shared / (len(grams) + len(small)), found))
+            scored.append((sum(gram in small for gram in grams) / (len(grams) + len(small)), found))
         scored.sort(reverse=True)
         ratio = difflib.SequenceMatcher(b=wanted)
         close = []
