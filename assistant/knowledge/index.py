@@ -221,11 +221,16 @@ class Index:
             quoted = '"' + gram.replace('"', '""') + '"'
             rows = self.connection.execute("SELECT rowid FROM near WHERE near MATCH ?", (quoted,))
             shared.update(number for (number,) in rows)
-        scored = []
+        head = name.rpartition(".")[0]
+        beside = [entry.passage.name for entry in self.within(head)] if head else []
+        alike = dict.fromkeys(beside)
         for number, count in shared.most_common(ALIKE_NAMES):
             if count * 4 < len(telling):
                 break
-            (found,) = self.connection.execute("SELECT name FROM near WHERE rowid = ?", (number,)).fetchone()
+            row = self.connection.execute("SELECT name FROM near WHERE rowid = ?", (number,)).fetchone()
+            alike[row[0]] = None
+        scored = []
+        for found in alike:
             small = found.lower()
             scored.append((sum(gram in small for gram in grams) / (len(grams) + len(small)), found))
         scored.sort(reverse=True)
@@ -236,7 +241,10 @@ class Index:
             ratio.set_seq1(small)
             whole = ratio.ratio()
             part = difflib.SequenceMatcher(a=small.rpartition(".")[2], b=last).ratio()
-            close.append((max(whole, part if "." not in wanted else (whole + part) / 2), found))
+            likeness = max(whole, part if not head else (whole + part) / 2)
+            if head and found.rpartition(".")[0] == head:
+                likeness += 0.1  # the module was right
+            close.append((likeness, found))
         close.sort(key=lambda pair: (-pair[0], len(pair[1])))
         return [found for likeness, found in close if likeness >= 0.6][:limit]
 

@@ -79,6 +79,15 @@ def test_a_name_that_is_spelled_wrong_has_a_near_one(writer: IndexWriter, typed:
     assert writer.near(typed)[0] == "shutil.rmtree"
 
 
+def test_a_name_of_the_module_that_was_named_is_nearer_than_the_same_name_elsewhere(
+    writer: IndexWriter,
+) -> None:
+    writer.put(
+        [source("x", passage("web.data_classes.ListFiles"), passage("os.listdir"), passage("os.walk"))]
+    )
+    assert writer.near("os.listfiles")[0] == "os.listdir"
+
+
 def test_nothing_is_near_to_what_resembles_nothing(writer: IndexWriter) -> None:
     writer.put([source("shutil", passage("shutil.rmtree"))])
     assert writer.near("zzzzqqq") == writer.near("") == writer.near("ab") == []
