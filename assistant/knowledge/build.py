@@ -324,7 +324,7 @@ def _readers() -> str:
     """Of the code that reads: when it changes, everything is read again."""
     state = hashlib.sha256()
     for file in sorted(HERE.glob("*.py")):
-        if file.stem in ("python_code", "python_library", "packages", "folders", "plain_text", "passage"):
+        if file.stem in ("python_code", "python_library", "packages", "folders", "markup", "passage"):
             state.update(file.read_bytes())
     return state.hexdigest()[:16]
 
