@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 SEARCHERS = 2  # threads, each with a connection of its own
 FIRST_TIME_SECONDS = 60.0  # how long a question waits for what is read at the first start
-TERMINATE_SECONDS = 1.0
 LONGEST_LINE = 1 << 16  # bytes of one line of the reading process
 
 UNREADABLE = "The documentation on this machine cannot be read"
@@ -162,7 +161,9 @@ class Documentation:
         finally:
             process.stdin.close()
             if process.returncode is None:
-                await _end(process)
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()  # what is in the index is whole, and the next start goes on from there
+                await process.wait()
 
     async def _hear(self, line: bytes) -> None:
         try:
@@ -198,13 +199,3 @@ class Documentation:
                 self.is_searchable or is_searchable or status.state is DocumentationState.READY
             )
             self._changed.notify_all()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-        ended = asyncio.ensure_future(process.wait())
-        await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
-        if not ended.done():
-            process.kill()
-        await ended

@@ -15,8 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from starlette.responses import Response
 from starlette.routing import Match
 
-from assistant.conversation import Conversation, Message
+from assistant.conversation import Conversation, Message, Source
 from assistant.errors import NotTheOperator
+from assistant.knowledge.documentation import DocumentationStatus
 from assistant.reply import Assistant
 from assistant.web.events import EventStream, position_of
 from assistant.web.identity import owner_of
@@ -104,19 +105,6 @@ class ErrorOut(BaseModel):
     message: str
 
 
-class SourceOut(BaseModel):
-    """A piece of documentation: what it is called, where it stands, and what was quoted, word for word."""
-
-    name: str
-    title: str
-    package: str
-    version: str
-    licence: str
-    location: str
-    url: str
-    quote: str
-
-
 class MessageOut(BaseModel):
     id: str
     parent_id: str | None
@@ -126,7 +114,7 @@ class MessageOut(BaseModel):
     finish_reason: str | None
     error: ErrorOut | None
     provenance: dict[str, Any]
-    sources: list[SourceOut]
+    sources: list[Source]
     created_at: str
 
 
@@ -150,14 +138,6 @@ class AskedOut(BaseModel):
 
 class StatusOut(BaseModel):
     status: str
-
-
-class DocumentationOut(BaseModel):
-    state: str
-    passages: int
-    done: int
-    total: int
-    detail: str | None
 
 
 class DownloadOut(BaseModel):
@@ -184,7 +164,7 @@ class EngineOut(BaseModel):
     detail: str | None
     answers: str | None
     download: DownloadOut | None
-    documentation: DocumentationOut
+    documentation: DocumentationStatus
     licence: LicenceOut | None
 
 
@@ -208,7 +188,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
             download=None
             if download is None
             else DownloadOut(**asdict(download), may_change=is_operator(request)),
-            documentation=DocumentationOut(**asdict(assistant.documentation)),
+            documentation=assistant.documentation,
             licence=None
             if licence is None
             else LicenceOut(
@@ -363,7 +343,7 @@ def _message(message: Message) -> MessageOut:
         finish_reason=message.finish_reason,
         error=None if failure is None else ErrorOut(type=failure.type, message=failure.message),
         provenance=dict(message.provenance),
-        sources=[SourceOut(**asdict(source)) for source in message.sources],
+        sources=list(message.sources),
         created_at=rfc3339(message.created_at),
     )
 

@@ -20,18 +20,11 @@ from assistant.knowledge.answer import (
 from assistant.knowledge.passage import Found, Passage
 from assistant.knowledge.plain_text import readable
 from tests.knowledge.reading import Piece, pieces_of
+from tests.support import fake_documentation
 
-RMTREE = Passage(
-    name="shutil.rmtree",
-    kind="function",
-    title="shutil.rmtree",
+RMTREE = replace(
+    fake_documentation.RMTREE,
     text="Recursively delete a directory tree.\n\nIf ignore_errors is set, errors are ignored.",
-    package="Python",
-    version="3.11.2",
-    licence="PSF-2.0",
-    location="shutil.py:722",
-    corpus="python",
-    signature="shutil.rmtree(path, ignore_errors=False, onerror=None)",
     example="def tearDown(self):\n    shutil.rmtree(self.folder)",
     example_location="zipfile.py:12",
     url="https://docs.python.org/3.11/library/shutil.html#shutil.rmtree",
