@@ -35,6 +35,7 @@ from assistant.errors import (
     LicenceNotAccepted,
     ModelError,
     NoDocumentation,
+    NoModel,
     NoModelLoaded,
     Unreachable,
 )
@@ -348,7 +349,8 @@ class Assistant:
         return _tell_ended(await self._store.reply(owner, reply_id), after)
 
     async def _admit(self, owner: str) -> tuple[Answers, Place]:
-        """Who answers one more reply, which stays so, and its place, which `_begin` uses or gives back."""
+        """Who answers one more reply, as far as the engine has told, and its place, which `_begin` uses or
+        gives back."""
         if self._closing:
             raise Closing("The application is shutting down. Ask again in a moment.")
         if (by := self.answers) is None:
@@ -422,7 +424,13 @@ class Assistant:
         branch = await self._store.branch(entry.reply_id)
         if by is Answers.DOCUMENTATION:
             return await self._quote(entry, branch.turns, provenance)
-        model = await self._served.ready(MODEL_WAIT_SECONDS)
+        try:
+            model = await self._served.ready(MODEL_WAIT_SECONDS)
+        except NoModel:
+            # Asked before the engine had said whether it has a model: it has none, or not yet.
+            if self.answers is not Answers.DOCUMENTATION:
+                raise
+            return await self._quote(entry, branch.turns, provenance)
         await self._check_licence(place.owner)
         sources = await self._look_up(branch.turns) if branch.grounding else None
         return await self._generate(entry, model, branch.turns, sources, provenance)

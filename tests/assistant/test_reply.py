@@ -432,5 +432,6 @@ async def test_a_model_that_fails_to_load_while_a_question_waits(
     chat = await assistant.create_conversation(OWNER)
     served.set(EngineState.LOADING)
     asked = await assistant.ask(OWNER, chat.id, "q")
+    served.set(EngineState.FAILED)
     end = (await events(assistant, asked.reply_id))[-1]
     assert (end.status, end.failure.type) == (Status.FAILED, "no_model")

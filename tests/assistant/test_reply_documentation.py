@@ -137,6 +137,30 @@ async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(
     assert by == ["documentation", "documentation", "scripted"]
 
 
+@pytest.mark.parametrize("found", [EngineState.NONE, EngineState.FETCHING])
+async def test_a_question_that_came_before_the_engine_was_known_is_answered_by_the_documentation(
+    assistant: Assistant, served: FakeServed, found: EngineState
+) -> None:
+    served.set(EngineState.LOADING)
+    assert assistant.answers is Answers.MODEL
+    reply_id = await ask(assistant)
+    served.set(found)
+    assert (await heard(assistant, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
+    assert (await assistant.reply(OWNER, reply_id)).provenance["model"] == "documentation"
+
+
+async def test_a_question_that_waited_for_a_model_that_fails_is_told_so(
+    assistant: Assistant, served: FakeServed, documentation: FakeDocumentation
+) -> None:
+    served.set(EngineState.LOADING)
+    reply_id = await ask(assistant)
+    served.set(EngineState.FAILED)
+    end = (await heard(assistant, reply_id))[-1]
+    assert isinstance(end, End)
+    assert end.failure is not None
+    assert (end.failure.type, documentation.asked) == ("no_model", [])
+
+
 async def test_nobody_answers_where_documentation_is_off_or_an_engine_has_failed(
     assistant: Assistant, documentation: FakeDocumentation, served: FakeServed
 ) -> None:

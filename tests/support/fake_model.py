@@ -69,6 +69,7 @@ class FakeServed:
         self.model = model
         self.looked = False
         self.steered: list[str] = []  # how its download was
+        self._changed = asyncio.Event()
         self.set(EngineState.NONE if model is None else EngineState.READY)
 
     def set(
@@ -83,6 +84,7 @@ class FakeServed:
         name = None if self.model is None else self.model.model_name
         self.status = EngineStatus(state, name, detail, parallel, download, licence)
         self.changed()
+        self._changed.set()
 
     def changed(self) -> None:
         """Whoever started it is told."""
@@ -103,6 +105,9 @@ class FakeServed:
         self.steered.append("declined")
 
     async def ready(self, seconds: float) -> ScriptedModel:
+        while self.status.state is EngineState.LOADING:
+            self._changed.clear()
+            await self._changed.wait()
         if self.model is None or self.status.state is not EngineState.READY:
             raise NoModel("There is no model.")
         return self.model
