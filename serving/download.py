@@ -41,7 +41,6 @@ except ImportError:  # Windows: two at once are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
 TELL_SECONDS = 0.2
-PIECE = 1 << 18  # bytes, at most, that are written at once
 # Bytes that stay free for all others on the disk; of a small disk a twentieth.
 KEPT_FREE = 512 << 20
 LONGEST_DELAY = 30.0
@@ -129,6 +128,7 @@ class _Fetch:
                     "was removed. Try again later, or choose another model by --model."
                 )
             is_second = True
+        _sync(part)
         os.replace(part, self._path)
         _sync(self._path.parent)
         return self._path
@@ -164,14 +164,19 @@ class _Fetch:
                 said = get_hf_file_metadata(hf_hub_url(wanted.repo, wanted.file))
         except HFValidationError as error:
             raise DownloadFailed(f"{wanted.repo} is no name of a repository on the hub.") from error
-        etag = (said.etag or "").lower()
+        except ValueError as error:  # an address that is none, a number that is none
+            raise _no_hub() from error
+        size = said.size or 0
+        if said.commit_hash is None or not said.etag or size < 1:
+            raise _no_hub()  # a proxy's page, perhaps, that says nothing of the file
+        etag = said.etag.lower()
         told = etag if SHA256.fullmatch(etag) else None
         if wanted.sha256 is not None and told not in (None, wanted.sha256):
             raise DownloadFailed(
                 f"{wanted.file} on the hub is another file than the one that is known here, and was not "
                 "fetched. Choose another by --model."
             )
-        return _Found(said.location, etag or "unnamed", wanted.sha256 or told, said.size)
+        return _Found(said.location, etag, wanted.sha256 or told, size)
 
     def _part(self, etag: str) -> Path:
         name = re.sub(r"[^0-9a-z]", "", etag)[:16]
@@ -182,23 +187,17 @@ class _Fetch:
         for other in _parts(self._path):  # of an older version of the file
             if other != part:
                 other.unlink()
+        if part.is_symlink() or _size(part) > found.bytes:  # not of our making
+            part.unlink()
         has = _size(part)
-        if found.bytes is not None and has > found.bytes:
-            part.unlink()
-            has = 0
         self._tell(found.bytes, has)
-        if found.bytes is not None and has == found.bytes and has:
-            return True
-        self._check_room(found, has)
-        with part.open("ab", buffering=0) as file:
-            self._stream(found, file, has)
-            os.fsync(file.fileno())
-            has = file.tell()
-        self._tell(found.bytes, has)
-        if found.bytes is not None and has > found.bytes:
-            part.unlink()
-            return False
-        return found.bytes is None or has == found.bytes
+        if has < found.bytes:
+            self._check_room(found, has)
+            with part.open("ab", buffering=0) as file:
+                self._stream(found, file, has)
+                has = file.tell()
+            self._tell(found.bytes, has)
+        return has == found.bytes
 
     def _stream(self, found: _Found, file: BinaryIO, has: int) -> None:
         from httpx2 import Timeout
@@ -221,8 +220,15 @@ class _Fetch:
                 file.truncate(0)
                 has = 0
             for piece in answer.iter_raw():
-                file.writelines(piece[start : start + PIECE] for start in range(0, len(piece), PIECE))
                 has += len(piece)
+                if has > found.bytes:  # perhaps without end; nor can what came before be trusted
+                    file.truncate(0)
+                    raise _Trouble(
+                        f"{_host()} sends more of {self._wanted.file} than it has by its own words."
+                    )
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[file.write(rest) :]
                 if (now := time.monotonic()) - self._told >= TELL_SECONDS:
                     self._told = now
                     self._tell(found.bytes, has)
@@ -231,7 +237,7 @@ class _Fetch:
     def _check_room(self, found: _Found, has: int) -> None:
         disk = shutil.disk_usage(self._path.parent)
         kept = min(KEPT_FREE, disk.total // 20)
-        missing = (found.bytes or 0) - has
+        missing = found.bytes - has
         if disk.free - kept < missing:
             raise DownloadFailed(_no_room(self._path.parent, missing + kept))
 
@@ -302,7 +308,7 @@ class _Found:
     location: str
     etag: str
     sha256: str | None
-    bytes: int | None
+    bytes: int
 
 
 @contextlib.contextmanager
@@ -319,6 +325,8 @@ def _hub_errors(refused: Callable[[HfHubHTTPError], Exception]) -> Iterator[None
         raise DownloadFailed("HF_HUB_OFFLINE forbids to fetch. Unset it, and start again.") from error
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
         raise _Trouble(f"{_host()} cannot be reached: is this machine on the network?") from error
+    except httpx2.InvalidURL as error:
+        raise _no_hub() from error
     except httpx2.TimeoutException as error:
         raise _Trouble(f"{_host()} has stopped answering.") from error
     except httpx2.HTTPError as error:
@@ -329,6 +337,13 @@ def _host() -> str:
     from huggingface_hub import constants
 
     return urlsplit(constants.ENDPOINT).netloc
+
+
+def _no_hub() -> DownloadFailed:
+    return DownloadFailed(
+        f"{_host()} does not answer as a hub of models does: something may have answered in its place. Check the "
+        "network and HF_ENDPOINT, and try again."
+    )
 
 
 def _storage_refused(error: HfHubHTTPError) -> Exception:
@@ -369,7 +384,8 @@ def _parts(path: Path) -> list[Path]:
         beside = list(path.parent.iterdir())
     except OSError:
         return []
-    return [other for other in beside if other.name.startswith(path.name + ".") and other.suffix == ".part"]
+    is_part = re.compile(re.escape(path.name) + r"\.[0-9a-z]*\.part").fullmatch
+    return [other for other in beside if is_part(other.name)]
 
 
 def _size(path: Path) -> int:
@@ -384,10 +400,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(folder: Path) -> None:
-    """What was renamed in it is there after a power cut too."""
+def _sync(path: Path) -> None:
+    """What a file or a folder holds is there after a power cut too."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -433,13 +449,17 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         wanted = Wanted(options.repo, options.file, options.sha256)
+    except ValueError as error:
+        say(failed=f"{error}.")
+        return 1
+    try:
         path = fetch(
             wanted,
             options.models,
             lambda size, received: say(bytes=size, received=received),
             Patience(delay=options.delay),
         )
-    except (DownloadFailed, ValueError) as error:
+    except DownloadFailed as error:
         say(failed=str(error))
         return 1
     say(path=str(path))

@@ -200,6 +200,69 @@ def test_where_no_hash_is_told_the_size_counts(fetch: Fetch, hub: FakeHub, path:
     assert path.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_file_that_is_larger_than_the_hub_says_is_not_fetched_to_its_end(
+    fetch: Fetch, hub: FakeHub, path: Path, size: int
+) -> None:
+    hub.add(REPO, FILE, bytes(64 << 20))  # more than any buffer on the way holds
+    hub.says = {"X-Linked-Size": str(size)}
+    assert f"sends more of {FILE} than it says" in fetch().failure
+    assert hub.sent < 48 << 20  # of three tries together
+    assert max(part.stat().st_size for part in path.parent.iterdir()) <= size
+
+
+def test_a_part_to_which_the_storage_has_added_something_else_is_fetched_anew(
+    fetch: Fetch, hub: FakeHub, path: Path
+) -> None:
+    part = path.with_name(f"{FILE}.{hashlib.sha256(CONTENT).hexdigest()[:16]}.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:150_000])
+    hub.confuses_ranges = True
+    assert fetch().code == 0
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        {"X-Repo-Commit": None},
+        {"X-Linked-Etag": None},
+        {"X-Linked-Size": None},
+        {"X-Linked-Size": "-5"},
+        {"X-Linked-Size": "0"},
+        {"Location": "http://[bad"},
+        {"Location": "http://\x7f/"},
+    ],
+)
+def test_what_answers_in_the_place_of_a_hub_is_not_believed(
+    fetch: Fetch, hub: FakeHub, path: Path, says: dict[str, str | None]
+) -> None:
+    hub.says = says
+    assert "does not answer as a hub of models does" in fetch().failure
+    assert (path.exists(), hub.sent) == (False, 0)
+
+
+def test_a_part_that_is_a_link_is_not_written_through(
+    fetch: Fetch, hub: FakeHub, path: Path, tmp_path: Path
+) -> None:
+    (elsewhere := tmp_path / "elsewhere").write_text("precious")
+    path.parent.mkdir(parents=True)
+    path.with_name(f"{FILE}.{hashlib.sha256(CONTENT).hexdigest()[:16]}.part").symlink_to(elsewhere)
+    assert fetch().code == 0
+    assert (path.read_bytes(), path.is_symlink()) == (CONTENT, False)
+    assert elsewhere.read_text() == "precious"
+
+
+def test_the_part_of_a_file_whose_name_begins_alike_is_left_alone(
+    fetch: Fetch, hub: FakeHub, path: Path
+) -> None:
+    path.parent.mkdir(parents=True)
+    (other := path.with_name(f"{FILE}.other.gguf.abc.part")).write_bytes(b"GGUF")
+    found = fetch()
+    assert found.said[0] == {"bytes": len(CONTENT), "received": 0}
+    assert other.read_bytes() == b"GGUF"
+
+
 @pytest.mark.parametrize(
     ("refusal", "words"),
     [

@@ -40,7 +40,9 @@ class FakeHub:
         self.damaged = 0  # so many times a byte is another one
         self.silent = 0  # so many times nothing comes after the headers, until the client gives up
         self.ignores_ranges = False
+        self.confuses_ranges = False  # sends all in the place of the range that was asked for
         self.tells_hash = True
+        self.says: dict[str, str | None] = {}  # other headers of what a file is; None leaves one out
         self.gate = threading.Event()  # no file goes further than `gate_at` while it is closed
         self.gate.set()
         self.gate_at = 0
@@ -98,16 +100,14 @@ class FakeHub:
             to.send(404 if is_there else 401, b"", {"X-Error-Code": code})
         else:
             etag = hashlib.sha256(content).hexdigest() if self.tells_hash else "of-another-kind"
-            to.send(
-                302,
-                b"",
-                {
-                    "Location": f"{self._storage}/{repo}/{file}",
-                    "X-Repo-Commit": "c" * 40,
-                    "X-Linked-Etag": f'"{etag}"',
-                    "X-Linked-Size": str(len(content)),
-                },
-            )
+            said = {
+                "Location": f"{self._storage}/{repo}/{file}",
+                "X-Repo-Commit": "c" * 40,
+                "X-Linked-Etag": f'"{etag}"',
+                "X-Linked-Size": str(len(content)),
+                **self.says,
+            }
+            to.send(302, b"", {name: value for name, value in said.items() if value is not None})
 
     def _send_file(self, to: _Handler, content: bytes, range: str | None) -> None:
         start = 0
@@ -119,10 +119,13 @@ class FakeHub:
         if self.damaged:
             self.damaged -= 1
             content = content[:-1] + bytes([content[-1] ^ 1])
+        is_partial = start > 0
+        if self.confuses_ranges:
+            start = 0
         headers = {"Content-Length": str(len(content) - start)}
-        if start:
+        if is_partial:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        to.send(206 if start else 200, None, headers)
+        to.send(206 if is_partial else 200, None, headers)
         if self.silent:
             self.silent -= 1
             self._closing.wait(30)
