@@ -223,9 +223,7 @@ class _Fetch:
                 has += len(piece)
                 if has > found.bytes:  # perhaps without end; nor can what came before be trusted
                     file.truncate(0)
-                    raise _Trouble(
-                        f"{_host()} sends more of {self._wanted.file} than it has by its own words."
-                    )
+                    raise _Trouble(f"{_host()} sends more of {self._wanted.file} than it says that it has.")
                 rest = memoryview(piece)
                 while rest:
                     rest = rest[file.write(rest) :]
@@ -341,8 +339,8 @@ def _host() -> str:
 
 def _no_hub() -> DownloadFailed:
     return DownloadFailed(
-        f"{_host()} does not answer as a hub of models does: something may have answered in its place. Check the "
-        "network and HF_ENDPOINT, and try again."
+        f"{_host()} does not answer as a hub of models does: something may have answered in its place. "
+        "Check the network and HF_ENDPOINT, and try again."
     )
 
 
