@@ -73,7 +73,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
         status = EngineStatus(
             state,
             None if state is EngineState.NONE else name,  # what is not there is no model
-            info.get("state_detail") or None,
+            str(info.get("state_detail") or "") or None,
             download=_download(info),
             licence=_licence(info),
         )
@@ -133,7 +133,9 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
 def _name(info: dict[str, Any]) -> str | None:
     """The model's name for people: a file without its folders, anything else as it is."""
     name = info.get("model_id")
-    return name.rpartition("/")[2] if isinstance(name, str) and name.endswith(".gguf") else name
+    if not isinstance(name, str):
+        return None
+    return name.rpartition("/")[2] if name.endswith(".gguf") else name
 
 
 def _download(info: dict[str, Any]) -> Download | None:
@@ -147,8 +149,8 @@ def _download(info: dict[str, Any]) -> Download | None:
             model=str(told["model"]),
             repo=str(told["repo"]),
             file=str(told["file"]),
-            licence=told.get("licence") or None,
-            bytes=told.get("bytes"),
+            licence=None if told.get("licence") is None else str(told["licence"]),
+            bytes=None if told.get("bytes") is None else int(told["bytes"]),
             received=int(told.get("received") or 0),
         )
     except (KeyError, TypeError, ValueError):

@@ -32,6 +32,7 @@ NO_MODEL = (
     "or name an OpenAI-compatible server by `--upstream http://HOST/v1`."
 )
 NOTHING_TO_FETCH = "There is no model to fetch: start with `--model auto` or `--model NAME`."
+NONSENSE = "What the engine says of itself is not understood; the application's log says more."
 
 # Seconds between two looks at the server, by what the last one found. A child without a model is looked at
 # as well: whoever runs the application may have one fetched at any time.
@@ -112,8 +113,7 @@ class ServedModel:
     async def close(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
+            await asyncio.gather(self._watch, return_exceptions=True)
 
     def look_now(self) -> None:
         """Look at the server at once: something was seen that makes the status doubtful."""
@@ -152,19 +152,12 @@ class ServedModel:
         raise NoModel(self.status.detail or NO_MODEL)
 
     async def _keep_watching(self, changed: Callable[[], None]) -> None:
-        assert self._endpoint is not None
         make_probe = await asyncio.to_thread(_import_probe)
         async with make_probe(self._settings) as probe:
             self._probe = probe
             while True:
                 self._poked.clear()
-                endpoint = self._endpoint()
-                if endpoint.failure is not None:
-                    status = EngineStatus(EngineState.FAILED, detail=endpoint.failure)
-                elif endpoint.url is None:
-                    status = EngineStatus(EngineState.LOADING, self.status.model, STARTING)
-                else:
-                    status = await probe.look(endpoint)
+                status = await self._look(probe)
                 if status.state is EngineState.LOADING:  # it will do as much as it did before
                     status = dataclasses.replace(status, parallel=self.status.parallel)
                 async with self._changed:
@@ -178,6 +171,20 @@ class ServedModel:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_AGAIN[status.state]):
                         await self._poked.wait()
+
+    async def _look(self, probe: Probe) -> EngineStatus:
+        assert self._endpoint is not None
+        endpoint = self._endpoint()
+        if endpoint.failure is not None:
+            return EngineStatus(EngineState.FAILED, detail=endpoint.failure)
+        if endpoint.url is None:
+            return EngineStatus(EngineState.LOADING, self.status.model, STARTING)
+        try:
+            return await probe.look(endpoint)
+        except Exception:  # whatever a server says of itself, this must not be the last look
+            if self.status.detail != NONSENSE:
+                log.exception("the serving layer was not understood")
+            return EngineStatus(EngineState.FAILED, detail=NONSENSE)
 
 
 def _words(status: EngineStatus) -> str:

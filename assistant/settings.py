@@ -162,8 +162,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{options} exclude each other: give one of them")
         if self.upstream_model is not None and self.upstream is None:
             raise ValueError("--upstream-model needs --upstream")
-        if self.chat_template is not None and not self.chat_template.is_file():
-            raise ValueError(f"--chat-template: there is no file {self.chat_template}")
+        if self.chat_template is not None:
+            if not self.chat_template.is_file():
+                raise ValueError(f"--chat-template: there is no file {self.chat_template}")
+            try:
+                self.chat_template.read_text(encoding="utf-8")
+            except (OSError, UnicodeError) as error:
+                raise ValueError(f"--chat-template: {self.chat_template} cannot be read: {error}") from error
         return self
 
     @property

@@ -126,13 +126,36 @@ async def test_a_model_that_cannot_be_loaded_is_told_in_words(
     await becomes(served, EngineState.READY)
 
 
-@pytest.mark.parametrize("answer", [None, {"state": "surprising"}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        {"state": "surprising"},
+        {"model_id": "m", "max_total_tokens": "many"},
+        {"model_id": "m", "max_total_tokens": ["many"]},
+        {"model_id": "m", "chat_template": 5},
+        {"model_id": "m", "bos_token": 5},
+    ],
+)
 async def test_a_server_that_answers_nonsense_has_failed(
     tgi: FakeTGI, watching: Callable[..., ServedModel], answer: dict[str, str] | None
 ) -> None:
     tgi.info = answer
     with pytest.raises(NoModel):
         await watching(lambda: Endpoint(tgi.url)).ready(20)
+
+
+async def test_a_server_that_has_answered_nonsense_is_looked_at_again(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    tgi.info = {"model_id": "m", "max_total_tokens": "many"}
+    served = watching(lambda: Endpoint(tgi.url))
+    await becomes(served, EngineState.FAILED)
+    tgi.info = {"model_id": 7, "state_detail": 7}
+    served.look_now()
+    await becomes(served, EngineState.READY)
+    assert served.status.model is None
+    assert (await served.ready(20)).model_name == "unknown"
 
 
 async def test_a_server_elsewhere_that_is_not_there(
@@ -207,7 +230,10 @@ async def test_where_there_is_no_model_the_server_says_why(
     await becomes(served, EngineState.READY)  # somebody has had it fetched
 
 
-@pytest.mark.parametrize("told", [{}, "nonsense", {**DOWNLOAD, "received": "x"}])
+@pytest.mark.parametrize(
+    "told",
+    [{}, "nonsense", {**DOWNLOAD, "received": "x"}, {**DOWNLOAD, "bytes": "x"}, {**DOWNLOAD, "bytes": []}],
+)
 async def test_a_download_that_is_not_understood_is_none(
     tgi: FakeTGI, watching: Callable[..., ServedModel], told: object
 ) -> None:

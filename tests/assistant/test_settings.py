@@ -1,5 +1,6 @@
 import errno
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_fil
         (["--packages", "nowhere"], "--packages: there is no interpreter"),
         (["--upstream-model", "m"], "--upstream-model needs --upstream"),
         (["--chat-template", "nowhere.jinja"], "there is no file"),
+        (["--chat-template", sys.executable], "cannot be read"),
         (["--temperature", "-1"], "--temperature"),
         (["--prompt", "other"], "--prompt"),
     ],
