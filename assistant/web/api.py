@@ -6,6 +6,7 @@ document at `/api/openapi.json`; errors are problem documents (`problems.py`).
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -22,11 +23,12 @@ from assistant.reply import Assistant
 from assistant.web.events import EventStream, position_of
 from assistant.web.identity import owner_of
 from assistant.web.problems import Problem
+from assistant.web.security import is_this_machine
 from storage.store import LATEST, Asked
 
 UNTITLED = "New chat"
-# What a proxy adds: who comes through one is not at this machine.
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
+# What proxies add: who comes through one is not at this machine.
+FORWARDED = re.compile(r"forwarded|x-forwarded-\w+|via|x-real-ip|(true|cf)-(client|connecting)-ip")
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
@@ -173,7 +175,9 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     api = APIRouter(prefix="/api")
 
     def is_operator(request: Request) -> bool:
-        return may_manage and not any(name in request.headers for name in FORWARDED)
+        headers = request.headers
+        is_here = may_manage and is_this_machine(headers.get("host", ""))
+        return is_here and not any(FORWARDED.fullmatch(name) for name in headers)
 
     @api.get("/engine")
     async def engine(request: Request, owner: Owner) -> EngineOut:
@@ -211,7 +215,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         _refuse_unless(is_operator(request))
         await assistant.decline_download()
 
-    @api.put("/licences/{licence_id}", status_code=204)
+    @api.put("/licences/{licence_id:path}", status_code=204)  # some are called by an address
     async def accept_licence(owner: Owner, licence_id: Text) -> None:
         """Accept the terms of the licence under which the model comes."""
         await assistant.accept_licence(owner, licence_id)

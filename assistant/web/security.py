@@ -8,6 +8,7 @@ read it. `identity.py` then tells whose request it is.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import ipaddress
 import re
@@ -82,6 +83,14 @@ class Guard:
         except ValueError:
             return False
         return True
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a `Host` is that of somebody who sits at this machine."""
+    name = _hostname(host) or ""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(name).is_loopback
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def _hostname(host: str) -> str | None:

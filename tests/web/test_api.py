@@ -3,6 +3,7 @@ import json
 import re
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -328,13 +329,23 @@ async def test_who_runs_the_application_says_what_is_fetched(
     assert (await client.delete("/api/engine/download")).status_code == 204
     assert (await client.post("/api/engine/download")).status_code == 202
     assert served.steered == ["declined", "begun"]
-    through_a_proxy = {"X-Forwarded-For": "203.0.113.7"}
-    told = (await client.get("/api/engine", headers=through_a_proxy)).json()["download"]
-    assert told["may_change"] is False
-    for method in ("POST", "DELETE"):
-        response = await client.request(method, "/api/engine/download", headers=through_a_proxy)
-        assert is_problem(response, 403, "not_the_operator")
+    for through_a_proxy in (
+        {"X-Forwarded-For": "203.0.113.7"},
+        {"X-Forwarded-Proto": "https"},
+        {"X-Real-IP": "203.0.113.7"},
+        {"CF-Connecting-IP": "203.0.113.7"},
+        {"Via": "1.1 proxy"},
+        {"Host": "203.0.113.1"},  # what a proxy was called that says nothing of itself
+    ):
+        told = (await client.get("/api/engine", headers=through_a_proxy)).json()["download"]
+        assert told["may_change"] is False, through_a_proxy
+        for method in ("POST", "DELETE"):
+            response = await client.request(method, "/api/engine/download", headers=through_a_proxy)
+            assert is_problem(response, 403, "not_the_operator")
     assert served.steered == ["declined", "begun"]
+    for host in ("localhost:7860", "LOCALHOST", "[::1]:7860", "127.0.0.1"):
+        told = (await client.get("/api/engine", headers={"Host": host})).json()["download"]
+        assert told["may_change"] is True, host
 
 
 async def test_a_licence_is_accepted_by_each_before_their_first_question(
@@ -358,6 +369,13 @@ async def test_a_licence_is_accepted_by_each_before_their_first_question(
         theirs = await new_chat(stranger)
         asked = await stranger.post(f"/api/conversations/{theirs}/messages", json={"text": "q"})
         assert is_problem(asked, 403, "licence_not_accepted")
+
+
+async def test_a_licence_may_be_called_by_anything(client: httpx.AsyncClient, served: FakeServed) -> None:
+    name = "https://example.org/a licence/1.0?x#y"
+    served.set(EngineState.READY, licence=Licence(name, name, name, must_accept=True))
+    assert (await client.put(f"/api/licences/{quote(name, safe='')}")).status_code == 204
+    assert (await client.get("/api/engine")).json()["licence"]["accepted"] is True
 
 
 async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClient) -> None:
