@@ -14,6 +14,7 @@ import functools
 import hashlib
 import multiprocessing
 import os
+import sqlite3
 import sys
 import threading
 import time
@@ -26,13 +27,16 @@ from pathlib import Path
 from typing import Any
 
 from assistant.knowledge import packages, python_library
-from assistant.knowledge.index import Batch, IndexFailed, IndexWriter, Source
+from assistant.knowledge.index import Batch, IndexBroken, IndexFailed, IndexWriter, Source, remove
 
 HERE = Path(__file__).parent
 FILES_AT_ONCE = 16  # of a folder, in one piece of work
 AHEAD = 3  # pieces of work a process that are handed out before it asks
 STUCK_SECONDS = 120.0  # a piece of work that takes so long never ends
 PROGRESS_SECONDS = 0.1  # between two reports
+MOST_PROBLEMS = 5  # of one file that are told
+MOST_WARNINGS = 50  # of one build; more are counted
+LONGEST_WARNING = 1000  # characters
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -56,6 +60,10 @@ class Unread:
     what: str  # for people
     read: Callable[[], Batch]
 
+    @property
+    def place(self) -> str:
+        return self.key.partition("\0")[2] or self.key
+
     def source(self) -> Source:
         return Source(self.key, self.corpus, self.fingerprint, self.root, self.read())
 
@@ -73,7 +81,14 @@ def build(
 
     `report` hears how far it is: `done`, `total`, `passages`, `what`; `searchable` once; and each `warning`.
     """
-    _Build(into, report, processes or _processors()).run(environments, folders, python)
+    count = processes or _processors()
+    with _alone(into, lambda: report({"what": "another build of the same index is waited for"})):
+        try:
+            _Build(into, report, count).run(environments, folders, python)
+        except IndexBroken as error:
+            report({"warning": f"{error} It is made anew."})
+            remove(into)
+            _Build(into, report, count).run(environments, folders, python)
 
 
 def _processors() -> int:
@@ -91,41 +106,55 @@ class _Build:
         self._told = 0.0
         self._passages = 0
         self._unread = 0
+        self._warnings = 0
 
     def run(self, environments: Sequence[Path], folders: Sequence[Folder], python: bool) -> None:
-        with _alone(self._into, self._wait_for_another), contextlib.closing(IndexWriter(self._into)) as index:
+        with contextlib.closing(IndexWriter(self._into)) as index:
             self._index = index
-            self._passages = index.count()
-            self._phrases = _phrases()
-            searchable = python and index.meta("library") == sys.version
-            if searchable or not python:
-                self._report({"searchable": True, "passages": self._passages})
-            kept: list[str] = []
-            library = list(self._library()) if python else []
-            prose = list(self._folders(folders, kept))
-            code = list(self._packages(environments, kept))
-            self._forget((*library, *prose, *code), kept)
-            stages = [self._changed(each) for each in (library, prose, code)]
-            self._total = len(library) + len(prose) + len(code)
-            self._done = self._total - sum(len(stage) for stage in stages)
-            changed = False
-            for number, stage in enumerate(stages):
-                self._read(_pieces(stage))
-                changed = changed or bool(stage)
-                if number == 0 and python and not searchable:
-                    index.count_uses()
-                    index.set_meta("library", sys.version)
-                    self._report({"searchable": True, **self._progress("the standard library")})
-                    changed = False
-            if changed:
-                index.count_uses()
-            index.tidy()
-            if self._unread:
-                self._report({"warning": f"{self._unread} files could not be read and were passed over."})
-            self._report(self._progress(""))
+            try:
+                self._bring_up_to_date(environments, folders, python)
+            except sqlite3.Error as error:
+                raise index.failed(error) from error
 
-    def _wait_for_another(self) -> None:
-        self._report({"what": "another build of the same index is waited for"})
+    def _bring_up_to_date(
+        self, environments: Sequence[Path], folders: Sequence[Folder], python: bool
+    ) -> None:
+        index = self._index
+        self._passages = index.count()
+        self._phrases = _phrases()
+        searchable = python and index.meta("library") == sys.version
+        if searchable or not python:
+            self._report({"searchable": True, "passages": self._passages})
+        kept: list[str] = []
+        library = list(self._library()) if python else []
+        prose = list(self._folders(folders, kept))
+        code = list(self._packages(environments, kept))
+        self._forget((*library, *prose, *code), kept)
+        stages = [self._changed(each) for each in (library, prose, code)]
+        self._total = len(library) + len(prose) + len(code)
+        self._done = self._total - sum(len(stage) for stage in stages)
+        for number, stage in enumerate(stages):
+            self._read(_pieces(stage))
+            if number == 0 and python and not searchable:
+                index.count_uses()
+                index.set_meta("library", sys.version)
+                self._report({"searchable": True, **self._progress("the standard library")})
+        if not index.is_counted():  # something has changed, now or in a build that was killed
+            index.count_uses()
+        index.tidy()
+        index.check()
+        if self._unread:
+            self._warn(f"{self._unread} files of packages could not be read and were passed over.")
+        if self._warnings > MOST_WARNINGS:
+            rest = f"{self._warnings - MOST_WARNINGS} more things were left out."
+            self._report({"warning": rest})
+        self._report(self._progress(""))
+
+    def _warn(self, sentence: str) -> None:
+        """Tell what is left out; of very much the beginning, and how much more there was."""
+        self._warnings += 1
+        if self._warnings <= MOST_WARNINGS:
+            self._report({"warning": sentence[:LONGEST_WARNING]})
 
     # What there is to read
 
@@ -142,22 +171,26 @@ class _Build:
             )
 
     def _packages(self, environments: Sequence[Path], kept: list[str]) -> Iterator[Unread]:
-        seen: set[tuple[str, str]] = set()
+        seen: set[tuple[str, str]] = set()  # the same in several environments is read once
         found: list[tuple[int, Unread]] = []
         for environment in environments:
             try:
                 sites = packages.sites(environment)
             except packages.PackagesUnreadable as error:
-                self._report({"warning": str(error)})
+                self._warn(str(error))
                 kept.append(f"packages:{environment}\0")
                 continue
+            keys: set[str] = set()
             for site in sites:
-                for each in packages.distributions(site):
-                    if (each.name, each.version) in seen:
+                for each in packages.distributions(site, problem=self._warn):
+                    key = f"packages:{environment}\0{each.name}"
+                    # What an installer has left of an older version is not what is imported.
+                    if (each.name, each.version) in seen or key in keys:
                         continue
                     seen.add((each.name, each.version))
+                    keys.add(key)
                     unread = Unread(
-                        key=f"packages:{environment}\0{each.name}",
+                        key=key,
                         corpus=packages.CORPUS,
                         fingerprint=f"{_readers()} {each.fingerprint()}",
                         root=str(site),
@@ -173,15 +206,18 @@ class _Build:
     def _folders(self, folders: Sequence[Folder], kept: list[str]) -> Iterator[Unread]:
         if not folders:
             return
-        from assistant.knowledge.folders import files_of
+        from assistant.knowledge.folders import files_of, shown
 
         for folder in folders:
             root = folder.path
-            if not root.exists():
-                self._report({"warning": f"There is no documentation at {root}."})
+            if not os.path.exists(root):  # may say no, but never raises
+                self._warn(f"There is no documentation at {shown(str(root))}.")
                 kept.append(f"docs:{root}\0")
                 continue
-            for file in files_of(root, problem=lambda told: self._report({"warning": told})):
+            if shown(str(root)) != str(root):
+                self._warn(f"{shown(str(root))} is left out, since its name cannot be shown as it is.")
+                continue
+            for file in files_of(root, problem=self._warn):
                 try:
                     state = file.stat()
                 except OSError:
@@ -189,7 +225,7 @@ class _Build:
                 yield Unread(
                     key=f"docs:{root}\0{file}",
                     corpus="docs",
-                    fingerprint=f"{_readers()} {state.st_size} {state.st_mtime_ns} {folder.url}",
+                    fingerprint=f"{_readers()} {_stamp(state)} {folder.url}",
                     root=str(root),
                     what=f"the folder {root.name or root}",
                     read=functools.partial(_read_file, file, root, folder.url),
@@ -223,7 +259,7 @@ class _Build:
                     alone: deque[Sequence[Unread]] = deque([[one]])
                     if self._read_together(alone, processes=1):
                         self._done += 1
-                        self._report({"warning": f"Reading {one.what} failed ({one.key}); it is left out."})
+                        self._warn(f"Reading {one.what} failed ({one.place}); it is left out.")
 
     def _read_together(
         self, waiting: deque[Sequence[Unread]], processes: int | None = None
@@ -236,8 +272,8 @@ class _Build:
         try:
             while waiting or running:
                 while waiting and len(running) < count * AHEAD:
-                    piece = waiting.popleft()
-                    running[pool.submit(_read_piece, piece)] = piece
+                    running[pool.submit(_read_piece, waiting[0])] = waiting[0]
+                    waiting.popleft()  # only now: a pool that has broken takes nothing any more
                 finished, _ = wait(running, timeout=STUCK_SECONDS, return_when=FIRST_COMPLETED)
                 if not finished:
                     for process in multiprocessing.active_children():
@@ -263,14 +299,17 @@ class _Build:
                 continue  # stays among those that are running, to be tried alone
             except Exception as error:  # noqa: BLE001 - one source that cannot be read is not the end of all
                 for each in running[future]:
-                    self._report({"warning": f"Reading {each.what} failed ({each.key}): {error!r}."})
+                    self._warn(f"Reading {each.what} failed ({each.place}): {error!r}.")
             piece = running.pop(future)
             self._done += len(piece)
             what = piece[0].what
         if sources:
             self._index.put(sources, self._phrases)
             self._passages = self._index.count()
-            self._unread += sum(source.batch.unread for source in sources)
+            for batch in (source.batch for source in sources):
+                self._unread += batch.unread
+                for sentence in batch.problems:
+                    self._warn(sentence)
         if broken is not None:
             raise broken
         if time.monotonic() - self._told >= PROGRESS_SECONDS:
@@ -292,7 +331,8 @@ def _pieces(sources: Sequence[Unread]) -> list[Sequence[Unread]]:
 
 
 def _prepare() -> None:
-    """Be slow rather than in the way, and never outlive the one that writes."""
+    """Never outlive the one that writes, and leave its output to it: a module of the library may print."""
+    os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -310,7 +350,18 @@ def _read_piece(piece: Sequence[Unread]) -> list[Source]:
 def _read_file(file: Path, root: Path, url: str) -> Batch:
     from assistant.knowledge.folders import read_file
 
-    return Batch(read_file(file, root, base_url=url, package=root.name))
+    problems: list[str] = []
+
+    def problem(sentence: str) -> None:
+        if len(problems) < MOST_PROBLEMS:
+            problems.append(sentence)
+
+    return Batch(read_file(file, root, base_url=url, package=root.name, problem=problem), problems=problems)
+
+
+def _stamp(state: os.stat_result) -> str:
+    """Of a file's content and of who may read it, which only the time of the last change of status tells."""
+    return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
 
 
 def _phrases() -> Mapping[str, tuple[str, ...]]:

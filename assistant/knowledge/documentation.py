@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from assistant.knowledge.passage import Found
 
@@ -137,7 +137,19 @@ class Documentation:
         return index
 
     async def _read(self) -> None:
-        """Run the reading process to its end, and keep the status by what it says."""
+        """Have all read by a process of its own; whatever ends that, nobody waits for it any longer."""
+        try:
+            code = await self._run()
+        except Exception as error:  # a task that nobody waits for would end unheard
+            log.exception("the process that reads the documentation could not be run")
+            await self._ended(f"{UNREADABLE}: {error}.")
+            return
+        if self.status.state is DocumentationState.BUILDING:
+            log.error("the documentation could not be read: the process ended with code %s", code)
+            await self._ended(f"{UNREADABLE}; the application's log says why.")
+
+    async def _run(self) -> int:
+        """Run the reading process to its end, and keep the status by what it says; gives its exit code."""
         assert self._path is not None
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -155,9 +167,7 @@ class Documentation:
         try:
             async for line in process.stdout:
                 await self._hear(line)
-            code = await process.wait()
-            if self.status.state is DocumentationState.BUILDING:
-                await self._ended(code)
+            return await process.wait()
         finally:
             process.stdin.close()
             if process.returncode is None:
@@ -167,29 +177,29 @@ class Documentation:
 
     async def _hear(self, line: bytes) -> None:
         try:
-            told: dict[str, Any] = json.loads(line)
-        except ValueError:
+            told = json.loads(line)
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict):  # what a module of the library prints when it is imported
             log.warning("documentation: %s", line.decode("utf-8", "replace").rstrip())
-            return
-        if "warning" in told:
+        elif "warning" in told:
             log.warning("documentation: %s", told["warning"])
-            return
-        known = {field.name for field in dataclasses.fields(DocumentationStatus)}
-        status = dataclasses.replace(
-            self.status, **{name: value for name, value in told.items() if name in known - {"state"}}
-        )
-        if "state" in told:
-            status = dataclasses.replace(status, state=DocumentationState(told["state"]))
-        await self._change(status, is_searchable=bool(told.get("searchable")))
+        elif told.get("state") == DocumentationState.FAILED:
+            log.error("documentation: %s", told.get("detail"))
+            await self._ended(str(told.get("detail")))
+        else:
+            known = ("passages", "done", "total")
+            status = dataclasses.replace(self.status, **{name: told[name] for name in known if name in told})
+            if told.get("state") == DocumentationState.READY:
+                status = dataclasses.replace(status, state=DocumentationState.READY)
+            await self._change(status, is_searchable=bool(told.get("searchable")))
 
-    async def _ended(self, code: int) -> None:
-        """The process is gone without having said that all is read."""
-        if self.is_searchable:  # what an earlier start has read is good enough
-            await self._change(dataclasses.replace(self.status, state=DocumentationState.READY))
-            return
-        log.error("the documentation could not be read: the process ended with code %s", code)
-        detail = self.status.detail or f"{UNREADABLE}; the application's log says why."
-        status = dataclasses.replace(self.status, state=DocumentationState.FAILED, detail=detail)
+    async def _ended(self, why: str) -> None:
+        """No more will be read. What an earlier start has read is good enough."""
+        if self.is_searchable:
+            status = dataclasses.replace(self.status, state=DocumentationState.READY)
+        else:
+            status = dataclasses.replace(self.status, state=DocumentationState.FAILED, detail=why)
         await self._change(status)
 
     async def _change(self, status: DocumentationStatus, *, is_searchable: bool = False) -> None:

@@ -81,7 +81,7 @@ def files_of(root: Path, *, problem: Problem = ignore) -> Iterator[Path]:
     """
     top = os.path.realpath(root)
     if not os.path.isdir(top):
-        problem(f"{_shown(str(root))} is no folder.")
+        problem(f"{shown(str(root))} is no folder.")
         return
     status = os.stat(top)
     seen = {(status.st_dev, status.st_ino)}
@@ -92,18 +92,18 @@ def files_of(root: Path, *, problem: Problem = ignore) -> Iterator[Path]:
         if os.path.isfile(place):
             given += 1
             if given > MOST_FILES:
-                problem(f"{_shown(top)} has more than {MOST_FILES:,} files; the others are left out.")
+                problem(f"{shown(top)} has more than {MOST_FILES:,} files; the others are left out.")
                 return
             yield Path(place)
             continue
         try:
             names = sorted(os.listdir(place))
         except OSError as error:
-            problem(f"The folder {_shown(place)} cannot be read ({_reason(error)}).")
+            problem(f"The folder {shown(place)} cannot be read ({_reason(error)}).")
             continue
         looked_at += len(names)
         if looked_at > MOST_ENTRIES:
-            problem(f"{_shown(top)} has more than {MOST_ENTRIES:,} entries; the others are left out.")
+            problem(f"{shown(top)} has more than {MOST_ENTRIES:,} entries; the others are left out.")
             return
         is_built = not _BUILDERS.isdisjoint(name.lower() for name in names)
         found = [
@@ -127,12 +127,12 @@ def _wanted(
     try:
         if os.path.islink(path) and not _is_below(top, os.path.realpath(path)):
             if suffix in SUFFIXES:
-                problem(f"{_shown(path)} is a link out of the folder, and is left out.")
+                problem(f"{shown(path)} is a link out of the folder, and is left out.")
             return None
         status = os.stat(path)
     except (OSError, ValueError) as error:
         if suffix in SUFFIXES:
-            problem(f"{_shown(path)} cannot be read ({_reason(error)}).")
+            problem(f"{shown(path)} cannot be read ({_reason(error)}).")
         return None
     if stat.S_ISDIR(status.st_mode):
         if os.path.lexists(os.path.join(path, "pyvenv.cfg")):
@@ -140,10 +140,10 @@ def _wanted(
     elif suffix not in SUFFIXES or _NO_DOCUMENTATION.fullmatch(name):
         return None
     elif not stat.S_ISREG(status.st_mode):
-        problem(f"{_shown(path)} is no regular file, and is left out.")
+        problem(f"{shown(path)} is no regular file, and is left out.")
         return None
-    if _shown(name) != name:
-        problem(f"{_shown(path)} is left out, since its name cannot be shown as it is.")
+    if shown(name) != name:
+        problem(f"{shown(path)} is left out, since its name cannot be shown as it is.")
         return None
     identity = (status.st_dev, status.st_ino)
     if identity in seen:
@@ -156,7 +156,7 @@ def _is_below(top: str, path: str) -> bool:
     return path == top or path.startswith(os.path.join(top, ""))
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """A path as it can stand in a line: what cannot be seen is written as an escape."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
@@ -234,7 +234,7 @@ def read_file(
     """
     top = Path(os.path.realpath(root))
     place = os.path.relpath(path, root if _is_below(str(root), str(path)) else top).replace(os.sep, "/")
-    shown = _shown(place)
+    told = shown(place)
     suffix = path.suffix.lower()
     largest = LARGEST_MARKUP if suffix in HTML | NOTEBOOK else LARGEST_TEXT
     try:
@@ -242,25 +242,27 @@ def read_file(
             raise OSError("it is a link out of the folder")
         data, is_cut = _bytes_of(path, largest)
     except (OSError, ValueError) as error:
-        problem(f"{shown} cannot be read ({_reason(error)}).")
+        problem(f"{told} cannot be read ({_reason(error)}).")
         return []
     if _is_binary(data):
-        problem(f"{shown} is left out, since it is no text.")
+        problem(f"{told} is left out, since it is no text.")
         return []
     if is_cut:
-        problem(f"{shown} is larger than {largest >> 20} MiB; what comes after is left out.")
+        problem(f"{told} is larger than {largest >> 20} MiB; what comes after is left out.")
         data = data[: data.rfind(b"\n") + 1] or data
     try:
         page, form = _page_of(decode(data, declared=_declared(data) if suffix in HTML else ""), suffix)
     except markup.NotANotebook as error:
-        problem(f"{shown} is left out, since it is no notebook: {error}.")
+        problem(f"{told} is left out, since it is no notebook: {error}.")
         return []
+    if page.left_out:
+        problem(f"{told} is read without {page.left_out}.")
     address, slug = _address(Path(place), top, form, base_url)
     make = _Passages(
         page=page,
-        stem=" ".join(path.stem.replace("_", " ").split()) or shown,
-        place=shown,
-        package=package or _shown(top.name),
+        stem=" ".join(path.stem.replace("_", " ").split()) or told,
+        place=told,
+        package=package or shown(top.name),
         version=version,
         licence=licence_of(top),
         address=address,
@@ -501,8 +503,8 @@ def _anchors(headings: Sequence[Heading], slug: Slug | None) -> dict[Heading, st
         if heading.anchor or slug is None:
             anchors[heading] = heading.anchor
             continue
-        shown = heading.signature if heading.kind != "section" else heading.name
-        anchor, repeat = slug(shown)
+        written = heading.signature if heading.kind != "section" else heading.name
+        anchor, repeat = slug(written)
         count = times.get(anchor, 0)
         times[anchor] = count + 1
         if not count:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
+import hashlib
 import json
 import re
 import sqlite3
@@ -39,6 +41,10 @@ class IndexFailed(Exception):
     """The index cannot be written or read; the text is a sentence for people."""
 
 
+class IndexBroken(IndexFailed):
+    """The file of the index is damaged; it is of no use any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A passage as it stands in the index."""
@@ -58,6 +64,7 @@ class Batch:
     aliases: Sequence[tuple[str, str]] = ()  # another name, and the name of the passage
     usage: Mapping[str, Mapping[str, Use]] = field(default_factory=dict)  # by file, by name called
     unread: int = 0  # files that could not be read
+    problems: Sequence[str] = ()  # what else was left out, in sentences for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ CREATE TABLE passage (
     source_id INTEGER NOT NULL REFERENCES source (id),
     name TEXT NOT NULL,
     kind TEXT NOT NULL,
-    heading TEXT NOT NULL,
+    heading TEXT, -- NULL: the name
     text BLOB NOT NULL, -- compressed
     package TEXT NOT NULL,
     version TEXT NOT NULL,
@@ -111,27 +118,39 @@ CREATE TABLE passage (
     uses INTEGER NOT NULL DEFAULT 0,
     phrases TEXT NOT NULL
 );
-CREATE TABLE example_at (passage_id INTEGER PRIMARY KEY, at TEXT NOT NULL);
+-- A hash of where each example stands.
+CREATE TABLE example_at (passage_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
 CREATE INDEX passage_source ON passage (source_id);
 CREATE INDEX passage_name ON passage (name);
 CREATE TABLE alias (source_id INTEGER NOT NULL, alias TEXT NOT NULL, name TEXT NOT NULL);
 CREATE INDEX alias_source ON alias (source_id);
 CREATE INDEX alias_alias ON alias (alias);
--- Every ending of every name, in small letters: "os.path.join", "path.join", "join".
-CREATE TABLE ending (ending TEXT NOT NULL, passage_id INTEGER NOT NULL, rest INTEGER NOT NULL,
-    PRIMARY KEY (ending, passage_id)) WITHOUT ROWID;
-CREATE VIRTUAL TABLE near USING fts5 (name, tokenize = 'trigram', columnsize = 0, detail = 'none');
+-- Every name in small letters with its parts turned round, to be found by its ending: "join.path.os".
+CREATE TABLE ending (turned TEXT NOT NULL, passage_id INTEGER NOT NULL,
+    PRIMARY KEY (turned, passage_id)) WITHOUT ROWID;
+CREATE VIRTUAL TABLE near USING fts5 (
+    name, content = '', tokenize = 'trigram', columnsize = 0, detail = 'none'
+);
 CREATE VIRTUAL TABLE search USING fts5 (
     words, title, summary, text, phrases,
     content = '', tokenize = 'porter unicode61 remove_diacritics 2'
 );
 """
 
-SCHEMA_VERSION = str(zlib.crc32(_SCHEMA.encode()))  # an index of another is made anew
+
+@functools.cache
+def _version() -> str:
+    """Of the tables and of what is put into them; an index of another is made anew.
+
+    All of this module counts: the full-text index keeps no copy of a text, so what is taken away must be
+    made from the passage by the very code that put it in.
+    """
+    return str(zlib.crc32(Path(__file__).read_bytes()))
+
 
 _FIELDS = (
-    "name, kind, heading, passage.text, package, version, licence, location, corpus, signature, example, "
-    "example_location, url"
+    "name, kind, ifnull(heading, name), passage.text, package, version, licence, location, corpus, "
+    "signature, example, example_location, url"
 )
 _COLUMNS = f"passage.id, uses, passage.phrases, {_FIELDS}"
 
@@ -148,11 +167,17 @@ class Index:
         self._counts_of: tuple[int, int] | None = None
         try:
             self.connection = self._connect()
-            if self.meta("schema") != SCHEMA_VERSION:
-                self.connection.close()
+        except sqlite3.Error as error:
+            raise self.failed(error) from error
+        try:
+            if self.meta("schema") != _version():
                 raise IndexFailed(f"{path} is an index of another version of this program.")
         except sqlite3.Error as error:
-            raise self._failed(error) from error
+            self.connection.close()
+            raise self.failed(error) from error
+        except IndexFailed:
+            self.connection.close()
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         address = f"{self.path.resolve().as_uri()}?mode=ro"
@@ -161,7 +186,7 @@ class Index:
         connection.execute("PRAGMA mmap_size = 268435456")
         return connection
 
-    def _failed(self, error: Exception) -> IndexFailed:
+    def failed(self, error: Exception) -> IndexFailed:
         return IndexFailed(f"The index of documentation {self.path} cannot be read: {error}.")
 
     def close(self) -> None:
@@ -170,7 +195,7 @@ class Index:
     # What is there
 
     def meta(self, key: str) -> str | None:
-        """A fact about the whole index: `python` ("Python 3.11.7"), `library` ("ready" when it is all in)."""
+        """A fact about the whole index, such as `library`: the Python whose standard library is all in."""
         row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
@@ -194,10 +219,12 @@ class Index:
     def ending(self, name: str, limit: int = 20) -> list[Entry]:
         """The passages whose dotted name ends so (`path.join`, `join`), in any case; whole names first,
         then those that are used most."""
+        turned = turned_round(name)
         return self._entries(
-            "JOIN ending ON ending.passage_id = passage.id WHERE ending = ? "
-            "ORDER BY rest = 0 DESC, uses DESC, rest LIMIT ?",
-            (name.lower(), limit),
+            "JOIN ending ON ending.passage_id = passage.id WHERE turned >= ? AND turned < ? "
+            "AND substr(turned, ?, 1) IN ('', '.') "
+            "ORDER BY turned = ? DESC, uses DESC, length(turned) - length(replace(turned, '.', '')) LIMIT ?",
+            (turned, f"{turned}/", len(turned) + 1, turned, limit),
         )
 
     def within(self, name: str, limit: int = 200) -> list[Entry]:
@@ -227,7 +254,7 @@ class Index:
         for number, count in shared.most_common(ALIKE_NAMES):
             if count * 4 < len(telling):
                 break
-            row = self.connection.execute("SELECT name FROM near WHERE rowid = ?", (number,)).fetchone()
+            row = self.connection.execute("SELECT name FROM passage WHERE id = ?", (number,)).fetchone()
             alike[row[0]] = None
         scored = []
         for found in alike:
@@ -294,7 +321,8 @@ class Index:
 
 class IndexWriter(Index):
     """The file at `path`, for a build: made where there is none, and made anew where its schema is another
-    or it is broken. Raises `IndexFailed` where it cannot be written."""
+    or it is no database. Raises `IndexFailed` where it cannot be written or is a database of others, and
+    `IndexBroken` where damage shows only while it is used."""
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -304,38 +332,50 @@ class IndexWriter(Index):
             except sqlite3.OperationalError:  # locked, read-only, full: nothing is wrong with what is there
                 raise
             except sqlite3.DatabaseError:
-                for suffix in ("", "-wal", "-shm"):
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                remove(self.path)
                 return self._opened()
         except OSError as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
 
     def _opened(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if tables:
+                row = None
+                with contextlib.suppress(sqlite3.OperationalError):  # there is no such table
+                    row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+                if row is None:
+                    raise IndexFailed(f"{self.path} is a database of something else, which is left alone.")
+                if row[0] != _version():
+                    raise sqlite3.DatabaseError("another schema")
             connection.execute("PRAGMA journal_mode = WAL")
             # A power cut may cost the last batches, which are read again; it never breaks the file.
             connection.execute("PRAGMA synchronous = NORMAL")
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-            if "meta" in tables:
-                row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-                if row is None or row[0] != SCHEMA_VERSION:
-                    raise sqlite3.DatabaseError("another schema")
-            elif tables:
-                raise sqlite3.DatabaseError("not an index")
-            else:
+            if not tables:
                 connection.execute("BEGIN IMMEDIATE")
                 for statement in _SCHEMA.split(";\n"):
                     connection.execute(statement)
-                connection.execute("INSERT INTO meta VALUES ('schema', ?)", (SCHEMA_VERSION,))
+                connection.execute("INSERT INTO meta VALUES ('schema', ?)", (_version(),))
                 connection.execute("COMMIT")
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _failed(self, error: Exception) -> IndexFailed:
-        return IndexFailed(f"The index of documentation {self.path} cannot be written: {error}.")
+    def failed(self, error: Exception) -> IndexFailed:
+        kind = IndexBroken if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED else IndexFailed
+        return kind(f"The index of documentation {self.path} cannot be written: {error}.")
+
+    def check(self) -> None:
+        """Raises `IndexBroken` where the file is damaged, which may be where nobody has looked yet."""
+        (said,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            raise IndexBroken(f"The index of documentation {self.path} is damaged: {said}.")
+
+    def is_counted(self) -> bool:
+        """Whether `count_uses` has been called since sources have changed."""
+        return self.meta("counted") is not None
 
     def set_meta(self, key: str, value: str) -> None:
         with self._transaction():
@@ -374,7 +414,8 @@ class IndexWriter(Index):
             "corpus, signature, example, example_location, url, phrases) "
             f"VALUES ({', '.join('?' * 15)})",
             (
-                *(source, passage.name, passage.kind, passage.title, _packed(text), passage.package),
+                *(source, passage.name, passage.kind),
+                *(passage.title if passage.title != passage.name else None, _packed(text), passage.package),
                 passage.version,
                 *(passage.licence, passage.location, passage.corpus, passage.signature, passage.example),
                 *(passage.example_location, passage.url, said),
@@ -385,10 +426,7 @@ class IndexWriter(Index):
             (row, *_columns(passage.name, passage.title, passage.signature, text, said)),
         )
         if passage.kind != "section":
-            self.connection.executemany(
-                "INSERT OR IGNORE INTO ending VALUES (?, ?, ?)",
-                [(ending, row, rest) for rest, ending in enumerate(endings(passage.name))],
-            )
+            self.connection.execute("INSERT INTO ending VALUES (?, ?)", (turned_round(passage.name), row))
             self.connection.execute("INSERT INTO near (rowid, name) VALUES (?, ?)", (row, passage.name))
 
     def tidy(self) -> None:
@@ -404,13 +442,16 @@ class IndexWriter(Index):
 
     def _remove(self, keys: Iterable[str]) -> None:
         run = self.connection.execute
+        run("DELETE FROM meta WHERE key = 'counted'")
         for key in keys:
             found = run("SELECT id FROM source WHERE key = ?", (key,)).fetchone()
             if found is None:
                 continue
             rows = "SELECT id FROM passage WHERE source_id = ?"
             passages = run(
-                "SELECT id, name, heading, signature, text, phrases FROM passage WHERE source_id = ?", found
+                "SELECT id, kind, name, ifnull(heading, name), signature, text, phrases FROM passage "
+                "WHERE source_id = ?",
+                found,
             ).fetchall()
             # A full-text index without a copy of the text must be told what it forgets.
             self.connection.executemany(
@@ -418,14 +459,15 @@ class IndexWriter(Index):
                 "VALUES ('delete', ?, ?, ?, ?, ?, ?)",
                 [
                     (row, *_columns(name, heading, signature, _unpacked(text), said))
-                    for row, name, heading, signature, text, said in passages
+                    for row, _, name, heading, signature, text, said in passages
                 ],
             )
+            named = [(row, name) for row, kind, name, *_ in passages if kind != "section"]
+            self.connection.executemany("INSERT INTO near (near, rowid, name) VALUES ('delete', ?, ?)", named)
             self.connection.executemany(
-                "DELETE FROM ending WHERE ending = ? AND passage_id = ?",
-                [(ending, row) for row, name, *_ in passages for ending in endings(name)],
+                "DELETE FROM ending WHERE turned = ? AND passage_id = ?",
+                [(turned_round(name), row) for row, name in named],
             )
-            run(f"DELETE FROM near WHERE rowid IN ({rows})", found)
             run(f"DELETE FROM example_at WHERE passage_id IN ({rows})", found)
             run("DELETE FROM passage WHERE source_id = ?", found)
             run("DELETE FROM alias WHERE source_id = ?", found)
@@ -471,10 +513,10 @@ class IndexWriter(Index):
 
     def _write_uses(self, uses: Mapping[int, float], best: Mapping[int, tuple[int, str, int, int]]) -> None:
         run = self.connection.execute
-        had: dict[int, str] = dict(run("SELECT passage_id, at FROM example_at").fetchall())
+        had: dict[int, int] = dict(run("SELECT passage_id, at FROM example_at").fetchall())
         by_file: dict[str, list[tuple[int, int, int]]] = {}
         for number, (_, file, first, last) in best.items():
-            if had.get(number) != f"{file}\0{first}\0{last}":
+            if had.get(number) != _hash(file, first, last):
                 by_file.setdefault(file, []).append((number, first, last))
         with self._transaction():
             counted = dict(run("SELECT id, uses FROM passage WHERE uses > 0"))
@@ -487,6 +529,7 @@ class IndexWriter(Index):
             gone = [(number,) for number in had if number not in best]
             self.connection.executemany("UPDATE passage SET example = '' WHERE id = ?", gone)
             self.connection.executemany("DELETE FROM example_at WHERE passage_id = ?", gone)
+            run("INSERT OR REPLACE INTO meta VALUES ('counted', '')")
             for file, places in by_file.items():
                 root, _, path = file.partition("\0")
                 try:
@@ -501,7 +544,7 @@ class IndexWriter(Index):
                     )
                     run(
                         "INSERT OR REPLACE INTO example_at VALUES (?, ?)",
-                        (number, f"{file}\0{first}\0{last}"),
+                        (number, _hash(file, first, last)),
                     )
 
     @contextlib.contextmanager
@@ -515,7 +558,16 @@ class IndexWriter(Index):
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
+
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def remove(path: Path) -> None:
+    """Take an index away; whoever reads it goes on with what it was."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _entry(row: Sequence[object], score: float = 0.0) -> Entry:
@@ -537,6 +589,11 @@ def _storable(passage: Passage) -> Passage:
 def _columns(name: str, title: str, signature: str, text: str, phrases: str) -> tuple[str, ...]:
     """What of a passage is searched, in the order of the full-text index."""
     return words_of(name), f"{title} {signature}", summary_of(text), text, phrases
+
+
+def _hash(*values: object) -> int:
+    digest = hashlib.blake2b(repr(values).encode("utf-8", "backslashreplace"), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
 
 
 def _packed(text: str) -> bytes:
@@ -565,10 +622,9 @@ def words_of(name: str) -> str:
     return " ".join(words)
 
 
-def endings(name: str) -> list[str]:
-    """Every dotted ending of a name in small letters, the whole first."""
-    parts = name.lower().split(".")
-    return [".".join(parts[start:]) for start in range(len(parts))]
+def turned_round(name: str) -> str:
+    """The parts of a dotted name in small letters, the last first."""
+    return ".".join(reversed(name.lower().split(".")))
 
 
 def summary_of(text: str) -> str:

@@ -77,6 +77,7 @@ class Page:
     headings: Sequence[Heading]
     runs: Sequence[Run]
     title: str = ""  # what the page calls itself outside of its text
+    left_out: str = ""  # for people: what could not be read
 
 
 class _Builder:
@@ -89,6 +90,7 @@ class _Builder:
         self.dull = bytearray()
         self.headings: list[Heading] = []
         self.title = ""
+        self.left_out = ""
         self._open: list[Heading] = []
         self._runs: list[Run] = []
         self._start = 0
@@ -146,7 +148,8 @@ class _Builder:
 
     def page(self) -> Page:
         self.close(0)
-        return Page(self.lines, self.numbers, self.solid, self.dull, self.headings, self._runs, self.title)
+        lines = (self.lines, self.numbers, self.solid, self.dull)
+        return Page(*lines, self.headings, self._runs, self.title, self.left_out)
 
 
 # ------------------------------------------------------------------------------------------------- plain text
@@ -594,12 +597,12 @@ class _Html(HTMLParser):
     def read(self, text: str) -> None:
         try:
             self.feed(text)
-            if (
-                len(self.rawdata) < UNCLOSED
-            ):  # reading on from a tag that never ends, again and again, is slow
+            if len(self.rawdata) < UNCLOSED:
                 self.close()
-        except AssertionError:
-            pass  # a declaration that the parser gives up on; what was read so far stands
+            else:  # reading on from a tag that never ends, again and again, is slow
+                self.page.left_out = f"what follows a tag in line {self.getpos()[0]} that is not closed"
+        except AssertionError:  # a declaration that the parser gives up on; what was read so far stands
+            self.page.left_out = f"what follows a broken declaration in line {self.getpos()[0]}"
         self._flush()
 
     # What the parser calls.
@@ -786,11 +789,13 @@ def notebook(text: str) -> Page:
         raise NotANotebook("it is nested too deep") from error
     page = _Builder()
     place = _Place(text)
+    broken = 0
     for cell in _cells(book):
-        source = cell.get("source", cell.get("input", ""))
-        if isinstance(source, list):
-            source = "".join(part for part in source if isinstance(part, str))
-        if not isinstance(source, str) or not source.strip():
+        source = _source_of(cell)
+        if cell is None or source is None:
+            broken += 1
+            continue
+        if not source.strip():
             continue
         lines = source.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
         number = place.of(lines)
@@ -805,17 +810,27 @@ def notebook(text: str) -> Page:
             page.open(_visible(lines[0][:LONGEST_HEADING]), max(1, min(6, level)), at=start)
         else:
             _read_markdown(page, lines, number)
+    if broken:
+        page.left_out = "one cell that is none" if broken == 1 else f"{broken} cells that are none"
     return page.page()
 
 
-def _cells(book: object) -> list[dict[str, object]]:
+def _source_of(cell: dict[str, object] | None) -> str | None:
+    """What is written in a cell; None where it is no cell."""
+    source = cell.get("source", cell.get("input", "")) if cell else None
+    if isinstance(source, list) and all(isinstance(part, str) for part in source):
+        return "".join(source)
+    return source if isinstance(source, str) else None
+
+
+def _cells(book: object) -> list[dict[str, object] | None]:
     if isinstance(book, dict):
         sheets = book.get("worksheets")
         if isinstance(sheets, list) and sheets and isinstance(sheets[0], dict):
             book = sheets[0]
         cells = book.get("cells")
         if isinstance(cells, list):
-            return [cell for cell in cells if isinstance(cell, dict)]
+            return [cell if isinstance(cell, dict) else None for cell in cells]
     raise NotANotebook("it has no cells")
 
 

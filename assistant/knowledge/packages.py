@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -89,6 +89,8 @@ def sites(environment: Path) -> list[Path]:
         distinct = list({site.resolve(): site for site in reversed(found) if site.is_dir()}.values())[::-1]
     except OSError as error:
         raise PackagesUnreadable(f"The packages of {environment} cannot be read: {error}.") from error
+    if any(not str(site).isprintable() for site in distinct):
+        raise PackagesUnreadable(f"{str(environment)!a} has a name that cannot be shown as it is.")
     if not distinct:
         raise PackagesUnreadable(f"{environment} is no Python environment: it has no site-packages.")
     return distinct
@@ -112,13 +114,14 @@ def _asked(interpreter: Path) -> list[Path]:
         raise PackagesUnreadable(f"{interpreter} is no Python interpreter that can be asked.") from error
 
 
-def distributions(site: Path) -> Iterator[Distribution]:
-    """The packages in a folder of packages that have source files; broken ones are passed over."""
+def distributions(site: Path, *, problem: Callable[[str], object] = str) -> Iterator[Distribution]:
+    """The packages in a folder of packages that have source files; `problem` is told of broken ones."""
     for folder in sorted(site.glob("*.dist-info")):
         try:
             metadata = _metadata(folder)
             files = _files(folder, site)
-        except (OSError, UnicodeError, ValueError):
+        except (OSError, UnicodeError, ValueError) as error:
+            problem(f"The package {folder.name.partition('-')[0]!a} cannot be read: {error}.")
             continue
         if not files:
             continue

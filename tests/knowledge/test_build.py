@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from assistant.knowledge.build import Folder, build
-from assistant.knowledge.index import Index, IndexFailed
+from assistant.knowledge.build import LONGEST_WARNING, MOST_PROBLEMS, MOST_WARNINGS, Folder, build
+from assistant.knowledge.index import Index, IndexFailed, IndexWriter
 
 
 class Built:
@@ -22,14 +26,14 @@ class Built:
         self.folder, self.into = folder, into
         self.told: list[Mapping[str, Any]] = []
 
-    def again(self, *environments: Path) -> dict[str, str]:
+    def again(self, *environments: Path, folders: Sequence[Path] = ()) -> dict[str, str]:
         """Build; returns the texts of the index by name."""
         self.told.clear()
         build(
             self.into,
             lambda told: self.told.append(dict(told)),
             environments=environments,
-            folders=[Folder(self.folder)],
+            folders=[Folder(self.folder), *map(Folder, folders)],
             python=False,
             processes=1,
         )
@@ -105,3 +109,114 @@ def test_where_the_index_cannot_be_written_is_said(built: Built, tmp_path: Path)
     built.into = tmp_path / "file" / "documentation.db"
     with pytest.raises(IndexFailed, match="cannot be written"):
         built.again()
+
+
+def test_what_is_left_out_inside_a_file_is_told(built: Built) -> None:
+    (built.folder / "long.md").write_text("# Long\n\n```\n" + "x = 1\n" * 2000 + "```\n")
+    (built.folder / "cells.ipynb").write_text('{"cells": [7, {"cell_type": "markdown", "source": "Fine."}]}')
+    (built.folder / "open.html").write_text("<p>Seen.</p><a " + "x " * 10_000)
+    assert {"Long", "cells"} <= built.again().keys()
+    assert sorted(built.warnings) == [
+        "cells.ipynb is read without one cell that is none.",
+        "long.md:3 is a block too long to quote; its end is left out.",
+        "open.html is read without what follows a tag in line 1 that is not closed.",
+    ]
+    built.again()
+    assert built.warnings == []  # what has not changed is not read again
+
+
+def test_very_many_warnings_are_counted(built: Built) -> None:
+    for number in range(MOST_WARNINGS + 7):
+        (built.folder / f"{number:03}.ipynb").write_text("nothing")
+    block = "```\n" + "x = 1\n" * 2000 + "```\n\nText.\n\n"
+    (built.folder / "a.md").write_text(block * 3 * MOST_PROBLEMS)
+    built.again()
+    assert len(built.warnings) == MOST_WARNINGS + 1
+    assert built.warnings[-1] == f"{7 + MOST_PROBLEMS} more things were left out."
+    assert all(len(warning) <= LONGEST_WARNING for warning in built.warnings)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 300, "nothing", "caf\udce9"])
+def test_a_folder_that_is_none_is_said_and_the_rest_is_read(built: Built, tmp_path: Path, name: str) -> None:
+    if len(name) < 10:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "c.md").write_text("# Gamma\n\nThe third.\n")
+        if name == "nothing":
+            shutil.rmtree(tmp_path / name)
+    assert list(built.again(folders=[tmp_path / name])) == ["Alpha", "Beta"]
+    (warning,) = built.warnings
+    assert warning.isprintable()
+
+
+def test_a_file_that_may_be_read_now_is_read(built: Built) -> None:
+    built.again()
+    before = built.fingerprints
+    (built.folder / "a.md").chmod(0o600)  # neither its size nor its time has changed
+    built.again()
+    assert {key for key, stamp in built.fingerprints.items() if stamp != before[key]} == {
+        key for key in before if "a.md" in key
+    }
+
+
+def environment(at: Path, *versions: str) -> Path:
+    """An environment with one package that calls itself; of each version metadata are left."""
+    site = at / "lib" / "python3.11" / "site-packages"
+    (site / "crank").mkdir(parents=True)
+    (site / "crank" / "__init__.py").write_text('def turn(times):\n    """Turn it."""\n\n\nx = turn(12)\n')
+    for version in versions:
+        info = site / f"crank-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Name: crank\nVersion: {version}\n")
+        (info / "RECORD").write_text("crank/__init__.py,,\n")
+    return at
+
+
+def test_a_package_that_is_there_in_two_versions_is_read_once(built: Built, tmp_path: Path) -> None:
+    there = environment(tmp_path / "env", "1.0", "2.0")
+    built.again(there)
+    before = built.fingerprints
+    built.again(there)
+    assert built.fingerprints == before
+    assert built.told[-1]["done"] == built.told[-1]["total"] == len(before)
+
+
+def test_what_a_killed_build_has_not_counted_is_counted_by_the_next(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = environment(tmp_path / "env", "1.0")
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexWriter, "count_uses", lambda _: sys.exit(1))
+        with pytest.raises(SystemExit):
+            built.again(there)
+    built.again(there)
+    with closing(Index(built.into)) as index:
+        assert index.named("crank.turn")[0].passage.example == "x = turn(12)"
+
+
+def test_a_damaged_index_is_made_anew(built: Built) -> None:
+    for number in range(100):
+        (built.folder / f"{number}.md").write_text(f"# Title {number}\n\n{os.urandom(300).hex()}\n")
+    built.again()
+    data = bytearray(built.into.read_bytes())
+    for start in range(20 * 4096, len(data), 4096):
+        data[start : start + 100] = b"\xff" * 100
+    built.into.write_bytes(data)
+    assert len(built.again()) == 102
+    assert any("damaged" in warning or "malformed" in warning for warning in built.warnings)
+    assert len(built.again()) == 102
+    assert built.warnings == []
+
+
+def test_no_piece_of_work_is_lost_with_the_pool(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assistant.knowledge.build.FILES_AT_ONCE", 1)
+    submit = ProcessPoolExecutor.submit
+    calls: list[object] = []
+
+    def breaking(self: ProcessPoolExecutor, *arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise BrokenProcessPool
+        return submit(self, *arguments)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", breaking)
+    assert sorted(built.again()) == ["Alpha", "Beta"]

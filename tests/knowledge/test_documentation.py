@@ -114,6 +114,40 @@ async def test_a_reader_that_is_killed_is_told_and_the_next_start_reads_on(
     await documentation.close()
 
 
+async def test_a_reader_that_cannot_be_started_is_said_at_once(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documentation = of_folder(tmp_path, folder)
+    asking = asyncio.create_task(documentation.search("How do I quuxify a frobnicator?"))
+    await asyncio.sleep(0)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no python"))
+    await documentation.start()
+    for question in (asking, documentation.search("How do I quuxify a frobnicator?")):
+        with pytest.raises(DocumentationUnreadable, match=r"cannot be read: .*No such file.*\.$"):
+            await asyncio.wait_for(question, 30)
+    assert documentation.status.state is DocumentationState.FAILED
+    await documentation.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"7", b"null", b"[1]", b'"text"', b"print", b"", b"[" * 50_000, b'{"state": "nonsense"}', b"\xff\xfe"],
+)
+async def test_what_the_reader_prints_besides_does_not_end_the_reading(tmp_path: Path, line: bytes) -> None:
+    documentation = of_folder(tmp_path, tmp_path)
+    await documentation._hear(line + b"\n")
+    assert documentation.status.state is DocumentationState.BUILDING
+    await documentation.close()
+
+
+async def test_a_reader_that_fails_leaves_what_an_earlier_start_has_read(tmp_path: Path) -> None:
+    documentation = of_folder(tmp_path, tmp_path)
+    await documentation._hear(b'{"searchable": true, "passages": 7}\n')
+    await documentation._hear(b'{"state": "failed", "detail": "The disk is full."}\n')
+    assert (documentation.status.state, documentation.status.passages) == (DocumentationState.READY, 7)
+    await documentation.close()
+
+
 async def test_the_reader_ends_with_us(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "data").mkdir()
     with (tmp_path / "data" / "documentation.db.lock").open("w") as lock:

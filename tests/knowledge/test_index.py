@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ from assistant.knowledge.index import (
     LONGEST_TEXT,
     Batch,
     Index,
+    IndexBroken,
     IndexFailed,
     IndexWriter,
     Source,
     bounded,
-    endings,
     summary_of,
+    turned_round,
     words_of,
 )
 from assistant.knowledge.passage import Passage
@@ -34,6 +36,15 @@ def passage(
 
 def source(key: str, *passages: Passage, fingerprint: str = "1", **batch: object) -> Source:
     return Source(key, "python", fingerprint, "", Batch(passages, **batch))  # type: ignore[arg-type]
+
+
+def built(file: Path) -> bytes:
+    """An index of many passages; gives the bytes of its file."""
+    index = IndexWriter(file)
+    index.put([source("m", *(passage(f"m.f{number}", f"Does {number}.") for number in range(500)))])
+    index.tidy()
+    index.close()
+    return file.read_bytes()
 
 
 @pytest.fixture
@@ -62,6 +73,31 @@ def test_a_name_is_found_by_its_ending_in_any_case_and_by_its_other_names(writer
     assert sorted(names(writer.ending("join"))) == ["os.path.join", "str.join"]
     assert names(writer.named("posixpath.join")) == ["os.path.join"]
     assert writer.named("Os.Path.Join") == []
+
+
+def test_an_ending_is_one_of_whole_parts(writer: IndexWriter) -> None:
+    there = (
+        "a.b.join",
+        "b.join",
+        "a.xb.join",
+        "join",
+        "b.join.a",
+        "b.joined",
+        "b-join",
+        "b.join-x",
+        "c++.join",
+    )
+    writer.put([source("x", *map(passage, there))])
+    assert names(writer.ending("b.join")) == ["b.join", "a.b.join"]
+    assert names(writer.ending("join")) == ["join", "b.join", "c++.join", "a.b.join", "a.xb.join"]
+    assert names(writer.ending("join", 2)) == ["join", "b.join"]
+    assert names(writer.ending("c++.join")) == ["c++.join"]
+    assert writer.ending("") == writer.ending(".") == writer.ending("oin") == []
+
+
+def test_a_title_of_its_own_comes_back(writer: IndexWriter) -> None:
+    writer.put([source("x", dataclasses.replace(passage("Usage"), title="Guide › Usage"))])
+    assert writer.named("Usage")[0].passage.title == "Guide › Usage"
 
 
 def test_a_whole_name_comes_before_one_that_is_used_more(writer: IndexWriter) -> None:
@@ -113,12 +149,15 @@ def test_a_source_takes_the_place_of_what_it_was(writer: IndexWriter) -> None:
 
 
 def test_what_is_forgotten_leaves_no_row(writer: IndexWriter) -> None:
-    tables = ("source", "passage", "alias", "ending", "near", "example_at")
+    tables = ("source", "passage", "alias", "ending", "example_at")
     writer.put([source("m", passage("m.f"), aliases=[("m.g", "m.f")], usage={"a.py": {"m.f": (1, 1, 1, 9)}})])
     writer.forget(["m", "never there"])
     counts = [writer.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
     assert counts == [0] * len(tables)
-    writer.connection.execute("INSERT INTO search (search) VALUES ('integrity-check')")
+    for table, query in (("search", "does"), ("near", '"m.f"')):
+        found = writer.connection.execute(f"SELECT rowid FROM {table} WHERE {table} MATCH ?", (query,))
+        assert found.fetchall() == []
+        writer.connection.execute(f"INSERT INTO {table} ({table}) VALUES ('integrity-check')")
 
 
 def test_sources_are_put_all_or_none(writer: IndexWriter) -> None:
@@ -169,6 +208,53 @@ def test_an_index_of_another_schema_is_made_anew(tmp_path: Path) -> None:
     index.close()
 
 
+def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "chats.db"
+    other = sqlite3.connect(file)
+    other.executescript(
+        "CREATE TABLE meta (key, value); CREATE TABLE chat (text); INSERT INTO chat VALUES ('Hi')"
+    )
+    other.close()
+    with pytest.raises(IndexFailed, match="something else"):
+        IndexWriter(file)
+    other = sqlite3.connect(file)
+    assert other.execute("SELECT text FROM chat").fetchall() == [("Hi",)]
+    other.close()
+
+
+def test_an_index_of_other_code_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(tmp_path / "documentation.db")
+    monkeypatch.setattr("assistant.knowledge.index._version", lambda: "another")
+    with pytest.raises(IndexFailed, match="another version"):
+        Index(tmp_path / "documentation.db")
+    index = IndexWriter(tmp_path / "documentation.db")
+    assert index.count() == 0
+    index.close()
+
+
+def test_damage_that_nobody_has_met_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "documentation.db"
+    data = bytearray(built(file))
+    for start in range(5 * 4096, len(data), 4096):
+        data[start : start + 100] = b"\xff" * 100
+    file.write_bytes(data)
+    index = IndexWriter(file)
+    with pytest.raises((IndexBroken, sqlite3.DatabaseError)):
+        index.check()
+    with pytest.raises(IndexBroken):
+        index.forget(["m"])
+    index.close()
+
+
+def test_uses_are_to_be_counted_until_they_are(writer: IndexWriter) -> None:
+    assert not writer.is_counted()
+    for change in (lambda: writer.put([source("m", passage("m.f"))]), lambda: writer.forget(["m"])):
+        writer.count_uses()
+        assert writer.is_counted()
+        change()
+        assert not writer.is_counted()
+
+
 def test_a_file_that_is_no_database_is_made_anew(tmp_path: Path) -> None:
     file = tmp_path / "documentation.db"
     file.write_bytes(b"not a database at all" * 100)
@@ -214,7 +300,7 @@ def test_a_long_text_is_cut_at_a_paragraph() -> None:
 
 @given(st.text(max_size=60))
 def test_any_name_can_be_put_and_asked_for(name: str) -> None:
-    assert endings(name)[0] == name.lower()
+    assert turned_round(turned_round(name)) == turned_round(turned_round(name.lower()))
     assert words_of(name).startswith(name)
 
 
