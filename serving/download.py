@@ -44,6 +44,7 @@ TELL_SECONDS = 0.2
 # Bytes that stay free for all others on the disk; of a small disk a twentieth.
 KEPT_FREE = 512 << 20
 LONGEST_DELAY = 30.0
+LONGEST_FAILURE = 2000  # characters; some are the hub's
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -458,7 +459,7 @@ def main(arguments: Sequence[str]) -> int:
             Patience(delay=options.delay),
         )
     except DownloadFailed as error:
-        say(failed=str(error))
+        say(failed=str(error)[:LONGEST_FAILURE])
         return 1
     say(path=str(path))
     return 0

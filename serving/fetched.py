@@ -193,6 +193,9 @@ class FetchedModel:
             failure = await self._run()
         except OSError as error:
             failure = f"The download could not be started: {error.strerror or error}."
+        except Exception:  # nobody waits for this task: it must not end unheard
+            log.exception("the download could not be followed")
+            failure = BROKE_OFF
         if failure is None:
             await self._take_over()
         else:

@@ -288,6 +288,12 @@ def test_a_wrong_file_is_told_with_those_that_are_there(fetch: Fetch, hub: FakeH
     assert fetch("model-q4-k-m.gguf").failure == f"{REPO} has no file model-q4-k-m.gguf. Did you mean {FILE}?"
 
 
+def test_the_words_of_a_hub_are_bounded(fetch: Fetch, hub: FakeHub) -> None:
+    hub.add(REPO, "x" * 100_000 + ".gguf", b"GGUF")
+    assert f"{REPO} has no file other.gguf" in (failure := fetch("other.gguf").failure)
+    assert len(failure) <= 2000
+
+
 def test_a_repository_that_is_not_there(fetch: Fetch, hub: FakeHub) -> None:
     assert "No/Model" in fetch(repo="No/Model").failure
     hub.refusals = [(404, {"X-Error-Code": "RepoNotFound"})]

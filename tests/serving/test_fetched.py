@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from serving.child import ChildFailed, ServingChild
-from serving.models import in_words
+from serving.engine import DownloadState
+from serving.fetched import BROKE_OFF, FetchedModel
+from serving.llama_cpp import LlamaCpp
+from serving.models import in_words, on_hub
 from tests.serving.conftest import Served, eventually, serve
 from tests.support.application import children, is_alive
 from tests.support.fake_hub import FakeHub
@@ -162,6 +165,24 @@ async def test_what_was_fetched_and_is_no_model_has_failed(hub: FakeHub, tmp_pat
     hub.add(REPO, FILE, b"<html>a page</html>")
     async with started(hub, tmp_path / "models") as served:
         assert "is not a GGUF file" in (await served.becomes("failed"))["state_detail"]
+
+
+@pytest.mark.parametrize("says", ["echo nonsense", "echo '[]'", "head -c 200000 /dev/zero", "exit 3"])
+async def test_a_download_that_ends_in_nonsense_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    (program := tmp_path / "program").write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(program))
+    fetched = FetchedModel(on_hub(REPO, FILE), tmp_path / "models", LlamaCpp)
+    await fetched.start()
+
+    async def failed() -> bool:
+        return fetched.info.download is not None and fetched.info.download.state is DownloadState.FAILED
+
+    await eventually(failed)
+    assert fetched.info.state_detail == BROKE_OFF
+    await fetched.close()
 
 
 async def test_an_engine_that_fetches_nothing_says_so(tiny_model: Path) -> None:
