@@ -99,16 +99,19 @@ class ServedModel:
         self._endpoint = endpoint
         self._model: TechAssistantChat | None = None
         self._changed = asyncio.Condition()
+        self._looking = asyncio.Lock()  # what an older look has seen must not come after a newer one
         self._poked = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._probe: Probe | None = None  # from when it was imported
+        self._tell: Callable[[], None] = lambda: None
         state = EngineState.NONE if endpoint is None else EngineState.LOADING
         self.status = EngineStatus(state, detail=NO_MODEL if endpoint is None else STARTING)
 
     def start(self, changed: Callable[[], None]) -> None:
         """Begin to look; `changed` is called whenever the status is another one."""
+        self._tell = changed
         if self._endpoint is not None:
-            self._watch = asyncio.create_task(self._keep_watching(changed))
+            self._watch = asyncio.create_task(self._keep_watching())
 
     async def close(self) -> None:
         if self._watch is not None:
@@ -138,7 +141,7 @@ class ServedModel:
         refusal = await self._probe.steer_download(endpoint, method)
         if refusal is not None:
             raise NothingToFetch(refusal)
-        self._poked.set()
+        await self._look(self._probe)  # whoever steered it is told at once what has become of it
 
     async def ready(self, seconds: float) -> TechAssistantChat:
         """The model, waited for while it loads. Raises `NoModel` when there is none to wait for."""
@@ -151,28 +154,33 @@ class ServedModel:
             raise NoModel(f"The model was not ready within {seconds:.0f} seconds. Try again later.")
         raise NoModel(self.status.detail or NO_MODEL)
 
-    async def _keep_watching(self, changed: Callable[[], None]) -> None:
+    async def _keep_watching(self) -> None:
         make_probe = await asyncio.to_thread(_import_probe)
         async with make_probe(self._settings) as probe:
             self._probe = probe
             while True:
                 self._poked.clear()
-                status = await self._look(probe)
-                if status.state is EngineState.LOADING:  # it will do as much as it did before
-                    status = dataclasses.replace(status, parallel=self.status.parallel)
-                async with self._changed:
-                    is_new, is_told = status != self.status, _words(status) != _words(self.status)
-                    self.status, self._model = status, probe.model
-                    self._changed.notify_all()
-                if is_told:
-                    log.info("engine: %s", _words(status))
-                if is_new:
-                    changed()
+                await self._look(probe)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_AGAIN[status.state]):
+                    async with asyncio.timeout(LOOK_AGAIN[self.status.state]):
                         await self._poked.wait()
 
-    async def _look(self, probe: Probe) -> EngineStatus:
+    async def _look(self, probe: Probe) -> None:
+        """Look at the server once, and tell whoever waits what there is."""
+        async with self._looking:
+            status = await self._seen(probe)
+            if status.state is EngineState.LOADING:  # it will do as much as it did before
+                status = dataclasses.replace(status, parallel=self.status.parallel)
+            async with self._changed:
+                is_new, is_told = status != self.status, _words(status) != _words(self.status)
+                self.status, self._model = status, probe.model
+                self._changed.notify_all()
+        if is_told:
+            log.info("engine: %s", _words(status))
+        if is_new:
+            self._tell()
+
+    async def _seen(self, probe: Probe) -> EngineStatus:
         assert self._endpoint is not None
         endpoint = self._endpoint()
         if endpoint.failure is not None:

@@ -262,6 +262,20 @@ async def test_a_download_is_steered_where_there_is_one(
         await served.decline_download()
 
 
+async def test_whoever_steers_a_download_is_told_at_once_what_has_become_of_it(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    tgi.info = declined = {"state": "none", "download": {**DOWNLOAD, "state": "declined"}}
+    tgi.steered = {"POST": {"state": "fetching", "download": DOWNLOAD}, "DELETE": declined}
+    served = watching(lambda: Endpoint(tgi.url))
+    await becomes(served, EngineState.NONE)
+    for _ in range(3):
+        await served.begin_download()
+        assert served.status.state is EngineState.FETCHING
+        await served.decline_download()
+        assert served.status.state is EngineState.NONE
+
+
 async def test_waiting_has_an_end(tgi: FakeTGI, watching: Callable[..., ServedModel]) -> None:
     tgi.info = {"state": "loading"}
     with pytest.raises(NoModel, match="not ready"):

@@ -28,6 +28,7 @@ class FakeTGI:
 
     def __init__(self) -> None:
         self.info: dict[str, Any] | None = {"model_id": "fake", "max_total_tokens": 4096}
+        self.steered: dict[str, dict[str, Any]] = {}  # by method: what /info tells from /download on
         self.answers: list[Any] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -40,6 +41,12 @@ class FakeTGI:
         if self.info is None:
             return web.Response(status=502, text="<html>bad gateway</html>")
         return web.json_response(self.info)
+
+    async def _download(self, request: web.Request) -> web.Response:
+        if request.method not in self.steered:
+            return web.Response(status=404)
+        self.info = self.steered[request.method]
+        return web.Response(status=202)
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         text = (await request.json())["inputs"]
@@ -74,6 +81,7 @@ class FakeTGI:
         app = web.Application()
         app.router.add_get("/info", self._info)
         app.router.add_post("/tokenize", self._tokenize)
+        app.router.add_route("*", "/download", self._download)
         app.router.add_post("/", self._generate)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await runner.setup()
