@@ -427,15 +427,28 @@ class ChatTemplate(Template):
             Role.USER: _special_pattern([*tokens, *_SPECIAL_IN_TEMPLATE.findall(source)]),
             Role.ASSISTANT: _special_pattern([*tokens, *_SPECIAL_IN_TEMPLATE.findall(probe)]),
         }
+        before_answer, _, rest = probe.partition(first)[2].partition(answer)
+        between, _, last = rest.partition(second)
+        self._labels = _plain_labels([before_answer, between, last], [bos_token, eos_token])
         # What ends an answer and begins the next turn, in case that the engine passes it on as text.
-        between = probe.partition(answer)[2].partition(second)[0]
         self.stop_sequences = tuple(dict.fromkeys(_SPECIAL_IN_TEMPLATE.findall(between)))
 
     def answer(self) -> AnswerText:
         return AnswerText()
 
     def _harmless(self, turn: Turn) -> str:
-        return _broken(turn.content, self._special_of[turn.role])
+        text = _broken(turn.content, self._special_of[turn.role])
+        if self._labels is None or not self._labels.search(text):
+            return text
+        return "".join(self._unlabelled(line) for line in text.splitlines(keepends=True))
+
+    def _unlabelled(self, line: str) -> str:
+        label = None if self._labels is None else self._labels.match(line)
+        if label is None:
+            return line
+        start, end = label.span(1)
+        cut = end - 1 if line[start].isalnum() else start + 1
+        return f"{line[:cut]} {line[cut:]}"
 
     def _writer(self, budget: int, count: Callable[[str], int]) -> Callable[[Sequence[Turn]], str]:
         return self._write
@@ -502,6 +515,21 @@ def _hash(source: str) -> str:
 def _unlabelled(line: str) -> str:
     label = _LABEL.match(line)
     return line if label is None else f"{label[1]} :{line[label.end() :]}"
+
+
+def _plain_labels(between: Sequence[str], tokens: Sequence[str]) -> re.Pattern[str] | None:
+    """Matches, at the start of a line, the labels that a chat template writes without special tokens, such as
+    `### Response:`; `between` is what it puts between messages. Mere words are none: they stand beside a token.
+    """
+    labels = set()
+    for text in between:
+        for token in filter(None, tokens):
+            text = text.replace(token, "\n")
+        lines = _SPECIAL_IN_TEMPLATE.sub("\n", text).splitlines()
+        labels |= {line.strip() for line in lines if len(line.strip()) > 1 and re.search(r"[^\w\s]", line)}
+    if not labels:
+        return None
+    return re.compile(rf"{_BLANK}*({'|'.join(map(re.escape, sorted(labels, key=len, reverse=True)))})")
 
 
 def _special_pattern(literals: Sequence[str]) -> re.Pattern[str]:
