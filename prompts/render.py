@@ -518,9 +518,8 @@ def _unlabelled(line: str) -> str:
 
 
 def _plain_labels(between: Sequence[str], tokens: Sequence[str]) -> re.Pattern[str] | None:
-    """Matches, at the start of a line, the labels that a chat template writes without special tokens, such as
-    `### Response:`; `between` is what it puts between messages. Mere words are none: they stand beside a token.
-    """
+    """Matches the labels that a chat template writes without special tokens, such as `### Response:`, at the
+    start of a line; `between` is what it puts between messages. Mere words are none: a token is with them."""
     labels = set()
     for text in between:
         for token in filter(None, tokens):

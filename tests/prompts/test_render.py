@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import prompts.render
@@ -236,6 +236,7 @@ def test_a_label_within_a_line_is_left_as_it_is() -> None:
     assert code in rendered(TechAssistantTemplate(), [user(code)])
 
 
+@settings(deadline=None)
 @given(texts=st.lists(HOSTILE, min_size=1, max_size=5))
 def test_hostile_turns_add_no_labels_and_no_separators(texts: list[str]) -> None:
     template = TechAssistantTemplate()
@@ -263,6 +264,7 @@ def labelled_lines(text: str) -> list[str]:
     ]
 
 
+@settings(deadline=None)
 @given(texts=st.lists(HOSTILE, min_size=1, max_size=5))
 def test_hostile_turns_add_no_special_tokens_to_a_chat_template(texts: list[str]) -> None:
     turns = conversation(*("." + text + "." for text in texts))
@@ -365,6 +367,7 @@ def test_a_budget_of_nothing_leaves_room_for_nothing() -> None:
     assert refused.value.available == 0
 
 
+@settings(deadline=None)
 @given(
     which=st.integers(0, 3),
     budget=st.integers(300, 8000),
@@ -551,6 +554,7 @@ QUESTION = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(
     which=st.integers(0, 3),
     budget=st.integers(300, 8000),
@@ -584,6 +588,7 @@ def test_what_is_found_never_moves_the_history_and_never_refuses_a_question(
         turns.append(assistant("a" * answer))
 
 
+@settings(deadline=None)
 @given(
     budget=st.integers(300, 8000),
     found=st.lists(st.lists(st.integers(0, 90), max_size=60), max_size=6),
@@ -629,6 +634,7 @@ def test_a_passage_cannot_end_itself_or_speak_for_anybody(template: Template, ho
     assert_harmless(template, prompt, passages=2)
 
 
+@settings(deadline=None)
 @given(
     which=st.integers(0, 3),
     texts=st.lists(
@@ -832,12 +838,14 @@ ANSWERS = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(text=ANSWERS, places=st.lists(st.integers(0, 200), max_size=12))
 def test_any_cutting_of_an_answer_gives_the_same_text(text: str, places: list[int]) -> None:
     for template in (TechAssistantTemplate(), CHATML_TEMPLATE):
         assert answered(cut(text, places), template.answer()) == answered([text], template.answer())
 
 
+@settings(deadline=None)
 @given(text=ANSWERS)
 def test_an_answer_is_the_text_without_a_prefix_and_a_suffix_of_separators_and_blanks(text: str) -> None:
     answer = answered([text], TechAssistantTemplate().answer())
@@ -848,6 +856,7 @@ def test_an_answer_is_the_text_without_a_prefix_and_a_suffix_of_separators_and_b
     assert not re.search(r"(\A|\n)-----\s*\Z", answer)
 
 
+@settings(deadline=None)
 @given(text=ANSWERS)
 def test_only_what_may_still_turn_out_to_be_a_separator_is_held_back(text: str) -> None:
     reader = TechAssistantTemplate().answer()
