@@ -12,9 +12,12 @@ import asyncio
 import logging
 import math
 import os
+import signal
 import socket
 import sys
 import threading
+import time
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,7 +26,7 @@ import platformdirs
 import uvicorn
 
 from serving import machine, models
-from serving.api import ServingApp, create_app
+from serving.api import DEFAULT_LIMIT, ServingApp, create_app
 from serving.engine import Engine, Fetching
 from serving.fetched import Absent, FetchedModel
 from serving.gguf_header import BadModelFile
@@ -38,10 +41,14 @@ EXIT_SECONDS = 1.4
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: ServingApp, *, exit_with_stdin: bool) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: ServingApp, *, exit_with_stdin: bool, drain_seconds: float
+    ) -> None:
         super().__init__(config)
-        self._app = app
+        self._admission = app.answering.admission
         self._exit_with_stdin = exit_with_stdin
+        self._drain_seconds = drain_seconds
+        self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -51,10 +58,26 @@ class _Server(uvicorn.Server):
             loop = asyncio.get_running_loop()
             threading.Thread(target=self._watch_stdin, args=(loop,), name="watch-stdin", daemon=True).start()
 
+    def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
+        self._signals += 1
+        if sig != signal.SIGTERM or self._signals > 1:
+            self._drain_seconds = 0  # whoever asks by hand, or asks twice, does not want to wait
+        super().handle_exit(sig, frame)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._admission.close()
+        await self._drain()
         _exit_soon()
-        self._app.end_generations()
+        self._admission.end()
         await super().shutdown(sockets)
+
+    async def _drain(self) -> None:
+        """Until the answers under way have ended, while new requests are refused."""
+        drained = asyncio.ensure_future(self._admission.drained())
+        begun = time.monotonic()
+        while not drained.done() and time.monotonic() - begun < self._drain_seconds:
+            await asyncio.wait([drained], timeout=0.1)  # a second signal may end it
+        drained.cancel()
 
     def _watch_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
         while os.read(0, 4096):
@@ -70,7 +93,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         engine, fetching = _engine(options)
         key = options.api_key or os.environ.get(KEY_VARIABLE) or None
-        app = create_app(engine, api_key=key, fetching=fetching)
+        app = create_app(
+            engine, api_key=key, fetching=fetching, max_concurrent_requests=options.max_concurrent_requests
+        )
         listener = _listen(options.host, options.port)
     except (BadModelFile, models.UnknownModel, _BadUsage) as error:
         print(f"serving: {error}", file=sys.stderr)
@@ -86,7 +111,10 @@ def main(arguments: Sequence[str]) -> int:
         timeout_graceful_shutdown=LAST_WORDS_SECONDS,
     )
     try:
-        _Server(config, app, exit_with_stdin=options.exit_with_stdin).run(sockets=[listener])
+        server = _Server(
+            config, app, exit_with_stdin=options.exit_with_stdin, drain_seconds=options.drain_seconds
+        )
+        server.run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn has ended everything and passes the signal on
         return 130
     return 0
@@ -140,6 +168,20 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         default=DEFAULT_PARALLEL,
         help="answers computed at once (%(default)s)",
+    )
+    parser.add_argument(
+        "--max-concurrent-requests",
+        type=_positive,
+        default=DEFAULT_LIMIT,
+        metavar="N",
+        help="more are refused (429); those that are not computed wait (%(default)s)",
+    )
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="that answers under way may take to end after SIGTERM (%(default)g)",
     )
     parser.add_argument("--threads", type=_positive, help="threads that compute (default: all)")
     parser.add_argument(

@@ -1,20 +1,16 @@
-"""The TGI protocol over HTTP, as an ASGI app around any engine.
+"""The serving layer over HTTP, as an ASGI app around any engine: the TGI protocol, and the way to the others.
 
 Knows routes, bodies, events and statuses; refuses to know models, prompts and chats. The way of a
-request: `requests.py` checks it, `_Admission` lets it in or not, `generation.py` yields its text, and
-`_Api` writes that down. A client that goes away takes its computation with it, at once.
+request: `requests.py` checks it, `answering.py` lets it in or not, `generation.py` yields its text, and
+`_Tgi` writes that down. OpenAI's protocol is in `openai_api.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import hmac
-import logging
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 from starlette.applications import Starlette
@@ -25,49 +21,41 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.answering import (
+    Answering,
+    EventStream,
+    json_response,
+    read_body,
+    retry_headers,
+    session_of,
+    words,
+)
 from serving.engine import (
     Accepted,
-    Chunk,
     Engine,
     EngineState,
     Fetching,
-    IncompleteGeneration,
-    InvalidRequest,
     NothingToFetch,
-    Overloaded,
     ServingError,
+    TopToken,
     Unhealthy,
 )
-from serving.generation import Finished, generate
-from serving.metrics import Metrics
+from serving.generation import Finished, Token, Whole
 from serving.models import infilling_of, licence_of
+from serving.openai_api import OpenAIProtocol
 from serving.requests import (
+    MOST_BEST_OF,
     MOST_STOPS,
+    MOST_TOP_TOKENS,
     GenerateRequest,
     read_generate_request,
     read_tokenize_request,
 )
 
-T = TypeVar("T")
-log = logging.getLogger("serving.api")
-
 VERSION = "3.3.7"
 """The TGI whose protocol this is; clients look at it."""
-LARGEST_BODY = 4 << 20  # bytes
-# Seconds of silence after which a stream gets a comment: well before the shortest usual read timeout of
-# clients, which is 10 s. It also sends the headers, so that the client knows that it is being served.
-KEEP_ALIVE_SECONDS = 5.0
-# Bytes of the generated text in JSON. The last event repeats it, and clients refuse lines over 512 KiB.
-LARGEST_TEXT = 480 << 10
-
-_encode = msgspec.json.Encoder().encode
-
-
-class _Token(msgspec.Struct):
-    id: int
-    text: str
-    logprob: float | None
-    special: bool
+DEFAULT_LIMIT = 512
+"""Requests under way, waiting ones included."""
 
 
 class _StreamDetails(msgspec.Struct):
@@ -75,21 +63,37 @@ class _StreamDetails(msgspec.Struct):
     generated_tokens: int
     seed: int | None
     input_length: int | None
+    stop_sequence: str | None
+    """Beyond TGI: which of the stop sequences ended the text."""
 
 
 class _StreamEvent(msgspec.Struct):
     index: int
-    token: _Token
+    token: Token
     generated_text: str | None = None
     details: _StreamDetails | None = None
+    top_tokens: list[Token] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Prefill(msgspec.Struct):
+    id: int
+    text: str
+    logprob: float | None = None
+    """No engine here tells it."""
 
 
 class _Details(msgspec.Struct):
     finish_reason: str
     generated_tokens: int
     seed: int | None
-    prefill: list[object]
-    tokens: list[_Token]
+    prefill: list[_Prefill]
+    tokens: list[Token]
+    stop_sequence: str | None
+    top_tokens: list[list[Token]] | msgspec.UnsetType = msgspec.UNSET
+    best_of_sequences: list[_Details] | msgspec.UnsetType = msgspec.UNSET
+    """Of those that were not the best."""
+    generated_text: str | msgspec.UnsetType = msgspec.UNSET
+    """Only within `best_of_sequences`."""
 
 
 class _Result(msgspec.Struct, omit_defaults=True):
@@ -100,20 +104,20 @@ class _Result(msgspec.Struct, omit_defaults=True):
 class ServingApp(Starlette):
     """What `create_app` makes."""
 
-    end_generations: Callable[[], None]
-    """End all generations with an error that their clients are told, and let no new ones in."""
+    answering: Answering
 
 
 def create_app(
     engine: Engine,
     *,
     api_key: str | None = None,
-    max_concurrent_requests: int = 512,
+    max_concurrent_requests: int = DEFAULT_LIMIT,
     fetching: Fetching | None = None,
 ) -> ServingApp:
     """The app. It starts the engine and closes it. With an `api_key`, all but /health need it. What is
     `fetching` the engine's model is begun and declined at /download."""
-    api = _Api(engine, _Admission(max_concurrent_requests), fetching)
+    answering = Answering(engine, limit=max_concurrent_requests)
+    api = _Tgi(answering, fetching)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -121,7 +125,7 @@ def create_app(
         try:
             yield
         finally:
-            api.admission.close()
+            answering.admission.end()
             await engine.close()
 
     app = ServingApp(
@@ -132,8 +136,10 @@ def create_app(
             Route("/tokenize", api.tokenize, methods=["POST"]),
             Route("/info", api.info),
             Route("/health", api.health),
+            Route("/ping", api.health),
             Route("/metrics", api.metrics),
             Route("/download", api.download, methods=["POST", "DELETE"]),
+            *OpenAIProtocol(answering).routes(),
         ],
         lifespan=lifespan,
         middleware=[] if api_key is None else [Middleware(_RequireKey, key=api_key)],
@@ -144,46 +150,47 @@ def create_app(
             Exception: _answer_unexpected,
         },
     )
-    app.end_generations = api.admission.close
+    app.answering = answering
     return app
 
 
-class _Api:
-    def __init__(self, engine: Engine, admission: _Admission, fetching: Fetching | None) -> None:
-        self.admission = admission
-        self._engine = engine
+class _Tgi:
+    def __init__(self, answering: Answering, fetching: Fetching | None) -> None:
+        self._answering = answering
+        self._engine = answering.engine
+        self._metrics = answering.metrics
         self._fetching = fetching
-        self._metrics = Metrics()
 
     async def compatible(self, request: Request) -> ASGIApp:
-        asked = await self._read(request)
-        if asked.stream:
-            return functools.partial(self._stream, asked)
-        return _json([await self.admission.run(self._result(asked), request.receive)])
+        wanted = await self._read(request)
+        if wanted.stream:
+            return functools.partial(self._stream, wanted)
+        return json_response([await self._result(wanted, request)])
 
     async def generate(self, request: Request) -> ASGIApp:
-        asked = await self._read(request)
-        return _json(await self.admission.run(self._result(asked), request.receive))
+        return json_response(await self._result(await self._read(request, stream=False), request))
 
     async def generate_stream(self, request: Request) -> ASGIApp:
-        return functools.partial(self._stream, await self._read(request))
+        return functools.partial(self._stream, await self._read(request, stream=True))
 
     async def tokenize(self, request: Request) -> Response:
-        spans = await self._engine.tokenize(read_tokenize_request(await _body(request)))
+        spans = await self._engine.tokenize(read_tokenize_request(await read_body(request)))
         if spans is None:
             raise HTTPException(404, "This engine does not tell its tokens.")
-        return _json(spans)
+        return json_response(spans)
 
     async def info(self, request: Request) -> Response:
         info = self._engine.info
-        return _json(
+        limit = self._answering.admission.limit
+        return json_response(
             {
                 "model_id": info.model_id,
                 "model_sha": None,
                 "model_pipeline_tag": "text-generation",
-                "max_concurrent_requests": self.admission.limit,
-                "max_best_of": 1,
+                "max_concurrent_requests": limit,
+                "max_best_of": MOST_BEST_OF,
                 "max_stop_sequences": MOST_STOPS,
+                "max_top_n_tokens": MOST_TOP_TOKENS,
                 "max_input_tokens": None if info.context is None else info.context - 1,
                 "max_total_tokens": info.context,
                 "max_client_batch_size": 1,
@@ -195,9 +202,11 @@ class _Api:
                 "engine": info.engine,
                 "state": info.state,
                 "state_detail": info.state_detail,
+                "max_queue_size": None if info.parallel is None else max(0, limit - info.parallel),
                 "chat_template": info.chat_template,
                 "bos_token": info.bos_token,
                 "eos_token": info.eos_token,
+                "adapters": info.adapters,
                 "license": info.licence or licence_of(info.model_id),
                 "infilling": info.infilling or infilling_of(info.model_id),
                 "download": info.download,
@@ -208,6 +217,8 @@ class _Api:
         info = self._engine.info
         if info.state is not EngineState.READY:
             raise Unhealthy(info.state_detail or "The model is not ready.")
+        if self._answering.admission.closed:
+            raise Unhealthy("The server is shutting down.")
         return Response()
 
     async def metrics(self, request: Request) -> Response:
@@ -215,7 +226,7 @@ class _Api:
         return PlainTextResponse(
             self._metrics.text(
                 queued=info.waiting,
-                running=self.admission.running - info.waiting,
+                running=self._answering.admission.running - info.waiting,
                 computed=info.computed_tokens,
                 reused=info.reused_tokens,
             )
@@ -238,181 +249,61 @@ class _Api:
         assert isinstance(error, ServingError)
         if request.method == "POST":  # a question about health is no request to generate
             self._metrics.failures[error.error_type] += 1
-        return _error(error.status, error.error_type, _words(error), _retry_headers(error))
+        return _refusal(error)
 
-    async def _read(self, request: Request) -> GenerateRequest:
+    async def _read(self, request: Request, *, stream: bool | None = None) -> GenerateRequest:
         self._metrics.requests += 1
-        asked = read_generate_request(await _body(request))
-        if _room(asked) <= 0:
-            raise InvalidRequest("`inputs` is too long for `return_full_text`")
-        return asked
+        body = await read_body(request)
+        return read_generate_request(body, stream=stream, session=session_of(request))
 
-    async def _result(self, asked: GenerateRequest) -> _Result:
-        tokens: list[_Token] = []
-        end: Finished | None = None
-        async with contextlib.aclosing(self._generation(asked)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    end = event
-                if not isinstance(event, Accepted):
-                    tokens.append(_token(event.last if isinstance(event, Finished) else event))
-        assert end is not None
-        text = "".join(token.text for token in tokens)
-        if asked.return_full_text:
-            text = asked.prompt + text
-        if not asked.details:
-            return _Result(text)
-        return _Result(text, _Details(end.finish_reason, end.generated_tokens, _seed(asked), [], tokens))
+    async def _result(self, wanted: GenerateRequest, request: Request) -> _Result:
+        if wanted.best_of > 1:
+            answers = await self._answering.best_of(wanted.asked, wanted.best_of, request.receive)
+        else:
+            answers = [await self._answering.whole(wanted.asked, request.receive)]
+        best = _full_text(wanted, answers[0])
+        if not wanted.details:
+            return _Result(best)
+        details = _details(wanted, answers[0])
+        if wanted.prefill:
+            spans = await self._engine.tokenize(wanted.prompt)
+            details.prefill = [_Prefill(span.id, span.text) for span in spans or ()]
+        if wanted.best_of > 1:
+            details.best_of_sequences = [_details(wanted, answer) for answer in answers[1:]]
+            for sequence, answer in zip(details.best_of_sequences, answers[1:], strict=True):
+                sequence.generated_text = _full_text(wanted, answer)
+        return _Result(best, details)
 
-    async def _stream(self, asked: GenerateRequest, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stream(self, wanted: GenerateRequest, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI app that answers one request with an event stream."""
-        stream = _EventStream(send)
-        try:
-            await self.admission.run(self._send_events(asked, stream), receive)
-        except ClientDisconnect:
-            return
-        except ServingError as error:
-            if not stream.begun:  # nothing was sent: an error may still be a plain response
-                response = await self.answer_error(Request(scope), error)
-                await response(scope, receive, send)
-                return
-            self._metrics.failures[error.error_type] += 1
-            # Clients know only this type once there has been text.
-            error_type = IncompleteGeneration.error_type if stream.events else error.error_type
-            await stream.write(_data({"error": _words(error), "error_type": error_type}))
-        except Exception:
-            if not stream.begun:
-                raise
-            log.exception("a stream failed")
-            self._metrics.failures[IncompleteGeneration.error_type] += 1
-            broken = {"error": "Internal error", "error_type": IncompleteGeneration.error_type}
-            await stream.write(_data(broken))
-        await stream.end()
+        await self._answering.stream(
+            functools.partial(self._write, wanted), scope, receive, send, refuse=_refusal, broken=_broken
+        )
 
-    async def _send_events(self, asked: GenerateRequest, stream: _EventStream) -> None:
-        shown: list[str] = [asked.prompt] if asked.return_full_text else []
+    async def _write(self, wanted: GenerateRequest, stream: EventStream) -> None:
+        texts: list[str] = [wanted.prompt] if wanted.return_full_text else []
         index = 0
-        keeping_alive = asyncio.create_task(stream.keep_alive())
-        try:
-            async with contextlib.aclosing(self._generation(asked)) as events:
-                async for event in events:
-                    if isinstance(event, Accepted):
-                        await stream.begin()
-                        continue
-                    index += 1
-                    token = event.last if isinstance(event, Finished) else event
-                    shown.append(token.text)
-                    out = _StreamEvent(index, _token(token))
-                    if isinstance(event, Finished):
-                        out.generated_text = "".join(shown)
-                        out.details = _StreamDetails(
-                            event.finish_reason, event.generated_tokens, _seed(asked), event.input_tokens
-                        )
-                    await stream.write_event(_data(out))
-        finally:
-            keeping_alive.cancel()
-
-    async def _generation(self, asked: GenerateRequest) -> AsyncGenerator[Accepted | Chunk | Finished]:
-        begun = time.monotonic()
-        events = generate(self._engine, asked.prompt, asked.params, asked.stops, room=_room(asked))
-        async with contextlib.aclosing(events):
+        async with contextlib.aclosing(self._answering.events(wanted.asked)) as events:
             async for event in events:
+                if isinstance(event, Accepted):
+                    await stream.begin()
+                    continue
+                index += 1
+                shown = event.last if isinstance(event, Finished) else event
+                texts.append(shown.token.text)
+                out = _StreamEvent(index, shown.token)
+                if shown.top:
+                    out.top_tokens = _top(shown.top)
                 if isinstance(event, Finished):
-                    self._metrics.succeeded(
-                        time.monotonic() - begun,
-                        input_tokens=event.input_tokens,
-                        generated_tokens=event.generated_tokens,
+                    out.generated_text = "".join(texts)
+                    out.details = _StreamDetails(
+                        event.finish_reason,
+                        event.generated_tokens,
+                        _seed(wanted, wanted.asked.params.seed),
+                        event.input_tokens,
+                        event.stop,
                     )
-                yield event
-
-
-class _Admission:
-    """How many generations may be under way, waiting ones included, and how each comes to its end."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._closed = False
-
-    @property
-    def running(self) -> int:
-        return len(self._tasks)
-
-    def close(self) -> None:
-        self._closed = True
-        for task in self._tasks:
-            task.cancel()
-
-    async def run(self, work: Coroutine[Any, Any, T], receive: Receive) -> T:
-        """The result of the work. Raises `ClientDisconnect` as soon as the client goes away, which cancels
-        the work; also `Overloaded`, `Unhealthy` when the server ends, and what the work raises."""
-        if self._closed or len(self._tasks) >= self.limit:
-            work.close()
-            raise self._ending() if self._closed else Overloaded("Model is overloaded")
-        task = asyncio.create_task(work)
-        watcher = asyncio.create_task(_disconnected(receive))
-        self._tasks.add(task)
-        try:
-            await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            task.cancel()
-            watcher.cancel()
-            await asyncio.gather(task, watcher, return_exceptions=True)
-            self._tasks.discard(task)
-        if not task.cancelled():
-            return task.result()
-        if self._closed:
-            raise self._ending()
-        raise ClientDisconnect
-
-    def _ending(self) -> Unhealthy:
-        return Unhealthy("The server is shutting down.")
-
-
-class _EventStream:
-    """Writes events as they come. The headers go out with the first bytes, so that errors before them can
-    be plain responses with a status of their own."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._writes = 0
-        self.begun = False
-        self.events = 0
-
-    async def begin(self) -> None:
-        if not self.begun:
-            self.begun = True
-            await self._send(
-                {
-                    "type": "http.response.start",
-                    "status": 200,
-                    "headers": [
-                        (b"content-type", b"text/event-stream"),
-                        (b"cache-control", b"no-cache"),
-                        (b"x-accel-buffering", b"no"),
-                    ],
-                }
-            )
-
-    async def write(self, data: bytes) -> None:
-        await self.begin()
-        self._writes += 1
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def write_event(self, data: bytes) -> None:
-        self.events += 1
-        await self.write(data)
-
-    async def keep_alive(self) -> None:
-        """Write a comment whenever nothing else was written for a while."""
-        while True:
-            writes = self._writes
-            await asyncio.sleep(KEEP_ALIVE_SECONDS)
-            if writes == self._writes:
-                await self.write(b":\n\n")
-
-    async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b""})
+                await stream.write_event(out)
 
 
 class _RequireKey:
@@ -434,53 +325,43 @@ class _RequireKey:
         await self._app(scope, receive, send)
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _full_text(wanted: GenerateRequest, answer: Whole) -> str:
+    return wanted.prompt + answer.text if wanted.return_full_text else answer.text
 
 
-async def _body(request: Request) -> bytes:
-    """The whole body. Raises HTTPException when it is too large."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LARGEST_BODY:
-            raise HTTPException(413, f"The body is larger than {LARGEST_BODY} bytes.")
-    return bytes(body)
-
-
-def _room(asked: GenerateRequest) -> int:
-    return LARGEST_TEXT - (len(_encode(asked.prompt)) if asked.return_full_text else 0)
-
-
-def _seed(asked: GenerateRequest) -> int | None:
+def _seed(wanted: GenerateRequest, seed: int) -> int | None:
     """Nothing is drawn at temperature 0, hence there is no seed."""
-    return asked.params.seed if asked.params.temperature > 0 else None
+    return seed if wanted.asked.params.temperature > 0 else None
 
 
-def _token(chunk: Chunk) -> _Token:
-    return _Token(chunk.token_id, chunk.text, chunk.logprob, chunk.special)
+def _details(wanted: GenerateRequest, answer: Whole) -> _Details:
+    details = _Details(
+        answer.end.finish_reason,
+        answer.end.generated_tokens,
+        _seed(wanted, answer.seed),
+        [],
+        [shown.token for shown in answer.tokens],
+        answer.end.stop,
+    )
+    if any(shown.top for shown in answer.tokens):
+        details.top_tokens = [_top(shown.top) for shown in answer.tokens]
+    return details
 
 
-def _data(value: object) -> bytes:
-    return b"data: " + _encode(value) + b"\n\n"
+def _top(tokens: Sequence[TopToken]) -> list[Token]:
+    return [Token(token.id, token.text, token.logprob, False) for token in tokens]
 
 
-def _json(value: object) -> Response:
-    return Response(_encode(value), media_type="application/json")
+def _broken(words: str, error_type: str) -> object:
+    return {"error": words, "error_type": error_type}
 
 
-def _words(error: ServingError) -> str:
-    return f"Input validation error: {error}" if isinstance(error, InvalidRequest) else str(error)
+def _refusal(error: ServingError) -> Response:
+    return _error(error.status, error.error_type, words(error), retry_headers(error))
 
 
-def _retry_headers(error: ServingError) -> dict[str, str]:
-    return {"Retry-After": str(error.retry_after)} if isinstance(error, Overloaded) else {}
-
-
-def _error(status: int, error_type: str, words: str, headers: Mapping[str, str] | None = None) -> Response:
-    body = _encode({"error": words, "error_type": error_type})
-    return Response(body, status, headers, "application/json")
+def _error(status: int, error_type: str, words: str, headers: dict[str, str] | None = None) -> Response:
+    return json_response(_broken(words, error_type), status, headers)
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
@@ -488,7 +369,7 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     error_type = {404: "not_found", 405: "method_not_allowed", 413: "validation"}.get(
         error.status_code, "http"
     )
-    return _error(error.status_code, error_type, error.detail, error.headers)
+    return _error(error.status_code, error_type, error.detail, dict(error.headers or {}))
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:

@@ -100,7 +100,7 @@ class ServingChild:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "serving", *self._arguments),
-            *("--host", "127.0.0.1", "--port", "0", "--exit-with-stdin"),
+            *("--host", "127.0.0.1", "--port", "0", "--exit-with-stdin", "--drain-seconds", "0"),
             stdin=asyncio.subprocess.PIPE,  # never written to: it ends when we do, however we end
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""What an engine is: text and sampling parameters in, chunks out. The words that all of `serving/` shares.
+"""What an engine is: a prompt and sampling parameters in, chunks out. The words that `serving/` shares.
 
 Knows no protocol and no engine in particular; refuses to know about stop sequences, which no engine is
 trusted with (`generation.py` puts them around any engine).
@@ -14,10 +14,10 @@ ServingError                 error_type              HTTP status
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from serving.models import Infilling, Licence
 
@@ -79,8 +79,52 @@ class EngineState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Chat:
+    """A prompt as the turns of a chat: the engine writes them as its model was trained on them.
+
+    `messages` are OpenAI's: a `role` and a `content` that is text, and whatever else the model's template
+    looks at.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Infill:
+    """A prompt whose answer is the text between the two, by a model that fills in the middle.
+
+    They are text alone: what looks like one of the model's own markers in them does not work as one.
+    """
+
+    prefix: str
+    suffix: str
+
+
+Prompt = str | Chat | Infill
+"""Text is taken as it is: marks in it that the model knows (of its chat template, say) work as such."""
+
+
+class GrammarKind(StrEnum):
+    JSON = "json"
+    """A JSON schema."""
+    REGEX = "regex"
+    """A regular expression for the whole text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What the text has to look like: a JSON schema as JSON, or a regular expression."""
+
+    kind: GrammarKind
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is chosen. None leaves a step out, whatever the engine's own default is."""
+    """How the next token is chosen. None leaves a step out, whatever the engine's own default is.
+
+    An engine that cannot do what is asked for raises `InvalidRequest`; it leaves nothing out silently.
+    """
 
     max_new_tokens: int | None
     """None: what fits into the context, within reason."""
@@ -92,6 +136,16 @@ class SamplingParams:
     typical_p: float | None = None
     repetition_penalty: float | None = None
     frequency_penalty: float | None = None
+    min_new_tokens: int = 0
+    """The text does not end by itself before it has so many tokens."""
+    truncate: int | None = None
+    """Only so many tokens at the end of the prompt are read."""
+    grammar: Grammar | None = None
+    adapter_id: str | None = None
+    logprobs: bool = False
+    """Whether chunks shall tell `logprob`, where the engine can: it costs half a millisecond a token."""
+    top_tokens: int = 0
+    """How many of the likeliest tokens chunks shall tell besides, in `top`. Implies `logprobs`."""
 
 
 MOST_NEW_TOKENS = 4096
@@ -107,15 +161,31 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """The text of one token, or of several where an engine sends them together."""
+class TopToken:
+    """One of the likeliest tokens at a place."""
 
+    id: int
     text: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The bytes of one token, or of several where an engine sends them together.
+
+    They are UTF-8 when those of all chunks are put together; each alone may begin and end inside a
+    character.
+    """
+
+    data: bytes
     token_id: int = 0
     """Of the last token; 0 where the engine does not tell."""
     tokens: int = 1
     logprob: float | None = None
-    special: bool = False
+    """Of the last token, natural; None where the engine does not tell."""
+    special: str | None = None
+    """The written form of the last token where that is a mark of the model and no text: not in `data`."""
+    top: Sequence[TopToken] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +243,15 @@ class EngineInfo:
     parallel: int | None = None
     """Generations that are computed at once; more of them wait."""
     waiting: int = 0
+    adapters: Sequence[str] = ()
+    """What `adapter_id` may name."""
     computed_tokens: int | None = None
     reused_tokens: int | None = None
     """Of all prompts so far: tokens that were computed, and those that it knew from an earlier prompt."""
+    chats: bool = False
+    """Whether `generate` takes a `Chat`: somebody there knows how the model wants one written."""
     chat_template: str | None = None
-    """The model's own, as Jinja; None for a model that has none."""
+    """The model's own, as Jinja; None for a model that has none, and where it is not told."""
     bos_token: str | None = None
     eos_token: str | None = None
     licence: Licence | None = None
@@ -195,9 +269,13 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Give everything back. Generations have ended before."""
 
-    def generate(self, prompt: str, params: SamplingParams) -> AsyncGenerator[Accepted | Chunk | End]:
+    def generate(
+        self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
+    ) -> AsyncGenerator[Accepted | Chunk | End]:
         """`Accepted`, then chunks, then `End`. Raises `ServingError`; nothing has been computed when it is
-        raised before `Accepted`. Closing the generator, or cancelling its task, ends the computation."""
+        raised before `Accepted`. Closing the generator, or cancelling its task, ends the computation.
+
+        What has the same `session` begins alike: it is computed where what it begins with may be known."""
         ...
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
@@ -210,3 +288,7 @@ class Fetching(Protocol):
     async def begin(self) -> None: ...
 
     async def decline(self) -> None: ...
+
+
+SESSION_HEADER = "X-Session-Id"
+"""What names the session of a request, on the way to us and on to upstreams."""

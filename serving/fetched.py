@@ -30,6 +30,7 @@ from serving.engine import (
     EngineInfo,
     EngineState,
     NothingToFetch,
+    Prompt,
     SamplingParams,
     TokenSpan,
     Unhealthy,
@@ -56,7 +57,9 @@ class Absent:
     async def close(self) -> None:
         pass
 
-    def generate(self, prompt: str, params: SamplingParams) -> AsyncGenerator[Accepted | Chunk | End]:
+    def generate(
+        self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
+    ) -> AsyncGenerator[Accepted | Chunk | End]:
         raise Unhealthy(str(self.info.state_detail))
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
@@ -151,8 +154,10 @@ class FetchedModel:
             )
         self._stay(DownloadState.DECLINED, f"{self._model.title} is not fetched: it was declined.")
 
-    def generate(self, prompt: str, params: SamplingParams) -> AsyncGenerator[Accepted | Chunk | End]:
-        return self._ready().generate(prompt, params)
+    def generate(
+        self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
+    ) -> AsyncGenerator[Accepted | Chunk | End]:
+        return self._ready().generate(prompt, params, session=session)
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
         return await self._ready().tokenize(text)

@@ -16,6 +16,7 @@ _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _STRING, _ARRAY = 8, 9
 
 Value = str | int | float | bool
+Array = list[str | int]
 
 
 class BadModelFile(ValueError):
@@ -35,10 +36,21 @@ def check_magic(path: Path) -> None:
 
 def read_metadata(path: Path) -> dict[str, Value]:
     """The metadata by key, without the arrays (the vocabulary is one). Raises `BadModelFile`."""
+    return _read(path, {})
+
+
+def read_arrays(path: Path, *keys: str) -> dict[str, Array]:
+    """These arrays of strings or integers, where they are. Raises `BadModelFile`."""
+    arrays: dict[str, Array] = {key: [] for key in keys}
+    _read(path, arrays)
+    return arrays
+
+
+def _read(path: Path, arrays: dict[str, Array]) -> dict[str, Value]:
     check_magic(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(data).metadata()
+            return _Reader(data).metadata(arrays)
     except (struct.error, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise BadModelFile(f"{path} is damaged: its header cannot be read") from error
     except OSError as error:
@@ -50,18 +62,29 @@ class _Reader:
         self._data = data
         self._position = len(MAGIC)
 
-    def metadata(self) -> dict[str, Value]:
+    def metadata(self, arrays: dict[str, Array]) -> dict[str, Value]:
+        """The metadata; fills in those of the `arrays` that are there."""
         version, _tensors, pairs = self._number("I"), self._number("Q"), self._number("Q")
         if version not in (2, 3):
             raise BadModelFile(f"GGUF version {version} is not supported")
         metadata = {}
         for _ in range(int(pairs)):
             key, kind = self._string(), int(self._number("I"))
-            if kind == _ARRAY:
+            if kind == _ARRAY and key in arrays:
+                arrays[key] = self._array()
+            elif kind == _ARRAY:
                 self._skip_array()
             else:
                 metadata[key] = self._string() if kind == _STRING else self._number(self._format(kind))
         return metadata
+
+    def _array(self) -> Array:
+        kind, count = int(self._number("I")), int(self._number("Q"))
+        if kind == _STRING:
+            return [self._string(errors="replace") for _ in range(count)]
+        numbers = struct.unpack_from(f"<{count}{self._format(kind)}", self._data, self._position)
+        self._position += struct.calcsize(f"<{count}{self._format(kind)}")
+        return [int(number) for number in numbers]
 
     def _skip_array(self) -> None:
         kind, count = int(self._number("I")), int(self._number("Q"))
@@ -86,10 +109,10 @@ class _Reader:
         self._position += struct.calcsize("<" + format)
         return value
 
-    def _string(self) -> str:
+    def _string(self, errors: str = "strict") -> str:
         length = int(self._number("Q"))
         raw = self._data[self._position : self._position + length]
         if len(raw) != length:
             raise struct.error("the file ends within a string")
         self._position += length
-        return raw.decode("utf-8")
+        return raw.decode("utf-8", errors)

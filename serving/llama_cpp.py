@@ -12,6 +12,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -24,26 +25,34 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import llguidance
 import msgspec
 
 from serving.engine import (
     MOST_NEW_TOKENS,
     Accepted,
+    Chat,
     Chunk,
     End,
     EngineInfo,
     EngineState,
     FinishReason,
     GenerationFailed,
+    Grammar,
+    GrammarKind,
     IncompleteGeneration,
+    Infill,
     InvalidRequest,
+    Prompt,
     SamplingParams,
+    ServingError,
     TokenSpan,
+    TopToken,
     Unhealthy,
 )
 from serving.event_stream import read_data
-from serving.gguf_header import BadModelFile, Value, check_magic, read_metadata
-from serving.models import licence_of
+from serving.gguf_header import BadModelFile, Value, check_magic, read_arrays, read_metadata
+from serving.models import Infilling, infilling_of, licence_of
 
 log = logging.getLogger("serving.llama_cpp")
 
@@ -57,6 +66,12 @@ LONGEST_SOCKET_PATH = 100  # bytes; macOS allows 103
 # Between two tokens, or two batches of a prompt. Only an engine that hangs is silent for so long.
 SILENCE_SECONDS = 120.0
 SEEDS = 0xFFFFFFFF  # the largest 32-bit number asks llama.cpp for a random seed
+CONTROL = 3  # the type of tokens that are marks of the model, in a GGUF file
+REPLACEMENT = "\ufffd".encode()
+LEAST_ABSURD = 1 << 16  # tokens: shorter texts are cut into tokens whatever the context is
+# Beyond the limit: llama.cpp tells a token only when the character with which it ends is whole, and one at
+# the limit not at all.
+GRACE = 3
 
 
 class _Error(msgspec.Struct):
@@ -72,6 +87,18 @@ class _Progress(msgspec.Struct):
     processed: int
 
 
+class _Likely(msgspec.Struct):
+    id: int
+    bytes: list[int]
+    logprob: float | None  # none for what cannot be: minus infinity is no JSON
+
+
+class _Told(_Likely):
+    """`bytes` are those of all tokens of the event, the rest is of the last."""
+
+    top_logprobs: list[_Likely] = []
+
+
 class _Event(msgspec.Struct):
     content: str = ""
     tokens: list[int] = []
@@ -79,6 +106,7 @@ class _Event(msgspec.Struct):
     stop_type: str = ""
     tokens_predicted: int = 0
     prompt_progress: _Progress | None = None
+    completion_probabilities: list[_Told] = []
     error: _Error | None = None
 
 
@@ -92,6 +120,9 @@ class _Loaded:
     session: aiohttp.ClientSession
     address: str
     room: _Room
+    special: dict[int, str]
+    """How the tokens are written that are marks of the model."""
+    longest_token: int  # bytes
 
 
 class _Room:
@@ -194,44 +225,93 @@ class LlamaCpp:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
-    async def generate(self, prompt: str, params: SamplingParams) -> AsyncGenerator[Accepted | Chunk | End]:
+    async def generate(
+        self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
+    ) -> AsyncGenerator[Accepted | Chunk | End]:
         loaded = self._ready()
+        sampling = _sampling(params)
         tokens = await self._prompt_tokens(loaded, prompt)
-        allowed = self._allowed_new_tokens(len(tokens), params.max_new_tokens)
-        yield Accepted(len(tokens))
-        async with loaded.room.take(len(tokens) + allowed):
-            request = {
-                "prompt": tokens,
-                "stream": True,
-                "return_tokens": True,
-                # Also reported between the batches of a prompt: a client that has gone is noticed by
-                # writing to it. Without this it took llama.cpp a second, and as long as the whole prompt
-                # while other requests were being answered.
-                "return_progress": True,
-                "n_predict": allowed,
-                "repeat_last_n": self._info.context,  # penalties look at all of the text, the prompt too
-                **_sampling(params),
-            }
-            async with contextlib.aclosing(self._events(loaded, request)) as events:
-                made = 0
-                async for event in events:
-                    if event.error is not None:
-                        raise IncompleteGeneration(event.error.message)
-                    if event.prompt_progress is not None:
-                        self._count(event.prompt_progress)
-                    new = event.tokens_predicted - made
-                    if event.content or (new > 0 and not event.stop):
-                        yield Chunk(event.content, event.tokens[-1] if event.tokens else 0, tokens=new)
-                        made = event.tokens_predicted
-                    if event.stop:
-                        yield End(_FINISH_REASONS[event.stop_type], len(tokens), event.tokens_predicted)
-                        return
-        raise IncompleteGeneration("The engine's answer broke off.")
+        if params.truncate is not None:
+            tokens = tokens[-params.truncate :]
+        given, allowed = len(tokens), self._allowed_new_tokens(len(tokens), params.max_new_tokens)
+        yield Accepted(given)
+        async with loaded.room.take(given + allowed):
+            made, at_least = 0, min(params.min_new_tokens, allowed)
+            if at_least:  # llama.cpp can forbid that a text ends, but not for some tokens only
+                begun = bytearray()
+                never_ending = {**sampling, "ignore_eos": True}
+                async with contextlib.aclosing(self._made(loaded, tokens, at_least, never_ending)) as events:
+                    async for event in events:
+                        if isinstance(event, Chunk):
+                            begun += event.data
+                            yield event
+                        else:
+                            made = event.generated_tokens or 0
+                text = begun.decode("utf-8", "replace")
+                tokens = tokens + await self._tokens(loaded, text, parse_special=False)
+            reason = FinishReason.LENGTH
+            if made < allowed:
+                async with contextlib.aclosing(
+                    self._made(loaded, tokens, allowed - made, sampling)
+                ) as events:
+                    async for event in events:
+                        if isinstance(event, Chunk):
+                            yield event
+                        else:
+                            reason = event.finish_reason
+                            made += event.generated_tokens or 0
+            yield End(reason, given, made)
+
+    async def _made(
+        self, loaded: _Loaded, tokens: list[int], allowed: int, sampling: dict[str, Any]
+    ) -> AsyncGenerator[Chunk | End]:
+        """What llama.cpp makes of a prompt: chunks of `allowed` tokens at most, then how it ended."""
+        assert self._info.context is not None
+        request = {
+            "prompt": tokens,
+            "stream": True,
+            "return_tokens": True,
+            # Also reported between the batches of a prompt: a client that has gone is noticed by
+            # writing to it. Without this it took llama.cpp a second, and as long as the whole prompt
+            # while other requests were being answered.
+            "return_progress": True,
+            "n_predict": min(allowed + GRACE, self._info.context - len(tokens)),
+            "repeat_last_n": self._info.context,  # penalties look at all of the text, the prompt too
+            **sampling,
+        }
+        made = 0
+        async with contextlib.aclosing(self._events(loaded, request)) as events:
+            async for event in events:
+                if event.error is not None:
+                    raise IncompleteGeneration(event.error.message)
+                if event.prompt_progress is not None:
+                    self._count(event.prompt_progress)
+                new = event.tokens_predicted - made
+                if event.stop:
+                    if (lost := min(new, allowed - made)) > 0:  # inside a character: nothing of it is text
+                        yield Chunk(b"", tokens=lost)
+                    yield End(_FINISH_REASONS[event.stop_type], len(tokens), min(made + new, allowed))
+                    return
+                if made == allowed and new > 0:  # what is made by grace, behind a mark that ended nothing
+                    break
+                if event.content or new > 0:
+                    chunk = _chunk(event, new, loaded.special)
+                    made += new
+                    if made > allowed:
+                        # The last token ends inside a character. Whatever comes before that is text.
+                        chunk = Chunk(_until_wide(chunk.data), tokens=new - (made - allowed))
+                    yield chunk
+                    # A mark at the limit may be the one that ends the text: the next event tells.
+                    if made > allowed or (made == allowed and chunk.special is None):
+                        break
+            else:
+                raise IncompleteGeneration("The engine's answer broke off.")
+        yield End(FinishReason.LENGTH, len(tokens), allowed)
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan]:
-        answer = await self._ask(
-            self._ready(), "tokenize", content=text, with_pieces=True, parse_special=True
-        )
+        loaded = self._ready()
+        self._refuse_absurd(loaded, text)
+        answer = await self._ask(loaded, "tokenize", content=text, with_pieces=True, parse_special=True)
         return _spans(text, [(token["id"], token["piece"]) for token in answer["tokens"]])
 
     def _count(self, prompt: _Progress) -> None:
@@ -249,15 +329,42 @@ class LlamaCpp:
             raise Unhealthy(self.info.state_detail or "The model is not loaded.")
         return self._loaded
 
-    async def _prompt_tokens(self, loaded: _Loaded, prompt: str) -> list[int]:
+    async def _prompt_tokens(self, loaded: _Loaded, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, Infill):
+            return await self._infill_tokens(loaded, prompt)
+        if isinstance(prompt, Chat):
+            answer = await self._ask(loaded, "apply-template", messages=list(prompt.messages))
+            prompt = str(answer["prompt"])
+        self._refuse_absurd(loaded, prompt)
         # A chat template may have written the beginning-of-text token already; it must not come twice.
         bos = self._info.bos_token
         add_special = not (bos and prompt.startswith(bos))
-        answer = await self._ask(
-            loaded, "tokenize", content=prompt, add_special=add_special, parse_special=True
-        )
+        return await self._tokens(loaded, prompt, add_special=add_special, parse_special=True)
+
+    async def _infill_tokens(self, loaded: _Loaded, prompt: Infill) -> list[int]:
+        marks = self._info.infilling
+        if marks is None:
+            raise InvalidRequest("this model does not fill in the middle of a text (`suffix`)")
+        self._refuse_absurd(loaded, prompt.prefix + prompt.suffix)
+        tokens: list[int] = []
+        for mark, text in ((marks.prefix, prompt.prefix), (marks.suffix, prompt.suffix), (marks.middle, "")):
+            tokens += await self._tokens(loaded, mark, add_special=not tokens, parse_special=True)
+            if text:
+                tokens += await self._tokens(loaded, text, parse_special=False)
+        return tokens
+
+    async def _tokens(self, loaded: _Loaded, text: str, **how: bool) -> list[int]:
+        answer = await self._ask(loaded, "tokenize", content=text, **how)
         tokens: list[int] = answer["tokens"]
         return tokens
+
+    def _refuse_absurd(self, loaded: _Loaded, text: str) -> None:
+        """A text that cannot fit, whatever its tokens are, is not cut into them: that takes a while."""
+        context = self._info.context
+        assert context is not None
+        at_least = len(text.encode("utf-8", "replace")) // loaded.longest_token
+        if at_least > max(context, LEAST_ABSURD):
+            raise InvalidRequest(f"`inputs` must have less than {context} tokens. Given: {at_least} or more")
 
     def _allowed_new_tokens(self, given: int, wanted: int | None) -> int:
         context = self._info.context
@@ -277,7 +384,7 @@ class LlamaCpp:
         try:
             async with loaded.session.post(f"{loaded.address}/completion", json=request) as response:
                 if response.status != 200:
-                    raise GenerationFailed(_error_text(await response.read()))
+                    raise _refusal(response.status, await response.read())
                 limits = {"first_seconds": SILENCE_SECONDS, "between_seconds": SILENCE_SECONDS}
                 async with contextlib.aclosing(read_data(response.content, **limits)) as lines:
                     async for line in lines:
@@ -295,7 +402,7 @@ class LlamaCpp:
         except (aiohttp.ClientError, OSError) as error:
             raise GenerationFailed("The engine does not answer.") from error
         if response.status != 200:
-            raise GenerationFailed(_error_text(answer))
+            raise _refusal(response.status, answer)
         return msgspec.json.decode(answer)
 
     async def _load(self) -> None:
@@ -314,6 +421,7 @@ class LlamaCpp:
 
     async def _try_to_load(self) -> None:
         metadata = await asyncio.to_thread(read_metadata, self._model)
+        special, longest_token = await asyncio.to_thread(_vocabulary, self._model)
         trained = _number(metadata, f"{metadata.get('general.architecture')}.context_length")
         context = self._context or min(trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
 
@@ -335,7 +443,7 @@ class LlamaCpp:
             headers={"Authorization": f"Bearer {key}"},
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        loaded = _Loaded(session, address, _Room(self._parallel, context))
+        loaded = _Loaded(session, address, _Room(self._parallel, context), special, longest_token)
         try:
             # A server that is destroyed before it has answered anything may hang, hence one token.
             await self._ask(loaded, "completion", prompt=[0], n_predict=1)
@@ -352,7 +460,9 @@ class LlamaCpp:
             state=EngineState.READY,
             state_detail=None,
             context=context,
+            chats=_text(metadata, "tokenizer.chat_template") is not None,
             chat_template=_text(metadata, "tokenizer.chat_template"),
+            infilling=_infilling(metadata, special) or infilling_of(str(self._model)),
             bos_token=props.get("bos_token") or None,
             eos_token=props.get("eos_token") or None,
             licence=licence_of(
@@ -381,6 +491,7 @@ class LlamaCpp:
         params.n_parallel = self._parallel
         params.n_threads_http = self._parallel + 4  # a stream holds one; others are for short questions
         params.kv_unified = True  # else each of the parallel generations gets only its share of the context
+        params.special = True  # marks of the model are told as they are written; here they are known
         params.n_batch = params.n_ubatch = BATCH
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
         params.cache_ram_mib = PROMPT_CACHE_MIB
@@ -421,9 +532,56 @@ _FINISH_REASONS = {
 }
 
 
+def _vocabulary(model: Path) -> tuple[dict[int, str], int]:
+    """How the tokens are written that are marks, and the bytes of the longest token."""
+    texts, kinds = read_arrays(model, "tokenizer.ggml.tokens", "tokenizer.ggml.token_type").values()
+    special = {token: str(texts[token]) for token, kind in enumerate(kinds[: len(texts)]) if kind == CONTROL}
+    return special, max((len(str(text).encode()) for text in texts), default=1)
+
+
+def _infilling(metadata: dict[str, Value], special: dict[int, str]) -> Infilling | None:
+    """The model's own markers, as its file names them."""
+    ids = [_number(metadata, f"tokenizer.ggml.fim_{part}_token_id") for part in ("pre", "suf", "mid")]
+    marks = [special.get(token) for token in ids if token is not None]
+    prefix, suffix, middle = marks if len(marks) == len(ids) else (None, None, None)
+    return Infilling(prefix, suffix, middle) if prefix and suffix and middle else None
+
+
+def _chunk(event: _Event, new: int, special: dict[int, str]) -> Chunk:
+    """What an event tells. Its bytes are those of `new` tokens, all but the last ending inside characters."""
+    token = event.tokens[-1] if event.tokens else 0
+    told = event.completion_probabilities[-1] if event.completion_probabilities else None
+    data = event.content.encode() if told is None else bytes(told.bytes)
+    mark = special.get(token)
+    if mark is not None:
+        data = data.removesuffix(mark.encode())
+        if told is None and new > 1:  # what was inside a character when the mark came
+            data = data.removesuffix(REPLACEMENT)
+    top = [
+        TopToken(likely.id, bytes(likely.bytes).decode("utf-8", "replace"), likely.logprob)
+        for likely in (told.top_logprobs if told else ())
+        if likely.logprob is not None
+    ]
+    return Chunk(data, token, new, told.logprob if told else None, mark, top)
+
+
+def _until_wide(data: bytes) -> bytes:
+    """The text before its first character of several bytes."""
+    return data[: next((place for place, byte in enumerate(data) if byte >= 0x80), len(data))]
+
+
 def _sampling(params: SamplingParams) -> dict[str, Any]:
-    """Every step that llama.cpp would take by itself is set or switched off."""
-    return {
+    """Every step that llama.cpp would take by itself is set or switched off. Raises `InvalidRequest`."""
+    if params.adapter_id is not None:
+        raise InvalidRequest("`adapter_id` is not supported by this engine")
+    if params.grammar is not None and params.min_new_tokens:
+        raise InvalidRequest("`min_new_tokens` is not supported together with `grammar`")
+    sampling: dict[str, Any] = {}
+    if params.logprobs or params.top_tokens:
+        sampling["n_probs"] = max(1, params.top_tokens)
+    if params.grammar is not None:
+        sampling["grammar"] = _grammar(params.grammar)
+    return sampling | {
         "temperature": params.temperature,
         "seed": params.seed % SEEDS,
         "top_k": params.top_k or 0,
@@ -433,6 +591,20 @@ def _sampling(params: SamplingParams) -> dict[str, Any]:
         "repeat_penalty": 1.0 if params.repetition_penalty is None else params.repetition_penalty,
         "frequency_penalty": params.frequency_penalty or 0.0,
     }
+
+
+def _grammar(grammar: Grammar) -> str:
+    """In the language of the llguidance that llama.cpp is built with. Raises `InvalidRequest`."""
+    if grammar.kind is GrammarKind.JSON:
+        written = f"%json {grammar.value}"
+    else:
+        # A slash would end the expression; a line end may not stand in it. What is escaped stays so.
+        pattern = re.sub(r"(\\[^\n])|/", lambda match: match[1] or r"\/", grammar.value)
+        written = "/" + pattern.replace("\n", r"\n") + "/"
+    written = f"%llguidance {{}}\nstart: {written}"
+    if problem := llguidance.LLMatcher.validate_grammar(written):  # llama.cpp would go on without it
+        raise InvalidRequest(f"grammar is not valid: {problem.splitlines()[0]}")
+    return written
 
 
 def _spans(text: str, pieces: Sequence[tuple[int, str | list[int]]]) -> list[TokenSpan]:
@@ -448,6 +620,10 @@ def _spans(text: str, pieces: Sequence[tuple[int, str | list[int]]]) -> list[Tok
         start, begun = max(0, begun - within), begun + begins
         spans.append(TokenSpan(token, text[start : max(0, begun)], start, max(0, begun)))
     return spans
+
+
+def _refusal(status: int, body: bytes) -> ServingError:
+    return (InvalidRequest if status == 400 else GenerationFailed)(_error_text(body))
 
 
 def _error_text(body: bytes) -> str:

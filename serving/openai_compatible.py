@@ -1,4 +1,4 @@
-"""An engine elsewhere that speaks OpenAI's `/v1/completions`: vLLM, SGLang, llama-server and many more.
+"""An engine elsewhere that speaks OpenAI's protocol: vLLM, SGLang, llama-server and many more.
 
 Knows that protocol and what each way of failing means; refuses to know why the text is wanted. It sends
 no stop sequences: upstreams differ in what they do with them. When one completes, the connection is closed,
@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,20 +23,27 @@ import msgspec
 
 from serving.engine import (
     MOST_NEW_TOKENS,
+    SESSION_HEADER,
     Accepted,
+    Chat,
     Chunk,
     End,
     EngineInfo,
     EngineState,
     FinishReason,
     GenerationFailed,
+    Grammar,
+    GrammarKind,
     IncompleteGeneration,
     InvalidRequest,
     Overloaded,
+    Prompt,
     SamplingParams,
+    TopToken,
     Unhealthy,
 )
 from serving.event_stream import read_data
+from serving.models import infilling_of
 
 log = logging.getLogger("serving.openai_compatible")
 
@@ -45,8 +55,40 @@ USAGE_SECONDS = 2.0  # the token counts come right after the end of the text, or
 LONGEST_ANSWER = 1 << 20  # bytes of an answer that is not a stream
 
 
+class _Kind(StrEnum):
+    """What the upstream is, by what it says of its models: they differ in all that OpenAI's does not have."""
+
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    LLAMA_CPP = "llamacpp"
+    OTHER = "other"
+
+
+class _Likely(msgspec.Struct):
+    token: str = ""
+    logprob: float | None = None
+
+
+class _ChatLogprob(_Likely):
+    top_logprobs: list[_Likely] = []
+
+
+class _Logprobs(msgspec.Struct):
+    """As completions have them, and as chats do."""
+
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
+    content: list[_ChatLogprob] | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
 class _Choice(msgspec.Struct):
     text: str | None = None
+    delta: _Delta | None = None
+    logprobs: _Logprobs | None = None
     finish_reason: str | None = None
 
 
@@ -90,12 +132,13 @@ class OpenAICompatible:
         self._session: aiohttp.ClientSession | None = None
         self._watch: asyncio.Task[None] | None = None
         self._doubted = asyncio.Event()
-        self._is_llama_cpp = False
+        self._kind = _Kind.OTHER
         self._info = EngineInfo(
             engine="openai",
             state=EngineState.LOADING,
             state_detail=f"Looking for the upstream at {self._url}.",
             model_id=model,
+            chats=True,
         )
 
     @property
@@ -124,30 +167,35 @@ class OpenAICompatible:
     async def tokenize(self, text: str) -> None:
         return None  # not part of the protocol
 
-    async def generate(self, prompt: str, params: SamplingParams) -> AsyncGenerator[Accepted | Chunk | End]:
+    async def generate(
+        self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
+    ) -> AsyncGenerator[Accepted | Chunk | End]:
         if self._info.state is not EngineState.READY or self._session is None:
             raise Unhealthy(self._info.state_detail or "The upstream is not ready.")
+        is_chat = isinstance(prompt, Chat)
         request = {
-            "model": self._info.model_id,
-            "prompt": prompt,
+            "model": self._model_of(params),
+            **self._prompt(prompt),
             "stream": True,
             "stream_options": {"include_usage": True},
-            **self._sampling(params),
+            **self._sampling(params, is_chat=is_chat),
         }
         async with contextlib.AsyncExitStack() as stack:
-            response = await self._post(stack, request)
+            path = "chat/completions" if is_chat else "completions"
+            response = await self._post(stack, path, request, session)
             yield Accepted(None)
             lines = read_data(
                 response.content, first_seconds=self._first_seconds, between_seconds=self._between_seconds
             )
             await stack.enter_async_context(contextlib.aclosing(lines))
+            data = _Bytes()
             async for line in lines:
                 if line == b"[DONE]":
                     break
                 event = _event(line)
                 for choice in event.choices[:1]:
-                    if choice.text:
-                        yield Chunk(choice.text)
+                    if (chunk := _chunk(choice, data)) is not None:
+                        yield chunk
                     if choice.finish_reason is not None:
                         reason = _FINISH_REASONS.get(choice.finish_reason)
                         if reason is None:
@@ -159,8 +207,32 @@ class OpenAICompatible:
                         return
         raise IncompleteGeneration("The upstream's answer broke off.")
 
-    def _sampling(self, params: SamplingParams) -> dict[str, Any]:
-        context = self._info.context or DEFAULT_CONTEXT
+    def _model_of(self, params: SamplingParams) -> str | None:
+        if params.adapter_id is None:
+            return self._info.model_id
+        if params.adapter_id not in self._info.adapters:
+            known = ", ".join(self._info.adapters) or "none"
+            raise InvalidRequest(f"`adapter_id` {params.adapter_id!r} is not known here. Known: {known}")
+        return params.adapter_id
+
+    def _prompt(self, prompt: Prompt) -> dict[str, Any]:
+        if isinstance(prompt, Chat):
+            return {"messages": list(prompt.messages)}
+        if isinstance(prompt, str):
+            return {"prompt": prompt}
+        marks = infilling_of(self._info.model_id)
+        if marks is None:  # the upstream may know how, or say that it does not
+            return {"prompt": prompt.prefix, "suffix": prompt.suffix}
+        for mark in (marks.prefix, marks.suffix, marks.middle):
+            if mark in prompt.prefix or mark in prompt.suffix:
+                raise InvalidRequest(
+                    f"the text around contains {mark}, which this upstream would take for the model's marker"
+                )
+        return {"prompt": f"{marks.prefix}{prompt.prefix}{marks.suffix}{prompt.suffix}{marks.middle}"}
+
+    def _sampling(self, params: SamplingParams, *, is_chat: bool) -> dict[str, Any]:
+        """Raises `InvalidRequest` for what this kind of upstream has no word for."""
+        context, kind = self._info.context or DEFAULT_CONTEXT, self._kind
         sampling: dict[str, Any] = {
             "max_tokens": params.max_new_tokens or min(MOST_NEW_TOKENS, context // 4),
             "temperature": params.temperature,
@@ -169,7 +241,12 @@ class OpenAICompatible:
         }
         if params.frequency_penalty is not None:
             sampling["frequency_penalty"] = params.frequency_penalty
-        if self._is_llama_cpp:
+        if params.grammar is not None:
+            sampling |= _structured(params.grammar, kind)
+        if params.top_tokens or (params.logprobs and kind is not _Kind.OTHER):
+            most = max(1, params.top_tokens)
+            sampling |= {"logprobs": True, "top_logprobs": most} if is_chat else {"logprobs": most}
+        if kind is _Kind.LLAMA_CPP:
             sampling |= {  # its own defaults are not neutral
                 "top_k": params.top_k or 0,
                 "min_p": 0.0,
@@ -177,21 +254,33 @@ class OpenAICompatible:
                 "repeat_penalty": 1.0 if params.repetition_penalty is None else params.repetition_penalty,
                 "repeat_last_n": context,
             }
-            return sampling
-        if params.typical_p is not None:
-            raise InvalidRequest("`typical_p` is not supported by this engine")
-        if params.top_k is not None:
-            sampling["top_k"] = params.top_k
-        if params.repetition_penalty is not None:
-            sampling["repetition_penalty"] = params.repetition_penalty
+        else:
+            if params.top_k is not None:
+                sampling["top_k"] = params.top_k
+            if params.repetition_penalty is not None:
+                sampling["repetition_penalty"] = params.repetition_penalty
+        others = {
+            "typical_p": (params.typical_p, (_Kind.LLAMA_CPP,)),
+            "min_new_tokens": (params.min_new_tokens or None, (_Kind.VLLM, _Kind.SGLANG)),
+            "truncate": (params.truncate, (_Kind.VLLM,)),
+        }
+        for name, (value, kinds) in others.items():
+            if value is not None and kind not in kinds:
+                raise InvalidRequest(f"`{name}` is not supported by this engine")
+        if params.min_new_tokens:
+            sampling["min_tokens"] = params.min_new_tokens
+        if params.truncate is not None:
+            sampling["truncate_prompt_tokens"] = params.truncate
         return sampling
 
     async def _post(
-        self, stack: contextlib.AsyncExitStack, request: dict[str, Any]
+        self, stack: contextlib.AsyncExitStack, path: str, request: dict[str, Any], session: str | None
     ) -> aiohttp.ClientResponse:
         """The response, once the upstream has accepted. Raises `ServingError`."""
         assert self._session is not None
-        posting = self._session.post(f"{self._url}/completions", json=request)
+        # Where the upstream is several behind one address, this keeps a conversation on one of them.
+        headers = {} if session is None else {SESSION_HEADER: session}
+        posting = self._session.post(f"{self._url}/{path}", json=request, headers=headers)
         try:
             async with asyncio.timeout(self._first_seconds):
                 response = await stack.enter_async_context(posting)
@@ -266,11 +355,17 @@ class OpenAICompatible:
             names = ", ".join(str(model["id"]) for model in models[:5])
             detail = f"The upstream at {self._url} has no model {name!r}, but: {names}."
             return replace(self._info, state=EngineState.FAILED, state_detail=detail)
-        self._is_llama_cpp = chosen.get("owned_by") == "llamacpp"
+        owner = chosen.get("owned_by")
+        self._kind = _Kind(owner) if owner in list(_Kind) else _Kind.OTHER
         info = EngineInfo(
-            engine="openai", state=EngineState.READY, model_id=str(name), context=_context(chosen)
+            engine="openai",
+            state=EngineState.READY,
+            model_id=str(name),
+            context=_context(chosen),
+            chats=True,
+            adapters=[str(model["id"]) for model in models if model.get("parent")],
         )
-        return await self._with_template(info) if self._is_llama_cpp else info
+        return await self._with_template(info) if self._kind is _Kind.LLAMA_CPP else info
 
     async def _with_template(self, info: EngineInfo) -> EngineInfo:
         root = self._url.removesuffix("/v1")
@@ -287,6 +382,7 @@ class OpenAICompatible:
                 template = None
         return replace(
             info,
+            chats=template is not None,
             chat_template=template,
             bos_token=props.get("bos_token") or None,
             eos_token=props.get("eos_token") or None,
@@ -312,14 +408,70 @@ def _base(url: str) -> str:
     return url if urlsplit(url).path else f"{url}/v1"
 
 
+class _Bytes:
+    """The bytes of texts that may be cut inside a character, as some upstreams do: its bytes, or the two
+    halves of its UTF-16 form. JSON by the book has neither."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def of(self, text: str) -> bytes:
+        text, self._half = self._half + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            # Halves that meet become one; bytes stand as `surrogateescape` has them; the rest is lost.
+            joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+            return _LOST_HALF.sub("\ufffd", joined).encode("utf-8", "surrogateescape")
+
+
+_LOST_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
 def _event(line: bytes) -> _Event:
     try:
         event = _decode_event(line)
-    except ValueError as error:  # also what is not UTF-8
-        raise IncompleteGeneration("The upstream has sent something that is not an event.") from error
+    except ValueError:
+        try:
+            event = msgspec.convert(json.loads(line.decode("utf-8", "surrogateescape")), _Event)
+        except (ValueError, RecursionError) as error:
+            raise IncompleteGeneration("The upstream has sent something that is not an event.") from error
     if event.error is not None:
         raise IncompleteGeneration(f"The upstream failed: {_message_of(event.error)}")
     return event
+
+
+def _chunk(choice: _Choice, data: _Bytes) -> Chunk | None:
+    """The text of an event's choice, with what is told of its last token; None where there is none."""
+    text = choice.text if choice.delta is None else choice.delta.content
+    if not text:
+        return None
+    logprob: float | None = None
+    top: list[TopToken] = []
+    if (told := choice.logprobs) is not None and told.content:
+        logprob = told.content[-1].logprob
+        top = [TopToken(0, likely.token, likely.logprob or 0.0) for likely in told.content[-1].top_logprobs]
+    elif told is not None and told.token_logprobs:
+        logprob = told.token_logprobs[-1]
+        likeliest = (told.top_logprobs or [None])[-1] or {}
+        top = [TopToken(0, token, chance) for token, chance in likeliest.items()]
+    return Chunk(data.of(text), logprob=logprob, top=top)
+
+
+def _structured(grammar: Grammar, kind: _Kind) -> dict[str, Any]:
+    is_json = grammar.kind is GrammarKind.JSON
+    value = json.loads(grammar.value) if is_json else grammar.value
+    if kind is _Kind.VLLM:
+        return {"structured_outputs": {"json" if is_json else "regex": value}}
+    if kind is _Kind.SGLANG:
+        return {"json_schema" if is_json else "regex": grammar.value}
+    if not is_json:
+        raise InvalidRequest("grammar is not supported: this engine knows no regular expressions")
+    if kind is _Kind.LLAMA_CPP:
+        return {"json_schema": value}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": value}}}
 
 
 async def _usage(lines: AsyncGenerator[bytes]) -> _Usage:

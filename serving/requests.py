@@ -1,22 +1,33 @@
-"""What a client may ask for: the bodies of the TGI protocol, read and checked at the edge.
+"""What a client may ask for by the TGI protocol: bodies, read and checked at the edge.
 
 Knows names, types, ranges and TGI's words for what is wrong; refuses to know how text is generated.
-A parameter is either honoured or refused, never silently left out.
+A parameter is either honoured or refused, never silently left out: here where no engine could honour it,
+else by the engine.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from serving.engine import InvalidRequest, SamplingParams
+from serving.engine import Grammar, GrammarKind, InvalidRequest, SamplingParams
+from serving.generation import LARGEST_TEXT, Asked
 
 MOST_STOPS = 16
 LONGEST_STOP = 256  # characters
+MOST_BEST_OF = 4
+MOST_TOP_TOKENS = 5
 DEFAULT_NEW_TOKENS = 100
+LARGEST_GRAMMAR = 64 << 10  # bytes
+
+
+class _Grammar(msgspec.Struct):
+    type: str
+    value: Any
 
 
 class _Parameters(msgspec.Struct):
@@ -33,15 +44,17 @@ class _Parameters(msgspec.Struct):
     seed: int | None = None
     stop: list[str] | None = None
     return_full_text: bool | None = False
-    details: bool | None = False
-    # Known, and not honoured: refused unless they ask for nothing.
-    best_of: int | None = None
-    truncate: int | None = None
-    watermark: bool | None = False
+    details: bool | None = None
     decoder_input_details: bool | None = False
     top_n_tokens: int | None = None
-    grammar: Any = None
+    best_of: int | None = None
+    truncate: int | None = None
+    grammar: _Grammar | None = None
     adapter_id: str | None = None
+    watermark: bool | None = False
+    # Beyond the protocol:
+    include_stop: bool | None = False
+    min_new_tokens: int | None = None
 
 
 class _Body(msgspec.Struct):
@@ -52,11 +65,15 @@ class _Body(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
+    """What is asked for, and how the answer is to be written."""
+
+    asked: Asked
     prompt: str
-    params: SamplingParams
-    stops: tuple[str, ...]
     stream: bool
     details: bool
+    prefill: bool
+    """Whether the details shall tell the tokens of the prompt."""
+    best_of: int
     return_full_text: bool
 
 
@@ -70,8 +87,11 @@ class _TokenizeBody(msgspec.Struct):
 _decode_tokenize_body = msgspec.json.Decoder(_TokenizeBody).decode
 
 
-def read_generate_request(body: bytes) -> GenerateRequest:
-    """Raises `InvalidRequest`, in TGI's words where it has some."""
+def read_generate_request(
+    body: bytes, *, stream: bool | None = None, session: str | None = None
+) -> GenerateRequest:
+    """`stream` None: the body says whether it is to be a stream. Raises `InvalidRequest`, in TGI's words
+    where it has some."""
     try:
         request = _decode_body(body)
     except ValueError as error:
@@ -79,8 +99,11 @@ def read_generate_request(body: bytes) -> GenerateRequest:
     if not request.inputs:
         raise InvalidRequest("`inputs` cannot be empty")
     given = request.parameters or _Parameters()
-    _refuse_unsupported(given)
-    for problem, is_there in (
+    stream = bool(request.stream) if stream is None else stream
+    steps = (given.temperature, given.top_k, given.top_p, given.typical_p)
+    sampled = bool(given.do_sample) or any(step is not None for step in steps)
+    best_of = 1 if given.best_of is None else given.best_of
+    _check(
         ("`max_new_tokens` must be strictly positive", not _positive(given.max_new_tokens)),
         ("`temperature` must be strictly positive", not _positive(given.temperature)),
         ("`top_k` must be strictly positive", not _positive(given.top_k)),
@@ -92,26 +115,62 @@ def read_generate_request(body: bytes) -> GenerateRequest:
             given.frequency_penalty is not None and not -2 <= given.frequency_penalty <= 2,
         ),
         ("`seed` must be positive", given.seed is not None and given.seed < 0),
-    ):
-        if is_there:
-            raise InvalidRequest(problem)
-    steps = (given.temperature, given.top_k, given.top_p, given.typical_p)
-    sampled = given.do_sample or any(step is not None for step in steps)
-    return GenerateRequest(
-        prompt=request.inputs,
-        params=SamplingParams(
-            max_new_tokens=given.max_new_tokens,
-            seed=secrets.randbits(31) if given.seed is None else given.seed,
-            temperature=(1.0 if given.temperature is None else given.temperature) if sampled else 0.0,
-            top_k=given.top_k,
-            top_p=given.top_p,
-            typical_p=given.typical_p,
-            repetition_penalty=given.repetition_penalty,
-            frequency_penalty=given.frequency_penalty,
+        (
+            f"`best_of` must be > 0 and <= {MOST_BEST_OF}. Given: {best_of}",
+            not 0 < best_of <= MOST_BEST_OF,
         ),
-        stops=_stops(given.stop or []),
-        stream=bool(request.stream),
-        details=bool(given.details),
+        ("you must use sampling when `best_of` is > 1", best_of > 1 and not sampled),
+        ("`seed` must not be set when `best_of` > 1", best_of > 1 and given.seed is not None),
+        ("`best_of` != 1 is not supported when streaming tokens", best_of > 1 and stream),
+        (
+            f"`top_n_tokens` must be >= 0 and <= {MOST_TOP_TOKENS}. Given: {given.top_n_tokens}",
+            not 0 <= (given.top_n_tokens or 0) <= MOST_TOP_TOKENS,
+        ),
+        (
+            "`decoder_input_details` == true is not supported when streaming tokens",
+            bool(given.decoder_input_details) and stream,
+        ),
+        ("`truncate` must be strictly positive", not _positive(given.truncate)),
+        ("`watermark` is not supported", bool(given.watermark)),
+        (
+            "`min_new_tokens` must be >= 0 and <= `max_new_tokens`",
+            not 0 <= (given.min_new_tokens or 0) <= (given.max_new_tokens or 1 << 31),
+        ),
+    )
+    params = SamplingParams(
+        max_new_tokens=given.max_new_tokens,
+        seed=new_seed() if given.seed is None else given.seed,
+        temperature=(1.0 if given.temperature is None else given.temperature) if sampled else 0.0,
+        top_k=given.top_k,
+        top_p=given.top_p,
+        typical_p=given.typical_p,
+        repetition_penalty=given.repetition_penalty,
+        frequency_penalty=given.frequency_penalty,
+        min_new_tokens=given.min_new_tokens or 0,
+        truncate=given.truncate,
+        grammar=None if given.grammar is None else _grammar(given.grammar),
+        adapter_id=given.adapter_id,
+        # TGI tells them always. They take time; who says outright that details are not wanted saves it.
+        logprobs=given.details is not False or bool(given.top_n_tokens),
+        top_tokens=given.top_n_tokens or 0,
+    )
+    room = LARGEST_TEXT - (len(msgspec.json.encode(request.inputs)) if given.return_full_text else 0)
+    if room <= 0:
+        raise InvalidRequest("`inputs` is too long for `return_full_text`")
+    return GenerateRequest(
+        asked=Asked(
+            request.inputs,
+            params,
+            read_stops(given.stop or []),
+            bool(given.include_stop),
+            session=session,
+            room=room,
+        ),
+        prompt=request.inputs,
+        stream=stream,
+        details=bool(given.details) or bool(given.decoder_input_details),
+        prefill=bool(given.decoder_input_details),
+        best_of=best_of,
         return_full_text=bool(given.return_full_text),
     )
 
@@ -124,22 +183,8 @@ def read_tokenize_request(body: bytes) -> str:
         raise InvalidRequest(str(error)) from None
 
 
-def _refuse_unsupported(given: _Parameters) -> None:
-    asked_for = {
-        "best_of": given.best_of not in (None, 1),
-        "truncate": given.truncate is not None,
-        "watermark": given.watermark,
-        "decoder_input_details": given.decoder_input_details,
-        "top_n_tokens": given.top_n_tokens not in (None, 0),
-        "grammar": given.grammar is not None,
-        "adapter_id": given.adapter_id is not None,
-    }
-    for name, asked in asked_for.items():
-        if asked:
-            raise InvalidRequest(f"`{name}` is not supported")
-
-
-def _stops(stops: list[str]) -> tuple[str, ...]:
+def read_stops(stops: Sequence[str]) -> tuple[str, ...]:
+    """The stop sequences, checked. Raises `InvalidRequest`."""
     if len(stops) > MOST_STOPS:
         raise InvalidRequest(f"`stop` supports up to {MOST_STOPS} stop sequences. Given: {len(stops)}")
     for stop in stops:
@@ -150,6 +195,40 @@ def _stops(stops: list[str]) -> tuple[str, ...]:
                 f"`stop` supports sequences of up to {LONGEST_STOP} characters. Given: {len(stop)}"
             )
     return tuple(stops)
+
+
+def json_grammar(schema: Any) -> Grammar:
+    """Raises `InvalidRequest` for what is no JSON schema."""
+    if not isinstance(schema, dict):
+        raise InvalidRequest("grammar is not valid: a JSON schema is an object")
+    return Grammar(GrammarKind.JSON, _bounded(msgspec.json.encode(schema).decode()))
+
+
+def new_seed() -> int:
+    return secrets.randbits(31)
+
+
+def _grammar(given: _Grammar) -> Grammar:
+    value = given.value
+    if given.type == "regex" and isinstance(value, str) and value:
+        return Grammar(GrammarKind.REGEX, _bounded(value))
+    if given.type in ("json", "json_object"):
+        return json_grammar(value)
+    if given.type == "json_schema":  # as OpenAI has it: the schema has a name beside it
+        return json_grammar(value.get("schema") if isinstance(value, dict) else value)
+    raise InvalidRequest("grammar is not valid: `type` must be json, json_schema or regex, with its `value`")
+
+
+def _bounded(grammar: str) -> str:
+    if len(grammar.encode()) > LARGEST_GRAMMAR:
+        raise InvalidRequest(f"grammar is not valid: it is larger than {LARGEST_GRAMMAR} bytes")
+    return grammar
+
+
+def _check(*problems: tuple[str, bool]) -> None:
+    for problem, is_there in problems:
+        if is_there:
+            raise InvalidRequest(problem)
 
 
 def _positive(number: float | None) -> bool:

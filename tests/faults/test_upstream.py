@@ -60,8 +60,8 @@ FAULTS = (
     Fault("sends no JSON", [HELLO, b"data: <html>\n\n"], "Hello", "engine_failed", "is not an event"),
     Fault("cuts a character in two", [HELLO, OWL[:HALF], 0.05, OWL[HALF:], *text()], "Hello 🦉", "eos_token"),
     Fault("ends in half a character", [HELLO, OWL[:HALF]], "Hello", "engine_failed", "is not an event"),
-    Fault("sends what is not UTF-8", [HELLO, EVENT % b"\xc3("], "Hello", "engine_failed", "is not an event"),
-    Fault("sends half of a pair", [HELLO, EVENT % rb"\ud83e"], "Hello", "engine_failed", "is not an event"),
+    Fault("sends what is not UTF-8", [HELLO, EVENT % b"\xc3(", *text()], "Hello\ufffd(", "eos_token"),
+    Fault("sends half of a pair", [HELLO, EVENT % rb"\ud83e", *text()], "Hello", "eos_token"),
     Fault("fails in words", [HELLO, data({"error": "CUDA"})], "Hello", "engine_failed", "failed: CUDA"),
     Fault("sends a line without an end", [HELLO, *[b"x" * 4096] * 300], "Hello", "engine_failed", "too long"),
 )

@@ -9,15 +9,18 @@ from typing import Any
 import httpx
 import pytest
 
-from serving import api
+from serving import answering
 from serving.api import ServingApp, create_app
 from serving.engine import (
     Chunk,
     EngineState,
     GenerationFailed,
+    Grammar,
+    GrammarKind,
     IncompleteGeneration,
     InvalidRequest,
     Overloaded,
+    TopToken,
     Unhealthy,
 )
 from tests.support.fake_engine import FakeEngine, Step
@@ -107,6 +110,7 @@ async def test_generate_tells_details_whose_tokens_add_up_to_the_text() -> None:
                 {"id": 4, "text": " you", "logprob": None, "special": False},
                 {"id": 0, "text": "", "logprob": None, "special": True},
             ],
+            "stop_sequence": None,
         },
     }
 
@@ -141,7 +145,13 @@ async def test_stream_has_an_event_for_each_token_and_tells_the_whole_in_the_las
             "index": 3,
             "token": {"id": 0, "text": "", "logprob": None, "special": True},
             "generated_text": "Hello you",
-            "details": {"finish_reason": "eos_token", "generated_tokens": 2, "seed": None, "input_length": 7},
+            "details": {
+                "finish_reason": "eos_token",
+                "generated_tokens": 2,
+                "seed": None,
+                "input_length": 7,
+                "stop_sequence": None,
+            },
         },
     ]
 
@@ -190,6 +200,22 @@ async def test_last_event_stays_shorter_than_clients_allow() -> None:
         ({"repetition_penalty": 1.1}, {"temperature": 0.0, "repetition_penalty": 1.1}),
         ({"frequency_penalty": 0.5}, {"temperature": 0.0, "frequency_penalty": 0.5}),
         ({"seed": 42}, {"seed": 42}),
+        ({"truncate": 10}, {"truncate": 10}),
+        ({"top_n_tokens": 2, "details": False}, {"top_tokens": 2, "logprobs": True}),
+        ({"adapter_id": "x"}, {"adapter_id": "x"}),
+        ({"min_new_tokens": 3}, {"min_new_tokens": 3}),
+        ({}, {"logprobs": True}),
+        ({"details": True}, {"logprobs": True}),
+        ({"details": False}, {"logprobs": False}),
+        ({"grammar": {"type": "regex", "value": "a+"}}, {"grammar": Grammar(GrammarKind.REGEX, "a+")}),
+        (
+            {"grammar": {"type": "json", "value": {"type": "integer"}}},
+            {"grammar": Grammar(GrammarKind.JSON, '{"type":"integer"}')},
+        ),
+        (
+            {"grammar": {"type": "json_schema", "value": {"name": "n", "schema": {"type": "integer"}}}},
+            {"grammar": Grammar(GrammarKind.JSON, '{"type":"integer"}')},
+        ),
         (
             {"best_of": 1, "truncate": None, "watermark": False, "decoder_input_details": False,
              "top_n_tokens": None, "grammar": None, "adapter_id": None, "unknown": 1},
@@ -219,10 +245,13 @@ async def test_seed_is_chosen_and_told_when_there_is_something_to_draw() -> None
         {"max_new_tokens": 0}, {"max_new_tokens": -1}, {"max_new_tokens": "9"}, {"temperature": 0},
         {"temperature": -1.0}, {"top_k": 0}, {"top_p": 1.0}, {"top_p": 0}, {"typical_p": 1.5},
         {"repetition_penalty": 0}, {"frequency_penalty": 3}, {"seed": -1}, {"stop": "text"}, {"stop": [""]},
-        {"stop": ["x"] * 17}, {"stop": ["x" * 257]}, {"stop": [1]}, {"best_of": 2}, {"truncate": 10},
-        {"watermark": True}, {"decoder_input_details": True}, {"top_n_tokens": 2},
-        {"grammar": {"type": "regex", "value": "a"}}, {"adapter_id": "x"}, {"temperature": math.nan},
-        {"temperature": math.inf}, {"top_p": math.nan}, [], "text",
+        {"stop": ["x"] * 17}, {"stop": ["x" * 257]}, {"stop": [1]}, {"best_of": 0},
+        {"best_of": 5, "do_sample": True}, {"best_of": 2}, {"best_of": 2, "do_sample": True, "seed": 1},
+        {"truncate": 0}, {"watermark": True}, {"top_n_tokens": -1}, {"top_n_tokens": 6},
+        {"min_new_tokens": -1}, {"min_new_tokens": 101}, {"grammar": "a"}, {"grammar": {"type": "regex"}},
+        {"grammar": {"type": "regex", "value": 1}}, {"grammar": {"type": "json", "value": "text"}},
+        {"grammar": {"type": "ebnf", "value": "a"}}, {"grammar": {"type": "regex", "value": "a" * 70_000}},
+        {"temperature": math.nan}, {"temperature": math.inf}, {"top_p": math.nan}, [], "text",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/", "/generate", "/generate_stream"])
@@ -233,6 +262,47 @@ async def test_parameters_that_cannot_be_honoured_are_refused(path: str, paramet
     assert answer.json()["error_type"] == "validation"
     assert answer.json()["error"].startswith("Input validation error: ")
     assert engine.asked == []
+
+
+@pytest.mark.parametrize("parameters", [{"best_of": 2, "do_sample": True}, {"decoder_input_details": True}])
+async def test_what_only_a_whole_answer_can_have_is_refused_for_a_stream(parameters: Any) -> None:
+    for path, body in (("/generate_stream", {}), ("/", {"stream": True})):
+        answer = await ask(path, {"inputs": "Hi", "parameters": parameters, **body}, "x")
+        assert answer.status_code == 422
+        assert "stream" in answer.json()["error"]
+
+
+async def test_the_tokens_of_the_prompt_are_told() -> None:
+    answer = await generate("x", decoder_input_details=True)
+    assert answer["details"]["prefill"] == [{"id": 1, "text": "Hi", "logprob": None}]
+
+
+async def test_the_likeliest_tokens_are_told_beside_each() -> None:
+    step = Chunk(b"a", 5, logprob=-0.5, top=[TopToken(5, "a", -0.5), TopToken(6, "b", -1.5)])
+    told = [
+        {"id": 5, "text": "a", "logprob": -0.5, "special": False},
+        {"id": 6, "text": "b", "logprob": -1.5, "special": False},
+    ]
+    assert (await generate(step, top_n_tokens=2))["details"]["top_tokens"] == [told, []]
+    assert (await stream(step, top_n_tokens=2))[0]["top_tokens"] == told
+
+
+async def test_the_best_of_several_comes_with_the_others() -> None:
+    answer = await generate(Chunk(b"a", 5, logprob=-0.5), best_of=3, do_sample=True)
+    details = answer["details"]
+    assert answer["generated_text"] == "a"
+    others = details["best_of_sequences"]
+    assert [other["generated_text"] for other in others] == ["a", "a"]
+    assert len({details["seed"], *(other["seed"] for other in others)}) == 3
+    assert others[0].keys() - details.keys() == {"generated_text"}
+
+
+async def test_the_stop_that_ended_the_text_is_told_and_may_be_included() -> None:
+    answer = await generate("a", "b.c", stop=["."])
+    assert (answer["generated_text"], answer["details"]["stop_sequence"]) == ("ab", ".")
+    answer = await generate("a", "b.c", stop=["."], include_stop=True)
+    assert answer["generated_text"] == "ab."
+    assert (await stream("b.c", stop=["."]))[-1]["details"]["stop_sequence"] == "."
 
 
 @pytest.mark.parametrize(
@@ -249,7 +319,7 @@ async def test_most_and_longest_stops_are_accepted() -> None:
 
 
 async def test_body_that_is_too_large_is_refused() -> None:
-    assert (await ask("/generate", b" " * (api.LARGEST_BODY + 1))).status_code == 413
+    assert (await ask("/generate", b" " * (answering.LARGEST_BODY + 1))).status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -306,7 +376,7 @@ async def test_unknown_routes_and_wrong_methods_are_json_errors(method: str, pat
 async def test_silent_streams_are_kept_alive_and_tell_early_that_they_are_served(
     monkeypatch: pytest.MonkeyPatch, held: asyncio.Event
 ) -> None:
-    monkeypatch.setattr(api, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
     connection = Connection(create_app(FakeEngine("x", before=[held])), "/generate_stream", {"inputs": "Hi"})
     async with asyncio.timeout(PATIENCE):
         assert (await connection.sent.get())["status"] == 200
@@ -319,7 +389,7 @@ async def test_silent_streams_are_kept_alive_and_tell_early_that_they_are_served
 async def test_errors_after_a_comment_but_before_text_keep_their_type(
     monkeypatch: pytest.MonkeyPatch, held: asyncio.Event
 ) -> None:
-    monkeypatch.setattr(api, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
     engine = FakeEngine(before=[held, Overloaded("full")])
     connection = Connection(create_app(engine), "/generate_stream", {"inputs": "Hi"})
     async with asyncio.timeout(PATIENCE):
@@ -371,7 +441,7 @@ async def test_ending_tells_streams_and_lets_nobody_in(held: asyncio.Event) -> N
     app = create_app(engine)
     connection = Connection(app, "/generate_stream", {"inputs": "Hi"})
     await engine.waiting.wait()
-    app.end_generations()
+    app.answering.admission.end()
     await connection.ended()
     sent = [connection.sent.get_nowait() for _ in range(connection.sent.qsize())]
     assert b'"error_type":"incomplete_generation"' in sent[-2]["body"]
@@ -428,7 +498,7 @@ async def test_tokenize_tells_spans_where_the_engine_can() -> None:
 
 
 async def test_metrics_count_requests_ends_and_failures() -> None:
-    engine = FakeEngine(Chunk("x"), Chunk("y"))
+    engine = FakeEngine(Chunk(b"x"), Chunk(b"y"))
     async with client(create_app(engine)) as http:
         await http.post("/generate", json={"inputs": "Hi"})
         await http.post("/generate_stream", json={"inputs": "Hi"})

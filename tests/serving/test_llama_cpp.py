@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,8 @@ from serving.engine import (
     End,
     EngineState,
     FinishReason,
+    Grammar,
+    GrammarKind,
     InvalidRequest,
     SamplingParams,
     Unhealthy,
@@ -52,7 +55,8 @@ async def generate(
     assert isinstance(events[0], Accepted)
     assert isinstance(events[-1], End)
     chunks = [event for event in events if isinstance(event, Chunk)]
-    return "".join(chunk.text for chunk in chunks), events[-1], chunks
+    text = b"".join(chunk.data for chunk in chunks).decode("utf-8", "replace")
+    return text, events[-1], chunks
 
 
 async def test_generates_text_up_to_the_limit_with_its_counts(tiny_model: Path) -> None:
@@ -100,7 +104,71 @@ async def test_end_of_text_is_told_from_the_limit(tmp_path: Path) -> None:
         assert end.finish_reason is FinishReason.END_OF_TEXT
         assert END not in text
         assert end.generated_tokens == len(chunks)
-        assert chunks[-1].text == ""  # the end token counts, and has no text
+        assert (chunks[-1].data, chunks[-1].special) == (b"", END)  # the end token counts, and has no text
+
+
+async def test_every_token_tells_its_probability_and_the_likeliest_if_asked(tiny_model: Path) -> None:
+    async with loaded(tiny_model) as engine:
+        _, _, chunks = await generate(engine, temperature=0.0, top_tokens=3)
+        for chunk in chunks:
+            assert chunk.logprob is not None
+            assert chunk.logprob < 0
+            assert [top.logprob for top in chunk.top] == sorted((t.logprob for t in chunk.top), reverse=True)
+            assert (chunk.top[0].id, chunk.top[0].text.encode()) == (chunk.token_id, chunk.data)
+            assert len(chunk.top) == 3
+        _, _, chunks = await generate(engine)
+        assert all(chunk.logprob is None for chunk in chunks)
+
+
+async def test_a_text_does_not_end_before_it_has_its_least_tokens(tmp_path: Path) -> None:
+    model = write_tiny_gguf(tmp_path / "ends.gguf", ends=True)
+    async with loaded(model) as engine:
+        for seed in range(4):
+            _, end, chunks = await generate(engine, seed=seed, max_new_tokens=400, min_new_tokens=40)
+            assert (end.generated_tokens or 0) > 40
+            assert all(chunk.special is None for chunk in chunks[:40])
+        _, end, _ = await generate(engine, max_new_tokens=40, min_new_tokens=40)
+        assert end == End(FinishReason.LENGTH, end.input_tokens, 40)
+
+
+async def test_only_the_end_of_a_prompt_is_read_if_asked(tiny_model: Path) -> None:
+    async with loaded(tiny_model) as engine:
+        whole, end, _ = await generate(engine, "is that it you", temperature=0.0, truncate=2)
+        assert end.input_tokens == 2
+        tokens = await engine.tokenize("is that it you")
+        kept = "".join(span.text for span in tokens[-2:])
+        assert (await generate(engine, kept, temperature=0.0))[0] == whole
+
+
+@pytest.mark.parametrize(
+    ("grammar", "pattern"),
+    [
+        (Grammar(GrammarKind.REGEX, "(ab|c/d)[0-9]{3}"), r"(ab|c/d)[0-9]{3}"),
+        (Grammar(GrammarKind.REGEX, r"a\/b\.c"), r"a/b\.c"),
+        (Grammar(GrammarKind.REGEX, "x\n{2}y"), "x\n\ny"),
+        (Grammar(GrammarKind.JSON, '{"enum": ["one", "two"]}'), r'"(one|two)"'),
+    ],
+)
+async def test_a_grammar_is_kept_to(tiny_model: Path, grammar: Grammar, pattern: str) -> None:
+    async with loaded(tiny_model) as engine:
+        for seed in range(3):
+            text, end, _ = await generate(engine, seed=seed, grammar=grammar, max_new_tokens=40)
+            assert re.fullmatch(pattern, text)
+            assert end.finish_reason is FinishReason.END_OF_TEXT
+
+
+async def test_a_grammar_that_is_none_is_refused_and_the_engine_goes_on(tiny_model: Path) -> None:
+    async with loaded(tiny_model) as engine:
+        for grammar in (Grammar(GrammarKind.REGEX, "(a"), Grammar(GrammarKind.JSON, '{"type": "nothing"}')):
+            with pytest.raises(InvalidRequest):
+                await generate(engine, grammar=grammar)
+        assert (await generate(engine))[0]
+
+
+async def test_an_absurd_prompt_is_refused_before_it_is_cut_into_tokens(tiny_model: Path) -> None:
+    async with loaded(tiny_model) as engine:
+        with pytest.raises(InvalidRequest, match="or more"):
+            await generate(engine, "the" * (1 << 20))
 
 
 async def test_any_bytes_that_a_model_makes_come_out_as_whole_characters(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ async def generate(engine: OpenAICompatible, params: SamplingParams = PARAMS) ->
     events = [event async for event in engine.generate("Hi", params)]
     assert events[0] == Accepted(None)
     assert isinstance(events[-1], End)
-    return "".join(event.text for event in events if isinstance(event, Chunk)), events[-1]
+    data = b"".join(event.data for event in events if isinstance(event, Chunk))
+    return data.decode(), events[-1]
 
 
 async def failure(upstream: FakeUpstream, **options: Any) -> tuple[str, ServingError]:
@@ -67,10 +68,36 @@ async def failure(upstream: FakeUpstream, **options: Any) -> tuple[str, ServingE
         try:
             async for event in asked.generate("Hi", PARAMS):
                 if isinstance(event, Chunk):
-                    seen += event.text
+                    seen += event.data.decode()
         except ServingError as error:
             return seen, error
     pytest.fail("it did not fail")
+
+
+def broken(text: bytes) -> bytes:
+    return b'data: {"choices": [{"text": "' + text + b'"}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (b"a \xf0\x9f", b"\xa6\x89 b"),
+        (b"a \\ud83e", b"\\udd89 b"),
+        (b"a \xf0", b"\x9f\xa6\x89 b"),
+    ],
+)
+async def test_a_character_that_is_cut_in_two_events_is_put_together(
+    upstream: FakeUpstream, first: bytes, second: bytes
+) -> None:
+    upstream.answer(broken(first), broken(second), piece("", "stop"), DONE)
+    async with engine(upstream) as asked:
+        assert (await generate(asked))[0] == "a \N{OWL} b"
+
+
+async def test_half_a_character_alone_does_not_end_the_answer(upstream: FakeUpstream) -> None:
+    upstream.answer(broken(b"a\\udd89"), broken(b"\\ud83e"), broken(b"b"), piece("", "stop"), DONE)
+    async with engine(upstream) as asked:
+        assert (await generate(asked))[0] == "a\ufffd\ufffdb"
 
 
 async def test_text_counts_and_reason_come_from_the_stream(upstream: FakeUpstream) -> None:
@@ -142,7 +169,6 @@ async def test_comments_and_unknown_fields_are_passed_over(upstream: FakeUpstrea
         pytest.param([b"<html>"], id="html without an end"),
         pytest.param([b"data: <html>\n\n"], id="no JSON"),
         pytest.param([b'data: {"choices": 1}\n\n'], id="JSON of another shape"),
-        pytest.param([b'data: {"choices": [{"text": "\xc3"}]}\n\n'], id="half a character"),
         pytest.param([b'data: {"choices": [{"text": "a'], id="half an event"),
         pytest.param([RESET], id="reset"),
         pytest.param([DONE], id="done without a reason"),

@@ -23,8 +23,13 @@ PROMPT_STOPS = ["\nHuman:", "\nAssistant:", "\n-----\n\nHuman:"]
 
 def run(stops: Iterable[str], pieces: Iterable[str]) -> tuple[str, str | None]:
     """All that is shown of a text, and the stop that ended it."""
+    shown, matched = run_bytes(stops, (piece.encode() for piece in pieces))
+    return shown.decode(), matched
+
+
+def run_bytes(stops: Iterable[str], pieces: Iterable[bytes]) -> tuple[bytes, str | None]:
     matcher = StopMatcher(stops)
-    shown = "".join([matcher.feed(piece) for piece in pieces])
+    shown = b"".join([matcher.feed(piece) for piece in pieces])
     return shown + matcher.flush(), matcher.matched
 
 
@@ -38,9 +43,10 @@ def first_match(stops: Iterable[str], text: str) -> tuple[str, str | None]:
     return text, None
 
 
-def must_wait(stops: Iterable[str], text: str) -> int:
-    """How many characters at the end of a text may yet turn out to be of a stop."""
-    beginnings = {stop[:length] for stop in stops for length in range(1, len(stop))}
+def must_wait(stops: Iterable[str], text: bytes) -> int:
+    """How many bytes at the end of a text may yet turn out to be of a stop."""
+    raw = [stop.encode() for stop in stops]
+    beginnings = {stop[:length] for stop in raw for length in range(1, len(stop))}
     return max((n for n in range(1, len(text) + 1) if text[-n:] in beginnings), default=0)
 
 
@@ -66,10 +72,24 @@ def test_any_text_whatever_with_its_own_parts_as_stops(
 
 
 @given(STOPS, TEXTS, CUTS)
+def test_any_cutting_within_characters_too(stops: list[str], text: str, cuts: list[int]) -> None:
+    shown, matched = first_match(stops, text)
+    assert run_bytes(stops, cut(text.encode(), cuts)) == (shown.encode(), matched)
+
+
+@given(STOPS, st.binary(max_size=40), CUTS)
+def test_bytes_that_are_no_text_pass_as_they_are(stops: list[str], data: bytes, cuts: list[int]) -> None:
+    shown, matched = run_bytes(stops, cut(data, cuts))
+    assert data.startswith(shown)
+    assert (matched is None) == (shown == data)
+    assert (matched is None) == all(stop.encode() not in data for stop in stops)
+
+
+@given(STOPS, TEXTS, CUTS)
 def test_holds_back_exactly_what_may_yet_be_a_stop(stops: list[str], text: str, cuts: list[int]) -> None:
     matcher = StopMatcher(stops)
-    seen = shown = ""
-    for piece in cut(text, cuts):
+    seen = shown = b""
+    for piece in cut(text.encode(), cuts):
         seen += piece
         shown += matcher.feed(piece)
         if matcher.matched is not None:
@@ -83,7 +103,8 @@ def test_stop_that_is_one_piece() -> None:
 
 def test_stop_of_several_pieces_shows_nothing_of_itself() -> None:
     matcher = StopMatcher(["\nHuman:"])
-    assert [matcher.feed(piece) for piece in ["Yes", "\n", "Hum", "an", ":"]] == ["Yes", "", "", "", ""]
+    pieces = [b"Yes", b"\n", b"Hum", b"an", b":"]
+    assert [matcher.feed(piece) for piece in pieces] == [b"Yes", b"", b"", b"", b""]
     assert matcher.matched == "\nHuman:"
 
 
@@ -132,8 +153,8 @@ def test_stop_that_overlaps_another_is_found() -> None:
 
 def test_false_start_is_shown_once_and_whole() -> None:
     matcher = StopMatcher(["\nHuman:"])
-    assert [matcher.feed(piece) for piece in ["so", "\nHum", "ble"]] == ["so", "", "\nHumble"]
-    assert matcher.flush() == ""
+    assert [matcher.feed(piece) for piece in [b"so", b"\nHum", b"ble"]] == [b"so", b"", b"\nHumble"]
+    assert matcher.flush() == b""
 
 
 def test_stop_cut_in_any_unusual_way() -> None:
@@ -145,14 +166,19 @@ def test_stop_cut_in_any_unusual_way() -> None:
 
 def test_text_that_ends_while_it_is_held_back_is_flushed() -> None:
     matcher = StopMatcher(["\nHuman:"])
-    assert matcher.feed("the end\nHuman") == "the end"
-    assert matcher.flush() == "\nHuman"
-    assert matcher.flush() == ""
+    assert matcher.feed(b"the end\nHuman") == b"the end"
+    assert matcher.flush() == b"\nHuman"
+    assert matcher.flush() == b""
     assert matcher.matched is None
 
 
 def test_stop_that_comes_first_leaves_no_text() -> None:
     assert run(["\n\n"], ["\n\nHello"]) == ("", "\n\n")
+
+
+def test_stop_in_a_piece_that_ends_within_a_character() -> None:
+    assert run_bytes(["STOP"], [b"a STOP\xf0\x9f", b"\xa6\x89"]) == (b"a ", "STOP")
+    assert run_bytes(["🦉"], [b"a\xf0\x9f\xa6", b"\x89b"]) == (b"a", "🦉")
 
 
 def test_emoji_and_cjk_stops() -> None:
@@ -168,14 +194,14 @@ def test_empty_stop_is_refused(stops: list[str]) -> None:
 
 def test_without_stops_everything_passes_at_once() -> None:
     matcher = StopMatcher([])
-    assert matcher.feed("any\nthing") == "any\nthing"
-    assert matcher.flush() == ""
+    assert matcher.feed(b"any\nthing") == b"any\nthing"
+    assert matcher.flush() == b""
 
 
 def test_holds_back_no_longer_than_the_longest_stop_needs() -> None:
     matcher = StopMatcher(["\n" + "-" * 200, "ab"])
-    assert matcher.feed("text a") == "text "
-    assert matcher.feed("nd") == "and"
+    assert matcher.feed(b"text a") == b"text "
+    assert matcher.feed(b"nd") == b"and"
 
 
 def test_line_ends_of_every_kind_are_only_themselves() -> None:
@@ -208,7 +234,7 @@ def test_separator_before_a_turn_goes_away_with_it() -> None:
 
 def test_what_comes_after_the_stop_is_ignored() -> None:
     matcher = StopMatcher(["."])
-    assert matcher.feed("a.b") == "a"
-    assert matcher.feed("c.d") == ""
-    assert matcher.flush() == ""
+    assert matcher.feed(b"a.b") == b"a"
+    assert matcher.feed(b"c.d") == b""
+    assert matcher.flush() == b""
     assert matcher.matched == "."

@@ -13,11 +13,12 @@ from serving.engine import (
     EngineInfo,
     EngineState,
     FinishReason,
+    Prompt,
     SamplingParams,
     TokenSpan,
 )
 
-Step = str | Chunk | End | Exception | asyncio.Event
+Step = str | bytes | Chunk | End | Exception | asyncio.Event
 
 
 class FakeEngine:
@@ -29,12 +30,17 @@ class FakeEngine:
     def __init__(self, *steps: Step, before: Sequence[Step] = ()) -> None:
         self.steps = list(steps)
         self.before = list(before)
-        self.asked: list[tuple[str, SamplingParams]] = []
+        self.asked: list[tuple[Prompt, SamplingParams]] = []
         self.running = 0
         self.waiting = asyncio.Event()  # a generation waits for an event
         self.cancelled = asyncio.Event()
         self.info = EngineInfo(
-            engine="fake", state=EngineState.READY, model_id="fake-model", context=4096, parallel=4
+            engine="fake",
+            state=EngineState.READY,
+            model_id="fake-model",
+            context=4096,
+            parallel=4,
+            chats=True,
         )
 
     def becomes(self, state: EngineState, detail: str | None = None) -> None:
@@ -46,7 +52,9 @@ class FakeEngine:
     async def close(self) -> None:
         pass
 
-    async def generate(self, prompt: str, params: SamplingParams) -> AsyncGenerator[Accepted | Chunk | End]:
+    async def generate(
+        self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
+    ) -> AsyncGenerator[Accepted | Chunk | End]:
         self.asked.append((prompt, params))
         self.running += 1
         try:
@@ -73,6 +81,8 @@ class FakeEngine:
         elif isinstance(step, Exception):
             raise step
         elif isinstance(step, str):
+            return Chunk(step.encode(), token_id=len(step))
+        elif isinstance(step, bytes):
             return Chunk(step, token_id=len(step))
         elif isinstance(step, Chunk):
             return step
