@@ -263,10 +263,38 @@ def _end_of_paragraph(text: str, longest: int) -> int:
     return best
 
 
+def described(text: str) -> str:
+    """The text from where it begins to describe: without the signatures at the head of many docstrings, which
+    say once more how a thing is called. The whole where nothing else is said."""
+    rest = text.strip("\n")
+    while rest:
+        paragraph, _, after = rest.partition("\n\n")
+        begun = 0
+        while found := _CALLED.match(paragraph, begun):
+            begun = found.end()
+        if not begun or _CALLED_IN_WORDS.match(paragraph, begun):
+            return rest
+        rest = f"{paragraph[begun:]}\n\n{after}".strip("\n")
+    return text
+
+
+# "rmdir(path)", "int([x]) -> integer", "D.clear() -> None.  Remove all …", with the lines that are indented
+# below. More than three words of what a call gives are a description.
+_CALLED = re.compile(
+    r"""
+    (?:\w+[ ]=[ ])? [^\W\d][\w.]* \( (?:[^()]|\([^()]*\))* \)
+    (?:[ ]*--?>[ ]* [^\s,.]+ (?:[ ][^\s,.]+){0,2})?
+    (?:\.?[ ]*(?:\n[ ]+\S.*)*(?:\n|\Z) | \.[ ]+)
+    """,
+    re.VERBOSE,
+)
+_CALLED_IN_WORDS = re.compile(r"[\w.]+\(.*->")
+
+
 def first_sentence(text: str, longest: int = 240) -> tuple[str, bool]:
-    """The first sentence of a readable text with white space folded, and whether it was cut. Headings and
-    code are passed over where there is something else."""
-    blocks = _blocks(text)
+    """The first sentence of a readable text with white space folded, and whether it was cut. Signatures,
+    headings and code are passed over where there is something else."""
+    blocks = _blocks(described(text))
     block = next((block for block in blocks if block.kind in ("prose", "list")), None)
     if block is None:
         block = next((block for block in blocks if block.kind == "text"), blocks[0] if blocks else None)

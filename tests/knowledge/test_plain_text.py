@@ -12,6 +12,7 @@ from assistant.knowledge.plain_text import (
     block_quote,
     code,
     code_block,
+    described,
     escaped,
     excerpt,
     first_sentence,
@@ -236,3 +237,27 @@ def test_an_excerpt_is_the_beginning(text: str, longest: int, grace: int) -> Non
     assert whole.startswith(shown)
     assert len(shown) <= longest + grace
     assert is_cut == (shown != whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("removedirs(name)\n\nSuper-rmdir; remove a leaf. More.", "Super-rmdir; remove a leaf."),
+        ("int([x]) -> integer\nint(x, base=10) -> integer\n\nConvert a number.", "Convert a number."),
+        ("D.clear() -> None.  Remove all items from D.", "Remove all items from D."),
+        ("x = reader(a [, b]\n           [more])\n    for row in x:\n        f(row)\n\nRead.", "Read."),
+        ("f(x)\nDoes it.", "Does it."),
+        ("random() -> x in the interval [0, 1).", "random() -> x in the interval [0, 1)."),
+        ("dict() -> new\ndict(x) -> new dictionary with all of x", "dict() -> new"),
+        ("Le(le=x) implies that it is less.", "Le(le=x) implies that it is less."),
+        ("f(x)", "f(x)"),
+        ("f(x", "f(x"),
+    ],
+)
+def test_a_signature_is_no_description_where_there_is_one(text: str, sentence: str) -> None:
+    assert first_sentence(text)[0] == sentence
+
+
+@given(st.text(alphabet="fx ().,->\n", max_size=200))
+def test_what_describes_is_the_end_of_a_text(text: str) -> None:
+    assert text.strip("\n").endswith(described(text).strip("\n"))
