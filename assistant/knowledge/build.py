@@ -136,6 +136,10 @@ class _Build:
         for number, stage in enumerate(stages):
             self._read(_pieces(stage))
             if number == 0 and python and not searchable:
+                if not index.fingerprints():
+                    raise IndexFailed(
+                        "The documentation cannot be read: no process that reads it stays alive."
+                    )
                 index.count_uses()
                 index.set_meta("library", sys.version)
                 self._report({"searchable": True, **self._progress("the standard library")})
@@ -267,13 +271,15 @@ class _Build:
         """Takes from `waiting` what it reads. Returns the pieces that were being read when a process died."""
         count = min(processes or self._processes, len(waiting))
         context = multiprocessing.get_context("spawn")  # the same on every system; nothing of ours is copied
-        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_prepare)
+        with _startable():
+            pool = ProcessPoolExecutor(count, mp_context=context, initializer=_prepare)
         running: dict[Future[list[Source]], Sequence[Unread]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < count * AHEAD:
-                    running[pool.submit(_read_piece, waiting[0])] = waiting[0]
-                    waiting.popleft()  # only now: a pool that has broken takes nothing any more
+                    with _startable():
+                        future = pool.submit(_read_piece, waiting[0])
+                    running[future] = waiting.popleft()  # only now: a pool that has broken takes nothing
                 finished, _ = wait(running, timeout=STUCK_SECONDS, return_when=FIRST_COMPLETED)
                 if not finished:
                     for process in multiprocessing.active_children():
@@ -318,6 +324,15 @@ class _Build:
 
     def _progress(self, what: str) -> dict[str, Any]:
         return {"done": self._done, "total": self._total, "passages": self._passages, "what": what}
+
+
+@contextlib.contextmanager
+def _startable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ImportError, NotImplementedError) as error:  # too many processes, no semaphores
+        text = f"The documentation cannot be read: no process can be started for it ({error})."
+        raise IndexFailed(text) from error
 
 
 def _pieces(sources: Sequence[Unread]) -> list[Sequence[Unread]]:

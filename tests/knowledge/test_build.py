@@ -220,3 +220,14 @@ def test_no_piece_of_work_is_lost_with_the_pool(built: Built, monkeypatch: pytes
 
     monkeypatch.setattr(ProcessPoolExecutor, "submit", breaking)
     assert sorted(built.again()) == ["Alpha", "Beta"]
+
+
+def test_where_no_process_can_be_started_is_said(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*arguments: Any) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", refusing)
+    with pytest.raises(IndexFailed, match=r"no process can be started for it .*unavailable"):
+        built.again()
+    monkeypatch.undo()
+    assert list(built.again()) == ["Alpha", "Beta"]
