@@ -165,6 +165,7 @@ class Index:
         self.path = path
         self._counts: dict[str, int] = {}  # of what `_counts_of` was read at, by word; "" is all
         self._counts_of: tuple[int, int] | None = None
+        self._spelled: frozenset[str] | None = None
         try:
             self.connection = self._connect()
         except sqlite3.Error as error:
@@ -287,11 +288,12 @@ class Index:
         by = weights or Weights()
         where, values = "", list(corpora or ())
         if values:
-            where = f"AND corpus IN ({', '.join('?' * len(values))})"
+            where = f"AND rowid IN (SELECT id FROM passage WHERE corpus IN ({', '.join('?' * len(values))}))"
+        # Passages are looked up of the best alone: there may be tens of thousands that match.
         rows = self.connection.execute(
             f"SELECT {_COLUMNS}, -score FROM (SELECT rowid, bm25(search, ?, ?, ?, ?, ?) AS score FROM search "
-            f"WHERE search MATCH ?) AS hit JOIN passage ON passage.id = hit.rowid {where} "
-            "ORDER BY score LIMIT ?",
+            f"WHERE search MATCH ? {where} ORDER BY score LIMIT ?) AS hit "
+            "JOIN passage ON passage.id = hit.rowid ORDER BY score",
             (by.words, by.title, by.summary, by.text, by.phrases, query, *values, limit),
         )
         return [_entry(row[:-1], row[-1]) for row in rows]
@@ -301,17 +303,38 @@ class Index:
         query = '"' + word.replace('"', '""') + '"'
         return self._counted(word, "SELECT count(*) FROM search WHERE search MATCH ?", query)
 
+    def version(self) -> tuple[int, int]:
+        """Another one when the index has changed; of this connection alone."""
+        elsewhere = self.connection.execute("PRAGMA data_version").fetchone()[0]
+        return elsewhere, self.connection.total_changes
+
+    def spelled(self) -> frozenset[str]:
+        """The longer words of all names and phrases, in small letters: what a misspelt one may stand for.
+
+        Remembered until the index has changed.
+        """
+        self._refresh()
+        if self._spelled is None:
+            rows = self.connection.execute(
+                "SELECT name FROM passage UNION ALL SELECT phrases FROM passage WHERE phrases != ''"
+            )
+            self._spelled = frozenset(map(str.lower, _LONG_WORD.findall("\n".join(text for (text,) in rows))))
+        return self._spelled
+
     def _counted(self, word: str, statement: str, *values: str) -> int:
         """A count, which is remembered until the index has changed: people ask in few words, and to count a
         common one takes as long as to search for it."""
-        elsewhere = self.connection.execute("PRAGMA data_version").fetchone()[0]
-        version = (elsewhere, self.connection.total_changes)
-        if version != self._counts_of or len(self._counts) > MOST_COUNTS:
-            self._counts.clear()
-            self._counts_of = version
+        self._refresh()
         if word not in self._counts:
             self._counts[word] = int(self.connection.execute(statement, values).fetchone()[0])
         return self._counts[word]
+
+    def _refresh(self) -> None:
+        """Forget what was counted in an earlier version."""
+        version = self.version()
+        if version != self._counts_of or len(self._counts) > MOST_COUNTS:
+            self._counts.clear()
+            self._counts_of, self._spelled = version, None
 
     def _entries(self, rest: str, values: Sequence[object]) -> list[Entry]:
         return [
@@ -607,6 +630,7 @@ def _unpacked(data: bytes) -> str:
 # Words
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W0-9_a-zA-Z]+")
+_LONG_WORD = re.compile(r"[A-Za-z]?[a-z]{4,}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])|\n\s*\n")
 
 

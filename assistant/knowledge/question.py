@@ -66,6 +66,7 @@ class Question:
     code: tuple[str, ...]  # dotted names in blocks of code: hints, no more
     leans: bool  # is it short and written as the continuation of something said before
     opposite: bool  # asks for the other way round
+    is_of_python: bool = False  # does it say so
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -84,7 +85,7 @@ def understand(text: str) -> Question:
     """Reads a question. Any text at all is a question of some kind."""
     prose, blocks = _without_blocks(_bounded(text))
     marked, mentions = _mark(prose)
-    marked = re.sub(r"\s+", " ", marked).strip()
+    marked = _PROGRAM.sub(r"\g<run>", re.sub(r"\s+", " ", marked)).strip()
     kind, subjects = _kind(marked, mentions)
     plain = marked.lower()
     return Question(
@@ -95,6 +96,7 @@ def understand(text: str) -> Question:
         code=tuple(dict.fromkeys(_DOTTED.findall(blocks)))[:MOST_MENTIONS],
         leans=_leans(plain, subjects),
         opposite=bool(_OPPOSITE.search(plain)),
+        is_of_python=bool(_PYTHON.search(plain)),
     )
 
 
@@ -226,11 +228,23 @@ _MODULES_WITH_FILE_ENDINGS = frozenset(
 )  # `requests.json` is asked for as if it were a name
 
 
+# Other programs
+
+_PYTHON = re.compile(r"\b(?:python(?:ic|'s|’s|[23](?:\.\d+)?)?|cpython|py3?|standard library|stdlib)\b")
+# Which program is run tells nothing about how that is done: "run a git command", "call the ffmpeg binary".
+_PROGRAM = re.compile(
+    r"(?P<run>\b(?:run|call|execut|start|launch|invok|spawn)(?:e|s|es|ning|ing)?\s+)(?:an?\s+|the\s+|some\s+)?"
+    r"(?!(?:external|shell|system|other|another)\b)[a-z][\w+-]*\s+"
+    r"(?=(?:command|program|script|binary|executable|process)(?:e?s)?\b)",
+    re.IGNORECASE,
+)
+
 # Kinds
 
 _STRONG = re.compile(r"\bdiff?er(?:en[ct]\w*|s|ed)?\b|\bvs\b|\bversus\b|\bdistinguish\w*", re.IGNORECASE)
 _WEAK = re.compile(
-    r"\bor\b|\bcompared?\b|\binstead of\b|\brather than\b|\bas opposed to\b|\b(?:prefer|over)\b|\bthe same\b"
+    r"\bor\b|\bcompared?\b|\binstead of\b|\brather than\b|\bas opposed to\b|\bprefer\b"
+    r"|\b(?:choose|pick|use)\b.*\bover\b|\bthe same\b"
     r"|\b(?:better|faster|slower|safer) than\b",
     re.IGNORECASE,
 )
@@ -254,7 +268,7 @@ _TASK = re.compile(
     r"|one)?\s*(?:properly\s+|correctly\s+)?(?:use|call)\b)(?!.*\bworks?\b)"
     r"|\b(?:way|ways|approach|method|function|module|class|command|tool|idiom|library|package"
     r"|decorator|type|exception)s?\s+"
-    r"(?:to|of|for|that|do i|can i|should i|lets?|gives?|returns?|handles?|will|would|is there)\b"
+    r"(?:to|of|for(?!\W*$)|that|do i|can i|should i|lets?|gives?|returns?|handles?|will|would|is there)\b"
     r"|\bwhat (?:can|should|do) i use (?:to|for)\b|\buse\b.+\bto\b",
     re.IGNORECASE,
 )

@@ -11,32 +11,33 @@ against, so that a question about something else finds nothing.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from assistant.knowledge.index import Entry, Index
 from assistant.knowledge.passage import Found, Passage
 from assistant.knowledge.question import Kind, Mention, Question, Subject, Written, is_error, understand
-from assistant.knowledge.words import alike, form, informative, words
+from assistant.knowledge.words import ELSEWHERE, LIBRARIES, alike, corrected, form, informative, words
 
 # What speaks for a passage. Each feature is between 0 and 1; those below 0 speak against it.
 WEIGHTS = {
     "named": 6.0,  # the question writes its name
-    "said": 2.6,  # the likest of the phrases by which people ask for it
+    "said": 3.0,  # the likest of the phrases by which people ask for it
     "name": 1.3,  # words of the question in its name
     "summary": 0.4,  # … in its first sentence
     "covered": 1.2,  # … anywhere in it
     "matched": 0.5,  # BM25, relative to the best
-    "used": 0.5,  # how often real code uses it
+    "used": 0.3,  # how often real code uses it
     "asked": 0.3,  # people have words for it
     "module": 0.9,  # it is of a module that the question names
     "sort": 0.7,  # it is of the sort that the question names
     "library": 0.5,  # it is of the standard library
     "error": -0.6,  # an exception where no error is asked about
-    "deep": -0.25,  # a method or attribute of a class
+    "deep": -0.1,  # a method or attribute of a class
     "silent": -0.6,  # hardly any documentation
     "data": -0.3,  # a constant
     "topic": -0.25,  # a chapter on the language
@@ -49,8 +50,13 @@ MOST_ASKED = 12  # words of a question that the full-text index is asked for, th
 COMMONEST = 0.1  # a word that more of the passages have is not asked for, if …
 ENOUGH_WORDS = 3  # … so many rarer ones are
 NEVER_SEEN = 1.3  # a word that no passage has weighs so many times the rarest that one has
+OF_ANOTHER = 3.0  # likewise a word for another program or language
+NOT_HERE = -1  # passages that have such a word: nothing covers it, though an example may name it
+BESIDE = 0.4  # … which Python's own is compared with
+HARDLY_EVER = 5  # passages; a word in no more of them may be misspelt
 COMMON = 12  # passages; a name of a word in more of them is an English word, too
 _AS_NAME, _AS_WORD = 0.2, 0.05  # how surely a word of a sentence is meant as a name: a rare one, another
+PAIR, JOINED = 0.5, 0.25  # likewise two words that stand together: "list sort", "copy file"
 BEGINNING = 800  # characters of a passage in which words are looked for
 REMOTE = frozenset(
     """
@@ -94,6 +100,26 @@ class Candidate:
         return self.entry.passage.name
 
 
+@dataclass(slots=True)
+class Met:
+    """The candidates that were met for one subject, by passage."""
+
+    corpora: tuple[str, ...] | None
+    candidates: dict[int, Candidate] = field(default_factory=dict)
+    best: float = 0.0  # score of the full-text search
+
+    def add(self, entry: Entry, named: float) -> None:
+        if self.corpora is not None and entry.passage.corpus not in self.corpora:
+            return
+        candidate = self.candidates.setdefault(entry.id, Candidate(entry))
+        candidate.named = max(candidate.named, named)
+
+    def add_matching(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.candidates.setdefault(entry.id, Candidate(entry)).entry = entry
+            self.best = max(self.best, entry.score)
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """What one thing that is asked about was taken for, best first."""
@@ -104,12 +130,11 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question's words with their weights, and what goes for all its parts."""
+    """A question, and what goes for all its parts."""
 
     question: Question
     corpora: tuple[str, ...] | None
     modules: frozenset[str] = frozenset()
-    weights: dict[str, float] = field(default_factory=dict)  # by form
 
 
 def search(
@@ -215,9 +240,31 @@ def _is_known(index: Index, name: str) -> bool:
 
 
 def _unknown(index: Index, name: str) -> Found:
-    near = index.near(name)
-    last = [entry.passage.name for entry in index.ending(name.rpartition(".")[2], 3)] if "." in name else []
-    return Found(unknown=name, did_you_mean=tuple(dict.fromkeys((*last, *near)))[:3])
+    """That there is no such name, with those that may be meant: those of the named module or class first."""
+    head, _, last = name.rpartition(".")
+    inside = _inside(index, head, last) if head else []
+    elsewhere = [entry.passage.name for entry in index.ending(last, 3)] if head else []
+    near = () if len(inside) > 2 else index.near(name)
+    return Found(unknown=name, did_you_mean=tuple(dict.fromkeys((*inside, *elsewhere, *near)))[:3])
+
+
+def _inside(index: Index, head: str, last: str) -> list[str]:
+    """What of a module or class is likest to a name that it does not have: in what it is called, or does."""
+    owners = [RECEIVERS.get(head.lower(), head)]
+    owners += [entry.passage.name for entry in index.named(head) or index.ending(head, 3)]
+    said = dict.fromkeys(form(word) for word in words(last.replace("_", " ")))
+    weights = {key: (key, 1.0) for key in said}
+    for owner in dict.fromkeys(owners):
+        worth = []
+        for place, entry in enumerate(index.within(owner)):
+            called = entry.passage.name.rpartition(".")[2]
+            shared = len(weights.keys() & _forms(called.replace("_", " "))) / (len(weights) or 1)
+            likeness, _ = _likest(entry.phrases, weights)
+            near = difflib.SequenceMatcher(a=called.lower(), b=last.lower()).ratio()
+            worth.append((-max(near**2, shared, likeness), place, entry.passage.name))
+        if worth:
+            return [found for _, _, found in sorted(worth)[:3]]
+    return []
 
 
 # Ranking
@@ -254,57 +301,25 @@ def _modules(index: Index, question: Question) -> Iterator[str]:
 
 def _ranked(index: Index, asked: Asked, subject: Subject) -> Ranking:
     """Everything that may be meant by a subject, best first; empty where nothing covers enough of it."""
-    kind = asked.question.kind
-    candidates: dict[int, Candidate] = {}
-
-    def meet(entry: Entry, named: float) -> None:
-        if asked.corpora is not None and entry.passage.corpus not in asked.corpora:
-            return
-        candidate = candidates.setdefault(entry.id, Candidate(entry))
-        candidate.named = max(candidate.named, named)
-
-    missing: list[Mention] = []
-    for mention in subject.mentions:
-        found = _resolved(index, mention.name)
-        for entry, sure in found:
-            meet(entry, sure)
-        if not found:
-            missing.append(mention)
-    certain = [mention for mention in missing if mention.written is Written.PATH]
-    for mention in certain:
-        head = mention.name.rpartition(".")[0]
-        if kind is not Kind.TASK or (head and _is_known(index, head)):
-            return Ranking((), unknown=mention.name)
-    if missing and not candidates and kind is not Kind.TASK:
-        return Ranking((), unknown=missing[0].name)
-
+    met = Met(asked.corpora)
+    missing = _meet_mentions(index, subject, met)
+    unknown = _denied(index, asked.question.kind, missing, met)
+    if unknown:
+        return Ranking((), unknown=unknown)
+    subject = _spelled(index, asked.question.kind, subject)
     said = list(subject.words)
-    if missing and kind is Kind.TASK:
+    if asked.question.kind is Kind.TASK:
         # The asker's own names are left alone; other names that are not there are words nobody has.
-        said += [m.name for m in missing if not _own(m.name)]
-    weights = _weights(index, said)
-    if not any(candidate.named > 0.9 for candidate in candidates.values()):
-        for entry, sure in _by_word(index, kind, subject, weights):
-            meet(entry, sure)
-    best = 0.0
+        said += [mention.name for mention in missing if not _own(mention.name)]
+    weights = _weights(index, said, asked.question.is_of_python)
+    if not any(candidate.named > 0.9 for candidate in met.candidates.values()):
+        for entry, sure in _by_word(index, asked.question.kind, subject, weights):
+            met.add(entry, sure)
     if weights:
-        rarest = sorted(weights, key=lambda word: -weights[word][1])[:MOST_ASKED]
-        common = COMMONEST * index.count()  # each costs as much as all rare ones do
-        telling = [word for word in rarest if weights[word][0] <= common]
-        rarest = telling if len(telling) >= ENOUGH_WORDS else rarest[:ENOUGH_WORDS]
-        terms = dict.fromkeys(term for word in rarest for term in alike(word)[:6])
-        query = " OR ".join(f'"{term}"' for term in terms)
-        for entry in index.matching(query, CANDIDATES, corpora=asked.corpora):
-            meet(entry, 0.0)
-            candidates[entry.id].entry = entry
-            best = max(best, entry.score)
-    by_form: dict[str, tuple[str, float]] = {}
-    for word, (_, weight) in weights.items():
-        key = form(word)
-        if weight > by_form.get(key, ("", -1.0))[1]:
-            by_form[key] = (word, weight)
+        met.add_matching(index.matching(_query(index, weights), CANDIDATES, corpora=asked.corpora))
+    by_form = _by_form(weights)
     ranked = sorted(
-        (_score(candidate, asked, by_form, best) for candidate in candidates.values()),
+        (_score(candidate, asked, by_form, met.best) for candidate in met.candidates.values()),
         key=lambda candidate: (-candidate.score, len(candidate.name), candidate.name),
     )
     if not ranked or max(candidate.covered for candidate in ranked[:2]) < ENOUGH:
@@ -312,24 +327,88 @@ def _ranked(index: Index, asked: Asked, subject: Subject) -> Ranking:
     return Ranking(ranked)
 
 
+def _meet_mentions(index: Index, subject: Subject, met: Met) -> list[Mention]:
+    """Meets what the written names may mean; those that mean nothing are handed back."""
+    missing = []
+    for mention in subject.mentions:
+        found = _resolved(index, mention.name)
+        for entry, sure in found:
+            met.add(entry, sure)
+        if not found:
+            missing.append(mention)
+    return missing
+
+
+def _denied(index: Index, kind: Kind, missing: Sequence[Mention], met: Met) -> str | None:
+    """The name on which nothing can be said, since it is surely meant as one and is not there."""
+    for mention in missing:
+        head = mention.name.rpartition(".")[0]
+        if mention.written is Written.PATH and (kind is not Kind.TASK or (head and _is_known(index, head))):
+            return mention.name
+    if missing and not met.candidates and kind is not Kind.TASK:
+        return missing[0].name
+    return None
+
+
+def _spelled(index: Index, kind: Kind, subject: Subject) -> Subject:
+    """The subject with its misspelt words put right. What stands in the place of a name stays as it is."""
+    if kind is not Kind.TASK and len(subject.core) == 1:
+        return subject
+    put_right = tuple(
+        word if index.frequency(word) > HARDLY_EVER else corrected(word, index.spelled())
+        for word in subject.words
+    )
+    return replace(subject, words=tuple(dict.fromkeys(put_right)))
+
+
+def _query(index: Index, weights: Mapping[str, tuple[int, float]]) -> str:
+    """What the full-text index is asked for: the rarest words, and others that stand for them."""
+    rarest = sorted(weights, key=lambda word: -weights[word][1])[:MOST_ASKED]
+    common = COMMONEST * index.count()  # each costs as much as all rare ones do
+    telling = [word for word in rarest if weights[word][0] <= common]
+    rarest = telling if len(telling) >= ENOUGH_WORDS else rarest[:ENOUGH_WORDS]
+    terms = dict.fromkeys(term for word in rarest for term in alike(word)[:6])
+    return " OR ".join(f'"{term}"' for term in terms)
+
+
+def _by_form(weights: Mapping[str, tuple[int, float]]) -> dict[str, tuple[str, float]]:
+    """The heaviest word of each form, with its weight."""
+    by_form: dict[str, tuple[str, float]] = {}
+    for word, (frequency, weight) in weights.items():
+        key = form(word) if frequency != NOT_HERE else f"no {word}"
+        if weight > by_form.get(key, ("", -1.0))[1]:
+            by_form[key] = (word, weight)
+    return by_form
+
+
 def _own(name: str) -> bool:
     """May this be a name that the asker gave to something?"""
     return bool(
         re.match(
-            r"(?:my|our|some|the|a|this|your)_|.{1,2}$|.*_(?:list|dict|str|string|file|path|data|name|id)s?$",
+            r"__\w+__$|(?:my|our|some|the|a|this|your)_|.{1,2}$|.*_(?:list|dict|str|string|file|path|data|name|id)s?$",
             name,
         )
     )
 
 
-def _weights(index: Index, said: Iterable[str]) -> dict[str, tuple[int, float]]:
-    """The frequency and the weight of each word: the rarer, the more."""
+def _weights(index: Index, said: Iterable[str], is_of_python: bool) -> dict[str, tuple[int, float]]:
+    """The frequency and the weight of each word: the rarer, the more.
+
+    A word for another program or language that nothing in the index is named by tells that the question is
+    about that one, unless the question speaks of Python: then it is what Python's own is compared with.
+    """
     total = max(index.count(), 1000)
+    most = math.log(1 + total)
     weights = {}
     for word in dict.fromkeys(said):
         frequency = sum(index.frequency(term) for term in alike(word)[:3])
-        weight = math.log(1 + total / (1 + frequency))
-        weights[word] = (frequency, weight if frequency else NEVER_SEEN * math.log(1 + total))
+        weight = math.log(1 + total / (1 + frequency)) if frequency else NEVER_SEEN * most
+        if word in LIBRARIES or (word in ELSEWHERE and not is_of_python):
+            if not index.ending(word, 1):
+                frequency, weight = NOT_HERE, OF_ANOTHER * most
+        elif word in ELSEWHERE:
+            weight = BESIDE * most
+        weights[word] = (frequency, weight)
     return weights
 
 
@@ -342,9 +421,9 @@ def _by_word(
     for one, other in itertools.pairwise(core):
         for head, last in ((one, other), (other, one)):
             for entry in index.named(f"{RECEIVERS.get(head, head)}.{last}"):
-                yield entry, 0.85
+                yield entry, PAIR
         for entry in index.ending(one + other, 3):
-            yield entry, 0.4
+            yield entry, JOINED
     for word in core:
         rare = weights[word][0] <= COMMON if word in weights else True
         for name in dict.fromkeys((word, RECEIVERS.get(word, word), word.removesuffix("s"))):
@@ -360,21 +439,23 @@ def _score(
 ) -> Candidate:
     entry, passage, question = candidate.entry, candidate.entry.passage, asked.question
     total = sum(weight for _, weight in weights.values()) or 1.0
-    name = {form(word) for word in words(passage.name.replace(".", " ").replace("_", " "))}
+    name = _forms(passage.name.replace(".", " ").replace("_", " "))
     squeezed = passage.name.lower().replace("_", "")
-    summary = _forms(passage.text[:200].split("\n\n")[0])
-    text = _forms(f"{passage.signature} {passage.title} {passage.text[:BEGINNING]}")
     in_name = {
         key for key, (word, _) in weights.items() if key in name or (len(word) >= 4 and word in squeezed)
     }
     likeness, in_phrase = _likest(entry.phrases, weights)
+    summary = weights.keys() & _forms(passage.text[:200].split("\n\n")[0])
+    elsewhere = weights.keys() - in_name - in_phrase - summary
+    if elsewhere:  # the costliest look
+        elsewhere &= _forms(f"{passage.signature} {passage.title} {passage.text[:BEGINNING]}")
     covered = sum(
         weight
         if key in in_name or key in in_phrase
         else 0.85 * weight
         if key in summary
         else 0.5 * weight
-        if key in text
+        if key in elsewhere
         else 0.0
         for key, (_, weight) in weights.items()
     )
@@ -384,7 +465,7 @@ def _score(
         "named": candidate.named,
         "said": likeness,
         "name": sum(weights[key][1] for key in in_name) / total,
-        "summary": sum(weight for key, (_, weight) in weights.items() if key in summary) / total,
+        "summary": sum(weights[key][1] for key in summary) / total,
         "covered": covered / total,
         "matched": entry.score / best if best else 0.0,
         "used": min(math.log1p(entry.uses) / math.log(1000), 1.0),
@@ -407,7 +488,7 @@ def _score(
 
 
 def _forms(text: str) -> set[str]:
-    return {form(word) for word in words(text)}
+    return {form(word) for word in set(words(text))}
 
 
 def _likest(phrases: str, weights: dict[str, tuple[str, float]]) -> tuple[float, set[str]]:

@@ -166,3 +166,53 @@ def test_any_text_is_answered_or_refused(index: Index, question: str, before: li
     found = search(index, question, previous=before)
     assert len(found.passages) <= 4
     assert not (found.passages and found.unknown)
+
+
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("how do I remvoe a diretcory and all in it", "shutil.rmtree"),
+        ("convert a dictionery to json", "json.dumps"),
+    ],
+)
+def test_a_misspelt_word_counts_as_the_word_that_it_stands_for(
+    index: Index, question: str, name: str
+) -> None:
+    assert first(index, question) == name
+
+
+@pytest.mark.parametrize(
+    "question", ["what does copyy do", "what does shutil.rmtre do", "how do I use list_sort"]
+)
+def test_what_stands_in_the_place_of_a_name_is_not_put_right(index: Index, question: str) -> None:
+    assert search(index, question).passages == ()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "copy a file in a docker container",
+        "git remove a file",
+        "join strings in javascript",
+        "pandas copy an object",
+        "copy a numpy list in python",
+    ],
+)
+def test_of_another_program_it_says_nothing_though_all_other_words_fit(index: Index, question: str) -> None:
+    assert search(index, question).passages == ()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "python equivalent of a javascript join of strings with a separator",
+        "delete a file like bash in python",
+    ],
+)
+def test_another_language_may_be_compared_with_python(index: Index, question: str) -> None:
+    assert search(index, question).passages
+
+
+def test_names_of_the_module_that_was_named_are_offered_first(index: Index) -> None:
+    offered = search(index, "what does json.parse_file do").did_you_mean
+    assert offered[:2] == ("json.loads", "json.dumps")
