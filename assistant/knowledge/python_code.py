@@ -163,6 +163,7 @@ _DISPLAYS: dict[type[ast.AST], str] = {
 }
 _SIMPLE = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Delete, ast.Assert)
 _SHORT_COMPOUND = (ast.With, ast.For, ast.Try, ast.While)
+_HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their heads are examples, too
 
 
 class _Reader:
@@ -364,11 +365,14 @@ class _Reader:
         imports = dict(self._module.imports)
         own = {name for name in self._module.definitions if "." not in name}
         counted: dict[str, list[int]] = {}
-        Frame = tuple[ast.AST, dict[str, str], ast.stmt | None]  # noqa: N806
-        waiting: list[Frame] = [(tree, {}, None)]
+        Frame = tuple[ast.AST, dict[str, str], ast.stmt | None, ast.stmt | None]  # noqa: N806
+        waiting: list[Frame] = [(tree, {}, None, None)]
         while waiting:
-            node, types, statement = waiting.pop()
+            node, types, statement, context = waiting.pop()
+            head = None
             if isinstance(node, ast.stmt):
+                if isinstance(node, _HEADED) and statement is None:
+                    head = node
                 if isinstance(node, _SIMPLE) or (
                     isinstance(node, _SHORT_COMPOUND)
                     and (node.end_lineno or 0) - node.lineno < LONGEST_EXAMPLE_LINES
@@ -410,10 +414,17 @@ class _Reader:
                     use = counted.setdefault(name, [0, 0, 0, 0])
                     use[0] += 1
                     if use[0] <= EXAMPLES_TRIED and statement is not None:
-                        worth = self._worth(statement, node, name)
+                        first, last, worth = self._example(statement, context, node, name)
                         if worth > use[3]:
-                            use[1:] = [statement.lineno, statement.end_lineno or statement.lineno, worth]
-            children = [(child, types, statement) for child in ast.iter_child_nodes(node)]
+                            use[1:] = [first, last, worth]
+            children: list[Frame] = []
+            before: ast.stmt | None = node if isinstance(node, ast.If) and self._stands_alone(node) else None
+            for child in ast.iter_child_nodes(node):
+                if isinstance(child, ast.stmt):
+                    children.append((child, types, statement, context if statement else before))
+                    before = child
+                else:
+                    children.append((child, types, head or statement, context))
             children.reverse()
             waiting.extend(children)
         self._module.usage = {name: (use[0], use[1], use[2], use[3]) for name, use in counted.items()}
@@ -456,12 +467,40 @@ class _Reader:
             return kind if kind in ("str", "bytes", "int", "float") else ""
         return _DISPLAYS.get(type(node), "")
 
-    def _worth(self, statement: ast.stmt, call: ast.Call, name: str) -> int:
-        """How good an example a statement is: short, alone, of plain words, with something between the
-        brackets. 0: none."""
+    def _stands_alone(self, node: ast.If) -> bool:
+        return not node.orelse and self._lines[node.lineno - 1].lstrip().startswith("if")
+
+    def _example(
+        self, statement: ast.stmt, context: ast.stmt | None, call: ast.Call, name: str
+    ) -> tuple[int, int, int]:
+        """The first and last line of an example that a statement is, and its worth; 0: none.
+
+        A call of nothing but names says no more than a signature: it comes with the condition that it stands
+        under, or with the assignment before it that says what such a name stands for.
+        """
         first, last = statement.lineno, statement.end_lineno or statement.lineno
+        if isinstance(statement, _HEADED) and last - first >= LONGEST_EXAMPLE_LINES:
+            ends = [inner.end_lineno or 0 for inner in statement.body]
+            last = max((end for end in ends if end - first < LONGEST_EXAMPLE_LINES), default=last)
+        names = _only_names(statement, call)
+        if names is not None:
+            if not isinstance(context, ast.If) and not (
+                isinstance(context, ast.Assign)
+                and any(isinstance(target, ast.Name) and target.id in names for target in context.targets)
+            ):
+                return 0, 0, 0
+            first = context.lineno
+        return first, last, self._worth(statement, first, last, call, name)
+
+    def _worth(self, statement: ast.stmt, first: int, last: int, call: ast.Call, name: str) -> int:
+        """How good an example lines are: short, alone, of plain words, with something between the brackets.
+        0: none."""
         if last - first >= LONGEST_EXAMPLE_LINES:
             return 0
+        if any(isinstance(each, ast.Starred) for each in call.args) or any(
+            each.arg is None for each in call.keywords
+        ):
+            return 0  # what passes everything on shows nothing
         lines = self._lines[first - 1 : last]
         text = "\n".join(lines).strip()
         if len(text) > LONGEST_EXAMPLE or "raise " in text or ">>>" in text:
@@ -472,6 +511,8 @@ class _Reader:
         worth -= 12 * text.count("self.") + 6 * len(re.findall(r"\b_\w", text))
         worth -= 5 * max(0, text.count("(") - 1)
         worth += 10 * min(len(call.args) + len(call.keywords), 2)
+        if any(isinstance(each, ast.Constant) for each in _arguments(call)):
+            worth += 8
         if isinstance(statement, ast.Assign | ast.With):
             worth += 8
         if isinstance(statement, ast.Return):
@@ -479,6 +520,21 @@ class _Reader:
         if not isinstance(statement, _SIMPLE):
             worth += 5
         return max(worth, 1)
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(each.value for each in call.keywords)]
+
+
+def _only_names(statement: ast.stmt, call: ast.Call) -> set[str] | None:
+    """The names in a call that a statement consists of, where there is nothing else in it."""
+    alone = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(alone, ast.Await):
+        alone = alone.value
+    arguments = _arguments(call)
+    if alone is not call or not all(map(_dotted, arguments)):
+        return None
+    return {_dotted(each).partition(".")[0] for each in arguments}
 
 
 def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:

@@ -161,6 +161,34 @@ def test_an_example_is_short_and_shows_the_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "example"),
+    [
+        ("os.remove(x)", ""),
+        ("os.remove(self.x)", ""),
+        ("x = f()\nos.remove(x)", "x = f()\nos.remove(x)"),
+        ("y = f()\nos.remove(x)", ""),
+        ("x = f(\n1,\n2,\n3)\nos.remove(x)", ""),
+        ("if x in y:\n    os.remove(x)\nos.remove(z)", "if x in y:\n    os.remove(x)"),
+        ("if y:\n    pass\nelif x in y:\n    os.remove(x)", ""),
+        ("if x in y:\n    os.remove(x)\nelse:\n    pass", ""),
+        ("os.remove(x, dir_fd=3)", "os.remove(x, dir_fd=3)"),
+        ("y = os.remove(*x)", ""),
+        ("y = os.remove(x, **z)", ""),
+        ("os.remove(x)\nos.remove('x.txt')", "os.remove('x.txt')"),
+        (
+            "for a in os.walk(x):\n    f(a)\n    g(\na)\n    h(a)",
+            "for a in os.walk(x):\n    f(a)\n    g(\na)",
+        ),
+        ("for a in os.walk(x):\n    if f(a):\n        g(a)\n        h(a)\n        i(a)", ""),
+    ],
+)
+def test_an_example_shows_more_than_the_signature(text: str, example: str) -> None:
+    usage = module(f"import os\n{text}\n").usage
+    _, first, last, worth = usage.get("os.remove") or usage["os.walk"]
+    assert "\n".join(text.split("\n")[first - 2 : last - 1] if worth else []) == example
+
+
+@pytest.mark.parametrize(
     "data",
     [b"a = '\0'", b"# coding: nonsense\n", b"\xff\xfe\xfa", b"# coding: ascii\nx = '\xe4'\n"],
     ids=["null bytes", "unknown encoding", "no encoding", "another encoding"],
