@@ -117,7 +117,7 @@ class Settings(BaseSettings):
             return "none"
         if value.lower() in ("auto", "none"):
             return value.lower()
-        return str(Path(value).expanduser().absolute()) if _is_file(value) else value
+        return str(_whole(value)) if _is_file(value) else value
 
     @field_validator("allowed_hosts", "docs", "packages", mode="before")
     @classmethod
@@ -142,15 +142,15 @@ class Settings(BaseSettings):
     @classmethod
     def _environments(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         # Not resolved: the interpreter of an environment is a link to one that knows nothing of it.
-        paths = tuple(path.expanduser().absolute() for path in value)
-        if missing := [path for path in paths if not path.exists()]:
+        paths = tuple(map(_whole, value))
+        if missing := [path for path in paths if not os.path.exists(path)]:
             raise ValueError(f"there is no interpreter and no environment {missing[0]}")
         return paths
 
     @field_validator("data", "chat_template")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
-        return None if value is None else value.expanduser().absolute()
+        return None if value is None else _whole(value)
 
     @model_validator(mode="after")
     def _one_engine(self) -> Settings:
@@ -163,7 +163,7 @@ class Settings(BaseSettings):
         if self.upstream_model is not None and self.upstream is None:
             raise ValueError("--upstream-model needs --upstream")
         if self.chat_template is not None:
-            if not self.chat_template.is_file():
+            if not os.path.isfile(self.chat_template):
                 raise ValueError(f"--chat-template: there is no file {self.chat_template}")
             try:
                 self.chat_template.read_text(encoding="utf-8")
@@ -197,9 +197,14 @@ class Settings(BaseSettings):
         return self.host.lower() == "localhost"
 
 
+def _whole(path: str | Path) -> Path:
+    """The whole path; `~` of somebody unknown stays as it is."""
+    return Path(os.path.expanduser(path)).absolute()
+
+
 def _is_file(model: str) -> bool:
     """Whether `--model` names a file on this machine, which need not be there."""
-    if Path(model).expanduser().is_file():
+    if os.path.isfile(_whole(model)):  # a `Path` raises where a name is too long to be one
         return True
     if _ON_THE_HUB.fullmatch(model):
         return False
@@ -208,9 +213,9 @@ def _is_file(model: str) -> bool:
 
 def _folder(docs: str) -> str:
     """`PATH` or `PATH=URL` with the folder's whole path. Raises ValueError."""
-    named = None if Path(docs).expanduser().is_dir() else _HAS_URL.fullmatch(docs)
-    folder = Path(docs if named is None else named["path"]).expanduser().absolute()
-    if not folder.is_dir():
+    named = None if os.path.isdir(_whole(docs)) else _HAS_URL.fullmatch(docs)
+    folder = _whole(docs if named is None else named["path"])
+    if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder}")
     return str(folder) if named is None else f"{folder}={_http_url(named['url'])}"
 

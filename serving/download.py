@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
-from serving.models import either, in_words
+from serving.models import either, in_words, is_place
 
 if TYPE_CHECKING:  # imported late, with its settings in the environment
     from huggingface_hub.errors import HfHubHTTPError
@@ -73,14 +73,14 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file on the hub. Raises ValueError for names that would leave the folder."""
+    """A file on the hub. Raises ValueError for names that would leave the folder, or that no folder takes."""
 
     repo: str
     file: str
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if not all(part.strip(".") for part in (*self.repo.split("/"), *self.file.split("/"))):
+        if not is_place(self.repo, self.file):
             raise ValueError(f"{self.repo}:{self.file} is no file of a repository")
 
 

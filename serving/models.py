@@ -8,6 +8,7 @@ fetched, and the hash by which the file is verified.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ GB = 10**9
 OTHERS = GB // 2
 # Of a file that nobody has measured: its context and caches.
 CONTEXT_MEMORY = GB
+LONGEST_NAME = 200  # bytes of a folder's or a file's name; systems allow 255
 
 
 class UnknownModel(ValueError):
@@ -231,11 +233,10 @@ def find(text: str) -> Model | Path:
 
     `auto` is not among them: see `choose`.
     """
-    if Path(text).is_file():
+    if os.path.isfile(text):  # a `Path` raises where a name is too long to be one
         return Path(text)
     if named := _ON_THE_HUB.fullmatch(text):
-        parts = [*named["repo"].split("/"), *named["file"].split("/")]
-        if not all(part.strip(".") for part in parts):
+        if not is_place(named["repo"], named["file"]):
             raise UnknownModel(f"--model {text}: REPO:FILE names a file of a repository on the hub")
         return on_hub(named["repo"], named["file"])
     if text.lower().endswith(".gguf") or text.startswith(("/", ".", "~")):
@@ -258,6 +259,13 @@ def find(text: str) -> Model | Path:
         f"--model {text}: there is no such model; {hint} "
         "It may also be auto, REPO:FILE, a GGUF file, or none."
     )
+
+
+def is_place(repo: str, file: str) -> bool:
+    """Whether a file of a repository has a place below the folder of models, and room for what its name gets
+    while it is fetched."""
+    parts = [*repo.split("/"), *file.split("/")]
+    return all(part.strip(".") and len(os.fsencode(part)) <= LONGEST_NAME for part in parts)
 
 
 def on_hub(repo: str, file: str) -> Model:

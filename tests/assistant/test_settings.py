@@ -39,6 +39,10 @@ def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_fil
         (["--upstream-model", "m"], "--upstream-model needs --upstream"),
         (["--chat-template", "nowhere.jinja"], "there is no file"),
         (["--chat-template", sys.executable], "cannot be read"),
+        (["--chat-template", "x" * 300], "there is no file"),
+        (["--docs", "x" * 300], "there is no folder"),
+        (["--docs", "~nobody-of-this-name"], "there is no folder"),
+        (["--packages", "x" * 300], "there is no interpreter"),
         (["--temperature", "-1"], "--temperature"),
         (["--prompt", "other"], "--prompt"),
     ],
@@ -89,6 +93,10 @@ def test_what_the_serving_layer_is_started_with(tmp_path: Path) -> None:
         assert arguments("--model", elsewhere) == ["--model", elsewhere, *models]
     named = read_settings(["--upstream", "http://x/v1/", "--upstream-model", "m"])
     assert named.engine_arguments == ["--upstream", "http://x/v1", "--upstream-model", "m"]
+
+
+def test_a_model_whose_name_is_too_long_for_a_file_is_left_to_those_who_know_models() -> None:
+    assert read_settings(["--model", "x" * 300]).model == "x" * 300
 
 
 def test_a_file_of_that_name_is_the_model(tmp_path: Path) -> None:

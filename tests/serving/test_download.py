@@ -408,7 +408,9 @@ def test_a_folder_that_cannot_be_written(fetch: Fetch, tmp_path: Path) -> None:
     assert "cannot be written" in fetch(models=tmp_path / "file").failure
 
 
-@pytest.mark.parametrize(("repo", "file"), [("../..", "x.gguf"), ("a/b", "../x.gguf"), ("a/b", "/x.gguf")])
+@pytest.mark.parametrize(
+    ("repo", "file"), [("../..", "x.gguf"), ("a/b", "../x.gguf"), ("a/b", "/x.gguf"), ("a/b", "x" * 300)]
+)
 def test_no_name_leaves_the_folder(repo: str, file: str) -> None:
     with pytest.raises(ValueError, match="no file of a repository"):
         Wanted(repo, file)

@@ -53,6 +53,8 @@ def test_a_model_is_found_by_its_name_its_file_or_a_path(tmp_path: Path) -> None
         ("Somebody/Model", "which of its files"),
         ("a/b:../c.gguf", "a file of a repository"),
         ("../..:c.gguf", "a file of a repository"),
+        ("a/b:" + "x" * 300, "a file of a repository"),
+        ("x" * 300, "there are qwen2.5-coder-1.5b,"),
     ],
 )
 def test_what_is_not_known_is_refused_with_what_is_near(text: str, words: str) -> None:
