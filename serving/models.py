@@ -225,6 +225,7 @@ CATALOGUE = (
 AUTO = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b")
 
 _ON_THE_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^:]+)")
+_PART_OF_MANY = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.gguf$")
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -238,6 +239,11 @@ def find(text: str) -> Model | Path:
     if named := _ON_THE_HUB.fullmatch(text):
         if not is_place(named["repo"], named["file"]):
             raise UnknownModel(f"--model {text}: REPO:FILE names a file of a repository on the hub")
+        if _PART_OF_MANY.search(named["file"]):
+            raise UnknownModel(
+                f"--model {text}: this is one of several files that make up a model. Name one that is in a "
+                "single file, or bring them all here and give the path of the first."
+            )
         return on_hub(named["repo"], named["file"])
     if text.lower().endswith(".gguf") or text.startswith(("/", ".", "~")):
         return Path(text)
@@ -306,7 +312,7 @@ def files_in(models: Path) -> list[Path]:
     found = [
         path
         for path in models.rglob("*.gguf")
-        if path.is_file() and not re.search(r"mmproj|-\d{5}-of-\d{5}\.gguf$", path.name)
+        if path.is_file() and "mmproj" not in path.name and not _PART_OF_MANY.search(path.name)
     ]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 

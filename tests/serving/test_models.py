@@ -54,6 +54,7 @@ def test_a_model_is_found_by_its_name_its_file_or_a_path(tmp_path: Path) -> None
         ("a/b:../c.gguf", "a file of a repository"),
         ("../..:c.gguf", "a file of a repository"),
         ("a/b:" + "x" * 300, "a file of a repository"),
+        ("a/b:q8/m-00001-of-00003.gguf", "several files"),
         ("x" * 300, "there are qwen2.5-coder-1.5b,"),
     ],
 )
