@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, Application, serving, upstream
+from tests.support.application import PATIENCE, Application, running, serving, upstream, wait_for
 from tests.support.listening import ask, client_of, events, hear, messages_of
 
 KILLS = 20
@@ -195,3 +195,25 @@ async def test_nothing_shown_is_missing_after_kill_9(tmp_path: Path, serving_url
         with contextlib.closing(sqlite3.connect(one.data / "tech-assistant.db")) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             assert database.execute("SELECT count(*) FROM piece").fetchone() == (0,)
+
+
+def test_sources_that_were_shown_are_there_after_kill_9(tmp_path: Path, serving_url: str) -> None:
+    options = ("--serving-url", serving_url, "--documentation")
+    with running(tmp_path / "data", *options, page=False) as application:
+        application.wait_until("ready")
+        wait_for(lambda: application.client.get("/api/engine").json()["documentation"]["state"] == "ready")
+        chat = application.new_chat()
+        reply = application.ask(chat, "How do I remove a folder with everything in it?")
+        shown = []
+        with contextlib.closing(application.events(reply)) as events:  # type: ignore[type-var]
+            for name, data in events:
+                if name == "sources":
+                    shown = data["sources"]
+                elif name == "delta":
+                    break
+        assert shown
+        application.kill()
+        application.start()
+        stored = application.reply(chat)
+        assert (stored["status"], stored["sources"]) == ("interrupted", shown)
+        assert next(application.events(reply)) == ("sources", {"sources": shown})
