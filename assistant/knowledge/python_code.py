@@ -515,6 +515,8 @@ class _Reader:
             worth += 8
         if isinstance(statement, ast.Assign | ast.With):
             worth += 8
+        if call in _head(statement):  # what is made for loops and blocks is shown with one
+            worth += 25
         if isinstance(statement, ast.Return):
             worth -= 10
         if not isinstance(statement, _SIMPLE):
@@ -524,6 +526,12 @@ class _Reader:
 
 def _arguments(call: ast.Call) -> list[ast.expr]:
     return [*call.args, *(each.value for each in call.keywords)]
+
+
+def _head(statement: ast.stmt) -> list[ast.expr]:
+    if isinstance(statement, ast.With | ast.AsyncWith):
+        return [item.context_expr for item in statement.items]
+    return [statement.iter] if isinstance(statement, ast.For | ast.AsyncFor) else []
 
 
 def _only_names(statement: ast.stmt, call: ast.Call) -> set[str] | None:

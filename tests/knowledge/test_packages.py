@@ -117,6 +117,29 @@ def test_what_is_no_environment_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         sites(script)
 
 
+def test_a_package_with_broken_metadata_is_said_and_the_others_are_read(site: Path) -> None:
+    install(site, "crank")
+    install(site, "broken")
+    record = site / "broken-1.5.dist-info" / "RECORD"
+    record.unlink()
+    record.symlink_to("RECORD")
+    (site / "broken-1.5.dist-info" / "top_level.txt").write_bytes(b"../../..\n/etc\n\x00\n" + b"x" * 5000)
+    told: list[str] = []
+    found = list(distributions(site, problem=told.append))
+    assert "crank" in [one.name for one in found]
+    assert all(sentence.startswith("The package 'broken' cannot be read: ") for sentence in told)
+    assert len(told) == 1
+
+
+def test_an_environment_whose_name_cannot_be_shown_is_said(tmp_path: Path) -> None:
+    site = tmp_path / "caf\udce9" / "lib" / "python3.11" / "site-packages"
+    site.mkdir(parents=True)
+    install(site, "crank")
+    with pytest.raises(PackagesUnreadable) as caught:
+        sites(tmp_path / "caf\udce9")
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_folder_that_may_not_be_read_is_said(site: Path) -> None:
     site.chmod(0)

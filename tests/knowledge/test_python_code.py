@@ -179,6 +179,7 @@ def test_an_example_is_short_and_shows_the_name() -> None:
             "for a in os.walk(x):\n    f(a)\n    g(\na)\n    h(a)",
             "for a in os.walk(x):\n    f(a)\n    g(\na)",
         ),
+        ("y = os.walk(x)\nfor a in os.walk(x):\n    f(a)", "for a in os.walk(x):\n    f(a)"),
         ("for a in os.walk(x):\n    if f(a):\n        g(a)\n        h(a)\n        i(a)", ""),
     ],
 )
