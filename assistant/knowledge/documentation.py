@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from assistant.knowledge.passage import Found
 
 if TYPE_CHECKING:  # imported late, in the thread that searches
-    from assistant.knowledge.index import Index
+    from assistant.knowledge.search import RecentSearches
 
 log = logging.getLogger(__name__)
 
@@ -117,24 +117,24 @@ class Documentation:
     def _search(self, question: str, previous: Sequence[str], limit: int) -> Found:
         """Runs in one of the threads."""
         from assistant.knowledge.index import IndexFailed
-        from assistant.knowledge.search import search
 
         try:
-            return search(self._index(), question, previous=previous, limit=limit)
+            return self._searches().search(question, previous=previous, limit=limit)
         except IndexFailed as error:
             raise DocumentationUnreadable(str(error)) from error
         except sqlite3.Error as error:
-            self._of_thread.index = None  # the next question opens it again
+            self._of_thread.searches = None  # the next question opens it again
             raise DocumentationUnreadable(f"{UNREADABLE}: {error}.") from error
 
-    def _index(self) -> Index:
+    def _searches(self) -> RecentSearches:
         from assistant.knowledge.index import Index
+        from assistant.knowledge.search import RecentSearches
 
-        index: Index | None = getattr(self._of_thread, "index", None)
-        if index is None:
+        searches: RecentSearches | None = getattr(self._of_thread, "searches", None)
+        if searches is None:
             assert self._path is not None
-            index = self._of_thread.index = Index(self._path)
-        return index
+            searches = self._of_thread.searches = RecentSearches(Index(self._path))
+        return searches
 
     async def _read(self) -> None:
         """Have all read by a process of its own; whatever ends that, nobody waits for it any longer."""

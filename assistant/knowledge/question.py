@@ -170,6 +170,9 @@ _KEYWORD = re.compile(
     r"|in|is|lambda|match|nonlocal|not|or|pass|raise|return|try|while|with|yield)\b(?=\s+(?:statement"
     r"|keyword|operator|clause)\b)"
 )
+# "find out whether" is no search; the sort of an "f-string" is what its letter says.
+_PHRASAL = re.compile(r"\b(?:find|finding|figure|work) out\b", re.IGNORECASE)
+_FSTRING = re.compile(r"\bf[- ]?strings?\b", re.IGNORECASE)
 _FIRST_MARK = 0xE000  # private-use characters: each stands for one mention while sentences are parsed
 _MARK = re.compile(r"[\ue000-\ue0ff]")
 
@@ -199,6 +202,7 @@ def _mark(prose: str) -> tuple[str, list[Mention]]:
                 kinds = [kind for kind in ("bytes", "list", "dict") if found[kind]]
                 return mark(f"{kinds[0] if kinds else 'str'}.{found['method']}", Written.PATH)
 
+    prose = _FSTRING.sub("fstring", _PHRASAL.sub(" ", prose))
     prose = _KEYWORD.sub(lambda found: f"`{found[1]}`", prose)
     prose = _SIGN.sub(lambda found: _SIGNS[found[1]], _MARK.sub(" ", prose))
     return _MENTION.sub(replaced, prose), mentions
@@ -295,9 +299,10 @@ def _divided(marked: str, mentions: list[Mention]) -> tuple[Subject, ...]:
     subjects = []
     for part in _BETWEEN.split(marked):
         subject = _subject(_WITHIN.sub("", part), mentions)
-        if not subject.core and not subject.mentions:
+        lone = not subject.core and len(subject.words) == 1 and subject.words[0] == part.strip(" ?").lower()
+        if not subject.core and not subject.mentions and not lone:
             continue
-        named = len(subject.core) + len(subject.mentions) == 1
+        named = lone or len(subject.core) + len(subject.mentions) == 1
         if named or (strong and len(subject.core) <= 3):
             subjects.append(subject)
         elif not strong:

@@ -30,7 +30,7 @@ WEIGHTS = {
     "name": 1.3,  # words of the question in its name
     "summary": 0.4,  # … in its first sentence
     "covered": 1.2,  # … anywhere in it
-    "matched": 0.5,  # BM25, relative to the best
+    "matched": 0.6,  # BM25, relative to the best
     "used": 0.3,  # how often real code uses it
     "asked": 0.3,  # people have words for it
     "module": 0.9,  # it is of a module that the question names
@@ -46,6 +46,8 @@ WEIGHTS = {
 }
 ENOUGH = 0.42  # so much of the question must be covered by the best passage for an answer
 CANDIDATES = 60
+MOST_REMEMBERED = 256  # searches
+LONGEST_REMEMBERED = 4000  # characters of a question and those before it
 MOST_ASKED = 12  # words of a question that the full-text index is asked for, the rarest
 COMMONEST = 0.1  # a word that more of the passages have is not asked for, if …
 ENOUGH_WORDS = 3  # … so many rarer ones are
@@ -56,7 +58,7 @@ BESIDE = 0.4  # … which Python's own is compared with
 HARDLY_EVER = 5  # passages; a word in no more of them may be misspelt
 COMMON = 12  # passages; a name of a word in more of them is an English word, too
 _AS_NAME, _AS_WORD = 0.2, 0.05  # how surely a word of a sentence is meant as a name: a rare one, another
-PAIR, JOINED = 0.5, 0.25  # likewise two words that stand together: "list sort", "copy file"
+PAIR, JOINED = 0.3, 0.15  # likewise two words that stand together: "list sort", "copy file"
 BEGINNING = 800  # characters of a passage in which words are looked for
 REMOTE = frozenset(
     """
@@ -157,6 +159,32 @@ def search(
         if before is not None:
             return _following(index, asked, before, limit, only)
     return _search(index, asked, limit, only)
+
+
+class RecentSearches:
+    """Searches of one index, the latest of which are remembered until the index has changed: what many ask
+    at once is looked for once. Like its index not for more than one thread."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._found: dict[tuple[str, tuple[str, ...], int], Found] = {}  # the oldest first
+        self._version: tuple[int, int] | None = None
+
+    def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> Found:
+        """What `search` finds."""
+        version = self._index.version()
+        if version != self._version:
+            self._found.clear()
+            self._version = version
+        key = (question, tuple(previous), limit)
+        found = self._found.pop(key, None)
+        if found is None:
+            found = search(self._index, question, previous=previous, limit=limit)
+        if sum(map(len, (question, *previous))) <= LONGEST_REMEMBERED:
+            self._found[key] = found
+        if len(self._found) > MOST_REMEMBERED:
+            del self._found[next(iter(self._found))]
+        return found
 
 
 # Conversations
@@ -372,12 +400,13 @@ def _query(index: Index, weights: Mapping[str, tuple[int, float]]) -> str:
 
 
 def _by_form(weights: Mapping[str, tuple[int, float]]) -> dict[str, tuple[str, float]]:
-    """The heaviest word of each form, with its weight."""
+    """The heaviest word of each form, with its weight; what nothing can cover stands under no form."""
     by_form: dict[str, tuple[str, float]] = {}
     for word, (frequency, weight) in weights.items():
-        key = form(word) if frequency != NOT_HERE else f"no {word}"
-        if weight > by_form.get(key, ("", -1.0))[1]:
-            by_form[key] = (word, weight)
+        if frequency == NOT_HERE:
+            by_form[f"no {word}"] = ("", weight)
+        elif weight > by_form.get(form(word), ("", -1.0))[1]:
+            by_form[form(word)] = (word, weight)
     return by_form
 
 
@@ -404,7 +433,7 @@ def _weights(index: Index, said: Iterable[str], is_of_python: bool) -> dict[str,
         frequency = sum(index.frequency(term) for term in alike(word)[:3])
         weight = math.log(1 + total / (1 + frequency)) if frequency else NEVER_SEEN * most
         if word in LIBRARIES or (word in ELSEWHERE and not is_of_python):
-            if not index.ending(word, 1):
+            if not index.named(word):
                 frequency, weight = NOT_HERE, OF_ANOTHER * most
         elif word in ELSEWHERE:
             weight = BESIDE * most
@@ -416,7 +445,7 @@ def _by_word(
     index: Index, kind: Kind, subject: Subject, weights: dict[str, tuple[int, float]]
 ) -> Iterator[tuple[Entry, float]]:
     """The passages whose names are words of the sentence, with how surely these are meant as names."""
-    core = subject.core
+    core = subject.core or subject.words
     alone = kind is not Kind.TASK and len(core) == 1 and not subject.mentions
     for one, other in itertools.pairwise(core):
         for head, last in ((one, other), (other, one)):
@@ -476,7 +505,7 @@ def _score(
         "error": is_error(passage.name) and not candidate.named and not question.is_of_errors,
         "deep": kind in ("method", "property") and passage.name.count(".") > 1,
         "silent": len(passage.text) < 30,
-        "data": kind == "data",
+        "data": kind == "data" and not entry.phrases,
         "topic": kind == "topic",
         "remote": module in REMOTE and not is_of_module and module not in question.words,
         "private": "deprecated" in passage.text[:300].lower() or "._" in passage.name,

@@ -84,3 +84,38 @@ def test_any_text_is_a_question_of_at_least_one_subject(text: str) -> None:
 def test_of_a_very_long_question_the_beginning_and_the_end_are_read() -> None:
     question = understand("How do I use os.walk? " + "blah " * 20_000 + " Or rather os.scandir()")
     assert [mention.name for mention in question.mentions] == ["os.walk", "os.scandir"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("run a git command", ("run", "command")),
+        ("how do I call the ffmpeg binary", ("call", "binary")),
+        ("run an external command", ("run", "external", "command")),
+        ("undo the last git commit", ("undo", "last", "git", "commit")),
+        ("what is an f-string", ("fstring",)),
+        ("how do I find out whether a file is there", ("file",)),
+    ],
+)
+def test_of_the_words_of_a_sentence_those_count_that_tell_what_is_wanted(
+    text: str, words: tuple[str, ...]
+) -> None:
+    assert understand(text).words == words
+
+
+def test_a_loop_over_something_is_no_choice() -> None:
+    assert understand("loop over a list with the index").kind is Kind.TASK
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("join strings in Python", True), ("join strings in perl", False)]
+)
+def test_whether_a_question_speaks_of_python(text: str, says: bool) -> None:
+    assert understand(text).is_of_python is says
+
+
+def test_what_says_the_sort_of_a_thing_may_be_a_thing_itself() -> None:
+    assert [subject.words for subject in understand("isinstance or type?").subjects] == [
+        ("isinstance",),
+        ("type",),
+    ]

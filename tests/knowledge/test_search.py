@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from assistant.knowledge.index import Batch, Index, IndexWriter, Source
 from assistant.knowledge.passage import Passage
-from assistant.knowledge.search import search
+from assistant.knowledge.search import MOST_REMEMBERED, RecentSearches, search
 
 LIBRARY = {
     "os": ("module", "Miscellaneous operating system interfaces.", []),
@@ -216,3 +216,33 @@ def test_another_language_may_be_compared_with_python(index: Index, question: st
 def test_names_of_the_module_that_was_named_are_offered_first(index: Index) -> None:
     offered = search(index, "what does json.parse_file do").did_you_mean
     assert offered[:2] == ("json.loads", "json.dumps")
+
+
+def test_what_was_asked_lately_is_not_looked_for_again(index: Index) -> None:
+    searches = RecentSearches(index)
+    found = searches.search("copy a file", previous=["list vs tuple"])
+    assert found == search(index, "copy a file", previous=["list vs tuple"])
+    assert searches.search("copy a file", previous=["list vs tuple"]) is found
+    assert searches.search("copy a file", previous=["list vs tuple"], limit=1) != found
+
+
+def test_of_many_searches_the_latest_are_remembered(index: Index) -> None:
+    searches = RecentSearches(index)
+    first, second = searches.search("copy a file"), searches.search("list vs tuple")
+    for number in range(MOST_REMEMBERED - 1):
+        searches.search(f"{number}?")
+        assert searches.search("copy a file") is first
+    assert searches.search("list vs tuple") is not second
+
+
+def test_nothing_is_remembered_of_an_index_that_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "documentation.db"
+    old = passage("os.remove", "function", "Remove a file.", "python")
+    new = passage("os.remove", "function", "Remove a file, if it is there.", "python")
+    with closing(IndexWriter(path)) as writer:
+        writer.put([Source("library", "python", "1", "", Batch([old]))])
+        with closing(Index(path)) as reader:
+            searches = RecentSearches(reader)
+            assert searches.search("what does os.remove do").passages == (old,)
+            writer.put([Source("library", "python", "2", "", Batch([new]))])
+            assert searches.search("what does os.remove do").passages == (new,)
