@@ -33,6 +33,8 @@ from serving.gguf_header import BadModelFile
 from serving.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
 from serving.openai_compatible import BETWEEN_SECONDS, FIRST_SECONDS, OpenAICompatible
 
+log = logging.getLogger("serving")
+
 KEY_VARIABLE = "TECH_ASSISTANT_SERVING_KEY"
 UPSTREAM_KEY_VARIABLE = "TECH_ASSISTANT_UPSTREAM_KEY"
 # From the signal on: streams are told that they end, then what is still there is cut off.
@@ -161,6 +163,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--models", type=Path, default=_models(), metavar="DIR", help="where fetched models are (%(default)s)"
     )
+    parser.add_argument(
+        "--prefix-cache",
+        type=Path,
+        default=Path(platformdirs.user_cache_dir("tech-assistant", appauthor=False)) / "prefixes",
+        metavar="DIR",
+        help="where is kept what the embedded engine has computed for the beginning of prompts (%(default)s)",
+    )
     parser.add_argument("--offline", action="store_true", help="never use the network to fetch a model")
     parser.add_argument("--context", type=_positive, help="tokens of context of the embedded engine")
     parser.add_argument(
@@ -202,6 +211,16 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _prefixes(directory: Path) -> Path | None:
+    """The directory for states of prompts, made if need be; without one they are computed at each start."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("--prefix-cache %s cannot be used: %s", directory, error.strerror)
+        return None
+    return directory.absolute()
+
+
 def _models() -> Path:
     return Path(platformdirs.user_data_dir("tech-assistant", appauthor=False)) / "models"
 
@@ -212,7 +231,13 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
         return _upstream(options), None
 
     def load(file: Path) -> Engine:
-        return LlamaCpp(file, context=options.context, parallel=options.parallel, threads=options.threads)
+        return LlamaCpp(
+            file,
+            context=options.context,
+            parallel=options.parallel,
+            threads=options.threads,
+            prefixes=_prefixes(options.prefix_cache),
+        )
 
     memory = machine.memory()
     is_auto = options.model.lower() == "auto"
@@ -227,7 +252,7 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
     if isinstance(model, Path):
         return load(model), None
     if memory is not None and model.memory is not None and memory < model.memory:
-        logging.getLogger("serving").warning(
+        log.warning(
             "%s takes about %s of memory, and this machine has %s",
             *(model.title, models.in_words(model.memory), models.in_words(memory)),
         )

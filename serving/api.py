@@ -39,6 +39,7 @@ from serving.engine import (
     ServingError,
     TopToken,
     Unhealthy,
+    Warming,
 )
 from serving.generation import Finished, Token, Whole
 from serving.models import infilling_of, licence_of
@@ -49,7 +50,7 @@ from serving.requests import (
     MOST_TOP_TOKENS,
     GenerateRequest,
     read_generate_request,
-    read_tokenize_request,
+    read_text_request,
 )
 
 VERSION = "3.3.7"
@@ -138,6 +139,7 @@ def create_app(
             Route("/health", api.health),
             Route("/ping", api.health),
             Route("/metrics", api.metrics),
+            Route("/prefix", api.prefix, methods=["PUT"]),
             Route("/download", api.download, methods=["POST", "DELETE"]),
             *OpenAIProtocol(answering).routes(),
         ],
@@ -174,7 +176,7 @@ class _Tgi:
         return functools.partial(self._stream, await self._read(request, stream=True))
 
     async def tokenize(self, request: Request) -> Response:
-        spans = await self._engine.tokenize(read_tokenize_request(await read_body(request)))
+        spans = await self._engine.tokenize(read_text_request(await read_body(request)))
         if spans is None:
             raise HTTPException(404, "This engine does not tell its tokens.")
         return json_response(spans)
@@ -231,6 +233,14 @@ class _Tgi:
                 reused=info.reused_tokens,
             )
         )
+
+    async def prefix(self, request: Request) -> Response:
+        """Take a text that many prompts will begin with; 202 where the engine keeps it ready, else 204."""
+        beginning = read_text_request(await read_body(request))
+        if not isinstance(self._engine, Warming):
+            return Response(status_code=204)
+        await self._engine.warm(beginning)
+        return Response(status_code=202)
 
     async def download(self, request: Request) -> Response:
         """Begin to fetch the model, or go on (POST), or decline it (DELETE)."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from serving.models import Infilling, Licence
 
@@ -280,6 +280,14 @@ class Engine(Protocol):
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
         """The tokens of a text; None where the engine cannot tell. Raises `ServingError`."""
+
+
+@runtime_checkable
+class Warming(Protocol):
+    """An engine that can keep what it has computed for what many prompts begin with."""
+
+    async def warm(self, beginning: str) -> None:
+        """Compute it in a quiet moment. Raises `ServingError`."""
 
 
 class Fetching(Protocol):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import math
 import os
 import re
 import secrets
@@ -28,6 +28,7 @@ import aiohttp
 import llguidance
 import msgspec
 
+from serving import machine
 from serving.engine import (
     MOST_NEW_TOKENS,
     Accepted,
@@ -53,6 +54,7 @@ from serving.engine import (
 from serving.event_stream import read_data
 from serving.gguf_header import BadModelFile, Value, check_magic, read_arrays, read_metadata
 from serving.models import Infilling, infilling_of, licence_of
+from serving.prefix_cache import PrefixCache, fingerprint
 
 log = logging.getLogger("serving.llama_cpp")
 
@@ -123,6 +125,7 @@ class _Loaded:
     special: dict[int, str]
     """How the tokens are written that are marks of the model."""
     longest_token: int  # bytes
+    prefix: PrefixCache | None = None
 
 
 class _Room:
@@ -173,7 +176,7 @@ class _Room:
 class LlamaCpp:
     """Raises `BadModelFile` when the file is missing or is no GGUF file; all else that may be wrong with
     it shows in `info` as a failed state. `context` is in tokens; `threads` None takes what the machine
-    gives to this process."""
+    gives to this process; in `prefixes` is kept what prompts begin with, if anywhere."""
 
     def __init__(
         self,
@@ -182,13 +185,23 @@ class LlamaCpp:
         context: int | None = None,
         parallel: int = DEFAULT_PARALLEL,
         threads: int | None = None,
+        prefixes: Path | None = None,
     ) -> None:
         check_magic(model)
         self._model = model
         self._context = context
         self._parallel = parallel
-        self._threads = threads or available_cpus()
+        self._threads = threads or machine.cpus()
+        self._prefixes = prefixes
+        self._warming: asyncio.Task[None] | None = None
+        self._under_way = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._fresh = True  # nothing was generated yet
+        self._beginning: list[int] = []
+        self._step: asyncio.Task[None] | None = None
         self._read_percent = 0
+        self._build = ""
         self._closing = threading.Event()
         self._directory: str | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -216,9 +229,10 @@ class LlamaCpp:
 
     async def close(self) -> None:
         self._closing.set()
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
+        for task in (self._warming, self._loading):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self._loaded is not None:
             await self._loaded.session.close()
             self._loaded = self._server = None
@@ -235,7 +249,8 @@ class LlamaCpp:
             tokens = tokens[-params.truncate :]
         given, allowed = len(tokens), self._allowed_new_tokens(len(tokens), params.max_new_tokens)
         yield Accepted(given)
-        async with loaded.room.take(given + allowed):
+        async with self._asked(), loaded.room.take(given + allowed):
+            await self._after_warming(tokens)
             made, at_least = 0, min(params.min_new_tokens, allowed)
             if at_least:  # llama.cpp can forbid that a text ends, but not for some tokens only
                 begun = bytearray()
@@ -307,6 +322,52 @@ class LlamaCpp:
             else:
                 raise IncompleteGeneration("The engine's answer broke off.")
         yield End(FinishReason.LENGTH, len(tokens), allowed)
+
+    async def warm(self, beginning: str) -> None:
+        """Compute in a quiet moment what many prompts begin with, and keep it."""
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
+        self._warming = asyncio.create_task(self._warm(beginning))
+
+    async def _warm(self, beginning: str) -> None:
+        try:
+            if self._loading is not None:
+                await asyncio.shield(self._loading)
+            loaded = self._ready()
+            # The last token may be another one with what follows it.
+            self._beginning = (await self._prompt_tokens(loaded, beginning))[:-1]
+            if loaded.prefix is None or not 0 < len(self._beginning) < (self._info.context or 0):
+                return
+            while self._beginning != list(loaded.prefix.tokens):
+                await self._quiet.wait()
+                self._step = asyncio.create_task(loaded.prefix.keep(self._beginning, fresh=self._fresh))
+                await asyncio.wait([self._step])
+                if not self._step.cancelled():
+                    self._step.result()
+        except ServingError as error:
+            log.warning("the beginning of prompts was not computed: %s", error)
+
+    async def _after_warming(self, tokens: list[int]) -> None:
+        """What begins with what is just being computed waits for it: it could only compute the same. For
+        anything else that is given up, until there is a quiet moment again."""
+        if self._step is None or self._step.done():
+            return
+        if tokens[: len(self._beginning)] != self._beginning:
+            self._step.cancel()
+        await asyncio.wait([self._step])
+
+    @contextlib.asynccontextmanager
+    async def _asked(self) -> AsyncGenerator[None]:
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            yield
+            self._fresh = False
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan]:
         loaded = self._ready()
@@ -454,7 +515,14 @@ class LlamaCpp:
         except BaseException:
             await session.close()
             raise
-        self._loaded = replace(loaded, room=_Room(self._parallel, context))
+        loaded = replace(loaded, room=_Room(self._parallel, context))
+        if self._prefixes is not None:
+            model = await asyncio.to_thread(fingerprint, self._model, context, self._build)
+            ask = functools.partial(self._ask, loaded)
+            loaded = replace(loaded, prefix=PrefixCache(self._prefixes, model, self._parallel, ask))
+            assert loaded.prefix is not None
+            await loaded.prefix.restore_last()
+        self._loaded = loaded
         self._info = replace(
             self._info,
             state=EngineState.READY,
@@ -485,6 +553,7 @@ class LlamaCpp:
                 "(libgomp: `apt install libgomp1` on Debian)."
             ) from error
 
+        self._build = xllamacpp.__version__
         params = xllamacpp.CommonParams()
         params.model.path = str(self._model)
         params.n_ctx = context
@@ -493,6 +562,8 @@ class LlamaCpp:
         params.kv_unified = True  # else each of the parallel generations gets only its share of the context
         params.special = True  # marks of the model are told as they are written; here they are known
         params.n_batch = params.n_ubatch = BATCH
+        if self._prefixes is not None:
+            params.slot_save_path = os.path.join(self._prefixes, "")
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
         params.cache_ram_mib = PROMPT_CACHE_MIB
         params.warmup = False
@@ -667,14 +738,3 @@ async def _in_thread(function: Callable[..., None], *args: object) -> None:
 
     threading.Thread(target=run, name="load-model", daemon=True).start()
     await future
-
-
-def available_cpus() -> int:
-    """Processors that this process may use, by affinity and by its control group's quota; at least 1."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        if quota != "max":
-            cpus = min(cpus, math.ceil(int(quota) / int(period)))
-    return max(1, cpus)

@@ -80,11 +80,11 @@ class GenerateRequest:
 _decode_body = msgspec.json.Decoder(_Body).decode
 
 
-class _TokenizeBody(msgspec.Struct):
+class _Text(msgspec.Struct):
     inputs: str
 
 
-_decode_tokenize_body = msgspec.json.Decoder(_TokenizeBody).decode
+_decode_text = msgspec.json.Decoder(_Text).decode
 
 
 def read_generate_request(
@@ -175,10 +175,10 @@ def read_generate_request(
     )
 
 
-def read_tokenize_request(body: bytes) -> str:
-    """The text to be cut into tokens. Raises `InvalidRequest`."""
+def read_text_request(body: bytes) -> str:
+    """The text of a request that has nothing else. Raises `InvalidRequest`."""
     try:
-        return _decode_tokenize_body(body).inputs
+        return _decode_text(body).inputs
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
 

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,13 @@ async def eventually(look: Callable[[], Any]) -> Any:
 
 @contextlib.asynccontextmanager
 async def serve(*arguments: str, **environment: str) -> AsyncIterator[Served]:
+    with tempfile.TemporaryDirectory() as cache:
+        async with _serve(arguments, {"XDG_CACHE_HOME": cache, **environment}) as served:
+            yield served
+
+
+@contextlib.asynccontextmanager
+async def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Served]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "serving", "--port", "0", *arguments),

@@ -115,6 +115,19 @@ async def test_generate_tells_details_whose_tokens_add_up_to_the_text() -> None:
     }
 
 
+async def test_a_beginning_is_taken_by_engines_that_can_keep_it() -> None:
+    class Keeping(FakeEngine):
+        async def warm(self, beginning: str) -> None:
+            self.kept = beginning
+
+    engine = Keeping()
+    for app, status in ((create_app(engine), 202), (create_app(FakeEngine()), 204)):
+        async with client(app) as http:
+            assert (await http.put("/prefix", json={"inputs": "You are"})).status_code == status
+            assert (await http.put("/prefix", json={})).status_code == 422
+    assert engine.kept == "You are"
+
+
 async def test_root_answers_a_list_or_a_stream() -> None:
     assert (await ask("/", {"inputs": "Hi"}, "Hello")).json() == [{"generated_text": "Hello"}]
     answer = await ask("/", {"inputs": "Hi", "stream": True}, "Hello")

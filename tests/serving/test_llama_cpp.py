@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import sys
 import time
@@ -27,7 +26,7 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.gguf_header import BadModelFile, read_metadata
-from serving.llama_cpp import LlamaCpp, _Room, available_cpus
+from serving.llama_cpp import LlamaCpp, _Room
 from tests.serving.conftest import PATIENCE, eventually
 from tests.support.tiny_gguf import END, write_tiny_gguf
 
@@ -310,10 +309,6 @@ async def idle() -> bool:
     before = time.process_time()
     await asyncio.sleep(0.2)
     return time.process_time() - before < 0.05
-
-
-def test_available_processors_are_at_least_one_and_no_more_than_there_are() -> None:
-    assert 1 <= available_cpus() <= (os.cpu_count() or 1)
 
 
 async def test_long_conversations_share_the_context_one_after_the_other(tmp_path: Path) -> None:

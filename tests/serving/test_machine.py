@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from serving.machine import memory
+from serving.machine import cpus, memory
 
 
 def machine(root: Path, cgroup: str, **limits: str) -> Path:
@@ -40,3 +41,34 @@ def test_the_older_control_groups_count_too(tmp_path: Path) -> None:
 def test_without_a_limit_it_is_the_machines(tmp_path: Path, cgroup: str) -> None:
     found = memory(machine(tmp_path, cgroup, memory_max="max\n"))
     assert found is None or found > 1 << 28
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"cpu_max": "100000 100000"}, 1),
+        ({"a__cpu_max": "50000 100000"}, 1),
+        ({"a__cpu_max": "100000 100000", "a__b__cpu_max": "max 100000"}, 1),
+        ({"cpu_max": "max 100000"}, None),
+        ({"cpu_max": "99900000 100000"}, None),
+        ({"cpu_max": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_processors_are_those_of_the_quota(
+    tmp_path: Path, limits: dict[str, str], expected: int | None
+) -> None:
+    everything = cpus(machine(tmp_path / "free", "0::/a/b\n"))
+    assert 1 <= everything <= (os.cpu_count() or 1)
+    assert cpus(machine(tmp_path / "limited", "0::/a/b\n", **limits)) == (expected or everything)
+
+
+def test_older_control_groups_have_a_quota_too(tmp_path: Path) -> None:
+    root = machine(tmp_path, "4:cpu,cpuacct:/a\n")
+    group = root / "sys/fs/cgroup/cpu/a"
+    group.mkdir(parents=True)
+    (group / "cpu.cfs_quota_us").write_text("100000\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    assert cpus(root) == 1
+    (group / "cpu.cfs_quota_us").write_text("-1\n")
+    assert cpus(root) >= 1

@@ -1,0 +1,146 @@
+"""What prompts begin with is computed once: seen by llama.cpp's own counts of what it computed and knew."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from serving.engine import Accepted, SamplingParams
+from serving.llama_cpp import LlamaCpp
+from tests.serving.conftest import eventually
+from tests.serving.test_llama_cpp import loaded
+
+BEGINNING = "the code is for you with the list of it\n" * 20
+ONE_TOKEN = SamplingParams(max_new_tokens=1, seed=1)
+
+
+async def ask(engine: LlamaCpp, prompt: str) -> tuple[int, int]:
+    """How many tokens of a prompt were computed, and how many were known."""
+    before = engine.info
+    [_ async for _ in engine.generate(prompt, ONE_TOKEN)]
+    after = engine.info
+    return (
+        (after.computed_tokens or 0) - (before.computed_tokens or 0),
+        (after.reused_tokens or 0) - (before.reused_tokens or 0),
+    )
+
+
+async def kept(engine: LlamaCpp) -> None:
+    async def look() -> bool:
+        return engine._warming is not None and engine._warming.done()
+
+    await eventually(look)
+
+
+async def length(engine: LlamaCpp) -> int:
+    return len(await engine.tokenize(BEGINNING))
+
+
+def states(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
+
+
+async def test_a_beginning_is_known_to_the_first_prompts_of_every_slot(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async with loaded(tiny_model, prefixes=tmp_path, parallel=3) as engine:
+        await engine.warm(BEGINNING)
+        await kept(engine)
+        prompts = [BEGINNING + end for end in ("add", "remove", "first")]
+        answers = [engine.generate(prompt, ONE_TOKEN) for prompt in prompts]
+        for answer in answers:  # all at once, so that each has a slot of its own
+            assert isinstance(await anext(answer), Accepted)
+        for answer in answers:
+            [_ async for _ in answer]
+        assert (engine.info.reused_tokens or 0) >= 3 * (await length(engine) - 1)
+        assert (engine.info.computed_tokens or 0) <= 3 * 3
+        assert len(states(tmp_path)) == 1
+
+
+async def test_after_a_restart_the_first_prompt_does_not_pay(tiny_model: Path, tmp_path: Path) -> None:
+    async with loaded(tiny_model, prefixes=tmp_path) as engine:
+        await engine.warm(BEGINNING)
+        await kept(engine)
+    async with loaded(tiny_model, prefixes=tmp_path) as engine:  # nobody has told it what to expect
+        computed, reused = await ask(engine, BEGINNING + "add")
+        assert (computed, reused) <= (3, await length(engine))
+        assert reused >= await length(engine) - 1
+        (state,) = states(tmp_path)
+        written = state.stat().st_ino
+        await engine.warm(BEGINNING)
+        await kept(engine)
+        assert [state.stat().st_ino for state in states(tmp_path)] == [written]
+
+
+async def test_a_state_of_another_model_or_context_is_not_read(
+    tiny_model: Path, slow_model: Path, tmp_path: Path
+) -> None:
+    async with loaded(tiny_model, prefixes=tmp_path) as engine:
+        await engine.warm(BEGINNING)
+        await kept(engine)
+    for model, context in ((slow_model, None), (tiny_model, 1024)):
+        async with loaded(model, prefixes=tmp_path, context=context) as engine:
+            assert (await ask(engine, BEGINNING + "add"))[1] == 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
+async def test_a_damaged_state_is_computed_anew(
+    tiny_model: Path, tmp_path: Path, damage: bytes | None
+) -> None:
+    async with loaded(tiny_model, prefixes=tmp_path) as engine:
+        await engine.warm(BEGINNING)
+        await kept(engine)
+    (state,) = states(tmp_path)
+    state.write_bytes(state.read_bytes()[:100] if damage is None else damage)
+    async with loaded(tiny_model, prefixes=tmp_path) as engine:
+        await engine.warm(BEGINNING)
+        await kept(engine)
+        assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
+
+
+async def test_what_begins_so_waits_for_it_and_anything_else_does_not(
+    slow_model: Path, tmp_path: Path
+) -> None:
+    async with loaded(slow_model, prefixes=tmp_path, parallel=2) as engine:
+        await engine.warm(BEGINNING * 8)
+        await begun(engine)
+        given_up = engine._step
+        await ask(engine, "something else")  # it is given up for this, and begun again
+        assert states(tmp_path) == []
+        await begun(engine, after=given_up)
+        computed, reused = await ask(engine, BEGINNING * 8 + "add")
+        assert reused > 8 * 100 > computed
+        await kept(engine)
+        assert len(states(tmp_path)) == 1
+
+
+async def begun(engine: LlamaCpp, *, after: object = None) -> None:
+    async def look() -> bool:
+        return engine._step is not after
+
+    await eventually(look)
+
+
+async def test_no_more_than_a_few_states_are_kept(tiny_model: Path, tmp_path: Path) -> None:
+    async with loaded(tiny_model, prefixes=tmp_path) as engine:
+        for number in range(7):
+            await engine.warm(f"{number} {BEGINNING}")
+            await kept(engine)
+    assert len(states(tmp_path)) == 4
+
+
+async def test_a_directory_that_cannot_be_written_does_no_harm(tiny_model: Path, tmp_path: Path) -> None:
+    async with loaded(tiny_model, prefixes=tmp_path / "gone") as engine:
+        await engine.warm(BEGINNING)
+        await kept(engine)
+        assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
+
+
+async def test_closing_ends_it(slow_model: Path, tmp_path: Path) -> None:
+    async with loaded(slow_model, prefixes=tmp_path) as engine:
+        await engine.warm(BEGINNING * 8)
+        await begun(engine)
+        async with asyncio.timeout(20):
+            await engine.close()
