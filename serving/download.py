@@ -246,7 +246,7 @@ class _Fetch:
         from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
         wanted, status = self._wanted, error.response.status_code
-        page = f"{constants.ENDPOINT}/{wanted.repo}"
+        page = f"{public(constants.ENDPOINT)}/{wanted.repo}"
         if isinstance(error, GatedRepoError):
             return DownloadFailed(
                 f"{wanted.repo} is given only to those who have accepted its terms. Accept them at {page}, "
@@ -335,7 +335,13 @@ def _hub_errors(refused: Callable[[HfHubHTTPError], Exception]) -> Iterator[None
 def _host() -> str:
     from huggingface_hub import constants
 
-    return urlsplit(constants.ENDPOINT).netloc
+    return urlsplit(public(constants.ENDPOINT)).netloc
+
+
+def public(address: str) -> str:
+    """An address as it may be told: without a name and a password for it."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _no_hub() -> DownloadFailed:

@@ -337,6 +337,16 @@ def test_the_token_goes_to_the_hub_alone(fetch: Fetch, hub: FakeHub) -> None:
     assert {asked.headers.get("authorization") for asked in hub.asked_of("storage")} == {None}
 
 
+def test_a_password_for_the_hub_is_in_no_words(fetch: Fetch, hub: FakeHub) -> None:
+    endpoint = hub.url.replace("//", "//ann:canary@")
+    for status in (400, 401, 404):
+        hub.refusals = [(status, {})]
+        failure = fetch(HF_ENDPOINT=endpoint).failure
+        assert "canary" not in failure
+        assert hub.url.removeprefix("http://") in failure or FILE in failure
+    assert fetch(HF_ENDPOINT=endpoint).code == 0
+
+
 def test_offline_by_the_hubs_own_setting(fetch: Fetch, hub: FakeHub) -> None:
     assert "HF_HUB_OFFLINE" in fetch(HF_HUB_OFFLINE="1").failure
     assert hub.asked == []
