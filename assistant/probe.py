@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import logging
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import SecretStr
@@ -63,7 +64,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             if self._settings.serving_url is None:  # our own child: it is being started again
                 return EngineStatus(EngineState.LOADING, detail=STARTING)
             log.debug("the serving layer cannot be reached", exc_info=error)
-            detail = f"The serving layer at {endpoint.url} cannot be reached."
+            detail = f"The serving layer at {_public(str(endpoint.url))} cannot be reached."
             return EngineStatus(EngineState.FAILED, detail=detail)
         name = _name(info)
         try:
@@ -128,6 +129,12 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             bytes_per_token=len(SAMPLE.encode()) / tokens if tokens else BYTES_PER_TOKEN,
             session=self._session,
         )
+
+
+def _public(address: str) -> str:
+    """An address as everybody may be told it: without a name and a password for it."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _name(info: dict[str, Any]) -> str | None:

@@ -161,9 +161,9 @@ async def test_a_server_that_has_answered_nonsense_is_looked_at_again(
 async def test_a_server_elsewhere_that_is_not_there(
     unused_tcp_port: int, watching: Callable[..., ServedModel]
 ) -> None:
-    url = f"http://127.0.0.1:{unused_tcp_port}"
+    url = f"http://ann:canary@127.0.0.1:{unused_tcp_port}"
     settings = read_settings(["--serving-url", url])
-    with pytest.raises(NoModel, match="cannot be reached"):
+    with pytest.raises(NoModel, match=f"http://127.0.0.1:{unused_tcp_port} cannot be reached"):
         await watching(lambda: Endpoint(url), settings).ready(20)
 
 
