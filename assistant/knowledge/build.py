@@ -32,12 +32,14 @@ from assistant.knowledge.index import Batch, IndexBroken, IndexFailed, IndexWrit
 HERE = Path(__file__).parent
 FILES_AT_ONCE = 16  # of a folder, in one piece of work
 AHEAD = 3  # pieces of work a process that are handed out before it asks
+MOST_MEMORY = 1 << 30  # bytes of one process that reads
 STUCK_SECONDS = 120.0  # a piece of work that takes so long never ends
 PROGRESS_SECONDS = 0.1  # between two reports
 MOST_PROBLEMS = 5  # of one file that are told
 MOST_WARNINGS = 50  # of one build; more are counted
 LONGEST_WARNING = 1000  # characters
 
+Read = tuple[list[Source], list[str]]  # and what failed, in sentences
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -273,7 +275,7 @@ class _Build:
         context = multiprocessing.get_context("spawn")  # the same on every system; nothing of ours is copied
         with _startable():
             pool = ProcessPoolExecutor(count, mp_context=context, initializer=_prepare)
-        running: dict[Future[list[Source]], Sequence[Unread]] = {}
+        running: dict[Future[Read], Sequence[Unread]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < count * AHEAD:
@@ -292,18 +294,19 @@ class _Build:
             pool.shutdown(wait=False, cancel_futures=True)
         return []
 
-    def _write(
-        self, finished: Iterable[Future[list[Source]]], running: dict[Future[list[Source]], Sequence[Unread]]
-    ) -> None:
+    def _write(self, finished: Iterable[Future[Read]], running: dict[Future[Read], Sequence[Unread]]) -> None:
         sources: list[Source] = []
         broken: BrokenProcessPool | None = None
         for future in finished:
             try:
-                sources += future.result()
+                read, failed = future.result()
+                sources += read
+                for sentence in failed:
+                    self._warn(sentence)
             except BrokenProcessPool as error:
                 broken = error
                 continue  # stays among those that are running, to be tried alone
-            except Exception as error:  # noqa: BLE001 - one source that cannot be read is not the end of all
+            except Exception as error:  # noqa: BLE001 - what cannot be sent between processes
                 for each in running[future]:
                     self._warn(f"Reading {each.what} failed ({each.place}): {error!r}.")
             piece = running.pop(future)
@@ -346,8 +349,14 @@ def _pieces(sources: Sequence[Unread]) -> list[Sequence[Unread]]:
 
 
 def _prepare() -> None:
-    """Never outlive the one that writes, and leave its output to it: a module of the library may print."""
+    """Never outlive the one that writes, take no more memory than a file may cost, and leave the output to
+    the one that writes: a module of the library may print."""
     os.dup2(2, 1)
+    with contextlib.suppress(ImportError, OSError, ValueError):  # not on every system
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, hard))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -358,8 +367,15 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _read_piece(piece: Sequence[Unread]) -> list[Source]:
-    return [source.source() for source in piece]
+def _read_piece(piece: Sequence[Unread]) -> Read:
+    """What was read, and in sentences what could not be: the others of a piece do not suffer from it."""
+    read, failed = [], []
+    for each in piece:
+        try:
+            read.append(each.source())
+        except Exception as error:  # noqa: BLE001 - one source that cannot be read is not the end of all
+            failed.append(f"Reading {each.what} failed ({each.place}): {error!r}.")
+    return read, failed
 
 
 def _read_file(file: Path, root: Path, url: str) -> Batch:

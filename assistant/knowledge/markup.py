@@ -24,6 +24,7 @@ from markdown_it import MarkdownIt
 LONGEST_HEADING = 300  # characters; what is longer is none that a person would read
 MOST_SIGNATURES = 8  # of one thing
 CODE_INDENT = "    "  # Markdown shows it as code, and with white space folded it is not there
+LONGEST_TAG = 100_000  # characters; to part the attributes of a longer one takes a hundred times its memory
 UNCLOSED = 10_000  # characters at the end of HTML that are looked at again if a tag is not closed there
 
 
@@ -606,6 +607,11 @@ class _Html(HTMLParser):
         self._flush()
 
     # What the parser calls.
+
+    def parse_starttag(self, i: int) -> int:
+        if self.rawdata.find(">", i, i + LONGEST_TAG) < 0:
+            return self.rawdata.find(">", i) + 1 or -1
+        return super().parse_starttag(i)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "title":

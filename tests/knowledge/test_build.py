@@ -231,3 +231,12 @@ def test_where_no_process_can_be_started_is_said(built: Built, monkeypatch: pyte
         built.again()
     monkeypatch.undo()
     assert list(built.again()) == ["Alpha", "Beta"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is not bounded everywhere")
+def test_a_file_that_takes_too_much_memory_does_not_take_others_with_it(built: Built) -> None:
+    attributes = "b=c " * 2_000_000
+    (built.folder / "ab.html").write_text(f"<p>One.</p><a x='>' {attributes}>Two.</a>")
+    assert {"Alpha", "Beta"} <= built.again().keys()
+    (warning,) = built.warnings
+    assert warning.endswith("ab.html): MemoryError().")

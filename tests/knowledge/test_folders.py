@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -605,3 +606,15 @@ MILLION = 1_000_000
 def test_hostile_text_is_read_to_an_end(tmp_path: Path, suffix: str, text: str) -> None:
     passages = read(tmp_path, f"a{suffix}", text, base_url="https://docs.example")
     assert all(len(each.text) <= folders.LARGEST_BLOCK and len(each.title) < 3000 for each in passages)
+
+
+def test_a_tag_with_very_many_attributes_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(f"<h1>A</h1><p>One.</p><a {'b=c ' * 1_000_000}>Two.</a>")
+    tracemalloc.start()
+    try:
+        (passage,) = read_file(tmp_path / "a.html", tmp_path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert passage.text == "One.\n\nTwo."
+    assert most < 100_000_000
