@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import sqlite3
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -70,7 +71,11 @@ def _search(into: Path, question: str, limit: int) -> int:
         print(error, file=sys.stderr)
         return 1
     with contextlib.closing(index):
-        found = search(index, question, limit=limit)
+        try:
+            found = search(index, question, limit=limit)
+        except sqlite3.Error as error:
+            print(index.failed(error), file=sys.stderr)
+            return 1
     for passage in found.passages:
         print(passage.signature or passage.title)
         print("  " + " ".join(part for part in (passage.package, passage.version, passage.location) if part))

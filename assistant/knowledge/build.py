@@ -129,6 +129,8 @@ class _Build:
             self._report({"searchable": True, "passages": self._passages})
         kept: list[str] = []
         library = list(self._library()) if python else []
+        if not python:
+            index.set_meta("library", "")  # it is forgotten below, and must be read before it is asked again
         prose = list(self._folders(folders, kept))
         code = list(self._packages(environments, kept))
         self._forget((*library, *prose, *code), kept)
@@ -212,7 +214,7 @@ class _Build:
     def _folders(self, folders: Sequence[Folder], kept: list[str]) -> Iterator[Unread]:
         if not folders:
             return
-        from assistant.knowledge.folders import files_of, shown
+        from assistant.knowledge.folders import files_of, licence_of, shown
 
         for folder in folders:
             root = folder.path
@@ -223,6 +225,7 @@ class _Build:
             if shown(str(root)) != str(root):
                 self._warn(f"{shown(str(root))} is left out, since its name cannot be shown as it is.")
                 continue
+            licence = licence_of(root)
             for file in files_of(root, problem=self._warn):
                 try:
                     state = file.stat()
@@ -231,7 +234,7 @@ class _Build:
                 yield Unread(
                     key=f"docs:{root}\0{file}",
                     corpus="docs",
-                    fingerprint=f"{_readers()} {_stamp(state)} {folder.url}",
+                    fingerprint=f"{_readers()} {_stamp(state)} {folder.url} {licence}",
                     root=str(root),
                     what=f"the folder {root.name or root}",
                     read=functools.partial(_read_file, file, root, folder.url),

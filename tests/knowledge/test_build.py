@@ -240,3 +240,29 @@ def test_a_file_that_takes_too_much_memory_does_not_take_others_with_it(built: B
     assert {"Alpha", "Beta"} <= built.again().keys()
     (warning,) = built.warnings
     assert warning.endswith("ab.html): MemoryError().")
+
+
+def test_a_licence_that_has_changed_is_the_one_that_is_told(built: Built) -> None:
+    built.again()
+    (built.folder / "LICENSE").write_text("SPDX-License-Identifier: MIT\n")
+    built.again()
+    with closing(Index(built.into)) as index:
+        assert index.named("Alpha")[0].passage.licence == "MIT"
+
+
+def test_a_library_that_was_left_out_is_read_before_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assistant.knowledge.python_library.units", lambda: ["colorsys"])
+    told: list[Mapping[str, Any]] = []
+
+    def again(python: bool) -> list[int]:
+        told.clear()
+        build(tmp_path / "documentation.db", told.append, python=python, processes=1)
+        return [one["passages"] for one in told if "searchable" in one]
+
+    (passages,) = again(True)
+    assert passages > 0
+    assert again(True) == [passages]
+    again(False)
+    assert again(True) == [passages]
