@@ -27,7 +27,7 @@ from assistant.knowledge.words import ELSEWHERE, LIBRARIES, alike, corrected, fo
 WEIGHTS = {
     "named": 6.0,  # the question writes its name
     "said": 3.0,  # the likest of the phrases by which people ask for it
-    "name": 1.3,  # words of the question in its name
+    "name": 1.1,  # words of the question in its name
     "summary": 0.4,  # … in its first sentence
     "covered": 1.2,  # … anywhere in it
     "matched": 0.6,  # BM25, relative to the best
@@ -287,7 +287,7 @@ def _inside(index: Index, head: str, last: str) -> list[str]:
         for place, entry in enumerate(index.within(owner)):
             called = entry.passage.name.rpartition(".")[2]
             shared = len(weights.keys() & _forms(called.replace("_", " "))) / (len(weights) or 1)
-            likeness, _ = _likest(entry.phrases, weights)
+            likeness, *_ = _likest(entry.phrases, weights)
             near = difflib.SequenceMatcher(a=called.lower(), b=last.lower()).ratio()
             worth.append((-max(near**2, shared, likeness), place, entry.passage.name))
         if worth:
@@ -473,16 +473,16 @@ def _score(
     in_name = {
         key for key, (word, _) in weights.items() if key in name or (len(word) >= 4 and word in squeezed)
     }
-    likeness, in_phrase = _likest(entry.phrases, weights)
+    likeness, in_phrase, in_phrases = _likest(entry.phrases, weights)
     summary = weights.keys() & _forms(passage.text[:200].split("\n\n")[0])
-    elsewhere = weights.keys() - in_name - in_phrase - summary
+    elsewhere = weights.keys() - in_name - in_phrases - summary
     if elsewhere:  # the costliest look
         elsewhere &= _forms(f"{passage.signature} {passage.title} {passage.text[:BEGINNING]}")
     covered = sum(
         weight
         if key in in_name or key in in_phrase
         else 0.85 * weight
-        if key in summary
+        if key in summary or key in in_phrases
         else 0.5 * weight
         if key in elsewhere
         else 0.0
@@ -520,11 +520,12 @@ def _forms(text: str) -> set[str]:
     return {form(word) for word in set(words(text))}
 
 
-def _likest(phrases: str, weights: dict[str, tuple[str, float]]) -> tuple[float, set[str]]:
-    """The phrase that is most like the question: how much so, and which of its words it shares."""
-    best: tuple[float, set[str]] = (0.0, set())
+def _likest(phrases: str, weights: dict[str, tuple[str, float]]) -> tuple[float, set[str], set[str]]:
+    """The phrase that is most like the question: how much so, and which of its words it shares; and which
+    words all phrases share."""
+    best, in_best, in_any = 0.0, set[str](), set[str]()
     if not phrases:
-        return best
+        return best, in_best, in_any
     total = sum(weight for _, weight in weights.values()) or 1.0
     usual = total / (len(weights) or 1)
     order = {key: place for place, key in enumerate(weights)}
@@ -533,15 +534,16 @@ def _likest(phrases: str, weights: dict[str, tuple[str, float]]) -> tuple[float,
         shared = [key for key in forms if key in weights]
         if not shared:
             continue
+        in_any.update(shared)
         weight = sum(weights[key][1] for key in shared)
         likeness = weight / (0.65 * total + 0.35 * (weight + 0.7 * usual * (len(forms) - len(shared))))
         places = [order[key] for key in shared]
         if len(places) > 1:
             upward = sum(one < other for one, other in itertools.pairwise(places))
             likeness *= 0.9 + 0.1 * upward / (len(places) - 1)
-        if likeness > best[0]:
-            best = (likeness, set(shared))
-    return best
+        if likeness > best:
+            best, in_best = likeness, set(shared)
+    return best, in_best, in_any
 
 
 def _together(first: Sequence[Candidate], second: Sequence[Candidate]) -> tuple[Candidate, Candidate]:

@@ -229,7 +229,7 @@ def corrected(word: str, known: Collection[str]) -> str:
     near = [
         (_edits(word, other, most), abs(len(word) - len(other)), other)
         for other in itertools.chain(known, _FORMS)
-        if other[0] == word[0] and abs(len(other) - len(word)) <= most
+        if other[0] == word[0] and len(other) >= SHORTEST and abs(len(other) - len(word)) <= most
     ]
     edits, _, best = min(near, default=(most + 1, 0, word))
     # In a short word another letter is another word ("swift", "shift"); a lost or a doubled one is a slip.
