@@ -245,7 +245,7 @@ def _resolved(index: Index, name: str) -> list[tuple[Entry, float]]:
         sure = 0.92 if dot else 0.75
         return [(entry, sure if entry.passage.name.lower() != name.lower() else 0.97) for entry in ends]
     if not dot:
-        return []
+        return _of_language(index, name)
     if head.lower() in RECEIVERS:
         return [(entry, 0.9) for entry in index.named(f"{RECEIVERS[head.lower()]}.{last}")]
     # A method that a class inherits is documented at the class that has it: in the same module as a rule.
@@ -258,6 +258,14 @@ def _resolved(index: Index, name: str) -> list[tuple[Entry, float]]:
                 if module and entry.passage.name.startswith(f"{module}.")
             ]
     return []
+
+
+def _of_language(index: Index, name: str) -> list[tuple[Entry, float]]:
+    """The chapters on a name that the language gives a meaning, and that has no passage of its own."""
+    if not re.fullmatch(r"__[a-z]+__", name):
+        return []
+    said = index.matching(f'phrases : "{name.strip("_")}"', 8)
+    return [(entry, 0.8) for entry in said if name in entry.phrases.replace("\n", " ").split()]
 
 
 def _is_known(index: Index, name: str) -> bool:

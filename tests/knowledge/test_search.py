@@ -33,7 +33,11 @@ LIBRARY = {
     "json.dumps": ("function", "Serialize an object to a JSON string.", ["convert a dict to json text"]),
     "json.loads": ("function", "Deserialize a JSON string to an object.", ["parse json text"]),
     "KeyError": ("class", "Mapping key was not found in the dictionary.", ["key is not in a dict"]),
-    "with": ("keyword", "The with statement wraps a block by a context manager.", ["use a context manager"]),
+    "with": (
+        "keyword",
+        "The with statement wraps a block by a context manager.",
+        ["use a context manager", "__enter__ and __exit__"],
+    ),
     "zip": ("class", "Yield tuples until an input is exhausted.", ["loop over two lists in parallel"]),
 }
 
@@ -79,6 +83,7 @@ def first(index: Index, question: str, **said: object) -> str | None:
         ('what does "".join return', "str.join"),
         ("What does zip do", "zip"),
         ("explain the with statement", "with"),
+        ("what does __exit__ do", "with"),
         ("Why do I get KeyError: 'name'?", "KeyError"),
         ("How do I remove a directory and everything in it?", "shutil.rmtree"),
         ("how to sort `my_list` in place", "list.sort"),
@@ -182,7 +187,8 @@ def test_a_misspelt_word_counts_as_the_word_that_it_stands_for(
 
 
 @pytest.mark.parametrize(
-    "question", ["what does copyy do", "what does shutil.rmtre do", "how do I use list_sort"]
+    "question",
+    ["what does copyy do", "what does shutil.rmtre do", "what does __use__ do", "how do I use list_sort"],
 )
 def test_what_stands_in_the_place_of_a_name_is_not_put_right(index: Index, question: str) -> None:
     assert search(index, question).passages == ()
