@@ -618,10 +618,10 @@ Place = tuple[str, str]  # a module, and a name in it; "" for the module itself
 class Names:
     """Which names lead to which definitions, over all the modules of a package."""
 
-    def __init__(self, modules: Mapping[str, Module], *, is_public: Mapping[str, bool] | None = None) -> None:
+    def __init__(self, modules: Mapping[str, Module]) -> None:
         self._modules = modules
-        self._public = is_public or {}
         self._found: dict[Place, Place | None] = {}
+        self._exported: dict[str, set[str]] = {}
 
     def find(self, module: str, name: str) -> Place | None:
         """Where the top-level name of a module is defined."""
@@ -664,17 +664,25 @@ class Names:
                 return None
         return None
 
-    def exported(self, module: str, seen: frozenset[str] = frozenset()) -> set[str]:
-        """The top-level names that a module offers."""
+    def exported(self, module: str) -> set[str]:
+        """The top-level names that a module offers, its own and those of the modules that it takes all of."""
+        if module not in self._exported:
+            names: set[str] = set()
+            waiting, seen = [module], {module}
+            while waiting:
+                name = waiting.pop()
+                names.update(self._offered(name))
+                here = self._modules[name]
+                if here.exports is None or here.computed:
+                    stars = [star for star in here.stars if star in self._modules and star not in seen]
+                    seen.update(stars)
+                    waiting.extend(stars)
+            self._exported[module] = names
+        return self._exported[module]
+
+    def _offered(self, module: str) -> set[str]:
         here = self._modules[module]
-        names: set[str] = set()
-        if here.exports is not None:
-            names.update(here.exports)
-            if not here.computed:
-                return names
-        for star in here.stars:
-            if star in self._modules and star not in seen:
-                names.update(self.exported(star, seen | {module}))
+        names = set(here.exports or ())
         if here.exports is None or here.computed:
             names.update(name for name in here.definitions if "." not in name and not name.startswith("_"))
             for name, target in here.imports.items():

@@ -111,6 +111,17 @@ def test_a_star_offers_what_the_other_offers() -> None:
     assert set(found) == {"pkg.f"}
 
 
+def test_stars_that_cross_again_and_again_are_followed_once() -> None:
+    """Each of two modules takes all of the next two: there are 2 ** 60 ways to the last."""
+    crossing = {
+        f"pkg__{side}{depth}": f"from .a{depth + 1} import *\nfrom .b{depth + 1} import *\n"
+        for depth in range(60)
+        for side in "ab"
+    }
+    found = offered(pkg__="from .a0 import *\n", **crossing, pkg__a60='def f():\n    """F."""\n', pkg__b60="")
+    assert set(found) == {"pkg.f"}
+
+
 def test_a_name_that_is_imported_when_asked_for_is_found_in_its_submodule() -> None:
     found = offered(pkg__='__all__ = ("Pool",)\n', pkg__thread='class Pool:\n    """A pool."""\n')
     assert "pkg.Pool" in found
