@@ -12,6 +12,7 @@ against, so that a question about something else finds nothing.
 from __future__ import annotations
 
 import difflib
+import functools
 import itertools
 import math
 import re
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from assistant.knowledge.index import Entry, Index
 from assistant.knowledge.passage import Found, Passage
 from assistant.knowledge.question import Kind, Mention, Question, Subject, Written, is_error, understand
-from assistant.knowledge.words import ELSEWHERE, LIBRARIES, alike, corrected, form, informative, words
+from assistant.knowledge.words import ELSEWHERE, LIBRARIES, alike, corrected, form, forms, informative, words
 
 # What speaks for a passage. Each feature is between 0 and 1; those below 0 speak against it.
 WEIGHTS = {
@@ -294,7 +295,7 @@ def _inside(index: Index, head: str, last: str) -> list[str]:
         worth = []
         for place, entry in enumerate(index.within(owner)):
             called = entry.passage.name.rpartition(".")[2]
-            shared = len(weights.keys() & _forms(called.replace("_", " "))) / (len(weights) or 1)
+            shared = len(weights.keys() & forms(called.replace("_", " "))) / (len(weights) or 1)
             likeness, *_ = _likest(entry.phrases, weights)
             near = difflib.SequenceMatcher(a=called.lower(), b=last.lower()).ratio()
             worth.append((-max(near**2, shared, likeness), place, entry.passage.name))
@@ -476,16 +477,16 @@ def _score(
 ) -> Candidate:
     entry, passage, question = candidate.entry, candidate.entry.passage, asked.question
     total = sum(weight for _, weight in weights.values()) or 1.0
-    name = _forms(passage.name.replace(".", " ").replace("_", " "))
+    name = _forms_of_name(passage.name)
     squeezed = passage.name.lower().replace("_", "")
     in_name = {
         key for key, (word, _) in weights.items() if key in name or (len(word) >= 4 and word in squeezed)
     }
     likeness, in_phrase, in_phrases = _likest(entry.phrases, weights)
-    summary = weights.keys() & _forms(passage.text[:200].split("\n\n")[0])
+    summary = weights.keys() & forms(passage.text[:200].split("\n\n")[0])
     elsewhere = weights.keys() - in_name - in_phrases - summary
     if elsewhere:  # the costliest look
-        elsewhere &= _forms(f"{passage.signature} {passage.title} {passage.text[:BEGINNING]}")
+        elsewhere &= forms(f"{passage.signature} {passage.title} {passage.text[:BEGINNING]}")
     covered = sum(
         weight
         if key in in_name or key in in_phrase
@@ -524,8 +525,14 @@ def _score(
     return candidate
 
 
-def _forms(text: str) -> set[str]:
-    return {form(word) for word in set(words(text))}
+@functools.lru_cache(maxsize=16_384)
+def _forms_of_name(name: str) -> frozenset[str]:
+    return frozenset(forms(name.replace(".", " ").replace("_", " ")))
+
+
+@functools.lru_cache(maxsize=16_384)
+def _forms_of_phrase(phrase: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(form(word) for word in informative(phrase)))
 
 
 def _likest(phrases: str, weights: dict[str, tuple[str, float]]) -> tuple[float, set[str], set[str]]:
@@ -538,13 +545,13 @@ def _likest(phrases: str, weights: dict[str, tuple[str, float]]) -> tuple[float,
     usual = total / (len(weights) or 1)
     order = {key: place for place, key in enumerate(weights)}
     for phrase in phrases.split("\n"):
-        forms = list(dict.fromkeys(form(word) for word in informative(phrase)))
-        shared = [key for key in forms if key in weights]
+        said = _forms_of_phrase(phrase)
+        shared = [key for key in said if key in weights]
         if not shared:
             continue
         in_any.update(shared)
         weight = sum(weights[key][1] for key in shared)
-        likeness = weight / (0.65 * total + 0.35 * (weight + 0.7 * usual * (len(forms) - len(shared))))
+        likeness = weight / (0.65 * total + 0.35 * (weight + 0.7 * usual * (len(said) - len(shared))))
         places = [order[key] for key in shared]
         if len(places) > 1:
             upward = sum(one < other for one, other in itertools.pairwise(places))

@@ -1,4 +1,5 @@
-"""What counts as the same word: stop words, stems, and words that stand for each other.
+"""What counts as the same word: stop words, stems, words that stand for each other, misspelt words; and which
+words are names of other languages, programs and libraries.
 
 Knows English as programmers ask in it; knows no API and no index. What people call an API is the vocabulary's
 to say. A word is brought to its *form*, and two texts are compared by the forms of their words.
@@ -264,12 +265,16 @@ _APOSTROPHE = re.compile(r"['’]")
 
 def words(text: str) -> Iterator[str]:
     """The words of a text as they are written, names taken apart: `ThreadPool` is two."""
-    for found in WORD.finditer(text):
-        word = found[0]
+    for word in WORD.findall(text):
         if word.islower() and word.isalpha():  # nearly all
             yield word
         else:
             yield from CAMEL.split(_APOSTROPHE.split(word, maxsplit=1)[0])
+
+
+def forms(text: str) -> set[str]:
+    """The forms of the words of a text, each once."""
+    return set(map(form, set(words(" ".join(set(WORD.findall(text)))))))
 
 
 def informative(text: str) -> Iterator[str]:
