@@ -1,60 +1,14 @@
-"""Sources, who answers, what is fetched, a licence and the switch, with an application that a test plays."""
+"""Sources, the label, the reading and the switch, on an application that a test plays."""
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Route, expect
+from playwright.sync_api import BrowserContext, Route, expect
 
-from tests.browser.chat_page import ChatPage
-from tests.browser.conftest import visitor
-from tests.browser.test_accessibility import LOOKS, Inspection
+from tests.browser.played import BUILDING, MODEL, QUOTES, READ, TEXT, Played
 from tests.support.application import Application
-
-READ = {"state": "ready", "passages": 9, "done": 9, "total": 9, "detail": None}
-MODEL = {"state": "ready", "model": "Small", "detail": None, "answers": "model", "documentation": READ}
-QUOTES = {**MODEL, "state": "none", "model": None, "answers": "documentation"}
-DOWNLOAD = {
-    "state": "running", "model": "Small", "repo": "some/Small-GGUF", "file": "small.gguf",
-    "licence": "Apache-2.0", "bytes": 986_000_000, "received": 424_000_000, "may_change": True,
-}  # fmt: skip
-LICENCE = {"id": "openrail", "name": "OpenRAIL", "url": "https://example.org/licence", "accepted": False}
-RMTREE = {
-    "name": "shutil.rmtree", "title": "shutil.rmtree", "package": "Python", "version": "3.11.2",
-    "licence": "PSF-2.0", "location": "shutil.py:722", "url": "https://docs.python.org/3/",
-    "quote": "shutil.rmtree(path)\n\nRecursively delete a directory tree.",
-}  # fmt: skip
-EXAMPLE = {**RMTREE, "title": "Example of use", "location": "a.py:1", "url": "javascript:alert(1)"}
-TEXT = "It deletes a tree [1], see [2] and [3].\n\n`x[1]` and argv[1] are code."
-
-
-class Played(ChatPage):
-    """The page with an engine and answers that a test sets."""
-
-    def __init__(self, context: BrowserContext, address: str, engine: dict[str, Any]) -> None:
-        self.engine = {"download": None, "licence": None, **engine}
-        self.calls: list[str] = []
-        context.route("**/api/engine", lambda route: route.fulfill(json=self.engine))
-        context.route("**/api/engine/download", self._called)
-        context.route("**/api/licences/*", self._called)
-        context.route("**/events", self._answer)
-        of = "documentation" if engine["answers"] == "documentation" else "Small"
-        told = {"provenance": {"model": of, "revision": "Python 3.11.2", "seconds": 0.1}}
-        context.route(re.compile(r"/api/replies/[^/]+$"), lambda route: route.fulfill(json=told))
-        super().__init__(context, address)
-
-    def _called(self, route: Route) -> None:
-        self.calls.append(route.request.method)
-        route.fulfill(status=204)
-
-    def _answer(self, route: Route) -> None:
-        events = [("sources", {"sources": [RMTREE, EXAMPLE]}), ("delta", {"text": TEXT})]
-        events.append(("done", {"status": "done", "finish_reason": "eos_token"}))
-        body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
-        route.fulfill(content_type="text/event-stream", body=body)
 
 
 def test_a_chip_opens_the_quoted_lines_and_closes_them(
@@ -114,40 +68,6 @@ def test_an_answer_of_the_documentation_is_labelled(
     expect(chat.answer.locator(".origin")).to_be_visible()
 
 
-def test_a_download_is_told_declined_and_followed_by_the_model(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, {**QUOTES, "state": "fetching", "download": DOWNLOAD})
-    told = chat.page.locator("tech-chat .download")
-    expect(told).to_contain_text("Fetching Small (986 MB, Apache-2.0) from Hugging Face: 43 %")
-    expect(told.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "43")
-    told.get_by_role("button", name="Don’t fetch").click()
-    chat.engine["download"] = {**DOWNLOAD, "state": "declined"}
-    expect(told.get_by_role("button", name="Fetch it (986 MB)")).to_be_visible()
-    assert chat.calls == ["DELETE"]
-    chat.engine |= {**MODEL, "download": None}
-    expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by Small")
-    expect(chat.spoken.last).to_have_text("Answered by Small.")
-
-
-def test_a_licence_is_accepted_and_the_question_goes_on(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, {**MODEL, "licence": LICENCE})
-    expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by Small")
-    chat.ask("Under which licence?")
-    expect(chat.composer).to_have_value("Under which licence?")
-    notice = chat.page.locator("tech-chat .consent")
-    expect(notice).to_contain_text("Small comes under the OpenRAIL licence, which forbids some uses.")
-    expect(notice).to_be_focused()
-    chat.engine["licence"] = {**LICENCE, "accepted": True}
-    notice.get_by_role("button", name="Accept and ask").click()
-    chat.expect_status("done")
-    expect(chat.bubbles).to_have_text("Under which licence?")
-    expect(notice).to_be_hidden()
-    assert chat.calls == ["PUT"]
-
-
 def test_the_switch_holds_for_its_conversation(application: Application, context: BrowserContext) -> None:
     chat = Played(context, application.address, MODEL)
     switch = chat.page.get_by_role("button", name="Documentation")
@@ -162,29 +82,138 @@ def test_the_switch_holds_for_its_conversation(application: Application, context
     assert chat.page.request.get(path).json()["grounding"] is True
 
 
-@pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("state", ["offered", "running", "declined", "failed"])
-def test_axe_finds_nothing_while_a_model_is_fetched(
-    application: Application, browser: Browser, look: str, state: str
+def test_the_introduction_is_gone_when_something_was_asked(
+    application: Application, context: BrowserContext
 ) -> None:
-    with visitor(browser, **LOOKS[look]) as context:
-        chat = Played(context, application.address, {**QUOTES, "download": {**DOWNLOAD, "state": state}})
-        expect(chat.page.locator("tech-chat .download")).to_be_visible()
-        inspection = Inspection(chat)
-        inspection.look("introduced")
-        chat.ask_and_wait("Trees")
-        chat.answer.locator(".chips button").first.click()
-        inspection.look("quoted")
-        assert inspection.found == {}
+    chat = Played(context, application.address, QUOTES)
+    chat.ask_and_wait("Trees")
+    expect(chat.page.locator("tech-chat .intro")).to_be_hidden()
+    expect(chat.page.get_by_role("heading", level=1)).to_have_count(1)
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_at_a_licence(application: Application, browser: Browser, look: str) -> None:
-    with visitor(browser, **LOOKS[look]) as context:
-        chat = Played(context, application.address, {**MODEL, "licence": LICENCE})
-        expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by Small")
-        chat.ask("Under which licence?")
-        expect(chat.page.locator("tech-chat .consent")).to_be_visible()
-        inspection = Inspection(chat)
-        inspection.look("licence")
-        assert inspection.found == {}
+def test_escape_closes_an_open_source_from_the_chip_and_from_the_lines(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = Played(context, application.address, MODEL)
+    chat.ask_and_wait("Trees")
+    for inside in (chat.chips.last, chat.answer.get_by_label("Quoted lines").last):
+        chat.chips.last.press("Enter")
+        inside.press("Escape")
+        expect(chat.answer.locator(".source").last).to_be_hidden()
+        expect(chat.chips.last).to_have_attribute("aria-expanded", "false")
+        expect(chat.chips.last).to_be_focused()
+
+
+def test_what_a_chip_opens_is_brought_into_view(application: Application, context: BrowserContext) -> None:
+    chat = Played(context, application.address, MODEL)
+    chat.page.set_viewport_size({"width": 900, "height": 420})
+    chat.ask_and_wait("Trees")
+    chat.page.get_by_role("region", name="Conversation").evaluate("node => { node.scrollTop -= 60; }")
+    expect(chat.chips.first).to_be_in_viewport()
+    chat.chips.first.press("Enter")
+    expect(chat.answer.locator(".source .facts").first).to_be_in_viewport(ratio=1)
+
+
+def test_sources_are_copied_with_the_answer(application: Application, context: BrowserContext) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    chat = Played(context, application.address, MODEL)
+    chat.ask_and_wait("Trees")
+    chat.answer.get_by_role("button", name="Copy answer").click()
+    expect(chat.answer.get_by_role("button", name="Copied")).to_be_visible()
+    assert chat.page.evaluate("navigator.clipboard.readText()") == (
+        f"{TEXT}\n\nSources:\n\n"
+        "1. `shutil.rmtree`, Python 3.11.2, shutil.py:722, PSF-2.0, https://docs.python.org/3/\n"
+        "2. Example: `shutil.rmtree`, Python 3.11.2, a.py:1, PSF-2.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "truth", "is_labelled"),
+    [
+        pytest.param(QUOTES, "Small", False, id="the model had come"),
+        pytest.param(MODEL, "documentation", True, id="there was no model"),
+    ],
+)
+def test_who_really_answered_is_said_at_the_end(
+    application: Application, context: BrowserContext, engine: dict[str, Any], truth: str, is_labelled: bool
+) -> None:
+    chat = Played(context, application.address, engine)
+    chat.model = truth
+    chat.ask_and_wait("Trees")
+    label = chat.answer.get_by_text("From the documentation")
+    expect(label).to_be_visible() if is_labelled else expect(label).to_be_hidden()
+    chat.answer.get_by_role("button", name="Details").click()
+    who = "Documentation of Python 3.11.2" if is_labelled else "Small"
+    expect(chat.answer.locator(".details")).to_contain_text(f" · {who} · 0.1 s")
+
+
+def test_an_answer_is_labelled_while_it_waits_and_the_reading_is_told_until_it_is_over(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = Played(context, application.address, {**QUOTES, "documentation": BUILDING})
+    reading = chat.account.get_by_role("progressbar", name="The documentation is being read")
+    expect(reading).to_have_attribute("aria-valuenow", "33")
+    expect(chat.account).to_contain_text("Reading the documentation: 33 %")
+    held: list[Route] = []
+    context.route("**/events", lambda route: held.append(route))
+    chat.ask("Trees")
+    expect(chat.answer).to_contain_text("The documentation is still being read.")
+    expect(chat.answer.get_by_text("From the documentation")).to_be_visible()
+    expect(reading).to_be_visible()
+    chat.engine["documentation"] = READ
+    expect(reading).to_be_hidden()
+    expect(chat.answer).not_to_contain_text("still being read")
+    expect(chat.spoken.last).to_have_text("The documentation is read.")
+    expect(chat.account.get_by_text("Reading the documentation")).to_be_hidden()
+
+
+def test_what_of_the_documentation_could_not_be_read_is_said(
+    application: Application, context: BrowserContext
+) -> None:
+    failed = {**READ, "state": "failed", "detail": "The documentation could not be read: the disk is full."}
+    chat = Played(context, application.address, {**QUOTES, "documentation": failed})
+    expect(chat.account.get_by_text("The documentation could not be read: the disk is full.")).to_be_visible()
+    expect(chat.account.get_by_role("progressbar")).to_have_count(0)
+
+
+def test_how_to_load_a_model_is_told_when_asked_for(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = Played(context, application.address, {**QUOTES, "detail": "Start with `--model FILE.gguf`."})
+    how = chat.page.get_by_role("button", name="How to load one")
+    advice = chat.account.get_by_text("Start with")
+    expect(advice).to_be_hidden()
+    how.press("Enter")
+    expect(how).to_have_attribute("aria-expanded", "true")
+    expect(advice).to_be_visible()
+    expect(advice.locator("code")).to_have_text("--model FILE.gguf")
+
+
+def test_a_switch_that_fails_is_put_back_and_it_is_said(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = Played(context, application.address, MODEL)
+    chat.ask_and_wait("Trees")
+    switch = chat.page.get_by_role("button", name="Documentation")
+    refused: list[Route] = []
+
+    def refuse(route: Route) -> None:
+        if route.request.method != "PATCH":
+            route.fallback()
+        elif refused:
+            route.fulfill(status=503, json={"type": "database", "detail": "The database is locked."})
+        else:
+            refused.append(route)
+
+    context.route("**/api/conversations/*", refuse)
+    with chat.page.expect_request("**/api/conversations/*"):
+        switch.click()  # off
+    switch.click()  # on
+    switch.click()  # off
+    expect(switch).to_have_attribute("aria-pressed", "false")
+    refused[0].fulfill(status=204)
+    expect(chat.alarm).to_contain_text("could not be switched off. The database is locked.")
+    expect(switch).to_have_attribute("aria-pressed", "false")  # as the first one has it
+    switch.click()
+    expect(chat.alarm).to_contain_text("could not be switched on. The database is locked.")
+    expect(switch).to_have_attribute("aria-pressed", "false")

@@ -72,6 +72,7 @@ class TechChat extends HTMLElement {
   #isStale = false;
   #announced = 0;
   #grounding = true; // whether documentation is looked up for answers in this conversation
+  #storedGrounding = true; // the same, as the application has it
   #groundingSave = { of: null, done: Promise.resolve() }; // the last one; of which conversation, until done
   #removal = () => {};
 
@@ -142,7 +143,7 @@ class TechChat extends HTMLElement {
     this.consent.close();
     if (id === null) {
       this.#loading = null;
-      this.#grounding = true;
+      this.#grounding = this.#storedGrounding = true;
       this.#paintEmpty();
       this.#tell("tech-conversation", { id, title: null });
       this.#changed();
@@ -251,12 +252,13 @@ class TechChat extends HTMLElement {
 
   /** An answer of the documentation is there, all at once: it is read from its beginning. */
   quoted(answer) {
+    if (!this.quotes) this.engine.look(); // it was not known that there is no model
     if (answer === this.transcript.answer) this.transcript.goToBeginning(answer);
   }
 
   /** Answer the same question once more, beside an earlier answer. */
   async retry(old) {
-    if (this.mustConsent(() => this.retry(old))) return;
+    if (this.mustConsent(() => this.transcript.partOf(old.message) && this.retry(old))) return;
     const { id, parent_id: parent } = old.message;
     const conversation = this.#conversation;
     const sent = this.#begin(this.#upTo(old.message), null, parent);
@@ -275,7 +277,8 @@ class TechChat extends HTMLElement {
   /** Ask an edited question beside the earlier one. Gives why that cannot be, or "". */
   edit(question, text) {
     if (this.reason) return this.reason;
-    if (this.mustConsent(() => this.#askAgain(question.message, text))) return LICENCE;
+    // Once accepted, what then stands in the editor is asked, if it is still open.
+    if (this.mustConsent(() => question.editor?.requestSubmit())) return LICENCE;
     this.#askAgain(question.message, text);
     return "";
   }
@@ -405,7 +408,9 @@ class TechChat extends HTMLElement {
     if (!isAhead) branch = tree.branchTo(conversation.active_leaf_id);
     this.alert("");
     this.#tree = tree;
-    if (this.#groundingSave.of !== id) this.#grounding = conversation.grounding ?? true;
+    if (this.#groundingSave.of !== id) {
+      this.#grounding = this.#storedGrounding = conversation.grounding ?? true;
+    }
     if (branch.length === 0) this.#paintEmpty();
     else this.#hideIntro();
     this.#show(branch);
@@ -547,6 +552,7 @@ class TechChat extends HTMLElement {
     this.#ours = reply;
     this.#tree.add(answer);
     const isNew = this.#conversation === null;
+    if (isNew) this.#storedGrounding = grounding;
     this.#conversation = conversation;
     if (isNew && this.#grounding !== grounding) this.#saveGrounding(); // switched since it was sent
     if (isNew) this.#tell("tech-conversation", { id: conversation, title: null, isNew });
@@ -585,8 +591,9 @@ class TechChat extends HTMLElement {
       if (this.#sent !== sent) return;
       this.#takeBack();
       this.#changed();
-      this.transcript.partOf(original)?.edit(text, problem.message);
-      this.#lookAfter(problem, () => this.#askAgain(original, text));
+      const part = this.transcript.partOf(original);
+      part?.edit(text, problem.message);
+      this.#lookAfter(problem, () => part?.editor?.requestSubmit());
       if (problem.type === "still_answering") this.reload();
     }
   }
@@ -647,10 +654,12 @@ class TechChat extends HTMLElement {
     const save = async () => {
       try {
         await call("PATCH", `/conversations/${of}`, { grounding });
+        if (of === this.#conversation) this.#storedGrounding = grounding;
         this.#tell("tech-changed", { conversation: of });
       } catch (problem) {
-        if (of !== this.#conversation) return;
-        this.#grounding = !grounding;
+        // The last one counts; others were meant to be changed again.
+        if (of !== this.#conversation || saving !== this.#groundingSave) return;
+        this.#grounding = this.#storedGrounding;
         this.alert(`The documentation could not be switched ${grounding ? "on" : "off"}. ${problem.message}`);
         this.#changed();
       }

@@ -74,6 +74,20 @@ export async function copyText(text) {
   }
 }
 
+/** Do what a button is for when it is pressed, but not once more while that is under way. */
+export function whenPressed(button, act) {
+  button.addEventListener("click", async () => {
+    if (button.hasAttribute("aria-disabled")) return;
+    // Not `disabled`: the focus would be lost.
+    button.setAttribute("aria-disabled", "true");
+    try {
+      await act();
+    } finally {
+      button.removeAttribute("aria-disabled");
+    }
+  });
+}
+
 /** A button that is an icon; its name is read out, and shown when the pointer rests on it. */
 export function iconButton(name, path, act, attributes = {}) {
   const button = element(

@@ -5,12 +5,12 @@
 // button, and `notice`, why nothing can be asked. The `owner` hears changed(), say(words), alert(words).
 
 import { call } from "./api.js";
-import { element } from "./dom.js";
+import { element, whenPressed } from "./dom.js";
 import { sentence } from "./messages.js";
 
 const LOOK_AGAIN = { fetching: 1000, loading: 1000, none: 5000, failed: 3000, away: 2000 }; // ms, by state
 const SOON = 1000; // ms, while something goes on
-const QUOTES = "Answers from the documentation on this machine; no language model is loaded.";
+const QUOTES = ["Answers from the documentation on this machine", "; no language model is loaded."];
 const RATE_WINDOW = 30_000; // ms over which the speed of a download is measured
 const RATE_LEAST = 3000; // ms after which it can be told
 
@@ -20,7 +20,6 @@ export class Engine {
   #isWatched = false;
   #hasWaited = false; // whether somebody saw that no model was there yet
   #received = []; // of the download: [when, bytes]
-  #isActing = false;
 
   constructor(owner) {
     this.owner = owner;
@@ -47,7 +46,7 @@ export class Engine {
       this.advice.hidden = !this.advice.hidden;
       this.how.setAttribute("aria-expanded", String(!this.advice.hidden));
     });
-    this.button.addEventListener("click", () => this.#act());
+    whenPressed(this.button, () => this.#act());
   }
 
   // ---- what it says
@@ -147,7 +146,7 @@ export class Engine {
     this.node.dataset.state = isReady && !this.#hasWaited ? "ready" : this.quotes ? "quotes" : state;
     const name = element("b", {}, model ?? "an unnamed model");
     if (isReady) write(this.line, "Answered by ", name);
-    else if (this.quotes) write(this.line, QUOTES);
+    else if (this.quotes) write(this.line, QUOTES[0], element("span", { class: "rest" }, QUOTES[1]));
     else write(this.line, state === "loading" ? (detail ?? "The model is loading.") : "");
     const advice = this.quotes && !download && detail ? detail : "";
     this.how.hidden = advice === "";
@@ -183,7 +182,8 @@ export class Engine {
     const { node } = this.download;
     this.node.dataset.download = download?.state ?? "none";
     const act = { running: "Don’t fetch", failed: "Try again" }[download?.state];
-    const isIdle = download?.state === "declined" && !download.may_change;
+    // What somebody else decides is told once it is decided.
+    const isIdle = ["offered", "declined"].includes(download?.state) && !download.may_change;
     node.hidden = !download || isIdle;
     if (node.hidden) return;
     const size = sizeOf(download.bytes);
@@ -222,8 +222,9 @@ export class Engine {
   get #left() {
     const [[since, before] = [0, 0]] = this.#received;
     const [now, received] = this.#received.at(-1) ?? [0, 0];
-    if (now - since < RATE_LEAST || received <= before) return "";
-    const seconds = ((this.#said.download.bytes - received) * (now - since)) / 1000 / (received - before);
+    const { bytes } = this.#said.download; // null until the hub has told it
+    if (!(bytes > 0) || now - since < RATE_LEAST || received <= before) return "";
+    const seconds = ((bytes - received) * (now - since)) / 1000 / (received - before);
     if (seconds < 60) return "less than a minute left";
     const [count, unit] = seconds < 5400 ? [seconds / 60, "minute"] : [seconds / 3600, "hour"];
     return `about ${Math.round(count)} ${unit}${Math.round(count) === 1 ? "" : "s"} left`;
@@ -231,8 +232,6 @@ export class Engine {
 
   /** Fetch the model, or do not. */
   async #act() {
-    if (this.#isActing) return;
-    this.#isActing = true;
     const { state } = this.#said.download;
     this.owner.alert("");
     try {
@@ -240,7 +239,6 @@ export class Engine {
     } catch (problem) {
       this.owner.alert(problem.message);
     }
-    this.#isActing = false;
     await this.look();
   }
 }
@@ -259,6 +257,7 @@ function progress(name, label) {
     const percent = part === null ? null : Math.min(100, Math.floor(part * 100));
     write(words, ...sentence(percent === null ? sentenceOf : `${sentenceOf}: ${percent} %`));
     write(left, more);
+    left.hidden = more === "";
     bar.hidden = percent === null;
     if (percent === null) return;
     bar.setAttribute("aria-valuenow", percent);

@@ -2,14 +2,18 @@
 //
 // Knows the notice; refuses to know what was going to be done, which is a function it is given.
 
-import { element } from "./dom.js";
+import { element, whenPressed } from "./dom.js";
 import { linkOut, webAddress } from "./sources.js";
 
 export class Consent {
   #licence = null;
   #act = () => {};
+  #from = null; // where the focus was
 
-  /** `accept(licence)` records it, and throws when that fails; `alert(words)` then says why. */
+  /**
+   * `accept(licence)` records it, and throws when that fails; `alert(words)` then says why, "" takes it back.
+   * `closed()` is called when the reader has decided: the focus belongs elsewhere.
+   */
   constructor({ accept, alert, closed }) {
     this.words = element("p", { id: "tech-licence" });
     const agree = element("button", { type: "button", class: "agree" }, "Accept and ask");
@@ -20,7 +24,7 @@ export class Consent {
       this.words,
       element("div", { class: "buttons" }, later, agree),
     );
-    agree.addEventListener("click", async () => {
+    whenPressed(agree, async () => {
       const licence = this.#licence;
       const act = this.#act;
       try {
@@ -35,8 +39,11 @@ export class Consent {
       act();
     });
     const leave = () => {
+      const from = this.#from;
       this.close();
-      closed();
+      alert("");
+      if (from?.isConnected && from !== document.body) from.focus();
+      else closed();
     };
     later.addEventListener("click", leave);
     this.node.addEventListener("keydown", (event) => {
@@ -56,6 +63,7 @@ export class Consent {
       `${model ?? "This model"} comes under the ${name}, which forbids some uses.`,
       ...(href ? [" ", linkOut(href, "Read it")] : []),
     );
+    if (this.node.hidden) this.#from = document.activeElement;
     this.node.hidden = false;
     // Not the button: a second press of Enter accepts nothing.
     this.node.focus();

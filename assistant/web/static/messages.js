@@ -300,14 +300,16 @@ export class Answer extends Part {
     Object.assign(this.message, { status, content, finish_reason: finishReason, error, provenance: null });
     this.#end(finishReason, error, status === "failed" ? "alert" : null);
     this.owner.paint(this);
-    if (!this.origin.hidden) {
-      this.owner.quoted(this);
-      // Who answers may have changed since it was asked.
-      this.#provenance().then(
-        () => this.#paintOrigin(),
-        () => {}, // nobody tells: it stays as it was assumed
-      );
-    }
+    const wasLabelled = !this.origin.hidden;
+    if (wasLabelled) this.owner.quoted(this);
+    // Who answers may have changed since it was asked.
+    this.#provenance().then(
+      () => {
+        this.#paintOrigin();
+        if (!wasLabelled && !this.origin.hidden) this.owner.quoted(this);
+      },
+      () => {}, // nobody tells: it stays as it was assumed
+    );
   }
 
   /** Say how it has ended, and offer what can be done. */

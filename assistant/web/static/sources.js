@@ -35,6 +35,13 @@ export class Sources {
       { class: "sources", role: "group", "aria-label": "Sources", hidden: true },
       this.list,
     );
+    this.node.addEventListener("keydown", (event) => {
+      const open = this.#pieces.findIndex((piece) => !piece.hidden);
+      if (event.key !== "Escape" || open < 0) return;
+      this.#open(null);
+      this.#chips[open].focus();
+      event.stopPropagation();
+    });
   }
 
   /** Show these, best first; false when they are shown already. */
@@ -60,7 +67,6 @@ export class Sources {
       event.preventDefault(); // the address belongs to the conversation
       this.#open(number - 1);
       this.#chips[number - 1].focus({ preventScroll: true });
-      this.#pieces[number - 1].scrollIntoView({ block: "nearest" });
     });
     return link;
   }
@@ -68,8 +74,8 @@ export class Sources {
   /** The sources as a list to stand at the end of the answer's Markdown; "" for none. */
   get markdown() {
     const lines = this.#sources.map((source, index) => {
-      const name = /^[\w.]+$/.test(source.name) ? `\`${source.name}\`` : nameOf(source);
-      return [`${index + 1}. ${name}`, ...factsOf(source), webAddress(source.url)].filter(Boolean).join(", ");
+      const name = /^[\w.]+$/.test(source.name) ? `\`${source.name}\`` : source.name;
+      return [`${index + 1}. ${nameOf(source, name)}`, ...factsOf(source), webAddress(source.url)].filter(Boolean).join(", ");
     });
     return lines.length > 0 ? `Sources:\n\n${lines.join("\n")}` : "";
   }
@@ -84,6 +90,7 @@ export class Sources {
       chip.setAttribute("aria-expanded", String(at === index));
       this.#pieces[at].hidden = at !== index;
     }
+    this.#pieces[index]?.scrollIntoView({ block: "nearest" });
   }
 
   #chip(source, index) {
@@ -107,20 +114,13 @@ export class Sources {
     quote.append(...quoted(source));
     const facts = element("p", { class: "facts" }, factsOf(source).join(" · "));
     if (href) facts.append(" · ", linkOut(href, new URL(href).host));
-    const piece = element(
+    return element(
       "div",
       { class: "source", id: this.#id(index), hidden: true },
       element("p", { class: "title" }, `[${index + 1}] ${source.title || source.name}`),
       quote,
       facts,
     );
-    piece.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
-      this.#open(null);
-      this.#chips[index].focus();
-      event.stopPropagation();
-    });
-    return piece;
   }
 }
 
@@ -128,8 +128,8 @@ function isExample({ title }) {
   return /^example\b/i.test(title);
 }
 
-function nameOf(source) {
-  return isExample(source) ? `Example: ${source.name}` : source.name;
+function nameOf(source, name = source.name) {
+  return isExample(source) ? `Example: ${name}` : name;
 }
 
 function packageOf({ package: name, version }) {

@@ -1,0 +1,235 @@
+"""A model that is fetched, and a licence to be accepted, on an application that a test plays."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, expect
+
+from tests.browser.conftest import visitor
+from tests.browser.played import DOWNLOAD, LICENCE, MODEL, QUOTES, Played
+from tests.browser.test_accessibility import LOOKS, Inspection
+from tests.support.application import Application
+
+
+def test_a_download_is_told_declined_and_followed_by_the_model(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = Played(context, application.address, {**QUOTES, "state": "fetching", "download": DOWNLOAD})
+    told = chat.download
+    expect(told).to_contain_text("Fetching Small (986 MB, Apache-2.0) from Hugging Face: 43 %")
+    expect(told.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "43")
+    told.get_by_role("button", name="Don’t fetch").click()
+    chat.engine["download"] = {**DOWNLOAD, "state": "declined"}
+    expect(told.get_by_role("button", name="Fetch it (986 MB)")).to_be_visible()
+    assert chat.calls == ["DELETE"]
+    chat.engine |= {**MODEL, "download": None}
+    expect(chat.account).to_contain_text("Answered by Small")
+    expect(chat.spoken.last).to_have_text("Answered by Small.")
+
+
+def test_a_licence_is_accepted_and_the_question_goes_on(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = Played(context, application.address, {**MODEL, "licence": LICENCE})
+    expect(chat.account).to_contain_text("Answered by Small")
+    chat.ask("Under which licence?")
+    expect(chat.composer).to_have_value("Under which licence?")
+    notice = chat.consent
+    expect(notice).to_contain_text("Small comes under the OpenRAIL licence, which forbids some uses.")
+    expect(notice).to_be_focused()
+    chat.engine["licence"] = {**LICENCE, "accepted": True}
+    notice.get_by_role("button", name="Accept and ask").click()
+    chat.expect_status("done")
+    expect(chat.bubbles).to_have_text("Under which licence?")
+    expect(notice).to_be_hidden()
+    assert chat.calls == ["PUT"]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("state", ["offered", "running", "declined", "failed"])
+def test_axe_finds_nothing_while_a_model_is_fetched(
+    application: Application, browser: Browser, look: str, state: str
+) -> None:
+    with visitor(browser, **LOOKS[look]) as context:
+        chat = Played(context, application.address, {**QUOTES, "download": {**DOWNLOAD, "state": state}})
+        expect(chat.download).to_be_visible()
+        inspection = Inspection(chat)
+        inspection.look("introduced")
+        chat.ask_and_wait("Trees")
+        chat.answer.locator(".chips button").first.click()
+        inspection.look("quoted")
+        assert inspection.found == {}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing_at_a_licence(application: Application, browser: Browser, look: str) -> None:
+    with visitor(browser, **LOOKS[look]) as context:
+        chat = Played(context, application.address, {**MODEL, "licence": LICENCE})
+        expect(chat.account).to_contain_text("Answered by Small")
+        chat.ask("Under which licence?")
+        expect(chat.consent).to_be_visible()
+        inspection = Inspection(chat)
+        inspection.look("licence")
+        assert inspection.found == {}
+
+
+FETCHING = {**QUOTES, "state": "fetching", "download": DOWNLOAD}
+UNACCEPTED = {**MODEL, "licence": LICENCE}
+
+
+def test_the_time_left_is_told_once_the_speed_is_known(
+    application: Application, context: BrowserContext
+) -> None:
+    context.add_init_script(
+        "const now = performance.now.bind(performance);performance.now = () => now() + (window.skipped ?? 0);"
+    )
+    chat = Played(context, application.address, FETCHING)
+    left = chat.download.locator(".left")
+    expect(chat.download).to_contain_text("43 %")
+    expect(left).to_be_hidden()
+    chat.page.evaluate("() => { window.skipped = 20_000; }")
+    chat.engine["download"] = {**DOWNLOAD, "received": 444_000_000}
+    expect(left).to_have_text(re.compile(r"^about \d+ minutes left$"))
+    chat.engine["download"] = {**DOWNLOAD, "bytes": None}
+    expect(chat.download).to_contain_text("Fetching Small (Apache-2.0) from Hugging Face")
+    expect(chat.download).not_to_contain_text("%")
+    expect(left).to_be_hidden()
+    expect(chat.download.get_by_role("progressbar")).to_have_count(0)
+
+
+@pytest.mark.parametrize("state", ["offered", "running", "declined", "failed"])
+def test_who_may_change_nothing_has_no_button(
+    application: Application, context: BrowserContext, state: str
+) -> None:
+    download = {**DOWNLOAD, "state": state, "may_change": False}
+    chat = Played(context, application.address, {**QUOTES, "detail": "No network.", "download": download})
+    expect(chat.account).to_contain_text("Answers from the documentation")
+    expect(chat.download.get_by_role("button")).to_have_count(0)
+    if state in ("offered", "declined"):  # that is for somebody else to decide
+        expect(chat.download).to_be_hidden()
+    else:
+        words = {"running": "Fetching Small", "failed": "No network."}[state]
+        expect(chat.download).to_contain_text(words)
+
+
+def test_a_press_counts_once_and_what_is_refused_is_said(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = Played(context, application.address, FETCHING)
+    button = chat.download.get_by_role("button", name="Don’t fetch")
+    chat.hold()
+    with chat.page.expect_request("**/api/engine/download"):
+        button.click()
+    expect(button).to_have_attribute("aria-disabled", "true")
+    button.dispatch_event("click")
+    chat.refuse("Small is on this machine already.")
+    chat.let_go()
+    expect(chat.alarm).to_have_text("Small is on this machine already.")
+    expect(button).not_to_have_attribute("aria-disabled", "true")
+    assert chat.calls == ["DELETE"]
+
+
+def test_a_download_that_failed_says_why_and_is_tried_again(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = Played(context, application.address, FETCHING)
+    expect(chat.download).to_contain_text("43 %")
+    failed = {**DOWNLOAD, "state": "failed"}
+    chat.engine |= {"state": "none", "detail": "The network is gone.", "download": failed}
+    expect(chat.download).to_contain_text("The network is gone.")
+    expect(chat.spoken.last).to_have_text("The network is gone.")
+    chat.engine |= {"state": "fetching", "download": DOWNLOAD}
+    chat.download.get_by_role("button", name="Try again").click()
+    expect(chat.download.get_by_role("button", name="Don’t fetch")).to_be_visible()
+    assert chat.calls == ["POST"]
+
+
+def test_above_the_composer_the_words_stand_at_the_left_and_the_button_at_the_right(
+    application: Application, context: BrowserContext
+) -> None:
+    failed = {**DOWNLOAD, "state": "failed"}
+    chat = Played(context, application.address, {**QUOTES, "detail": "No network.", "download": failed})
+    chat.ask_and_wait("Trees")
+    account, button = chat.account.bounding_box(), chat.download.get_by_role("button").bounding_box()
+    assert account is not None
+    assert button is not None
+    assert button["x"] + button["width"] == pytest.approx(account["x"] + account["width"], abs=1)
+
+
+@pytest.mark.parametrize("way", ["button", "Escape"])
+def test_not_now_asks_nothing_and_leads_back_to_what_was_typed(
+    application: Application, context: BrowserContext, way: str
+) -> None:
+    chat = Played(context, application.address, UNACCEPTED)
+    expect(chat.account).to_contain_text("Answered by Small")
+    chat.ask("Under which licence?")
+    expect(chat.consent).to_be_focused()
+    if way == "button":
+        chat.consent.get_by_role("button", name="Not now").click()
+    else:
+        chat.page.keyboard.press("Escape")
+    expect(chat.consent).to_be_hidden()
+    expect(chat.composer).to_be_focused()
+    expect(chat.composer).to_have_value("Under which licence?")
+    expect(chat.answers).to_have_count(0)
+    assert chat.calls == []
+
+
+def test_an_acceptance_that_fails_is_said_and_can_be_tried_again(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = Played(context, application.address, UNACCEPTED)
+    expect(chat.account).to_contain_text("Answered by Small")
+    chat.ask("Under which licence?")
+    agree = chat.consent.get_by_role("button", name="Accept and ask")
+    chat.refuse("The database is locked.")
+    agree.click()
+    expect(chat.alarm).to_have_text("The database is locked.")
+    expect(chat.consent).to_be_visible()
+    chat.hold()
+    with chat.page.expect_request("**/api/licences/*"):
+        agree.click()
+    agree.dispatch_event("click")
+    chat.refuse(None)
+    chat.let_go()
+    chat.expect_status("done")
+    expect(chat.bubbles).to_have_text(["Under which licence?"])
+    expect(chat.alarm).to_be_hidden()
+    assert chat.calls == ["PUT", "PUT"]
+
+
+def test_another_answer_waits_for_the_licence(application: Application, context: BrowserContext) -> None:
+    chat = Played(context, application.address, MODEL)
+    chat.ask_and_wait("Trees")
+    chat.engine["licence"] = LICENCE
+    chat.page.reload()
+    chat.answer.get_by_role("button", name="Regenerate").click()
+    expect(chat.consent).to_be_visible()
+    expect(chat.answers).to_have_count(1)
+    chat.engine["licence"] = {**LICENCE, "accepted": True}
+    chat.consent.get_by_role("button", name="Accept and ask").click()
+    chat.expect_version(chat.answer, "2 / 2")
+
+
+def test_a_question_edited_waits_in_its_editor_for_the_licence(
+    application: Application, context: BrowserContext
+) -> None:
+    chat = Played(context, application.address, MODEL)
+    chat.ask_and_wait("Trees")
+    chat.engine["licence"] = LICENCE
+    chat.page.reload()
+    expect(chat.answers).to_have_count(1)
+    chat.edit(chat.questions.last, "Forests")
+    expect(chat.page.locator(".editor .reason")).to_have_text("The model’s licence is to be accepted first.")
+    chat.page.keyboard.press("Escape")
+    expect(chat.consent).to_be_hidden()
+    expect(chat.editor).to_be_focused()
+    chat.editor.press("Enter")
+    chat.editor.fill("Woods")  # what stands there when it is accepted is asked
+    chat.engine["licence"] = {**LICENCE, "accepted": True}
+    chat.consent.get_by_role("button", name="Accept and ask").click()
+    expect(chat.bubbles).to_have_text(["Woods"])
+    chat.expect_version(chat.questions.last, "2 / 2")
+    expect(chat.editor).to_have_count(0)
