@@ -83,11 +83,12 @@ class Answering:
         *,
         refuse: Callable[[ServingError], Response],
         broken: Callable[[str, str], object],
+        last: bytes = b"",
     ) -> None:
         """Answer one request with an event stream, which `write` writes.
 
         `refuse` makes the response to an error before anything was sent. `broken` makes the event that tells
-        an error after that, of its words and its type.
+        an error after that, of its words and its type. `last` is written at the end, whatever that was.
         """
         stream = EventStream(send)
         try:
@@ -108,7 +109,7 @@ class Answering:
             log.exception("a stream failed")
             self.metrics.failures[IncompleteGeneration.error_type] += 1
             await stream.write(data(broken("Internal error", IncompleteGeneration.error_type)))
-        await stream.end()
+        await stream.end(last)
 
     def _count(self, begun: float, end: Finished) -> None:
         self.metrics.succeeded(
@@ -221,8 +222,8 @@ class EventStream:
             if writes == self._writes:
                 await self.write(b":\n\n")
 
-    async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b""})
+    async def end(self, data: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": data})
 
 
 async def _kept_alive(stream: EventStream, write: Callable[[EventStream], Coroutine[Any, Any, None]]) -> None:

@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving import openai_api
 from serving.answering import (
     Answering,
     EventStream,
@@ -259,7 +260,7 @@ class _Tgi:
         assert isinstance(error, ServingError)
         if request.method == "POST":  # a question about health is no request to generate
             self._metrics.failures[error.error_type] += 1
-        return _refusal(error)
+        return openai_api.refusal(error) if openai_api.is_meant(request.scope) else _refusal(error)
 
     async def _read(self, request: Request, *, stream: bool | None = None) -> GenerateRequest:
         self._metrics.requests += 1
@@ -327,9 +328,11 @@ class _RequireKey:
         if scope["type"] == "http" and scope["path"] != "/health":
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._authorization):
-                response = _error(
-                    401, "unauthorized", "The key is missing or wrong.", {"WWW-Authenticate": "Bearer"}
-                )
+                words, headers = "The key is missing or wrong.", {"WWW-Authenticate": "Bearer"}
+                if openai_api.is_meant(scope):
+                    response = openai_api.error_response(401, words, headers, code="invalid_api_key")
+                else:
+                    response = _error(401, "unauthorized", words, headers)
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -376,6 +379,8 @@ def _error(status: int, error_type: str, words: str, headers: dict[str, str] | N
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if openai_api.is_meant(request.scope):
+        return openai_api.http_error(error)
     error_type = {404: "not_found", 405: "method_not_allowed", 413: "validation"}.get(
         error.status_code, "http"
     )
@@ -387,4 +392,6 @@ async def _answer_nobody(request: Request, error: Exception) -> Response:
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:
+    if openai_api.is_meant(request.scope):
+        return openai_api.error_response(500, "Internal error")
     return _error(500, "internal", "Internal error")  # Starlette raises it again, for the log

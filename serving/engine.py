@@ -136,6 +136,7 @@ class SamplingParams:
     typical_p: float | None = None
     repetition_penalty: float | None = None
     frequency_penalty: float | None = None
+    presence_penalty: float | None = None
     min_new_tokens: int = 0
     """The text does not end by itself before it has so many tokens."""
     truncate: int | None = None

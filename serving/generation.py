@@ -12,7 +12,7 @@ import contextlib
 import math
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ from serving.engine import (
     TopToken,
 )
 from serving.stopping import StopMatcher
+
+T = TypeVar("T")
 
 WIDEST_CHARACTER = 6
 """Bytes of one character in JSON at most: control characters are written as `\\u0001`."""
@@ -191,6 +193,17 @@ async def whole(events: AsyncGenerator[Accepted | Shown | Finished], *, seed: in
     return Whole(seed, tokens, end)
 
 
+async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """What they result in. The first that fails ends the others."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def best_of(engine: Engine, asked: Asked, count: int) -> list[Whole]:
     """So many generations with seeds of their own, the likeliest first. Raises `ServingError`: one that
     fails ends the others."""
@@ -199,13 +212,7 @@ async def best_of(engine: Engine, asked: Asked, count: int) -> list[Whole]:
         params = replace(asked.params, seed=asked.params.seed + number, logprobs=True)
         return whole(generate(engine, replace(asked, params=params)), seed=params.seed)
 
-    tasks = [asyncio.create_task(one(number)) for number in range(count)]
-    try:
-        results = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    results = await together([one(number) for number in range(count)])
     if any(shown.token.logprob is None for result in results for shown in result.tokens if shown.tokens):
         raise InvalidRequest("`best_of` != 1 is not supported by this engine: it tells no probabilities")
     return sorted(results, key=lambda result: result.likelihood, reverse=True)

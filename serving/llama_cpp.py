@@ -71,9 +71,9 @@ SEEDS = 0xFFFFFFFF  # the largest 32-bit number asks llama.cpp for a random seed
 CONTROL = 3  # the type of tokens that are marks of the model, in a GGUF file
 REPLACEMENT = "\ufffd".encode()
 LEAST_ABSURD = 1 << 16  # tokens: shorter texts are cut into tokens whatever the context is
-# Beyond the limit: llama.cpp tells a token only when the character with which it ends is whole, and one at
-# the limit not at all.
+# Tokens beyond the limit, to complete the character inside of which the last one ends.
 GRACE = 3
+SETTLE_SECONDS = 1.0  # at most, until a slot is free whose answer is not read any more
 
 
 class _Error(msgspec.Struct):
@@ -113,6 +113,15 @@ class _Event(msgspec.Struct):
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
+
+
+@dataclass(slots=True)
+class _Made:
+    """A text that grows: its prompt's tokens and its own, and how many of those have been told."""
+
+    tokens: list[int]
+    count: int = 0
+    reason: FinishReason = FinishReason.LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +209,8 @@ class LlamaCpp:
         self._fresh = True  # nothing was generated yet
         self._beginning: list[int] = []
         self._step: asyncio.Task[None] | None = None
+        self._computing = 0  # answers that llama.cpp is read for
+        self._unsettled = False  # it may still compute one that is not read any more
         self._read_percent = 0
         self._build = ""
         self._closing = threading.Event()
@@ -249,79 +260,100 @@ class LlamaCpp:
             tokens = tokens[-params.truncate :]
         given, allowed = len(tokens), self._allowed_new_tokens(len(tokens), params.max_new_tokens)
         yield Accepted(given)
+        made, at_least = _Made(tokens), min(params.min_new_tokens, allowed)
         async with self._asked(), loaded.room.take(given + allowed):
             await self._after_warming(tokens)
-            made, at_least = 0, min(params.min_new_tokens, allowed)
-            if at_least:  # llama.cpp can forbid that a text ends, but not for some tokens only
-                begun = bytearray()
-                never_ending = {**sampling, "ignore_eos": True}
-                async with contextlib.aclosing(self._made(loaded, tokens, at_least, never_ending)) as events:
-                    async for event in events:
-                        if isinstance(event, Chunk):
-                            begun += event.data
-                            yield event
-                        else:
-                            made = event.generated_tokens or 0
-                text = begun.decode("utf-8", "replace")
-                tokens = tokens + await self._tokens(loaded, text, parse_special=False)
-            reason = FinishReason.LENGTH
-            if made < allowed:
-                async with contextlib.aclosing(
-                    self._made(loaded, tokens, allowed - made, sampling)
-                ) as events:
-                    async for event in events:
-                        if isinstance(event, Chunk):
-                            yield event
-                        else:
-                            reason = event.finish_reason
-                            made += event.generated_tokens or 0
-            yield End(reason, given, made)
+            await self._settled(loaded)
+            for limit, how, grace in (
+                # llama.cpp can forbid that a text ends, but not for its first tokens only.
+                (at_least, {**sampling, "ignore_eos": True}, 0),
+                (allowed, sampling, 0),
+                (allowed, sampling, GRACE),
+            ):
+                if made.reason is FinishReason.END_OF_TEXT or made.count >= limit:
+                    continue
+                if grace and params.grammar is not None:  # it cannot be taken up in the middle
+                    break
+                async with contextlib.aclosing(self._make(loaded, made, limit, how, grace)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            if lost := (allowed - made.count if made.reason is FinishReason.LENGTH else 0):
+                yield Chunk(b"", tokens=lost)  # all of it is inside a character
+            yield End(made.reason, given, made.count + lost)
 
-    async def _made(
-        self, loaded: _Loaded, tokens: list[int], allowed: int, sampling: dict[str, Any]
-    ) -> AsyncGenerator[Chunk | End]:
-        """What llama.cpp makes of a prompt: chunks of `allowed` tokens at most, then how it ended."""
+    async def _make(
+        self, loaded: _Loaded, made: _Made, limit: int, sampling: dict[str, Any], grace: int
+    ) -> AsyncGenerator[Chunk]:
+        """Go on with a text until it has so many tokens.
+
+        llama.cpp tells tokens that end inside a character together with the one that completes it, and at
+        the limit not at all. They are made anew, with some tokens of `grace` that complete the character:
+        then what comes before it is known.
+        """
         assert self._info.context is not None
         request = {
-            "prompt": tokens,
+            "prompt": made.tokens,
             "stream": True,
             "return_tokens": True,
             # Also reported between the batches of a prompt: a client that has gone is noticed by
             # writing to it. Without this it took llama.cpp a second, and as long as the whole prompt
             # while other requests were being answered.
             "return_progress": True,
-            "n_predict": min(allowed + GRACE, self._info.context - len(tokens)),
+            "n_predict": min(limit - made.count + grace, self._info.context - len(made.tokens)),
             "repeat_last_n": self._info.context,  # penalties look at all of the text, the prompt too
             **sampling,
         }
-        made = 0
-        async with contextlib.aclosing(self._events(loaded, request)) as events:
-            async for event in events:
-                if event.error is not None:
-                    raise IncompleteGeneration(event.error.message)
-                if event.prompt_progress is not None:
-                    self._count(event.prompt_progress)
-                new = event.tokens_predicted - made
-                if event.stop:
-                    if (lost := min(new, allowed - made)) > 0:  # inside a character: nothing of it is text
-                        yield Chunk(b"", tokens=lost)
-                    yield End(_FINISH_REASONS[event.stop_type], len(tokens), min(made + new, allowed))
-                    return
-                if made == allowed and new > 0:  # what is made by grace, behind a mark that ended nothing
-                    break
-                if event.content or new > 0:
+        told = 0
+        self._computing += 1
+        is_read = False
+        try:
+            async with contextlib.aclosing(self._events(loaded, request)) as events:
+                async for event in events:
+                    if event.error is not None:
+                        is_read = True
+                        raise IncompleteGeneration(event.error.message)
+                    if event.prompt_progress is not None:
+                        self._count(event.prompt_progress)
+                    if event.stop:
+                        is_read = True
+                        made.reason = _FINISH_REASONS[event.stop_type]
+                        return
+                    new = event.tokens_predicted - told
+                    if not event.content and new <= 0:
+                        continue
+                    told += new
                     chunk = _chunk(event, new, loaded.special)
-                    made += new
-                    if made > allowed:
-                        # The last token ends inside a character. Whatever comes before that is text.
-                        chunk = Chunk(_until_wide(chunk.data), tokens=new - (made - allowed))
+                    if (over := made.count + new - limit) > 0:
+                        yield Chunk(_until_wide(chunk.data), tokens=new - over)
+                        made.count = limit
+                        return
+                    made.count += new
+                    made.tokens += await self._ids(loaded, event, new)
                     yield chunk
-                    # A mark at the limit may be the one that ends the text: the next event tells.
-                    if made > allowed or (made == allowed and chunk.special is None):
-                        break
-            else:
-                raise IncompleteGeneration("The engine's answer broke off.")
-        yield End(FinishReason.LENGTH, len(tokens), allowed)
+                    if grace and made.count == limit:
+                        return
+            raise IncompleteGeneration("The engine's answer broke off.")
+        finally:
+            self._computing -= 1
+            self._unsettled |= not is_read
+
+    async def _ids(self, loaded: _Loaded, event: _Event, count: int) -> list[int]:
+        """The tokens of an event; of several, only the last is told."""
+        if count == len(event.tokens):
+            return event.tokens
+        return await self._tokens(loaded, event.content, parse_special=True)
+
+    async def _settled(self, loaded: _Loaded) -> None:
+        """Until llama.cpp has noticed that nobody reads an answer any more: its slot may know what is asked
+        next, and is not taken while it still computes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while self._unsettled:
+                    slots = await self._ask(loaded, "slots")
+                    if sum(slot["is_processing"] for slot in slots) <= self._computing:
+                        self._unsettled = False
+                    else:
+                        await asyncio.sleep(SETTLE_SECONDS / 200)
 
     async def warm(self, beginning: str) -> None:
         """Compute in a quiet moment what many prompts begin with, and keep it."""
@@ -347,6 +379,9 @@ class LlamaCpp:
                     self._step.result()
         except ServingError as error:
             log.warning("the beginning of prompts was not computed: %s", error)
+        finally:
+            if self._step is not None:
+                self._step.cancel()
 
     async def _after_warming(self, tokens: list[int]) -> None:
         """What begins with what is just being computed waits for it: it could only compute the same. For
@@ -457,8 +492,11 @@ class LlamaCpp:
             raise GenerationFailed("The engine does not answer.") from error
 
     async def _ask(self, loaded: _Loaded, path: str, **body: Any) -> Any:
+        method = "POST" if body else "GET"
         try:
-            async with loaded.session.post(f"{loaded.address}/{path}", json=body) as response:
+            async with loaded.session.request(
+                method, f"{loaded.address}/{path}", json=body or None
+            ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise GenerationFailed("The engine does not answer.") from error
@@ -661,6 +699,7 @@ def _sampling(params: SamplingParams) -> dict[str, Any]:
         "min_p": 0.0,
         "repeat_penalty": 1.0 if params.repetition_penalty is None else params.repetition_penalty,
         "frequency_penalty": params.frequency_penalty or 0.0,
+        "presence_penalty": params.presence_penalty or 0.0,
     }
 
 

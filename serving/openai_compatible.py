@@ -241,6 +241,8 @@ class OpenAICompatible:
         }
         if params.frequency_penalty is not None:
             sampling["frequency_penalty"] = params.frequency_penalty
+        if params.presence_penalty is not None:
+            sampling["presence_penalty"] = params.presence_penalty
         if params.grammar is not None:
             sampling |= _structured(params.grammar, kind)
         if params.top_tokens or (params.logprobs and kind is not _Kind.OTHER):
