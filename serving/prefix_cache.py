@@ -60,10 +60,9 @@ class PrefixCache:
         slots = range(self._slots if fresh else 1)
         if name != self._name and not await self._fill(name, slots):
             # Its answer of one token is not wanted; the state is that after the prompt.
-            await self._ask("completion", prompt=list(tokens), n_predict=0, id_slot=0, cache_prompt=True)
-            await self._save(name)
-            if len(slots) > 1:
-                await self._fill(name, slots[1:])
+            answer = await self._ask("completion", prompt=list(tokens), n_predict=0)
+            await self._save(name, slot := int(answer["id_slot"]))
+            await self._fill(name, [other for other in slots if other != slot])
         self._name, self.tokens = name, tuple(tokens)
 
     async def _fill(self, name: str, slots: Sequence[int]) -> bool:
@@ -82,10 +81,10 @@ class PrefixCache:
             os.utime(path)
         return True
 
-    async def _save(self, name: str) -> None:
+    async def _save(self, name: str, slot: int) -> None:
         part = name.removesuffix(SUFFIX) + ".part"
         try:
-            await self._ask("slots/0?action=save", filename=part)
+            await self._ask(f"slots/{slot}?action=save", filename=part)
             (self._directory / part).replace(self._directory / name)
             for old in sorted(self._files(f"*{SUFFIX}"), key=_age, reverse=True)[MOST_FILES:]:
                 old.unlink(missing_ok=True)

@@ -354,3 +354,39 @@ def test_the_room_is_never_overfull_and_wholly_given_back(
             await asyncio.gather(*(take(room, 100 // slots, 1) for _ in range(slots)))
 
     asyncio.run(main())
+
+
+async def test_what_follows_at_once_on_an_answer_that_was_given_up_is_known(slow_model: Path) -> None:
+    async with loaded(slow_model, parallel=3) as engine:
+        prompt = "the code is for you\n" * 40
+        length = len(await engine.tokenize(prompt))
+        for turn in range(4):
+            before = engine.info.reused_tokens or 0
+            events = engine.generate(prompt, SamplingParams(max_new_tokens=500, seed=1))
+            async for event in events:
+                if isinstance(event, Chunk):
+                    break
+            await events.aclose()
+            assert ((engine.info.reused_tokens or 0) - before >= length - 1) == (turn > 0)
+
+
+def ascii_of(chunks: list[Chunk]) -> bytes:
+    return bytes(byte for chunk in chunks for byte in chunk.data if byte < 0x80)
+
+
+async def test_a_text_that_is_cut_inside_a_character_is_the_beginning_of_the_longer_one(
+    tmp_path: Path,
+) -> None:
+    model = write_tiny_gguf(tmp_path / "wild.gguf", wild=True)
+    async with loaded(model) as engine:
+        likeliest: dict[str, Any] = {"temperature": 0.0, "repetition_penalty": 1.5}
+        for prompt in ("the", "code is", "for you"):
+            _, _, longer = await generate(engine, prompt, max_new_tokens=60, **likeliest)
+            before = b""
+            for limit in range(1, 50):
+                _, end, chunks = await generate(engine, prompt, max_new_tokens=limit, **likeliest)
+                assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == limit
+                text = ascii_of(chunks)
+                assert ascii_of(longer).startswith(text)
+                assert text.startswith(before)
+                before = text
