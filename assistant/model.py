@@ -46,6 +46,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
 LONGEST_LINE = 1 << 20  # bytes of one event; the last one repeats the whole text
+SESSION_HEADER = "X-Session-Id"
 
 # A token is about this many UTF-8 bytes of English or code, until the server has told better.
 BYTES_PER_TOKEN = 3.0
@@ -78,12 +79,20 @@ class ServingClient(AsyncClient):
         )
         self._session = session
 
-    async def events(self, prompt: str, parameters: Parameters) -> AsyncGenerator[_Event | None]:
+    async def events(
+        self, prompt: str, parameters: Parameters, *, session: str | None = None
+    ) -> AsyncGenerator[_Event | None]:
         """None as soon as the server has accepted the prompt, then the token events of one generation. Raises
-        the `text_generation.errors` and aiohttp's."""
-        request = Request(inputs=prompt, stream=True, parameters=parameters)
+        the `text_generation.errors` and aiohttp's.
+
+        Prompts of one `session` begin alike: where several engines answer, one of them knows the beginning.
+        """
+        request = Request(inputs=prompt, stream=True, parameters=parameters).model_dump()
+        # Our own serving layer's: nobody here looks at the probabilities, and they take time.
+        request["parameters"]["logprobs"] = False
+        headers = {**(self.headers or {}), **({} if session is None else {SESSION_HEADER: session})}
         async with self._session.post(
-            self.base_url, json=request.model_dump(), headers=self.headers, timeout=self.timeout
+            self.base_url, json=request, headers=headers, timeout=self.timeout
         ) as response:
             if response.status != 200:
                 raise _error(response.status, await response.content.read(LONGEST_LINE))
@@ -106,6 +115,14 @@ class ServingClient(AsyncClient):
                 return None
             tokens = await response.json()
             return len(tokens) if isinstance(tokens, list) else None
+
+    async def warm(self, beginning: str) -> None:
+        """Tell the server what prompts will begin with; one that is not ours need not understand it."""
+        timeout = aiohttp.ClientTimeout(total=CONNECT_SECONDS)
+        url, body = self.base_url + "prefix", {"inputs": beginning}
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with self._session.put(url, json=body, headers=self.headers, timeout=timeout):
+                pass
 
     async def info(self) -> dict[str, Any]:
         """What the server says of itself. Raises aiohttp's errors and ValueError."""
@@ -176,15 +193,24 @@ class TechAssistantChat(BaseChatModel):
         """The most tokens of an answer: what was asked for, but never more than half of the context."""
         return max(1, min(self.max_new_tokens, self.context // 2))
 
+    @property
+    def beginning(self) -> str:
+        """What every prompt begins with."""
+        return self.template.beginning(budget=self.context - self.answer_tokens, count=self.count_tokens)
+
     def count_tokens(self, text: str) -> int:
         """About how many tokens a text has; the server has the last word."""
         return math.ceil(len(text.encode("utf-8", "replace")) / self.bytes_per_token)
 
     async def answer(
-        self, turns: Sequence[Turn], *, passages: Sequence[Source] | None = None
+        self,
+        turns: Sequence[Turn],
+        *,
+        passages: Sequence[Source] | None = None,
+        session: str | None = None,
     ) -> AsyncGenerator[AIMessageChunk]:
         """The answer to the last of `turns`, in the chunks that `astream` gives. Raises `ModelError` and
-        `PromptError`.
+        `PromptError`. `session` names the conversation, for servers that remember what it begins with.
 
         `passages` is what documentation has on the question, best first; None where none is looked up for
         this conversation, which `Template.render` tells from nothing found. With passages, or none found, a
@@ -196,7 +222,7 @@ class TechAssistantChat(BaseChatModel):
         The short way, for the application: no message is made of each turn, and LangChain's callbacks, which
         cost more than the chunks do, are not asked.
         """
-        async with contextlib.aclosing(self._chunks(turns, None, {}, passages)) as chunks:
+        async with contextlib.aclosing(self._chunks(turns, None, {}, passages, session)) as chunks:
             async for chunk in chunks:
                 yield cast(AIMessageChunk, chunk.message)
 
@@ -219,10 +245,11 @@ class TechAssistantChat(BaseChatModel):
         stop: list[str] | None,
         options: dict[str, Any],
         passages: Sequence[Source] | None = None,
+        session: str | None = None,
     ) -> AsyncGenerator[ChatGenerationChunk]:
         budget = whole = self.context - self.answer_tokens
-        async with self._shared_session() as session:
-            client = ServingClient(self.base_url, self._key(), session)
+        async with self._shared_session() as http:
+            client = ServingClient(self.base_url, self._key(), http)
             for last_try in (*[False] * SHRINK_TRIES, True):
                 try:
                     prompt = await self._prompt(client, turns, budget, passages)
@@ -233,7 +260,9 @@ class TechAssistantChat(BaseChatModel):
                     passages, budget = (), whole
                     prompt = await self._prompt(client, turns, budget, passages)
                 try:
-                    async with contextlib.aclosing(self._answer(client, prompt, stop, options)) as chunks:
+                    parameters = self._parameters(prompt, stop, options)
+                    answer = self._answer(client, prompt, parameters, session)
+                    async with contextlib.aclosing(answer) as chunks:
                         async for chunk in chunks:
                             yield chunk
                     return
@@ -264,14 +293,13 @@ class TechAssistantChat(BaseChatModel):
             )
 
     async def _answer(
-        self, client: ServingClient, prompt: Prompt, stop: list[str] | None, options: dict[str, Any]
+        self, client: ServingClient, prompt: Prompt, parameters: Parameters, session: str | None
     ) -> AsyncGenerator[ChatGenerationChunk]:
         """The chunks of one generation: what was used for it, its text, and how it ended."""
         answer = self.template.answer()
         details: _Details | None = None
-        parameters = self._parameters(prompt, stop, options)
         with _model_errors():
-            async with contextlib.aclosing(client.events(prompt.text, parameters)) as events:
+            async with contextlib.aclosing(client.events(prompt.text, parameters, session=session)) as events:
                 async for event in events:
                     if event is None:
                         if prompt.passages_used is not None:

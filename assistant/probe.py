@@ -115,7 +115,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             tokens = await client.count_tokens(SAMPLE)
         except (aiohttp.ClientError, ValueError, OSError):
             tokens = None
-        return TechAssistantChat(
+        model = TechAssistantChat(
             base_url=str(endpoint.url),
             api_key=None if endpoint.api_key is None else SecretStr(endpoint.api_key),
             model=_name(info) or "unknown",
@@ -129,6 +129,9 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             bytes_per_token=len(SAMPLE.encode()) / tokens if tokens else BYTES_PER_TOKEN,
             session=self._session,
         )
+        with contextlib.suppress(PromptError):  # no question will fit either, and will say so
+            await client.warm(model.beginning)
+        return model
 
 
 def _public(address: str) -> str:

@@ -47,7 +47,7 @@ from assistant.served import EngineState, EngineStatus, ServedModel
 from prompts.render import PromptError, QuestionTooLong
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound
 from storage.journal import NOT_STORED, Entry, Journal, Outcome
-from storage.store import LATEST, Asked, ConversationStore, Latest
+from storage.store import LATEST, Asked, Branch, ConversationStore, Latest
 
 if TYPE_CHECKING:  # it brings LangChain along, seconds of CPU
     from assistant.model import TechAssistantChat
@@ -433,7 +433,7 @@ class Assistant:
             return await self._quote(entry, branch.turns, provenance)
         await self._check_licence(place.owner)
         sources = await self._look_up(branch.turns) if branch.grounding else None
-        return await self._generate(entry, model, branch.turns, sources, provenance)
+        return await self._generate(entry, model, branch, sources, provenance)
 
     async def _quote(
         self, entry: Entry, turns: Sequence[Turn], provenance: dict[str, object]
@@ -472,13 +472,14 @@ class Assistant:
         self,
         entry: Entry,
         model: TechAssistantChat,
-        turns: Sequence[Turn],
+        branch: Branch,
         sources: tuple[Source, ...] | None,
         provenance: dict[str, object],
     ) -> FinishReason:
         provenance |= {"model": model.model_name, "sampling": model.sampling}
         finish_reason: FinishReason | None = None
-        async with contextlib.aclosing(model.answer(turns, passages=sources)) as chunks:
+        answer = model.answer(branch.turns, passages=sources, session=branch.conversation_id)
+        async with contextlib.aclosing(answer) as chunks:
             async for chunk in chunks:
                 if (used := chunk.response_metadata.get("passages_used")) is not None and sources:
                     self._journal.cite(entry, sources[:used])

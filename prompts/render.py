@@ -264,6 +264,15 @@ class Template(abc.ABC):
             None if passages is None else used,
         )
 
+    def beginning(self, *, budget: int, count: Callable[[str], int]) -> str:
+        """What all prompts of this budget begin with, whatever is asked. Raises as `render` does."""
+        one, other = (
+            self.render([Turn(Role.USER, question)], budget=budget, count=count).text
+            for question in ("x", "y")
+        )
+        differs = next(place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+        return one[:differs]
+
     @abc.abstractmethod
     def answer(self) -> AnswerText:
         """A new reader of one answer to this template's prompts."""

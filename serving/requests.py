@@ -44,7 +44,7 @@ class _Parameters(msgspec.Struct):
     seed: int | None = None
     stop: list[str] | None = None
     return_full_text: bool | None = False
-    details: bool | None = None
+    details: bool | None = False
     decoder_input_details: bool | None = False
     top_n_tokens: int | None = None
     best_of: int | None = None
@@ -53,6 +53,7 @@ class _Parameters(msgspec.Struct):
     adapter_id: str | None = None
     watermark: bool | None = False
     # Beyond the protocol:
+    logprobs: bool | None = True
     include_stop: bool | None = False
     min_new_tokens: int | None = None
 
@@ -150,8 +151,8 @@ def read_generate_request(
         truncate=given.truncate,
         grammar=None if given.grammar is None else _grammar(given.grammar),
         adapter_id=given.adapter_id,
-        # TGI tells them always. They take time; who says outright that details are not wanted saves it.
-        logprobs=given.details is not False or bool(given.top_n_tokens),
+        # TGI tells them always. They take time, which is saved by saying that they are not wanted.
+        logprobs=given.logprobs is not False or bool(given.top_n_tokens),
         top_tokens=given.top_n_tokens or 0,
     )
     room = LARGEST_TEXT - (len(msgspec.json.encode(request.inputs)) if given.return_full_text else 0)

@@ -103,8 +103,8 @@ JOURNALLED = select(pieces.c.text).where(pieces.c.reply_id == bindparam("id")).o
 _step = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.content)
 _branch = select(*_step).where(messages.c.id == bindparam("id")).cte("branch", recursive=True)
 BRANCH = select(_branch.union_all(select(*_step).where(messages.c.id == _branch.c.parent_id)))
-GROUNDING = (
-    select(conversations.c.grounding)
+CONVERSATION_OF = (
+    select(conversations.c.id, conversations.c.grounding)
     .join(messages, messages.c.conversation_id == conversations.c.id)
     .where(messages.c.id == bindparam("id"))
 )
@@ -160,9 +160,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What a reply answers: the turns from the root of the tree to its question, and whether documentation
-    may be looked up for it."""
+    """What a reply answers: the turns from the root of the tree to its question, of which conversation, and
+    whether documentation may be looked up for it."""
 
+    conversation_id: str
     turns: list[Turn]
     grounding: bool
 
@@ -384,7 +385,9 @@ class ConversationStore:
             while node is not None:
                 node, role, content = rows[node]
                 turns.append(Turn(Role(role), content))
-            return Branch(turns[::-1], bool(connection.scalar(GROUNDING, {"id": reply_id})))
+            found = connection.execute(CONVERSATION_OF, {"id": reply_id}).first()
+            conversation_id, grounding = found or ("", False)
+            return Branch(str(conversation_id), turns[::-1], bool(grounding))
 
         return await self._database.read(work)
 

@@ -50,6 +50,16 @@ async def test_the_prompt_holds_the_turns_and_the_stops(tgi: FakeTGI) -> None:
     assert parameters["temperature"] is None
 
 
+async def test_the_server_is_told_of_which_conversation_a_prompt_is(tgi: FakeTGI) -> None:
+    tgi.answers = [[last()], [last()]]
+    model = chat(tgi, api_key="key")
+    for session in ("conversation-1", None):
+        [_ async for _ in model.answer([Turn(Role.USER, "q")], session=session)]
+    assert [headers.get("X-Session-Id") for headers in tgi.headers] == ["conversation-1", None]
+    assert [headers["Authorization"] for headers in tgi.headers] == ["Bearer key"] * 2
+    assert tgi.requests[0]["parameters"]["logprobs"] is False
+
+
 async def test_special_tokens_are_not_text(tgi: FakeTGI) -> None:
     tgi.answers = [[token("yes"), token("<|eos|>", special=True), last()]]
     assert await answer(chat(tgi)) == "yes"

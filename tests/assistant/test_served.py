@@ -54,6 +54,10 @@ async def test_a_base_model_gets_the_tech_assistant_prompt(
     assert "\nHuman:" in model.template.render([_question()], budget=9999, count=len).stop_sequences
     assert (served.status.state, served.status.parallel) == (EngineState.READY, 4)
     assert tgi.headers[0]["Authorization"] == "Bearer key"
+    (beginning,) = tgi.beginnings
+    prompt = model.template.render([_question()], budget=3000 - model.answer_tokens, count=model.count_tokens)
+    assert prompt.text.startswith(beginning)
+    assert len(prompt.text) - len(beginning) < 100
 
 
 async def test_whoever_started_it_is_told_of_each_change(tgi: FakeTGI, settings: Settings) -> None:

@@ -136,6 +136,16 @@ def test_the_preamble_is_the_same_for_every_chat() -> None:
     )
 
 
+@pytest.mark.parametrize("template", templates())
+@pytest.mark.parametrize("budget", [PLENTY, 3000, 1000])
+def test_the_beginning_is_that_of_every_prompt(template: Template, budget: int) -> None:
+    beginning = template.beginning(budget=budget, count=tokens)
+    assert beginning.strip()
+    chats: list[list[Turn]] = [[user("x")], [user("How do I read a file?")], conversation("q1", "a1", "q2")]
+    for turns in chats:
+        assert template.render(turns, budget=budget, count=tokens).text.startswith(beginning)
+
+
 def test_the_preamble_takes_between_1500_and_2500_tokens() -> None:
     # Two estimates from either side: English words are 1.35 tokens or more where a third is code, and what
     # tokenizers split before they merge (a word, a digit, a run of marks) is a little below their tokens.

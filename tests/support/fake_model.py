@@ -40,7 +40,11 @@ class ScriptedModel:
         self._script.put_nowait({"finish_reason": finish_reason} if finish_reason else {})
 
     async def answer(
-        self, turns: Sequence[Turn], *, passages: Sequence[Source] | None = None
+        self,
+        turns: Sequence[Turn],
+        *,
+        passages: Sequence[Source] | None = None,
+        session: str | None = None,
     ) -> AsyncGenerator[AIMessageChunk]:
         self.asked.append(list(turns))
         self.passages.append(passages)

@@ -29,6 +29,7 @@ class FakeTGI:
     def __init__(self) -> None:
         self.info: dict[str, Any] | None = {"model_id": "fake", "max_total_tokens": 4096}
         self.steered: dict[str, dict[str, Any]] = {}  # by method: what /info tells from /download on
+        self.beginnings: list[str] = []  # of prompts, as the application has told them
         self.answers: list[Any] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -51,6 +52,10 @@ class FakeTGI:
     async def _tokenize(self, request: web.Request) -> web.Response:
         text = (await request.json())["inputs"]
         return web.json_response([{"id": 0}] * int(len(text.encode()) * self.tokens_of_a_byte))
+
+    async def _prefix(self, request: web.Request) -> web.Response:
+        self.beginnings.append((await request.json())["inputs"])
+        return web.Response(status=202)
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(await request.json())
@@ -81,6 +86,7 @@ class FakeTGI:
         app = web.Application()
         app.router.add_get("/info", self._info)
         app.router.add_post("/tokenize", self._tokenize)
+        app.router.add_put("/prefix", self._prefix)
         app.router.add_route("*", "/download", self._download)
         app.router.add_post("/", self._generate)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
