@@ -154,7 +154,11 @@ async def generate(engine: Engine, asked: Asked) -> AsyncGenerator[Accepted | Sh
                 if finish_reason is None and generated >= most_pieces:
                     text, finish_reason = text + decode(matcher.flush()), FinishReason.LENGTH
                 special = not text and event.special is not None
-                shown = Shown(Token(event.token_id, text, event.logprob, special), event.tokens, event.top)
+                shown = Shown(
+                    Token(event.token_id, text, event.logprob, special),
+                    event.tokens,
+                    event.top[: params.top_tokens],
+                )
                 if finish_reason is not None:
                     last = shown
                     break

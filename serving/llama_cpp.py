@@ -703,10 +703,15 @@ def _sampling(params: SamplingParams) -> dict[str, Any]:
     }
 
 
+# JSON on one line: a model that likes blanks writes them to its limit wherever they are allowed.
+_JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
 def _grammar(grammar: Grammar) -> str:
     """In the language of the llguidance that llama.cpp is built with. Raises `InvalidRequest`."""
     if grammar.kind is GrammarKind.JSON:
-        written = f"%json {grammar.value}"
+        schema = {"x-guidance": _JSON_FORM, **msgspec.json.decode(grammar.value)}
+        written = f"%json {msgspec.json.encode(schema).decode()}"
     else:
         # A slash would end the expression; a line end may not stand in it. What is escaped stays so.
         pattern = re.sub(r"(\\[^\n])|/", lambda match: match[1] or r"\/", grammar.value)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
+from huggingface_hub import AsyncInferenceClient, InferenceClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from text_generation import AsyncClient, Client
@@ -26,7 +29,7 @@ from text_generation.types import FinishReason
 from tests.serving.conftest import PATIENCE, ROOT, Served, eventually, serve
 from tests.serving.test_stopping import cut, first_match
 from tests.support.fake_upstream import RESET, FakeUpstream, piece, text
-from tests.support.tiny_gguf import write_tiny_gguf
+from tests.support.tiny_gguf import MARKERS, write_tiny_gguf
 
 # The client's own use of pydantic.
 pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")
@@ -259,3 +262,330 @@ async def test_the_key_may_come_from_the_environment(tiny_model: Path) -> None:
         assert (await served.get("/info"))[0] == 401
         served.http.headers["Authorization"] = "Bearer secret"
         await served.becomes("ready")
+
+
+HI = [{"role": "user", "content": "the code"}]
+TEMPLATE = "{% for m in messages %}{{ m.role }} {{ m.content }}\n{% endfor %}code"
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "chat.gguf"
+    return write_tiny_gguf(path, chat_template=TEMPLATE, infilling=True)
+
+
+@pytest.fixture(params=["template", "none", "behind another"])
+async def chatting(
+    request: pytest.FixtureRequest, tiny_model: Path, chat_model: Path
+) -> AsyncIterator[Served]:
+    """A model with a template, one without, and one with a template behind a second serving layer."""
+    async with contextlib.AsyncExitStack() as stack:
+        model = tiny_model if request.param == "none" else chat_model
+        served = await stack.enter_async_context(embedded(model))
+        if request.param == "behind another":
+            served = await stack.enter_async_context(serve("--upstream", f"{served.url}/v1"))
+            await served.becomes("ready")
+        yield served
+
+
+@contextlib.asynccontextmanager
+async def asynchronous(served: Served, key: str = "none") -> AsyncIterator[openai.AsyncOpenAI]:
+    url = f"{served.url}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key=key, timeout=PATIENCE, max_retries=0) as client:
+        yield client
+
+
+async def test_openai_sync_client_completes_and_chats(chatting: Served) -> None:
+    def work() -> None:
+        url = f"{chatting.url}/v1"
+        with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+            asked: Any = {"model": "any", "max_tokens": 7, "temperature": 0}
+            whole = client.completions.create(prompt="the code", **asked)
+            pieces = list(client.completions.create(prompt="the code", stream=True, **asked))
+            assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text != ""
+            assert pieces[-1].choices[0].finish_reason == whole.choices[0].finish_reason == "length"
+            assert whole.usage is not None
+            assert whole.usage.completion_tokens == 7
+            chat = client.chat.completions.create(messages=HI, **asked)
+            events = list(client.chat.completions.create(messages=HI, stream=True, **asked))
+            said = "".join(event.choices[0].delta.content or "" for event in events)
+            assert said == chat.choices[0].message.content != ""
+            assert events[0].choices[0].delta.role == chat.choices[0].message.role == "assistant"
+            assert events[-1].choices[0].finish_reason == chat.choices[0].finish_reason
+
+    await asyncio.to_thread(work)
+
+
+async def test_openai_async_client_gets_stops_usage_and_probabilities(chatting: Served) -> None:
+    asked: Any = {"model": "any", "max_tokens": 7, "temperature": 0}
+    async with asynchronous(chatting) as client:
+        chat = await client.chat.completions.create(messages=HI, logprobs=True, top_logprobs=2, **asked)
+        told = chat.choices[0].logprobs
+        assert told is not None
+        assert told.content is not None
+        assert "".join(token.token for token in told.content) == chat.choices[0].message.content
+        assert all(token.logprob < 0 and len(token.top_logprobs) == 2 for token in told.content)
+        assert chat.usage is not None
+        assert chat.usage.completion_tokens == 7 == chat.usage.total_tokens - chat.usage.prompt_tokens
+
+        usage = {"include_usage": True}
+        events = await client.chat.completions.create(messages=HI, stream=True, stream_options=usage, **asked)
+        last = [event async for event in events][-1]
+        assert (last.choices, last.usage) == ([], chat.usage)
+
+        text = (await client.completions.create(prompt="the code", **asked)).choices[0].text
+        stop = text[4:9]
+        cut_short = (await client.completions.create(prompt="the code", stop=[stop], **asked)).choices[0]
+        assert (cut_short.text, cut_short.finish_reason) == (text[: text.index(stop)], "stop")
+        assert cut_short.model_extra == {"stop_reason": stop}
+        several = await client.completions.create(prompt=["the code", "list"], n=2, logprobs=1, **asked)
+        assert [choice.index for choice in several.choices] == [0, 1, 2, 3]
+        assert several.choices[0].text == several.choices[1].text == text != several.choices[2].text
+        for choice in several.choices:
+            assert choice.logprobs is not None
+            assert "".join(choice.logprobs.tokens or ()) == choice.text
+            told = zip(choice.logprobs.text_offset or (), choice.logprobs.tokens or (), strict=True)
+            assert all(choice.text[place:].startswith(token) for place, token in told)
+
+
+async def test_openai_client_gets_json_of_the_schema_that_it_asks_for(chat_model: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"kind": {"enum": ["list", "map"]}, "size": {"type": "integer", "maximum": 9}},
+        "required": ["kind", "size"],
+        "additionalProperties": False,
+    }
+    form: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    async with embedded(chat_model) as served, asynchronous(served) as client:
+        for seed in range(3):
+            chat = await client.chat.completions.create(
+                model="any", messages=HI, response_format=form, seed=seed, max_tokens=200
+            )
+            answer = json.loads(chat.choices[0].message.content or "")
+            assert answer.keys() == {"kind", "size"}
+            assert answer["kind"] in ("list", "map")
+
+
+async def test_openai_client_lists_the_model(chat_model: Path) -> None:
+    async with embedded(chat_model) as served, asynchronous(served) as client:
+        [model] = [model async for model in client.models.list()]
+        assert model.id == str(chat_model)
+        assert await client.models.retrieve(str(chat_model)) == model
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("gpt-9")
+
+
+async def test_openai_client_gets_the_errors_that_it_knows(tiny_model: Path) -> None:
+    key = {"TECH_ASSISTANT_SERVING_KEY": "secret"}
+    async with serve("--model", str(tiny_model), "--threads", "1", **key) as served:
+        served.http.headers["Authorization"] = "Bearer secret"
+        await served.becomes("ready")
+        async with asynchronous(served, "wrong") as client:
+            with pytest.raises(openai.AuthenticationError, match="missing or wrong") as wrong:
+                await client.models.list()
+            assert wrong.value.code == "invalid_api_key"
+        async with asynchronous(served, "secret") as client:
+            for streamed in (False, True):
+                with pytest.raises(openai.BadRequestError, match="`max_tokens`") as refused:
+                    await client.completions.create(model="m", prompt="x", max_tokens=5000, stream=streamed)
+                assert refused.value.type == "invalid_request_error"
+                with pytest.raises(openai.BadRequestError, match="`tools`"):
+                    await client.chat.completions.create(
+                        model="m",
+                        messages=HI,
+                        tools=[{"type": "function", "function": {"name": "f"}}],
+                        stream=streamed,
+                    )
+    async with upstreamed() as (served, upstream), asynchronous(served) as client:
+        upstream.answer(b"", status=503, headers={"Retry-After": "7"})
+        for streamed in (False, True):
+            with pytest.raises(openai.RateLimitError) as limited:
+                await client.completions.create(model="m", prompt="x", stream=streamed)
+            assert limited.value.response.headers["retry-after"] == "7"
+        upstream.answer(b"", status=500)
+        with pytest.raises(openai.InternalServerError):
+            await client.completions.create(model="m", prompt="x")
+        upstream.answer(piece("some"), 0.1, RESET)
+        stream = await client.completions.create(model="m", prompt="x", stream=True)
+        assert (await anext(stream)).choices[0].text == "some"
+        with pytest.raises(openai.APIError, match="broke off"):
+            await anext(stream)
+    async with serve("--upstream", "http://127.0.0.1:9/v1") as served, asynchronous(served) as client:
+        await served.becomes("failed")
+        with pytest.raises(openai.InternalServerError, match="cannot be reached") as gone:
+            await client.completions.create(model="m", prompt="x")
+        assert gone.value.status_code == 503
+
+
+async def test_hub_clients_generate_and_stream(either: Served) -> None:
+    def work() -> None:
+        client = InferenceClient(model=either.url, timeout=PATIENCE)
+        text = client.text_generation("the code", max_new_tokens=7)
+        assert text == "".join(client.text_generation("the code", max_new_tokens=7, stream=True))
+        whole = client.text_generation("the code", max_new_tokens=7, details=True)
+        events = list(client.text_generation("the code", max_new_tokens=7, details=True, stream=True))
+        assert whole.generated_text == text == events[-1].generated_text
+        assert whole.details is not None
+        assert events[-1].details is not None
+        assert whole.details.generated_tokens == events[-1].details.generated_tokens == 7
+        assert whole.details.finish_reason == events[-1].details.finish_reason == "length"
+
+    await asyncio.to_thread(work)
+    async with AsyncInferenceClient(model=either.url, timeout=PATIENCE) as client:
+        text = await client.text_generation("the code", max_new_tokens=7)
+        pieces = [p async for p in await client.text_generation("the code", max_new_tokens=7, stream=True)]
+        assert "".join(pieces) == text
+
+
+async def test_hub_clients_chat(chatting: Served) -> None:
+    def work() -> None:
+        for client in (
+            InferenceClient(model=chatting.url, timeout=PATIENCE),
+            InferenceClient(base_url=f"{chatting.url}/v1", timeout=PATIENCE),
+        ):
+            asked: Any = {"max_tokens": 7, "temperature": 0.0}
+            whole = client.chat_completion(HI, **asked)
+            events = list(client.chat_completion(HI, stream=True, **asked))
+            said = "".join(event.choices[0].delta.content or "" for event in events)
+            assert said == whole.choices[0].message.content != ""
+            assert whole.usage.completion_tokens == 7
+            assert events[-1].choices[0].finish_reason == "length"
+
+    await asyncio.to_thread(work)
+    async with AsyncInferenceClient(base_url=chatting.url, timeout=PATIENCE) as client:
+        told = await client.chat_completion(HI, max_tokens=3, logprobs=True, top_logprobs=2)
+        assert told.choices[0].logprobs is not None
+        assert len(told.choices[0].logprobs.content[0].top_logprobs) == 2
+
+
+FIM = "<fim_prefix>def list<fim_suffix>return value<fim_middle>"
+QWEN_FIM = "<|fim_prefix|>def list<|fim_suffix|>return value<|fim_middle|>"
+EDITOR = {"max_new_tokens": 60, "temperature": 0.2, "top_p": 0.95}
+
+
+@pytest.mark.parametrize("prompt", [FIM, QWEN_FIM])
+async def test_editors_get_their_completion_by_either_protocol(chat_model: Path, prompt: str) -> None:
+    """The bodies of the language server that editor plugins use, with its default parameters."""
+    async with embedded(chat_model) as served:
+        body = {"parameters": {**EDITOR, "return_full_text": False}, "inputs": prompt}
+        status, answer = await served.post("/generate", body)
+        assert status == 200
+        assert answer.keys() == {"generated_text"}  # one object; it refuses a list
+        assert answer["generated_text"]
+        body = {"inputs": prompt, "parameters": {"parameters": {"return_full_text": False}}}  # none are set
+        status, answer = await served.post("/generate", body)
+        assert (status, bool(answer["generated_text"])) == (200, True)
+        status, answer = await served.post("/generate", {"inputs": "", "parameters": {}})
+        assert status == 422
+        assert isinstance(answer["error"], str)
+        for body in (
+            {"parameters": EDITOR, "prompt": prompt, "model": "bigcode/starcoder2-15b", "stream": False},
+            {"max_tokens": 60, "temperature": 0.2, "top_p": 0.95, "stop": None}
+            | {"prompt": prompt, "model": None, "stream": False},
+        ):
+            status, answer = await served.post("/v1/completions", body)
+            assert status == 200
+            assert answer["choices"][0]["text"]
+        marks, own = list(MARKERS.values())[:3], prompt == FIM
+        _, spans = await served.post("/tokenize", {"inputs": prompt})
+        assert [span["text"] for span in spans if span["text"] in marks] == (marks if own else [])
+
+
+async def test_what_comes_between_is_asked_for_by_a_suffix(chat_model: Path, tiny_model: Path) -> None:
+    async with embedded(chat_model) as served, asynchronous(served) as client:
+        asked: Any = {"model": "m", "max_tokens": 9, "temperature": 0}
+        written = await client.completions.create(prompt=FIM, **asked)
+        suffixed = await client.completions.create(prompt="def list", suffix="return value", **asked)
+        assert suffixed.choices[0].text == written.choices[0].text != ""
+        assert suffixed.usage == written.usage
+        # The model's own markers in a text are text: they take more than a token each.
+        marked = await client.completions.create(
+            prompt="def list<fim_middle>", suffix="return value", **asked
+        )
+        assert marked.usage is not None
+        assert written.usage is not None
+        assert marked.usage.prompt_tokens > written.usage.prompt_tokens + 1
+    async with embedded(tiny_model) as served, asynchronous(served) as client:
+        with pytest.raises(openai.BadRequestError, match="suffix"):
+            await client.completions.create(model="m", prompt="a", suffix="b")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+async def test_curl_gets_a_stream_and_an_error(chatting: Served) -> None:
+    async def curl(path: str, body: Any) -> tuple[str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *("curl", "--silent", "--no-buffer", "--write-out", "\n%{http_code} %{content_type}"),
+            *("--json", json.dumps(body), f"{chatting.url}{path}"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(PATIENCE):
+            out, _ = await process.communicate()
+        text, _, status = out.decode().rpartition("\n")
+        return text, status
+
+    text, status = await curl("/v1/chat/completions", {"messages": HI, "max_tokens": 3, "stream": True})
+    assert status == "200 text/event-stream"
+    assert text.startswith('data: {"id":"chatcmpl-')
+    assert text.endswith("\n\ndata: [DONE]\n\n")
+    text, status = await curl("/generate", {"inputs": "the code", "parameters": {"max_new_tokens": 3}})
+    assert (status, list(json.loads(text))) == ("200 application/json", ["generated_text"])
+    text, status = await curl("/v1/completions", {"prompt": [1, 2]})
+    assert (status, json.loads(text)["error"]["param"]) == ("400 application/json", "prompt")
+
+
+# Field by field, as the protocol documents them.
+TOKEN = {"id", "text", "logprob", "special"}
+DETAILS = {"finish_reason", "generated_tokens", "seed", "prefill", "tokens"}
+INFO = {
+    *("model_id", "model_sha", "model_pipeline_tag", "max_concurrent_requests", "max_best_of"),
+    *("max_stop_sequences", "max_input_tokens", "max_total_tokens", "validation_workers"),
+    *("max_client_batch_size", "router", "version"),
+}
+OURS_IN_INFO = {
+    *("max_batch_size", "max_top_n_tokens", "engine", "state", "state_detail", "max_queue_size"),
+    *("chat_template", "bos_token", "eos_token", "adapters", "license", "infilling", "download"),
+}
+
+
+async def test_answers_have_tgis_documented_fields_and_no_others(tiny_model: Path) -> None:
+    async with embedded(tiny_model) as served:
+        asked: dict[str, Any] = {"max_new_tokens": 3, "details": True, "do_sample": True}
+        status, whole = await served.post("/generate", {"inputs": "the code", "parameters": asked})
+        assert (status, set(whole)) == (200, {"generated_text", "details"})
+        details = whole["details"]
+        assert set(details) == DETAILS | {"stop_sequence"}
+        assert details["prefill"] == []
+        assert isinstance(details["seed"], int)
+        assert [set(token) for token in details["tokens"]] == [TOKEN] * 3
+        more = {"decoder_input_details": True, "top_n_tokens": 2, "best_of": 2}
+        _, rich = await served.post("/generate", {"inputs": "the code", "parameters": asked | more})
+        assert set(rich["details"]) == DETAILS | {"stop_sequence", "top_tokens", "best_of_sequences"}
+        assert all(set(token) == {"id", "text", "logprob"} for token in rich["details"]["prefill"])
+        assert [[set(t) for t in top] for top in rich["details"]["top_tokens"]] == [[TOKEN] * 2] * 3
+        [other] = rich["details"]["best_of_sequences"]
+        assert set(other) == DETAILS | {"stop_sequence", "top_tokens", "generated_text"}
+
+        for path in ("/generate_stream", "/"):
+            body = {"inputs": "the code", "parameters": asked, "stream": True}
+            async with served.http.post(served.url + path, json=body) as answer:
+                assert (answer.status, answer.content_type) == (200, "text/event-stream")
+                blocks = (await answer.text()).split("\n\n")
+            assert blocks.pop() == ""
+            events = [json.loads(block.removeprefix("data:")) for block in blocks]
+            assert [set(event) for event in events] == [{"index", "token", "generated_text", "details"}] * 3
+            assert [event["index"] for event in events] == [1, 2, 3]
+            assert [set(event["token"]) for event in events] == [TOKEN] * 3
+            assert [event["details"] for event in events[:-1]] == [None, None]
+            assert set(events[-1]["details"]) == {
+                *("finish_reason", "generated_tokens", "seed", "input_length", "stop_sequence")
+            }
+
+        _, plain = await served.post("/", {"inputs": "the code"})
+        assert [set(answer) for answer in plain] == [{"generated_text"}]
+        _, info = await served.get("/info")
+        assert set(info) == INFO | OURS_IN_INFO
+        _, tokens = await served.post("/tokenize", {"inputs": "the code"})
+        assert [set(token) for token in tokens] == [{"id", "text", "start", "stop"}] * len(tokens)
+        for path in ("/generate", "/generate_stream", "/"):
+            status, error = await served.post(path, {"inputs": "the", "parameters": {"max_new_tokens": 0}})
+            assert (status, set(error), error["error_type"]) == (422, {"error", "error_type"}, "validation")

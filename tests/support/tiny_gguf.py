@@ -13,6 +13,7 @@ import gguf
 import numpy as np
 
 END = "<|endoftext|>"
+MARKERS = {"pre": "<fim_prefix>", "suf": "<fim_suffix>", "mid": "<fim_middle>", "pad": "<fim_pad>"}
 NEVER, OFTEN = -40.0, 6.0  # added to a token's logit
 
 COMMON = (
@@ -35,15 +36,18 @@ def write_tiny_gguf(
     seed: int = 0,
     ends: bool = False,
     wild: bool = False,
+    infilling: bool = False,
 ) -> Path:
     """Write a StarCoder2 with random weights; returns the path.
 
     `ends`: it says its end-of-text token about once in a dozen tokens, else never. `wild`: it says all
-    256 bytes alike, so hardly ever valid UTF-8. `blocks=4, width=384` makes one that reads some hundred
-    tokens a second and thread.
+    256 bytes alike, so hardly ever valid UTF-8. `infilling`: it has `MARKERS` for the middle of a text, and
+    says none of them. `blocks=4, width=384` makes one that reads some hundred tokens a second and thread.
     """
     random = np.random.default_rng(seed)
     tokens, merges = _vocabulary()
+    marks = [END, *(MARKERS.values() if infilling else ())]
+    tokens += marks[1:]
     writer = gguf.GGUFWriter(path, "starcoder2")
     writer.add_name("tiny")
     writer.add_context_length(context)
@@ -59,12 +63,15 @@ def write_tiny_gguf(
     writer.add_tokenizer_pre("starcoder")
     writer.add_token_list(tokens)
     writer.add_token_types(
-        [gguf.TokenType.CONTROL if token == END else gguf.TokenType.NORMAL for token in tokens]
+        [gguf.TokenType.CONTROL if token in marks else gguf.TokenType.NORMAL for token in tokens]
     )
     writer.add_token_merges(merges)
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
     writer.add_add_bos_token(False)
+    if infilling:
+        for part, mark in MARKERS.items():
+            writer.add_uint32(f"tokenizer.ggml.fim_{part}_token_id", tokens.index(mark))
     if chat_template is not None:
         writer.add_chat_template(chat_template)
 
@@ -81,6 +88,7 @@ def write_tiny_gguf(
     output = weights(len(tokens), width) * 2
     output[:, 0] = 0 if wild else _speakable(tokens)
     output[0, 0] = OFTEN + 4 if ends else NEVER
+    output[len(tokens) - len(marks) + 1 :, 0] = NEVER
     add("token_embd.weight", weights(len(tokens), width) * np.sqrt(width))
     add("output_norm.weight", passed)
     add("output_norm.bias", constant)
