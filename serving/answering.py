@@ -39,6 +39,8 @@ LARGEST_BODY = 4 << 20  # bytes
 # Seconds of silence after which a stream gets a comment: well before the shortest usual read timeout of
 # clients, which is 10 s. It also sends the headers, so that the client knows that it is being served.
 KEEP_ALIVE_SECONDS = 5.0
+# Seconds in which a client must read something of what waits for it; else it would hold the engine for ever.
+SLOWEST_READ_SECONDS = 60.0
 LONGEST_SESSION = 200  # characters
 
 encode = msgspec.json.Encoder().encode
@@ -60,18 +62,20 @@ class Answering:
         """So many answers, the likeliest first."""
         begun = time.monotonic()
         answers = await self.run(best_of(self.engine, asked, count), receive)
-        self._count(begun, answers[0].end)
+        self._count(begun, time.monotonic(), answers[0].end)
         return answers
 
     async def run(self, work: Coroutine[Any, Any, T], receive: Receive) -> T:
         return await self.admission.run(work, receive)
 
     async def events(self, asked: Asked) -> AsyncGenerator[Accepted | Shown | Finished]:
-        begun = time.monotonic()
+        begun, first = time.monotonic(), 0.0
         async with contextlib.aclosing(generate(self.engine, asked)) as events:
             async for event in events:
+                if not first and not isinstance(event, Accepted):
+                    first = time.monotonic()
                 if isinstance(event, Finished):
-                    self._count(begun, event)
+                    self._count(begun, first, event)
                 yield event
 
     async def stream(
@@ -111,9 +115,10 @@ class Answering:
             await stream.write(data(broken("Internal error", IncompleteGeneration.error_type)))
         await stream.end(last)
 
-    def _count(self, begun: float, end: Finished) -> None:
+    def _count(self, begun: float, first: float, end: Finished) -> None:
         self.metrics.succeeded(
             time.monotonic() - begun,
+            first_seconds=first - begun,
             input_tokens=end.input_tokens,
             generated_tokens=end.generated_tokens,
         )
@@ -187,6 +192,7 @@ class EventStream:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._writes = 0
+        self._waiting_since: float | None = None  # for the client to read
         self.begun = False
         self.events = 0
 
@@ -208,18 +214,24 @@ class EventStream:
     async def write(self, data: bytes) -> None:
         await self.begin()
         self._writes += 1
+        self._waiting_since = time.monotonic()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._waiting_since = None
 
     async def write_event(self, event: object) -> None:
         self.events += 1
         await self.write(data(event))
 
     async def keep_alive(self) -> None:
-        """Write a comment whenever nothing else was written for a while."""
+        """Write a comment whenever nothing else was written for a while. Returns when the client has read
+        nothing for so long that it is as good as gone."""
         while True:
             writes = self._writes
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
-            if writes == self._writes:
+            if self._waiting_since is not None:
+                if time.monotonic() - self._waiting_since > SLOWEST_READ_SECONDS:
+                    return
+            elif writes == self._writes:
                 await self.write(b":\n\n")
 
     async def end(self, data: bytes = b"") -> None:
@@ -227,11 +239,18 @@ class EventStream:
 
 
 async def _kept_alive(stream: EventStream, write: Callable[[EventStream], Coroutine[Any, Any, None]]) -> None:
+    writing = asyncio.create_task(write(stream))
     keeping_alive = asyncio.create_task(stream.keep_alive())
     try:
-        await write(stream)
+        await asyncio.wait((writing, keeping_alive), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        keeping_alive.cancel()
+        is_written = writing.done()
+        for task in (writing, keeping_alive):
+            task.cancel()
+        await asyncio.gather(writing, keeping_alive, return_exceptions=True)
+    if not is_written:
+        raise ClientDisconnect
+    writing.result()
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -5,26 +5,62 @@ Knows numbers; refuses to know requests.
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+SECONDS_A_TOKEN = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
+TOKENS = (16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
-@dataclass
+class _Histogram:
+    """How many values were at most each of the bounds, their sum and their number."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum: float = 0
+
+    def add(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def samples(self) -> list[tuple[str, float]]:
+        totals = list(itertools.accumulate(self._counts))
+        buckets = [f'_bucket{{le="{bound:g}"}}' for bound in self._bounds] + ['_bucket{le="+Inf"}']
+        return [*zip(buckets, totals, strict=True), ("_sum", self._sum), ("_count", totals[-1])]
+
+
 class Metrics:
     """Totals since the start. Durations are in seconds."""
 
-    requests: int = 0
-    successes: int = 0
-    failures: Counter[str] = field(default_factory=Counter)  # by error type
-    duration: float = 0.0
-    input_tokens: int = 0
-    generated_tokens: int = 0
+    def __init__(self) -> None:
+        self.requests = 0
+        self.failures: Counter[str] = Counter()  # by error type
+        self._successes = 0
+        self._histograms = {
+            "tgi_request_duration": (durations := _Histogram(SECONDS)),
+            "tgi_request_mean_time_per_token_duration": (paces := _Histogram(SECONDS_A_TOKEN)),
+            "tgi_request_input_length": (inputs := _Histogram(TOKENS)),
+            "tgi_request_generated_tokens": (generated := _Histogram(TOKENS)),
+            # Beyond TGI: what people wait for.
+            "tgi_request_time_to_first_token_duration": (firsts := _Histogram(SECONDS)),
+        }
+        self._durations, self._paces, self._firsts = durations, paces, firsts
+        self._inputs, self._generated = inputs, generated
 
-    def succeeded(self, seconds: float, *, input_tokens: int | None, generated_tokens: int) -> None:
-        self.successes += 1
-        self.duration += seconds
-        self.input_tokens += input_tokens or 0
-        self.generated_tokens += generated_tokens
+    def succeeded(
+        self, seconds: float, *, first_seconds: float, input_tokens: int | None, generated_tokens: int
+    ) -> None:
+        """`first_seconds` is until the first token."""
+        self._successes += 1
+        self._durations.add(seconds)
+        self._firsts.add(first_seconds)
+        self._paces.add((seconds - first_seconds) / max(1, generated_tokens - 1))
+        self._inputs.add(input_tokens or 0)
+        self._generated.add(generated_tokens)
 
     def text(self, *, queued: int, running: int, computed: int | None, reused: int | None) -> str:
         lines: list[str] = []
@@ -33,16 +69,12 @@ class Metrics:
             lines.append(f"# TYPE {name} {kind}")
             lines.extend(f"{name}{suffix} {value}" for suffix, value in samples)
 
-        def summary(name: str, total: float) -> None:
-            add(name, "summary", ("_sum", total), ("_count", self.successes))
-
         add("tgi_request_count", "counter", ("", self.requests))
-        add("tgi_request_success", "counter", ("", self.successes))
+        add("tgi_request_success", "counter", ("", self._successes))
         failures = [(f'{{err="{error_type}"}}', n) for error_type, n in sorted(self.failures.items())]
         add("tgi_request_failure", "counter", *failures)
-        summary("tgi_request_duration", self.duration)
-        summary("tgi_request_input_length", self.input_tokens)
-        summary("tgi_request_generated_tokens", self.generated_tokens)
+        for name, histogram in self._histograms.items():
+            add(name, "histogram", *histogram.samples())
         add("tgi_queue_size", "gauge", ("", queued))
         add("tgi_batch_current_size", "gauge", ("", running))
         # Beyond TGI, where the engine tells: the tokens of prompts, and those that cost nothing.

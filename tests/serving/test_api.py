@@ -58,9 +58,9 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 class Connection:
-    """A client at the ASGI level, that leaves when it wants to."""
+    """A client at the ASGI level, that leaves when it wants to, and reads by `send` if that is given."""
 
-    def __init__(self, app: ServingApp, path: str, body: Any) -> None:
+    def __init__(self, app: ServingApp, path: str, body: Any, send: Any = None) -> None:
         self.sent = asyncio.Queue[Any]()
         self.leave = asyncio.Event()
         self._body = json.dumps(body).encode()
@@ -70,7 +70,7 @@ class Connection:
             "server": ("serving", 80), "client": ("test", 1),
         }  # fmt: skip
         self._read = False
-        self.task = asyncio.create_task(app(self._scope, self._receive, self.sent.put))
+        self.task = asyncio.create_task(app(self._scope, self._receive, send or self.sent.put))
 
     async def _receive(self) -> dict[str, Any]:
         if not self._read:
@@ -510,6 +510,21 @@ async def test_tokenize_tells_spans_where_the_engine_can() -> None:
     assert set(answer.json()) == {"error", "error_type"}
 
 
+async def test_a_client_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(answering, "SLOWEST_READ_SECONDS", 0.0)
+    engine, never = FakeEngine("a", "b"), asyncio.Event()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await never.wait()
+
+    connection = Connection(create_app(engine), "/generate_stream", {"inputs": "Hi"}, send)
+    await connection.ended()
+    assert engine.running == 0
+    assert engine.cancelled.is_set()
+
+
 async def test_metrics_count_requests_ends_and_failures() -> None:
     engine = FakeEngine(Chunk(b"x"), Chunk(b"y"))
     async with client(create_app(engine)) as http:
@@ -527,6 +542,9 @@ async def test_metrics_count_requests_ends_and_failures() -> None:
         "tgi_request_generated_tokens_sum 4",
         "tgi_request_generated_tokens_count 2",
         "tgi_request_input_length_sum 14",
+        'tgi_request_input_length_bucket{le="16"} 2',
+        'tgi_request_duration_bucket{le="+Inf"} 2',
+        "tgi_request_mean_time_per_token_duration_count 2",
         "tgi_queue_size 0",
         "tgi_batch_current_size 0",
     ):

@@ -1,0 +1,111 @@
+"""More requests than the serving layer lets in, and readers that do not read: nothing is lost or left over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.faults.conftest import Count
+from tests.serving.conftest import Served, eventually, serve
+from tests.support.application import peak_memory
+from tests.support.fake_upstream import FakeUpstream, piece, text
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
+
+QUEUE, REQUESTS = 64, 1000
+MEGABYTE = 1 << 20
+
+
+async def under_way(served: Served) -> int:
+    _, body = await served.get("/metrics")
+    return int(body.split(b"\ntgi_batch_current_size ")[1].split()[0])
+
+
+async def test_a_flood_is_refused_at_the_door_and_what_was_let_in_is_answered(count: Count) -> None:
+    answered, refused = Counter[str](), Counter[str]()
+    limits = aiohttp.TCPConnector(limit=0)
+    async with (
+        FakeUpstream() as upstream,
+        serve("--upstream", upstream.url, "--max-concurrent-requests", str(QUEUE)) as served,
+        aiohttp.ClientSession(connector=limits, timeout=aiohttp.ClientTimeout(total=None)) as http,
+    ):
+        await served.becomes("ready")
+        assert (await served.get("/info"))[1]["max_concurrent_requests"] == QUEUE
+        full = asyncio.Event()
+        upstream.answer(piece("All"), full, *text(" is", " well."))
+
+        async def ask(number: int) -> None:
+            path = ("/generate", "/generate_stream", "/v1/completions")[number % 3]
+            body = {"prompt": "Hi", "model": "m"} if path.startswith("/v1") else {"inputs": "Hi"}
+            async with http.post(served.url + path, json=body) as answer:
+                if answer.status == 429:
+                    assert int(answer.headers["Retry-After"]) > 0
+                    await answer.read()
+                    refused[path] += 1
+                    if sum(refused.values()) == REQUESTS - QUEUE:
+                        full.set()
+                    return
+                assert answer.status == 200
+                whole = (await answer.read()).decode()
+                assert "All is well." in (whole if "generate_stream" not in path else last(whole))
+                answered[path] += 1
+
+        before = peak_memory(served.process.pid)
+        await asyncio.gather(*map(ask, range(REQUESTS)))
+        grown = peak_memory(served.process.pid) - before
+
+        assert sum(answered.values()) == QUEUE
+        assert sum(refused.values()) == REQUESTS - QUEUE
+        assert len(upstream.requests) == QUEUE
+        assert await under_way(served) == 0
+        full.set()
+        assert (await served.post("/generate", {"inputs": "Hi"}))[0] == 200
+        assert grown < 200 * MEGABYTE
+    count(
+        f"flood of the serving layer: requests {REQUESTS}, answered {QUEUE}, refused {REQUESTS - QUEUE}, "
+        f"memory grown by {grown // MEGABYTE} MB"
+    )
+
+
+def last(stream: str) -> str:
+    return str(json.loads(stream.strip().split("\n\n")[-1].removeprefix("data: "))["generated_text"])
+
+
+async def test_clients_that_go_away_in_every_way_leave_nothing_behind(count: Count) -> None:
+    async with FakeUpstream() as upstream, serve("--upstream", upstream.url) as served:
+        await served.becomes("ready")
+        never = asyncio.Event()
+        upstream.answer(piece("a"), never)
+        host, port = served.url.removeprefix("http://").split(":")
+        body = json.dumps({"inputs": "Hi", "stream": True}).encode()
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        gone = 0
+        for sent in (head[:20], head, head + body[:5], head + body):
+            for reset in (False, True):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(sent)
+                await writer.drain()
+                if sent == head + body:
+                    assert await reader.read(1)
+                if reset:
+                    # No time to linger: closing resets the connection.
+                    writer.get_extra_info("socket").setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+                    )
+                writer.transport.abort() if reset else writer.close()
+                gone += 1
+
+        async def empty() -> bool:
+            return await under_way(served) == 0
+
+        await eventually(empty)
+        upstream.answer(*text("b"))
+        never.set()
+        assert (await served.post("/generate", {"inputs": "Hi"}))[1]["generated_text"] == "b"
+    count(f"clients of the serving layer that left: {gone}, generations left over 0")
