@@ -34,6 +34,10 @@ class InvalidRequest(ServingError):
     status = 422
 
 
+class TooLong(InvalidRequest):
+    """The prompt, or the prompt and the answer that is asked for, is longer than the context."""
+
+
 class Overloaded(ServingError):
     error_type = "overloaded"
     status = 429

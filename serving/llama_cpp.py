@@ -48,6 +48,7 @@ from serving.engine import (
     SamplingParams,
     ServingError,
     TokenSpan,
+    TooLong,
     TopToken,
     Unhealthy,
 )
@@ -460,17 +461,17 @@ class LlamaCpp:
         assert context is not None
         at_least = len(text.encode("utf-8", "replace")) // loaded.longest_token
         if at_least > max(context, LEAST_ABSURD):
-            raise InvalidRequest(f"`inputs` must have less than {context} tokens. Given: {at_least} or more")
+            raise TooLong(f"`inputs` must have less than {context} tokens. Given: {at_least} or more")
 
     def _allowed_new_tokens(self, given: int, wanted: int | None) -> int:
         context = self._info.context
         assert context is not None
         if given >= context:
-            raise InvalidRequest(f"`inputs` must have less than {context} tokens. Given: {given}")
+            raise TooLong(f"`inputs` must have less than {context} tokens. Given: {given}")
         if wanted is None:
             return min(MOST_NEW_TOKENS, context - given)
         if given + wanted > context:
-            raise InvalidRequest(
+            raise TooLong(
                 f"`inputs` tokens + `max_new_tokens` must be <= {context}. "
                 f"Given: {given} `inputs` tokens and {wanted} `max_new_tokens`"
             )

@@ -47,6 +47,7 @@ from serving.engine import (
     Prompt,
     SamplingParams,
     ServingError,
+    TooLong,
 )
 from serving.generation import Asked, Finished, Shown, Whole, together, whole
 from serving.requests import MOST_BEST_OF, json_grammar, new_seed, read_stops
@@ -416,10 +417,13 @@ def is_meant(scope: Scope) -> bool:
 
 def refusal(error: ServingError) -> Response:
     status = _ERRORS[error.error_type][0] if error.error_type in _ERRORS else error.status
-    return json_response(broken(str(error), error.error_type), status, retry_headers(error))
+    told = broken(str(error), error.error_type)
+    if isinstance(error, TooLong):
+        told["error"]["code"] = "context_length_exceeded"
+    return json_response(told, status, retry_headers(error))
 
 
-def broken(words: str, error_type: str) -> object:
+def broken(words: str, error_type: str) -> _Error:
     """An error as it is written, by the name that it has in the rest of the serving layer."""
     _, kind, code = _ERRORS.get(error_type, (500, "server_error", error_type))
     words, param = _in_our_names(words) if error_type == InvalidRequest.error_type else (words, None)
@@ -438,7 +442,10 @@ def http_error(error: HTTPException) -> Response:
     return error_response(error.status_code, error.detail, error.headers)
 
 
-def _error(words: str, kind: str, param: str | None, code: str | None) -> dict[str, dict[str, str | None]]:
+_Error = dict[str, dict[str, str | None]]
+
+
+def _error(words: str, kind: str, param: str | None, code: str | None) -> _Error:
     return {"error": {"message": words, "type": kind, "param": param, "code": code}}
 
 

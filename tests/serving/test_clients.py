@@ -389,6 +389,7 @@ async def test_openai_client_gets_the_errors_that_it_knows(tiny_model: Path) -> 
                 with pytest.raises(openai.BadRequestError, match="`max_tokens`") as refused:
                     await client.completions.create(model="m", prompt="x", max_tokens=5000, stream=streamed)
                 assert refused.value.type == "invalid_request_error"
+                assert refused.value.code == "context_length_exceeded"
                 with pytest.raises(openai.BadRequestError, match="`tools`"):
                     await client.chat.completions.create(
                         model="m",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -29,10 +30,13 @@ from serving.engine import (
     TopToken,
     Unhealthy,
 )
+from serving.llama_cpp import LlamaCpp
 from serving.openai_api import DIALOGUE_STOPS
 from tests.serving.test_api import Connection, client
+from tests.serving.test_llama_cpp import loaded
 from tests.serving.test_stopping import cut, first_match
 from tests.support.fake_engine import FakeEngine, Step
+from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf
 
 COMPLETIONS, CHATS = "/v1/completions", "/v1/chat/completions"
 HI = [{"role": "user", "content": "Hi"}]
@@ -415,6 +419,36 @@ async def test_a_suffix_asks_for_the_middle() -> None:
     ):
         await complete(engine=engine, **body)
         assert engine.asked.pop()[0] == prompt
+
+
+@pytest.fixture(scope="module")
+def infilling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, LlamaCpp]]:
+    model = write_tiny_gguf(tmp_path_factory.mktemp("models") / "infilling.gguf", infilling=True)
+    with asyncio.Runner() as runner:
+        engine = loaded(model)
+        yield runner, runner.run(engine.__aenter__())
+        runner.run(engine.__aexit__(None, None, None))
+
+
+marked = st.lists(st.sampled_from([*MARKERS.values(), END, "<fim_", "the", " code", "\n", "é🦉", "<", ">"]))
+
+
+@settings(deadline=None, max_examples=40)
+@given(prefix=marked.map("".join), suffix=marked.map("".join))
+def test_markers_in_the_texts_around_are_read_as_text(
+    infilling: tuple[asyncio.Runner, LlamaCpp], prefix: str, suffix: str
+) -> None:
+    runner, engine = infilling
+    assert engine._loaded is not None
+    special = engine._loaded.special
+    tokens = runner.run(engine._prompt_tokens(engine._loaded, Infill(prefix, suffix)))
+    marks = [special[token] for token in tokens if token in special]
+    assert marks == [MARKERS["pre"], MARKERS["suf"], MARKERS["mid"]]
+    places = [place for place, token in enumerate(tokens) if token in special]
+    assert (places[0], places[2]) == (0, len(tokens) - 1)
+    for text, part in ((prefix, tokens[1 : places[1]]), (suffix, tokens[places[1] + 1 : -1])):
+        read = runner.run(engine._ask(engine._loaded, "detokenize", tokens=part))
+        assert read["content"] == text
 
 
 async def test_a_chat_reaches_the_engine_as_turns_of_text() -> None:
