@@ -57,6 +57,7 @@ OF_ANOTHER = 3.0  # likewise a word for another program or language
 NOT_HERE = -1  # passages that have such a word: nothing covers it, though an example may name it
 BESIDE = 0.4  # … which Python's own is compared with
 HARDLY_EVER = 5  # passages; a word in no more of them may be misspelt
+MOST_CORRECTED = 12  # words of a question: each takes a millisecond
 COMMON = 12  # passages; a name of a word in more of them is an English word, too
 _AS_NAME, _AS_WORD = 0.2, 0.05  # how surely a word of a sentence is meant as a name: a rare one, another
 PAIR, JOINED = 0.3, 0.15  # likewise two words that stand together: "list sort", "copy file"
@@ -391,11 +392,9 @@ def _spelled(index: Index, kind: Kind, subject: Subject) -> Subject:
     """The subject with its misspelt words put right. What stands in the place of a name stays as it is."""
     if kind is not Kind.TASK and len(subject.core) == 1:
         return subject
-    put_right = tuple(
-        word if index.frequency(word) > HARDLY_EVER else corrected(word, index.spelled())
-        for word in subject.words
-    )
-    return replace(subject, words=tuple(dict.fromkeys(put_right)))
+    strange = (word for word in subject.words if index.frequency(word) <= HARDLY_EVER)
+    slips = {word: corrected(word, index.spelled()) for word in itertools.islice(strange, MOST_CORRECTED)}
+    return replace(subject, words=tuple(dict.fromkeys(slips.get(word, word) for word in subject.words)))
 
 
 def _query(index: Index, weights: Mapping[str, tuple[int, float]]) -> str:
