@@ -256,6 +256,7 @@ class LlamaCpp:
     ) -> AsyncGenerator[Accepted | Chunk | End]:
         loaded = self._ready()
         sampling = _sampling(params)
+        kept = _Kept(sampling["grammar"]) if "grammar" in sampling else None
         tokens = await self._prompt_tokens(loaded, prompt)
         if params.truncate is not None:
             tokens = tokens[-params.truncate :]
@@ -277,7 +278,11 @@ class LlamaCpp:
                     break
                 async with contextlib.aclosing(self._make(loaded, made, limit, how, grace)) as chunks:
                     async for chunk in chunks:
+                        if kept is not None:
+                            kept.check(chunk.data)
                         yield chunk
+            if kept is not None and made.reason is FinishReason.END_OF_TEXT:
+                kept.check_end()
             if lost := (allowed - made.count if made.reason is FinishReason.LENGTH else 0):
                 yield Chunk(b"", tokens=lost)  # all of it is inside a character
             yield End(made.reason, given, made.count + lost)
@@ -721,6 +726,24 @@ def _grammar(grammar: Grammar) -> str:
     if problem := llguidance.LLMatcher.validate_grammar(written):  # llama.cpp would go on without it
         raise InvalidRequest(f"grammar is not valid: {problem.splitlines()[0]}")
     return written
+
+
+class _Kept:
+    """Whether a text keeps to its grammar. llama.cpp goes on without one when its llguidance fails, which it
+    does for some sizes of vocabularies, and tells nobody."""
+
+    def __init__(self, grammar: str) -> None:
+        self._matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), grammar)
+
+    def check(self, data: bytes) -> None:
+        """The text goes on with this. Raises `IncompleteGeneration`."""
+        if self._matcher.try_consume_tokens(list(data)) < len(data):
+            raise IncompleteGeneration("The engine has not kept to the grammar: it failed inside llama.cpp.")
+
+    def check_end(self) -> None:
+        """The text ends here. Raises `IncompleteGeneration`."""
+        if not self._matcher.is_accepting():
+            raise IncompleteGeneration("The engine has ended the text before the grammar allows it.")
 
 
 def _spans(text: str, pieces: Sequence[tuple[int, str | list[int]]]) -> list[TokenSpan]:

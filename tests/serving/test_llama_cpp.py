@@ -21,6 +21,7 @@ from serving.engine import (
     FinishReason,
     Grammar,
     GrammarKind,
+    IncompleteGeneration,
     InvalidRequest,
     SamplingParams,
     Unhealthy,
@@ -162,6 +163,26 @@ async def test_a_grammar_that_is_none_is_refused_and_the_engine_goes_on(tiny_mod
             with pytest.raises(InvalidRequest):
                 await generate(engine, grammar=grammar)
         assert (await generate(engine))[0]
+
+
+async def test_a_grammar_that_llama_cpp_drops_is_told(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pattern = re.compile("start: .*")
+    grammar = Grammar(GrammarKind.REGEX, "[0-9]{3}")
+    make = LlamaCpp._make
+
+    def without(self: LlamaCpp, loaded: Any, made: Any, limit: int, how: Any, grace: int) -> Any:
+        weaker = pattern.sub(lambda _: "start: /[a-z0-9]{2,3}/", how["grammar"])
+        return make(self, loaded, made, limit, {**how, "grammar": weaker}, grace)
+
+    monkeypatch.setattr(LlamaCpp, "_make", without)
+    async with loaded(tiny_model) as engine:
+        with pytest.raises(IncompleteGeneration, match="grammar"):
+            await generate(engine, grammar=grammar)
+        weaker = Grammar(GrammarKind.REGEX, "[a-z0-9]{4}")  # it ends too early for this one
+        with pytest.raises(IncompleteGeneration, match="before the grammar allows"):
+            await generate(engine, grammar=weaker)
 
 
 async def test_an_absurd_prompt_is_refused_before_it_is_cut_into_tokens(tiny_model: Path) -> None:
