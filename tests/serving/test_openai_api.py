@@ -618,6 +618,35 @@ async def test_a_body_that_is_none_is_refused(content: bytes) -> None:
         assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
+FIELDS = [
+    *("prompt", "messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens"),
+    *("temperature", "top_p", "n", "stop", "seed", "frequency_penalty", "presence_penalty", "user", "suffix"),
+    *("response_format", "prompt_cache_key", "top_k", "typical_p", "repetition_penalty", "min_tokens"),
+    *("include_stop_str_in_output", "truncate_prompt_tokens", "echo", "best_of", "logprobs", "top_logprobs"),
+    *("tools", "logit_bias", "anything"),
+]
+numbers = st.integers(-3, 20) | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+names = st.sampled_from(["role", "content", "user", "type", "text", "json_schema", "schema"])
+values = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(max_size=3) | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from([COMPLETIONS, CHATS]), st.dictionaries(st.sampled_from(FIELDS), values), st.booleans())
+def test_any_body_is_answered_or_refused(path: str, body: dict[str, Any], chats: bool) -> None:
+    engine = FakeEngine(Chunk(b"x", logprob=-1.0))
+    engine.info = replace(engine.info, chats=chats)
+    answer = asyncio.run(ask(path, engine=engine, **body))
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 400:
+        assert answer.json()["error"]["message"]
+    else:
+        assert body.get("stream") or answer.json()["choices"]
+
+
 @pytest.mark.parametrize(
     ("error", "status", "kind", "code"),
     [
