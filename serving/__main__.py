@@ -31,7 +31,8 @@ from serving.engine import Engine, Fetching
 from serving.fetched import Absent, FetchedModel
 from serving.gguf_header import BadModelFile
 from serving.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
-from serving.openai_compatible import BETWEEN_SECONDS, FIRST_SECONDS, OpenAICompatible
+from serving.openai_compatible import OpenAICompatible
+from serving.remote import Limits
 
 log = logging.getLogger("serving")
 
@@ -146,14 +147,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--first-seconds",
         type=_seconds,
-        default=FIRST_SECONDS,
+        default=Limits().first,
         metavar="SECONDS",
         help="that the upstream may take to begin an answer (%(default)g)",
     )
     parser.add_argument(
         "--between-seconds",
         type=_seconds,
-        default=BETWEEN_SECONDS,
+        default=Limits().between,
         metavar="SECONDS",
         help="that it may then be silent; after that the answer has broken off (%(default)g)",
     )
@@ -269,8 +270,7 @@ def _upstream(options: argparse.Namespace) -> Engine:
         options.upstream,
         model=options.upstream_model,
         api_key=os.environ.get(UPSTREAM_KEY_VARIABLE) or None,
-        first_seconds=options.first_seconds,
-        between_seconds=options.between_seconds,
+        limits=Limits(first=options.first_seconds, between=options.between_seconds),
     )
 
 

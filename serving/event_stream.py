@@ -7,6 +7,7 @@ one line, so a line is all that has to be put together again from pieces cut any
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator
 
 import aiohttp
@@ -17,23 +18,37 @@ LONGEST_LINE = 1 << 20  # bytes
 
 
 async def read_data(
-    content: aiohttp.StreamReader, *, first_seconds: float, between_seconds: float
+    content: aiohttp.StreamReader,
+    *,
+    first_seconds: float,
+    between_seconds: float,
+    total_seconds: float | None = None,
+    begun: float | None = None,
+    comments_count: bool = True,
 ) -> AsyncGenerator[bytes]:
     """The data of each event. Raises `IncompleteGeneration` when the stream stalls, breaks or overflows.
 
-    `first_seconds` is the limit until anything arrives, `between_seconds` from then on; a comment counts.
+    `first_seconds` is the limit until anything arrives, `between_seconds` from then on, while it is waited
+    for: a reader may take its time. `total_seconds` is the limit for all. The first and the last count from
+    when it has `begun`, by the loop's clock. Where comments do not count, a server that only says that it is
+    there is silent.
     """
+    now = asyncio.get_running_loop().time
     rest = bytearray()
-    seconds = first_seconds
+    begun = now() if begun is None else begun
+    end = math.inf if total_seconds is None else begun + total_seconds
+    seconds, until = first_seconds, begun + first_seconds
     while True:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(min(until, end)):
                 piece = await content.readany()
         except TimeoutError:
-            raise IncompleteGeneration(f"The engine has sent nothing for {seconds:g} seconds.") from None
+            if now() < end:
+                raise IncompleteGeneration(f"The engine has sent nothing for {seconds:g} seconds.") from None
         except (aiohttp.ClientError, OSError) as error:
             raise IncompleteGeneration("The connection to the engine broke off.") from error
-        seconds = between_seconds
+        if now() >= end:  # what never has to be waited for never runs into a time limit by itself
+            raise IncompleteGeneration(f"The answer was not complete within {total_seconds:g} seconds.")
         if piece and b"\n" not in piece:  # never search the rest twice, however small the pieces are
             rest += piece
             lines = []
@@ -42,8 +57,12 @@ async def read_data(
             rest = bytearray(lines.pop() if piece else b"")
         if len(rest) > LONGEST_LINE:
             raise IncompleteGeneration("The engine has sent an event that is too long.")
+        counts = comments_count
         for line in lines:
             if line.startswith(b"data:"):
+                counts = True
                 yield line[5:].strip()
         if not piece:
             return
+        if counts:
+            seconds, until = between_seconds, now() + between_seconds

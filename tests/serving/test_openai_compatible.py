@@ -25,6 +25,7 @@ from serving.engine import (
 )
 from serving.event_stream import LONGEST_LINE
 from serving.openai_compatible import OpenAICompatible
+from serving.remote import Limits
 from tests.serving.conftest import PATIENCE, eventually
 from tests.support.fake_upstream import DONE, RESET, FakeUpstream, data, piece, text, usage
 
@@ -38,9 +39,11 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 
 @contextlib.asynccontextmanager
-async def engine(upstream: FakeUpstream, **options: Any) -> AsyncIterator[OpenAICompatible]:
+async def engine(
+    upstream: FakeUpstream, *, model: str | None = None, api_key: str | None = None, **limits: float
+) -> AsyncIterator[OpenAICompatible]:
     """An engine that has looked at its upstream."""
-    engine = OpenAICompatible(upstream.url, **options)
+    engine = OpenAICompatible(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
     await engine.start()
     try:
 
@@ -196,8 +199,8 @@ async def test_an_upstream_that_reports_an_error_in_mid_stream_is_quoted(upstrea
 async def test_an_upstream_that_stalls_is_given_up(upstream: FakeUpstream) -> None:
     never = asyncio.Event()
     for stall, options in (
-        ([never], {"first_seconds": 0.05}),
-        ([b": hello\n\n", piece("Hello"), never], {"between_seconds": 0.05}),
+        ([never], {"first": 0.05}),
+        ([b": hello\n\n", piece("Hello"), never], {"between": 0.05}),
     ):
         upstream.disconnected.clear()
         upstream.answer(*stall)
