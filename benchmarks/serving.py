@@ -1,0 +1,342 @@
+"""What our serving layer adds to llama.cpp: the same model, in the same run, beside llama.cpp's own server.
+
+    .venv/bin/python -m benchmarks.serving
+
+A model of some 150 million random weights is written first: what it says means nothing, but costs as much as
+sense would. The peer is the HTTP server inside xllamacpp, with the options that ours gives it. Both are asked
+over HTTP by the same reader, by turns, and each figure is the median of the turns; ratios are within a turn.
+
+- decoding: tokens a second from the first token to the last, of all streams together;
+- first token: behind a beginning of about 2,000 tokens: never seen, seen before, and after a restart;
+- gateway: the kernel's CPU seconds of our process a token, with an upstream that only sends;
+- matcher: one character a piece, with 16 stop sequences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import aiohttp
+import gguf
+import numpy as np
+
+from benchmarks.processes import cpu_seconds
+from serving import machine
+from serving.llama_cpp import BATCH, PROMPT_CACHE_MIB
+from serving.stopping import StopMatcher
+from tests.support import tiny_gguf
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTEXT, PARALLEL = 16384, 8
+PROMPT = "the code is for you with the list of it\n"
+BEGINNING = "the code is for you with the list of it and a name\n" * 155  # about 2,000 tokens
+PATIENCE = 300.0  # seconds, for anything
+RATE, STREAMS, TOKENS = 40, 50, 200  # of the upstream that only sends: tokens a second, of how many, how long
+
+
+def write_model(path: Path, *, width: int = 768, blocks: int = 12, vocabulary: int = 49152) -> float:
+    """Write a StarCoder2 with random weights in 8 bits; returns millions of weights."""
+    tokens, merges = tiny_gguf._vocabulary()
+    known, parts = set(tokens), tokens[1:]
+    for pair in itertools.product(parts, parts):
+        if len(tokens) == vocabulary:
+            break
+        if (token := "".join(pair)) not in known:
+            known.add(token)
+            tokens.append(token)
+            merges.append(" ".join(pair))
+    random, count = np.random.default_rng(0), 0
+    heads, groups = width // 64, 2
+    writer = gguf.GGUFWriter(path, "starcoder2")
+    writer.add_name("benchmark")
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(width)
+    writer.add_block_count(blocks)
+    writer.add_feed_forward_length(4 * width)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(groups)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("starcoder")
+    writer.add_token_list(tokens)
+    kinds = [gguf.TokenType.CONTROL, *[gguf.TokenType.NORMAL] * (len(tokens) - 1)]
+    writer.add_token_types(kinds)
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_add_bos_token(False)
+
+    def add(name: str, tensor: np.ndarray[Any, Any]) -> None:
+        nonlocal count
+        count += tensor.size
+        if tensor.ndim == 1:
+            writer.add_tensor(name, tensor.astype(np.float32))
+            return
+        kind = gguf.GGMLQuantizationType.Q8_0
+        writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
+
+    def weights(*shape: int) -> np.ndarray[Any, Any]:
+        drawn: np.ndarray[Any, Any] = random.standard_normal(shape, dtype=np.float32)
+        return drawn / np.float32(np.sqrt(shape[-1]))
+
+    passed, constant = np.ones(width), np.zeros(width)  # as in `tests.support.tiny_gguf`
+    passed[0], constant[0] = 0, 1
+    output = weights(len(tokens), width) * 2
+    output[:, 0] = tiny_gguf._speakable(tokens)
+    output[0, 0] = tiny_gguf.NEVER
+    add("token_embd.weight", weights(len(tokens), width) * np.float32(np.sqrt(width)))
+    add("output_norm.weight", passed)
+    add("output_norm.bias", constant)
+    add("output.weight", output)
+    shapes = {
+        "attn_q": (width, width),
+        "attn_k": (groups * 64, width),
+        "attn_v": (groups * 64, width),
+        "attn_output": (width, width),
+        "ffn_up": (4 * width, width),
+        "ffn_down": (width, 4 * width),
+    }
+    for block in range(blocks):
+        for name, shape in shapes.items():
+            add(f"blk.{block}.{name}.weight", weights(*shape))
+            add(f"blk.{block}.{name}.bias", np.zeros(shape[0]))
+        for name in ("attn_norm", "ffn_norm"):
+            add(f"blk.{block}.{name}.weight", np.ones(width))
+            add(f"blk.{block}.{name}.bias", np.zeros(width))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return count / 1e6
+
+
+def serve_raw(model: Path, threads: int) -> None:
+    """llama.cpp's own server, with what ours sets for the sake of speed."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import xllamacpp  # 100 MB of native code: only in the process that is the peer
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model)
+    params.n_ctx = CONTEXT
+    params.n_parallel = PARALLEL
+    params.n_threads_http = PARALLEL + 4
+    params.kv_unified = True
+    params.n_batch = params.n_ubatch = BATCH
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.cache_ram_mib = PROMPT_CACHE_MIB
+    params.warmup = False
+    params.verbosity = 0
+    server = xllamacpp.Server(params)
+    print(f"serving on {server.listening_address}", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+
+
+@contextlib.asynccontextmanager
+async def process(*arguments: str) -> AsyncIterator[tuple[str, int]]:
+    """A Python process that says where it serves, and its id."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+    try:
+        assert child.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            line = (await child.stdout.readline()).decode().strip()
+        yield line.removeprefix("serving on "), child.pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+
+
+@contextlib.asynccontextmanager
+async def ours(*arguments: str) -> AsyncIterator[tuple[str, int]]:
+    async with (
+        process("-m", "serving", "--port", "0", *arguments) as (url, pid),
+        aiohttp.ClientSession() as http,
+    ):
+        async with asyncio.timeout(PATIENCE):
+            while (await (await http.get(f"{url}/info")).json())["state"] != "ready":
+                await asyncio.sleep(0.02)
+        yield url, pid
+
+
+def raw_request(prompt: str, tokens: int) -> tuple[str, dict[str, Any]]:
+    neutral = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
+    return "/completion", {"prompt": prompt, "n_predict": tokens, "stream": True, **neutral}
+
+
+def our_request(prompt: str, tokens: int) -> tuple[str, dict[str, Any]]:
+    parameters = {"max_new_tokens": tokens, "logprobs": False}
+    return "/generate_stream", {"inputs": prompt, "parameters": parameters}
+
+
+Request = Callable[[str, int], tuple[str, dict[str, Any]]]
+
+
+async def read(http: aiohttp.ClientSession, url: str, asked: tuple[str, dict[str, Any]]) -> list[float]:
+    """When each event came, in seconds of the machine's clock."""
+    path, body = asked
+    times = []
+    async with http.post(url + path, json=body) as answer:
+        answer.raise_for_status()
+        async for line in answer.content:
+            if b'"token' in line:  # "token" or "tokens", with the text
+                times.append(time.monotonic())  # noqa: PERF401 (each at its time)
+    return times
+
+
+async def decoding(url: str, request: Request, streams: int, tokens: int) -> float:
+    """Tokens a second while all stream."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        prompts = [f"{number} {PROMPT}" for number in range(streams)]
+        replies = await asyncio.gather(*(read(http, url, request(prompt, tokens)) for prompt in prompts))
+    begun, ended = max(times[0] for times in replies), min(times[tokens - 1] for times in replies)
+    return sum(sum(begun < at <= ended for at in times) for times in replies) / (ended - begun)
+
+
+async def first_token(url: str, request: Request, prompt: str) -> float:
+    """Seconds until the first token."""
+    async with aiohttp.ClientSession() as http:
+        begun = time.monotonic()
+        return (await read(http, url, request(prompt, 1)))[0] - begun
+
+
+async def compare_decoding(raw: str, own: str, turns: int, tokens: int) -> Iterator[str]:
+    lines = [f"{'decoding':24} {'llama.cpp':>12} {'ours':>12} {'ratio':>7}   asked: at least 0.97"]
+    for streams in (1, PARALLEL):
+        rows = []
+        for turn in range(turns + 1):
+            pair = {}
+            sides = [(raw, raw_request), (own, our_request)]
+            for url, request in sides if turn % 2 else sides[::-1]:
+                pair[url] = await decoding(url, request, streams, tokens)
+            if turn:  # the first is not counted
+                rows.append((pair[raw], pair[own]))
+        ratio = median(b / a for a, b in rows)
+        theirs, our = median(a for a, _ in rows), median(b for _, b in rows)
+        lines.append(f"{f'{streams} streams, tokens/s':24} {theirs:12.1f} {our:12.1f} {ratio:7.3f}")
+    return iter(lines)
+
+
+async def compare_first_token(model: Path, threads: int, turns: int) -> Iterator[str]:
+    cold, warm, restarted = [], [], []
+    for turn in range(turns):
+        with tempfile.TemporaryDirectory() as cache:
+            arguments = ["--model", str(model), "--context", str(CONTEXT), "--parallel", str(PARALLEL)]
+            arguments += ["--threads", str(threads), "--prefix-cache", cache]
+            async with ours(*arguments) as (url, _):
+                cold.append(await first_token(url, our_request, f"{BEGINNING}first {turn}"))
+                warm.append(await first_token(url, our_request, f"{BEGINNING}second {turn}"))
+                async with aiohttp.ClientSession() as http:
+                    await (await http.put(f"{url}/prefix", json={"inputs": BEGINNING})).read()
+                    async with asyncio.timeout(PATIENCE):
+                        while not any(name.endswith(".state") for name in os.listdir(cache)):
+                            await asyncio.sleep(0.05)
+            async with ours(*arguments) as (url, _):
+                restarted.append(await first_token(url, our_request, f"{BEGINNING}third {turn}"))
+    lines = [f"{'first token':24} {'seconds':>12} {'of cold':>12} {'':7}   asked: at most 1/15"]
+    for name, seconds in (("never seen", cold), ("seen before", warm), ("after a restart", restarted)):
+        share = median(c / s for c, s in zip(cold, seconds, strict=True))
+        lines.append(f"{name:24} {median(seconds):12.3f} {f'1/{share:.1f}':>12}")
+    return iter(lines)
+
+
+async def gateway(turns: int) -> Iterator[str]:
+    costs = []
+    text = "word " * TOKENS
+    sending = ("-m", "tests.support.fake_upstream", "--rate", str(RATE), "--text", text.strip())
+    async with (
+        process(*sending) as (upstream, _),
+        ours("--upstream", upstream) as (url, pid),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
+        for turn in range(turns + 1):
+            before = cpu_seconds(pid)
+            asked = [our_request(PROMPT, TOKENS) for _ in range(STREAMS)]
+            replies = await asyncio.gather(*(read(http, url, one) for one in asked))
+            if turn:
+                costs.append((cpu_seconds(pid) - before) / sum(map(len, replies)) * 1e6)
+    lines = [f"{'gateway':24} {'µs a token':>12} {'':12} {'':7}   asked: at most 80"]
+    lines.append(f"{f'{STREAMS} streams at {RATE}/s':24} {median(costs):12.1f}")
+    return iter(lines)
+
+
+def matcher() -> Iterator[str]:
+    text = Path(__file__).read_bytes()
+    stops = ["\nHuman:", "\nAssistant:", "\n-----\n\nHuman:", *(f"<|mark {number}|>" for number in range(13))]
+    hardest = ["a" * 255 + chr(ord("b") + number) for number in range(16)]
+    yield f"{'matcher':24} {'µs a piece':>12} {'twice':>12} {'':7}   asked: at most 1, linear"
+    for name, with_stops, read in (("code", stops, text), ("all but a stop", hardest, b"a" * 10_000)):
+        once, twice = (_fed(with_stops, read * times) for times in (1, 2))
+        yield f"{name:24} {once:12.2f} {twice:12.2f}"
+
+
+def _fed(stops: list[str], text: bytes) -> float:
+    """Microseconds a piece of one character, the least of five."""
+    pieces = [text[place : place + 1] for place in range(len(text))]
+    best = float("inf")
+    for _ in range(5):
+        feed = StopMatcher(stops).feed
+        begun = time.perf_counter()
+        for piece in pieces:
+            feed(piece)
+        best = min(best, time.perf_counter() - begun)
+    return best / len(pieces) * 1e6
+
+
+async def run(options: argparse.Namespace, model: Path) -> None:
+    threads = options.threads
+    common = ["--context", str(CONTEXT), "--parallel", str(PARALLEL), "--threads", str(threads)]
+    raw = ("-m", "benchmarks.serving", "--raw", str(model), "--threads", str(threads))
+    with tempfile.TemporaryDirectory() as cache:
+        mine = ("--model", str(model), "--prefix-cache", cache, *common)
+        async with process(*raw) as (theirs, _), ours(*mine) as (own, _):
+            for line in await compare_decoding(theirs, own, options.turns, options.tokens):
+                print(line, flush=True)
+    for lines in (await compare_first_token(model, threads, 3), await gateway(3), matcher()):
+        print()
+        for line in lines:
+            print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--tokens", type=int, default=128, help="of each answer")
+    parser.add_argument("--threads", type=int, default=machine.cpus())
+    parser.add_argument("--raw", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.raw is not None:
+        serve_raw(options.raw, options.threads)
+    with tempfile.TemporaryDirectory() as directory:
+        model = Path(directory) / "benchmark.gguf"
+        weights = write_model(model)
+        size = model.stat().st_size / 1e6
+        print(
+            json.dumps({"weights, millions": round(weights), "MB": round(size), "threads": options.threads})
+        )
+        asyncio.run(run(options, model))
+
+
+if __name__ == "__main__":
+    main()
