@@ -134,6 +134,8 @@ class _Loaded:
     room: _Room
     special: dict[int, str]
     """How the tokens are written that are marks of the model."""
+    mark: re.Pattern[str]
+    """One of them."""
     longest_token: int  # bytes
     prefix: PrefixCache | None = None
 
@@ -435,13 +437,45 @@ class LlamaCpp:
         if isinstance(prompt, Infill):
             return await self._infill_tokens(loaded, prompt)
         if isinstance(prompt, Chat):
-            answer = await self._ask(loaded, "apply-template", messages=list(prompt.messages))
-            prompt = str(answer["prompt"])
+            return await self._chat_tokens(loaded, prompt)
         self._refuse_absurd(loaded, prompt)
+        return await self._text_tokens(loaded, prompt)
+
+    async def _text_tokens(self, loaded: _Loaded, prompt: str) -> list[int]:
         # A chat template may have written the beginning-of-text token already; it must not come twice.
         bos = self._info.bos_token
         add_special = not (bos and prompt.startswith(bos))
         return await self._tokens(loaded, prompt, add_special=add_special, parse_special=True)
+
+    async def _chat_tokens(self, loaded: _Loaded, chat: Chat) -> list[int]:
+        """Only the template's own marks are marks. What looks like one in a message is text: it goes through
+        the template under another name."""
+        marks: dict[str, str] = {}
+        nonce = secrets.token_hex(8)
+
+        def named(mark: re.Match[str]) -> str:
+            name = f"[{nonce}-{len(marks)}]"
+            marks[name] = mark[0]
+            return name
+
+        messages = [
+            {
+                key: loaded.mark.sub(named, value) if key == "content" and isinstance(value, str) else value
+                for key, value in message.items()
+            }
+            for message in chat.messages
+        ]
+        prompt = str((await self._ask(loaded, "apply-template", messages=messages))["prompt"])
+        self._refuse_absurd(loaded, prompt)
+        tokens: list[int] = []
+        for place, part in enumerate(re.split(rf"(\[{nonce}-[0-9]+\])", prompt)):
+            if part in marks:
+                tokens += await self._tokens(loaded, marks[part], parse_special=False)
+            elif place == 0:
+                tokens += await self._text_tokens(loaded, part)
+            elif part:
+                tokens += await self._tokens(loaded, part, parse_special=True)
+        return tokens
 
     async def _infill_tokens(self, loaded: _Loaded, prompt: Infill) -> list[int]:
         marks = self._info.infilling
@@ -487,8 +521,10 @@ class LlamaCpp:
             async with loaded.session.post(f"{loaded.address}/completion", json=request) as response:
                 if response.status != 200:
                     raise _refusal(response.status, await response.read())
-                limits = {"first_seconds": SILENCE_SECONDS, "between_seconds": SILENCE_SECONDS}
-                async with contextlib.aclosing(read_data(response.content, **limits)) as lines:
+                data = read_data(
+                    response.content, first_seconds=SILENCE_SECONDS, between_seconds=SILENCE_SECONDS
+                )
+                async with contextlib.aclosing(data) as lines:
                     async for line in lines:
                         try:
                             yield _decode_event(line)
@@ -548,7 +584,7 @@ class LlamaCpp:
             headers={"Authorization": f"Bearer {key}"},
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        loaded = _Loaded(session, address, _Room(self._parallel, context), special, longest_token)
+        loaded = _Loaded(session, address, _Room(self._parallel, context), special, mark, longest_token)
         try:
             # A server that is destroyed before it has answered anything may hang, hence one token.
             await self._ask(loaded, "completion", prompt=[0], n_predict=1)
