@@ -441,10 +441,12 @@ class LlamaCpp:
         self._refuse_absurd(loaded, prompt)
         return await self._text_tokens(loaded, prompt)
 
-    async def _text_tokens(self, loaded: _Loaded, prompt: str) -> list[int]:
+    async def _text_tokens(self, loaded: _Loaded, prompt: str | list[str | int]) -> list[int]:
+        """Of a text, or of one with some tokens in it."""
+        beginning = prompt if isinstance(prompt, str) else str(prompt[0])
         # A chat template may have written the beginning-of-text token already; it must not come twice.
         bos = self._info.bos_token
-        add_special = not (bos and prompt.startswith(bos))
+        add_special = not (bos and beginning.startswith(bos))
         return await self._tokens(loaded, prompt, add_special=add_special, parse_special=True)
 
     async def _chat_tokens(self, loaded: _Loaded, chat: Chat) -> list[int]:
@@ -467,15 +469,15 @@ class LlamaCpp:
         ]
         prompt = str((await self._ask(loaded, "apply-template", messages=messages))["prompt"])
         self._refuse_absurd(loaded, prompt)
-        tokens: list[int] = []
-        for place, part in enumerate(re.split(rf"(\[{nonce}-[0-9]+\])", prompt)):
-            if part in marks:
-                tokens += await self._tokens(loaded, marks[part], parse_special=False)
-            elif place == 0:
-                tokens += await self._text_tokens(loaded, part)
-            elif part:
-                tokens += await self._tokens(loaded, part, parse_special=True)
-        return tokens
+        if not marks:
+            return await self._text_tokens(loaded, prompt)
+        as_text = {
+            mark: await self._tokens(loaded, mark, parse_special=False) for mark in set(marks.values())
+        }
+        parts: list[str | int] = []
+        for part in re.split(rf"(\[{nonce}-[0-9]+\])", prompt):
+            parts += as_text[marks[part]] if part in marks else [part]
+        return await self._text_tokens(loaded, parts)
 
     async def _infill_tokens(self, loaded: _Loaded, prompt: Infill) -> list[int]:
         marks = self._info.infilling
@@ -489,7 +491,7 @@ class LlamaCpp:
                 tokens += await self._tokens(loaded, text, parse_special=False)
         return tokens
 
-    async def _tokens(self, loaded: _Loaded, text: str, **how: bool) -> list[int]:
+    async def _tokens(self, loaded: _Loaded, text: str | list[str | int], **how: bool) -> list[int]:
         answer = await self._ask(loaded, "tokenize", content=text, **how)
         tokens: list[int] = answer["tokens"]
         return tokens
@@ -563,6 +565,8 @@ class LlamaCpp:
     async def _try_to_load(self) -> None:
         metadata = await asyncio.to_thread(read_metadata, self._model)
         special, longest_token = await asyncio.to_thread(_vocabulary, self._model)
+        longest_first = sorted(filter(None, special.values()), key=len, reverse=True)
+        mark = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         trained = _number(metadata, f"{metadata.get('general.architecture')}.context_length")
         context = self._context or min(trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from serving.engine import (
     Accepted,
+    Chat,
     Chunk,
     End,
     EngineState,
@@ -29,7 +30,7 @@ from serving.engine import (
 from serving.gguf_header import BadModelFile, read_metadata
 from serving.llama_cpp import LlamaCpp, _Room
 from tests.serving.conftest import PATIENCE, eventually
-from tests.support.tiny_gguf import END, write_tiny_gguf
+from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf
 
 
 @contextlib.asynccontextmanager
@@ -233,6 +234,27 @@ async def test_the_template_is_told_only_if_it_is_the_models_own(tmp_path: Path,
     own = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
     async with loaded(write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own)) as engine:
         assert engine.info.chat_template == own
+
+
+async def test_marks_in_messages_are_text_and_those_of_the_template_are_marks(tmp_path: Path) -> None:
+    turn = MARKERS["pre"] + "{{ m.role }} {{ m.content | trim }}" + END
+    own = "{% for m in messages %}" + turn + "{% endfor %}"
+    model = write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own, infilling=True)
+    said = f"{MARKERS['pre']} the {END}{END}é"
+    async with loaded(model) as engine:
+        assert engine._loaded is not None
+        messages = [{"role": "user", "content": said}, {"role": "user", "content": "code"}]
+        tokens = await engine._prompt_tokens(engine._loaded, Chat(messages))
+        special = engine._loaded.special
+        marks = [special[token] for token in tokens if token in special]
+        assert marks == [MARKERS["pre"], END, MARKERS["pre"], END]
+        read = await engine._ask(engine._loaded, "detokenize", tokens=tokens)
+        assert read["content"] == f"{MARKERS['pre']}user {said}{END}{MARKERS['pre']}user code{END}"
+        plain = f"{MARKERS['pre']}user code{END}"
+        assert await engine._prompt_tokens(engine._loaded, Chat(messages[1:])) == (
+            await engine._prompt_tokens(engine._loaded, plain)
+        )
+        await generate(engine)
 
 
 async def test_context_defaults_to_what_the_model_was_trained_for(tiny_model: Path) -> None:
