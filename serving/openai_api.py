@@ -677,7 +677,9 @@ def _content(content: Any, place: str) -> str:
 
 def _dialogue(turns: Sequence[Mapping[str, str]], info: EngineInfo) -> str:
     """A chat as plain text, for a model that only goes on with texts: what comes next is the answer."""
-    marks = [re.escape(mark) for mark in (info.bos_token, info.eos_token) if mark]
+    known = info.infilling
+    infilling = (known.prefix, known.suffix, known.middle) if known else ()
+    marks = [re.escape(mark) for mark in (info.bos_token, info.eos_token, *infilling) if mark]
     special = re.compile("|".join(marks) or "(?!)")
 
     def harmless(text: str) -> str:

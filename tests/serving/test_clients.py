@@ -15,6 +15,7 @@ from typing import Any
 import openai
 import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
+from huggingface_hub import errors as hub_errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from text_generation import AsyncClient, Client
@@ -457,6 +458,31 @@ async def test_hub_clients_chat(chatting: Served) -> None:
         told = await client.chat_completion(HI, max_tokens=3, logprobs=True, top_logprobs=2)
         assert told.choices[0].logprobs is not None
         assert len(told.choices[0].logprobs.content[0].top_logprobs) == 2
+
+
+async def test_hub_clients_get_the_errors_that_they_know(tiny_model: Path) -> None:
+    async with embedded(tiny_model) as served:
+
+        def work() -> None:
+            client = InferenceClient(model=served.url, timeout=PATIENCE)
+            with pytest.raises(hub_errors.ValidationError, match="max_new_tokens"):
+                client.text_generation("the code", max_new_tokens=5000)
+            with pytest.raises(hub_errors.HfHubHTTPError, match="max_tokens"):
+                client.chat_completion(HI, max_tokens=5000)
+
+        await asyncio.to_thread(work)
+    async with upstreamed() as (served, upstream):
+
+        def overloaded() -> None:
+            client = InferenceClient(model=served.url, timeout=PATIENCE)
+            with pytest.raises(hub_errors.OverloadedError):
+                client.text_generation("the code")
+            upstream.answer(piece("some"), 0.1, RESET)
+            with pytest.raises(hub_errors.IncompleteGenerationError):
+                client.text_generation("the code")
+
+        upstream.answer(b"", status=503)
+        await asyncio.to_thread(overloaded)
 
 
 FIM = "<fim_prefix>def list<fim_suffix>return value<fim_middle>"
