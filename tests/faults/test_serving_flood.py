@@ -1,9 +1,10 @@
-"""More requests than the serving layer lets in, and readers that do not read: nothing is lost or left over."""
+"""More requests than the serving layer lets in, and clients that leave: nothing is lost or left over."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.faults.conftest import Count
-from tests.serving.conftest import Served, eventually, serve
+from tests.serving.conftest import PATIENCE, Served, eventually, serve
 from tests.support.application import peak_memory
 from tests.support.fake_upstream import FakeUpstream, piece, text
 
@@ -109,3 +110,55 @@ async def test_clients_that_go_away_in_every_way_leave_nothing_behind(count: Cou
         never.set()
         assert (await served.post("/generate", {"inputs": "Hi"}))[1]["generated_text"] == "b"
     count(f"clients of the serving layer that left: {gone}, generations left over 0")
+
+
+async def stream_under_way(served: Served, upstream: FakeUpstream) -> tuple[asyncio.Event, asyncio.Task[str]]:
+    """An answer that waits for the event, and its whole stream to come."""
+    rest = asyncio.Event()
+    upstream.answer(piece("All"), rest, *text(" is", " well."))
+
+    async def read() -> str:
+        async with served.http.post(f"{served.url}/generate_stream", json={"inputs": "Hi"}) as answer:
+            return (await answer.read()).decode()
+
+    reading = asyncio.create_task(read())
+    async with asyncio.timeout(PATIENCE):
+        await upstream.streaming.wait()
+    return rest, reading
+
+
+async def closing(served: Served) -> None:
+    async def look() -> bool:
+        return (await served.get("/health"))[0] == 503
+
+    await eventually(look)
+
+
+async def test_the_end_waits_for_the_answers_that_are_under_way() -> None:
+    async with FakeUpstream() as upstream, serve("--upstream", upstream.url) as served:
+        await served.becomes("ready")
+        rest, reading = await stream_under_way(served, upstream)
+        served.process.send_signal(signal.SIGTERM)
+        await closing(served)
+        status, refusal = await served.post("/generate", {"inputs": "Hi"})
+        assert (status, refusal["error_type"]) == (503, "unhealthy")
+        rest.set()
+        assert last(await reading) == "All is well."
+        async with asyncio.timeout(PATIENCE):
+            assert await served.process.wait() in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM, signal.SIGTERM], [signal.SIGINT]])
+async def test_who_asks_twice_or_by_hand_does_not_wait(signals: list[signal.Signals]) -> None:
+    async with FakeUpstream() as upstream, serve("--upstream", upstream.url) as served:
+        await served.becomes("ready")
+        rest, reading = await stream_under_way(served, upstream)
+        for number, one in enumerate(signals):
+            if number:  # two at once would be one
+                await closing(served)
+            served.process.send_signal(one)
+        async with asyncio.timeout(PATIENCE):
+            told = await reading
+            await served.process.wait()
+        assert "The server is shutting down." in told
+        rest.set()
