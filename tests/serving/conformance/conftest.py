@@ -1,0 +1,72 @@
+"""The engines that the conformance list is tried on, and the table of how each case went on each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from tests.serving.conformance.cases import CASES, LLAMA_CPP, NOT_APPLICABLE, OPENAI, TITLES
+from tests.serving.conformance.engines import Spoken, embedded, openai
+
+ENGINES = (LLAMA_CPP, OPENAI)
+OUTCOMES = pytest.StashKey[dict[tuple[int, str], list[str]]]()
+COUNTS = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "of_case(number, engine): tries this case of the conformance list")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=ENGINES)
+async def spoken(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Spoken]:
+    async with contextlib.AsyncExitStack() as stack:
+        if request.param == LLAMA_CPP:
+            yield await stack.enter_async_context(embedded(tmp_path_factory.mktemp("scripted"), CASES))
+        else:
+            yield await stack.enter_async_context(openai())
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> list[str]:
+    """Lines that are printed under the table."""
+    return request.config.stash.setdefault(COUNTS, [])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Keep how a test went that is `of_case` a number, for the engine that it ran on."""
+    report = yield
+    if report.when == "call" or report.failed:
+        for mark in item.iter_markers("of_case"):
+            outcomes = item.config.stash.setdefault(OUTCOMES, {})
+            engine = mark.kwargs.get("engine") or item.callspec.params["spoken"]
+            outcomes.setdefault((mark.args[0], engine), []).append(report.outcome)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    outcomes = config.stash.get(OUTCOMES, {})
+    if not outcomes:
+        return
+    terminalreporter.section("stop sequences: case by engine")
+    width = max(map(len, TITLES.values()))
+    for number, title in TITLES.items():
+        cells = "  ".join(_cell(number, engine, outcomes.get((number, engine), [])) for engine in ENGINES)
+        terminalreporter.line(f"{number:2}  {title:{width}}  {cells}".rstrip())
+    for line in config.stash.get(COUNTS, []):
+        terminalreporter.line(line)
+
+
+def _cell(number: int, engine: str, outcomes: list[str]) -> str:
+    if not outcomes:
+        word = "not run"
+    elif set(outcomes) != {"passed"}:
+        word = "FAILED"
+    else:
+        word = NOT_APPLICABLE.get((number, engine), "passed")
+    return f"{engine}: {word:7}"

@@ -1,0 +1,200 @@
+"""The conformance list of stop sequences, through the running server, for each engine.
+
+Each case is asked for in every way in which a text can be had by the TGI protocol, and all ways must agree
+with what is written in `cases.py`, to the byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.serving.conformance.cases import CASES, HUMAN, OPENAI, Case
+from tests.serving.conformance.conftest import ENGINES
+from tests.serving.conformance.engines import FOR_EVER, Spoken, openai_event, spelled
+from tests.serving.conftest import eventually
+from tests.serving.test_stopping import must_wait
+from tests.support import fake_upstream
+from tests.support.fake_upstream import DONE, piece
+from tests.support.scripted_gguf import prompt
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def each(cases: Iterable[Case], number: int | None = None) -> list[Any]:
+    """Cases with the engines that they are for; each counts for this number, or its own."""
+    cases = list(cases)
+    return [
+        pytest.param(engine, case, marks=pytest.mark.of_case(number or case.number), id=f"{engine}-{place}")
+        for engine in ENGINES
+        for place, case in enumerate(cases)
+        if engine in case.only
+    ]
+
+
+@pytest.mark.parametrize(("spoken", "case"), each(CASES), indirect=["spoken"])
+async def test_every_way_to_ask_gives_what_is_written(spoken: Spoken, case: Case) -> None:
+    inputs = spoken.play(case)
+    before = inputs if case.asked.get("return_full_text") else ""
+    text = before + case.shown
+    counted = spoken.counted(case)
+
+    for details in (None, False):
+        events = await stream(spoken, inputs, asked(case, details=details))
+        assert before + "".join(event["token"]["text"] for event in events) == text
+        assert [event["index"] for event in events] == list(range(1, len(events) + 1))
+        assert [event["generated_text"] for event in events] == [None] * (len(events) - 1) + [text]
+        end = events[-1]["details"]
+        assert (end["finish_reason"], end["stop_sequence"]) == (case.reason, case.stop)
+        assert end["generated_tokens"] == counted
+
+    status, whole = await spoken.served.post("/generate", generation(inputs, case, details=True))
+    assert status == 200, whole
+    assert whole["generated_text"] == text
+    end = whole["details"]
+    assert (end["finish_reason"], end["stop_sequence"]) == (case.reason, case.stop)
+    assert end["generated_tokens"] == counted
+    with_details = await stream(spoken, inputs, asked(case))
+    assert end["tokens"] == [event["token"] for event in with_details]
+
+    assert await spoken.served.post("/generate", generation(inputs, case, details=False)) == (
+        200,
+        {"generated_text": text},
+    )
+    assert await spoken.served.post("/", generation(inputs, case)) == (200, [{"generated_text": text}])
+
+
+PLAIN = [case for case in CASES if not case.asked and case.number != 23]
+
+
+@pytest.mark.parametrize(("spoken", "case"), each(PLAIN, 31), indirect=["spoken"])
+async def test_no_event_holds_back_more_than_may_become_a_stop(spoken: Spoken, case: Case) -> None:
+    seen, shown = b"", ""
+    events = await stream(spoken, spoken.play(case), asked(case))
+    for event, step in zip(events[:-1], spoken.steps(case), strict=False):
+        seen += spelled(step)
+        shown += event["token"]["text"]
+        safe = seen[: len(seen) - must_wait(case.stops, seen)]
+        assert shown == safe.decode(errors="ignore")  # but for the part of a character at the end
+
+
+@pytest.mark.of_case(31, engine=OPENAI)
+@pytest.mark.parametrize("spoken", [OPENAI], indirect=True)
+async def test_what_is_safe_is_shown_while_the_upstream_is_silent(spoken: Spoken) -> None:
+    says = {"so": "so", "\nHum": "", "ble ": "\nHumble ", "pie\n": "pie", "\n": "\n", "Human": ""}
+    gates = [asyncio.Event() for _ in says]
+    steps: list[fake_upstream.Step] = []
+    for gate, text in zip(gates, says, strict=True):
+        steps += [piece(text), gate]
+    assert spoken.upstream is not None
+    spoken.upstream.answer(*steps, openai_event(b": hi"), piece("", "stop"), DONE)
+    body = {"inputs": "The question.", "parameters": {"stop": [HUMAN]}}
+    async with spoken.served.http.post(f"{spoken.served.url}/generate_stream", json=body) as answer:
+        for gate, shown in zip(gates, says.values(), strict=True):
+            (event,) = events_of(await answer.content.readuntil(b"\n\n"))
+            assert event["token"]["text"] == shown
+            gate.set()
+        (event,) = events_of(await answer.content.readuntil(b"\n\n"))
+        assert event["generated_text"] == "so\nHumble pie\n"
+        assert event["details"]["stop_sequence"] == HUMAN
+
+
+@pytest.mark.of_case(29)
+@pytest.mark.parametrize("stops", [[""], ["a", ""]])
+async def test_an_empty_stop_is_refused(spoken: Spoken, stops: list[str]) -> None:
+    await refused(spoken, {"stop": stops}, "`stop` must not contain an empty string")
+
+
+@pytest.mark.of_case(30)
+@pytest.mark.parametrize(
+    ("stops", "words"),
+    [
+        (["a"] * 17, "`stop` supports up to 16 stop sequences. Given: 17"),
+        (["🦉" * 257], "`stop` supports sequences of up to 256 characters. Given: 257"),
+    ],
+)
+async def test_more_and_longer_stops_are_refused(spoken: Spoken, stops: list[str], words: str) -> None:
+    await refused(spoken, {"stop": stops}, words)
+
+
+async def refused(spoken: Spoken, parameters: dict[str, Any], words: str) -> None:
+    """Whatever way is taken, and before the engine is asked."""
+    asked_before = len(spoken.upstream.requests) if spoken.upstream else 0
+    for path in ("/generate", "/generate_stream", "/"):
+        status, answer = await spoken.served.post(path, {"inputs": "a", "parameters": parameters})
+        assert (status, answer["error_type"]) == (422, "validation")
+        assert words in answer["error"]
+    assert asked_before == (len(spoken.upstream.requests) if spoken.upstream else 0)
+
+
+@pytest.mark.of_case(37)
+@pytest.mark.parametrize("path", ["/generate", "/generate_stream"])
+async def test_a_client_that_goes_while_text_is_held_back_ends_the_engines_work(
+    spoken: Spoken, path: str
+) -> None:
+    served = spoken.served
+    succeeded = await metric(spoken, "tgi_request_success")
+    inputs = prompt(FOR_EVER)
+    if spoken.upstream is not None:
+        spoken.upstream.disconnected.clear()
+        spoken.upstream.streaming.clear()
+        spoken.upstream.answer(piece("a\nHum"), asyncio.Event())
+    body = {"inputs": inputs, "parameters": {"max_new_tokens": None, "stop": ["\n" * 256 + "x", HUMAN]}}
+    asking = asyncio.ensure_future(leave(spoken, path, body))
+    if spoken.upstream is not None:
+        await spoken.upstream.streaming.wait()
+    else:
+        await eventually(lambda: metric(spoken, "tgi_batch_current_size"))
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    if spoken.upstream is not None:
+        await spoken.upstream.disconnected.wait()
+
+    async def nothing_runs() -> bool:
+        return await metric(spoken, "tgi_batch_current_size") == 0
+
+    await eventually(nothing_runs)
+    assert await metric(spoken, "tgi_request_success") == succeeded
+    assert served.process.returncode is None
+
+
+async def leave(spoken: Spoken, path: str, body: dict[str, Any]) -> None:
+    async with spoken.served.http.post(spoken.served.url + path, json=body) as answer:
+        await answer.read()
+
+
+async def metric(spoken: Spoken, name: str) -> float:
+    _, lines = await spoken.served.get("/metrics")
+    values = dict(line.rsplit(" ", 1) for line in lines.decode().splitlines() if not line.startswith("#"))
+    return float(values[name])
+
+
+def generation(inputs: str, case: Case, **more: Any) -> dict[str, Any]:
+    return {"inputs": inputs, "parameters": asked(case, **more)}
+
+
+def asked(case: Case, **more: Any) -> dict[str, Any]:
+    return {"max_new_tokens": case.limit or 200, "stop": list(case.stops), **case.asked, **more}
+
+
+async def stream(spoken: Spoken, inputs: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a stream, read from its bytes as they are."""
+    body = {"inputs": inputs, "parameters": parameters}
+    async with spoken.served.http.post(f"{spoken.served.url}/generate_stream", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        return list(events_of(await answer.read()))
+
+
+def events_of(raw: bytes) -> Iterator[dict[str, Any]]:
+    *events, rest = raw.split(b"\n\n")
+    assert rest == b""
+    for event in events:
+        if event != b":":
+            assert event.startswith(b"data: ")
+            assert b"\n" not in event
+            assert b"\r" not in event
+            yield json.loads(event[6:])
