@@ -114,7 +114,7 @@ class OpenAICompatible(Remote):
         api_key: str | None = None,
         limits: Limits = Limits(),  # noqa: B008, it is frozen
     ) -> None:
-        super().__init__(_base(url), engine="openai", model=model, api_key=api_key, limits=limits, chats=True)
+        super().__init__(base(url), engine="openai", model=model, api_key=api_key, limits=limits, chats=True)
         self._kind = _Kind.OTHER
 
     async def generate(
@@ -279,7 +279,8 @@ class OpenAICompatible(Remote):
         return GenerationFailed(f"The upstream has answered {status}{': ' + words if words else '.'}")
 
 
-def _base(url: str) -> str:
+def base(url: str) -> str:
+    """The address at which the routes of this protocol begin."""
     url = url.rstrip("/")
     return url if urlsplit(url).path else f"{url}/v1"
 
