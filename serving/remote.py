@@ -232,8 +232,9 @@ def client_session(api_key: str | None, limits: Limits) -> aiohttp.ClientSession
     if api_key is not None:
         headers["Authorization"] = f"Bearer {api_key}"
     return aiohttp.ClientSession(
-        # Upstreams close idle connections after 5 s or more: never race them for one.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
+        # llama.cpp closes a connection after a stream without saying so beforehand, others when it was idle
+        # for a while: never race them for one.
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
         headers=headers,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect),
     )
