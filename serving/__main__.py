@@ -25,14 +25,14 @@ from urllib.parse import urlsplit
 import platformdirs
 import uvicorn
 
-from serving import machine, models
+from serving import doctor, machine, models
 from serving.api import DEFAULT_LIMIT, ServingApp, create_app
 from serving.engine import Engine, Fetching
 from serving.fetched import Absent, FetchedModel
 from serving.gguf_header import BadModelFile
 from serving.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
-from serving.openai_compatible import OpenAICompatible
 from serving.remote import Limits
+from serving.upstreams import Kind, Upstreams, upstream
 
 log = logging.getLogger("serving")
 
@@ -90,6 +90,8 @@ class _Server(uvicorn.Server):
 
 
 def main(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["doctor"]:
+        return doctor.main(arguments[1:])
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -139,7 +141,16 @@ def _parser() -> argparse.ArgumentParser:
         + ", ".join(model.name for model in models.CATALOGUE),
     )
     engine.add_argument(
-        "--upstream", metavar="URL", help="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
+        "--upstream",
+        action="append",
+        metavar="URL",
+        help="a server that speaks OpenAI's protocol or TGI's, such as http://127.0.0.1:8000/v1; several of "
+        "them, each with this option, share the work",
+    )
+    parser.add_argument(
+        "--upstream-kind",
+        choices=[kind.value for kind in Kind],
+        help="what it speaks (default: openai for an address that ends in /v1, else it is asked)",
     )
     parser.add_argument(
         "--upstream-model", metavar="NAME", help="the model's name there (default: its first)"
@@ -157,6 +168,12 @@ def _parser() -> argparse.ArgumentParser:
         default=Limits().between,
         metavar="SECONDS",
         help="that it may then be silent; after that the answer has broken off (%(default)g)",
+    )
+    parser.add_argument(
+        "--total-seconds",
+        type=_seconds,
+        metavar="SECONDS",
+        help="that a whole answer of an upstream may take (default: no limit)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (%(default)s)")
@@ -263,15 +280,20 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
 
 
 def _upstream(options: argparse.Namespace) -> Engine:
-    parts = urlsplit(options.upstream)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise _BadUsage(f"--upstream {options.upstream}: must be an address such as http://127.0.0.1:8000/v1")
-    return OpenAICompatible(
-        options.upstream,
-        model=options.upstream_model,
-        api_key=os.environ.get(UPSTREAM_KEY_VARIABLE) or None,
-        limits=Limits(first=options.first_seconds, between=options.between_seconds),
-    )
+    limits = Limits(first=options.first_seconds, between=options.between_seconds, total=options.total_seconds)
+    engines: dict[str, Engine] = {}
+    for url in options.upstream:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise _BadUsage(f"--upstream {url}: must be an address such as http://127.0.0.1:8000/v1")
+        engines[url] = upstream(
+            url,
+            Kind(options.upstream_kind) if options.upstream_kind else None,
+            model=options.upstream_model,
+            api_key=os.environ.get(UPSTREAM_KEY_VARIABLE) or None,
+            limits=limits,
+        )
+    return Upstreams(engines) if len(engines) > 1 else next(iter(engines.values()))
 
 
 def _listen(host: str, port: int) -> socket.socket:

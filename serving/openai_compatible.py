@@ -166,6 +166,8 @@ class OpenAICompatible(Remote):
         if isinstance(prompt, str):
             return {"prompt": prompt}
         if (marks := self._marks()) is None:  # the upstream may know how, or say that it does not
+            if self._kind is _Kind.LLAMA_CPP:  # it would leave `suffix` out without a word
+                raise InvalidRequest("no markers for the middle of a text are known for this model")
             return {"prompt": prompt.prefix, "suffix": prompt.suffix}
         return {"prompt": self._marked(prompt, marks)}
 

@@ -1,0 +1,405 @@
+"""Upstreams that each do one thing wrong, and real servers, before the doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving import doctor
+from serving.doctor import Doctor, Finding, Report, Status, _stopped, _straddling
+from serving.engine import EngineState, Infill, InvalidRequest, SamplingParams
+from serving.openai_compatible import OpenAICompatible
+from tests.serving.conftest import PATIENCE, ROOT, eventually, serve
+from tests.support.fake_upstream import DONE, data, piece, usage
+from tests.support.tiny_gguf import write_tiny_gguf
+
+WORDS = [f" {first}{second}" for first in ("alpha", "beta", "gamma", "delta") for second in "0123456789"]
+CONTEXT = 4096
+
+
+class Upstream:
+    """Does everything right but for what `wrong` names.
+
+    It streams one piece, and the rest once that has been heard: `heard` is for the doctor to call.
+    """
+
+    def __init__(self, *wrong: str, listed: Any = None) -> None:
+        self._wrong = wrong
+        self._answers = 0
+        self._running = 0
+        self._hearing = asyncio.Event()
+        self.listed = listed or {
+            "data": [{"id": "fake", "max_model_len": CONTEXT, "owned_by": "vllm"}, {"id": "other"}]
+        }
+
+    def heard(self) -> None:
+        self._hearing.set()
+
+    async def __aenter__(self) -> Upstream:
+        app = web.Application(client_max_size=1 << 24)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/version", self._version)
+        app.router.add_get("/health", self._version)
+        app.router.add_post("/v1/completions", self._complete)
+        if "no chat" not in self._wrong:
+            app.router.add_post("/v1/chat/completions", self._chat)
+        if "no metrics" not in self._wrong:
+            app.router.add_get("/metrics", self._metrics)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._runner.cleanup()
+
+    async def _models(self, request: web.Request) -> web.Response:
+        if "key" in self._wrong:
+            return web.json_response({"error": request.headers.get("Authorization")}, status=401)
+        if isinstance(self.listed, str):
+            return web.Response(text=self.listed, content_type="text/html")
+        return web.json_response(self.listed)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(text=f'# HELP x\nvllm:num_requests_running{{model="fake"}} {self._running}.0\n')
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": "0.29.0"})
+
+    async def _chat(self, request: web.Request) -> web.Response:
+        message = {"role": "assistant", "content": "yes"}
+        return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}]})
+
+    def _refuse(self, why: str, request: web.Request) -> web.Response:
+        if "html" in self._wrong:
+            return web.Response(status=500, text="<html>oh \x1b[31mno</html>", content_type="text/html")
+        if "echo" in self._wrong:
+            why = f"{why} {request.headers.get('Authorization')}"
+        return web.json_response({"error": {"message": why}}, status=400)
+
+    def _tokens(self, body: dict[str, Any]) -> list[str]:
+        tokens, seed = list(WORDS), body.get("seed")
+        if body["prompt"] == doctor.OWLS:
+            owls = {"halves": ["\ud83e", "\udd89"] * 9, "lost": ["a\ufffd", "b"]}
+            return next((owls[wrong] for wrong in self._wrong if wrong in owls), ["\N{OWL}"] * 9)
+        if (seed is None and "unstable" in self._wrong) or (seed is not None and "no seed" in self._wrong):
+            tokens[20] = f" {self._answers}"
+        elif seed is not None:
+            tokens[2] = f" {seed}"
+        return tokens
+
+    def _end(self, tokens: list[str], stops: list[str]) -> tuple[list[str], str]:
+        """What is said of these tokens, and why it ends."""
+        text = "".join(tokens)
+        for stop in stops:
+            at = text.find(stop)
+            if at >= 0 and "stop ignored" not in self._wrong:
+                end = {"stop included": at + len(stop), "stop leaks": at + len(stop) + 2, "text lost": at - 3}
+                at = next((end[wrong] for wrong in self._wrong if wrong in end), at)
+                return [text[:at]], "stop"
+        reason = {"odd reason": "max_tokens", "no reason": None}
+        return tokens, next((reason[wrong] for wrong in self._wrong if wrong in reason), "length")
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self._answers += 1
+        if not isinstance(body["prompt"], str):
+            return self._refuse("prompt must be a string", request)
+        if "no text" in self._wrong:
+            return self._refuse("this model only chats", request)
+        given = len(body["prompt"].split())
+        if given > CONTEXT and "cuts" in self._wrong:
+            given = 1000
+        elif given > CONTEXT:
+            return self._refuse(f"the maximum context length is {CONTEXT} tokens", request)
+        if "suffix" in body and "suffix refused" in self._wrong:
+            return self._refuse("suffix is not currently supported", request)
+        if "suffix" in body and "suffix left out" not in self._wrong:
+            given += len(body["suffix"].split())
+        tokens, reason = self._end(self._tokens(body)[: body["max_tokens"]], body.get("stop", []))
+        made = min(len(tokens), body["max_tokens"]) + ("lies" in self._wrong) * 100
+        if not body.get("stream"):
+            counts = {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
+            choice = {"text": "".join(tokens), "finish_reason": reason}
+            told = {} if "no counts" in self._wrong else {"usage": counts}
+            return web.json_response({"choices": [choice], **told})
+        events = [
+            *map(said, tokens),
+            piece("", reason),
+            *([] if "no counts" in self._wrong else [usage(given, made)]),
+            DONE,
+        ]
+        if "event error" in self._wrong:
+            events[1:] = [data({"error": {"message": "CUDA died"}})]
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        self._running += 1
+        try:
+            if "buffered" not in self._wrong:
+                self._hearing.clear()
+                await response.write(events.pop(0))
+                await self._hearing.wait()
+            await response.write(b"".join(events))
+        finally:
+            self._running -= "deaf" not in self._wrong
+        return response
+
+
+def said(text: str) -> bytes:
+    """A piece of text as an event, with halves of characters in the way of JSON."""
+    return b"data: " + json.dumps({"choices": [{"text": text, "finish_reason": None}]}).encode() + b"\n\n"
+
+
+class Ticks:
+    """A clock that goes on by a second with each look at it."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        self._now += 1
+        return self._now
+
+
+async def examined(upstream: Upstream, **options: Any) -> Report:
+    looking = Doctor(upstream.url, clock=Ticks(), heard=upstream.heard, **options)
+    async with asyncio.timeout(PATIENCE):
+        return await looking.examine()
+
+
+def of(report: Report, name: str) -> Finding:
+    return next(finding for finding in report.findings if finding.name == name)
+
+
+async def test_an_upstream_that_does_everything_right_is_usable() -> None:
+    async with Upstream() as upstream:
+        report = await examined(upstream)
+    assert report.is_usable
+    assert {f.name: str(f.status) for f in report.findings if f.status is not Status.RIGHT} == {
+        "end of the text": "made up for"  # the protocol says `stop` for two things
+    }
+    assert of(report, "software").seen == "vLLM 0.29.0"
+    assert of(report, "models").seen == "fake, and 1 more."
+    assert of(report, "streaming").seen == "40 pieces came in 2 reads, as they were made."
+    assert "4,096 tokens, and refuses a longer prompt: 400 'the maximum" in of(report, "context").seen
+    assert report.table().endswith("Nothing is wrong that is not made up for.\n")
+    assert json.loads(report.as_json())["usable"] is True
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name", "status", "words"),
+    [
+        ("stop leaks", "stop sequences", "made up for", "the text goes on behind it"),
+        ("stop included", "stop sequences", "made up for", "the text ends with it"),
+        ("stop ignored", "stop sequences", "made up for", "it is not seen at all"),
+        ("text lost", "stop sequences", "made up for", "text before it is lost"),
+        ("odd reason", "end of the text", "wrong", "the reason 'max_tokens'"),
+        ("no reason", "end of the text", "wrong", "no reason at all"),
+        ("unstable", "temperature 0", "wrong", "The same question had two answers"),
+        ("no seed", "seed", "wrong", "The same seed had two answers."),
+        ("no counts", "token counts", "made up for", "No answer tells the number of tokens made."),
+        ("lies", "token counts", "wrong", "140 tokens where at most 48 were asked for"),
+        ("no chat", "chat", "made up for", "404"),
+        ("suffix left out", "fill in the middle", "wrong", "`suffix` is left out without a word"),
+        ("suffix refused", "fill in the middle", "made up for", "suffix is not currently supported"),
+        ("buffered", "streaming", "wrong", "All 40 pieces came at once"),
+        ("halves", "characters", "made up for", "come in halves"),
+        ("lost", "characters", "wrong", "U+FFFD"),
+        ("html", "errors", "made up for", "without words in JSON"),
+        ("html", "context", "wrong", "refused unclearly"),
+        ("cuts", "context", "wrong", "cuts a longer prompt to 1,000 without a word"),
+        ("no metrics", "cancel", "cannot tell", "no /metrics or /slots"),
+        ("deaf", "cancel", "wrong", "it still computes"),
+        ("no text", "text", "wrong", "this model only chats"),
+        ("event error", "text", "wrong", "CUDA died"),
+    ],
+)
+async def test_what_is_wrong_is_seen(
+    wrong: str, name: str, status: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "SETTLE_SECONDS", 0.2)
+    async with Upstream(wrong) as upstream:
+        report = await examined(upstream)
+    assert str(of(report, name).status) == status, report.table()
+    assert words in of(report, name).seen
+    assert report.is_usable is all(finding.status is not Status.WRONG for finding in report.findings)
+    assert report.is_usable or report.table().endswith(" wrong.\n")
+
+
+@pytest.mark.parametrize(
+    ("listed", "model", "words"),
+    [
+        ("<html>Welcome</html>", None, "answers no JSON: is this the base address?"),
+        ({"data": []}, None, "--upstream-model"),
+        ({"data": [{"id": "fake"}]}, "mine", "no model 'mine', but: fake"),
+    ],
+)
+async def test_what_cannot_be_asked_ends_with_the_reason(listed: Any, model: str | None, words: str) -> None:
+    async with Upstream(listed=listed) as upstream:
+        report = await examined(upstream, model=model)
+    assert not report.is_usable
+    assert words in report.findings[-1].seen
+    assert len(report.findings) < 4
+
+
+async def test_a_server_that_lists_nothing_is_asked_for_the_named_model() -> None:
+    async with Upstream(listed="<html>") as upstream:
+        report = await examined(upstream, model="fake")
+    assert of(report, "reachable").status is Status.MADE_UP
+    assert of(report, "software").status is Status.UNKNOWN
+    assert of(report, "context").status is Status.MADE_UP
+    assert of(report, "text").status is Status.RIGHT
+
+
+async def test_nobody_there_is_told_as_such() -> None:
+    report = await Doctor("http://127.0.0.1:9/v1").examine()
+    assert [(f.name, str(f.status)) for f in report.findings] == [("reachable", "wrong")]
+    assert "Nobody answers" in report.findings[0].seen
+
+
+async def test_keys_and_escapes_are_shown_nowhere() -> None:
+    for wrong in ("echo", "key", "html"):
+        async with Upstream(wrong) as upstream:
+            upstream.url = upstream.url.replace("http://", "http://somebody:pass%40word@")
+            report = await examined(upstream)
+            shown = report.table() + report.as_json()
+            assert "word@" not in shown
+            assert "somebody" not in shown
+            upstream.url = upstream.url.replace("somebody:pass%40word@", "")
+            report = await examined(upstream, key="sk-secret-123")
+            shown = report.table() + report.as_json()
+            assert "secret" not in shown
+            assert "\x1b" not in shown
+            assert ("[key]" in shown) is (wrong == "echo")
+
+
+async def test_all_of_it_is_bounded() -> None:
+    async with Upstream() as upstream:
+        silent = Doctor(upstream.url, probe_seconds=0.2)  # nothing is ever heard
+        report = await silent.examine()
+        assert of(report, "text").seen.startswith("There was no answer within")
+        report = await Doctor(upstream.url, total_seconds=0).examine()
+    assert {finding.status for finding in report.findings} == {Status.UNKNOWN}
+
+
+@given(st.lists(st.text("ab c", min_size=1, max_size=4), max_size=12))
+def test_the_chosen_stop_straddles_two_pieces_and_is_nowhere_before(pieces: list[str]) -> None:
+    chosen = _straddling(pieces)
+    if chosen is None:
+        return
+    stop, at = chosen
+    text = "".join(pieces)
+    ends = [len("".join(pieces[:number])) for number in range(1, len(pieces))]
+    assert text.index(stop) == at
+    assert any(at < end < at + len(stop) for end in ends)
+    assert _stopped(text[:at], "stop", text, at, stop) == doctor._EXACT
+
+
+@contextlib.contextmanager
+def llama_server(model: Path) -> Iterator[str]:
+    """llama.cpp's own HTTP server."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model)
+    params.n_ctx, params.n_parallel, params.kv_unified = 512, 2, True
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.verbosity, params.warmup, params.ui = 0, False, False
+    params.endpoint_metrics = params.endpoint_slots = True
+    server = xllamacpp.Server(params)
+    yield server.listening_address
+    del server
+
+
+async def test_a_real_llama_server_is_usable(tmp_path: Path) -> None:
+    model = write_tiny_gguf(tmp_path / "tiny.gguf", infilling=True)
+    with llama_server(model) as url:
+        report = await Doctor(url, kind="openai").examine()
+        engine = OpenAICompatible(url)
+        await engine.start()
+
+        async def ready() -> bool:
+            return engine.info.state is EngineState.READY
+
+        await eventually(ready)
+        params = SamplingParams(max_new_tokens=3, seed=1)
+        for _ in range(20):  # whatever it does with its connections
+            assert [event async for event in engine.generate("the code", params)]
+        with pytest.raises(InvalidRequest, match="markers"):  # it would leave the suffix out
+            [event async for event in engine.generate(Infill("a", "b"), params)]
+        await engine.close()
+    assert report.is_usable, report.table()
+    statuses = {finding.name: str(finding.status) for finding in report.findings}
+    fast = {name: statuses.pop(name) for name in ("streaming", "cancel")}
+    assert set(fast.values()) <= {"right", "cannot tell"}
+    assert statuses == {
+        "reachable": "right",
+        "software": "right",
+        "models": "right",
+        "text": "right",
+        "stop sequences": "right",
+        "end of the text": "made up for",
+        "temperature 0": "right",
+        "seed": "right",
+        "token counts": "right",
+        "chat": "made up for",
+        "fill in the middle": "made up for",
+        "keep-alive": "made up for",
+        "characters": "cannot tell",
+        "errors": "right",
+        "context": "right",
+    }
+    assert of(report, "software").seen.startswith("llama.cpp")
+
+
+@pytest.mark.parametrize("kind", ["tgi", "openai"])
+async def test_our_own_server_is_right_in_both_protocols(tiny_model: Path, kind: str) -> None:
+    async with serve("--model", str(tiny_model), "--threads", "1") as served:
+        await served.becomes("ready")
+        url = served.url if kind == "tgi" else f"{served.url}/v1"
+        report = await Doctor(url).examine()  # it finds out which protocol that is
+    assert report.kind == kind
+    assert report.is_usable, report.table()
+    assert of(report, "software").seen == "tech-assistant"
+    for name in ("stop sequences", "temperature 0", "seed", "token counts", "errors", "context"):
+        assert of(report, name).status is Status.RIGHT, report.table()
+
+
+async def test_the_command_examines_a_model_file_and_leaves_nothing_running(tiny_model: Path) -> None:
+    status, out = await command("--model", str(tiny_model), "--json")
+    told = json.loads(out)
+    assert (status, told["usable"], told["kind"]) == (0, True, "openai")
+
+
+async def test_the_command_tells_by_its_status_what_it_found(tmp_path: Path) -> None:
+    async with Upstream("odd reason", "buffered") as upstream:
+        status, out = await command(upstream.url)
+        assert status == 1
+        assert "wrong        end of the text" in out
+    assert (await command())[0] == 2
+    assert (await command("ftp://127.0.0.1"))[0] == 2
+    assert (await command("--model", str(tmp_path / "missing.gguf")))[0] == 2
+
+
+async def command(*arguments: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "serving", "doctor", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+    async with asyncio.timeout(PATIENCE):
+        out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
