@@ -245,7 +245,7 @@ class Tgi(Remote):
             context=_number(told.get("max_total_tokens")),
             parallel=_number(told.get("max_batch_size")),
             chats=_templated(templated) is not None,
-            adapters=[str(adapter) for adapter in adapters] if isinstance(adapters, list) else [],
+            adapters=tuple(map(str, adapters)) if isinstance(adapters, list) else (),
             chat_template=_words(told.get("chat_template")),
             bos_token=_words(told.get("bos_token")),
             eos_token=_words(told.get("eos_token")),
@@ -312,7 +312,7 @@ def _templated(answer: Any) -> str | None:
 
 
 def _chunk(token: _Token, top: list[_Token], cut: CutText) -> Chunk:
-    likely = [TopToken(other.id, other.text, other.logprob or 0.0) for other in top]
+    likely = tuple(TopToken(other.id, other.text, other.logprob or 0.0) for other in top)
     data, special = (b"", token.text or None) if token.special else (cut.of(token.text), None)
     return Chunk(data, token.id, logprob=token.logprob, special=special, top=likely)
 

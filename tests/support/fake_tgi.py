@@ -10,10 +10,13 @@ from typing import Any
 
 from aiohttp import web
 
+REACHED = "reached"
+"""A step of an answer: `FakeTGI.reached` is set."""
 
-def token(text: str, *, special: bool = False) -> dict[str, Any]:
+
+def token(text: str, *, special: bool = False, id: int = 1, logprob: float | None = None) -> dict[str, Any]:
     """A token event."""
-    return {"index": 1, "token": {"id": 1, "text": text, "logprob": None, "special": special}}
+    return {"index": 1, "token": {"id": id, "text": text, "logprob": logprob, "special": special}}
 
 
 def last(text: str = "", finish_reason: str = "eos_token", **details: Any) -> dict[str, Any]:
@@ -24,7 +27,9 @@ def last(text: str = "", finish_reason: str = "eos_token", **details: Any) -> di
 
 class FakeTGI:
     """`info` is what /info tells; `answers` are the generations to come: lists of events, raw bytes, an
-    `asyncio.Event` to wait for, or a whole `web.Response`."""
+    `asyncio.Event` to wait for, seconds to pause, or a whole `web.Response`. `templated` is what
+    /chat_tokenize answers, and `spans` what /tokenize does; without them there is no such route, or only the
+    number of tokens. `health` is the status of /health."""
 
     def __init__(self) -> None:
         self.info: dict[str, Any] | None = {"model_id": "fake", "max_total_tokens": 4096}
@@ -33,8 +38,13 @@ class FakeTGI:
         self.answers: list[Any] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.reached = asyncio.Event()
         self.left = asyncio.Event()  # a client went away in mid-answer
         self.tokens_of_a_byte = 0.25
+        self.spans: Any = None
+        self.templated: Any = None
+        self.chats: list[dict[str, Any]] = []
+        self.health = 200
         self.url = ""
 
     async def _info(self, request: web.Request) -> web.Response:
@@ -51,7 +61,20 @@ class FakeTGI:
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         text = (await request.json())["inputs"]
+        if isinstance(self.spans, web.Response):
+            return self.spans
+        if self.spans is not None:
+            return web.json_response(self.spans)
         return web.json_response([{"id": 0}] * int(len(text.encode()) * self.tokens_of_a_byte))
+
+    async def _chat_tokenize(self, request: web.Request) -> web.Response:
+        self.chats.append(await request.json())
+        if self.templated is None:
+            return web.Response(status=404)
+        return web.json_response(self.templated)
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.Response(status=self.health)
 
     async def _prefix(self, request: web.Request) -> web.Response:
         self.beginnings.append((await request.json())["inputs"])
@@ -69,6 +92,10 @@ class FakeTGI:
             for part in answer:
                 if isinstance(part, asyncio.Event):
                     await part.wait()
+                elif isinstance(part, float):
+                    await asyncio.sleep(part)
+                elif part == REACHED:
+                    self.reached.set()
                 elif part is ConnectionResetError:
                     assert request.transport is not None
                     request.transport.abort()
@@ -88,7 +115,10 @@ class FakeTGI:
         app.router.add_post("/tokenize", self._tokenize)
         app.router.add_put("/prefix", self._prefix)
         app.router.add_route("*", "/download", self._download)
+        app.router.add_post("/chat_tokenize", self._chat_tokenize)
+        app.router.add_get("/health", self._health)
         app.router.add_post("/", self._generate)
+        app.router.add_post("/generate_stream", self._generate)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -1,0 +1,465 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serving.engine import (
+    Accepted,
+    Chat,
+    Chunk,
+    End,
+    EngineInfo,
+    EngineState,
+    FinishReason,
+    GenerationFailed,
+    Grammar,
+    GrammarKind,
+    IncompleteGeneration,
+    Infill,
+    InvalidRequest,
+    Overloaded,
+    Prompt,
+    SamplingParams,
+    ServingError,
+    TokenSpan,
+    TopToken,
+    Unhealthy,
+)
+from serving.generation import Asked, whole
+from serving.generation import generate as generate_around
+from serving.models import Infilling
+from serving.remote import Limits
+from serving.tgi import Tgi
+from tests.serving.conftest import PATIENCE, eventually
+from tests.support.fake_tgi import REACHED, FakeTGI, last, token
+
+PARAMS = SamplingParams(max_new_tokens=20, seed=5)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeTGI]:
+    async with FakeTGI().running() as upstream:
+        yield upstream
+
+
+@contextlib.asynccontextmanager
+async def engine(
+    upstream: FakeTGI, *, model: str | None = None, api_key: str | None = None, **limits: float
+) -> AsyncIterator[Tgi]:
+    """An engine that has looked at its upstream."""
+    engine = Tgi(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
+    await engine.start()
+    try:
+
+        async def settled() -> bool:
+            return engine.info.state_detail is None or "Looking" not in engine.info.state_detail
+
+        await eventually(settled)
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def events_of(engine: Tgi, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> list[Any]:
+    return [event async for event in engine.generate(prompt, params)]
+
+
+async def text_of(engine: Tgi, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> str:
+    events = await events_of(engine, prompt, params)
+    return b"".join(event.data for event in events if isinstance(event, Chunk)).decode()
+
+
+async def failure(upstream: FakeTGI, **limits: float) -> tuple[list[Any], ServingError]:
+    """What came before the generation failed, and how it failed."""
+    seen = []
+    async with engine(upstream, **limits) as asked:
+        try:
+            async for event in asked.generate("Hi", PARAMS):
+                seen.append(event)  # noqa: PERF401, what came before the failure counts
+        except ServingError as error:
+            return seen, error
+    pytest.fail("it did not fail")
+
+
+def as_event(event: dict[str, Any]) -> bytes:
+    return f"data:{json.dumps(event, ensure_ascii=False)}\n\n".encode()
+
+
+async def test_tokens_with_all_that_is_told_of_them_reason_and_counts(upstream: FakeTGI) -> None:
+    likely = [{"id": 4, "text": " you", "logprob": -0.5, "special": False}, {"id": 5, "text": " me"}]
+    upstream.answers.append(
+        [
+            token("Hello", id=3, logprob=-1.5),
+            {**token(" you", id=4, logprob=-0.5), "top_tokens": likely},
+            last("", generated_tokens=2, input_length=9),
+        ]
+    )
+    async with engine(upstream) as asked:
+        assert await events_of(asked) == [
+            Accepted(None),
+            Chunk(b"Hello", 3, logprob=-1.5),
+            Chunk(b" you", 4, logprob=-0.5, top=(TopToken(4, " you", -0.5), TopToken(5, " me", 0.0))),
+            Chunk(b"", 1),
+            End(FinishReason.END_OF_TEXT, 9, 2),
+        ]
+
+
+async def test_a_mark_of_the_model_is_told_and_is_no_text(upstream: FakeTGI) -> None:
+    end = {**last(), "token": {"id": 2, "text": "<|im_end|>", "logprob": -0.1, "special": True}}
+    upstream.answers.append([token("Hello"), end])
+    async with engine(upstream) as asked:
+        events = await events_of(asked)
+    assert events[2] == Chunk(b"", 2, logprob=-0.1, special="<|im_end|>")
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("length", FinishReason.LENGTH),
+        ("eos_token", FinishReason.END_OF_TEXT),
+        ("stop_sequence", FinishReason.END_OF_TEXT),
+    ],
+)
+async def test_reasons(upstream: FakeTGI, told: str, reason: FinishReason) -> None:
+    upstream.answers.append([last("x", told)])
+    async with engine(upstream) as asked:
+        assert (await events_of(asked))[-1].finish_reason is reason
+
+
+async def test_an_end_without_details_is_an_end(upstream: FakeTGI) -> None:
+    async with engine(upstream) as asked:
+        for most, reason in ((20, FinishReason.END_OF_TEXT), (2, FinishReason.LENGTH)):
+            upstream.answers.append([token("a"), {**token("b"), "generated_text": "ab", "details": None}])
+            params = SamplingParams(max_new_tokens=most, seed=5)
+            assert (await events_of(asked, params=params))[-1] == End(reason)
+
+
+async def test_what_is_sent_is_complete_and_has_no_stop_sequence(upstream: FakeTGI) -> None:
+    upstream.answers.append([last()])
+    params = SamplingParams(
+        max_new_tokens=9,
+        seed=3,
+        temperature=0.5,
+        top_k=4,
+        top_p=0.9,
+        typical_p=0.8,
+        repetition_penalty=1.2,
+        frequency_penalty=0.1,
+        truncate=7,
+        grammar=Grammar(GrammarKind.JSON, '{"type": "object"}'),
+        adapter_id="mine",
+        top_tokens=2,
+    )
+    async with engine(upstream, api_key="key") as asked:
+        async for _ in asked.generate("Hi", params, session="chat"):
+            pass
+    assert upstream.requests == [
+        {
+            "inputs": "Hi",
+            "parameters": {
+                "max_new_tokens": 9, "do_sample": True, "details": True, "return_full_text": False, "seed": 3,
+                "temperature": 0.5, "top_k": 4, "top_p": 0.9, "typical_p": 0.8, "repetition_penalty": 1.2,
+                "frequency_penalty": 0.1, "truncate": 7, "adapter_id": "mine", "top_n_tokens": 2,
+                "grammar": {"type": "json", "value": {"type": "object"}},
+            },
+        }
+    ]  # fmt: skip
+    assert upstream.headers[-1]["Authorization"] == "Bearer key"
+    assert upstream.headers[-1]["X-Session-Id"] == "chat"
+
+
+async def test_the_likeliest_token_is_asked_for_by_saying_nothing_of_sampling(upstream: FakeTGI) -> None:
+    upstream.answers += [[last()], [last()]]
+    async with engine(upstream) as asked:
+        await events_of(asked, params=SamplingParams(max_new_tokens=None, seed=3, top_k=4, top_p=0.9))
+        params = SamplingParams(
+            max_new_tokens=1,
+            seed=3,
+            temperature=1,
+            top_p=1.0,
+            typical_p=1.0,
+            grammar=Grammar(GrammarKind.REGEX, "a+"),
+        )
+        await events_of(asked, params=params)
+    greedy, drawn = (request["parameters"] for request in upstream.requests)
+    assert greedy == {
+        "max_new_tokens": 1024, "do_sample": False, "details": True, "return_full_text": False
+    }  # fmt: skip
+    assert "top_p" not in drawn
+    assert "typical_p" not in drawn
+    assert drawn["grammar"] == {"type": "regex", "value": "a+"}
+
+
+@pytest.mark.parametrize("name", ["min_new_tokens", "presence_penalty"])
+async def test_what_the_protocol_has_no_word_for_is_refused(upstream: FakeTGI, name: str) -> None:
+    async with engine(upstream) as asked:
+        with pytest.raises(InvalidRequest, match=name):
+            await events_of(asked, params=SamplingParams(**{"max_new_tokens": 9, "seed": 3, name: 1}))
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("error_type", "error"),
+    [
+        ("validation", InvalidRequest), ("overloaded", Overloaded), ("generation", GenerationFailed),
+        ("incomplete_generation", IncompleteGeneration), ("unhealthy", Unhealthy), ("else", GenerationFailed),
+        ("incomplete_generation_stream", IncompleteGeneration), (None, GenerationFailed),
+    ],
+)  # fmt: skip
+async def test_an_error_that_a_stream_begins_with_is_what_it_would_be_as_a_status(
+    upstream: FakeTGI, error_type: str | None, error: type[ServingError]
+) -> None:
+    upstream.answers.append([{"error": "Input validation error: why", "error_type": error_type}])
+    seen, caught = await failure(upstream)
+    assert seen == []  # the request was not accepted
+    assert type(caught) is error
+    assert "why" in str(caught)
+    assert (str(caught) == "why") is (error is InvalidRequest)
+
+
+async def test_an_error_after_text_is_incomplete_with_the_text_kept(upstream: FakeTGI) -> None:
+    upstream.answers.append([token("Hello"), {"error": "CUDA died", "error_type": "generation"}])
+    seen, error = await failure(upstream)
+    assert seen == [Accepted(None), Chunk(b"Hello", 1)]
+    assert isinstance(error, IncompleteGeneration)
+    assert "CUDA died" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, InvalidRequest), (413, InvalidRequest), (422, InvalidRequest), (429, Overloaded),
+        (401, GenerationFailed), (404, GenerationFailed), (424, GenerationFailed),
+        (500, IncompleteGeneration), (503, Unhealthy),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("body", ["<html>no</html>", '{"error": "why", "error_type": "x"}', ""])
+async def test_statuses_are_told_apart(
+    upstream: FakeTGI, status: int, error: type[ServingError], body: str
+) -> None:
+    upstream.answers.append(web.Response(status=status, text=body, headers={"Retry-After": "17"}))
+    seen, caught = await failure(upstream)
+    assert seen == []
+    assert type(caught) is error
+    assert str(caught)
+    assert "html" not in str(caught)
+    if "why" in body and status != 401:
+        assert "why" in str(caught)
+    if isinstance(caught, Overloaded):
+        assert caught.retry_after == 17
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param([], id="nothing"),
+        pytest.param([b"data: <html>\n\n"], id="no JSON"),
+        pytest.param([b'data: {"token": 1}\n\n'], id="JSON of another shape"),
+        pytest.param([b'data: {"index": 1}\n\n'], id="no token"),
+        pytest.param([b'data: {"token": {"id": 1'], id="half an event"),
+        pytest.param([last("", "tired")], id="unknown reason"),
+        pytest.param([0.05, ConnectionResetError], id="reset"),
+    ],
+)
+async def test_an_answer_that_breaks_is_incomplete_with_its_text_kept(
+    upstream: FakeTGI, broken: list[Any]
+) -> None:
+    upstream.answers.append([token("Hello"), *broken])
+    seen, error = await failure(upstream)
+    assert b"".join(event.data for event in seen if isinstance(event, Chunk)) == b"Hello"
+    assert type(error) is IncompleteGeneration
+
+
+async def test_one_that_only_says_that_it_is_there_is_silent(upstream: FakeTGI) -> None:
+    """A router whose engine hangs goes on sending comments."""
+    comments = [part for _ in range(200) for part in (b":\n\n", 0.01)]
+    for begun, limits in (([], {"first": 0.1}), ([token("Hello")], {"between": 0.1})):
+        upstream.left.clear()
+        upstream.answers.append([*begun, *comments])
+        seen, error = await failure(upstream, **limits)
+        assert len(seen) == 2 * len(begun)
+        assert "nothing for 0.1 seconds" in str(error)
+        async with asyncio.timeout(PATIENCE):
+            await upstream.left.wait()
+
+
+async def test_an_answer_may_have_a_limit_however_lively_it_is(upstream: FakeTGI) -> None:
+    upstream.answers.append([part for _ in range(500) for part in (token("on "), 0.01)])
+    seen, error = await failure(upstream, total=0.2)
+    assert isinstance(error, IncompleteGeneration)
+    assert "within 0.2 seconds" in str(error)
+    assert Chunk(b"on ", 1) in seen
+
+
+@pytest.mark.parametrize("told", [[], [token("x")]])
+async def test_leaving_closes_the_connection(upstream: FakeTGI, told: list[Any]) -> None:
+    upstream.answers.append([*told, REACHED, asyncio.Event()])
+    async with engine(upstream) as asked:
+        task = asyncio.create_task(events_of(asked))
+        async with asyncio.timeout(PATIENCE):
+            await upstream.reached.wait()
+            task.cancel()
+            await upstream.left.wait()
+        assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+
+
+async def test_a_stop_sequence_is_ours_and_ends_the_computation(upstream: FakeTGI) -> None:
+    upstream.answers.append([token("a\nHu"), token("man: b"), asyncio.Event()])
+    async with engine(upstream) as asked:
+        events = generate_around(asked, Asked("Hi", PARAMS, ["\nHuman:"]))
+        assert (await whole(events, seed=5)).text == "a"
+        async with asyncio.timeout(PATIENCE):
+            await upstream.left.wait()
+
+
+PARTS = st.lists(st.text(max_size=8), min_size=1, max_size=6)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), texts=PARTS, newline=st.sampled_from([b"\n", b"\r\n"]))
+async def test_however_the_bytes_are_cut_the_text_is_the_same(
+    data: st.DataObject, texts: list[str], newline: bytes
+) -> None:
+    events = b"".join([*(as_event(token(text)) + b":\n\n" for text in texts), as_event(last(""))])
+    answer = events.replace(b"\n", newline)
+    cuts = data.draw(st.lists(st.integers(0, len(answer)), max_size=12).map(sorted))
+    pieces = [answer[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
+    async with FakeTGI().running() as upstream, engine(upstream) as asked:
+        upstream.answers.append([part for piece in pieces for part in (piece, 0.0)])
+        assert await text_of(asked) == "".join(texts)
+
+
+async def test_info_tells_model_and_context(upstream: FakeTGI) -> None:
+    upstream.info = {"model_id": "bigcode/starcoder2-3b", "max_total_tokens": 2048, "max_batch_size": 4}
+    async with engine(upstream) as asked:
+        assert asked.info == EngineInfo(
+            engine="tgi",
+            state=EngineState.READY,
+            model_id="bigcode/starcoder2-3b",
+            context=2048,
+            parallel=4,
+        )
+
+
+async def test_one_of_ours_tells_more(upstream: FakeTGI) -> None:
+    marks = {"prefix": "<P>", "suffix": "<S>", "middle": "<M>"}
+    upstream.info = {
+        "model_id": "m", "max_total_tokens": 64, "state": "ready", "chat_template": "{{ x }}",
+        "bos_token": "<s>", "eos_token": "</s>", "adapters": ["a"], "infilling": marks,
+    }  # fmt: skip
+    upstream.answers.append([last("y")])
+    async with engine(upstream) as asked:
+        info = asked.info
+        assert (info.chat_template, info.bos_token, info.eos_token) == ("{{ x }}", "<s>", "</s>")
+        assert (list(info.adapters), info.infilling) == (["a"], Infilling("<P>", "<S>", "<M>"))
+        await events_of(asked, Infill("x", "z"))
+    assert upstream.requests[0]["inputs"] == "<P>x<S>z<M>"
+
+
+@pytest.mark.parametrize(
+    ("info", "health", "model", "state", "words"),
+    [
+        (None, 200, None, EngineState.FAILED, "answers 502"),
+        ({"hello": 1}, 200, None, EngineState.FAILED, "no /info"),
+        ({"model_id": "m", "max_input_tokens": 1}, 503, None, EngineState.FAILED, "not healthy"),
+        ({"model_id": "m", "max_input_tokens": 1}, 200, "n", EngineState.FAILED, "no model 'n', but: m"),
+        (
+            {"model_id": None, "max_total_tokens": None, "state": "fetching", "state_detail": "Half."},
+            200, None, EngineState.LOADING, "not ready: Half.",
+        ),
+        (
+            {"model_id": None, "max_total_tokens": None, "state": "failed"},
+            200, None, EngineState.FAILED, "not ready: failed.",
+        ),
+    ],
+)  # fmt: skip
+async def test_an_upstream_that_cannot_be_used_says_why(
+    upstream: FakeTGI, info: Any, health: int, model: str | None, state: EngineState, words: str
+) -> None:
+    upstream.info, upstream.health = info, health
+    async with engine(upstream, model=model) as asked:
+        assert asked.info.state is state
+        assert words in (asked.info.state_detail or "")
+        with pytest.raises(Unhealthy):
+            await events_of(asked)
+
+
+async def test_one_that_says_that_it_is_ill_is_looked_at_and_found_again(
+    upstream: FakeTGI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.remote.LOOK_SOON_SECONDS", 0.02)
+    upstream.answers.append(web.Response(status=503))
+    async with engine(upstream) as asked:
+        upstream.health = 503
+        with pytest.raises(Unhealthy):
+            await events_of(asked)
+
+        async def state_is(state: EngineState) -> None:
+            async def look() -> bool:
+                return asked.info.state is state
+
+            await eventually(look)
+
+        await state_is(EngineState.FAILED)
+        upstream.health = 200
+        await state_is(EngineState.READY)
+
+
+async def test_a_chat_is_written_by_the_upstream(upstream: FakeTGI) -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    upstream.templated = {"tokenize_response": [], "templated_text": "<user>Hi<assistant>"}
+    upstream.answers.append([last("x")])
+    async with engine(upstream) as asked:
+        assert asked.info.chats
+        await events_of(asked, Chat(messages))
+    assert upstream.requests[0]["inputs"] == "<user>Hi<assistant>"
+    assert upstream.chats[-1]["messages"] == messages
+
+
+async def test_the_token_that_all_texts_begin_with_is_not_written_twice(upstream: FakeTGI) -> None:
+    def span(id: int, text: str, start: int, stop: int) -> dict[str, Any]:
+        return {"id": id, "text": text, "start": start, "stop": stop}
+
+    tokens = [span(1, "", 0, 0), span(1, "<s>", 0, 3), span(7, "Hi", 3, 5)]
+    async with engine(upstream) as asked:
+        for spans, inputs in ((tokens, "Hi"), (tokens[1:], "<s>Hi"), ([], "<s>Hi")):
+            upstream.templated = {"tokenize_response": spans, "templated_text": "<s>Hi"}
+            upstream.answers.append([last("x")])
+            await events_of(asked, Chat([]))
+            assert upstream.requests[-1]["inputs"] == inputs
+
+
+async def test_without_templates_and_markers_there_are_no_chats_and_no_infilling(upstream: FakeTGI) -> None:
+    async with engine(upstream) as asked:
+        assert not asked.info.chats
+        with pytest.raises(InvalidRequest, match="chat"):
+            await events_of(asked, Chat([]))
+        with pytest.raises(InvalidRequest, match="middle"):
+            await events_of(asked, Infill("a", "b"))
+    upstream.info = {"model_id": "bigcode/starcoder2-3b", "max_total_tokens": 2048}
+    upstream.answers.append([last("x")])
+    async with engine(upstream) as asked:
+        await events_of(asked, Infill("a", "b"))
+        with pytest.raises(InvalidRequest, match="fim_middle"):
+            await events_of(asked, Infill("a<fim_middle>", "b"))
+    assert upstream.requests[0]["inputs"] == "<fim_prefix>a<fim_suffix>b<fim_middle>"
+
+
+async def test_tokens_of_a_text(upstream: FakeTGI) -> None:
+    upstream.spans = [{"id": 5, "text": "He", "start": 0, "stop": 2}]
+    async with engine(upstream) as asked:
+        assert await asked.tokenize("He") == [TokenSpan(5, "He", 0, 2)]
+        for unknown in ([{"id": 0}], {"no": 1}, web.Response(status=404)):
+            upstream.spans = unknown
+            assert await asked.tokenize("He") is None
+        upstream.spans = web.json_response({"error": "too long", "error_type": "validation"}, status=422)
+        with pytest.raises(InvalidRequest, match="too long"):
+            await asked.tokenize("He")
