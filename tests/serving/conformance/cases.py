@@ -75,7 +75,7 @@ class Case:
     stops: Sequence[str]
     shown: str
     stop: str | None = None
-    """Which ends the text; None: the limit if the model has more to say than that, else its end."""
+    """Which ends the text; None: the limit if there is one, else the text's own end."""
     limit: int | None = None
     after: str = ""
     """What follows in the prompt what chooses the text."""
@@ -93,7 +93,7 @@ class Case:
     def reason(self) -> str:
         if self.stop is not None:
             return "stop_sequence"
-        return "length" if self.limit is not None and self.limit <= len(self.tokens) else "eos_token"
+        return "eos_token" if self.limit is None else "length"
 
 
 def _bytes(text: str) -> list[bytes]:

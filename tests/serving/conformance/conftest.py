@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,18 +18,32 @@ COUNTS = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "of_case(number, engine): tries this case of the conformance list")
+    config.addinivalue_line("markers", "of_case(number): tries this case of the conformance list")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=ENGINES)
-async def spoken(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Spoken]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def started(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Callable[[str], Coroutine[Any, Any, Spoken]]]:
+    """The engine of a name: it is started when it is asked for first, and serves all cases."""
+    running: dict[str, Spoken] = {}
     async with contextlib.AsyncExitStack() as stack:
-        if request.param == LLAMA_CPP:
-            yield await stack.enter_async_context(embedded(tmp_path_factory.mktemp("scripted"), CASES))
-        else:
-            yield await stack.enter_async_context(openai())
+
+        async def of(name: str) -> Spoken:
+            if name not in running:
+                if name == LLAMA_CPP:
+                    starting = embedded(tmp_path_factory.mktemp("scripted"), CASES)
+                else:
+                    starting = openai()
+                running[name] = await stack.enter_async_context(starting)
+            return running[name]
+
+        yield of
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def spoken(started: Callable[[str], Coroutine[Any, Any, Spoken]], engine: str) -> Spoken:
+    return await started(engine)
 
 
 @pytest.fixture
@@ -44,7 +59,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.when == "call" or report.failed:
         for mark in item.iter_markers("of_case"):
             outcomes = item.config.stash.setdefault(OUTCOMES, {})
-            engine = mark.kwargs.get("engine") or item.callspec.params["spoken"]
+            engine = item.callspec.params["engine"]
             outcomes.setdefault((mark.args[0], engine), []).append(report.outcome)
     return report
 

@@ -37,7 +37,7 @@ class Spoken:
     def counted(self, case: Case) -> int:
         """How many tokens a case takes, the one that ends the text included."""
         if case.stop is None:
-            return min(len(case.tokens) + 1, case.limit or len(case.tokens) + 1)
+            return case.limit or len(case.tokens) + 1
         said, count = b"", 0
         least = case.asked.get("min_new_tokens", 0)
         for step in self.steps(case):
