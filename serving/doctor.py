@@ -39,6 +39,7 @@ LARGEST = 4 << 20  # bytes of an answer
 LONGEST_QUOTE = 160  # characters of what the server says
 ASSUMED_CONTEXT = 8192  # tokens, by our engines too where a server does not tell
 LONGEST_PROMPT = 300_000  # words: longer contexts are not tried
+LONG_ANSWER = 1024  # tokens: what is given up must not have ended by then
 FAST_SECONDS = 0.25  # an answer that is whole by then tells nothing of how it was sent
 SETTLE_SECONDS = 5.0  # in which a server must have seen that nobody reads any more
 
@@ -729,7 +730,7 @@ class Doctor:
             return _unknown(f"{said}, more than is tried here.")
         answer = await self._generate(" the" * words, tokens=1, stream=False)
         if answer.is_text:
-            if answer.given is not None and answer.given < words // 2:
+            if answer.given is not None and answer.given < words * 3 // 4:
                 seen = f"{said}, and cuts a longer prompt to {answer.given:,} without a word."
                 return _wrong(seen, "Answers to long chats miss what was cut.")
             return _Seen(
@@ -751,7 +752,8 @@ class Doctor:
     async def _cancel(self) -> _Seen:
         """Whether computing ends with the connection. Servers that tell what they do are asked."""
         ours = "We end an answer by closing the connection, at a stop sequence too."
-        path, body = self._words.ask(PROMPT, tokens=1024, stream=True)
+        tokens = min(LONG_ANSWER, (self._context or ASSUMED_CONTEXT) // 2)
+        path, body = self._words.ask(PROMPT, tokens=tokens, stream=True)
         before = await self._busy()
         alone = self._clock()
         if before is None:
@@ -759,6 +761,8 @@ class Doctor:
         alone = self._clock() - alone
         during: int | None = None
         async with self._http.post(path, json=body) as response:
+            if response.status != 200:
+                return _unknown(f"An answer of {tokens:,} tokens is refused: {response.status}.", ours)
             await response.content.readany()
             if before is not None:
                 during = await self._busy()

@@ -198,6 +198,8 @@ class OpenAICompatible(Remote):
                 "repeat_last_n": context,
             }
         else:
+            if kind in (_Kind.VLLM, _Kind.SGLANG):  # the model's own file fills in what is not said
+                sampling |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
             if params.top_k is not None:
                 sampling["top_k"] = params.top_k
             if params.repetition_penalty is not None:

@@ -120,7 +120,7 @@ class Upstream:
             return self._refuse("this model only chats", request)
         given = len(body["prompt"].split())
         if given > CONTEXT and "cuts" in self._wrong:
-            given = 1000
+            given = CONTEXT
         elif given > CONTEXT:
             return self._refuse(f"the maximum context length is {CONTEXT} tokens", request)
         if "suffix" in body and "suffix refused" in self._wrong:
@@ -218,7 +218,7 @@ async def test_an_upstream_that_does_everything_right_is_usable() -> None:
         ("lost", "characters", "wrong", "U+FFFD"),
         ("html", "errors", "made up for", "without words in JSON"),
         ("html", "context", "wrong", "refused unclearly"),
-        ("cuts", "context", "wrong", "cuts a longer prompt to 1,000 without a word"),
+        ("cuts", "context", "wrong", "cuts a longer prompt to 4,096 without a word"),
         ("no metrics", "cancel", "cannot tell", "no /metrics or /slots"),
         ("deaf", "cancel", "wrong", "it still computes"),
         ("no text", "text", "wrong", "this model only chats"),

@@ -145,6 +145,20 @@ async def test_no_stop_sequence_is_sent_and_what_is_sent_is_complete(upstream: F
     assert upstream.headers[0]["Authorization"] == "Bearer key"
 
 
+@pytest.mark.parametrize("owner", ["vllm", "sglang"])
+async def test_steps_that_are_not_wanted_are_left_out_whatever_the_model_recommends(
+    upstream: FakeUpstream, owner: str
+) -> None:
+    upstream.model_list = [{"id": "fake", "owned_by": owner}]
+    upstream.answer(*text("x"))
+    async with engine(upstream) as asked:
+        await generate(asked)
+        await generate(asked, SamplingParams(max_new_tokens=9, seed=3, top_k=4, repetition_penalty=1.2))
+    neutral, wanted = upstream.requests
+    assert (neutral["top_k"], neutral["min_p"], neutral["repetition_penalty"]) == (-1, 0.0, 1.0)
+    assert (wanted["top_k"], wanted["min_p"], wanted["repetition_penalty"]) == (4, 0.0, 1.2)
+
+
 async def test_a_step_that_upstreams_do_not_know_is_refused(upstream: FakeUpstream) -> None:
     async with engine(upstream) as asked:
         with pytest.raises(InvalidRequest, match="typical_p"):
