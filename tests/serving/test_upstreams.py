@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from serving.engine import (
+    Accepted,
+    Chunk,
+    EngineState,
+    GenerationFailed,
+    IncompleteGeneration,
+    InvalidRequest,
+    Overloaded,
+    SamplingParams,
+    ServingError,
+    Unhealthy,
+)
+from serving.openai_compatible import OpenAICompatible
+from serving.remote import Limits
+from serving.tgi import Tgi
+from serving.upstreams import FAILURES, MOST_RETRIES, Kind, Unknown, Upstreams, upstream
+from tests.serving.conftest import PATIENCE, eventually
+from tests.support.fake_tgi import FakeTGI, last, token
+from tests.support.fake_upstream import RESET, FakeUpstream, Step, piece, text
+
+PARAMS = SamplingParams(max_new_tokens=20, seed=5)
+NEVER = "never"
+"""A step that does not end."""
+
+ILL: dict[str, tuple[Sequence[Step], dict[str, Any], type[ServingError]]] = {
+    "stalls before its headers": ([NEVER], {}, GenerationFailed),
+    "stalls before its first token": ([b": hi\n\n", NEVER], {}, IncompleteGeneration),
+    "resets before its first token": ([b": hi\n\n", 0.05, RESET], {}, IncompleteGeneration),
+    "answers 500": ([b"no"], {"status": 500, "content_type": "text/plain"}, GenerationFailed),
+    "answers 429": ([b""], {"status": 429, "content_type": "text/plain"}, Overloaded),
+    "answers with a page": ([b"<html>"], {"content_type": "text/html"}, IncompleteGeneration),
+}
+
+
+@pytest.fixture
+async def two() -> AsyncIterator[list[FakeUpstream]]:
+    async with FakeUpstream() as first, FakeUpstream() as second:
+        yield [first, second]
+
+
+@contextlib.asynccontextmanager
+async def engine(upstreams: Sequence[FakeUpstream], **limits: float) -> AsyncIterator[Upstreams]:
+    """An engine that has looked at all its upstreams."""
+    engines = {u.url: OpenAICompatible(u.url, limits=Limits(**limits)) for u in upstreams}
+    engine = Upstreams(dict(engines))
+    await engine.start()
+    try:
+
+        async def settled() -> bool:
+            return all(one.info.state is not EngineState.LOADING for one in engines.values())
+
+        await eventually(settled)
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def ask(engine: Upstreams, session: str | None = None) -> str:
+    events = [event async for event in engine.generate("Hi", PARAMS, session=session)]
+    assert [isinstance(event, Accepted) for event in events] == [True] + [False] * (len(events) - 1)
+    return b"".join(event.data for event in events if isinstance(event, Chunk)).decode()
+
+
+async def all_of(engine: Upstreams, seen: list[Any]) -> None:
+    async for event in engine.generate("Hi", PARAMS):
+        seen.append(event)  # noqa: PERF401, what comes before a failure counts
+
+
+def answers(upstream: FakeUpstream, *steps: Step, **how: Any) -> None:
+    upstream.answer(*(asyncio.Event() if step == NEVER else step for step in steps), **how)
+
+
+def asked(upstreams: Sequence[FakeUpstream]) -> list[int]:
+    return [len(upstream.requests) for upstream in upstreams]
+
+
+@pytest.mark.parametrize("ill", ILL)
+async def test_what_fails_before_the_first_token_is_answered_by_another(
+    two: list[FakeUpstream], ill: str
+) -> None:
+    steps, how, _ = ILL[ill]
+    answers(two[0], *steps, **how)
+    two[1].answer(*text("Hello"))
+    async with engine(two, first=0.2) as both:
+        assert await ask(both) == "Hello"
+    assert asked(two) == [1, 1]
+
+
+async def test_one_that_is_gone_is_not_missed(two: list[FakeUpstream]) -> None:
+    two[1].answer(*text("Hello"))
+    async with engine(two) as both:
+        await two[0].__aexit__()
+        assert await ask(both) == "Hello"
+        assert both.info.state is EngineState.READY
+        assert await ask(both) == "Hello"
+        assert "cannot be reached" in (both.info.state_detail or "")
+
+
+@pytest.mark.parametrize("ill", ILL)
+async def test_when_both_fail_the_client_is_told_how(two: list[FakeUpstream], ill: str) -> None:
+    steps, how, error = ILL[ill]
+    for one in two:
+        answers(one, *steps, **how)
+    async with engine(two, first=0.2) as both:
+        with pytest.raises(error):
+            await ask(both)
+    assert asked(two) == [1, 1]  # once more, not again and again
+
+
+@pytest.mark.parametrize("end", [[NEVER], [0.05, RESET], []])
+async def test_what_fails_after_the_first_token_keeps_its_text_and_is_not_asked_again(
+    two: list[FakeUpstream], end: list[Step]
+) -> None:
+    answers(two[0], piece("Hello"), *end)
+    two[1].answer(*text("never"))
+    seen: list[Any] = []
+    async with engine(two, between=0.2) as both:
+        with pytest.raises(IncompleteGeneration):
+            await all_of(both, seen)
+    assert [event.data for event in seen if isinstance(event, Chunk)] == [b"Hello"]
+    assert asked(two) == [1, 0]
+
+
+async def test_a_request_that_cannot_work_is_not_asked_again(two: list[FakeUpstream]) -> None:
+    two[0].answer(b'{"error": "too long"}', status=400, content_type="application/json")
+    two[1].answer(*text("never"))
+    async with engine(two) as both:
+        with pytest.raises(InvalidRequest, match="too long"):
+            await ask(both)
+    assert asked(two) == [1, 0]
+
+
+async def test_a_session_stays_where_it_is_and_sessions_are_spread(two: list[FakeUpstream]) -> None:
+    for one in two:
+        one.answer(*text("x"))
+    async with engine(two) as both:
+        homes = {}
+        for session in map(str, range(16)):
+            before = asked(two)
+            for _ in range(3):
+                await ask(both, session)
+            homes[session] = [now - then for now, then in zip(asked(two), before, strict=True)]
+        assert all(sorted(counts) == [0, 3] for counts in homes.values())
+    # One in 32,768 runs has them all on one side, since the addresses differ from run to run.
+    assert all(count > 0 for count in asked(two))
+    assert {headers["X-Session-Id"] for one in two for headers in one.headers} == set(homes)
+
+
+async def test_a_session_goes_elsewhere_while_its_upstream_has_no_room(two: list[FakeUpstream]) -> None:
+    for one in two:
+        one.answer(*text("x"))
+    async with engine(two) as both:
+        await ask(both, "s")
+        home = two[0] if two[0].requests else two[1]
+        other = two[1] if home is two[0] else two[0]
+        home.answer(b"", status=429, content_type="text/plain", headers={"Retry-After": "20"})
+        home.answer(*text("x"))
+        for _ in range(3):
+            await ask(both, "s")
+        assert (len(home.requests), len(other.requests)) == (2, 3)
+
+
+async def test_without_a_session_least_under_way_is_asked(two: list[FakeUpstream]) -> None:
+    held = asyncio.Event()
+    for one in two:
+        one.answer(piece("x"), held, *text())
+    async with engine(two) as both:
+        generating = [both.generate("Hi", PARAMS) for _ in range(6)]
+        for events in generating:
+            await anext(events)
+        assert asked(two) == [3, 3]
+        held.set()
+        for events in generating:
+            async for _ in events:
+                pass
+
+
+async def test_one_that_keeps_failing_is_left_alone_until_it_works(
+    two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.upstreams.PROBE_SECONDS", 0.05)
+    two[0].answer(b"", status=500, content_type="text/plain")
+    two[1].answer(*text("Hello"))
+    async with engine(two) as both:
+        while len(two[0].requests) < FAILURES:
+            assert await ask(both) == "Hello"
+        for _ in range(10):
+            assert await ask(both) == "Hello"
+        users = [r for r in two[0].requests if r["max_tokens"] == PARAMS.max_new_tokens]
+        assert len(users) == FAILURES
+
+        two[0].answer(*text("I am back"))
+
+        async def is_back() -> bool:
+            return await ask(both) == "I am back"
+
+        await eventually(is_back)
+    assert 1 in [request["max_tokens"] for request in two[0].requests]  # it was tried by a request of our own
+
+
+async def test_to_have_no_room_is_not_to_fail(
+    two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.upstreams.LONGEST_FULL_SECONDS", 0)
+    two[0].answer(b"", status=429, content_type="text/plain")
+    two[1].answer(*text("Hello"))
+    async with engine(two) as both:
+        for _ in range(2 * FAILURES):
+            assert await ask(both) == "Hello"
+    assert len(two[0].requests) > FAILURES
+
+
+async def test_when_all_are_left_alone_they_are_asked_all_the_same(two: list[FakeUpstream]) -> None:
+    for one in two:
+        one.answer(b"", status=500, content_type="text/plain")
+    async with engine(two) as both:
+        for _ in range(2 * FAILURES):
+            with pytest.raises(GenerationFailed):
+                await ask(both)
+        for one in two:
+            one.answer(*text("Hello"))
+        assert await ask(both) == "Hello"
+
+
+async def test_when_all_have_no_room_nobody_is_asked_twice(two: list[FakeUpstream]) -> None:
+    for one in two:
+        one.answer(b"", status=429, content_type="text/plain", headers={"Retry-After": "9"})
+    async with engine(two) as both:
+        for _ in range(5):
+            with pytest.raises(Overloaded) as raised:
+                await ask(both)
+            assert raised.value.retry_after == 9
+    assert sum(asked(two)) == 2 + 4  # the first of them was asked again at the other
+
+
+async def test_few_of_many_requests_are_asked_again(
+    two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.upstreams.RETRY_FLOOR_SECONDS", float("inf"))
+    for one in two:
+        one.answer(b"", status=500, content_type="text/plain")
+    async with engine(two) as both:
+        for _ in range(60):
+            with pytest.raises(GenerationFailed):
+                await ask(both)
+    # What was saved up, and one in ten of all; what is over the most that can be saved is lost.
+    assert MOST_RETRIES <= sum(asked(two)) - 60 <= MOST_RETRIES + 6
+
+
+async def test_leaving_ends_the_computation_and_makes_room(two: list[FakeUpstream]) -> None:
+    answers(two[0], piece("x"), NEVER)
+    async with engine(two) as both:
+        async with contextlib.aclosing(both.generate("Hi", PARAMS)) as events:
+            assert isinstance(await anext(events), Accepted)
+        async with asyncio.timeout(PATIENCE):
+            await two[0].disconnected.wait()
+        assert [member.under_way for member in both._members] == [0, 0]
+
+
+async def test_what_is_told_of_all_together(
+    two: list[FakeUpstream], caplog: pytest.LogCaptureFixture
+) -> None:
+    two[0].model_list = [{"id": "a", "max_model_len": 100}, {"id": "l", "parent": "a"}]
+    two[1].model_list = [{"id": "b", "max_model_len": 50}]
+    async with engine(two) as both:
+        with caplog.at_level(logging.WARNING):
+            infos = [both.info for _ in range(3)]
+        assert infos[0] == infos[1]
+        info = infos[0]
+        assert (info.state, info.model_id, info.context, info.chats) == (EngineState.READY, "a", 50, True)
+        assert list(info.adapters) == []
+        assert [record.getMessage() for record in caplog.records].count(
+            "the upstreams have different models: a, b. a is told."
+        ) == 1
+
+
+async def test_without_any_that_is_ready_it_is_told_what_ails_each(two: list[FakeUpstream]) -> None:
+    two[0].model_list, two[1].model_list = 500, []
+    async with engine(two) as both:
+        assert both.info.state is EngineState.FAILED
+        assert "500" in (both.info.state_detail or "")
+        assert "lists no model" in (both.info.state_detail or "")
+        with pytest.raises(Unhealthy, match="500"):
+            await ask(both)
+        assert await both.tokenize("x") is None
+        two[0].model_list = 503
+
+        async def loading() -> bool:
+            return both.info.state is EngineState.LOADING
+
+        await eventually(loading)
+
+
+@contextlib.asynccontextmanager
+async def unknown(url: str) -> AsyncIterator[Unknown]:
+    engine = upstream(url)
+    assert isinstance(engine, Unknown)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def becomes(engine: Unknown, state: EngineState, words: str = "") -> None:
+    async def look() -> bool:
+        return engine.info.state is state and words in (engine.info.state_detail or "")
+
+    await eventually(look)
+
+
+def test_an_address_may_say_what_is_spoken_there() -> None:
+    assert isinstance(upstream("http://a/v1"), OpenAICompatible)
+    assert isinstance(upstream("http://a/v1/"), OpenAICompatible)
+    assert isinstance(upstream("http://a/v1", Kind.TGI), Tgi)
+    assert isinstance(upstream("http://a", Kind.OPENAI), OpenAICompatible)
+    assert isinstance(upstream("http://a"), Unknown)
+    assert [upstream(f"http://a{path}", Kind.TGI).url for path in ("", "/v1")] == ["http://a"] * 2  # type: ignore[attr-defined]
+
+
+async def test_the_server_is_asked_what_it_speaks() -> None:
+    async with FakeTGI().running() as tgi, unknown(tgi.url) as engine:
+        tgi.answers.append([token("Hello"), last()])
+        tgi.spans = []
+        await becomes(engine, EngineState.READY)
+        assert engine.info.engine == "tgi"
+        events = [event async for event in engine.generate("Hi", PARAMS)]
+        assert Chunk(b"Hello", 1) in events
+        assert await engine.tokenize("") == []
+    async with FakeUpstream() as openai, unknown(openai.url.removesuffix("/v1")) as engine:
+        openai.answer(*text("Hello"))
+        await becomes(engine, EngineState.READY)
+        assert engine.info.engine == "openai"
+        assert len([event async for event in engine.generate("Hi", PARAMS)]) == 3
+        assert await engine.tokenize("") is None
+
+
+async def test_a_server_that_does_not_tell_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.upstreams.LOOK_SOON_SECONDS", 0.02)
+    async with FakeUpstream() as openai:
+        openai.model_list = 401
+        async with unknown(openai.url.removesuffix("/v1")) as engine:
+            with pytest.raises(Unhealthy):
+                await anext(engine.generate("Hi", PARAMS))
+            assert await engine.tokenize("x") is None
+            await becomes(engine, EngineState.FAILED, "refuses our key")
+            for status, state, words in (
+                (500, EngineState.FAILED, "answers 500"),
+                (503, EngineState.LOADING, "still loading"),
+                (404, EngineState.FAILED, "--upstream-kind"),
+            ):
+                openai.model_list = status
+                await becomes(engine, state, words)
+            await openai.__aexit__()
+            await becomes(engine, EngineState.FAILED, "cannot be reached")
+            openai.model_list = [{"id": "m"}]
+            await openai.__aenter__()
+            await becomes(engine, EngineState.READY)
+
+
+async def test_different_kinds_work_together() -> None:
+    async with FakeUpstream() as openai, FakeTGI().running() as tgi:
+        openai.answer(*text("Hello"))
+        tgi.answers += [[{"error": "full", "error_type": "overloaded"}], [token("Hello"), last()]]
+        engines = {url: upstream(url) for url in (tgi.url, openai.url)}
+        both = Upstreams(engines)
+        await both.start()
+        try:
+
+            async def ready() -> bool:
+                return all(one.info.state is EngineState.READY for one in engines.values())
+
+            await eventually(ready)
+            assert not both.info.chats
+            for _ in itertools.repeat(None, 2):  # the first is told in its stream that there is no room
+                assert await ask(both) == "Hello"
+        finally:
+            await both.close()
+    assert (len(tgi.requests), len(openai.requests)) == (1, 2)
