@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.serving.conformance.cases import CASES, LLAMA_CPP, NOT_APPLICABLE, OPENAI, TITLES
-from tests.serving.conformance.engines import Spoken, embedded, openai
+from tests.serving.conformance.cases import CASES, LLAMA_CPP, NOT_APPLICABLE, OPENAI, TGI, TITLES
+from tests.serving.conformance.engines import Spoken, embedded, openai, tgi
 
-ENGINES = (LLAMA_CPP, OPENAI)
+ENGINES = (LLAMA_CPP, OPENAI, TGI)
 OUTCOMES = pytest.StashKey[dict[tuple[int, str], list[str]]]()
 COUNTS = pytest.StashKey[list[str]]()
 
@@ -34,7 +34,7 @@ async def started(
                 if name == LLAMA_CPP:
                     starting = embedded(tmp_path_factory.mktemp("scripted"), CASES)
                 else:
-                    starting = openai()
+                    starting = openai() if name == OPENAI else tgi()
                 running[name] = await stack.enter_async_context(starting)
             return running[name]
 

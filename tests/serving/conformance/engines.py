@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.serving.conformance.cases import LLAMA_CPP, OPENAI, Case
+from tests.serving.conformance.cases import LLAMA_CPP, OPENAI, TGI, Case
 from tests.serving.conftest import Served, serve
-from tests.support import fake_upstream
-from tests.support.fake_upstream import DONE, FakeUpstream, piece, usage
+from tests.support.fake_tgi import REACHED, FakeTGI
+from tests.support.fake_upstream import DONE, FakeUpstream, usage
 from tests.support.scripted_gguf import Script, Told, prompt, write_scripted_gguf
+from tests.support.tiny_gguf import END
 
 FOR_EVER = "for-ever"
 """The name of a script of the embedded engine that never ends."""
+
+
+@dataclass
+class Upstream:
+    """A server elsewhere that a test plays."""
+
+    requests: list[dict[str, Any]]
+    reached: asyncio.Event
+    """It waits as it was told to, and has sent what comes before."""
+    left: asyncio.Event
+    """Its client went away in the middle of an answer."""
+    event: Callable[[bytes], bytes]
+    """An event that has just these bytes for a text."""
+    answer: Callable[..., None]
+    """What it answers from now on: events, and what to wait for between them."""
 
 
 @dataclass
@@ -26,7 +45,7 @@ class Spoken:
     served: Served
     play: Callable[[Case], str]
     """Have a case said by the answers to come; returns the prompt that has to be sent."""
-    upstream: FakeUpstream | None = None
+    upstream: Upstream | None = None
 
     def steps(self, case: Case) -> list[Sequence[Told]]:
         """What the model says, cut as the engine tells it: the tokens of each event."""
@@ -91,25 +110,48 @@ async def embedded(directory: Path, cases: Sequence[Case]) -> AsyncIterator[Spok
 @contextlib.asynccontextmanager
 async def openai() -> AsyncIterator[Spoken]:
     """An upstream of OpenAI's protocol."""
-    async with FakeUpstream() as upstream:
-        upstream.model_list = [{"id": "fake", "max_model_len": 8192, "owned_by": "vllm"}]
-
-        def play(case: Case) -> str:
-            upstream.answer(*_openai_answer(case))
-            return "The question." + case.after
-
-        async with serve("--upstream", upstream.url) as served:
+    async with FakeUpstream() as fake:
+        fake.model_list = [{"id": "fake", "max_model_len": 8192, "owned_by": "vllm"}]
+        upstream = Upstream(fake.requests, fake.streaming, fake.disconnected, openai_event, fake.answer)
+        async with serve("--upstream", fake.url) as served:
             await served.becomes("ready")
-            yield Spoken(OPENAI, served, play, upstream)
+            yield Spoken(OPENAI, served, functools.partial(_play, upstream, _openai_answer), upstream)
 
 
-def _openai_answer(case: Case) -> list[fake_upstream.Step]:
+@contextlib.asynccontextmanager
+async def tgi() -> AsyncIterator[Spoken]:
+    """An upstream of TGI's protocol."""
+    async with FakeTGI().running() as fake:
+
+        def answer(*steps: Any) -> None:
+            # Each waits once; one request is made for each way to ask.
+            gated = [
+                part for step in steps for part in ([step] if isinstance(step, bytes) else [REACHED, step])
+            ]
+            fake.answers[:] = [gated] * 10
+
+        upstream = Upstream(fake.requests, fake.reached, fake.left, tgi_event, answer)
+        async with serve("--upstream", fake.url) as served:
+            await served.becomes("ready")
+            yield Spoken(TGI, served, functools.partial(_play, upstream, _tgi_answer), upstream)
+
+
+def _play(upstream: Upstream, answer: Callable[[Case], Sequence[bytes]], case: Case) -> str:
+    upstream.answer(*answer(case))
+    return "The question." + case.after
+
+
+def _openai_answer(case: Case) -> list[bytes]:
     steps = [step if isinstance(step, tuple) else (step,) for step in case.says]
     reason, count = "stop", len(case.tokens) + 1
     if case.reason == "length":
         steps, reason, count = steps[: case.limit], "length", case.limit or 0
     *events, last = map(spelled, steps)
-    end = [openai_event(last, reason)] if case.ends_with_last else [openai_event(last), piece("", reason)]
+    end = (
+        [openai_event(last, reason)]
+        if case.ends_with_last
+        else [openai_event(last), openai_event(b"", reason)]
+    )
     return [*map(openai_event, events), *end, usage(7, count), DONE]
 
 
@@ -118,6 +160,34 @@ def openai_event(data: bytes, finish_reason: str | None = None) -> bytes:
     return b'data: {"choices": [{"index": 0, "text": %b, "finish_reason": %b}]}\n\n' % (
         in_json(data),
         json.dumps(finish_reason).encode(),
+    )
+
+
+def _tgi_answer(case: Case) -> list[bytes]:
+    tokens, reason, count = case.tokens, "eos_token", len(case.tokens) + 1
+    if case.reason == "length":
+        tokens, reason, count = tokens[: case.limit], "length", case.limit or 0
+    if reason == "eos_token" and not case.ends_with_last:
+        tokens = [*tokens, END]
+    return [*map(tgi_event, tokens[:-1]), tgi_event(tokens[-1], (reason, count))]
+
+
+def tgi_event(told: Told, end: tuple[str, int] | None = None) -> bytes:
+    """The event of a token, with the reason and the number of tokens at the end."""
+    details = b"null"
+    if end is not None:
+        details = json.dumps(
+            {"finish_reason": end[0], "generated_tokens": end[1], "seed": None, "input_length": 7}
+        ).encode()
+    return (
+        b'data: {"index": 1, "token": {"id": 5, "text": %b, "logprob": -0.5, "special": %b}, '
+        b'"generated_text": %b, "details": %b}\n\n'
+        % (
+            in_json(told if isinstance(told, bytes) else told.encode()),
+            b"false" if isinstance(told, bytes) else b"true",
+            b"null" if end is None else b'"all"',
+            details,
+        )
     )
 
 

@@ -13,13 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.serving.conformance.cases import CASES, HUMAN, OPENAI, Case
+from tests.serving.conformance.cases import CASES, HUMAN, OPENAI, TGI, Case
 from tests.serving.conformance.conftest import ENGINES
-from tests.serving.conformance.engines import FOR_EVER, Spoken, openai_event, spelled
+from tests.serving.conformance.engines import FOR_EVER, Spoken, spelled
 from tests.serving.conftest import PATIENCE, eventually
 from tests.serving.test_stopping import must_wait
-from tests.support import fake_upstream
-from tests.support.fake_upstream import DONE, piece
 from tests.support.scripted_gguf import prompt
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -83,15 +81,16 @@ async def test_no_event_holds_back_more_than_may_become_a_stop(spoken: Spoken, c
 
 
 @pytest.mark.of_case(31)
-@pytest.mark.parametrize("engine", [OPENAI])
+@pytest.mark.parametrize("engine", [OPENAI, TGI])
 async def test_what_is_safe_is_shown_while_the_upstream_is_silent(spoken: Spoken) -> None:
     says = {"so": "so", "\nHum": "", "ble ": "\nHumble ", "pie\n": "pie", "\n": "\n", "Human": ""}
     gates = [asyncio.Event() for _ in says]
-    steps: list[fake_upstream.Step] = []
-    for gate, text in zip(gates, says, strict=True):
-        steps += [piece(text), gate]
-    assert spoken.upstream is not None
-    spoken.upstream.answer(*steps, openai_event(b": hi"), piece("", "stop"), DONE)
+    upstream = spoken.upstream
+    assert upstream is not None
+    steps = [
+        step for gate, text in zip(gates, says, strict=True) for step in (upstream.event(text.encode()), gate)
+    ]
+    upstream.answer(*steps, upstream.event(b": hi"))
     body = {"inputs": "The question.", "parameters": {"stop": [HUMAN]}}
     async with spoken.served.http.post(f"{spoken.served.url}/generate_stream", json=body) as answer:
         for gate, shown in zip(gates, says.values(), strict=True):
@@ -101,6 +100,12 @@ async def test_what_is_safe_is_shown_while_the_upstream_is_silent(spoken: Spoken
         (event,) = events_of(await answer.content.readuntil(b"\n\n"))
         assert event["generated_text"] == "so\nHumble pie\n"
         assert event["details"]["stop_sequence"] == HUMAN
+
+
+@pytest.mark.of_case(28)
+@pytest.mark.parametrize("engine", [TGI])
+async def test_an_engine_without_a_least_number_of_tokens_says_so(spoken: Spoken) -> None:
+    await refused(spoken, {"min_new_tokens": 2}, "`min_new_tokens` is not supported by this engine")
 
 
 @pytest.mark.of_case(29)
@@ -141,22 +146,22 @@ async def test_a_client_that_goes_while_text_is_held_back_ends_the_engines_work(
 ) -> None:
     succeeded = await metric(spoken, "tgi_request_success")
     if spoken.upstream is not None:
-        spoken.upstream.disconnected.clear()
-        spoken.upstream.streaming.clear()
-        spoken.upstream.answer(piece("a\nHum"), asyncio.Event())
+        spoken.upstream.left.clear()
+        spoken.upstream.reached.clear()
+        spoken.upstream.answer(spoken.upstream.event(b"a\nHum"), asyncio.Event())
     stops = ["\n" * 255 + "x", HUMAN]
     body = {"inputs": prompt(FOR_EVER), "parameters": {"max_new_tokens": None, "stop": stops}}
     asking = asyncio.ensure_future(leave(spoken, path, body))
     async with asyncio.timeout(PATIENCE):
         if spoken.upstream is not None:
-            await spoken.upstream.streaming.wait()
+            await spoken.upstream.reached.wait()
         else:
             await eventually(lambda: metric(spoken, "tgi_batch_current_size"))
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         assert asking.cancelled()
         if spoken.upstream is not None:
-            await spoken.upstream.disconnected.wait()
+            await spoken.upstream.left.wait()
 
     async def nothing_runs() -> bool:
         return await metric(spoken, "tgi_batch_current_size") == 0
