@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from serving.engine import (
     Accepted,
@@ -16,11 +18,15 @@ from serving.engine import (
     EngineState,
     FinishReason,
     GenerationFailed,
+    Grammar,
+    GrammarKind,
     IncompleteGeneration,
+    Infill,
     InvalidRequest,
     Overloaded,
     SamplingParams,
     ServingError,
+    TopToken,
     Unhealthy,
 )
 from serving.event_stream import LONGEST_LINE
@@ -171,6 +177,38 @@ async def test_bytes_may_be_cut_anywhere(upstream: FakeUpstream) -> None:
         upstream.answer(*answer)
         async with engine(upstream) as asked:
             assert (await generate(asked))[0] == "Grüße 🦉\r\n\u2028"
+
+
+@st.composite
+def pieces_of_characters(draw: st.DrawFn) -> list[bytes]:
+    """A text as JSON strings, whose characters may be cut into two of them: as bytes, or as halves."""
+    written: list[bytes] = []
+    for character in draw(st.text(max_size=12)):
+        as_json, as_bytes = json.dumps(character).encode()[1:-1], character.encode()
+        if len(as_bytes) == 1 or draw(st.booleans()):
+            written.append(as_json)
+        elif len(as_json) == 12 and draw(st.booleans()):
+            written += [as_json[:6], as_json[6:]]
+        else:
+            cut = draw(st.integers(1, len(as_bytes) - 1))
+            written += [as_bytes[:cut], as_bytes[cut:]]
+    return written
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(draw=st.data(), characters=pieces_of_characters(), newline=st.sampled_from([b"\n", b"\r\n"]))
+async def test_however_the_bytes_are_cut_the_text_is_the_same(
+    draw: st.DataObject, characters: list[bytes], newline: bytes
+) -> None:
+    answer = b"".join([*map(broken, characters), piece("", "stop"), DONE]).replace(b"\n", newline)
+    cuts = draw.draw(st.lists(st.integers(0, len(answer)), max_size=12).map(sorted))
+    bytewise = draw.draw(st.booleans())
+    cuts = list(range(len(answer))) if bytewise else cuts
+    pieces = [answer[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
+    whole = json.loads(b'"' + b"".join(characters) + b'"')
+    async with FakeUpstream() as upstream, engine(upstream) as asked:
+        upstream.answer(*(step for one in pieces for step in (one, 0.0)))
+        assert (await generate(asked))[0] == whole
 
 
 async def test_comments_and_unknown_fields_are_passed_over(upstream: FakeUpstream) -> None:
@@ -392,3 +430,185 @@ async def test_an_address_without_a_path_gets_the_usual_one(upstream: FakeUpstre
         await eventually(ready)
     finally:
         await asked.close()
+
+
+@contextlib.asynccontextmanager
+async def of_kind(upstream: FakeUpstream, kind: str | None) -> AsyncIterator[OpenAICompatible]:
+    upstream.model_list = [{"id": "fake", "max_model_len": 100, **({"owned_by": kind} if kind else {})}]
+    upstream.answer(*text("x"))
+    async with engine(upstream) as asked:
+        yield asked
+
+
+JSON = Grammar(GrammarKind.JSON, '{"type": "object"}')
+REGEX = Grammar(GrammarKind.REGEX, "a+")
+SCHEMA = {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wish", "sent"),
+    [
+        ("vllm", {"grammar": JSON}, {"structured_outputs": {"json": SCHEMA}}),
+        ("vllm", {"grammar": REGEX}, {"structured_outputs": {"regex": "a+"}}),
+        ("sglang", {"grammar": JSON}, {"json_schema": '{"type": "object"}'}),
+        ("sglang", {"grammar": REGEX}, {"regex": "a+"}),
+        ("llamacpp", {"grammar": JSON}, {"json_schema": SCHEMA}),
+        ("llamacpp", {"grammar": REGEX}, None),
+        (
+            None,
+            {"grammar": JSON},
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}},
+        ),
+        (None, {"grammar": REGEX}, None),
+        ("vllm", {"min_new_tokens": 2}, {"min_tokens": 2}),
+        ("sglang", {"min_new_tokens": 2}, {"min_tokens": 2}),
+        ("llamacpp", {"min_new_tokens": 2}, None),
+        (None, {"min_new_tokens": 2}, None),
+        ("vllm", {"truncate": 3}, {"truncate_prompt_tokens": 3}),
+        ("sglang", {"truncate": 3}, None),
+        ("llamacpp", {"typical_p": 0.5, "temperature": 1.0}, {"typical_p": 0.5}),
+        ("vllm", {"typical_p": 0.5, "temperature": 1.0}, None),
+        (
+            "llamacpp",
+            {},
+            {"top_k": 0, "min_p": 0.0, "typical_p": 1.0, "repeat_penalty": 1.0, "repeat_last_n": 100},
+        ),
+        ("llamacpp", {"top_k": 4, "repetition_penalty": 1.2}, {"top_k": 4, "repeat_penalty": 1.2}),
+        (None, {"presence_penalty": 0.3}, {"presence_penalty": 0.3}),
+        ("vllm", {"logprobs": True}, {"logprobs": 1}),
+        (None, {"top_tokens": 3}, {"logprobs": 3}),
+        (None, {"max_new_tokens": None}, {"max_tokens": 25}),
+        (None, {"adapter_id": "unknown"}, None),
+    ],
+)
+async def test_each_kind_of_upstream_is_told_in_its_own_words(
+    upstream: FakeUpstream, kind: str | None, wish: dict[str, Any], sent: dict[str, Any] | None
+) -> None:
+    """What a kind has no word for is refused; the others are sent nothing of it."""
+    params = SamplingParams(**{"max_new_tokens": 9, "seed": 3, **wish})
+    async with of_kind(upstream, kind) as asked:
+        if sent is None:
+            with pytest.raises(InvalidRequest):
+                await generate(asked, params)
+            assert upstream.requests == []
+        else:
+            await generate(asked, params)
+            assert sent.items() <= upstream.requests[0].items()
+
+
+async def test_logprobs_are_not_asked_of_one_that_may_not_know_them(upstream: FakeUpstream) -> None:
+    async with of_kind(upstream, None) as asked:
+        await generate(asked, SamplingParams(max_new_tokens=9, seed=3, logprobs=True))
+    assert "logprobs" not in upstream.requests[0]
+
+
+async def test_an_adapter_is_a_model_with_a_parent(upstream: FakeUpstream) -> None:
+    upstream.model_list = [{"id": "fake"}, {"id": "mine", "parent": "fake"}]
+    upstream.answer(*text("x"))
+    async with engine(upstream) as asked:
+        assert list(asked.info.adapters) == ["mine"]
+        await generate(asked, SamplingParams(max_new_tokens=9, seed=3, adapter_id="mine"))
+    assert upstream.requests[0]["model"] == "mine"
+
+
+LIKELY = [{"token": "e", "logprob": -5}, {"token": "f"}]
+
+
+async def test_probabilities_are_read_as_completions_and_as_chats_have_them(upstream: FakeUpstream) -> None:
+    upstream.answer(
+        data({"choices": [{"text": "a", "logprobs": {"token_logprobs": [-1], "top_logprobs": [{"b": -2}]}}]}),
+        data({"choices": [{"text": "c", "logprobs": {"token_logprobs": [-3], "top_logprobs": None}}]}),
+        data(
+            {
+                "choices": [
+                    {
+                        "delta": {"content": "d"},
+                        "logprobs": {"content": [{"logprob": -4, "top_logprobs": LIKELY}]},
+                    }
+                ]
+            }
+        ),
+        piece("", "stop"),
+        DONE,
+    )
+    async with engine(upstream) as asked:
+        events = [event async for event in asked.generate("Hi", PARAMS)]
+    assert [(event.logprob, list(event.top)) for event in events if isinstance(event, Chunk)] == [
+        (-1, [TopToken(0, "b", -2)]),
+        (-3, []),
+        (-4, [TopToken(0, "e", -5), TopToken(0, "f", 0)]),
+    ]
+
+
+async def test_the_text_between_is_asked_for_by_markers_or_by_a_suffix(upstream: FakeUpstream) -> None:
+    upstream.answer(*text("x"))
+    for model in ("fake", "Qwen/Qwen2.5-Coder-7B"):
+        upstream.model_list = [{"id": model}]
+        async with engine(upstream) as asked:
+            async for _ in asked.generate(Infill("a", "b"), PARAMS):
+                pass
+    assert (upstream.requests[0]["prompt"], upstream.requests[0]["suffix"]) == ("a", "b")
+    assert upstream.requests[1]["prompt"] == "<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"
+    async with engine(upstream) as asked:
+        with pytest.raises(InvalidRequest, match="fim_suffix"):
+            await anext(asked.generate(Infill("a<|fim_suffix|>", "b"), PARAMS))
+
+
+async def test_a_wait_that_is_no_number_is_a_second(upstream: FakeUpstream) -> None:
+    for after in ("²", "soon", "-1", "9" * 5000):
+        upstream.answer(b"", status=429, headers={"Retry-After": after})
+        _, error = await failure(upstream)
+        assert isinstance(error, Overloaded)
+        assert error.retry_after == 1
+
+
+@pytest.mark.parametrize("nonsense", [1.5, "fake", {"id": "fake"}, [[]], [{"no": "id"}], None])
+async def test_what_is_no_list_of_models_is_none(upstream: FakeUpstream, nonsense: Any) -> None:
+    upstream.model_list = nonsense
+    async with engine(upstream) as asked:
+        assert asked.info.state is EngineState.FAILED
+        assert "lists no model" in (asked.info.state_detail or "")
+    async with engine(upstream, model="mine") as asked:
+        assert asked.info.state is EngineState.READY
+
+
+async def test_what_is_not_understood_is_looked_at_again(
+    upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(model: dict[str, Any]) -> int:
+        raise TypeError
+
+    monkeypatch.setattr("serving.remote.LOOK_SOON_SECONDS", 0.02)
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.openai_compatible._context", fail)
+        failing = engine(upstream)
+        asked = await failing.__aenter__()
+        assert "not understood" in (asked.info.state_detail or "")
+
+    async def ready() -> bool:
+        return asked.info.state is EngineState.READY
+
+    try:
+        await eventually(ready)
+    finally:
+        await failing.__aexit__(None, None, None)
+    assert "TypeError" in caplog.text
+
+
+async def test_a_list_of_models_may_come_in_pieces(upstream: FakeUpstream) -> None:
+    upstream.model_list = [{"id": f"model-{number}", "max_model_len": 77} for number in range(5000)]
+    async with engine(upstream) as asked:
+        assert (asked.info.model_id, asked.info.context) == ("model-0", 77)
+
+
+async def test_an_answer_may_have_a_limit_however_lively_it_is(upstream: FakeUpstream) -> None:
+    upstream.answer(*[step for _ in range(500) for step in (piece("on "), 0.01)])
+    seen, error = await failure(upstream, total=0.2)
+    assert isinstance(error, IncompleteGeneration)
+    assert "within 0.2 seconds" in str(error)
+    assert seen.startswith("on ")
+
+
+async def test_comments_are_no_answer(upstream: FakeUpstream) -> None:
+    upstream.answer(*[step for _ in range(500) for step in (b": waiting\n\n", 0.01)])
+    assert "nothing for 0.2 seconds" in str((await failure(upstream, first=0.2))[1])

@@ -67,9 +67,7 @@ class FakeUpstream:
         self.headers: list[dict[str, str]] = []
         self.disconnected = asyncio.Event()
         self.streaming = asyncio.Event()
-        self.model_list: list[dict[str, Any]] | int = [
-            {"id": "fake", "object": "model", "max_model_len": 4096}
-        ]
+        self.model_list: Any = [{"id": "fake", "object": "model", "max_model_len": 4096}]
         self.url = ""
         self._port = port
         self._answers: list[_Answer] = []
