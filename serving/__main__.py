@@ -131,7 +131,9 @@ class _BadUsage(ValueError):
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serving", description="Text generation over HTTP, by the TGI protocol."
+        prog="python -m serving",
+        description="Text generation over HTTP, by the protocols of TGI and OpenAI.",
+        epilog="`python -m serving doctor URL` tells what an upstream does right.",
     )
     engine = parser.add_mutually_exclusive_group(required=True)
     engine.add_argument(

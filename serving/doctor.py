@@ -742,8 +742,9 @@ class Doctor:
                 f"{said}; a longer prompt is refused unclearly: {why}",
                 "It is told as a failure of the engine, not as a prompt that is too long.",
             )
-        numbers = {int(number.replace(",", "")) for number in re.findall(r"\d[\d,]{2,}", why)}
-        if told and numbers and told not in numbers:
+        told_again = re.findall(r"\d[\d,]*", answer.refusal)
+        numbers = {int(number.replace(",", "")) for number in told_again if len(number) < 20}
+        if told and numbers and not {told, told - 1} & numbers:  # some keep one token for the answer
             seen = f"{said}; a longer prompt is refused with other numbers: {why}"
             return _unknown(seen, "What it tells in its list is believed.")
         status = Status.RIGHT if told else Status.MADE_UP

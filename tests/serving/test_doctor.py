@@ -122,7 +122,9 @@ class Upstream:
         if given > CONTEXT and "cuts" in self._wrong:
             given = CONTEXT
         elif given > CONTEXT:
-            return self._refuse(f"the maximum context length is {CONTEXT} tokens", request)
+            long = {"odd context": "the maximum is 2048 tokens", "no number": "too long"}
+            why = f"the maximum context length is {CONTEXT} tokens"
+            return self._refuse(next((long[w] for w in self._wrong if w in long), why), request)
         if "suffix" in body and "suffix refused" in self._wrong:
             return self._refuse("suffix is not currently supported", request)
         if "suffix" in body and "suffix left out" not in self._wrong:
@@ -219,6 +221,8 @@ async def test_an_upstream_that_does_everything_right_is_usable() -> None:
         ("html", "errors", "made up for", "without words in JSON"),
         ("html", "context", "wrong", "refused unclearly"),
         ("cuts", "context", "wrong", "cuts a longer prompt to 4,096 without a word"),
+        ("odd context", "context", "cannot tell", "refused with other numbers"),
+        ("no number", "context", "right", "refuses a longer prompt: 400 'too long'"),
         ("no metrics", "cancel", "cannot tell", "no /metrics or /slots"),
         ("deaf", "cancel", "wrong", "it still computes"),
         ("no text", "text", "wrong", "this model only chats"),
@@ -304,6 +308,68 @@ def test_the_chosen_stop_straddles_two_pieces_and_is_nowhere_before(pieces: list
     assert text.index(stop) == at
     assert any(at < end < at + len(stop) for end in ends)
     assert _stopped(text[:at], "stop", text, at, stop) == doctor._EXACT
+
+
+class OldTgi:
+    """Speaks TGI's protocol as TGI does: a stop sequence stays in the text, errors come as events."""
+
+    async def __aenter__(self) -> OldTgi:
+        app = web.Application(client_max_size=1 << 24)
+        app.router.add_get("/info", self._info)
+        app.router.add_post("/generate", self._generate)
+        app.router.add_post("/generate_stream", self._generate)
+        app.router.add_post("/chat_tokenize", self._chat_tokenize)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._runner.cleanup()
+
+    async def _info(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {"model_id": "bigcode/starcoder2-3b", "max_total_tokens": 64, "version": "3.3.7"}
+        )
+
+    async def _chat_tokenize(self, request: web.Request) -> web.Response:
+        return web.json_response({"error": "no chat template"}, status=404)
+
+    async def _generate(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        is_stream, parameters = request.path == "/generate_stream", body["parameters"]
+        if not isinstance(body["inputs"], str) or len(body["inputs"].split()) > 64:
+            error = {"error": "`inputs` must have less than 64 tokens", "error_type": "validation"}
+            return self._streamed([error]) if is_stream else web.json_response(error, status=422)
+        tokens, reason = WORDS[: parameters["max_new_tokens"]], "length"
+        for stop in parameters.get("stop", []):
+            end = "".join(tokens).index(stop) + len(stop)
+            tokens, reason = ["".join(tokens)[:end]], "stop_sequence"
+        details = {"finish_reason": reason, "generated_tokens": len(tokens)}
+        if not is_stream:
+            return web.json_response({"generated_text": "".join(tokens), "details": details})
+        events: list[dict[str, Any]] = [{"token": {"id": 1, "text": t, "special": False}} for t in tokens]
+        events[-1] |= {"generated_text": "".join(tokens), "details": {**details, "input_length": 2}}
+        return self._streamed(events)
+
+    def _streamed(self, events: list[dict[str, Any]]) -> web.Response:
+        return web.Response(body=b"".join(map(data, events)), content_type="text/event-stream")
+
+
+async def test_a_tgi_is_known_by_its_info_and_its_stops_are_made_up_for() -> None:
+    async with OldTgi() as upstream:
+        report = await Doctor(upstream.url, clock=Ticks()).examine()
+    assert report.kind == "tgi"
+    assert of(report, "software").seen == "TGI 3.3.7"
+    assert of(report, "stop sequences").status is Status.MADE_UP
+    assert "the text ends with it" in of(report, "stop sequences").seen
+    assert of(report, "end of the text").status is Status.RIGHT
+    assert of(report, "token counts").seen == "Prompt 2, answer 40, and they agree."
+    assert of(report, "chat").status is Status.MADE_UP
+    assert of(report, "fill in the middle").status is Status.MADE_UP
+    assert "refuses a longer prompt: 422" in of(report, "context").seen
+    assert of(report, "streaming").status is Status.WRONG  # it sends all at once
 
 
 @contextlib.contextmanager
