@@ -95,6 +95,14 @@ _UNSUPPORTED: Mapping[str, Sequence[object]] = {
     "guided_grammar": (),
 }
 
+# The same of what completions have and chats do not.
+_UNSUPPORTED_IN_CHATS: Mapping[str, Sequence[object]] = {
+    "prompt": (),
+    "suffix": (),
+    "echo": (),
+    "best_of": (1,),
+}
+
 # By what the rest of the serving layer calls an error: its status, type and code here.
 _ERRORS: Mapping[str, tuple[int, str, str | None]] = {
     "validation": (400, "invalid_request_error", None),
@@ -135,6 +143,7 @@ class _Body(msgspec.Struct, kw_only=True):
     stream: bool | None = False
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = None
+    max_completion_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     n: int | None = 1
@@ -172,7 +181,6 @@ class _Message(msgspec.Struct):
 
 class _ChatBody(_Body, kw_only=True):
     messages: list[_Message]
-    max_completion_tokens: int | None = None
     logprobs: bool | None = False
     top_logprobs: int | None = None
 
@@ -237,13 +245,14 @@ class OpenAIProtocol:
         ]
 
     async def completions(self, request: Request) -> ASGIApp:
-        body = _read(await self._received(request), _CompletionBody)
+        body = _read(await self._received(request), _CompletionBody, _UNSUPPORTED)
         return await self._answer(
             _completion_wanted(body, self._answering.engine.info, _session(request, body)), body, request
         )
 
     async def chat_completions(self, request: Request) -> ASGIApp:
-        body = _read(await self._received(request), _ChatBody)
+        unsupported = {**_UNSUPPORTED, **_UNSUPPORTED_IN_CHATS}
+        body = _read(await self._received(request), _ChatBody, unsupported)
         return await self._answer(
             _chat_wanted(body, self._answering.engine.info, _session(request, body)), body, request
         )
@@ -457,11 +466,11 @@ def _in_our_names(words: str) -> tuple[str, str | None]:
     return words, about[1] if about else None
 
 
-def _read(body: bytes, kind: type[B]) -> B:
+def _read(body: bytes, kind: type[B], unsupported: Mapping[str, Sequence[object]]) -> B:
     """Raises `InvalidRequest`."""
     try:
         fields = _decode_object(body)
-        for name, neutral in _UNSUPPORTED.items():
+        for name, neutral in unsupported.items():
             value = fields.get(name)
             if value and value not in neutral:
                 raise InvalidRequest(f"`{name}` is not supported here")
@@ -493,8 +502,8 @@ def _completion_wanted(body: _CompletionBody, info: EngineInfo, session: str | N
         ("`best_of` > `n` is not supported when streaming", best_of > n and stream),
         ("`best_of` > `n` is not supported for several prompts", best_of > n and len(texts) > 1),
     )
-    limit = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
-    params = _sampling(body, limit, likely, info)
+    limit = _limit(body)
+    params = _sampling(body, DEFAULT_COMPLETION_TOKENS if limit is None else limit, likely, info)
     prompts: list[Prompt] = [Infill(text, body.suffix) if body.suffix else text for text in texts]
     stops = _stops(body)
     return _Wanted(
@@ -540,8 +549,7 @@ def _chat_wanted(body: _ChatBody, info: EngineInfo, session: str | None) -> _Wan
         ),
     )
     likely = alternatives if body.logprobs else None
-    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    params = _sampling(body, limit, likely, info)
+    params = _sampling(body, _limit(body), likely, info)
     stops = _stops(body)
     prompt: Prompt = Chat(turns) if info.chats else _dialogue(turns, info)
     return _Wanted(
@@ -605,6 +613,10 @@ def _sampling(body: _Body, limit: int | None, likely: int | None, info: EngineIn
         # Some upstreams tell the probability of a token only along with those of others.
         top_tokens=0 if likely is None else max(1, likely),
     )
+
+
+def _limit(body: _Body) -> int | None:
+    return body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
 
 
 def _grammar(form: _Format | None) -> Grammar | None:

@@ -340,7 +340,8 @@ async def test_what_is_not_asked_for_has_the_protocols_defaults() -> None:
         asked = await sampling(**body)
         assert asked == SamplingParams(max_new_tokens=16, seed=asked.seed, temperature=1.0)
     assert (await sampling(CHATS)).max_new_tokens is None
-    assert (await sampling(CHATS, max_tokens=4, max_completion_tokens=5)).max_new_tokens == 5
+    for path in (COMPLETIONS, CHATS):
+        assert (await sampling(path, max_tokens=4, max_completion_tokens=5)).max_new_tokens == 5
     assert (await sampling(temperature=0)).temperature == 0
     assert (await sampling(seed=-1)).seed > 0
 
@@ -573,6 +574,8 @@ def test_what_people_write_makes_no_labels(turns: list[tuple[str, str]], system:
             "not supported",
         ),
         (CHATS, {"tools": [{"type": "function"}]}, "tools", "not supported"),
+        (CHATS, {"echo": True}, "echo", "not supported"),
+        (CHATS, {"best_of": 2}, "best_of", "not supported"),
         (CHATS, {"tool_choice": "required"}, "tool_choice", "not supported"),
         (CHATS, {"modalities": ["text", "audio"]}, "modalities", "not supported"),
         (CHATS, {"top_logprobs": 2}, "top_logprobs", "needs"),
