@@ -482,10 +482,20 @@ class Doctor:
             verdicts.append(verdict)
         tried = f"{_quote(stop)}, which straddles two tokens"
         if all(verdict == _EXACT for verdict in verdicts):
+            if await self._loses_what_it_holds_back():
+                seen = f"The text ends before {tried}. What could become one is lost at the length limit."
+                return _made_up(seen, _STOPS)
             return _right(f"The text ends before {tried}, streamed or whole.", _STOPS)
         streamed, whole = verdicts
         told = streamed if streamed == whole else f"streamed, {streamed}; whole, {whole}"
         return _made_up(f"With {tried}: {told}.", _STOPS)
+
+    async def _loses_what_it_holds_back(self) -> bool:
+        """With a stop sequence that only begins where the text is at its limit."""
+        text = self._sample.text
+        stop = text[-2:] + "\N{SECTION SIGN}" * 2
+        answer = await self._generate(PROMPT, tokens=TOKENS, stream=True, stop=stop)
+        return answer.is_text and text.startswith(answer.text) and len(answer.text) < len(text)
 
     async def _end(self) -> _Seen:
         answer = await self._generate(PROMPT, tokens=4, stream=True)
@@ -679,14 +689,14 @@ class Doctor:
         except (aiohttp.ClientError, OSError):
             return _made_up(
                 "It closes connections without saying so beforehand, after an answer that was streamed.",
-                "A request that meets such a connection must not count as a failure of the server.",
+                "No connection is used twice.",
             )
         finally:
             self._http = fresh
             await kept.close()
         if self._reused:
             return _right("A connection serves more than one request.")
-        return _made_up("It closes the connection after each answer.", "Each request opens its own.")
+        return _made_up("It closes the connection after each answer.", "None is used twice.")
 
     async def _characters(self) -> _Seen:
         answer = await self._generate(OWLS, tokens=TOKENS, stream=True)

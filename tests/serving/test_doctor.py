@@ -104,6 +104,8 @@ class Upstream:
         text = "".join(tokens)
         for stop in stops:
             at = text.find(stop)
+            if at < 0 and "held back" in self._wrong:
+                return [text[:-2]], "length"
             if at >= 0 and "stop ignored" not in self._wrong:
                 end = {"stop included": at + len(stop), "stop leaks": at + len(stop) + 2, "text lost": at - 3}
                 at = next((end[wrong] for wrong in self._wrong if wrong in end), at)
@@ -206,6 +208,7 @@ async def test_an_upstream_that_does_everything_right_is_usable() -> None:
         ("stop included", "stop sequences", "made up for", "the text ends with it"),
         ("stop ignored", "stop sequences", "made up for", "it is not seen at all"),
         ("text lost", "stop sequences", "made up for", "text before it is lost"),
+        ("held back", "stop sequences", "made up for", "could become one is lost"),
         ("odd reason", "end of the text", "wrong", "the reason 'max_tokens'"),
         ("no reason", "end of the text", "wrong", "no reason at all"),
         ("unstable", "temperature 0", "wrong", "The same question had two answers"),
@@ -414,7 +417,7 @@ async def test_a_real_llama_server_is_usable(tmp_path: Path) -> None:
         "software": "right",
         "models": "right",
         "text": "right",
-        "stop sequences": "right",
+        "stop sequences": "made up for",
         "end of the text": "made up for",
         "temperature 0": "right",
         "seed": "right",
@@ -427,6 +430,7 @@ async def test_a_real_llama_server_is_usable(tmp_path: Path) -> None:
         "context": "right",
     }
     assert of(report, "software").seen.startswith("llama.cpp")
+    assert "could become one is lost at the length limit" in of(report, "stop sequences").seen
 
 
 @pytest.mark.parametrize("kind", ["tgi", "openai"])
