@@ -1,4 +1,4 @@
-"""An upstream that stalls, breaks off or talks nonsense, seen through the whole chain.
+"""An upstream that stalls, breaks off or talks nonsense, seen through the whole chain; and one of two.
 
 The application and the serving layer are real processes; each fault is one reply, and the reply after it
 works.
@@ -7,6 +7,7 @@ works.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import re
 from collections.abc import AsyncIterator, Iterable
@@ -19,13 +20,12 @@ from aiohttp import web
 
 from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, Application, Serving, peak_memory, serving
-from tests.support.fake_upstream import RESET, FakeUpstream, Step, data, piece, text
+from tests.support.fake_upstream import NEVER, RESET, FakeUpstream, Step, data, piece, text
 from tests.support.listening import client_of, hear, messages_of, new_chat, under_way
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
 
 SECONDS = "0.5"  # that the serving layer waits for the upstream: its time limits are what is tested here
-NEVER = asyncio.Event()
 MEGABYTE = 1 << 20
 
 
@@ -71,6 +71,10 @@ class Upstream(FakeUpstream):
     """One that can also break off before its headers, and that may never come to an end."""
 
     endless: bytes | None = None
+
+    def forget(self) -> None:
+        """What was still to be answered."""
+        self._answers.clear()
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         if self.endless is None:
@@ -127,21 +131,27 @@ class Chain:
         return {name: peak_memory(pid) for name, pid in pids.items()}
 
 
+@contextlib.asynccontextmanager
+async def in_a_chain(directory: Path, upstream: Upstream, *others: Upstream) -> AsyncIterator[Chain]:
+    limits = ("--first-seconds", SECONDS, "--between-seconds", SECONDS)
+    more = [option for other in others for option in ("--upstream", other.url)]
+    log = directory / "serving.log"
+    starting = serving(upstream.url, *more, *limits, log=log)
+    layer = await asyncio.to_thread(starting.__enter__)
+    options = ("--serving-url", layer.url, "--max-new-tokens", "64")
+    application = Application(directory / "data", *options, page=False)
+    try:
+        await asyncio.to_thread(application.start)
+        yield Chain(upstream, layer, application, log)
+    finally:
+        application.close()
+        starting.__exit__(None, None, None)
+
+
 @pytest.fixture
 async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
-    limits = ("--first-seconds", SECONDS, "--between-seconds", SECONDS)
-    log = tmp_path / "serving.log"
-    async with Upstream() as upstream:
-        starting = serving(upstream.url, *limits, log=log)
-        layer = await asyncio.to_thread(starting.__enter__)
-        options = ("--serving-url", layer.url, "--max-new-tokens", "64")
-        application = Application(tmp_path / "data", *options, page=False)
-        try:
-            await asyncio.to_thread(application.start)
-            yield Chain(upstream, layer, application, log)
-        finally:
-            application.close()
-            starting.__exit__(None, None, None)
+    async with Upstream() as upstream, in_a_chain(tmp_path, upstream) as chain:
+        yield chain
 
 
 async def test_each_fault_of_the_upstream_ends_its_reply_and_no_other(chain: Chain, count: Count) -> None:
@@ -185,3 +195,51 @@ async def test_an_upstream_without_an_end_is_ended_and_costs_no_memory(chain: Ch
         + ", ".join(f"{size / MEGABYTE:.0f} MB ({name})" for name, size in grown.items())
     )
     assert max(grown.values()) < 64 * MEGABYTE
+
+
+WELL = "All is well."
+
+
+async def test_what_one_of_two_fails_at_before_its_first_token_the_other_answers(
+    tmp_path: Path, count: Count
+) -> None:
+    """Each fault before any text, a refusal for want of room, and the end of one of them."""
+    early = [fault for fault in FAULTS if fault.end.startswith("engine") and not fault.text]
+    early.append(Fault("has no room", [b""], "", "", status=429, content_type="text/plain"))
+    retried = 0
+    async with Upstream() as one, Upstream() as other, in_a_chain(tmp_path, one, other) as chain:
+        for fault in early:
+            other.answer(*text(WELL))
+            one.answer(*fault.steps, status=fault.status, content_type=fault.content_type)
+            before = len(one.requests)
+            while len(one.requests) == before:  # each conversation has its own: ask until it is this one's
+                assert await chain.answer(fault.name) == (WELL, "eos_token", ""), fault.name
+            retried += 1
+            one.answer(*text(WELL))
+            before = len(one.requests)
+            while len(one.requests) == before:  # it works again, and is asked again
+                assert await chain.answer("and now?") == (WELL, "eos_token", ""), fault.name
+        await one.__aexit__()
+        for _ in range(3):
+            assert await chain.answer("and without it?") == (WELL, "eos_token", "")
+        assert await under_way(chain.layer) == 0
+        assert "Traceback" not in chain.log, chain.log
+        assert chain.log.count("asked again at") >= retried
+    count(f"two upstreams: faults before the first token {retried}, replies failed 0")
+
+
+async def test_what_one_of_two_fails_at_after_its_first_token_is_told_and_its_text_kept(
+    tmp_path: Path,
+) -> None:
+    late = [fault for fault in FAULTS if fault.end.startswith("engine") and fault.text]
+    async with Upstream() as one, Upstream() as other, in_a_chain(tmp_path, one, other) as chain:
+        for fault in late:
+            for upstream in (one, other):
+                upstream.answer(*fault.steps)
+            before = len(one.requests) + len(other.requests)
+            kept, end, words = await chain.answer(fault.name)
+            assert (kept, end) == (fault.text, fault.end), (fault.name, words)
+            assert fault.words in words, fault.name
+            assert len(one.requests) + len(other.requests) == before + 1, fault.name
+            for upstream in (one, other):
+                upstream.forget()

@@ -27,11 +27,9 @@ from serving.tgi import Tgi
 from serving.upstreams import FAILURES, MOST_RETRIES, Kind, Unknown, Upstreams, upstream
 from tests.serving.conftest import PATIENCE, eventually
 from tests.support.fake_tgi import FakeTGI, last, token
-from tests.support.fake_upstream import RESET, FakeUpstream, Step, piece, text
+from tests.support.fake_upstream import NEVER, RESET, FakeUpstream, Step, piece, text
 
 PARAMS = SamplingParams(max_new_tokens=20, seed=5)
-NEVER = "never"
-"""A step that does not end."""
 
 ILL: dict[str, tuple[Sequence[Step], dict[str, Any], type[ServingError]]] = {
     "stalls before its headers": ([NEVER], {}, GenerationFailed),
@@ -77,10 +75,6 @@ async def all_of(engine: Upstreams, seen: list[Any]) -> None:
         seen.append(event)  # noqa: PERF401, what comes before a failure counts
 
 
-def answers(upstream: FakeUpstream, *steps: Step, **how: Any) -> None:
-    upstream.answer(*(asyncio.Event() if step == NEVER else step for step in steps), **how)
-
-
 def asked(upstreams: Sequence[FakeUpstream]) -> list[int]:
     return [len(upstream.requests) for upstream in upstreams]
 
@@ -90,7 +84,7 @@ async def test_what_fails_before_the_first_token_is_answered_by_another(
     two: list[FakeUpstream], ill: str
 ) -> None:
     steps, how, _ = ILL[ill]
-    answers(two[0], *steps, **how)
+    two[0].answer(*steps, **how)
     two[1].answer(*text("Hello"))
     async with engine(two, first=0.2) as both:
         assert await ask(both) == "Hello"
@@ -111,7 +105,7 @@ async def test_one_that_is_gone_is_not_missed(two: list[FakeUpstream]) -> None:
 async def test_when_both_fail_the_client_is_told_how(two: list[FakeUpstream], ill: str) -> None:
     steps, how, error = ILL[ill]
     for one in two:
-        answers(one, *steps, **how)
+        one.answer(*steps, **how)
     async with engine(two, first=0.2) as both:
         with pytest.raises(error):
             await ask(both)
@@ -122,7 +116,7 @@ async def test_when_both_fail_the_client_is_told_how(two: list[FakeUpstream], il
 async def test_what_fails_after_the_first_token_keeps_its_text_and_is_not_asked_again(
     two: list[FakeUpstream], end: list[Step]
 ) -> None:
-    answers(two[0], piece("Hello"), *end)
+    two[0].answer(piece("Hello"), *end)
     two[1].answer(*text("never"))
     seen: list[Any] = []
     async with engine(two, between=0.2) as both:
@@ -259,7 +253,7 @@ async def test_few_of_many_requests_are_asked_again(
 
 
 async def test_leaving_ends_the_computation_and_makes_room(two: list[FakeUpstream]) -> None:
-    answers(two[0], piece("x"), NEVER)
+    two[0].answer(piece("x"), NEVER)
     async with engine(two) as both:
         async with contextlib.aclosing(both.generate("Hi", PARAMS)) as events:
             assert isinstance(await anext(events), Accepted)

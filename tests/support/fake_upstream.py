@@ -21,9 +21,11 @@ from aiohttp import web
 DONE = b"data: [DONE]\n\n"
 RESET = "reset"
 """A step: the connection breaks off."""
+NEVER = "never"
+"""A step: nothing more comes."""
 
 Step = bytes | asyncio.Event | float | str
-"""Bytes are sent as one piece; an event is waited for; a number is a pause in seconds; `RESET`."""
+"""Bytes are sent as one piece; an event is waited for; a number is a pause in seconds; `RESET`, `NEVER`."""
 
 
 def data(event: Any) -> bytes:
@@ -108,16 +110,14 @@ class FakeUpstream:
         headers = {**answer.headers, "Content-Type": answer.content_type}
         response = web.StreamResponse(status=answer.status, headers=headers)
         try:
-            if answer.steps and isinstance(answer.steps[0], asyncio.Event):
-                self.streaming.set()
-                await answer.steps[0].wait()  # before the headers
+            if answer.steps and (answer.steps[0] == NEVER or isinstance(answer.steps[0], asyncio.Event)):
+                await self._wait(answer.steps[0])  # before the headers
             await response.prepare(request)
             for step in answer.steps:
                 if isinstance(step, bytes):
                     await response.write(step)
-                elif isinstance(step, asyncio.Event):
-                    self.streaming.set()
-                    await step.wait()
+                elif step == NEVER or isinstance(step, asyncio.Event):
+                    await self._wait(step)
                 elif isinstance(step, float):
                     await asyncio.sleep(step)
                 elif request.transport is not None:
@@ -127,6 +127,10 @@ class FakeUpstream:
             self.disconnected.set()
             raise
         return response
+
+    async def _wait(self, step: Step) -> None:
+        self.streaming.set()
+        await (step if isinstance(step, asyncio.Event) else asyncio.Event()).wait()
 
 
 class Talker(FakeUpstream):
