@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from serving.engine import (
     Accepted,
+    Chat,
     Chunk,
     End,
     EngineState,
@@ -612,3 +613,52 @@ async def test_an_answer_may_have_a_limit_however_lively_it_is(upstream: FakeUps
 async def test_comments_are_no_answer(upstream: FakeUpstream) -> None:
     upstream.answer(*[step for _ in range(500) for step in (b": waiting\n\n", 0.01)])
     assert "nothing for 0.2 seconds" in str((await failure(upstream, first=0.2))[1])
+
+
+@pytest.mark.parametrize(
+    ("props", "tokens", "template"),
+    [
+        (None, [1], None),
+        ({"chat_template": ""}, [1], None),
+        ({"chat_template": "{{ own }}", "bos_token": "<s>", "eos_token": "</s>"}, [1], "{{ own }}"),
+        ({"chat_template": "<|im_start|>"}, [1], "<|im_start|>"),
+        ({"chat_template": "<|im_start|>"}, [1, 2, 3], None),
+        ({"chat_template": "<|im_start|>"}, None, "<|im_start|>"),
+    ],
+)
+async def test_a_template_of_llama_server_is_told_if_it_is_the_models_own(
+    upstream: FakeUpstream, props: Any, tokens: Any, template: str | None
+) -> None:
+    upstream.props, upstream.tokens_of_a_mark = props, tokens
+    async with of_kind(upstream, "llamacpp") as asked:
+        info = asked.info
+        assert info.chat_template == template
+        # Without its properties it is not known whether it has one: it may, or will say that it has not.
+        assert info.chats is (template is not None or props is None)
+        assert (info.bos_token, info.eos_token) == (
+            ("<s>", "</s>") if props and "bos_token" in props else (None, None)
+        )
+
+
+async def test_a_chat_is_sent_as_its_messages(upstream: FakeUpstream) -> None:
+    upstream.answer(
+        data({"choices": [{"delta": {"role": "assistant", "content": ""}}]}),
+        data({"choices": [{"delta": {"content": "Hello"}}]}),
+        data({"choices": [{"delta": {}, "finish_reason": "stop"}]}),
+        DONE,
+    )
+    messages = [{"role": "user", "content": "Hi"}]
+    params = SamplingParams(max_new_tokens=9, seed=3, top_tokens=2)
+    async with engine(upstream) as asked:
+        events = [event async for event in asked.generate(Chat(messages), params)]
+    assert [event.data for event in events if isinstance(event, Chunk)] == [b"Hello"]
+    (request,) = upstream.requests
+    assert request["messages"] == messages
+    assert "prompt" not in request
+    assert (request["logprobs"], request["top_logprobs"]) == (True, 2)
+
+
+async def test_what_is_wrong_with_a_request_may_be_told_in_a_list(upstream: FakeUpstream) -> None:
+    body = {"detail": [{"loc": ["body", "seed"], "msg": "must be less", "type": "value_error"}]}
+    upstream.answer(json.dumps(body).encode(), status=422, content_type="application/json")
+    assert str((await failure(upstream))[1]) == "must be less"

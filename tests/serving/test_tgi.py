@@ -38,7 +38,7 @@ from serving.generation import generate as generate_around
 from serving.models import Infilling
 from serving.remote import Limits
 from serving.tgi import Tgi
-from tests.serving.conftest import PATIENCE, eventually
+from tests.serving.conftest import PATIENCE, eventually, serve
 from tests.support.fake_tgi import REACHED, FakeTGI, last, token
 
 PARAMS = SamplingParams(max_new_tokens=20, seed=5)
@@ -463,3 +463,18 @@ async def test_tokens_of_a_text(upstream: FakeTGI) -> None:
         upstream.spans = web.json_response({"error": "too long", "error_type": "validation"}, status=422)
         with pytest.raises(InvalidRequest, match="too long"):
             await asked.tokenize("He")
+
+
+async def test_it_is_served_by_the_program(upstream: FakeTGI) -> None:
+    upstream.answers.append([token("a\nHu"), token("man: b"), last("")])
+    async with serve("--upstream", upstream.url) as served:
+        info = await served.becomes("ready")
+        assert (info["engine"], info["model_id"], info["max_total_tokens"]) == ("tgi", "fake", 4096)
+        body = {"inputs": "Hi", "parameters": {"stop": ["\nHuman:"], "details": True}}
+        status, answer = await served.post("/generate", body)
+        assert (status, answer["generated_text"]) == (200, "a")
+        upstream.answers.append([{"error": "Input validation error: too long", "error_type": "validation"}])
+        assert await served.post("/generate", body) == (
+            422,
+            {"error": "Input validation error: too long", "error_type": "validation"},
+        )

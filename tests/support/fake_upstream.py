@@ -61,7 +61,8 @@ class FakeUpstream:
 
     `requests` are the bodies that came; `disconnected` is set when a client left before its answer ended,
     `streaming` when the last step before a wait has been sent. `model_list` answers /v1/models: what it
-    lists, or a status.
+    lists, or a status. `props` is what llama-server tells at /props, `tokens_of_a_mark` what it answers to
+    any /tokenize.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -70,6 +71,8 @@ class FakeUpstream:
         self.disconnected = asyncio.Event()
         self.streaming = asyncio.Event()
         self.model_list: Any = [{"id": "fake", "object": "model", "max_model_len": 4096}]
+        self.props: dict[str, Any] | None = None
+        self.tokens_of_a_mark: Any = [1]
         self.url = ""
         self._port = port
         self._answers: list[_Answer] = []
@@ -83,6 +86,9 @@ class FakeUpstream:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/completions", self._complete)
+        app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_get("/props", self._props)
+        app.router.add_post("/tokenize", self._tokenize)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
@@ -98,6 +104,12 @@ class FakeUpstream:
         if isinstance(self.model_list, int):
             return web.Response(status=self.model_list, text="<html>no</html>", content_type="text/html")
         return web.json_response({"object": "list", "data": self.model_list})
+
+    async def _props(self, request: web.Request) -> web.Response:
+        return web.Response(status=404) if self.props is None else web.json_response(self.props)
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        return web.json_response({"tokens": self.tokens_of_a_mark})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(await request.json())
