@@ -582,10 +582,6 @@ class Doctor:
 
     async def _chat(self) -> _Seen:
         messages = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "Say yes."}]
-        ours = (
-            "The application writes the dialogue itself (prompts/tech_assistant.jinja); chats of other "
-            "clients are refused by the server."
-        )
         if isinstance(self._words, _Tgi):
             status, answer = await self._post(f"{self._root}/chat_tokenize", {"messages": messages})
             written = (
@@ -593,22 +589,27 @@ class Doctor:
             )
             if status == 200 and isinstance(written, str):
                 return _right("It has a chat template, and writes a chat by it.")
-            return _made_up(f"/chat_tokenize answers {status}.", ours)
+            return _made_up(f"/chat_tokenize answers {status}.", _DIALOGUE)
         assert isinstance(self._words, _OpenAI)
-        body = {"model": self._model, "messages": messages, "max_tokens": 8, "temperature": 0}
+        body = {"model": self._model, "messages": messages, "max_tokens": TOKENS, "temperature": 0}
         chat = await self._send(f"{self._words.url}/chat/completions", body)
         if not chat.is_text:
-            return _made_up(f"No chat: {self._refused(chat)}", ours)
+            return _made_up(
+                f"No chat: {self._refused(chat)}",
+                "The application writes the dialogue itself; other clients get the server's refusal.",
+            )
         if chat.role not in (None, "assistant"):
             return _wrong(f"The answer is told as by {_quote(chat.role)}.")
         if self._software == "llama.cpp" and await self._has_foreign_template():
-            return _made_up(
-                "It writes a chat by a template whose marks the model does not have.",
-                "The template is not used; the application writes the dialogue itself.",
-            )
+            return _made_up("It writes a chat by a template whose marks the model does not have.", _DIALOGUE)
         if not chat.text:
             return _unknown("A chat is taken, but answered without text.")
-        return _right("A chat with a system message is answered.")
+        if chat.reason not in self._words.ends:
+            return _wrong(
+                f"A chat ends for the reason {chat.reason}.", "Such an answer counts as broken off."
+            )
+        end = ", and ends by itself" if chat.reason == "stop" else ""
+        return _right(f"A chat with a system message is answered{end}.")
 
     async def _has_foreign_template(self) -> bool:
         _, props = await self._get(f"{self._root}/props")
@@ -897,6 +898,7 @@ class Doctor:
 
 
 _STOPS = "We send no stop sequences; they are matched here, byte for byte, and then the connection is closed."
+_DIALOGUE = "A chat is written as a plain dialogue here, and sent as text."
 _EXACT = "the text ends before it"
 _BUSY = re.compile(
     r"^(?:vllm:num_requests_running|sglang:num_running_reqs|llamacpp:requests_processing"

@@ -79,7 +79,8 @@ class Upstream:
 
     async def _chat(self, request: web.Request) -> web.Response:
         message = {"role": "assistant", "content": "yes"}
-        return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}]})
+        reason = "end_turn" if "odd chat" in self._wrong else "stop"
+        return web.json_response({"choices": [{"message": message, "finish_reason": reason}]})
 
     def _refuse(self, why: str, request: web.Request) -> web.Response:
         if "html" in self._wrong:
@@ -195,6 +196,7 @@ async def test_an_upstream_that_does_everything_right_is_usable() -> None:
     }
     assert of(report, "software").seen == "vLLM 0.29.0"
     assert of(report, "models").seen == "fake, and 1 more."
+    assert of(report, "chat").seen == "A chat with a system message is answered, and ends by itself."
     assert of(report, "streaming").seen == "40 pieces came in 2 reads, as they were made."
     assert "4,096 tokens, and refuses a longer prompt: 400 'the maximum" in of(report, "context").seen
     assert report.table().endswith("Nothing is wrong that is not made up for.\n")
@@ -215,6 +217,7 @@ async def test_an_upstream_that_does_everything_right_is_usable() -> None:
         ("no seed", "seed", "wrong", "The same seed had two answers."),
         ("no counts", "token counts", "made up for", "No answer tells the number of tokens made."),
         ("lies", "token counts", "wrong", "140 tokens where at most 48 were asked for"),
+        ("odd chat", "chat", "wrong", "A chat ends for the reason end_turn."),
         ("no chat", "chat", "made up for", "404"),
         ("suffix left out", "fill in the middle", "wrong", "`suffix` is left out without a word"),
         ("suffix refused", "fill in the middle", "made up for", "suffix is not currently supported"),
