@@ -357,6 +357,8 @@ class Doctor:
 
     async def _reachable(self) -> _Seen:
         begun = self._clock()
+        if len(self._secrets) > 1:
+            raise _Unreachable("There is a password in the address, and a key: only one of them can be sent.")
         try:
             if self._kind is None:
                 is_tgi = not self._url.endswith("/v1") and _is_tgi((await self._get(f"{self._root}/info"))[1])

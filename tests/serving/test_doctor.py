@@ -278,6 +278,12 @@ async def test_nobody_there_is_told_as_such() -> None:
     assert "Nobody answers" in report.findings[0].seen
 
 
+async def test_a_password_and_a_key_are_not_both_sent() -> None:
+    report = await Doctor("http://somebody:word@127.0.0.1:9/v1", key="sk-1").examine()
+    assert "only one of them" in report.findings[0].seen
+    assert "word@" not in report.table()
+
+
 async def test_keys_and_escapes_are_shown_nowhere() -> None:
     for wrong in ("echo", "key", "html"):
         async with Upstream(wrong) as upstream:
