@@ -92,7 +92,13 @@ class Upstream:
     def _tokens(self, body: dict[str, Any]) -> list[str]:
         tokens, seed = list(WORDS), body.get("seed")
         if body["prompt"] == doctor.OWLS:
-            owls = {"halves": ["\ud83e", "\udd89"] * 9, "lost": ["a\ufffd", "b"]}
+            owls = {
+                "halves": ["\ud83e", "\udd89"] * 9,
+                "lost": ["a\ufffd", "b"],
+                "no UTF-8": ["a\ufffd", "b"],
+            }
+            if "lost" in self._wrong and not body.get("stream"):
+                return ["a\N{OWL}", "b"]
             return next((owls[wrong] for wrong in self._wrong if wrong in owls), ["\N{OWL}"] * 9)
         if (seed is None and "unstable" in self._wrong) or (seed is not None and "no seed" in self._wrong):
             tokens[20] = f" {self._answers}"
@@ -224,6 +230,7 @@ async def test_an_upstream_that_does_everything_right_is_usable() -> None:
         ("buffered", "streaming", "wrong", "All 40 pieces came at once"),
         ("halves", "characters", "made up for", "come in halves"),
         ("lost", "characters", "wrong", "U+FFFD"),
+        ("no UTF-8", "characters", "cannot tell", "The model itself"),
         ("html", "errors", "made up for", "without words in JSON"),
         ("html", "context", "wrong", "refused unclearly"),
         ("cuts", "context", "wrong", "cuts a longer prompt to 4,096 without a word"),
