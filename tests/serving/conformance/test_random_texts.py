@@ -25,7 +25,7 @@ from tests.serving.conformance.raw_upstream import in_chunks, raw_upstream
 from tests.serving.conftest import Served, serve
 from tests.support.fake_upstream import DONE
 
-TEXTS = int(os.environ.get("RANDOM_TEXTS", "500"))
+TEXTS = int(os.environ.get("RANDOM_TEXTS", "2000"))
 """For each upstream; the embedded engine, which computes its tokens, has a tenth as many."""
 SEED = os.environ.get("RANDOM_SEED", "1")
 AT_ONCE = 8
