@@ -89,7 +89,7 @@ async def test_what_fails_before_the_first_token_is_answered_by_another(
     steps, how, _ = ILL[ill]
     two[0].answer(*steps, **how)
     two[1].answer(*text("Hello"))
-    async with engine(two, first=0.2) as both:
+    async with engine(two, first=0.5) as both:
         assert await ask(both) == "Hello"
     assert asked(two) == [1, 1]
 
@@ -109,7 +109,7 @@ async def test_when_both_fail_the_client_is_told_how(two: list[FakeUpstream], il
     steps, how, error = ILL[ill]
     for one in two:
         one.answer(*steps, **how)
-    async with engine(two, first=0.2) as both:
+    async with engine(two, first=0.5) as both:
         with pytest.raises(error):
             await ask(both)
     assert asked(two) == [1, 1]  # once more, not again and again
