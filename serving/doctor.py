@@ -342,6 +342,9 @@ class Doctor:
             return _wrong(str(error))
         except TimeoutError:
             seconds = min(left, self._probe_seconds)
+            if self._listed is None:  # it has not even told what it has
+                self._is_over = True
+                return _wrong(f"Nobody answers within {seconds:.0f} seconds.")
             return _unknown(f"There was no answer within {seconds:.0f} seconds.")
         except (aiohttp.ClientError, OSError) as error:
             seen = f"The connection broke off ({type(error).__name__})."

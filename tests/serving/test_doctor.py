@@ -279,6 +279,22 @@ async def test_a_server_that_lists_nothing_is_asked_for_the_named_model() -> Non
     assert of(report, "text").status is Status.RIGHT
 
 
+async def test_a_server_that_says_nothing_at_all_is_given_up() -> None:
+    left = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the client goes
+        writer.close()
+        await writer.wait_closed()
+        left.set()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        report = await Doctor(f"http://127.0.0.1:{port}/v1", probe_seconds=0.2).examine()
+        await left.wait()
+    assert [(f.name, str(f.status)) for f in report.findings] == [("reachable", "wrong")]
+
+
 async def test_nobody_there_is_told_as_such() -> None:
     report = await Doctor("http://127.0.0.1:9/v1").examine()
     assert [(f.name, str(f.status)) for f in report.findings] == [("reachable", "wrong")]
@@ -309,9 +325,10 @@ async def test_keys_and_escapes_are_shown_nowhere() -> None:
 
 async def test_all_of_it_is_bounded() -> None:
     async with Upstream() as upstream:
-        silent = Doctor(upstream.url, probe_seconds=0.2)  # nothing is ever heard
+        silent = Doctor(upstream.url, probe_seconds=1, total_seconds=3)  # nothing is ever heard
         report = await silent.examine()
         assert of(report, "text").seen.startswith("There was no answer within")
+        assert of(report, "cancel").seen == "The 3 seconds for all are over."
         report = await Doctor(upstream.url, total_seconds=0).examine()
     assert {finding.status for finding in report.findings} == {Status.UNKNOWN}
 
