@@ -72,8 +72,6 @@ SEEDS = 0xFFFFFFFF  # the largest 32-bit number asks llama.cpp for a random seed
 CONTROL = 3  # the type of tokens that are marks of the model, in a GGUF file
 REPLACEMENT = "\ufffd".encode()
 LEAST_ABSURD = 1 << 16  # tokens: shorter texts are cut into tokens whatever the context is
-# Tokens beyond the limit, to complete the character inside of which the last one ends.
-GRACE = 3
 SETTLE_SECONDS = 1.0  # at most, until a slot is free whose answer is not read any more
 
 
@@ -132,11 +130,7 @@ class _Loaded:
     session: aiohttp.ClientSession
     address: str
     room: _Room
-    special: dict[int, str]
-    """How the tokens are written that are marks of the model."""
-    mark: re.Pattern[str]
-    """One of them."""
-    longest_token: int  # bytes
+    vocabulary: _Vocabulary
     prefix: PrefixCache | None = None
 
 
@@ -268,36 +262,28 @@ class LlamaCpp:
         async with self._asked(), loaded.room.take(given + allowed):
             await self._after_warming(tokens)
             await self._settled(loaded)
-            for limit, how, grace in (
+            for make, limit, how in (
                 # llama.cpp can forbid that a text ends, but not for its first tokens only.
-                (at_least, {**sampling, "ignore_eos": True}, 0),
-                (allowed, sampling, 0),
-                (allowed, sampling, GRACE),
+                (self._make, at_least, {**sampling, "ignore_eos": True}),
+                (self._make, allowed, sampling),
+                (self._make_last, allowed, sampling),
             ):
                 if made.reason is FinishReason.END_OF_TEXT or made.count >= limit:
                     continue
-                if grace and params.grammar is not None:  # it cannot be taken up in the middle
-                    break
-                async with contextlib.aclosing(self._make(loaded, made, limit, how, grace)) as chunks:
+                async with contextlib.aclosing(make(loaded, made, limit, how)) as chunks:
                     async for chunk in chunks:
                         if kept is not None:
                             kept.check(chunk.data)
                         yield chunk
             if kept is not None and made.reason is FinishReason.END_OF_TEXT:
                 kept.check_end()
-            if lost := (allowed - made.count if made.reason is FinishReason.LENGTH else 0):
-                yield Chunk(b"", tokens=lost)  # all of it is inside a character
-            yield End(made.reason, given, made.count + lost)
+            yield End(made.reason, given, made.count)
 
     async def _make(
-        self, loaded: _Loaded, made: _Made, limit: int, sampling: dict[str, Any], grace: int
+        self, loaded: _Loaded, made: _Made, limit: int, sampling: dict[str, Any]
     ) -> AsyncGenerator[Chunk]:
-        """Go on with a text until it has so many tokens.
-
-        llama.cpp tells tokens that end inside a character together with the one that completes it, and at
-        the limit not at all. They are made anew, with some tokens of `grace` that complete the character:
-        then what comes before it is known.
-        """
+        """Go on with a text until it has so many tokens, or a few less: llama.cpp tells tokens that end
+        inside a character together with the one that completes it, and at the limit not at all."""
         assert self._info.context is not None
         request = {
             "prompt": made.tokens,
@@ -307,7 +293,7 @@ class LlamaCpp:
             # writing to it. Without this it took llama.cpp a second, and as long as the whole prompt
             # while other requests were being answered.
             "return_progress": True,
-            "n_predict": min(limit - made.count + grace, self._info.context - len(made.tokens)),
+            "n_predict": limit - made.count,
             "repeat_last_n": self._info.context,  # penalties look at all of the text, the prompt too
             **sampling,
         }
@@ -330,26 +316,38 @@ class LlamaCpp:
                     if not event.content and new <= 0:
                         continue
                     told += new
-                    chunk = _chunk(event, new, loaded.special)
-                    if (over := made.count + new - limit) > 0:
-                        yield Chunk(_until_wide(chunk.data), tokens=new - over)
-                        made.count = limit
-                        return
                     made.count += new
-                    made.tokens += await self._ids(loaded, event, new)
+                    chunk = _chunk(event, new, loaded.vocabulary)
+                    made.tokens += await self._ids(loaded, event, chunk)
                     yield chunk
-                    if grace and made.count == limit:
-                        return
             raise IncompleteGeneration("The engine's answer broke off.")
         finally:
             self._computing -= 1
             self._unsettled |= not is_read
 
-    async def _ids(self, loaded: _Loaded, event: _Event, count: int) -> list[int]:
+    async def _make_last(
+        self, loaded: _Loaded, made: _Made, limit: int, sampling: dict[str, Any]
+    ) -> AsyncGenerator[Chunk]:
+        """The tokens at the limit that were not told, made once more: whole answers tell all of theirs."""
+        lost = limit - made.count
+        if "grammar" in sampling:  # it cannot be taken up in the middle
+            made.count = limit
+            yield Chunk(b"", tokens=lost)
+            return
+        answer = await self._ask(
+            loaded, "completion", prompt=made.tokens, n_predict=lost, return_tokens=True, **sampling
+        )
+        for token in answer["tokens"]:
+            made.count += 1
+            yield Chunk(loaded.vocabulary.data(token), token, special=loaded.vocabulary.special.get(token))
+        made.reason = _FINISH_REASONS[answer["stop_type"]]
+
+    async def _ids(self, loaded: _Loaded, event: _Event, chunk: Chunk) -> list[int]:
         """The tokens of an event; of several, only the last is told."""
-        if count == len(event.tokens):
+        if chunk.tokens == len(event.tokens):
             return event.tokens
-        return await self._tokens(loaded, event.content, parse_special=True)
+        found = loaded.vocabulary.split(chunk.data, chunk.tokens, event.tokens)
+        return found or await self._tokens(loaded, event.content, parse_special=True)
 
     async def _settled(self, loaded: _Loaded) -> None:
         """Until llama.cpp has noticed that nobody reads an answer any more: its slot may know what is asked
@@ -462,7 +460,9 @@ class LlamaCpp:
 
         messages = [
             {
-                key: loaded.mark.sub(named, value) if key == "content" and isinstance(value, str) else value
+                key: loaded.vocabulary.mark.sub(named, value)
+                if key == "content" and isinstance(value, str)
+                else value
                 for key, value in message.items()
             }
             for message in chat.messages
@@ -500,7 +500,7 @@ class LlamaCpp:
         """A text that cannot fit, whatever its tokens are, is not cut into them: that takes a while."""
         context = self._info.context
         assert context is not None
-        at_least = len(text.encode("utf-8", "replace")) // loaded.longest_token
+        at_least = len(text.encode("utf-8", "replace")) // loaded.vocabulary.longest
         if at_least > max(context, LEAST_ABSURD):
             raise TooLong(f"`inputs` must have less than {context} tokens. Given: {at_least} or more")
 
@@ -564,9 +564,8 @@ class LlamaCpp:
 
     async def _try_to_load(self) -> None:
         metadata = await asyncio.to_thread(read_metadata, self._model)
-        special, longest_token = await asyncio.to_thread(_vocabulary, self._model)
-        longest_first = sorted(filter(None, special.values()), key=len, reverse=True)
-        mark = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        tokenizer = _text(metadata, "tokenizer.ggml.model")
+        vocabulary = await asyncio.to_thread(_Vocabulary, self._model, tokenizer)
         trained = _number(metadata, f"{metadata.get('general.architecture')}.context_length")
         context = self._context or min(trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
 
@@ -588,7 +587,7 @@ class LlamaCpp:
             headers={"Authorization": f"Bearer {key}"},
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        loaded = _Loaded(session, address, _Room(self._parallel, context), special, mark, longest_token)
+        loaded = _Loaded(session, address, _Room(self._parallel, context), vocabulary)
         try:
             # A server that is destroyed before it has answered anything may hang, hence one token.
             await self._ask(loaded, "completion", prompt=[0], n_predict=1)
@@ -614,7 +613,7 @@ class LlamaCpp:
             context=context,
             chats=_text(metadata, "tokenizer.chat_template") is not None,
             chat_template=_text(metadata, "tokenizer.chat_template"),
-            infilling=_infilling(metadata, special) or infilling_of(str(self._model)),
+            infilling=_infilling(metadata, vocabulary.special) or infilling_of(str(self._model)),
             bos_token=props.get("bos_token") or None,
             eos_token=props.get("eos_token") or None,
             licence=licence_of(
@@ -687,11 +686,80 @@ _FINISH_REASONS = {
 }
 
 
-def _vocabulary(model: Path) -> tuple[dict[int, str], int]:
-    """How the tokens are written that are marks, and the bytes of the longest token."""
-    texts, kinds = read_arrays(model, "tokenizer.ggml.tokens", "tokenizer.ggml.token_type").values()
-    special = {token: str(texts[token]) for token, kind in enumerate(kinds[: len(texts)]) if kind == CONTROL}
-    return special, max((len(str(text).encode()) for text in texts), default=1)
+class _Vocabulary:
+    """A model's tokens, as its file writes them."""
+
+    def __init__(self, model: Path, tokenizer: str | None) -> None:
+        texts, kinds = read_arrays(model, "tokenizer.ggml.tokens", "tokenizer.ggml.token_type").values()
+        self._texts = [str(text) for text in texts]
+        self._is_byte_level = tokenizer == "gpt2"
+        self.longest = max((len(text.encode()) for text in self._texts), default=1)
+        """In bytes."""
+        self.special = {
+            token: text
+            for token, (text, kind) in enumerate(zip(self._texts, kinds, strict=False))
+            if kind == CONTROL
+        }
+        """How the tokens are written that are marks of the model."""
+        longest_first = sorted(filter(None, self.special.values()), key=len, reverse=True)
+        self.mark = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        """Any of them."""
+
+        self._broken = {
+            data: token for token in range(len(self._texts)) if _is_broken(data := self.data(token))
+        }
+
+    def split(self, data: bytes, count: int, last: Sequence[int]) -> list[int]:
+        """So many tokens that make up these bytes, of which all but the last end inside characters; empty
+        where there are none, or where the last is not known."""
+        if not last or not data.endswith(end := self.data(last[-1])):
+            return []
+        found: list[int] = []
+
+        def fill(begin: int, left: int) -> bool:
+            if not left:
+                return begin == len(data) - len(end)
+            for stop in range(len(data) - len(end) - left + 1, begin, -1):
+                token = self._broken.get(data[begin:stop])
+                if token is not None and _is_broken(data[:stop]):
+                    found.append(token)
+                    if fill(stop, left - 1):
+                        return True
+                    found.pop()
+            return False
+
+        return [*found, last[-1]] if fill(0, count - 1) else []
+
+    def data(self, token: int) -> bytes:
+        """The bytes of a token; of a mark none."""
+        if token in self.special or not 0 <= token < len(self._texts):
+            return b""
+        text = self._texts[token]
+        if self._is_byte_level:
+            return bytes(_BYTE_OF_LETTER.get(letter, ord("?")) for letter in text)
+        if (byte := re.fullmatch("<0x([0-9A-F]{2})>", text)) is not None:
+            return bytes([int(byte[1], 16)])
+        return text.replace("\u2581", " ").encode()
+
+
+def _is_broken(data: bytes) -> bool:
+    """Does it begin or end inside a character?"""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _letters() -> dict[str, int]:
+    """The bytes by the letters with which byte-level vocabularies write them: a byte that is seen stands for
+    itself, the others for the letters from U+0100 on."""
+    seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    unseen = [byte for byte in range(256) if byte not in seen]
+    return {chr(byte): byte for byte in seen} | {chr(0x100 + n): byte for n, byte in enumerate(unseen)}
+
+
+_BYTE_OF_LETTER = _letters()
 
 
 def _infilling(metadata: dict[str, Value], special: dict[int, str]) -> Infilling | None:
@@ -702,12 +770,12 @@ def _infilling(metadata: dict[str, Value], special: dict[int, str]) -> Infilling
     return Infilling(prefix, suffix, middle) if prefix and suffix and middle else None
 
 
-def _chunk(event: _Event, new: int, special: dict[int, str]) -> Chunk:
+def _chunk(event: _Event, new: int, vocabulary: _Vocabulary) -> Chunk:
     """What an event tells. Its bytes are those of `new` tokens, all but the last ending inside characters."""
     token = event.tokens[-1] if event.tokens else 0
     told = event.completion_probabilities[-1] if event.completion_probabilities else None
     data = event.content.encode() if told is None else bytes(told.bytes)
-    mark = special.get(token)
+    mark = vocabulary.special.get(token)
     if mark is not None:
         data = data.removesuffix(mark.encode())
         if told is None and new > 1:  # what was inside a character when the mark came
@@ -718,11 +786,6 @@ def _chunk(event: _Event, new: int, special: dict[int, str]) -> Chunk:
         if likely.logprob is not None
     ]
     return Chunk(data, token, new, told.logprob if told else None, mark, top)
-
-
-def _until_wide(data: bytes) -> bytes:
-    """The text before its first character of several bytes."""
-    return data[: next((place for place, byte in enumerate(data) if byte >= 0x80), len(data))]
 
 
 def _sampling(params: SamplingParams) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from serving.engine import (
 from serving.gguf_header import BadModelFile, read_metadata
 from serving.llama_cpp import LlamaCpp, _Room
 from tests.serving.conftest import PATIENCE, eventually
+from tests.support.scripted_gguf import Script, write_scripted_gguf
+from tests.support.scripted_gguf import prompt as scripted
 from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf
 
 
@@ -173,9 +175,9 @@ async def test_a_grammar_that_llama_cpp_drops_is_told(
     grammar = Grammar(GrammarKind.REGEX, "[0-9]{3}")
     make = LlamaCpp._make
 
-    def without(self: LlamaCpp, loaded: Any, made: Any, limit: int, how: Any, grace: int) -> Any:
+    def without(self: LlamaCpp, loaded: Any, made: Any, limit: int, how: Any) -> Any:
         weaker = pattern.sub(lambda _: "start: /[a-z0-9]{2,3}/", how["grammar"])
-        return make(self, loaded, made, limit, {**how, "grammar": weaker}, grace)
+        return make(self, loaded, made, limit, {**how, "grammar": weaker})
 
     monkeypatch.setattr(LlamaCpp, "_make", without)
     async with loaded(tiny_model) as engine:
@@ -245,7 +247,7 @@ async def test_marks_in_messages_are_text_and_those_of_the_template_are_marks(tm
         assert engine._loaded is not None
         messages = [{"role": "user", "content": said}, {"role": "user", "content": "code"}]
         tokens = await engine._prompt_tokens(engine._loaded, Chat(messages))
-        special = engine._loaded.special
+        special = engine._loaded.vocabulary.special
         marks = [special[token] for token in tokens if token in special]
         assert marks == [MARKERS["pre"], END, MARKERS["pre"], END]
         read = await engine._ask(engine._loaded, "detokenize", tokens=tokens)
@@ -413,23 +415,29 @@ async def test_what_follows_at_once_on_an_answer_that_was_given_up_is_known(slow
             assert ((engine.info.reused_tokens or 0) - before >= length - 1) == (turn > 0)
 
 
-def ascii_of(chunks: list[Chunk]) -> bytes:
-    return bytes(byte for chunk in chunks for byte in chunk.data if byte < 0x80)
+SCRIPTS = {
+    "inside the second character": [b"\xe7\x94", b"\xa8", b"\xf0", b"\x9f", b"\xa6", b"\x89", b"b", b"c"],
+    "behind a character": ["\N{LATIN SMALL LETTER E WITH ACUTE}".encode() + b"\xe7", b"\x94\xa8", b"b"],
+    "no text at all": [b"\xff\xf0", b"x", b"\xf0", b"\x9f", b"\xa6", b"\x89", b"b"],
+    "broken and gone on": [b"x\xe7", b"b", b"c", b"d", b"e"],
+    "whole": [b"\xe7\x94", b"\xa8", b"b", b"c", b"d", b"e"],
+}
 
 
-async def test_a_text_that_is_cut_inside_a_character_is_the_beginning_of_the_longer_one(
-    tmp_path: Path,
-) -> None:
-    model = write_tiny_gguf(tmp_path / "wild.gguf", wild=True)
+@pytest.mark.parametrize("name", SCRIPTS)
+async def test_a_text_ends_at_its_limit_wherever_in_a_character_that_is(name: str, tmp_path: Path) -> None:
+    pieces = SCRIPTS[name]
+    model = write_scripted_gguf(tmp_path / "scripted.gguf", {"a": Script(pieces)})
     async with loaded(model) as engine:
-        likeliest: dict[str, Any] = {"temperature": 0.0, "repetition_penalty": 1.5}
-        for prompt in ("the", "code is", "for you"):
-            _, _, longer = await generate(engine, prompt, max_new_tokens=60, **likeliest)
-            before = b""
-            for limit in range(1, 50):
-                _, end, chunks = await generate(engine, prompt, max_new_tokens=limit, **likeliest)
+        for limit in range(1, len(pieces) + 1):
+            for least in (0, limit // 2):
+                _, end, chunks = await generate(
+                    engine,
+                    scripted("a"),
+                    temperature=0.0,
+                    max_new_tokens=limit,
+                    min_new_tokens=least,
+                    logprobs=True,
+                )
                 assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == limit
-                text = ascii_of(chunks)
-                assert ascii_of(longer).startswith(text)
-                assert text.startswith(before)
-                before = text
+                assert b"".join(chunk.data for chunk in chunks) == b"".join(pieces[:limit])

@@ -50,7 +50,7 @@ class Spoken:
     def steps(self, case: Case) -> list[Sequence[Told]]:
         """What the model says, cut as the engine tells it: the tokens of each event."""
         if self.name == LLAMA_CPP:
-            return embedded_steps(case.tokens)
+            return embedded_steps(case.tokens, case.limit)
         return [step if isinstance(step, tuple) else (step,) for step in case.says]
 
     def counted(self, case: Case) -> int:
@@ -74,13 +74,16 @@ def spelled(step: Sequence[Told]) -> bytes:
     return b"".join(told for told in step if isinstance(told, bytes))
 
 
-def embedded_steps(tokens: Sequence[Told]) -> list[list[Told]]:
-    """Tokens as llama.cpp tells them: those that end inside a character with the one that completes it."""
+def embedded_steps(tokens: Sequence[Told], limit: int | None) -> list[list[Told]]:
+    """Tokens as llama.cpp tells them: those that end inside a character with the one that completes it, and
+    each alone where the limit comes before."""
     steps: list[list[Told]] = [[]]
-    for told in tokens:
+    for told in tokens[:limit]:
         steps[-1].append(told)
         if isinstance(told, str) or not _ends_within(spelled(steps[-1])):
             steps.append([])
+    if limit is not None and limit <= len(tokens):
+        steps += [[told] for told in steps.pop()]
     return [step for step in steps if step]
 
 
