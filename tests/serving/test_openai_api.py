@@ -442,7 +442,7 @@ def test_markers_in_the_texts_around_are_read_as_text(
 ) -> None:
     runner, engine = infilling
     assert engine._loaded is not None
-    special = engine._loaded.special
+    special = engine._loaded.vocabulary.special
     tokens = runner.run(engine._prompt_tokens(engine._loaded, Infill(prefix, suffix)))
     marks = [special[token] for token in tokens if token in special]
     assert marks == [MARKERS["pre"], MARKERS["suf"], MARKERS["mid"]]
