@@ -16,9 +16,11 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from assistant.knowledge.documentation import Documentation
 from assistant.reply import Assistant
@@ -30,6 +32,9 @@ from storage.database import Database
 from storage.errors import StorageError
 from storage.journal import Journal
 from storage.store import ConversationStore
+
+if TYPE_CHECKING:  # imported late, see `gateway_to`
+    from assistant.web.serving_gateway import ServingGateway
 
 
 class Server(uvicorn.Server):
@@ -63,7 +68,8 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     database = Database(settings.data / "tech-assistant.db")
     child = serving_child(settings)
     documentation = documentation_of(settings)
-    served = ServedModel(settings, endpoint_of(settings, child))
+    endpoint = endpoint_of(settings, child)
+    served = ServedModel(settings, endpoint)
     assistant = Assistant(
         ConversationStore(database),
         Journal(database),
@@ -82,7 +88,14 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
 
     names = (settings.host, *settings.allowed_hosts)
     web = create_app(assistant, key=key, names=names, may_manage=settings.may_manage, load_page=load_page)
-    server = Server(uvicorn.Config(web, log_config=None, timeout_graceful_shutdown=1), assistant.close)
+    gateway = gateway_to(endpoint, web, settings)
+
+    async def close() -> None:
+        if gateway is not None:
+            gateway.end()
+        await assistant.close()
+
+    server = Server(uvicorn.Config(gateway or web, log_config=None, timeout_graceful_shutdown=1), close)
     starting = None if child is None else asyncio.create_task(child.start())
     try:
         announce(listener, settings)
@@ -122,6 +135,17 @@ def endpoint_of(settings: Settings, child: ServingChild | None) -> Callable[[], 
         key = None if settings.serving_key is None else settings.serving_key.get_secret_value()
         return lambda: Endpoint(settings.serving_url, key)
     return None
+
+
+def gateway_to(
+    endpoint: Callable[[], Endpoint] | None, web: ASGIApp, settings: Settings
+) -> ServingGateway | None:
+    """The way to the serving layer beside `web`, where the settings expose it."""
+    if not settings.expose_serving or endpoint is None or settings.serving_key is None:
+        return None
+    from assistant.web.serving_gateway import ServingGateway  # imports aiohttp: a tenth of a second of CPU
+
+    return ServingGateway(web, endpoint=endpoint, key=settings.serving_key.get_secret_value())
 
 
 def announce(listener: socket.socket, settings: Settings) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 import os
 import re
 import secrets
@@ -21,7 +22,9 @@ from pydantic_settings import BaseSettings, CliSuppress, NoDecode, SettingsConfi
 
 PREFIX = "TECH_ASSISTANT_"
 # From the environment (or `.env`) alone: a command line is readable by everybody on the machine.
-SECRETS = ("secret_key", "serving_key", "upstream_key")
+SECRETS = ("secret_key", "upstream_key")
+# What clients may be asked to give: long enough not to be guessed, and fit for a header.
+_KEY = re.compile(r"[!-~]{16,}")
 
 # A file of a repository on the hub, OWNER/NAME:FILE.
 _ON_THE_HUB = re.compile(r"[\w.-]+/[\w.-]+:[^:]+")
@@ -63,12 +66,22 @@ class Settings(BaseSettings):
         description="the model of the embedded llama.cpp: a GGUF file, a name of the catalogue or REPO:FILE "
         "(fetched once), 'auto' (what suits this machine, fetched at the first start) or 'none'",
     )
-    upstream: HttpUrl | None = Field(
-        None, description="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
+    upstream: Annotated[tuple[HttpUrl, ...], NoDecode] = Field(
+        (), description="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1; several times"
     )
     upstream_model: str | None = Field(None, description="the model's name there (default: its first)")
     serving_url: HttpUrl | None = Field(
         None, description="a serving layer (TGI protocol) that runs elsewhere"
+    )
+    expose_serving: bool = Field(
+        False,
+        description="let programs that have the key of the serving layer use it, at /serving/ (TGI protocol) "
+        "and /v1/ (OpenAI protocol) of this server",
+    )
+    serving_key: SecretStr | None = Field(
+        None,
+        description="the key of the serving layer, for --serving-url and --expose-serving; better given as "
+        f"{PREFIX}SERVING_KEY, since everybody on the machine can read a command line",
     )
     host: str = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(7860, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
@@ -107,7 +120,6 @@ class Settings(BaseSettings):
 
     # SECRETS. Suppressing keeps them out of `--help` and no more: `read_settings` refuses them as options.
     secret_key: CliSuppress[SecretStr | None] = None
-    serving_key: CliSuppress[SecretStr | None] = None
     upstream_key: CliSuppress[SecretStr | None] = None
 
     @field_validator("model", mode="before")
@@ -127,6 +139,11 @@ class Settings(BaseSettings):
         if isinstance(value, Sequence):
             return tuple(part.strip() for part in map(str, value) if part.strip())
         return value
+
+    @field_validator("upstream", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -154,13 +171,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_engine(self) -> Settings:
-        given = [name for name in ("upstream", "serving_url") if getattr(self, name) is not None]
+        given = [name for name in ("upstream", "serving_url") if getattr(self, name)]
         if "model" in self.model_fields_set and self.model != "none":
             given.insert(0, "model")
         if len(given) > 1:
             options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
             raise ValueError(f"{options} exclude each other: give one of them")
-        if self.upstream_model is not None and self.upstream is None:
+        if self.upstream_model is not None and not self.upstream:
             raise ValueError("--upstream-model needs --upstream")
         if self.chat_template is not None:
             if not os.path.isfile(self.chat_template):
@@ -171,15 +188,29 @@ class Settings(BaseSettings):
                 raise ValueError(f"--chat-template: {self.chat_template} cannot be read: {error}") from error
         return self
 
+    @model_validator(mode="after")
+    def _exposed(self) -> Settings:
+        if not self.expose_serving:
+            return self
+        if self.engine_arguments is None and self.serving_url is None:
+            raise ValueError("--expose-serving: with --model none there is no serving layer to expose")
+        if self.serving_key is None or not _KEY.fullmatch(self.serving_key.get_secret_value()):
+            raise ValueError(
+                "--expose-serving needs a key that its clients must give: set "
+                f"{PREFIX}SERVING_KEY to at least 16 letters, digits or signs, without blanks"
+            )
+        return self
+
     @property
     def engine_arguments(self) -> list[str] | None:
         """The arguments of `python -m serving`, or None where no serving layer is to be started."""
-        if self.upstream is not None:
+        prefixes = ["--prefix-cache", str(self.data / "prefixes")]
+        if self.upstream:
             named = [] if self.upstream_model is None else ["--upstream-model", self.upstream_model]
-            return ["--upstream", self.upstream, *named]
+            return [*(part for url in self.upstream for part in ("--upstream", url)), *named, *prefixes]
         if self.serving_url is not None or self.model == "none":
             return None
-        arguments = ["--model", self.model, "--models", str(self.data / "models")]
+        arguments = ["--model", self.model, "--models", str(self.data / "models"), *prefixes]
         if self.offline:
             arguments.append("--offline")
         for name in ("context", "parallel", "threads"):
@@ -235,6 +266,9 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         option = f"--{name.replace('_', '-')}"
         if any(argument.partition("=")[0] == option for argument in arguments):
             raise BadSettings(f"{option}: secrets come from the environment alone, as {PREFIX}{name.upper()}")
+    if "--upstream=" in arguments or ("--upstream", "") in itertools.pairwise(arguments):
+        # Else nothing would be left of it, and a model would be fetched instead.
+        raise BadSettings("--upstream: must be an address such as http://127.0.0.1:8000/v1")
     try:
         return Settings(_cli_parse_args=list(arguments))  # type: ignore[call-arg]
     except ValidationError as error:
@@ -244,7 +278,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
 
 
 def _sentence(problem: dict[str, Any]) -> str:
-    place = ".".join(str(part) for part in problem["loc"]).replace("_", "-")
+    place = ".".join(part for part in problem["loc"] if isinstance(part, str)).replace("_", "-")
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         message = "there is no such setting"

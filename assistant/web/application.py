@@ -148,6 +148,8 @@ def create_app(
 
     @app.api_route("/serving/{path:path}", methods=METHODS, include_in_schema=False)
     @app.api_route("/serving", methods=METHODS, include_in_schema=False)
+    @app.api_route("/v1/{path:path}", methods=METHODS, include_in_schema=False)
+    @app.api_route("/v1", methods=METHODS, include_in_schema=False)
     async def not_exposed(request: Request) -> Response:
         return Problem(404, "not_found", "The serving layer is not exposed here.")
 

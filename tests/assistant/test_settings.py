@@ -30,6 +30,12 @@ def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_fil
         (["--port", "x"], "--port"),
         (["--port", "70000"], "--port"),
         (["--upstream", "localhost:8000"], "--upstream: must be an address"),
+        (["--upstream", "http://x/v1", "--upstream", "y"], "--upstream: must be an address"),
+        (["--upstream", ""], "--upstream: must be an address"),
+        (["--expose-serving"], "TECH_ASSISTANT_SERVING_KEY"),
+        (["--expose-serving", "--serving-key", "s" * 15], "at least 16"),
+        (["--expose-serving", "--serving-key", "s" * 16 + " "], "without blanks"),
+        (["--expose-serving", "--serving-key", "s" * 16, "--model", "none"], "no serving layer"),
         (["--serving-url", "ftp://x"], "--serving-url: must be an address"),
         (["--model", "a.gguf", "--upstream", "http://x/v1"], "--model and --upstream exclude each other"),
         (["--model", "auto", "--serving-url", "http://x"], "--model and --serving-url exclude each other"),
@@ -62,7 +68,7 @@ def test_unknown_settings_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path:
         read_settings([])
 
 
-@pytest.mark.parametrize("name", ["secret-key", "serving-key", "upstream-key"])
+@pytest.mark.parametrize("name", ["secret-key", "upstream-key"])
 def test_secrets_are_no_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([f"--{name}", "s" * 20], [f"--{name}={'s' * 20}"]):
         with pytest.raises(BadSettings, match=f"--{name}: secrets come from the environment") as refused:
@@ -74,8 +80,30 @@ def test_secrets_are_no_options(name: str, capsys: pytest.CaptureFixture[str]) -
     assert name not in capsys.readouterr().out
 
 
+def test_the_key_of_the_serving_layer_is_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = "canary-0123456789"
+    settings = read_settings(["--expose-serving", "--serving-key", key])
+    monkeypatch.setenv("TECH_ASSISTANT_SERVING_KEY", key)
+    for given in (settings, read_settings(["--expose-serving"])):
+        assert given.expose_serving
+        assert given.serving_key is not None
+        assert given.serving_key.get_secret_value() == key
+        assert key not in f"{given!r} {given} {given.engine_arguments}"
+    with pytest.raises(BadSettings) as refused:
+        read_settings(["--expose-serving", "--serving-key", key + " "])
+    assert key not in str(refused.value)
+    with pytest.raises(SystemExit):
+        read_settings(["--help"])
+    told = capsys.readouterr().out
+    assert key not in told
+    assert "TECH_ASSISTANT_SERVING_KEY" in told
+
+
 def test_what_the_serving_layer_is_started_with(tmp_path: Path) -> None:
-    models = ["--models", str(tmp_path / "data" / "models")]
+    prefixes = ["--prefix-cache", str(tmp_path / "data" / "prefixes")]
+    models = ["--models", str(tmp_path / "data" / "models"), *prefixes]
 
     def arguments(*given: str) -> list[str] | None:
         return read_settings([*given, "--data", str(tmp_path / "data")]).engine_arguments
@@ -91,8 +119,9 @@ def test_what_the_serving_layer_is_started_with(tmp_path: Path) -> None:
     ]
     for elsewhere in ("starcoder2-3b", "Qwen/Some-GGUF:some.gguf"):
         assert arguments("--model", elsewhere) == ["--model", elsewhere, *models]
-    named = read_settings(["--upstream", "http://x/v1/", "--upstream-model", "m"])
-    assert named.engine_arguments == ["--upstream", "http://x/v1", "--upstream-model", "m"]
+    named = arguments("--upstream", "http://x/v1/", "--upstream", "http://y/v1", "--upstream-model", "m")
+    upstreams = ["--upstream", "http://x/v1", "--upstream", "http://y/v1"]
+    assert named == [*upstreams, "--upstream-model", "m", *prefixes]
 
 
 def test_a_model_whose_name_is_too_long_for_a_file_is_left_to_those_who_know_models() -> None:
@@ -108,7 +137,10 @@ def test_a_file_of_that_name_is_the_model(tmp_path: Path) -> None:
 
 def test_what_is_named_none_excludes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TECH_ASSISTANT_MODEL", "none")
-    assert read_settings(["--upstream", "http://x/v1"]).engine_arguments == ["--upstream", "http://x/v1"]
+    assert read_settings(["--upstream", "http://x/v1"]).upstream == ("http://x/v1",)
+    monkeypatch.setenv("TECH_ASSISTANT_UPSTREAM", "http://x/v1, http://y/v1/")
+    assert read_settings([]).upstream == ("http://x/v1", "http://y/v1")
+    monkeypatch.delenv("TECH_ASSISTANT_UPSTREAM")
     monkeypatch.setenv("TECH_ASSISTANT_MODEL", "")
     assert read_settings([]).model == "auto"
 

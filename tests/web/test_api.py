@@ -438,7 +438,7 @@ async def test_unknown_paths_and_wrong_methods_are_problems(client: httpx.AsyncC
 
 
 async def test_the_serving_layer_is_not_there(client: httpx.AsyncClient) -> None:
-    for path in ("/serving", "/serving/", "/serving/generate", "/serving/info"):
+    for path in ("/serving", "/serving/", "/serving/generate", "/serving/info", "/v1", "/v1/models"):
         for method in ("GET", "POST", "PUT"):
             assert (await client.request(method, path)).status_code == 404
 

@@ -1,0 +1,294 @@
+"""The serving layer on the application's own port, for programs that have its key (`--expose-serving`).
+
+`/serving/…` is the TGI protocol, `/v1/…` OpenAI's. Knows who may come in, what of a request and of an answer
+is passed on, and what to say when there is nobody to pass it to; refuses to know what is asked. It stands
+before everything of the page: programs send no cookies, and a key that no other site's page has makes the
+checks of `security.py` needless here. Nothing is done for each token but to hand its bytes on.
+
+What operators alone may do (fetch a model, keep a beginning ready) is not passed on, and a path that is not
+known here is not either: a route that the serving layer gets is closed until it is named in `OPEN`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import io
+import json
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from starlette.types import ASGIApp, Receive, Scope, Send
+from yarl import URL
+
+from assistant.served import STARTING, Endpoint
+from assistant.web.security import DATA_POLICY
+
+log = logging.getLogger(__name__)
+
+OPEN = frozenset(
+    {"/", "/generate", "/generate_stream", "/tokenize", "/info", "/health", "/ping", "/metrics"}
+)  # and whatever is under /v1/
+LARGEST_BODY = 4 << 20  # bytes, as the serving layer has it
+CONNECT_SECONDS = 5.0
+RETRY_AFTER_SECONDS = 2
+DONE = b"data: [DONE]\n\n"  # the end of a stream in OpenAI's protocol
+
+# Of a request, besides its body. The rest is the client's own affair: cookies, addresses, names.
+PASSED_ON = frozenset({b"accept", b"content-type", b"x-session-id"})
+# Of an answer. Not among them: cookies, leave for other sites to read it, what is of one connection alone.
+PASSED_BACK = frozenset(
+    {
+        *(b"allow", b"cache-control", b"content-encoding", b"content-length", b"content-type"),
+        *(b"retry-after", b"x-accel-buffering", b"x-request-id"),
+    }
+)
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"content-security-policy", DATA_POLICY.encode()),
+)
+
+UNREACHABLE = "The serving layer cannot be reached. Try again in a moment."
+NOT_LET_IN = "The serving layer does not accept this server's key."
+BROKEN_OFF = "The serving layer has broken off the answer."
+ENDING = "The server is shutting down."
+
+
+class ServingGateway:
+    """`app`, with the serving layer at `endpoint` beside it for clients that give the `key`."""
+
+    def __init__(self, app: ASGIApp, *, endpoint: Callable[[], Endpoint], key: str) -> None:
+        self.app = app
+        self._endpoint = endpoint
+        self._key = key.encode()
+        self._session: aiohttp.ClientSession | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._ending = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            async with _new_session() as self._session:
+                await self.app(scope, receive, send)
+        elif scope["type"] == "http" and _is_meant(scope["path"]):
+            await self._answer(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def end(self) -> None:
+        """Let nobody in any more, and tell those whose answers are under way that they end here."""
+        self._ending = True
+        for task in self._under_way:
+            task.cancel()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = _Answer(scope, send)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        target = target_of(scope["path"])
+        if not self._is_key(headers.get(b"authorization", b"")):
+            await answer.refuse(401, "The key is missing or wrong.", {"WWW-Authenticate": "Bearer"})
+        elif target is None:
+            await answer.refuse(404, "There is nothing here.")
+        elif scope["method"] not in ("GET", "HEAD", "POST"):
+            await answer.refuse(405, "Method Not Allowed", {"Allow": "GET, HEAD, POST"})
+        else:
+            try:
+                body = await _bounded_body(headers, receive)
+            except _TooLarge:
+                words = f"The body is larger than {LARGEST_BODY} bytes."
+                # What is still coming must not be read as the next request.
+                await answer.refuse(413, words, {"Connection": "close"})
+                return
+            except _Gone:
+                return
+            if scope["query_string"]:
+                target += "?" + quote(scope["query_string"], safe="%=&+,;:@/?!$'()*-._~")
+            await self._while_wanted(self._pass_on(target, body, headers, answer), receive, answer)
+
+    def _is_key(self, authorization: bytes) -> bool:
+        scheme, _, key = authorization.partition(b" ")
+        return hmac.compare_digest(key.strip(), self._key) and scheme.lower() == b"bearer"
+
+    async def _while_wanted(self, work: Coroutine[Any, Any, None], receive: Receive, answer: _Answer) -> None:
+        """The work, until its client has gone or the server ends: then it is cancelled at once, and with it
+        the request to the serving layer."""
+        task = asyncio.create_task(work)
+        watcher = asyncio.create_task(_disconnected(receive))
+        self._under_way.add(task)
+        if self._ending:
+            task.cancel()
+        try:
+            await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            has_gone = watcher.done()
+            task.cancel()
+            watcher.cancel()
+            await asyncio.gather(task, watcher, return_exceptions=True)
+            self._under_way.discard(task)
+        if not task.cancelled():
+            task.result()
+        elif not has_gone:
+            await answer.fail(ENDING)
+
+    async def _pass_on(
+        self, target: str, body: bytes, headers: Mapping[bytes, bytes], answer: _Answer
+    ) -> None:
+        endpoint = self._endpoint()
+        if endpoint.url is None or endpoint.failure is not None:
+            await answer.fail(endpoint.failure or STARTING)
+            return
+        passed = {name.decode(): headers[name].decode("latin-1") for name in PASSED_ON if name in headers}
+        if endpoint.api_key is not None:
+            passed["authorization"] = f"Bearer {endpoint.api_key}"
+        assert self._session is not None
+        try:
+            async with self._session.request(
+                answer.method,
+                URL(endpoint.url.rstrip("/") + target, encoded=True),
+                data=io.BytesIO(body) if body else None,
+                # A compressed stream would come in lumps.
+                headers={**passed, "accept-encoding": "identity"},
+                allow_redirects=False,
+            ) as response:
+                if response.status in (401, 403):  # it is this server's key that it does not take
+                    log.warning("the serving layer does not accept the key: it answers %s", response.status)
+                    await answer.fail(NOT_LET_IN)
+                    return
+                await answer.begin(
+                    response.status,
+                    [(name.lower(), value) for name, value in response.raw_headers],
+                )
+                while piece := await response.content.readany():
+                    await answer.write(piece)
+                await answer.end()
+        except (aiohttp.ClientError, OSError) as error:
+            log.debug("the serving layer cannot be asked", exc_info=error)
+            await answer.fail(UNREACHABLE)
+
+
+class _Answer:
+    """What one client gets: the serving layer's answer piece by piece, or words in the protocol's shape."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.method: str = scope["method"]
+        self._send = send
+        self._is_openai = f"{scope['path']}/".removeprefix("/serving").startswith("/v1/")
+        self._security_headers = list(SECURITY_HEADERS)
+        if scope["scheme"] == "https":
+            self._security_headers.append((b"strict-transport-security", b"max-age=31536000"))
+        self._begun = False
+        self._is_stream = False
+        self._last = b"\n\n"  # the last bytes that were written
+
+    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """`headers` have names in small letters; only those of `PASSED_BACK` are used."""
+        kept = [(name, value) for name, value in headers if name in PASSED_BACK]
+        self._is_stream = dict(kept).get(b"content-type", b"").startswith(b"text/event-stream")
+        await self._start(status, kept)
+
+    async def write(self, piece: bytes) -> None:
+        self._last = piece if len(piece) > 1 else self._last[-1:] + piece
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self, piece: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": piece})
+
+    async def fail(self, words: str) -> None:
+        """Say that there is no answer, or no more of it.
+
+        What has begun is no whole answer any more. A stream can say so between two events; all else is left
+        without its end, and the server closes the connection.
+        """
+        if not self._begun:
+            await self.refuse(503, words, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+        elif self._is_stream and self._last.endswith(b"\n\n"):
+            words = BROKEN_OFF if words == UNREACHABLE else words
+            event = json.dumps(self._error(500, words, "incomplete_generation"))
+            await self.end(b"data: " + event.encode() + b"\n\n" + (DONE if self._is_openai else b""))
+
+    async def refuse(self, status: int, words: str, headers: Mapping[str, str] | None = None) -> None:
+        body = json.dumps(self._error(status, words, _TYPES[status])).encode()
+        told = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
+        await self._start(status, [(name.lower().encode(), value.encode()) for name, value in told.items()])
+        await self.end(body)
+
+    def _error(self, status: int, words: str, error_type: str) -> object:
+        if not self._is_openai:
+            return {"error": words, "error_type": error_type}
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        kind = "service_unavailable_error" if status == 503 else kind
+        code = "invalid_api_key" if status == 401 else error_type
+        return {"error": {"message": words, "type": kind, "param": None, "code": code}}
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._begun = True
+        headers = [*headers, *self._security_headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+# As the serving layer calls what it refuses itself.
+_TYPES = {
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "validation",
+    503: "unhealthy",
+}
+
+
+class _TooLarge(Exception):
+    """The body has more than `LARGEST_BODY` bytes."""
+
+
+class _Gone(Exception):
+    """The client has gone before its whole body had come."""
+
+
+def target_of(path: str) -> str | None:
+    """The path at the serving layer, quoted, or None where there is nothing for clients."""
+    path = path.removeprefix("/serving") or "/"
+    if path not in OPEN and not path.startswith("/v1/"):
+        return None
+    if any(part in (".", "..") for part in path.split("/")):  # on the way, somebody may resolve them
+        return None
+    return quote(path, safe="/")
+
+
+def _is_meant(path: str) -> bool:
+    return path in ("/serving", "/v1") or path.startswith(("/serving/", "/v1/"))
+
+
+def _new_session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # How many may ask at once is the serving layer's to say, and so is how long an answer may take.
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    )
+
+
+async def _bounded_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    """The whole body. Raises `_TooLarge` as soon as that is known, and `_Gone`."""
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or int(length) > LARGEST_BODY:
+        raise _TooLarge
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        body += message.get("body", b"")
+        if len(body) > LARGEST_BODY:
+            raise _TooLarge
+        more = message.get("more_body", False)
+    return bytes(body)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

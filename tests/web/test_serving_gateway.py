@@ -1,0 +1,277 @@
+"""The way to the serving layer on the application's port: as a part of its own, and as people start it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from text_generation import Client
+
+from assistant.served import Endpoint
+from assistant.web.serving_gateway import LARGEST_BODY, OPEN, ServingGateway, target_of
+from serving.api import create_app as create_serving
+from tests.support.application import Application, upstream, wait_for
+from tests.support.application import running as application_running
+from tests.support.fake_engine import FakeEngine
+from tests.support.tiny_gguf import write_tiny_gguf
+from tests.web.conftest import running
+
+KEY = "key-of-clients-0123"
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+CLOSED = {"/download", "/prefix"}
+
+
+class Layer:
+    """A serving layer whose answers a test writes; `seen` are the requests that came."""
+
+    def __init__(self) -> None:
+        self.seen: list[SimpleNamespace] = []
+        self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.left = asyncio.Event()
+        self.status = 200
+
+    async def answer(self, request: Request) -> Response:
+        body = await request.body()
+        self.seen.append(SimpleNamespace(path=request.url.path, headers=request.headers, body=body))
+        if not request.url.path.endswith("stream"):
+            headers = {"Set-Cookie": "a=b", "Access-Control-Allow-Origin": "*", "Retry-After": "7"}
+            return PlainTextResponse("whole", self.status, headers)
+        return StreamingResponse(self._stream(), media_type="text/event-stream")
+
+    async def _stream(self) -> AsyncIterator[bytes]:
+        try:
+            while (piece := await self.pieces.get()) is not None:
+                if piece == b"break":
+                    raise ConnectionError
+                yield piece
+        finally:
+            self.left.set()
+
+
+@pytest.fixture
+async def layer() -> Layer:
+    return Layer()
+
+
+@contextlib.asynccontextmanager
+async def gateway_to(endpoint: Endpoint) -> AsyncIterator[tuple[httpx.AsyncClient, ServingGateway]]:
+    inner = Starlette(routes=[Route("/{path:path}", lambda _: PlainTextResponse("page"))])
+    gateway = ServingGateway(inner, endpoint=lambda: endpoint, key=KEY)
+    async with (
+        running(gateway) as address,
+        httpx.AsyncClient(base_url=address, headers=AUTHORIZED, timeout=20) as client,
+    ):
+        yield client, gateway
+
+
+@pytest.fixture
+async def client(layer: Layer) -> AsyncIterator[httpx.AsyncClient]:
+    app = Starlette(routes=[Route("/{path:path}", layer.answer, methods=["GET", "POST"])])
+    async with running(app) as address, gateway_to(Endpoint(address, "own-key")) as (client, _):
+        yield client
+
+
+async def test_only_what_matters_is_passed_on_and_back(client: httpx.AsyncClient, layer: Layer) -> None:
+    headers = {"Cookie": "owner=me", "X-Session-Id": "s", "X-Forwarded-For": "1.2.3.4", "Origin": "http://e"}
+    answer = await client.post("/serving/generate", headers={**headers, "Host": "elsewhere"}, content=b"{}")
+    (seen,) = layer.seen
+    assert (answer.text, seen.path, seen.body) == ("whole", "/generate", b"{}")
+    assert seen.headers["authorization"] == "Bearer own-key"
+    assert seen.headers["x-session-id"] == "s"
+    assert not {"cookie", "x-forwarded-for", "origin"} & set(seen.headers)
+    assert answer.headers["retry-after"] == "7"
+    assert not {"set-cookie", "access-control-allow-origin"} & set(answer.headers)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+async def test_nobody_comes_in_without_the_key(client: httpx.AsyncClient, layer: Layer) -> None:
+    for given_key in ("", "Bearer wrong", f"Basic {KEY}", KEY, f"Bearer {KEY}x", f"Bearer {KEY[:-1]}"):
+        for path in ("/serving", "/serving/", "/serving/info", "/serving/download", "/v1/models"):
+            answer = await client.get(path, headers={"Authorization": given_key})
+            assert answer.status_code == 401
+            error = answer.json()["error"]
+            words = error["message"] if path.startswith("/v1") else error
+            assert words == "The key is missing or wrong."
+    assert layer.seen == []
+    assert (await client.get("/elsewhere", headers={"Authorization": ""})).text == "page"
+
+
+async def test_what_operators_alone_may_do_is_closed(client: httpx.AsyncClient, layer: Layer) -> None:
+    for path in ("download", "prefix", "%64ownload", "v1/%2e%2e/download", "v1/..%2fprefix", "/download"):
+        for method in ("POST", "PUT", "DELETE"):
+            assert (await client.request(method, f"/serving/{path}")).status_code in (404, 405)
+    assert layer.seen == []
+
+
+def test_every_route_of_the_serving_layer_is_open_or_closed_by_decision() -> None:
+    paths = {route.path for route in create_serving(FakeEngine()).routes if isinstance(route, Route)}
+    assert {path for path in paths if not path.startswith("/v1/")} == OPEN | CLOSED
+
+
+@given(st.lists(st.sampled_from(["serving", "v1", "download", "prefix", "..", ".", "", "%", "a b"])))
+def test_no_path_leads_to_what_is_closed(parts: list[str]) -> None:
+    target = target_of("/" + "/".join(parts))
+    if target is not None:
+        assert os.path.normpath("/" + target.lstrip("/")) not in CLOSED
+        assert target in OPEN or target.startswith("/v1/")
+
+
+async def test_a_body_is_bounded_and_not_read_beyond_that(client: httpx.AsyncClient, layer: Layer) -> None:
+    assert (await client.post("/serving/generate", content=b"x" * LARGEST_BODY)).status_code == 200
+    host, port = client.base_url.host, client.base_url.port
+    announced = f"Content-Length: {LARGEST_BODY + 1}".encode()
+    for length in (announced, b"Content-Length: 1000000000", b"Transfer-Encoding: chunked"):
+        reader, writer = await asyncio.open_connection(host, port)
+        lines = (
+            b"POST /v1/completions HTTP/1.1",
+            b"Host: x",
+            f"Authorization: Bearer {KEY}".encode(),
+            length,
+        )
+        writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        if b"chunked" in length:
+            chunk = b"x" * (LARGEST_BODY + 1)
+            writer.write(b"%x\r\n" % len(chunk) + chunk + b"\r\n")
+        async with asyncio.timeout(20):
+            assert b" 413 " in await reader.readline()  # though the rest never comes
+        writer.close()
+    assert len(layer.seen) == 1
+
+
+async def test_a_stream_arrives_piece_by_piece(client: httpx.AsyncClient, layer: Layer) -> None:
+    async with client.stream("POST", "/serving/generate_stream", content=b"{}") as answer:
+        pieces = answer.aiter_raw()
+        for piece in (b"data: 1\n\n", b"data: ", b"2\n\n"):
+            await layer.pieces.put(piece)  # the next one is written after this one was read
+            assert await anext(pieces) == piece
+        await layer.pieces.put(None)
+        assert [piece async for piece in pieces] == []
+
+
+async def test_a_client_that_leaves_ends_the_request(client: httpx.AsyncClient, layer: Layer) -> None:
+    async with client.stream("POST", "/serving/generate_stream", content=b"{}") as answer:
+        await layer.pieces.put(b"data: 1\n\n")
+        await anext(answer.aiter_raw())
+    async with asyncio.timeout(20):
+        await layer.left.wait()
+
+
+async def test_a_stream_that_breaks_between_events_says_so(client: httpx.AsyncClient, layer: Layer) -> None:
+    for piece in (b"data: 1\n\n", b"break"):
+        await layer.pieces.put(piece)
+    text = (await client.post("/serving/generate_stream", content=b"{}")).text
+    last = json.loads(text.removeprefix("data: 1\n\ndata: "))
+    assert last == {
+        "error": "The serving layer has broken off the answer.",
+        "error_type": "incomplete_generation",
+    }
+    for piece in (b"data: {", b"break"):
+        await layer.pieces.put(piece)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await client.post("/v1/stream", content=b"{}")
+
+
+async def test_streams_are_told_that_the_server_ends(layer: Layer) -> None:
+    app = Starlette(routes=[Route("/{path:path}", layer.answer, methods=["POST"])])
+    async with running(app) as address, gateway_to(Endpoint(address)) as (client, gateway):
+        async with client.stream("POST", "/v1/stream", content=b"{}") as answer:
+            await layer.pieces.put(b"data: 1\n\n")
+            pieces = answer.aiter_raw()
+            await anext(pieces)
+            gateway.end()
+            rest = b"".join([piece async for piece in pieces])
+        assert b"shutting down" in rest
+        assert rest.endswith(b"data: [DONE]\n\n")
+        assert (await client.post("/serving/generate")).status_code == 503
+
+
+async def test_where_nobody_serves_it_is_said_in_the_protocols_shape(unused_tcp_port: int) -> None:
+    nowhere = Endpoint(f"http://127.0.0.1:{unused_tcp_port}")
+    for endpoint in (Endpoint(None), nowhere, Endpoint(None, failure="no such file")):
+        async with gateway_to(endpoint) as (client, _):
+            tgi, chat = await client.get("/serving/info"), await client.get("/v1/models")
+        assert (tgi.status_code, tgi.json()["error_type"]) == (503, "unhealthy")
+        assert (chat.status_code, chat.json()["error"]["code"]) == (503, "unhealthy")
+        assert tgi.headers["retry-after"]
+        assert tgi.json()["error"] == chat.json()["error"]["message"]
+
+
+async def test_a_key_of_ours_that_is_refused_is_no_fault_of_clients(
+    client: httpx.AsyncClient, layer: Layer
+) -> None:
+    layer.status = 401
+    answer = await client.get("/serving/info")
+    assert (answer.status_code, "this server's key" in answer.json()["error"]) == (503, True)
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    folder = tmp_path_factory.mktemp("exposed")
+    model = write_tiny_gguf(folder / "tiny.gguf", context=8192)
+    arguments = ("--model", str(model), "--threads", "1", "--expose-serving", "--serving-key", KEY)
+    with application_running(folder / "data", *arguments, page=False) as application:
+        application.wait_until("ready")
+        application.client.headers.update(AUTHORIZED)
+        yield application
+
+
+@pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")
+def test_clients_of_both_protocols_are_answered(application: Application) -> None:
+    tgi = Client(f"{application.address}/serving/", headers=AUTHORIZED, timeout=60)
+    text = "".join(event.token.text for event in tgi.generate_stream("the code", max_new_tokens=7))
+    assert text == tgi.generate("the code", max_new_tokens=7).generated_text != ""
+    with openai.OpenAI(base_url=f"{application.address}/v1", api_key=KEY) as client:
+        answers = client.completions.create(
+            model="any", prompt="the code", max_tokens=7, temperature=0, stream=True
+        )
+        assert "".join(answer.choices[0].text for answer in answers) != ""
+    with (
+        openai.OpenAI(base_url=f"{application.address}/v1", api_key="wrong") as stranger,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        stranger.models.list()
+    body = {"inputs": "the", "parameters": {"max_new_tokens": 5, "return_full_text": False}}
+    assert application.client.post("/serving/generate", json=body).json()["generated_text"]
+    assert KEY not in application.log
+
+
+def test_who_leaves_stops_the_engine(application: Application) -> None:
+    body = {"inputs": "the code", "parameters": {"max_new_tokens": 8000}}
+    with application.client.stream("POST", "/serving/generate_stream", json=body) as answer:
+        next(answer.iter_lines())
+    wait_for(lambda: "tgi_batch_current_size 0\n" in application.client.get("/serving/metrics").text)
+
+
+def test_a_killed_engine_ends_the_stream_and_the_next_request_works(tmp_path: Path) -> None:
+    with upstream("One two three four five. " * 40) as url:
+        arguments = ("--upstream", url, "--expose-serving", "--serving-key", KEY)
+        with application_running(tmp_path / "data", *arguments, page=False) as application:
+            application.wait_until("ready")
+            application.client.headers.update(AUTHORIZED)
+            body = {"inputs": "q", "parameters": {"max_new_tokens": 1000}}
+            lines = []
+            with contextlib.suppress(httpx.RemoteProtocolError):
+                with application.client.stream("POST", "/serving/generate_stream", json=body) as answer:
+                    for line in answer.iter_lines():
+                        if not lines:
+                            os.kill(application.serving_pid(), signal.SIGKILL)
+                        lines.append(line)
+                assert "incomplete_generation" in "".join(lines)
+            assert '"generated_text":"' not in "".join(lines)
+            wait_for(lambda: application.client.get("/serving/health").status_code == 200)
+            body["parameters"] = {"max_new_tokens": 3}
+            assert application.client.post("/serving/generate", json=body).json()["generated_text"]
