@@ -17,6 +17,7 @@ import threading
 import webbrowser
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
@@ -133,6 +134,8 @@ def endpoint_of(settings: Settings, child: ServingChild | None) -> Callable[[], 
         return lambda: Endpoint(child.url, child.api_key, child.failure)
     if settings.serving_url is not None:
         key = None if settings.serving_key is None else settings.serving_key.get_secret_value()
+        if "@" in urlsplit(settings.serving_url).netloc:
+            key = None  # a name and a password in the address take the place where the key would be
         return lambda: Endpoint(settings.serving_url, key)
     return None
 

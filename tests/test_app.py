@@ -11,6 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app import endpoint_of
+from assistant.served import Endpoint
+from assistant.settings import read_settings
 from tests.support.application import ROOT, Application, environment, is_alive, running, upstream, wait_for
 from tests.support.tiny_gguf import write_tiny_gguf
 
@@ -147,6 +150,14 @@ def test_secrets_are_in_no_log_and_on_no_command_line(
     assert "app.py" in said
     assert [name for name, secret in secrets.items() if secret in said] == []
     assert not [path for path in (tmp_path / "data").iterdir() if b"canary" in path.read_bytes()]
+
+
+@pytest.mark.parametrize(("url", "key"), [("http://x", "k" * 16), ("http://me:secret@x", None)])
+def test_an_address_with_a_password_needs_no_key_beside_it(url: str, key: str | None) -> None:
+    settings = read_settings(["--serving-url", url, "--serving-key", "k" * 16, "--expose-serving"])
+    endpoint = endpoint_of(settings, None)
+    assert endpoint is not None
+    assert endpoint() == Endpoint(url, key)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
