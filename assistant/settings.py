@@ -67,7 +67,9 @@ class Settings(BaseSettings):
         "(fetched once), 'auto' (what suits this machine, fetched at the first start) or 'none'",
     )
     upstream: Annotated[tuple[HttpUrl, ...], NoDecode] = Field(
-        (), description="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1; several times"
+        (),
+        description="a server that speaks OpenAI's protocol or TGI's, such as http://127.0.0.1:8000/v1; "
+        "several times, and they share the work",
     )
     upstream_model: str | None = Field(None, description="the model's name there (default: its first)")
     serving_url: HttpUrl | None = Field(
