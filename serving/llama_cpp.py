@@ -402,9 +402,9 @@ class LlamaCpp:
     async def _asked(self) -> AsyncGenerator[None]:
         self._under_way += 1
         self._quiet.clear()
+        self._fresh = False
         try:
             yield
-            self._fresh = False
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -602,9 +602,9 @@ class LlamaCpp:
         if self._prefixes is not None:
             model = await asyncio.to_thread(fingerprint, self._model, context, self._build)
             ask = functools.partial(self._ask, loaded)
-            loaded = replace(loaded, prefix=PrefixCache(self._prefixes, model, self._parallel, ask))
-            assert loaded.prefix is not None
-            await loaded.prefix.restore_last()
+            prefix = PrefixCache(self._prefixes, model, ask, slots=self._parallel, room=context // 2)
+            loaded = replace(loaded, prefix=prefix)
+            await prefix.restore_last()
         self._loaded = loaded
         self._info = replace(
             self._info,

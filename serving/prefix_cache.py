@@ -36,12 +36,14 @@ def fingerprint(model: Path, *others: object) -> str:
 
 
 class PrefixCache:
-    """The states in a directory that llama.cpp writes to. `ask` posts to llama.cpp: a path and a body."""
+    """The states in a directory that llama.cpp writes to. `ask` posts to llama.cpp: a path and a body.
+    Together the slots are filled with no more than `room` tokens, but for the first."""
 
-    def __init__(self, directory: Path, model: str, slots: int, ask: Ask) -> None:
+    def __init__(self, directory: Path, model: str, ask: Ask, *, slots: int, room: int) -> None:
         self._directory = directory
         self._model = model
         self._slots = slots
+        self._room = room
         self._ask = ask
         self.tokens: Sequence[int] = ()
         """The beginning that slots are filled with, as far as it is known here."""
@@ -57,21 +59,26 @@ class PrefixCache:
         """Fill the slots with this beginning: as it is on disk, or computed now. Other slots than the first
         are filled only while they are `fresh`: conversations may be in them. Raises `ServingError`."""
         name = f"{self._model}-{hashlib.sha256(repr(list(tokens)).encode()).hexdigest()[:16]}{SUFFIX}"
-        slots = range(self._slots if fresh else 1)
-        if name != self._name and not await self._fill(name, slots):
+        fitting = max(1, self._room // len(tokens)) if fresh else 1
+        if name != self._name and not await self._fill(name, range(min(fitting, self._slots))):
             # Its answer of one token is not wanted; the state is that after the prompt.
             answer = await self._ask("completion", prompt=list(tokens), n_predict=0)
             await self._save(name, slot := int(answer["id_slot"]))
-            await self._fill(name, [other for other in slots if other != slot])
+            others = [other for other in range(self._slots) if other != slot]
+            await self._fill(name, others[: fitting - 1])
         self._name, self.tokens = name, tuple(tokens)
 
     async def _fill(self, name: str, slots: Sequence[int]) -> bool:
         path = self._directory / name
         if not path.is_file():
             return False
+        room = self._room
         try:
             for slot in slots:
-                await self._ask(f"slots/{slot}?action=restore", filename=name)
+                answer = await self._ask(f"slots/{slot}?action=restore", filename=name)
+                room -= answer["n_restored"]
+                if room < answer["n_restored"]:
+                    break
         except ServingError as error:
             log.warning("%s cannot be used: %s", path, error)
             path.unlink(missing_ok=True)

@@ -59,6 +59,29 @@ async def test_a_beginning_is_known_to_the_first_prompts_of_every_slot(
         assert len(states(tmp_path)) == 1
 
 
+async def test_slots_are_filled_with_no_more_than_half_of_the_context(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async with loaded(tiny_model, prefixes=tmp_path, parallel=4, context=1024) as engine:
+        assert 3 * await length(engine) > 512
+        await engine.warm(BEGINNING)
+        await kept(engine)
+        assert len(states(tmp_path)) == 1
+    async with loaded(tiny_model, prefixes=tmp_path, parallel=4, context=1024) as engine:
+        assert len(states(tmp_path)) == 1
+        assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
+
+
+async def test_conversations_are_not_put_out_of_their_slots(tiny_model: Path, tmp_path: Path) -> None:
+    async with loaded(tiny_model, prefixes=tmp_path, parallel=2) as engine:
+        other = "add remove first last " * 20
+        await ask(engine, other)
+        await engine.warm(BEGINNING)
+        await kept(engine)
+        assert (await ask(engine, other + "add"))[1] > 20
+        assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
+
+
 async def test_after_a_restart_the_first_prompt_does_not_pay(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path) as engine:
         await engine.warm(BEGINNING)
