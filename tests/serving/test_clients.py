@@ -18,6 +18,7 @@ from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub import errors as hub_errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_openai import ChatOpenAI, OpenAI
 from text_generation import AsyncClient, Client
 from text_generation.errors import (
     GenerationError,
@@ -417,6 +418,28 @@ async def test_openai_client_gets_the_errors_that_it_knows(tiny_model: Path) -> 
         with pytest.raises(openai.InternalServerError, match="cannot be reached") as gone:
             await client.completions.create(model="m", prompt="x")
         assert gone.value.status_code == 503
+
+
+async def test_langchains_clients_complete_and_chat(chatting: Served) -> None:
+    # They leave the connections that they make by themselves open.
+    async with openai.DefaultAsyncHttpxClient() as http:
+        asked: Any = {"base_url": f"{chatting.url}/v1", "api_key": "none", "model": "any", "max_retries": 0}
+        asked |= {"http_async_client": http, "timeout": PATIENCE, "max_tokens": 8, "temperature": 0}
+        chat = ChatOpenAI(**asked)
+        whole = await chat.ainvoke("the code")
+        pieces = [chunk async for chunk in chat.astream("the code", stream_usage=True)]
+        said = str(whole.content)
+        assert "".join(str(piece.content) for piece in pieces) == said != ""
+        assert whole.usage_metadata is not None
+        assert whole.usage_metadata["output_tokens"] == 8
+        counts = [piece.usage_metadata["output_tokens"] for piece in pieces if piece.usage_metadata]
+        assert counts == [8]
+        assert (await chat.ainvoke("the code", stop=[said[5:8]])).content == said.partition(said[5:8])[0]
+
+        completion = OpenAI(**asked)
+        text = await completion.ainvoke("the code")
+        assert "".join([piece async for piece in completion.astream("the code")]) == text != ""
+        assert await completion.abatch(["the code", "the code"]) == [text, text]
 
 
 async def test_hub_clients_generate_and_stream(either: Served) -> None:
