@@ -83,7 +83,7 @@ class FetchedModel:
         self._info = EngineInfo(
             engine="llama.cpp",
             state=EngineState.NONE,
-            model_id=str(self._path),
+            model_id=self._path.name,
             licence=model.licence,
             infilling=model.infilling,
             download=Download(

@@ -218,7 +218,7 @@ class LlamaCpp:
         self._info = EngineInfo(
             engine="llama.cpp",
             state=EngineState.LOADING,
-            model_id=str(model),
+            model_id=model.name,
             parallel=parallel,
             computed_tokens=0,
             reused_tokens=0,
