@@ -36,8 +36,12 @@ class BadSettings(ValueError):
 
 
 def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, a port that is no number
+        is_address = False
+    if not is_address:
         raise ValueError("must be an address such as http://127.0.0.1:8000")
     return value.rstrip("/")
 

@@ -20,7 +20,6 @@ import time
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import platformdirs
 import uvicorn
@@ -31,7 +30,7 @@ from serving.engine import Engine, Fetching
 from serving.fetched import Absent, FetchedModel
 from serving.gguf_header import BadModelFile
 from serving.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
-from serving.remote import Limits
+from serving.remote import Limits, is_http
 from serving.upstreams import Kind, Upstreams, upstream
 
 log = logging.getLogger("serving")
@@ -285,9 +284,8 @@ def _upstream(options: argparse.Namespace) -> Engine:
     limits = Limits(first=options.first_seconds, between=options.between_seconds, total=options.total_seconds)
     engines: dict[str, Engine] = {}
     for url in options.upstream:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise _BadUsage(f"--upstream {url}: must be an address such as http://127.0.0.1:8000/v1")
+        if not is_http(url):
+            raise _BadUsage("--upstream: must be an address such as http://127.0.0.1:8000/v1")
         engines[url] = upstream(
             url,
             Kind(options.upstream_kind) if options.upstream_kind else None,

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 
 from serving.models import infilling_of
+from serving.remote import is_http
 
 KEY_VARIABLE = "TECH_ASSISTANT_UPSTREAM_KEY"
 PROBE_SECONDS = 30.0
@@ -408,7 +409,7 @@ class Doctor:
         if self._words.kind == "tgi":
             ours = self._listed.get("router") == "tech-assistant"
             return ("tech-assistant" if ours else "TGI"), "" if ours else _words_of(self._listed, "version")
-        owners = {model.get("owned_by") for model in _models(self._listed)}
+        owners = {_words_of(model, "owned_by") for model in _models(self._listed)}
         if "tech-assistant" in owners:
             return "tech-assistant", ""
         if "llamacpp" in owners:
@@ -880,9 +881,9 @@ class Doctor:
         """How many answers it computes now, by what it tells."""
         async with self._http.get(f"{self._root}/metrics") as response:
             metrics = (await _read(response)).decode("utf-8", "replace") if response.status == 200 else ""
-        counts = [float(count) for count in _BUSY.findall(metrics)]
+        counts = [int(count) for count in _BUSY.findall(metrics)]
         if counts:
-            return int(sum(counts))
+            return sum(counts)
         status, slots = await self._get(f"{self._root}/slots")
         if status == 200 and isinstance(slots, list) and slots:
             return sum(bool(_get(slot, "is_processing")) for slot in slots)
@@ -907,7 +908,7 @@ _DIALOGUE = "A chat is written as a plain dialogue here, and sent as text."
 _EXACT = "the text ends before it"
 _BUSY = re.compile(
     r"^(?:vllm:num_requests_running|sglang:num_running_reqs|llamacpp:requests_processing"
-    r"|tgi_batch_current_size)(?:\{[^}]*\})?\s+(\S+)",
+    r"|tgi_batch_current_size)(?:\{[^}]*\})?[ \t]+([0-9]{1,9})(?:\.0*)?(?=\s|$)",
     re.MULTILINE,
 )
 
@@ -1079,10 +1080,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if (options.url is None) == (options.model is None):
         parser.error("name either a URL or --model FILE")
-    if options.url is not None:
-        parts = urlsplit(options.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            parser.error("the URL must be an address such as http://127.0.0.1:8000/v1")
+    if options.url is not None and not is_http(options.url):
+        parser.error("the URL must be an address such as http://127.0.0.1:8000/v1")
     try:
         report = asyncio.run(_report(options))
     except _Unreachable as error:

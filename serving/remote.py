@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -79,6 +81,7 @@ class Remote(ABC):
         chats: bool,
     ) -> None:
         self.url = url
+        self._shown = shown(url)
         self._model = model
         self._api_key = api_key
         self._limits = limits
@@ -88,7 +91,7 @@ class Remote(ABC):
         self._info = EngineInfo(
             engine=engine,
             state=EngineState.LOADING,
-            state_detail=f"Looking for the upstream at {url}.",
+            state_detail=f"Looking for the upstream at {self._shown}.",
             model_id=model,
             chats=chats,
         )
@@ -151,24 +154,23 @@ class Remote(ABC):
         Raises `ServingError`, then and while they are read."""
         assert self._session is not None
         begun = asyncio.get_running_loop().time()
+        first = min(self._limits.first, self._limits.total or math.inf)
         # Where the upstream is several behind one address, this keeps a conversation on one of them.
         headers = {} if session is None else {SESSION_HEADER: session}
         posting = self._session.post(f"{self.url}/{path}", json=request, headers=headers)
         try:
-            async with asyncio.timeout(self._limits.first):
+            async with asyncio.timeout(first):
                 response = await stack.enter_async_context(posting)
         except TimeoutError as error:
             if isinstance(error, aiohttp.ServerTimeoutError):
                 raise self._lost() from error
             self._doubted.set()
-            raise GenerationFailed(
-                f"The upstream has not answered within {self._limits.first:g} seconds."
-            ) from error
+            raise GenerationFailed(f"The upstream has not answered within {first:g} seconds.") from error
         except aiohttp.ClientConnectorError as error:
             raise self._lost() from error
         except (aiohttp.ClientError, OSError) as error:  # one connection; whether it is all, a look will tell
             self._doubted.set()
-            raise Unhealthy(f"The upstream at {self.url} broke the connection off.") from error
+            raise Unhealthy(f"The upstream at {self._shown} broke the connection off.") from error
         if response.status != 200:
             raise self._refusal(response.status, response.headers, await self._body(response))
         if response.content_type != "text/event-stream":
@@ -203,7 +205,7 @@ class Remote(ABC):
         return Unhealthy(self._info.state_detail or "")
 
     def _failed(self, what: str, state: EngineState = EngineState.FAILED) -> EngineInfo:
-        return replace(self._info, state=state, state_detail=f"The upstream at {self.url} {what}.")
+        return replace(self._info, state=state, state_detail=f"The upstream at {self._shown} {what}.")
 
     async def _keep_watching(self) -> None:
         while True:
@@ -215,7 +217,7 @@ class Remote(ABC):
                 log.debug("looking for the upstream", exc_info=error)
                 self._info = self._failed("cannot be reached")
             except Exception:  # or nobody would ever look again
-                log.exception("the upstream at %s says what is not understood", self.url)
+                log.exception("the upstream at %s says what is not understood", self._shown)
                 self._info = self._failed("says what is not understood")
             if self._info != before:
                 log.info("upstream: %s %s", self._info.state, self._info.state_detail or self._info.model_id)
@@ -224,6 +226,20 @@ class Remote(ABC):
                     await self._doubted.wait()
                     if self._info.state is not EngineState.READY:
                         await asyncio.sleep(LOOK_SOON_SECONDS)
+
+
+def is_http(url: str) -> bool:
+    """Whether it is the whole address of a server."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, a port that is no number
+        return False
+
+
+def shown(url: str) -> str:
+    """An address as everybody may be told it: without a name and a password for it."""
+    return re.sub(r"^(\w+://)[^/?#]*@", r"\1", url)
 
 
 def client_session(api_key: str | None, limits: Limits) -> aiohttp.ClientSession:
@@ -250,7 +266,7 @@ async def ask(
         content = await _read(got)
     try:
         return got.status, msgspec.json.decode(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return got.status, None
 
 
@@ -288,7 +304,7 @@ def read_event(decoder: msgspec.json.Decoder[Event], line: bytes) -> Event:
     """An event of a stream. Raises `IncompleteGeneration` for what is none."""
     try:
         return decoder.decode(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             return msgspec.convert(json.loads(line.decode("utf-8", "surrogateescape")), decoder.type)
         except (ValueError, RecursionError) as error:
@@ -305,7 +321,7 @@ def message(body: bytes) -> str:
     """The words of an error body, in any of the shapes that are about; empty for anything else."""
     try:
         return message_of(msgspec.json.decode(body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
 
 

@@ -205,7 +205,7 @@ class Tgi(Remote):
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             self._doubted.set()
-            raise Unhealthy(f"The upstream at {self.url} broke the connection off.") from error
+            raise Unhealthy(f"The upstream at {self._shown} broke the connection off.") from error
         if status in (404, 405, 501):
             return None
         if status != 200:

@@ -24,11 +24,13 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from serving.engine import (
     Accepted,
+    Chat,
     Chunk,
     End,
     Engine,
@@ -44,7 +46,7 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.openai_compatible import OpenAICompatible, base
-from serving.remote import KEY_REFUSED, LOOK_SOON_SECONDS, Limits, Remote, ask, client_session
+from serving.remote import KEY_REFUSED, LOOK_SOON_SECONDS, Limits, Remote, ask, client_session, shown
 from serving.tgi import Tgi, is_tgi, root, says_openai
 
 log = logging.getLogger("serving.upstreams")
@@ -77,6 +79,8 @@ def upstream(
 ) -> Engine:
     """The engine at an address. Without a `kind`, an address that ends in `/v1` is OpenAI's; else the server
     is asked."""
+    if "@" in urlsplit(url).netloc:
+        api_key = None  # a name and a password in the address take the place where the key would be
     if kind is None and not says_openai(url):
         return Unknown(url, model=model, api_key=api_key, limits=limits)
     known = Tgi if kind is Kind.TGI else OpenAICompatible
@@ -96,7 +100,7 @@ class Unknown:
         self._info = EngineInfo(
             engine="upstream",
             state=EngineState.LOADING,
-            state_detail=f"Looking for the upstream at {url}.",
+            state_detail=f"Looking for the upstream at {shown(url)}.",
             model_id=model,
         )
 
@@ -159,7 +163,7 @@ class Unknown:
         return None
 
     def _failed(self, what: str, state: EngineState = EngineState.FAILED) -> EngineInfo:
-        return replace(self._info, state=state, state_detail=f"The upstream at {self._url} {what}.")
+        return replace(self._info, state=state, state_detail=f"The upstream at {shown(self._url)} {what}.")
 
 
 class _Member:
@@ -171,6 +175,7 @@ class _Member:
         self.under_way = 0
         self.last = 0  # when it was asked last, in requests
         self.failures = 0  # in a row
+        self._chat_failed = False  # and not a text: some servers have only the one or the other
         self.probing: asyncio.Task[None] | None = None
         self._full_until = 0.0
 
@@ -196,10 +201,11 @@ class _Member:
         if probing is not None and probing is not asyncio.current_task():
             probing.cancel()
 
-    def fails(self) -> None:
+    def fails(self, prompt: Prompt) -> None:
         self.failures += 1
+        self._chat_failed = isinstance(prompt, Chat)
         if self.failures >= FAILURES and self.probing is None:
-            log.warning("the upstream at %s failed %d times in a row", self.url, self.failures)
+            log.warning("the upstream at %s failed %d times in a row", shown(self.url), self.failures)
             self.probing = asyncio.create_task(self._probe())
 
     async def close(self) -> None:
@@ -214,16 +220,17 @@ class _Member:
             await asyncio.sleep(seconds)
             if not self.is_ready:  # it is watched: it will be known when it is back
                 continue
-            generating = self.engine.generate("Hello", SamplingParams(max_new_tokens=1, seed=0))
+            prompt = Chat([{"role": "user", "content": "Hello"}]) if self._chat_failed else "Hello"
+            generating = self.engine.generate(prompt, SamplingParams(max_new_tokens=1, seed=0))
             try:
                 async with contextlib.aclosing(generating) as events:
                     await _first(events)
             except ServingError as error:
-                log.info("the upstream at %s still fails: %s", self.url, error)
+                log.info("the upstream at %s still fails: %s", shown(self.url), error)
             except Exception:  # or nobody would ever try again
-                log.exception("trying the upstream at %s", self.url)
+                log.exception("trying the upstream at %s", shown(self.url))
             else:
-                log.info("the upstream at %s works again", self.url)
+                log.info("the upstream at %s works again", shown(self.url))
                 self.works()
                 return
             seconds = min(2 * seconds, LONGEST_PROBE_SECONDS)
@@ -317,7 +324,7 @@ class Upstreams:
                         member.is_full(error.retry_after)
                         failure = error
                     except ServingError as error:
-                        member.fails()
+                        member.fails(prompt)
                         failure = error
                     else:
                         member.works()
@@ -329,7 +336,7 @@ class Upstreams:
             other = None if asked_again else self._choose(session, but=member, failure=failure)
             if other is None or not self._retries.take():
                 raise failure
-            log.info("asked again at %s: %s", other.url, failure)
+            log.info("asked again at %s: %s", shown(other.url), failure)
             member, asked_again = other, True
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:

@@ -32,6 +32,8 @@ def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_fil
         (["--upstream", "localhost:8000"], "--upstream: must be an address"),
         (["--upstream", "http://x/v1", "--upstream", "y"], "--upstream: must be an address"),
         (["--upstream", ""], "--upstream: must be an address"),
+        (["--upstream", "http://[::1"], "--upstream: must be an address"),
+        (["--upstream", "http://me:pass/word@x"], "--upstream: must be an address"),
         (["--expose-serving"], "TECH_ASSISTANT_SERVING_KEY"),
         (["--expose-serving", "--serving-key", "s" * 15], "at least 16"),
         (["--expose-serving", "--serving-key", "s" * 16 + " "], "without blanks"),

@@ -221,6 +221,8 @@ async def test_it_ends_while_a_model_is_being_loaded_and_answers_until_then(tmp_
         (["--model", "/nowhere/x.gguf"], "/nowhere/x.gguf"),
         (["--model", __file__], "not a GGUF file"),
         (["--upstream", "localhost:8000"], "must be an address"),
+        (["--upstream", "http://[::1"], "must be an address"),
+        (["--upstream", "http://localhost:http/v1"], "must be an address"),
         (["--upstream", "http://x", "--model", "y"], "not allowed with"),
         (["--model", "TINY", "--host", "no.such.host.invalid"], "cannot listen"),
         (["--model", "TINY", "--port", "99999"], "cannot listen"),

@@ -33,7 +33,8 @@ class Upstream:
     It streams one piece, and the rest once that has been heard: `heard` is for the doctor to call.
     """
 
-    def __init__(self, *wrong: str, listed: Any = None) -> None:
+    def __init__(self, *wrong: str, listed: Any = None, running: str | None = None) -> None:
+        self._tells_running = running
         self._wrong = wrong
         self._answers = 0
         self._running = 0
@@ -72,7 +73,8 @@ class Upstream:
         return web.json_response(self.listed)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(text=f'# HELP x\nvllm:num_requests_running{{model="fake"}} {self._running}.0\n')
+        running = self._tells_running or f"{self._running}.0"
+        return web.Response(text=f'# HELP x\nvllm:num_requests_running{{model="fake"}} {running}\n')
 
     async def _version(self, request: web.Request) -> web.Response:
         return web.json_response({"version": "0.29.0"})
@@ -268,6 +270,22 @@ async def test_what_cannot_be_asked_ends_with_the_reason(listed: Any, model: str
     assert not report.is_usable
     assert words in report.findings[-1].seen
     assert len(report.findings) < 4
+
+
+async def test_nonsense_in_the_list_and_in_the_counts_is_passed_over() -> None:
+    listed = {"data": [{"id": "fake", "owned_by": ["vllm"]}]}
+    for running in ("NaN", "+Inf", "none"):
+        async with Upstream(listed=listed, running=running) as upstream:
+            report = await examined(upstream)
+        assert of(report, "text").status is Status.RIGHT
+        assert "no /metrics or /slots" in of(report, "cancel").seen
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://localhost:http", "localhost"])
+def test_what_is_no_address_is_bad_usage(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        doctor.main([url])
+    assert "must be an address" in capsys.readouterr().err
 
 
 async def test_a_server_that_lists_nothing_is_asked_for_the_named_model() -> None:

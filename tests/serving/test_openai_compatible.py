@@ -34,7 +34,7 @@ from serving.event_stream import LONGEST_LINE
 from serving.openai_compatible import OpenAICompatible
 from serving.remote import Limits
 from tests.serving.conftest import PATIENCE, eventually
-from tests.support.fake_upstream import DONE, RESET, FakeUpstream, data, piece, text, usage
+from tests.support.fake_upstream import DONE, NEVER, RESET, FakeUpstream, data, piece, text, usage
 
 PARAMS = SamplingParams(max_new_tokens=20, seed=5)
 
@@ -608,6 +608,25 @@ async def test_an_answer_may_have_a_limit_however_lively_it_is(upstream: FakeUps
     assert isinstance(error, IncompleteGeneration)
     assert "within 0.5 seconds" in str(error)
     assert seen.startswith("on ")
+
+
+async def test_an_answer_that_does_not_begin_is_not_waited_for_longer_than_for_all_of_it(
+    upstream: FakeUpstream,
+) -> None:
+    upstream.answer(NEVER)
+    async with asyncio.timeout(PATIENCE):
+        _, error = await failure(upstream, first=10 * PATIENCE, total=0.2)
+    assert "within 0.2 seconds" in str(error)
+
+
+async def test_what_is_nested_too_deeply_is_no_event_and_no_words(upstream: FakeUpstream) -> None:
+    deep = b'{"error": ' + b"[" * 100_000
+    upstream.answer(piece("Hi"), b"data: " + deep + b"\n\n")
+    seen, error = await failure(upstream)
+    assert (seen, str(error)) == ("Hi", "The upstream has sent something that is not an event.")
+    upstream.answer(deep, status=500, content_type="application/json")
+    _, error = await failure(upstream)
+    assert str(error) == "The upstream has answered 500."
 
 
 async def test_comments_are_no_answer(upstream: FakeUpstream) -> None:

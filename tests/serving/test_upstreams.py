@@ -9,10 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from serving.engine import (
     Accepted,
+    Chat,
     Chunk,
+    Engine,
     EngineState,
     GenerationFailed,
     IncompleteGeneration,
@@ -48,6 +51,21 @@ ILL: dict[str, tuple[Sequence[Step], dict[str, Any], type[ServingError]]] = {
 async def two() -> AsyncIterator[list[FakeUpstream]]:
     async with FakeUpstream() as first, FakeUpstream() as second:
         yield [first, second]
+
+
+@contextlib.asynccontextmanager
+async def engine_of(one: Engine) -> AsyncIterator[Engine]:
+    """It, once it has looked at its upstream."""
+    await one.start()
+    try:
+
+        async def settled() -> bool:
+            return one.info.state is not EngineState.LOADING
+
+        await eventually(settled)
+        yield one
+    finally:
+        await one.close()
 
 
 @contextlib.asynccontextmanager
@@ -221,6 +239,35 @@ async def test_one_that_keeps_failing_is_left_alone_until_it_works(
     assert 1 in [request["max_tokens"] for request in two[0].requests]  # it was tried by a request of our own
 
 
+class OnlyChats(FakeUpstream):
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/v1/completions":
+            return web.Response(status=404)
+        return await super()._complete(request)
+
+
+async def test_one_that_failed_at_chats_is_tried_with_a_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.upstreams.PROBE_SECONDS", 0.05)
+    chat = Chat([{"role": "user", "content": "Hi"}])
+    async with OnlyChats() as ill, OnlyChats() as well:
+        ill.answer(b"", status=500, content_type="text/plain")
+        well.answer(*text("Hello"))
+        async with engine([ill, well]) as both:
+
+            async def is_left_alone() -> bool:
+                async for _ in both.generate(chat, PARAMS):
+                    pass
+                return both._members[0].is_left_alone
+
+            await eventually(is_left_alone)
+            ill.answer(*text("I am back"))
+
+            async def is_back() -> bool:
+                return not both._members[0].is_left_alone
+
+            await eventually(is_back)
+
+
 async def test_to_have_no_room_is_not_to_fail(
     two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +386,63 @@ def test_an_address_may_say_what_is_spoken_there() -> None:
     assert isinstance(upstream("http://a", Kind.OPENAI), OpenAICompatible)
     assert isinstance(upstream("http://a"), Unknown)
     assert [upstream(f"http://a{path}", Kind.TGI).url for path in ("", "/v1")] == ["http://a"] * 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("url", ["http://me:pass%2Fword@127.0.0.1:9", "http://me:pass%2Fword@127.0.0.1:9/v1"])
+@pytest.mark.parametrize("kind", [None, *Kind])
+async def test_a_password_in_an_address_is_shown_nowhere(
+    url: str, kind: Kind | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Upstreams({url: upstream(url, kind)})
+    told = [str(engine.info)]
+    await engine.start()
+    try:
+
+        async def has_failed() -> bool:
+            return engine.info.state is EngineState.FAILED
+
+        with caplog.at_level(logging.INFO):
+            await eventually(has_failed)
+            for _ in range(FAILURES):
+                engine._members[0].fails("Hi")
+            with pytest.raises(Unhealthy, match=r"http://127\.0\.0\.1:9.* cannot be reached") as raised:
+                await ask(engine)
+        told += [str(engine.info), str(raised.value), caplog.text]
+    finally:
+        await engine.close()
+    assert "127.0.0.1:9 failed 3 times" in caplog.text.replace("/v1", "")
+    assert not any("word" in words or "me:" in words for words in told), told
+
+
+async def test_a_password_in_an_address_takes_the_place_of_the_key() -> None:
+    async with FakeUpstream() as openai:
+        openai.answer(*text("Hello"))
+        asked = upstream(openai.url.replace("//", "//me:word@"), api_key="key")
+        async with engine_of(asked):
+            events = [event async for event in asked.generate("Hi", PARAMS)]
+            assert [event.data for event in events if isinstance(event, Chunk)] == [b"Hello"]
+        assert openai.headers[0]["Authorization"] == "Basic bWU6d29yZA=="
+
+
+async def test_a_server_that_tells_what_is_too_deep_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.upstreams.LOOK_SOON_SECONDS", 0.02)
+    asked_before: list[str] = []
+
+    async def info(request: web.Request) -> web.Response:
+        asked_before.append(request.path)
+        deep = "[" * 100_000 if len(asked_before) == 1 else '{"data": [{"id": "m"}]}'
+        return web.Response(text=deep, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/{any:.*}", info)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with unknown(f"http://127.0.0.1:{runner.addresses[0][1]}") as engine:
+            await becomes(engine, EngineState.READY)
+    finally:
+        await runner.cleanup()
 
 
 async def test_the_server_is_asked_what_it_speaks() -> None:
