@@ -72,6 +72,8 @@ SEEDS = 0xFFFFFFFF  # the largest 32-bit number asks llama.cpp for a random seed
 CONTROL = 3  # the type of tokens that are marks of the model, in a GGUF file
 REPLACEMENT = "\ufffd".encode()
 LEAST_ABSURD = 1 << 16  # tokens: shorter texts are cut into tokens whatever the context is
+# Of all lists in a schema together. llama.cpp writes each out before it begins: a million take a gigabyte.
+MOST_ITEMS = 10_000
 SETTLE_SECONDS = 1.0  # at most, until a slot is free whose answer is not read any more
 
 
@@ -347,7 +349,8 @@ class LlamaCpp:
         if chunk.tokens == len(event.tokens):
             return event.tokens
         found = loaded.vocabulary.split(chunk.data, chunk.tokens, event.tokens)
-        return found or await self._tokens(loaded, event.content, parse_special=True)
+        # What is no UTF-8 is told as other characters, which may be more tokens: there is no room for those.
+        return found or (await self._tokens(loaded, event.content, parse_special=True))[-chunk.tokens :]
 
     async def _settled(self, loaded: _Loaded) -> None:
         """Until llama.cpp has noticed that nobody reads an answer any more: its slot may know what is asked
@@ -820,6 +823,10 @@ def _grammar(grammar: Grammar) -> str:
     """In the language of the llguidance that llama.cpp is built with. Raises `InvalidRequest`."""
     if grammar.kind is GrammarKind.JSON:
         schema = {"x-guidance": _JSON_FORM, **msgspec.json.decode(grammar.value)}
+        if _items(schema) > MOST_ITEMS:
+            raise InvalidRequest(
+                f"grammar is not valid: its `minItems` and `maxItems` must be <= {MOST_ITEMS} altogether"
+            )
         written = f"%json {msgspec.json.encode(schema).decode()}"
     else:
         # A slash would end the expression; a line end may not stand in it. What is escaped stays so.
@@ -829,6 +836,21 @@ def _grammar(grammar: Grammar) -> str:
     if problem := llguidance.LLMatcher.validate_grammar(written):  # llama.cpp would go on without it
         raise InvalidRequest(f"grammar is not valid: {problem.splitlines()[0]}")
     return written
+
+
+def _items(schema: Any) -> float:
+    """How many items its lists are told to have, at least and at most, all together."""
+    items: float = 0
+    parts = [schema]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            counts = [part.get(key) for key in ("minItems", "maxItems")]
+            items += sum(count for count in counts if isinstance(count, int | float) and count > 0)
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return items
 
 
 class _Kept:

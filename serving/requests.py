@@ -95,7 +95,7 @@ def read_generate_request(
     where it has some."""
     try:
         request = _decode_body(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(str(error)) from None
     if not request.inputs:
         raise InvalidRequest("`inputs` cannot be empty")
@@ -180,7 +180,7 @@ def read_text_request(body: bytes) -> str:
     """The text of a request that has nothing else. Raises `InvalidRequest`."""
     try:
         return _decode_text(body).inputs
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(str(error)) from None
 
 

@@ -327,6 +327,14 @@ async def test_bodies_that_are_no_request_are_refused(body: bytes) -> None:
     assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
 
 
+@pytest.mark.parametrize("path", ["/generate", "/generate_stream", "/", "/tokenize", "/prefix"])
+async def test_bodies_of_a_hundred_thousand_levels_are_refused(path: str) -> None:
+    body = b'{"inputs": "x", "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    async with client(create_app(FakeEngine())) as http:
+        answer = await http.request("PUT" if path == "/prefix" else "POST", path, content=body)
+    assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
+
+
 async def test_most_and_longest_stops_are_accepted() -> None:
     assert (await generate("ab", stop=[c * 256 for c in "abcdefghijklmnop"]))["generated_text"] == "ab"
 

@@ -169,6 +169,19 @@ async def test_a_grammar_that_is_none_is_refused_and_the_engine_goes_on(tiny_mod
         assert (await generate(engine))[0]
 
 
+async def test_lists_that_llama_cpp_could_not_hold_are_refused(tiny_model: Path) -> None:
+    async with loaded(tiny_model) as engine:
+        for lists in (
+            '"minItems": 1000000000',
+            '"maxItems": 1e9',
+            '"items": {"anyOf": [{"type": "array", "maxItems": 9999}, {"type": "array", "minItems": 2}]}',
+        ):
+            with pytest.raises(InvalidRequest, match="maxItems"):
+                await generate(engine, grammar=Grammar(GrammarKind.JSON, f'{{"type": "array", {lists}}}'))
+        most = Grammar(GrammarKind.JSON, '{"type": "array", "minItems": 5000, "maxItems": 5000}')
+        assert (await generate(engine, grammar=most))[0].startswith("[")
+
+
 async def test_a_grammar_that_llama_cpp_drops_is_told(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +215,18 @@ async def test_any_bytes_that_a_model_makes_come_out_as_whole_characters(tmp_pat
             text, end, chunks = await generate(engine, max_new_tokens=60, seed=seed, temperature=3.0)
             text.encode("utf-8")
             assert end.generated_tokens == 60 >= sum(chunk.tokens for chunk in chunks)
+
+
+async def test_what_is_no_utf8_takes_no_more_of_the_context_than_its_tokens(tmp_path: Path) -> None:
+    bad = [b"\xe7", b"x"] * 20
+    tail = [b"x"] * 22 + [b"\xe7"]  # at the limit there is a token to be made once more
+    model = write_scripted_gguf(tmp_path / "bad.gguf", {"a": Script([*bad, *tail])}, context=64)
+    async with loaded(model) as engine:
+        for least in (0, 40):
+            _, end, chunks = await generate(
+                engine, scripted("a"), None, temperature=0.0, min_new_tokens=least
+            )
+            assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == 63
 
 
 async def test_prompts_and_limits_that_do_not_fit_are_refused_before_they_are_accepted(
