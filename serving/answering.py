@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -53,6 +53,8 @@ class Answering:
         self.engine = engine
         self.admission = _Admission(limit)
         self.metrics = Metrics()
+        self.generations = 0
+        """Under way, waiting ones included: a request may be several."""
 
     async def whole(self, asked: Asked, receive: Receive) -> Whole:
         """Raises `ServingError`, and `ClientDisconnect` when nobody waits any more."""
@@ -61,7 +63,8 @@ class Answering:
     async def best_of(self, asked: Asked, count: int, receive: Receive) -> list[Whole]:
         """So many answers, the likeliest first."""
         begun = time.monotonic()
-        answers = await self.run(best_of(self.engine, asked, count), receive)
+        with self._under_way(count):
+            answers = await self.run(best_of(self.engine, asked, count), receive)
         self._count(begun, time.monotonic(), answers[0].end)
         return answers
 
@@ -70,13 +73,14 @@ class Answering:
 
     async def events(self, asked: Asked) -> AsyncGenerator[Accepted | Shown | Finished]:
         begun, first = time.monotonic(), 0.0
-        async with contextlib.aclosing(generate(self.engine, asked)) as events:
-            async for event in events:
-                if not first and not isinstance(event, Accepted):
-                    first = time.monotonic()
-                if isinstance(event, Finished):
-                    self._count(begun, first, event)
-                yield event
+        with self._under_way(1):
+            async with contextlib.aclosing(generate(self.engine, asked)) as events:
+                async for event in events:
+                    if not first and not isinstance(event, Accepted):
+                        first = time.monotonic()
+                    if isinstance(event, Finished):
+                        self._count(begun, first, event)
+                    yield event
 
     async def stream(
         self,
@@ -114,6 +118,14 @@ class Answering:
             self.metrics.failures[IncompleteGeneration.error_type] += 1
             await stream.write(data(broken("Internal error", IncompleteGeneration.error_type)))
         await stream.end(last)
+
+    @contextlib.contextmanager
+    def _under_way(self, generations: int) -> Iterator[None]:
+        self.generations += generations
+        try:
+            yield
+        finally:
+            self.generations -= generations
 
     def _count(self, begun: float, first: float, end: Finished) -> None:
         self.metrics.succeeded(

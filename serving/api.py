@@ -229,7 +229,7 @@ class _Tgi:
         return PlainTextResponse(
             self._metrics.text(
                 queued=info.waiting,
-                running=self._answering.admission.running - info.waiting,
+                running=max(0, self._answering.generations - info.waiting),
                 computed=info.computed_tokens,
                 reused=info.reused_tokens,
             )

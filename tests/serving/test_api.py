@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -558,3 +559,28 @@ async def test_metrics_count_requests_ends_and_failures() -> None:
     ):
         assert line in lines
     assert not any("prompt_tokens" in line for line in lines)  # this engine does not tell
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "x", "n": 4}),
+        ("/v1/completions", {"prompt": "x", "n": 4, "stream": True}),
+        ("/generate", {"inputs": "x", "parameters": {"best_of": 4, "do_sample": True}}),
+    ],
+)
+async def test_metrics_tell_texts_that_wait_and_texts_that_are_computed_of_one_request(
+    path: str, body: Any, held: asyncio.Event
+) -> None:
+    engine = FakeEngine(Chunk(b"x", logprob=-1.0), held)
+    engine.info = replace(engine.info, waiting=3)
+    app = create_app(engine)
+    connection = Connection(app, path, body)
+    await engine.waiting.wait()
+    async with client(app) as http:
+        lines = (await http.get("/metrics")).text.splitlines()
+        assert {"tgi_queue_size 3", "tgi_batch_current_size 1"} <= {*lines}
+        engine.info = replace(engine.info, waiting=0)
+        held.set()
+        await connection.ended()
+        assert "tgi_batch_current_size 0" in (await http.get("/metrics")).text.splitlines()
