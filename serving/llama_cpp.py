@@ -264,9 +264,11 @@ class LlamaCpp:
         async with self._asked(), loaded.room.take(given + allowed):
             await self._after_warming(tokens)
             await self._settled(loaded)
+            # llama.cpp can forbid that a text ends, but not for its first tokens only.
+            endless = {**sampling, "ignore_eos": True}
             for make, limit, how in (
-                # llama.cpp can forbid that a text ends, but not for its first tokens only.
-                (self._make, at_least, {**sampling, "ignore_eos": True}),
+                (self._make, at_least, endless),
+                (self._make_last, at_least, endless),
                 (self._make, allowed, sampling),
                 (self._make_last, allowed, sampling),
             ):
@@ -341,6 +343,7 @@ class LlamaCpp:
         )
         for token in answer["tokens"]:
             made.count += 1
+            made.tokens.append(token)
             yield Chunk(loaded.vocabulary.data(token), token, special=loaded.vocabulary.special.get(token))
         made.reason = _FINISH_REASONS[answer["stop_type"]]
 

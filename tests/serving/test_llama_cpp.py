@@ -135,6 +135,19 @@ async def test_a_text_does_not_end_before_it_has_its_least_tokens(tmp_path: Path
         assert end == End(FinishReason.LENGTH, end.input_tokens, 40)
 
 
+async def test_a_text_does_not_end_where_its_least_tokens_end_inside_a_character(tmp_path: Path) -> None:
+    scripts = {"a": Script([b"a"], instead=b"\xe7"), "b": Script([b"a", b"b"], instead=b"\xe7")}
+    model = write_scripted_gguf(tmp_path / "scripted.gguf", scripts)
+    async with loaded(model) as engine:
+        for name in scripts:
+            for least in range(2, 6):
+                for most in (least, least + 3):
+                    _, end, chunks = await generate(
+                        engine, scripted(name), temperature=0.0, min_new_tokens=least, max_new_tokens=most
+                    )
+                    assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) >= least
+
+
 async def test_only_the_end_of_a_prompt_is_read_if_asked(tiny_model: Path) -> None:
     async with loaded(tiny_model) as engine:
         whole, end, _ = await generate(engine, "is that it you", temperature=0.0, truncate=2)
