@@ -81,7 +81,13 @@ class ServingChild:
         delay = FIRST_DELAY_SECONDS
         while True:
             begun = time.monotonic()
-            code = await self._run()
+            try:
+                code = await self._run()
+            except OSError as error:  # no memory or no files are left for it now
+                log.warning("no serving process: %s; trying again in %.1f s", error, delay)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+                continue
             if self._on_exit is not None:
                 self._on_exit(code)
             if code == BAD_USAGE:

@@ -113,7 +113,8 @@ def _same_origin(headers: Headers, host: str) -> bool:
 async def _bounded_body(headers: Headers, receive: Receive) -> bytes | None:
     """The whole body, or None as soon as it is known to be larger than allowed."""
     length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MAX_BODY:
+    # Nothing makes a number of thousands of digits, were they zeros.
+    if not length.isdecimal() or len(length) > 20 or int(length) > MAX_BODY:
         return None
     parts: list[bytes] = []
     size = 0

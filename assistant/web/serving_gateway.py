@@ -274,7 +274,8 @@ def _new_session() -> aiohttp.ClientSession:
 async def _bounded_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     """The whole body. Raises `_TooLarge` as soon as that is known, and `_Gone`."""
     length = headers.get(b"content-length", b"0")
-    if not length.isdigit() or int(length) > LARGEST_BODY:
+    # Nothing makes a number of thousands of digits, were they zeros.
+    if not length.isdigit() or len(length) > 20 or int(length) > LARGEST_BODY:
         raise _TooLarge
     body = bytearray()
     more = True

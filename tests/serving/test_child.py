@@ -78,6 +78,23 @@ async def test_a_child_that_is_killed_is_started_again_with_the_same_key(tiny_mo
         assert (await info(child))[0] == 200
 
 
+async def test_a_child_for_which_there_is_no_room_now_is_started_later(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = asyncio.create_subprocess_exec, [BlockingIOError(11, "no"), OSError(12, "no memory")]
+
+    async def start_later(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        if refused:
+            raise refused.pop()
+        return await start(*arguments, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_later)
+    monkeypatch.setattr(child_module, "FIRST_DELAY_SECONDS", 0.01)
+    async with started("--model", str(tiny_model), "--threads", "1") as child:
+        assert (await info(child))[0] == 200
+    assert refused == []
+
+
 async def test_a_child_that_cannot_work_is_not_started_again_and_says_why(tmp_path: Path) -> None:
     child = ServingChild(["--model", str(tmp_path / "missing.gguf")])
     with pytest.raises(ChildFailed, match=r"cannot read .*missing\.gguf: No such file"):

@@ -100,6 +100,8 @@ async def test_a_body_is_bounded_whether_it_is_announced_or_not() -> None:
     async with client() as browser:
         assert (await browser.post("/", content=b"x" * MAX_BODY)).status_code == 200
         assert (await browser.post("/", content=b"x" * (MAX_BODY + 1))).status_code == 413
+        zeros = {"Content-Length": "0" * 5000}
+        assert (await browser.post("/", headers=zeros)).status_code == 413
         assert (await browser.post("/", content=pieces(MAX_BODY))).status_code == 200
         assert (await browser.post("/", content=pieces(MAX_BODY + 1024))).status_code == 413
 
