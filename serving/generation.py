@@ -217,6 +217,6 @@ async def best_of(engine: Engine, asked: Asked, count: int) -> list[Whole]:
         return whole(generate(engine, replace(asked, params=params)), seed=params.seed)
 
     results = await together([one(number) for number in range(count)])
-    if not all(result.likelihood for result in results):
+    if not any(result.likelihood for result in results):
         raise InvalidRequest("`best_of` != 1 is not supported by this engine: it tells no probabilities")
     return sorted(results, key=lambda result: result.likelihood, reverse=True)

@@ -320,12 +320,14 @@ class OpenAIProtocol:
 
     async def _events(self, wanted: _Wanted, asked: Asked) -> AsyncGenerator[Accepted | Shown | Finished]:
         """Raises `InvalidRequest` where probabilities are asked for and the engine tells none."""
-        fresh = wanted.is_dialogue
+        fresh, tells = wanted.is_dialogue, False
         async with contextlib.aclosing(self._answering.events(asked)) as events:
             async for event in events:
                 if not isinstance(event, Accepted):
                     shown = event.last if isinstance(event, Finished) else event
-                    if wanted.likely is not None and _is_told(shown) and shown.token.logprob is None:
+                    # At a limit inside a character an engine that tells them may not tell the last ones.
+                    tells = tells or shown.token.logprob is not None
+                    if wanted.likely is not None and _is_told(shown) and not tells:
                         raise InvalidRequest("`logprobs` is not supported by this engine: it tells none")
                     if fresh and shown.token.text:
                         shown.token.text, fresh = shown.token.text.removeprefix(" "), False
@@ -723,8 +725,10 @@ def _usage(ends: Sequence[Finished], wanted: _Wanted) -> object:
 
 
 def _is_told(shown: Shown) -> bool:
-    """Whether it is a token of the text: marks of the model and the bare end of it are not."""
-    return shown.tokens > 0 and not shown.token.special
+    """Whether it is a token of the text: marks of the model and the bare end of it are not, nor is what
+    has neither a text nor a probability."""
+    token = shown.token
+    return shown.tokens > 0 and not token.special and (token.text != "" or token.logprob is not None)
 
 
 def _chat_token(text: str, logprob: float | None) -> dict[str, object]:

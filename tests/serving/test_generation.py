@@ -187,6 +187,17 @@ async def test_the_best_of_several_is_the_likeliest() -> None:
     assert [(result.seed, result.text) for result in results] == [(2, "2"), (3, "3"), (1, "1")]
 
 
+async def test_a_text_that_ends_inside_its_first_character_is_the_last_of_several() -> None:
+    class Drawing(FakeEngine):
+        async def generate(self, prompt, params, *, session=None):  # type: ignore[no-untyped-def]
+            yield Accepted(1)
+            yield Chunk(b"\xe7") if params.seed == 1 else Chunk(b"x", logprob=-5.0)
+            yield End(FinishReason.LENGTH, 1, 1)
+
+    results = await best_of(Drawing(), ask(temperature=1.0), 2)
+    assert [(result.seed, result.text) for result in results] == [(2, "x"), (1, "")]
+
+
 async def test_the_best_of_several_is_refused_where_no_probabilities_are_told() -> None:
     with pytest.raises(InvalidRequest, match="best_of"):
         await best_of(FakeEngine("a"), ask(temperature=1.0), 2)

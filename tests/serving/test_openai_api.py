@@ -295,6 +295,16 @@ async def test_tokens_that_were_held_back_are_told_and_add_up_to_the_text() -> N
     assert len(answer["logprobs"]["token_logprobs"]) == 4
 
 
+async def test_a_limit_inside_a_character_does_not_refuse_the_probabilities_of_the_others() -> None:
+    steps = [token("a"), Chunk(b"\xe7"), Chunk(b"\x94")]  # such tokens have none
+    answer = (await complete(*steps, logprobs=1, max_tokens=3))["choices"][0]
+    assert (answer["text"], answer["logprobs"]["tokens"]) == ("a", ["a"])
+    held = [token("a"), token("b"), Chunk(b"\xe7"), Chunk(b"\x94")]  # nor has the text that one lets go
+    answer = (await complete(*held, logprobs=1, max_tokens=4, stop="bc"))["choices"][0]
+    assert (answer["text"], answer["logprobs"]["token_logprobs"]) == ("ab", [-0.5, -0.5, None])
+    assert (await stream(CHATS, *held, logprobs=True, max_tokens=4))[-1]["choices"][0]["finish_reason"]
+
+
 @pytest.mark.parametrize("path", [COMPLETIONS, CHATS])
 async def test_probabilities_of_an_engine_that_tells_none_are_refused(path: str) -> None:
     error = await refused(path, logprobs=1 if path == COMPLETIONS else True)
