@@ -369,12 +369,13 @@ class LlamaCpp:
 
     async def warm(self, beginning: str) -> None:
         """Compute in a quiet moment what many prompts begin with, and keep it."""
-        if self._warming is not None:
-            self._warming.cancel()
-            await asyncio.gather(self._warming, return_exceptions=True)
-        self._warming = asyncio.create_task(self._warm(beginning))
+        before, self._warming = self._warming, asyncio.create_task(self._warm(beginning))
+        if before is not None:
+            before.cancel()
+            await asyncio.gather(before, return_exceptions=True)
 
     async def _warm(self, beginning: str) -> None:
+        step: asyncio.Task[None] | None = None
         try:
             if self._loading is not None:
                 await asyncio.shield(self._loading)
@@ -384,16 +385,18 @@ class LlamaCpp:
             if loaded.prefix is None or not 0 < len(self._beginning) < (self._info.context or 0):
                 return
             while self._beginning != list(loaded.prefix.tokens):
-                await self._quiet.wait()
-                self._step = asyncio.create_task(loaded.prefix.keep(self._beginning, fresh=self._fresh))
-                await asyncio.wait([self._step])
-                if not self._step.cancelled():
-                    self._step.result()
+                while self._under_way:
+                    await self._quiet.wait()
+                step = asyncio.create_task(loaded.prefix.keep(self._beginning, fresh=self._fresh))
+                self._step = step
+                await asyncio.wait([step])
+                if not step.cancelled():
+                    step.result()
         except ServingError as error:
             log.warning("the beginning of prompts was not computed: %s", error)
         finally:
-            if self._step is not None:
-                self._step.cancel()
+            if step is not None:
+                step.cancel()
 
     async def _after_warming(self, tokens: list[int]) -> None:
         """What begins with what is just being computed waits for it: it could only compute the same. For

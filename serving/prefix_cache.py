@@ -81,7 +81,8 @@ class PrefixCache:
                     break
         except ServingError as error:
             log.warning("%s cannot be used: %s", path, error)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             return False
         self._name = name
         with contextlib.suppress(OSError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,41 @@ async def test_a_damaged_state_is_computed_anew(
         await engine.warm(BEGINNING)
         await kept(engine)
         assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
+
+
+async def test_a_damaged_state_that_cannot_be_removed_does_no_harm(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with loaded(tiny_model, prefixes=tmp_path) as engine:
+        await engine.warm(BEGINNING)
+        await kept(engine)
+    (state,) = states(tmp_path)
+    state.write_bytes(b"nonsense")
+
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(Path, "unlink", refuse)
+        async with loaded(tiny_model, prefixes=tmp_path) as engine:
+            assert await ask(engine, BEGINNING + "add") == (await length(engine) + 1, 0)
+
+
+async def test_of_beginnings_that_come_at_once_the_last_is_kept_and_no_other_goes_on(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    unseen: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context["message"]))
+    async with loaded(tiny_model, prefixes=tmp_path) as engine:
+        for _ in range(3):
+            tasks = len(asyncio.all_tasks())
+            await asyncio.gather(*(engine.warm(f"{number} {BEGINNING}") for number in range(5)))
+            assert len(asyncio.all_tasks()) <= tasks + 2  # one that warms, and its step
+            await kept(engine)
+            assert (await ask(engine, f"4 {BEGINNING}add"))[1] >= await length(engine)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert unseen == []
 
 
 async def test_what_begins_so_waits_for_it_and_anything_else_does_not(
