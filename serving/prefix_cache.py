@@ -2,11 +2,14 @@
 
 Knows llama.cpp's slots and files of their state; refuses to know what the tokens say and when there is time
 to compute them. A file belongs to one model, one context and one build of llama.cpp: all of that is in its
-name, so that a state that no longer fits is never read. What cannot be read or written is computed anew.
+name, so that a state that no longer fits is never read. So is a digest of what is in it: llama.cpp believes
+what it reads, and ends the whole process over a file that is cut short. What cannot be read or written is
+computed anew.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import logging
@@ -53,12 +56,12 @@ class PrefixCache:
         """Fill the slots with the beginning that this model had last."""
         last = max(self._files(f"{self._model}-*{SUFFIX}"), key=_age, default=None)
         if last is not None:
-            await self._fill(last.name, range(self._slots))
+            await self._fill(last.stem.rpartition("-")[0], range(self._slots))
 
     async def keep(self, tokens: Sequence[int], *, fresh: bool) -> None:
         """Fill the slots with this beginning: as it is on disk, or computed now. Other slots than the first
         are filled only while they are `fresh`: conversations may be in them. Raises `ServingError`."""
-        name = f"{self._model}-{hashlib.sha256(repr(list(tokens)).encode()).hexdigest()[:16]}{SUFFIX}"
+        name = f"{self._model}-{hashlib.sha256(repr(list(tokens)).encode()).hexdigest()[:16]}"
         fitting = max(1, self._room // len(tokens)) if fresh else 1
         if name != self._name and not await self._fill(name, range(min(fitting, self._slots))):
             # Its answer of one token is not wanted; the state is that after the prompt.
@@ -69,17 +72,19 @@ class PrefixCache:
         self._name, self.tokens = name, tuple(tokens)
 
     async def _fill(self, name: str, slots: Sequence[int]) -> bool:
-        path = self._directory / name
-        if not path.is_file():
+        path = max(self._files(f"{name}-*{SUFFIX}"), key=_age, default=None)
+        if path is None:
             return False
         room = self._room
         try:
+            if path.stem != f"{name}-{await asyncio.to_thread(_digest, path)}":
+                raise OSError("it is damaged")
             for slot in slots:
-                answer = await self._ask(f"slots/{slot}?action=restore", filename=name)
+                answer = await self._ask(f"slots/{slot}?action=restore", filename=path.name)
                 room -= answer["n_restored"]
                 if room < answer["n_restored"]:
                     break
-        except ServingError as error:
+        except (ServingError, OSError) as error:
             log.warning("%s cannot be used: %s", path, error)
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -90,10 +95,11 @@ class PrefixCache:
         return True
 
     async def _save(self, name: str, slot: int) -> None:
-        part = name.removesuffix(SUFFIX) + ".part"
+        part = f"{name}.part"
         try:
             await self._ask(f"slots/{slot}?action=save", filename=part)
-            (self._directory / part).replace(self._directory / name)
+            digest = await asyncio.to_thread(_digest, self._directory / part)
+            (self._directory / part).replace(self._directory / f"{name}-{digest}{SUFFIX}")
             for old in sorted(self._files(f"*{SUFFIX}"), key=_age, reverse=True)[MOST_FILES:]:
                 old.unlink(missing_ok=True)
         except (ServingError, OSError) as error:
@@ -105,6 +111,11 @@ class PrefixCache:
         with contextlib.suppress(OSError):
             return list(self._directory.glob(pattern))
         return []
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _age(path: Path) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,19 +111,31 @@ async def test_a_state_of_another_model_or_context_is_not_read(
             assert (await ask(engine, BEGINNING + "add"))[1] == 0
 
 
-@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: b"",
+        lambda state: b"nonsense",
+        lambda state: state[:100],
+        lambda state: state[: len(state) * 2 // 3],
+        lambda state: state[:-4096] + bytes(4096),
+    ],
+)
 async def test_a_damaged_state_is_computed_anew(
-    tiny_model: Path, tmp_path: Path, damage: bytes | None
+    tiny_model: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     async with loaded(tiny_model, prefixes=tmp_path) as engine:
         await engine.warm(BEGINNING)
         await kept(engine)
     (state,) = states(tmp_path)
-    state.write_bytes(state.read_bytes()[:100] if damage is None else damage)
+    good = state.read_bytes()
+    state.write_bytes(damage(good))
     async with loaded(tiny_model, prefixes=tmp_path) as engine:
+        assert states(tmp_path) == []  # it was not read
         await engine.warm(BEGINNING)
         await kept(engine)
         assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
+        assert len(states(tmp_path)) == 1
 
 
 async def test_a_damaged_state_that_cannot_be_removed_does_no_harm(
