@@ -123,9 +123,7 @@ def serving_child(settings: Settings) -> ServingChild | None:
     """The serving layer as a child of this process, where a model or an upstream is named."""
     if settings.engine_arguments is None:
         return None
-    key = settings.upstream_key
-    environment = {} if key is None else {"TECH_ASSISTANT_UPSTREAM_KEY": key.get_secret_value()}
-    return ServingChild(settings.engine_arguments, environment=environment)
+    return ServingChild(settings.engine_arguments, environment=settings.engine_environment)
 
 
 def endpoint_of(settings: Settings, child: ServingChild | None) -> Callable[[], Endpoint] | None:

@@ -213,7 +213,8 @@ class Settings(BaseSettings):
         prefixes = ["--prefix-cache", str(self.data / "prefixes")]
         if self.upstream:
             named = [] if self.upstream_model is None else ["--upstream-model", self.upstream_model]
-            return [*(part for url in self.upstream for part in ("--upstream", url)), *named, *prefixes]
+            urls = () if "TECH_ASSISTANT_UPSTREAM" in self.engine_environment else self.upstream
+            return [*(part for url in urls for part in ("--upstream", url)), *named, *prefixes]
         if self.serving_url is not None or self.model == "none":
             return None
         arguments = ["--model", self.model, "--models", str(self.data / "models"), *prefixes]
@@ -223,6 +224,16 @@ class Settings(BaseSettings):
             if (value := getattr(self, name)) is not None:
                 arguments += [f"--{name}", str(value)]
         return arguments
+
+    @property
+    def engine_environment(self) -> dict[str, str]:
+        """What `python -m serving` is told besides: secrets, which are on no command line."""
+        environment: dict[str, str] = {}
+        if self.upstream_key is not None:
+            environment["TECH_ASSISTANT_UPSTREAM_KEY"] = self.upstream_key.get_secret_value()
+        if any("@" in urlsplit(url).netloc for url in self.upstream):  # a password
+            environment["TECH_ASSISTANT_UPSTREAM"] = ",".join(self.upstream)
+        return environment
 
     @property
     def may_manage(self) -> bool:

@@ -36,6 +36,7 @@ from serving.upstreams import Kind, Upstreams, upstream
 log = logging.getLogger("serving")
 
 KEY_VARIABLE = "TECH_ASSISTANT_SERVING_KEY"
+UPSTREAM_VARIABLE = "TECH_ASSISTANT_UPSTREAM"
 UPSTREAM_KEY_VARIABLE = "TECH_ASSISTANT_UPSTREAM_KEY"
 # From the signal on: streams are told that they end, then what is still there is cut off.
 LAST_WORDS_SECONDS = 1
@@ -91,7 +92,13 @@ class _Server(uvicorn.Server):
 def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["doctor"]:
         return doctor.main(arguments[1:])
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.model is None and options.upstream is None:
+        urls = os.environ.get(UPSTREAM_VARIABLE, "").split(",")
+        options.upstream = [url.strip() for url in urls if url.strip()]
+        if not options.upstream:
+            parser.error("one of the arguments --model --upstream is required")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
@@ -134,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Text generation over HTTP, by the protocols of TGI and OpenAI.",
         epilog="`python -m serving doctor URL` tells what an upstream does right.",
     )
-    engine = parser.add_mutually_exclusive_group(required=True)
+    engine = parser.add_mutually_exclusive_group()
     engine.add_argument(
         "--model",
         metavar="MODEL",
@@ -146,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         metavar="URL",
         help="a server that speaks OpenAI's protocol or TGI's, such as http://127.0.0.1:8000/v1; several of "
-        "them, each with this option, share the work",
+        f"them, each with this option, share the work; with a password, better given as {UPSTREAM_VARIABLE}",
     )
     parser.add_argument(
         "--upstream-kind",

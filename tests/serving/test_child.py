@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from assistant.settings import read_settings
 from serving import child as child_module
 from serving.child import ChildFailed, ServingChild
 from tests.serving.conftest import PATIENCE, ROOT, eventually
@@ -178,6 +179,23 @@ async def test_the_key_is_not_on_the_command_line_and_variables_reach_the_child(
     assert b"OMP_WAIT_POLICY=ACTIVE" in environment
     assert child.api_key.encode() in environment
     assert child.api_key.encode() not in command
+
+
+@needs_proc
+async def test_an_upstream_with_a_password_is_not_on_the_command_line(tmp_path: Path) -> None:
+    urls = ["http://me:password@127.0.0.1:9/v1", "http://127.0.0.1:9"]
+    settings = read_settings(
+        ["--data", str(tmp_path), *(part for url in urls for part in ("--upstream", url))]
+    )
+    assert settings.engine_arguments is not None
+    async with started(*settings.engine_arguments, environment=settings.engine_environment) as child:
+        assert b"password" not in (PROC / str(child.pid) / "cmdline").read_bytes()
+
+        async def told() -> bool:
+            words = (await info(child))[1]["state_detail"]
+            return words.count("http://127.0.0.1:9") == 2 and "cannot be reached" in words
+
+        await eventually(told)
 
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
