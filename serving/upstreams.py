@@ -340,8 +340,22 @@ class Upstreams:
             member, asked_again = other, True
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
-        member = self._choose(None)
-        return None if member is None else await member.engine.tokenize(text)
+        """By the first that tells: some have no word for it, and one may just have gone."""
+        failure: ServingError | None = None
+        there = [member for member in self._members if member.is_ready]
+        for member in sorted(there, key=lambda one: (one.is_left_alone, one.under_way, one.last)):
+            try:
+                tokens = await member.engine.tokenize(text)
+            except InvalidRequest:
+                raise
+            except ServingError as error:
+                failure = error
+            else:
+                if tokens is not None:
+                    return tokens
+        if failure is not None:
+            raise failure
+        return None
 
     def _choose(
         self, session: str | None, *, but: _Member | None = None, failure: ServingError | None = None

@@ -506,6 +506,34 @@ async def test_different_kinds_work_together() -> None:
     assert (len(tgi.requests), len(openai.requests)) == (1, 2)
 
 
+class Tells(FakeEngine):
+    def __init__(self, told: Sequence[TokenSpan] | ServingError | None) -> None:
+        super().__init__()
+        self.told = told
+
+    async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
+        if isinstance(self.told, ServingError):
+            raise self.told
+        return self.told
+
+
+async def test_the_tokens_of_a_text_are_told_by_any_that_can() -> None:
+    spans, gone = [TokenSpan(1, "Hi", 0, 2)], Unhealthy("gone")
+    wrong = InvalidRequest("no")
+    for tells, expected in (
+        ([gone, None, spans], spans),
+        ([None, None], None),
+        ([gone, None], gone),
+        ([wrong, spans], wrong),
+    ):
+        both = Upstreams({f"http://{place}": Tells(told) for place, told in enumerate(tells)})
+        if isinstance(expected, ServingError):
+            with pytest.raises(type(expected)):
+                await both.tokenize("Hi")
+        else:
+            assert await both.tokenize("Hi") == expected
+
+
 async def test_counts_of_all_are_told_as_sums() -> None:
     engines = {"http://a": FakeEngine(), "http://b": FakeEngine()}
     both = Upstreams(dict(engines))
