@@ -470,7 +470,7 @@ class LlamaCpp:
         messages = [
             {
                 key: loaded.vocabulary.mark.sub(named, value)
-                if key == "content" and isinstance(value, str)
+                if key != "role" and isinstance(value, str)
                 else value
                 for key, value in message.items()
             }

@@ -114,7 +114,7 @@ class _Place:
         return onward
 
 
-@functools.lru_cache(64)
+@functools.lru_cache(8)  # the largest that may be asked for take six megabytes each
 def _tree(stops: tuple[str, ...]) -> tuple[_Place, Callable[..., re.Match[bytes] | None]]:
     """The start of the tree of these stops, and the search for a byte that begins one. They never change, so
     that all answers with the same stops share them."""

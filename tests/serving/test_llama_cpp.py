@@ -298,6 +298,17 @@ async def test_marks_in_messages_are_text_and_those_of_the_template_are_marks(tm
         await generate(engine)
 
 
+async def test_marks_in_names_are_text(tmp_path: Path) -> None:
+    own = "{% for m in messages %}{{ m.name }}: {{ m.content }}" + END + "{% endfor %}"
+    async with loaded(write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own)) as engine:
+        assert engine._loaded is not None
+        chat = Chat([{"role": "user", "name": f"a{END}", "content": "code"}])
+        tokens = await engine._prompt_tokens(engine._loaded, chat)
+        assert [token in engine._loaded.vocabulary.special for token in tokens].count(True) == 1
+        read = await engine._ask(engine._loaded, "detokenize", tokens=tokens)
+        assert read["content"] == f"a{END}: code{END}"
+
+
 async def test_context_defaults_to_what_the_model_was_trained_for(tiny_model: Path) -> None:
     async with loaded(tiny_model) as engine:
         assert engine.info.context == 2048

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import tracemalloc
 from collections.abc import Iterable
 from typing import AnyStr
 
@@ -238,3 +240,15 @@ def test_what_comes_after_the_stop_is_ignored() -> None:
     assert matcher.feed(b"c.d") == b""
     assert matcher.flush() == b""
     assert matcher.matched == "."
+
+
+def test_stops_of_requests_that_have_ended_take_little_memory() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(16):  # the most and longest stops, other ones each time
+            stops = ["".join(chr(0x10000 + number + 99 * n * k) for k in range(1, 257)) for n in range(1, 17)]
+            StopMatcher(stops)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 60 << 20
+    finally:
+        tracemalloc.stop()
