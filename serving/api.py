@@ -278,7 +278,8 @@ class _Tgi:
         details = _details(wanted, answers[0])
         if wanted.prefill:
             spans = await self._engine.tokenize(wanted.prompt)
-            details.prefill = [_Prefill(span.id, span.text) for span in spans or ()]
+            read = (spans or ())[-(wanted.asked.params.truncate or 0) :]
+            details.prefill = [_Prefill(span.id, span.text) for span in read]
         if wanted.best_of > 1:
             details.best_of_sequences = [_details(wanted, answer) for answer in answers[1:]]
             for sequence, answer in zip(details.best_of_sequences, answers[1:], strict=True):

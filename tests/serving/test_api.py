@@ -21,6 +21,7 @@ from serving.engine import (
     IncompleteGeneration,
     InvalidRequest,
     Overloaded,
+    TokenSpan,
     TopToken,
     Unhealthy,
 )
@@ -289,6 +290,17 @@ async def test_what_only_a_whole_answer_can_have_is_refused_for_a_stream(paramet
 async def test_the_tokens_of_the_prompt_are_told() -> None:
     answer = await generate("x", decoder_input_details=True)
     assert answer["details"]["prefill"] == [{"id": 1, "text": "Hi", "logprob": None}]
+
+
+async def test_of_a_truncated_prompt_only_the_tokens_that_were_read_are_told() -> None:
+    class Letters(FakeEngine):
+        async def tokenize(self, text: str) -> list[TokenSpan]:
+            return [TokenSpan(ord(letter), letter, at, at + 1) for at, letter in enumerate(text)]
+
+    for truncate, texts in ((1, ["i"]), (2, ["H", "i"]), (9, ["H", "i"]), (None, ["H", "i"])):
+        body = {"inputs": "Hi", "parameters": {"decoder_input_details": True, "truncate": truncate}}
+        answer = await ask("/generate", body, engine=Letters("x"))
+        assert [token["text"] for token in answer.json()["details"]["prefill"]] == texts
 
 
 async def test_the_likeliest_tokens_are_told_beside_each() -> None:
