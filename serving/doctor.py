@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import functools
 import json
@@ -25,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 
@@ -272,7 +273,10 @@ class Doctor:
     ) -> None:
         parts = urlsplit(url.rstrip("/"))
         self._shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        self._secrets = [secret for secret in (key, parts.password) if secret]
+        self._has_two = bool(key and parts.password)
+        name, word = unquote(parts.username or ""), unquote(parts.password or "")
+        sent = base64.b64encode(f"{name}:{word}".encode()).decode() if word else ""
+        self._secrets = [secret for secret in (key, parts.password, word, sent) if secret]
         self._url = url.rstrip("/")
         self._root = self._url.removesuffix("/v1")
         self._kind = kind
@@ -361,7 +365,7 @@ class Doctor:
 
     async def _reachable(self) -> _Seen:
         begun = self._clock()
-        if len(self._secrets) > 1:
+        if self._has_two:
             raise _Unreachable("There is a password in the address, and a key: only one of them can be sent.")
         try:
             if self._kind is None:

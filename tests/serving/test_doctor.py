@@ -333,6 +333,7 @@ async def test_keys_and_escapes_are_shown_nowhere() -> None:
             shown = report.table() + report.as_json()
             assert "word@" not in shown
             assert "somebody" not in shown
+            assert "c29tZWJvZHk6cGFzc0B3b3Jk" not in shown  # as it is sent
             upstream.url = upstream.url.replace("somebody:pass%40word@", "")
             report = await examined(upstream, key="sk-secret-123")
             shown = report.table() + report.as_json()
