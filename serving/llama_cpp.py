@@ -74,6 +74,8 @@ REPLACEMENT = "\ufffd".encode()
 LEAST_ABSURD = 1 << 16  # tokens: shorter texts are cut into tokens whatever the context is
 # Of all lists in a schema together. llama.cpp writes each out before it begins: a million take a gigabyte.
 MOST_ITEMS = 10_000
+# Of one text, within `allOf`. What keeps to dozens of them is sought for minutes, and all wait for it.
+MOST_PATTERNS = 8
 SETTLE_SECONDS = 1.0  # at most, until a slot is free whose answer is not read any more
 
 
@@ -829,6 +831,10 @@ def _grammar(grammar: Grammar) -> str:
     """In the language of the llguidance that llama.cpp is built with. Raises `InvalidRequest`."""
     if grammar.kind is GrammarKind.JSON:
         schema = {"x-guidance": _JSON_FORM, **msgspec.json.decode(grammar.value)}
+        if _patterns(schema) > MOST_PATTERNS:
+            raise InvalidRequest(
+                f"grammar is not valid: there may be {MOST_PATTERNS} `pattern` at most within `allOf`"
+            )
         if _items(schema) > MOST_ITEMS:
             raise InvalidRequest(
                 f"grammar is not valid: its `minItems` and `maxItems` must be <= {MOST_ITEMS} altogether"
@@ -857,6 +863,20 @@ def _items(schema: Any) -> float:
         elif isinstance(part, list):
             parts += part
     return items
+
+
+def _patterns(schema: Any) -> int:
+    """How many patterns there are within `allOf`."""
+    patterns = 0
+    parts = [(schema, False)]
+    while parts:
+        part, within = parts.pop()
+        if isinstance(part, dict):
+            patterns += within and "pattern" in part
+            parts += [(value, within or key == "allOf") for key, value in part.items()]
+        elif isinstance(part, list):
+            parts += [(value, within) for value in part]
+    return patterns
 
 
 class _Kept:

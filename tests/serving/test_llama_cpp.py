@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import sys
 import time
@@ -193,6 +194,14 @@ async def test_lists_that_llama_cpp_could_not_hold_are_refused(tiny_model: Path)
                 await generate(engine, grammar=Grammar(GrammarKind.JSON, f'{{"type": "array", {lists}}}'))
         most = Grammar(GrammarKind.JSON, '{"type": "array", "minItems": 5000, "maxItems": 5000}')
         assert (await generate(engine, grammar=most))[0].startswith("[")
+
+
+async def test_patterns_that_would_be_sought_together_for_minutes_are_refused(tiny_model: Path) -> None:
+    patterns = [f"^(a|b)*{letter}(a|b){{{n}}}$" for letter in "ab" for n in range(8, 30)]
+    schema = {"allOf": [{"type": "string", "pattern": pattern} for pattern in patterns]}
+    async with loaded(tiny_model) as engine:
+        with pytest.raises(InvalidRequest, match="allOf"):
+            await generate(engine, grammar=Grammar(GrammarKind.JSON, json.dumps(schema)))
 
 
 async def test_a_grammar_that_llama_cpp_drops_is_told(
