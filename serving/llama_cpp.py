@@ -74,7 +74,7 @@ REPLACEMENT = "\ufffd".encode()
 LEAST_ABSURD = 1 << 16  # tokens: shorter texts are cut into tokens whatever the context is
 # Of all lists in a schema together. llama.cpp writes each out before it begins: a million take a gigabyte.
 MOST_ITEMS = 10_000
-# Of one text, within `allOf`. What keeps to dozens of them is sought for minutes, and all wait for it.
+# That a text may have to keep to at once. What keeps to dozens is sought for minutes, and all wait for it.
 MOST_PATTERNS = 8
 SETTLE_SECONDS = 1.0  # at most, until a slot is free whose answer is not read any more
 
@@ -833,7 +833,7 @@ def _grammar(grammar: Grammar) -> str:
         schema = {"x-guidance": _JSON_FORM, **msgspec.json.decode(grammar.value)}
         if _patterns(schema) > MOST_PATTERNS:
             raise InvalidRequest(
-                f"grammar is not valid: there may be {MOST_PATTERNS} `pattern` at most within `allOf`"
+                f"grammar is not valid: with `allOf` there may be {MOST_PATTERNS} `pattern` at most"
             )
         if _items(schema) > MOST_ITEMS:
             raise InvalidRequest(
@@ -866,17 +866,18 @@ def _items(schema: Any) -> float:
 
 
 def _patterns(schema: Any) -> int:
-    """How many patterns there are within `allOf`."""
-    patterns = 0
-    parts = [(schema, False)]
+    """How many patterns one text may have to keep to: all there are, where any are put together."""
+    patterns, together = 0, False
+    parts = [schema]
     while parts:
-        part, within = parts.pop()
+        part = parts.pop()
         if isinstance(part, dict):
-            patterns += within and "pattern" in part
-            parts += [(value, within or key == "allOf") for key, value in part.items()]
+            patterns += "pattern" in part
+            together = together or "allOf" in part or ("$ref" in part and len(part) > 1)
+            parts += part.values()
         elif isinstance(part, list):
-            parts += [(value, within) for value in part]
-    return patterns
+            parts += part
+    return patterns if together else 0
 
 
 class _Kept:

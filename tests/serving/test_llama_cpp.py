@@ -198,10 +198,15 @@ async def test_lists_that_llama_cpp_could_not_hold_are_refused(tiny_model: Path)
 
 async def test_patterns_that_would_be_sought_together_for_minutes_are_refused(tiny_model: Path) -> None:
     patterns = [f"^(a|b)*{letter}(a|b){{{n}}}$" for letter in "ab" for n in range(8, 30)]
-    schema = {"allOf": [{"type": "string", "pattern": pattern} for pattern in patterns]}
+    texts = [{"type": "string", "pattern": pattern} for pattern in patterns]
+    named = {f"t{number}": text for number, text in enumerate(texts)}
     async with loaded(tiny_model) as engine:
-        with pytest.raises(InvalidRequest, match="allOf"):
-            await generate(engine, grammar=Grammar(GrammarKind.JSON, json.dumps(schema)))
+        for schema in (
+            {"allOf": texts},
+            {"$defs": named, "allOf": [{"$ref": f"#/$defs/{name}"} for name in named]},
+        ):
+            with pytest.raises(InvalidRequest, match="allOf"):
+                await generate(engine, grammar=Grammar(GrammarKind.JSON, json.dumps(schema)))
 
 
 async def test_a_grammar_that_llama_cpp_drops_is_told(
