@@ -48,7 +48,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         sending = asyncio.create_task(self._send_all(send))
-        leaving = asyncio.create_task(_left(receive))
+        leaving = asyncio.create_task(left(receive))
         try:
             while not (await self._first_of(sending, leaving)):
                 await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
@@ -69,7 +69,7 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": encode(event), "more_body": True})
 
 
-async def _left(receive: Receive) -> None:
+async def left(receive: Receive) -> None:
     """Return when the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass

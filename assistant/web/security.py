@@ -58,11 +58,12 @@ class Guard:
             await refuse(scope, receive, send, 403, "foreign_origin", detail)
             return
         if is_unsafe and scope["type"] == "http":
-            body = await _bounded_body(headers, receive)
-            if body is None:
+            came = await bounded_body(headers.get("content-length", "0"), receive, MAX_BODY)
+            if came is None:
                 detail = f"The request has more than {MAX_BODY:,} bytes."
                 await refuse(scope, receive, _closing(send), 413, "too_large", detail)
                 return
+            body, _ = came  # of a client that has gone: let the application find out
             receive = _replayed(body, receive)
         if scope["type"] == "http":
             send = _SecureSend(scope, send)
@@ -110,25 +111,23 @@ def _same_origin(headers: Headers, host: str) -> bool:
     return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
 
 
-async def _bounded_body(headers: Headers, receive: Receive) -> bytes | None:
-    """The whole body, or None as soon as it is known to be larger than allowed."""
-    length = headers.get("content-length", "0")
+async def bounded_body(length: str, receive: Receive, most: int) -> tuple[bytes, bool] | None:
+    """What has come of a body, and whether that is all of it; else its client has gone. None as soon as it is
+    known to be larger than `most` bytes, by its `length` (the header) or as it comes."""
     # Nothing makes a number of thousands of digits, were they zeros.
-    if not length.isdecimal() or len(length) > 20 or int(length) > MAX_BODY:
+    if not length.isdecimal() or len(length) > 20 or int(length) > most:
         return None
-    parts: list[bytes] = []
-    size = 0
+    body = bytearray()
     more = True
     while more:
         message = await receive()
-        if message["type"] != "http.request":  # gone: let the application find out
-            return b"".join(parts)
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BODY:
+        if message["type"] != "http.request":
+            return bytes(body), False
+        body += message.get("body", b"")
+        if len(body) > most:
             return None
         more = message.get("more_body", False)
-    return b"".join(parts)
+    return bytes(body), True
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -169,10 +168,7 @@ class _SecureSend:
             headers = MutableHeaders(scope=message)
             for name in [name for name in headers if name.startswith("access-control-")]:
                 del headers[name]  # Gradio lets the pages of any site read its answers, cookies included
-            headers["X-Content-Type-Options"] = "nosniff"
-            headers["Referrer-Policy"] = "same-origin"
-            if self._is_https:
-                headers["Strict-Transport-Security"] = "max-age=31536000"
+            headers.update(security_headers(is_https=self._is_https))
             if headers.get("content-type", "").startswith("text/html"):
                 self._start = message
                 return
@@ -189,6 +185,12 @@ class _SecureSend:
             await self._send({"type": "http.response.body", "body": page})
         else:
             await self._send(message)
+
+
+def security_headers(*, is_https: bool) -> dict[str, str]:
+    """Those of every answer, besides its content security policy."""
+    headers = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+    return {**headers, "Strict-Transport-Security": "max-age=31536000"} if is_https else headers
 
 
 def page_policy(page: bytes) -> str:

@@ -25,7 +25,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from yarl import URL
 
 from assistant.served import STARTING, Endpoint
-from assistant.web.security import DATA_POLICY
+from assistant.web.events import left
+from assistant.web.security import DATA_POLICY, bounded_body, security_headers
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +46,6 @@ PASSED_BACK = frozenset(
         *(b"allow", b"cache-control", b"content-encoding", b"content-length", b"content-type"),
         *(b"retry-after", b"x-accel-buffering", b"x-request-id"),
     }
-)
-SECURITY_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"same-origin"),
-    (b"content-security-policy", DATA_POLICY.encode()),
 )
 
 UNREACHABLE = "The serving layer cannot be reached. Try again in a moment."
@@ -95,14 +91,15 @@ class ServingGateway:
         elif scope["method"] not in ("GET", "HEAD", "POST"):
             await answer.refuse(405, "Method Not Allowed", {"Allow": "GET, HEAD, POST"})
         else:
-            try:
-                body = await _bounded_body(headers, receive)
-            except _TooLarge:
+            length = headers.get(b"content-length", b"0").decode("latin-1")
+            came = await bounded_body(length, receive, LARGEST_BODY)
+            if came is None:
                 words = f"The body is larger than {LARGEST_BODY} bytes."
                 # What is still coming must not be read as the next request.
                 await answer.refuse(413, words, {"Connection": "close"})
                 return
-            except _Gone:
+            body, is_whole = came
+            if not is_whole:
                 return
             if scope["query_string"]:
                 target += "?" + quote(scope["query_string"], safe="%=&+,;:@/?!$'()*-._~")
@@ -116,7 +113,7 @@ class ServingGateway:
         """The work, until its client has gone or the server ends: then it is cancelled at once, and with it
         the request to the serving layer."""
         task = asyncio.create_task(work)
-        watcher = asyncio.create_task(_disconnected(receive))
+        watcher = asyncio.create_task(left(receive))
         self._under_way.add(task)
         if self._ending:
             task.cancel()
@@ -176,9 +173,8 @@ class _Answer:
         self.method: str = scope["method"]
         self._send = send
         self._is_openai = f"{scope['path']}/".removeprefix("/serving").startswith("/v1/")
-        self._security_headers = list(SECURITY_HEADERS)
-        if scope["scheme"] == "https":
-            self._security_headers.append((b"strict-transport-security", b"max-age=31536000"))
+        security = security_headers(is_https=scope["scheme"] == "https")
+        self._security_headers = _raw({**security, "Content-Security-Policy": DATA_POLICY})
         self._begun = False
         self._is_stream = False
         self._last = b"\n\n"  # the last bytes that were written
@@ -212,7 +208,7 @@ class _Answer:
     async def refuse(self, status: int, words: str, headers: Mapping[str, str] | None = None) -> None:
         body = json.dumps(self._error(status, words, _TYPES[status])).encode()
         told = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
-        await self._start(status, [(name.lower().encode(), value.encode()) for name, value in told.items()])
+        await self._start(status, _raw(told))
         await self.end(body)
 
     def _error(self, status: int, words: str, error_type: str) -> object:
@@ -239,14 +235,6 @@ _TYPES = {
 }
 
 
-class _TooLarge(Exception):
-    """The body has more than `LARGEST_BODY` bytes."""
-
-
-class _Gone(Exception):
-    """The client has gone before its whole body had come."""
-
-
 def target_of(path: str) -> str | None:
     """The path at the serving layer, quoted, or None where there is nothing for clients."""
     path = path.removeprefix("/serving") or "/"
@@ -271,25 +259,5 @@ def _new_session() -> aiohttp.ClientSession:
     )
 
 
-async def _bounded_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body. Raises `_TooLarge` as soon as that is known, and `_Gone`."""
-    length = headers.get(b"content-length", b"0")
-    # Nothing makes a number of thousands of digits, were they zeros.
-    if not length.isdigit() or len(length) > 20 or int(length) > LARGEST_BODY:
-        raise _TooLarge
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        body += message.get("body", b"")
-        if len(body) > LARGEST_BODY:
-            raise _TooLarge
-        more = message.get("more_body", False)
-    return bytes(body)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
