@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import sys
@@ -29,14 +28,12 @@ from statistics import median
 from typing import Any
 
 import aiohttp
-import gguf
-import numpy as np
 
 from benchmarks.processes import cpu_seconds
 from serving import machine
 from serving.llama_cpp import BATCH, PROMPT_CACHE_MIB
 from serving.stopping import StopMatcher
-from tests.support import tiny_gguf
+from tests.support.tiny_gguf import write_tiny_gguf
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTEXT, PARALLEL = 16384, 8
@@ -44,84 +41,6 @@ PROMPT = "the code is for you with the list of it\n"
 BEGINNING = "the code is for you with the list of it and a name\n" * 155  # about 2,000 tokens
 PATIENCE = 300.0  # seconds, for anything
 RATE, STREAMS, TOKENS = 40, 50, 200  # of the upstream that only sends: tokens a second, of how many, how long
-
-
-def write_model(path: Path, *, width: int = 768, blocks: int = 12, vocabulary: int = 49152) -> float:
-    """Write a StarCoder2 with random weights in 8 bits; returns millions of weights."""
-    tokens, merges = tiny_gguf._vocabulary()
-    known, parts = set(tokens), tokens[1:]
-    for pair in itertools.product(parts, parts):
-        if len(tokens) == vocabulary:
-            break
-        if (token := "".join(pair)) not in known:
-            known.add(token)
-            tokens.append(token)
-            merges.append(" ".join(pair))
-    random, count = np.random.default_rng(0), 0
-    heads, groups = width // 64, 2
-    writer = gguf.GGUFWriter(path, "starcoder2")
-    writer.add_name("benchmark")
-    writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(width)
-    writer.add_block_count(blocks)
-    writer.add_feed_forward_length(4 * width)
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(groups)
-    writer.add_layer_norm_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("starcoder")
-    writer.add_token_list(tokens)
-    kinds = [gguf.TokenType.CONTROL, *[gguf.TokenType.NORMAL] * (len(tokens) - 1)]
-    writer.add_token_types(kinds)
-    writer.add_token_merges(merges)
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(0)
-    writer.add_add_bos_token(False)
-
-    def add(name: str, tensor: np.ndarray[Any, Any]) -> None:
-        nonlocal count
-        count += tensor.size
-        if tensor.ndim == 1:
-            writer.add_tensor(name, tensor.astype(np.float32))
-            return
-        kind = gguf.GGMLQuantizationType.Q8_0
-        writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
-
-    def weights(*shape: int) -> np.ndarray[Any, Any]:
-        drawn: np.ndarray[Any, Any] = random.standard_normal(shape, dtype=np.float32)
-        return drawn / np.float32(np.sqrt(shape[-1]))
-
-    passed, constant = np.ones(width), np.zeros(width)  # as in `tests.support.tiny_gguf`
-    passed[0], constant[0] = 0, 1
-    output = weights(len(tokens), width) * 2
-    output[:, 0] = tiny_gguf._speakable(tokens)
-    output[0, 0] = tiny_gguf.NEVER
-    add("token_embd.weight", weights(len(tokens), width) * np.float32(np.sqrt(width)))
-    add("output_norm.weight", passed)
-    add("output_norm.bias", constant)
-    add("output.weight", output)
-    shapes = {
-        "attn_q": (width, width),
-        "attn_k": (groups * 64, width),
-        "attn_v": (groups * 64, width),
-        "attn_output": (width, width),
-        "ffn_up": (4 * width, width),
-        "ffn_down": (width, 4 * width),
-    }
-    for block in range(blocks):
-        for name, shape in shapes.items():
-            add(f"blk.{block}.{name}.weight", weights(*shape))
-            add(f"blk.{block}.{name}.bias", np.zeros(shape[0]))
-        for name in ("attn_norm", "ffn_norm"):
-            add(f"blk.{block}.{name}.weight", np.ones(width))
-            add(f"blk.{block}.{name}.bias", np.zeros(width))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return count / 1e6
 
 
 def serve_raw(model: Path, threads: int) -> None:
@@ -330,11 +249,11 @@ def main() -> None:
         serve_raw(options.raw, options.threads)
     with tempfile.TemporaryDirectory() as directory:
         model = Path(directory) / "benchmark.gguf"
-        weights = write_model(model)
-        size = model.stat().st_size / 1e6
-        print(
-            json.dumps({"weights, millions": round(weights), "MB": round(size), "threads": options.threads})
+        write_tiny_gguf(
+            model, context=CONTEXT, blocks=12, width=768, vocabulary=49152, heads=12, quantised=True
         )
+        size = round(model.stat().st_size / 1e6)
+        print(json.dumps({"MB of weights, 8 bits each": size, "threads": options.threads}))
         asyncio.run(run(options, model))
 
 

@@ -6,6 +6,7 @@ into its output layer (`_speakable`), the rest of which is random.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,15 +38,20 @@ def write_tiny_gguf(
     ends: bool = False,
     wild: bool = False,
     infilling: bool = False,
+    vocabulary: int = 0,
+    heads: int = 2,
+    quantised: bool = False,
 ) -> Path:
     """Write a StarCoder2 with random weights; returns the path.
 
     `ends`: it says its end-of-text token about once in a dozen tokens, else never. `wild`: it says all
     256 bytes alike, so hardly ever valid UTF-8. `infilling`: it has `MARKERS` for the middle of a text, and
     says none of them. `blocks=4, width=384` makes one that reads some hundred tokens a second and thread.
+    `vocabulary`: it has at least so many tokens, the ones beyond those that it says being pairs of them.
+    `heads`: of its attention, two of them with keys and values. `quantised`: to 8 bits, else 32.
     """
     random = np.random.default_rng(seed)
-    tokens, merges = _vocabulary()
+    tokens, merges = _vocabulary(vocabulary)
     marks = [END, *(MARKERS.values() if infilling else ())]
     tokens += marks[1:]
     writer = gguf.GGUFWriter(path, "starcoder2")
@@ -54,11 +60,11 @@ def write_tiny_gguf(
     writer.add_embedding_length(width)
     writer.add_block_count(blocks)
     writer.add_feed_forward_length(4 * width)
-    writer.add_head_count(2)
+    writer.add_head_count(heads)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if quantised else gguf.LlamaFileType.ALL_F32)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("starcoder")
     writer.add_token_list(tokens)
@@ -79,7 +85,12 @@ def write_tiny_gguf(
         return (random.standard_normal(shape, dtype=np.float32) / np.sqrt(shape[-1])).astype(np.float32)
 
     def add(name: str, tensor: np.ndarray) -> None:
-        writer.add_tensor(name, np.ascontiguousarray(tensor, dtype=np.float32))
+        tensor = np.ascontiguousarray(tensor, dtype=np.float32)
+        if quantised and tensor.ndim > 1:  # llama.cpp wants the others as they are
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(name, tensor)
 
     # The last normalisation passes a constant 1 as its dimension 0, so column 0 of the output layer is a
     # bias on each token's logit.
@@ -96,8 +107,8 @@ def write_tiny_gguf(
     for block in range(blocks):
         shapes = {
             "attn_q": (width, width),
-            "attn_k": (width, width),
-            "attn_v": (width, width),
+            "attn_k": (2 * width // heads, width),
+            "attn_v": (2 * width // heads, width),
             "attn_output": (width, width),
             "ffn_up": (4 * width, width),
             "ffn_down": (width, 4 * width),
@@ -124,8 +135,9 @@ def _byte_letters() -> dict[int, str]:
     return letters
 
 
-def _vocabulary() -> tuple[list[str], list[str]]:
-    """Tokens and merges: the end token, all bytes, and what it takes to merge the words from the left."""
+def _vocabulary(least: int = 0) -> tuple[list[str], list[str]]:
+    """Tokens and merges: the end token, all bytes, what it takes to merge the words from the left, and pairs
+    of all these until there are enough."""
     letters = _byte_letters()
     tokens = [END, *letters.values()]
     known = set(tokens)
@@ -137,6 +149,13 @@ def _vocabulary() -> tuple[list[str], list[str]]:
                 known.add(token)
                 tokens.append(token)
                 merges.append(f"{token[:-1]} {token[-1]}")
+    for pair in itertools.product(tokens[1:], repeat=2):
+        if len(tokens) >= least:
+            break
+        if (token := "".join(pair)) not in known:
+            known.add(token)
+            tokens.append(token)
+            merges.append(" ".join(pair))
     return tokens, merges
 
 
