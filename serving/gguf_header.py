@@ -34,23 +34,13 @@ def check_magic(path: Path) -> None:
         raise BadModelFile(f"{path} is not a GGUF file")
 
 
-def read_metadata(path: Path) -> dict[str, Value]:
-    """The metadata by key, without the arrays (the vocabulary is one). Raises `BadModelFile`."""
-    return _read(path, {})
-
-
-def read_arrays(path: Path, *keys: str) -> dict[str, Array]:
-    """These arrays of strings or integers, where they are. Raises `BadModelFile`."""
-    arrays: dict[str, Array] = {key: [] for key in keys}
-    _read(path, arrays)
-    return arrays
-
-
-def _read(path: Path, arrays: dict[str, Array]) -> dict[str, Value]:
+def read_metadata(path: Path, *arrays: str) -> tuple[dict[str, Value], dict[str, Array]]:
+    """The metadata by key: single values, and of the arrays (the vocabulary is one) those that are named, of
+    strings or integers, empty where they are not there. Raises `BadModelFile`."""
     check_magic(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(data).metadata(arrays)
+            return _Reader(data).metadata({key: [] for key in arrays})
     except (struct.error, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise BadModelFile(f"{path} is damaged: its header cannot be read") from error
     except OSError as error:
@@ -62,8 +52,8 @@ class _Reader:
         self._data = data
         self._position = len(MAGIC)
 
-    def metadata(self, arrays: dict[str, Array]) -> dict[str, Value]:
-        """The metadata; fills in those of the `arrays` that are there."""
+    def metadata(self, arrays: dict[str, Array]) -> tuple[dict[str, Value], dict[str, Array]]:
+        """The single values, and the `arrays`, filled in where they are there."""
         version, _tensors, pairs = self._number("I"), self._number("Q"), self._number("Q")
         if version not in (2, 3):
             raise BadModelFile(f"GGUF version {version} is not supported")
@@ -76,7 +66,7 @@ class _Reader:
                 self._skip_array()
             else:
                 metadata[key] = self._string() if kind == _STRING else self._number(self._format(kind))
-        return metadata
+        return metadata, arrays
 
     def _array(self) -> Array:
         kind, count = int(self._number("I")), int(self._number("Q"))

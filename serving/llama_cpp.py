@@ -53,7 +53,7 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.event_stream import read_data
-from serving.gguf_header import BadModelFile, Value, check_magic, read_arrays, read_metadata
+from serving.gguf_header import Array, BadModelFile, Value, check_magic, read_metadata
 from serving.models import Infilling, infilling_of, licence_of
 from serving.prefix_cache import PrefixCache, fingerprint
 
@@ -574,9 +574,7 @@ class LlamaCpp:
         log.error("%s", detail)
 
     async def _try_to_load(self) -> None:
-        metadata = await asyncio.to_thread(read_metadata, self._model)
-        tokenizer = _text(metadata, "tokenizer.ggml.model")
-        vocabulary = await asyncio.to_thread(_Vocabulary, self._model, tokenizer)
+        metadata, vocabulary = await asyncio.to_thread(_read_header, self._model)
         trained = _number(metadata, f"{metadata.get('general.architecture')}.context_length")
         context = self._context or min(trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
 
@@ -697,11 +695,17 @@ _FINISH_REASONS = {
 }
 
 
+def _read_header(model: Path) -> tuple[dict[str, Value], _Vocabulary]:
+    """What a model's file says of the model. Raises `BadModelFile`."""
+    metadata, arrays = read_metadata(model, "tokenizer.ggml.tokens", "tokenizer.ggml.token_type")
+    texts, kinds = arrays.values()
+    return metadata, _Vocabulary(texts, kinds, _text(metadata, "tokenizer.ggml.model"))
+
+
 class _Vocabulary:
     """A model's tokens, as its file writes them."""
 
-    def __init__(self, model: Path, tokenizer: str | None) -> None:
-        texts, kinds = read_arrays(model, "tokenizer.ggml.tokens", "tokenizer.ggml.token_type").values()
+    def __init__(self, texts: Array, kinds: Array, tokenizer: str | None) -> None:
         self._texts = [str(text) for text in texts]
         self._is_byte_level = tokenizer == "gpt2"
         self.longest = max((len(text.encode()) for text in self._texts), default=1)

@@ -45,6 +45,7 @@ from serving.remote import (
     message,
     message_of,
     read_event,
+    reason_of,
     seconds_of,
 )
 
@@ -142,11 +143,7 @@ class OpenAICompatible(Remote):
                     if (chunk := _chunk(choice, text)) is not None:
                         yield chunk
                     if choice.finish_reason is not None:
-                        reason = _FINISH_REASONS.get(choice.finish_reason)
-                        if reason is None:
-                            raise IncompleteGeneration(
-                                f"The upstream ended the text for the reason {choice.finish_reason!r}."
-                            )
+                        reason = reason_of(_FINISH_REASONS, choice.finish_reason)
                         usage = event.usage or await _usage(lines)
                         yield End(reason, usage.prompt_tokens, usage.completion_tokens)
                         return

@@ -30,6 +30,7 @@ from serving.engine import (
     End,
     EngineInfo,
     EngineState,
+    FinishReason,
     GenerationFailed,
     IncompleteGeneration,
     Infill,
@@ -309,6 +310,13 @@ def read_event(decoder: msgspec.json.Decoder[Event], line: bytes) -> Event:
             return msgspec.convert(json.loads(line.decode("utf-8", "surrogateescape")), decoder.type)
         except (ValueError, RecursionError) as error:
             raise IncompleteGeneration("The upstream has sent something that is not an event.") from error
+
+
+def reason_of(reasons: Mapping[str, FinishReason], told: str) -> FinishReason:
+    """Why a text has ended, by the server's word for it. Raises `IncompleteGeneration` for any other."""
+    if (reason := reasons.get(told)) is None:
+        raise IncompleteGeneration(f"The upstream ended the text for the reason {told!r}.")
+    return reason
 
 
 def seconds_of(headers: Mapping[str, str]) -> int:

@@ -40,7 +40,17 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.models import Infilling
-from serving.remote import KEY_REFUSED, CutText, Limits, Remote, message, message_of, read_event, seconds_of
+from serving.remote import (
+    KEY_REFUSED,
+    CutText,
+    Limits,
+    Remote,
+    message,
+    message_of,
+    read_event,
+    reason_of,
+    seconds_of,
+)
 
 INVALID = "Input validation error: "
 """What TGI writes before its words for a request that cannot work, and we do too."""
@@ -125,11 +135,7 @@ class Tgi(Remote):
                 generated += 1
                 yield _chunk(event.token, event.top_tokens or [], text)
                 if event.details is not None:
-                    reason = _FINISH_REASONS.get(event.details.finish_reason)
-                    if reason is None:
-                        raise IncompleteGeneration(
-                            f"The upstream ended the text for the reason {event.details.finish_reason!r}."
-                        )
+                    reason = reason_of(_FINISH_REASONS, event.details.finish_reason)
                     yield End(reason, event.details.input_length, event.details.generated_tokens)
                     return
                 if event.generated_text is not None:  # the end, by one that tells no details

@@ -10,12 +10,15 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pytest
 
+from serving.engine import Engine
 from tests.support.tiny_gguf import write_tiny_gguf
+
+E = TypeVar("E", bound=Engine)
 
 PATIENCE = 60  # seconds for what takes one or two on an idle machine
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +33,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Takes several seconds to read 6,000 tokens on one thread."""
     return write_tiny_gguf(tmp_path_factory.mktemp("models") / "slow.gguf", context=8192, blocks=4, width=384)
+
+
+@contextlib.asynccontextmanager
+async def looked_at(engine: E) -> AsyncIterator[E]:
+    """The engine, once it has looked at its upstream."""
+    await engine.start()
+    try:
+
+        async def look() -> bool:
+            return "Looking" not in (engine.info.state_detail or "")
+
+        await eventually(look)
+        yield engine
+    finally:
+        await engine.close()
 
 
 @dataclass

@@ -364,7 +364,7 @@ async def test_a_system_without_its_libraries_is_told_what_is_missing(
 
 
 def test_the_header_is_read_without_arrays(tmp_path: Path) -> None:
-    metadata = read_metadata(write_tiny_gguf(tmp_path / "x.gguf", context=512, chat_template="t"))
+    metadata, _ = read_metadata(write_tiny_gguf(tmp_path / "x.gguf", context=512, chat_template="t"))
     assert metadata["general.architecture"] == "starcoder2"
     assert metadata["starcoder2.context_length"] == 512
     assert metadata["tokenizer.chat_template"] == "t"

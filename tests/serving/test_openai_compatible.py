@@ -33,7 +33,7 @@ from serving.engine import (
 from serving.event_stream import LONGEST_LINE
 from serving.openai_compatible import OpenAICompatible
 from serving.remote import Limits
-from tests.serving.conftest import PATIENCE, eventually
+from tests.serving.conftest import PATIENCE, eventually, looked_at
 from tests.support.fake_upstream import DONE, NEVER, RESET, FakeUpstream, data, piece, text, usage
 
 PARAMS = SamplingParams(max_new_tokens=20, seed=5)
@@ -50,17 +50,9 @@ async def engine(
     upstream: FakeUpstream, *, model: str | None = None, api_key: str | None = None, **limits: float
 ) -> AsyncIterator[OpenAICompatible]:
     """An engine that has looked at its upstream."""
-    engine = OpenAICompatible(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
-    await engine.start()
-    try:
-
-        async def settled() -> bool:
-            return engine.info.state is not EngineState.LOADING
-
-        await eventually(settled)
+    made = OpenAICompatible(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
+    async with looked_at(made) as engine:
         yield engine
-    finally:
-        await engine.close()
 
 
 async def generate(engine: OpenAICompatible, params: SamplingParams = PARAMS) -> tuple[str, End]:

@@ -38,7 +38,7 @@ from serving.generation import generate as generate_around
 from serving.models import Infilling
 from serving.remote import Limits
 from serving.tgi import Tgi
-from tests.serving.conftest import PATIENCE, eventually, serve
+from tests.serving.conftest import PATIENCE, eventually, looked_at, serve
 from tests.support.fake_tgi import REACHED, FakeTGI, last, token
 
 PARAMS = SamplingParams(max_new_tokens=20, seed=5)
@@ -55,17 +55,9 @@ async def engine(
     upstream: FakeTGI, *, model: str | None = None, api_key: str | None = None, **limits: float
 ) -> AsyncIterator[Tgi]:
     """An engine that has looked at its upstream."""
-    engine = Tgi(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
-    await engine.start()
-    try:
-
-        async def settled() -> bool:
-            return engine.info.state_detail is None or "Looking" not in engine.info.state_detail
-
-        await eventually(settled)
+    made = Tgi(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
+    async with looked_at(made) as engine:
         yield engine
-    finally:
-        await engine.close()
 
 
 async def events_of(engine: Tgi, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> list[Any]:
