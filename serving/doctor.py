@@ -22,7 +22,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -142,6 +142,19 @@ class _Answer:
         return self.status == 200 and not self.refusal
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A text to ask for. With a seed tokens are drawn, else the likeliest is taken."""
+
+    prompt: str
+    _: KW_ONLY
+    tokens: int
+    stream: bool
+    stop: str | None = None
+    seed: int | None = None
+    suffix: str | None = None
+
+
 class _Words(Protocol):
     """How a protocol asks for a text, and how it tells one."""
 
@@ -149,17 +162,8 @@ class _Words(Protocol):
     ends: Sequence[str]
     """The reasons for an end that our engine knows."""
 
-    def ask(
-        self,
-        prompt: str,
-        *,
-        tokens: int,
-        stream: bool,
-        stop: str | None = None,
-        seed: int | None = None,
-        suffix: str | None = None,
-    ) -> tuple[str, dict[str, Any]]:
-        """The address and the body. With a seed tokens are drawn, else the likeliest is taken."""
+    def ask(self, wish: _Wish) -> tuple[str, dict[str, Any]]:
+        """The address and the body."""
 
     def read(self, answer: _Answer, told: Any) -> None:
         """Take what an event tells, or a whole answer."""
@@ -172,21 +176,12 @@ class _OpenAI:
     kind: str = "openai"
     ends: Sequence[str] = ("stop", "length")
 
-    def ask(
-        self,
-        prompt: str,
-        *,
-        tokens: int,
-        stream: bool,
-        stop: str | None = None,
-        seed: int | None = None,
-        suffix: str | None = None,
-    ) -> tuple[str, dict[str, Any]]:
-        body: dict[str, Any] = {"model": self.model, "prompt": prompt, "max_tokens": tokens}
-        body["temperature"] = 0.0 if seed is None else 1.0
-        more = {"seed": seed, "suffix": suffix, "stop": None if stop is None else [stop]}
+    def ask(self, wish: _Wish) -> tuple[str, dict[str, Any]]:
+        body: dict[str, Any] = {"model": self.model, "prompt": wish.prompt, "max_tokens": wish.tokens}
+        body["temperature"] = 0.0 if wish.seed is None else 1.0
+        more = {"seed": wish.seed, "suffix": wish.suffix, "stop": None if wish.stop is None else [wish.stop]}
         body |= {name: value for name, value in more.items() if value is not None}
-        if stream:
+        if wish.stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return f"{self.url}/completions", body
 
@@ -214,25 +209,14 @@ class _Tgi:
     kind: str = "tgi"
     ends: Sequence[str] = ("eos_token", "length", "stop_sequence")
 
-    def ask(
-        self,
-        prompt: str,
-        *,
-        tokens: int,
-        stream: bool,
-        stop: str | None = None,
-        seed: int | None = None,
-        suffix: str | None = None,
-    ) -> tuple[str, dict[str, Any]]:
-        parameters: dict[str, Any] = {"max_new_tokens": tokens, "details": True}
-        if stop is not None:
-            parameters["stop"] = [stop]
-        if seed is not None:
-            parameters |= {"do_sample": True, "seed": seed}
-        return f"{self.url}/generate{'_stream' if stream else ''}", {
-            "inputs": prompt,
-            "parameters": parameters,
-        }
+    def ask(self, wish: _Wish) -> tuple[str, dict[str, Any]]:
+        parameters: dict[str, Any] = {"max_new_tokens": wish.tokens, "details": True}
+        if wish.stop is not None:
+            parameters["stop"] = [wish.stop]
+        if wish.seed is not None:
+            parameters |= {"do_sample": True, "seed": wish.seed}
+        path = "generate_stream" if wish.stream else "generate"
+        return f"{self.url}/{path}", {"inputs": wish.prompt, "parameters": parameters}
 
     def read(self, answer: _Answer, told: Any) -> None:
         if isinstance(told, list) and told:
@@ -727,7 +711,7 @@ class Doctor:
         return _right("Characters of several bytes come whole.")
 
     async def _errors(self) -> _Seen:
-        path, body = self._words.ask(PROMPT, tokens=1, stream=False)
+        path, body = self._words.ask(_Wish(PROMPT, tokens=1, stream=False))
         body |= {"prompt": {"no": 1}} if self._words.kind == "openai" else {"inputs": {"no": 1}}
         answer = await self._send(path, body)
         if answer.is_text:
@@ -775,7 +759,7 @@ class Doctor:
         """Whether computing ends with the connection. Servers that tell what they do are asked."""
         ours = "We end an answer by closing the connection, at a stop sequence too."
         tokens = min(LONG_ANSWER, (self._context or ASSUMED_CONTEXT) // 2)
-        path, body = self._words.ask(PROMPT, tokens=tokens, stream=True)
+        path, body = self._words.ask(_Wish(PROMPT, tokens=tokens, stream=True))
         before = await self._busy()
         alone = self._clock()
         if before is None:
@@ -817,7 +801,7 @@ class Doctor:
     # How it is asked
 
     async def _generate(self, prompt: str, *, tokens: int, stream: bool, **more: Any) -> _Answer:
-        path, body = self._words.ask(prompt, tokens=tokens, stream=stream, **more)
+        path, body = self._words.ask(_Wish(prompt, tokens=tokens, stream=stream, **more))
         return await self._send(path, body)
 
     async def _send(self, url: str, body: dict[str, Any]) -> _Answer:
