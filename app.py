@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from assistant.knowledge.documentation import Documentation
 from assistant.reply import Assistant
 from assistant.served import Endpoint, ServedModel
-from assistant.settings import BadSettings, Settings, read_settings, secret_key
+from assistant.settings import BadSettings, Settings, read_settings, secret_keys
 from assistant.web.application import create_app
 from serving.child import ServingChild
 from storage.database import Database
@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
 
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Run until a signal; raises `StorageError` when the data directory cannot be used."""
-    key = secret_key(settings)
+    key, *older_keys = secret_keys(settings)
     database = Database(settings.data / "tech-assistant.db")
     child = serving_child(settings)
     documentation = documentation_of(settings)
@@ -88,7 +88,14 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         return page
 
     names = (settings.host, *settings.allowed_hosts)
-    web = create_app(assistant, key=key, names=names, may_manage=settings.may_manage, load_page=load_page)
+    web = create_app(
+        assistant,
+        key=key,
+        older_keys=older_keys,
+        names=names,
+        may_manage=settings.may_manage,
+        load_page=load_page,
+    )
     gateway = gateway_to(endpoint, web, settings)
 
     async def close() -> None:

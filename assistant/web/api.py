@@ -21,7 +21,7 @@ from assistant.errors import NotTheOperator
 from assistant.knowledge.documentation import DocumentationStatus
 from assistant.reply import Assistant
 from assistant.web.events import EventStream, position_of
-from assistant.web.identity import owner_of
+from assistant.web.identity import give_anew, is_known, owner_of
 from assistant.web.problems import Problem
 from assistant.web.security import is_this_machine
 from storage.store import LATEST, Asked
@@ -298,6 +298,14 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     async def retry(owner: Owner, reply_id: str) -> AskedOut:
         """Answer the same question again; the new reply is a sibling."""
         return AskedOut.of(await assistant.retry(owner, reply_id))
+
+    @api.post("/me/revoke", status_code=204)
+    async def revoke(request: Request, owner: Owner) -> None:
+        """Sign out everywhere else: all cookies that were given to you until now are invalid, and this answer
+        gives you a new one. Your chats stay."""
+        if is_known(request):  # who has just come has nothing to revoke
+            await assistant.revoke(owner)
+        give_anew(request)
 
     @api.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
     async def unknown(request: Request, path: str) -> Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,14 @@ def create_app(
     assistant: Assistant,
     *,
     key: bytes,
+    older_keys: Sequence[bytes] = (),
     names: tuple[str, ...] = (),
     may_manage: bool = False,
     load_page: Callable[[], FastAPI] | None = None,
 ) -> ASGIApp:
-    """The whole web application. `names` are hosts it answers to besides addresses and localhost; with
-    `may_manage` whoever comes from this machine may say what is fetched.
+    """The whole web application. `key` signs cookies, and those of `older_keys` are valid too; `names` are
+    hosts it answers to besides addresses and localhost; with `may_manage` whoever comes from this machine may
+    say what is fetched.
 
     The caller ends the replies (`Assistant.close`) before the server waits for its connections.
     """
@@ -157,4 +159,5 @@ def create_app(
     app.mount("/ui", Static(directory=STATIC))
     if page is not None:
         app.mount("/", page)
-    return Guard(Identity(app, key=key), names=names)
+    identity = Identity(app, key=key, older_keys=older_keys, marks=assistant.marks)
+    return Guard(identity, names=names)
