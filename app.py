@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import signal
 import socket
@@ -23,6 +22,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from assistant import logs
 from assistant.knowledge.documentation import Documentation
 from assistant.reply import Assistant
 from assistant.served import Endpoint, ServedModel
@@ -192,9 +192,7 @@ def main(arguments: Sequence[str]) -> int:
     # Seldom look for garbage: what Gradio and LangChain make while they are imported stays, and going through
     # it again and again took a sixth of the start, and held up the API for 0.2 s at a time.
     gc.set_threshold(50_000, 20, 50)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "uvicorn", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.begin(sys.stderr)
     try:
         settings = read_settings(arguments)
         with listen(settings) as listener, asyncio.Runner(loop_factory=fastest_loop()) as runner:

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistant import __version__
+from assistant.logs import in_a_line
 from assistant.reply import Assistant
 from assistant.web.api import METHODS, api_routes
 from assistant.web.identity import Identity
@@ -88,7 +89,10 @@ class Page:
         if scope["type"] == "http" and scope["path"].startswith(UNUSED):
             await refuse(scope, receive, send, 404, "not_found", "There is nothing here.")
         elif self._app is not None:
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            except Exception as error:  # noqa: BLE001 - Gradio has answered 500; clients make it raise at will
+                log.warning("the page could not answer: %s", in_a_line(error))
         elif scope["type"] == "http":
             page = BROKEN if self._failed else STARTING
             response = HTMLResponse(page, 503, {"Retry-After": "1", "Cache-Control": "no-store"})
