@@ -22,7 +22,8 @@ from assistant import __version__
 from assistant.logs import in_a_line
 from assistant.reply import Assistant
 from assistant.web.api import METHODS, api_routes
-from assistant.web.identity import Identity
+from assistant.web.identity import Identity, cookie_name
+from assistant.web.openapi import describe
 from assistant.web.problems import Problem, answer_with_problems, refuse
 from assistant.web.security import Guard
 from storage.errors import DatabaseUnavailable
@@ -139,6 +140,7 @@ def create_app(
         redirect_slashes=False,
     )
     answer_with_problems(app)
+    describe(app, cookie=cookie_name(key))
 
     @app.get("/health", include_in_schema=False)
     async def health() -> dict[str, str]:
