@@ -88,6 +88,14 @@ class Question(Body):
     )
 
 
+class FirstQuestion(Body):
+    text: Text
+    client_id: ClientId | None = Field(
+        None, description="your own id for this message: sent again, it is not asked again"
+    )
+    grounding: bool = Field(True, description="whether documentation is looked up for answers")
+
+
 class ConversationOut(BaseModel):
     id: str
     title: str
@@ -130,12 +138,15 @@ class ConversationPage(BaseModel):
 
 
 class AskedOut(BaseModel):
+    conversation_id: str
     message_id: str
     reply_id: str
 
     @classmethod
     def of(cls, asked: Asked) -> AskedOut:
-        return cls(message_id=asked.message_id, reply_id=asked.reply_id)
+        return cls(
+            conversation_id=asked.conversation_id, message_id=asked.message_id, reply_id=asked.reply_id
+        )
 
 
 class StatusOut(BaseModel):
@@ -273,6 +284,14 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         parent = body.parent_id if "parent_id" in body.model_fields_set else LATEST
         asked = await assistant.ask(
             owner, conversation_id, body.text, parent_id=parent, client_id=body.client_id
+        )
+        return AskedOut.of(asked)
+
+    @api.post("/messages", status_code=202)
+    async def begin(owner: Owner, body: FirstQuestion) -> AskedOut:
+        """Begin a conversation with a question: both are stored together, or neither is."""
+        asked = await assistant.ask(
+            owner, None, body.text, client_id=body.client_id, grounding=body.grounding
         )
         return AskedOut.of(asked)
 

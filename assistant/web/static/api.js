@@ -21,18 +21,35 @@ const AWAY = "The application cannot be reached. It may have been stopped, or th
 
 /** Call the API; gives the body, or null when there is none. Throws `Problem`. */
 export async function call(method, path, body) {
-  let response;
   try {
-    response = await fetch(`/api${path}`, {
+    const response = await fetch(`/api${path}`, {
       method,
+      signal: AbortSignal.timeout(PATIENCE),
       headers: body === undefined ? {} : { "Content-Type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
-  } catch {
-    throw new Problem("away", AWAY);
+    if (!response.ok) throw await problemOf(response);
+    return response.status === 204 ? null : await response.json();
+  } catch (error) {
+    throw error instanceof Problem ? error : new Problem("away", AWAY);
   }
-  if (!response.ok) throw await problemOf(response);
-  return response.status === 204 ? null : response.json();
+}
+
+/**
+ * Ask a question after the message `parent`; with no conversation, as the first of a new one, for whose answers
+ * documentation is looked up if `grounding`. `id` is from `newId`: sent again, it is not asked again.
+ *
+ * Gives {conversation_id, message_id, reply_id}. Throws `Problem`.
+ */
+export function ask(conversation, { text, parent, id, grounding }) {
+  if (conversation === null) return call("POST", "/messages", { text, client_id: id, grounding });
+  const body = { text, parent_id: parent, client_id: id };
+  return call("POST", `/conversations/${encodeURIComponent(conversation)}/messages`, body);
+}
+
+/** An id for a question; there is no `randomUUID` on plain http. */
+export function newId() {
+  return crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
 }
 
 async function problemOf(response) {
