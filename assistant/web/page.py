@@ -38,7 +38,8 @@ HEAD = "\n".join(
 )
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 QUEUE_SECONDS = 0.1
-MOST_WAITING = 2000  # sessions whose answers wait to be read, as many as Gradio keeps messages of
+MOST_QUEUED = 256  # events of programs; more are refused
+MOST_UNREAD = 512  # sessions with answers that wait to be read; more than are queued and under way
 MOST_SESSIONS = 10_000  # of programs whose conversation is remembered
 LONGEST_SESSION = 100  # characters of its name that tell it from others
 CHECKED: TypeAdapter[str] = TypeAdapter(Text)
@@ -81,11 +82,15 @@ def build(assistant: Assistant) -> gr.Blocks:
                     )
                 gr.HTML(html_template="<tech-hint></tech-hint>", js_on_load=None, apply_default_css=False)
         gr.api(answer, api_name="chat", concurrency_limit=None)
+    blocks.queue(max_size=MOST_QUEUED)
     # Only programs use Gradio's queue, which looks for work a thousand times a second: 6 % of a core.
     queue = blocks._queue
     queue.sleep_when_free = queue.progress_update_sleep_when_free = QUEUE_SECONDS
-    # Of sessions that never read their answers, Gradio forgets the messages and keeps the names for ever.
-    queue.pending_event_ids_session = type(queue.pending_messages_per_session)(MOST_WAITING)
+    # What Gradio keeps of sessions that ask and never read: too much of it, or all of it for ever.
+    bounded = type(queue.pending_messages_per_session)
+    queue.pending_messages_per_session = bounded(MOST_UNREAD)
+    queue.pending_event_ids_session = bounded(MOST_UNREAD)
+    blocks.state_session_capacity = MOST_UNREAD
     return blocks
 
 
