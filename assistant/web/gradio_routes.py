@@ -8,7 +8,6 @@ as Gradio wrote it when it was loaded, and only the inline scripts of that page 
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import re
@@ -16,7 +15,6 @@ from typing import Annotated
 from urllib.parse import parse_qs, urlencode
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
-from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,20 +61,20 @@ BODIES: dict[str, type[_Body]] = {"/gradio_api/queue/join": Join, "/gradio_api/c
 class GradioRoutes:
     """Gradio's application `app` behind this list. Made by `open_routes`, once `app` has started."""
 
-    def __init__(self, app: ASGIApp, page: str, chat: int) -> None:
+    def __init__(self, app: ASGIApp, page: bytes, chat: int) -> None:
         self._app = app
         self._page = page
+        self._policy = page_policy(page)
         self._chat = chat  # the number of the only event that there is
-        self._page_for = functools.lru_cache(64)(self._written_for)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         path, is_read = scope["path"], scope["method"] in ("GET", "HEAD")
         if path == PAGE and is_read:
-            page, policy = self._page_for(f"{scope['scheme']}://{Headers(scope=scope).get('host', '')}")
             # A new response each time: what is added to it on its way, such as a cookie, is one reader's.
-            await HTMLResponse(page, headers={"Content-Security-Policy": policy})(scope, receive, send)
+            response = HTMLResponse(self._page, headers={"Content-Security-Policy": self._policy})
+            await response(scope, receive, send)
         elif READ.fullmatch(path) and is_read:
             await self._pass_on(scope, receive, send)
         elif path in BODIES and scope["method"] == "POST":
@@ -122,11 +120,6 @@ class GradioRoutes:
             else:
                 await refuse(scope, receive, send, 500, "internal", "Gradio failed.")
 
-    def _written_for(self, origin: str) -> tuple[bytes, str]:
-        """The page for readers who come by `origin`, and its content security policy."""
-        page = self._page.replace(f"http://{WRITTEN_FOR}", origin).encode()
-        return page, page_policy(page)
-
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -137,7 +130,8 @@ def _passed(scope: Scope) -> RawHeaders:
 
 async def open_routes(app: ASGIApp) -> GradioRoutes:
     """The routes of a Gradio application that has started. Raises RuntimeError for one that is not ours."""
-    page = (await _read(app, PAGE)).decode()
+    # It asks where it came from, by whatever name and scheme that was.
+    page = (await _read(app, PAGE)).replace(f"http://{WRITTEN_FOR}".encode(), b"")
     config = json.loads(await _read(app, CONFIG))
     events = [event["id"] for event in config["dependencies"]]
     if len(events) != 1:

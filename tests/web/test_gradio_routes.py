@@ -31,6 +31,7 @@ OPEN = {
     ("POST", "/gradio_api/queue/join"),
     ("POST", "/gradio_api/cancel"),
 }
+PAGE = b"<script>one()</script>"
 JOIN = {"data": ["How?"], "fn_index": 0, "session_hash": "a-session"}
 
 
@@ -53,7 +54,7 @@ def behind() -> Behind:
 
 @pytest.fixture
 def client(behind: Behind) -> httpx.AsyncClient:
-    routes = GradioRoutes(behind, "<script>at('http://gradio.invalid')</script>", chat=0)
+    routes = GradioRoutes(behind, PAGE, chat=0)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=routes), base_url="http://localhost:7860")
 
 
@@ -122,17 +123,27 @@ async def test_the_body_of_an_event_is_one_question_and_nothing_else(
     assert [json.loads(body)["fn_index"] for _, body in behind.reached] == [0, 0]
 
 
-async def test_the_page_is_the_one_that_was_loaded_for_the_address_of_its_reader(
-    client: httpx.AsyncClient, behind: Behind
-) -> None:
-    first, again = [await client.get("/?deep_link=x") for _ in range(2)]
-    assert first.text == "<script>at('http://localhost:7860')</script>"
-    assert first.headers["content-security-policy"] == page_policy(first.content)
-    assert first.headers == again.headers
-    other = await client.get("https://127.0.0.1/")
-    assert other.text == "<script>at('https://127.0.0.1')</script>"
+async def test_the_page_is_the_one_that_was_loaded(client: httpx.AsyncClient, behind: Behind) -> None:
+    answers = [await client.get(path) for path in ("/", "/?deep_link=x", "https://127.0.0.1/")]
+    for answer in answers:
+        assert answer.content == PAGE
+        assert answer.headers["content-security-policy"] == page_policy(PAGE)
     assert (await client.head("/")).status_code == 200
     assert behind.reached == []
+
+
+async def test_a_page_is_loaded_without_the_address_that_it_was_loaded_from() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        host = dict(scope["headers"])[b"host"].decode()
+        page = f"<script>at('http://{host}')</script>"
+        config = json.dumps({"dependencies": [{"id": 7}]})
+        await PlainTextResponse(page if scope["path"] == "/" else config)(scope, receive, send)
+
+    transport = httpx.ASGITransport(app=await open_routes(app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/")).text == "<script>at('')</script>"
+        answer = await client.post("/gradio_api/queue/join", json={**JOIN, "fn_index": 7})
+        assert answer.status_code == 200
 
 
 async def test_what_one_reader_is_given_with_the_page_no_other_gets(client: httpx.AsyncClient) -> None:
@@ -163,7 +174,7 @@ async def test_a_failure_of_gradio_is_one_line(caplog: pytest.LogCaptureFixture)
         raise ValueError("secret")
 
     for app, status, text in ((before, 500, "Gradio failed."), (within, 200, "half")):
-        transport = httpx.ASGITransport(app=GradioRoutes(app, "", chat=0))
+        transport = httpx.ASGITransport(app=GradioRoutes(app, b"", chat=0))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answer = await client.get("/config")
             assert answer.status_code == status
