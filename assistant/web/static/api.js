@@ -35,21 +35,25 @@ export async function call(method, path, body) {
   }
 }
 
+const failed = new Map(); // the ids of questions that may have arrived although they failed, by the question
+
 /**
  * Ask a question after the message `parent`; with no conversation, as the first of a new one, for whose answers
- * documentation is looked up if `grounding`. `id` is from `newId`: sent again, it is not asked again.
+ * documentation is looked up if `grounding`. Asked again after it failed, it is not stored twice.
  *
  * Gives {conversation_id, message_id, reply_id}. Throws `Problem`.
  */
-export function ask(conversation, { text, parent, id, grounding }) {
-  if (conversation === null) return call("POST", "/messages", { text, client_id: id, grounding });
-  const body = { text, parent_id: parent, client_id: id };
-  return call("POST", `/conversations/${encodeURIComponent(conversation)}/messages`, body);
-}
-
-/** An id for a question; there is no `randomUUID` on plain http. */
-export function newId() {
-  return crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+export async function ask(conversation, { text, parent, grounding }) {
+  const question = JSON.stringify([conversation, parent, text]);
+  // There is no `randomUUID` on plain http.
+  const id = failed.get(question) ?? crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+  failed.set(question, id);
+  const isFirst = conversation === null;
+  const path = isFirst ? "/messages" : `/conversations/${encodeURIComponent(conversation)}/messages`;
+  const more = isFirst ? { grounding } : { parent_id: parent };
+  const asked = await call("POST", path, { text, client_id: id, ...more });
+  failed.delete(question);
+  return asked;
 }
 
 async function problemOf(response) {

@@ -9,7 +9,7 @@
 //   tech-suggestion    one of the example questions was chosen: detail {text}
 //   tech-compose       what was done here is done: the focus belongs to the composer
 
-import { ask, call, followReply, newId } from "./api.js";
+import { ask, call, followReply } from "./api.js";
 import { ICONS, element, wordButton } from "./dom.js";
 import { Engine } from "./engine.js";
 import { Consent } from "./licence.js";
@@ -61,7 +61,6 @@ class TechChat extends HTMLElement {
   #tree = new MessageTree();
   #sent = null; // what is on its way: {before, question, answer}, `before` being the branch without it
   #ours = null; // the id of the last reply that was asked for here
-  #again = null; // an edited question that may have arrived although it failed: {text, parent, id}
   #wantsStop = false;
   #stream = null; // {answer, abort} of the reply that is followed
   #loading = null;
@@ -572,17 +571,11 @@ class TechChat extends HTMLElement {
   async #askAgain(original, text) {
     const { parent_id: parent } = original;
     const conversation = this.#conversation;
-    // The same id again for the same text: a question that had arrived after all is not asked twice.
-    const isAgain = this.#again?.text === text && this.#again.parent === parent;
-    const id = isAgain ? this.#again.id : newId();
-    this.#again = { text, parent, id };
     const sent = this.#begin(this.#upTo(original), onItsWay("user", text, parent));
     this.#announce("The question is sent.");
     this.#tell("tech-compose", {});
     try {
-      const asked = await ask(conversation, { text, parent, id });
-      this.#again = null;
-      this.asked(sent, asked);
+      this.asked(sent, await ask(conversation, { text, parent }));
     } catch (problem) {
       if (this.#sent !== sent) return;
       this.#takeBack();

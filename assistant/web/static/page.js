@@ -2,7 +2,7 @@
 //
 // The only script that knows Gradio: its text box is the composer. Questions go to the HTTP API.
 
-import { ask, newId } from "./api.js";
+import { ask } from "./api.js";
 import "./chat.js";
 import "./conversations.js";
 import { ICONS, IS_MAC, NEW_CHAT, element, icon } from "./dom.js";
@@ -96,7 +96,6 @@ class Page {
   #known = null; // the box that was made ready
   #observer = null;
   #shown = null; // the id of the conversation whose draft is in the composer
-  #retried = null; // a question that may have arrived although it failed: {text, conversation, parent, id}
   #deleted = null; // the last one, with its draft, which comes back with it
   #channel = "BroadcastChannel" in window ? new BroadcastChannel("tech-assistant") : null;
 
@@ -141,23 +140,16 @@ class Page {
   async #ask(text) {
     const { conversation, leaf: parent, grounding } = this.#chat; // it follows what its reader sees
     const shown = this.#shown;
-    // The same id again for the same text: a question that had arrived after all is not asked twice.
-    const earlier = this.#retried;
-    const isAgain =
-      earlier?.text === text && earlier.conversation === conversation && earlier.parent === parent;
-    const id = isAgain ? earlier.id : newId();
     const sent = this.#chat.sending(text);
     this.#write("");
     keepDraft(shown, text); // until it is known to have arrived
     try {
-      const asked = await ask(conversation, { text, parent, id, grounding });
-      if (this.#retried?.id === id) this.#retried = null;
+      const asked = await ask(conversation, { text, parent, grounding });
       const typed = this.#textarea()?.value ?? ""; // since then
       if (shown === this.#shown && typed !== "") keepDraft(shown, typed);
       else forgetDraft(shown, text);
       this.#chat.asked(sent, asked);
     } catch (problem) {
-      this.#retried = { text, conversation, parent, id };
       this.#notAsked(sent, text, conversation, problem);
     }
     this.#paintState();
