@@ -25,7 +25,7 @@ from assistant.web.identity import give_anew, is_known, owner_of
 from assistant.web.openapi import ANSWERING, raises
 from assistant.web.problems import Problem
 from assistant.web.security import is_this_machine
-from storage.errors import ClientIdReused, UnknownMessage, UnknownParent
+from storage.errors import ClientIdReused, StillAnswering, UnknownMessage, UnknownParent
 from storage.store import LATEST, Asked, BadCursor
 
 UNTITLED = "New chat"
@@ -90,6 +90,14 @@ class Question(Body):
     )
 
 
+class FirstQuestion(Body):
+    text: Text
+    client_id: ClientId | None = Field(
+        None, description="your own id for this message: sent again, it is not asked again"
+    )
+    grounding: bool = Field(True, description="whether documentation is looked up for answers")
+
+
 class ConversationOut(BaseModel):
     id: str
     title: str
@@ -132,12 +140,15 @@ class ConversationPage(BaseModel):
 
 
 class AskedOut(BaseModel):
+    conversation_id: str
     message_id: str
     reply_id: str
 
     @classmethod
     def of(cls, asked: Asked) -> AskedOut:
-        return cls(message_id=asked.message_id, reply_id=asked.reply_id)
+        return cls(
+            conversation_id=asked.conversation_id, message_id=asked.message_id, reply_id=asked.reply_id
+        )
 
 
 class StatusOut(BaseModel):
@@ -272,13 +283,21 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     @api.post(
         "/conversations/{conversation_id}/messages",
         status_code=202,
-        responses=raises(EmptyText, UnknownParent, ClientIdReused, *ANSWERING),
+        responses=raises(EmptyText, UnknownParent, ClientIdReused, StillAnswering, *ANSWERING),
     )
     async def ask(owner: Owner, conversation_id: str, body: Question) -> AskedOut:
         """Store a question and begin to answer it; the reply's events tell the answer."""
         parent = body.parent_id if "parent_id" in body.model_fields_set else LATEST
         asked = await assistant.ask(
             owner, conversation_id, body.text, parent_id=parent, client_id=body.client_id
+        )
+        return AskedOut.of(asked)
+
+    @api.post("/messages", status_code=202, responses=raises(EmptyText, ClientIdReused, *ANSWERING))
+    async def begin(owner: Owner, body: FirstQuestion) -> AskedOut:
+        """Begin a conversation with a question: both are stored together, or neither is."""
+        asked = await assistant.ask(
+            owner, None, body.text, client_id=body.client_id, grounding=body.grounding
         )
         return AskedOut.of(asked)
 
@@ -300,7 +319,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         """End a reply; its text is kept."""
         return StatusOut(status=await assistant.stop(owner, reply_id))
 
-    @api.post("/replies/{reply_id}/retry", status_code=202, responses=raises(*ANSWERING))
+    @api.post("/replies/{reply_id}/retry", status_code=202, responses=raises(StillAnswering, *ANSWERING))
     async def retry(owner: Owner, reply_id: str) -> AskedOut:
         """Answer the same question again; the new reply is a sibling."""
         return AskedOut.of(await assistant.retry(owner, reply_id))

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistant import __version__
-from assistant.logs import in_a_line
 from assistant.reply import Assistant
 from assistant.web.api import METHODS, api_routes
+from assistant.web.gradio_routes import open_routes
 from assistant.web.identity import Identity, cookie_name
 from assistant.web.openapi import describe
-from assistant.web.problems import Problem, answer_with_problems, refuse
-from assistant.web.security import Guard
+from assistant.web.problems import Problem, answer_with_problems
+from assistant.web.security import Guard, page_policy
 from storage.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,6 @@ body { font: 16px/1.5 system-ui, sans-serif; display: grid; place-items: center;
 BROKEN = STARTING.replace('<meta http-equiv="refresh" content="1">', "").replace(
     "Tech Assistant is starting…",
     "The page could not be loaded; the application's log says why. The API works.",
-)
-
-
-# Of Gradio, and of no use here: files that anybody could leave on this server and fetch again.
-UNUSED = tuple(
-    f"/gradio_api/{name}" for name in ("upload", "file", "proxy", "process_recording", "deep_link")
 )
 
 
@@ -78,7 +72,7 @@ class Page:
         try:
             app = await asyncio.to_thread(self._load)
             async with app.router.lifespan_context(app):
-                self._app = app
+                self._app = await open_routes(app)
                 await asyncio.Event().wait()
         except Exception:
             self._failed = True
@@ -87,16 +81,13 @@ class Page:
             self._app = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(UNUSED):
-            await refuse(scope, receive, send, 404, "not_found", "There is nothing here.")
-        elif self._app is not None:
-            try:
-                await self._app(scope, receive, send)
-            except Exception as error:  # noqa: BLE001 - Gradio has answered 500; clients make it raise at will
-                log.warning("the page could not answer: %s", in_a_line(error))
-        elif scope["type"] == "http":
+        if self._app is not None:
+            await self._app(scope, receive, send)
+        else:
             page = BROKEN if self._failed else STARTING
-            response = HTMLResponse(page, 503, {"Retry-After": "1", "Cache-Control": "no-store"})
+            headers = {"Retry-After": "1", "Cache-Control": "no-store"}
+            policy = {"Content-Security-Policy": page_policy(page.encode())}
+            response = HTMLResponse(page, 503, {**headers, **policy})
             await response(scope, receive, send)
 
 
@@ -145,6 +136,10 @@ def create_app(
     @app.get("/health", include_in_schema=False)
     async def health() -> dict[str, str]:
         return {"status": "ok"}
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def favicon() -> Response:
+        return FileResponse(STATIC / "favicon.svg")  # until the page's scripts have named it
 
     @app.get("/ready", include_in_schema=False)
     async def ready() -> Response:

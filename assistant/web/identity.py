@@ -62,7 +62,7 @@ class Identity:
         self._unsign = functools.lru_cache(MOST_REMEMBERED)(self._check)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         cookie = self._read(scope)
@@ -155,7 +155,7 @@ def _is_due(cookie: _Cookie) -> bool:
 
 
 def _is_https(scope: Scope) -> bool:
-    return scope["scheme"] in ("https", "wss")
+    return bool(scope["scheme"] == "https")
 
 
 def owner_of(connection: HTTPConnection) -> str:

@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from assistant.errors import Closing, LicenceNotAccepted, NoModelLoaded, QueueFull
 from assistant.web.problems import KNOWN, Problem
 from assistant.web.security import SAFE_METHODS
-from storage.errors import StillAnswering
 
 # Status and type of what is not raised by a route.
 OF_ALL = ((421, "unknown_host"), (431, "headers_too_large"), (500, "internal"), (503, "storage"))
@@ -25,7 +24,7 @@ OF_INPUT = ((422, "invalid"),)
 OF_PATHS = ((404, "not_found"),)
 
 # What every route that begins a reply raises.
-ANSWERING = (StillAnswering, QueueFull, LicenceNotAccepted, NoModelLoaded, Closing)
+ANSWERING = (QueueFull, LicenceNotAccepted, NoModelLoaded, Closing)
 
 TYPES = "x-problem-types"
 PROBLEM = {

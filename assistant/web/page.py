@@ -1,17 +1,15 @@
 """The browser chat: Gradio's composer and page around the elements of `static/`.
 
-Knows how a question goes from Gradio to the assistant. Refuses to know the transcript: the answer is not
-streamed through Gradio, whose cost grows with the history for each token; `<tech-chat>` reads the event
-stream of the API itself. No `gr.State` either: it would keep a connection open for each tab.
+Gradio gives the page, its text box and `/chat` for its client. It hears nothing of the page's questions and
+answers: its cost of a token grows with the history, so the elements use the HTTP API, as programs do. No
+`gr.State` either: it would keep a connection open for each tab.
 
 Importing this module imports Gradio, which takes seconds of CPU.
 """
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
@@ -20,9 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from assistant.conversation import Status
 from assistant.errors import AssistantError
 from assistant.reply import Assistant, Delta, End, Reset
-from assistant.web.api import Body, ClientId, Text
-from assistant.web.identity import owner_of, owner_of_session
-from assistant.web.problems import problem_of
+from assistant.web.api import Text
+from assistant.web.identity import owner_of_session
 from storage.errors import NotFound, StillAnswering, StorageError
 
 NAME = "Tech Assistant"
@@ -41,23 +38,16 @@ HEAD = "\n".join(
 )
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 QUEUE_SECONDS = 0.1
+MOST_QUEUED = 256  # events of programs; more are refused
+MOST_UNREAD = 512  # sessions with answers that wait to be read; more than are queued and under way
 MOST_SESSIONS = 10_000  # of programs whose conversation is remembered
 LONGEST_SESSION = 100  # characters of its name that tell it from others
 CHECKED: TypeAdapter[str] = TypeAdapter(Text)
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
-# page.js may not have run yet when a component is mounted, but has long before anything is asked.
-ON_TOLD = "watch('value', () => window.techPage.told(props.value))"
-ON_SEND = "element.addEventListener('tech-submit', () => trigger('submit'))"
-ASKING = "(text) => window.techPage.asking(text)"
-FAILED = "() => window.techPage.failed()"
-
 
 def build(assistant: Assistant) -> gr.Blocks:
     """The page. What it looks like is in `static/page.css`."""
-
-    async def submit(text: str, asking: dict[str, Any], request: gr.Request) -> dict[str, Any]:
-        return await ask(assistant, owner_of(request.request), text, asking)
 
     programs = Programs(assistant)
 
@@ -74,11 +64,9 @@ def build(assistant: Assistant) -> gr.Blocks:
                 apply_default_css=False,
             )
             with gr.Column(elem_id="tech-main"):
-                chat = gr.HTML(
-                    html_template="<tech-chat></tech-chat>", js_on_load=ON_TOLD, apply_default_css=False
-                )
+                gr.HTML(html_template="<tech-chat></tech-chat>", js_on_load=None, apply_default_css=False)
                 with gr.Row(elem_id="tech-composer"):
-                    box = gr.Textbox(
+                    gr.Textbox(
                         label="Your question",
                         show_label=False,
                         placeholder="Ask about code",
@@ -87,73 +75,23 @@ def build(assistant: Assistant) -> gr.Blocks:
                         container=False,
                         elem_id="tech-box",
                     )
-                    send = gr.HTML(
+                    gr.HTML(
                         html_template="<tech-grounding></tech-grounding><tech-send></tech-send>",
-                        js_on_load=ON_SEND,
+                        js_on_load=None,
                         apply_default_css=False,
                     )
                 gr.HTML(html_template="<tech-hint></tech-hint>", js_on_load=None, apply_default_css=False)
-        asked = gr.on(
-            [box.submit, send.submit],
-            submit,
-            inputs=[box, chat],
-            outputs=[chat],
-            js=ASKING,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        asked.failure(None, js=FAILED)
         gr.api(answer, api_name="chat", concurrency_limit=None)
+    blocks.queue(max_size=MOST_QUEUED)
     # Only programs use Gradio's queue, which looks for work a thousand times a second: 6 % of a core.
-    blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = QUEUE_SECONDS
+    queue = blocks._queue
+    queue.sleep_when_free = queue.progress_update_sleep_when_free = QUEUE_SECONDS
+    # What Gradio keeps of sessions that ask and never read: too much of it, or all of it for ever.
+    bounded = type(queue.pending_messages_per_session)
+    queue.pending_messages_per_session = bounded(MOST_UNREAD)
+    queue.pending_event_ids_session = bounded(MOST_UNREAD)
+    blocks.state_session_capacity = MOST_UNREAD
     return blocks
-
-
-class Asking(Body):
-    """What the page sends, checked as the API checks its bodies: anybody may send anything."""
-
-    text: Text
-    client_id: ClientId
-    conversation: Text | None
-    parent: Text | None
-    grounding: bool | None = None  # of a conversation that begins with this question
-
-
-async def ask(assistant: Assistant, owner: str, text: str, asking: dict[str, Any]) -> dict[str, Any]:
-    """Ask in the conversation that `asking` names, after the message `parent`, or in a new one.
-
-    Gives `{client_id, conversation, message, reply}`, or `{client_id, error: {type, message}}` with nothing
-    stored. `client_id` makes each answer distinct, as Gradio passes on only what has changed.
-    """
-    try:
-        body = Asking.model_validate({**asking, "text": text})
-        asked = await assistant.ask(
-            owner,
-            body.conversation,
-            body.text,
-            parent_id=body.parent,
-            client_id=body.client_id,
-            grounding=body.grounding is not False,
-        )
-    except ValidationError as error:
-        wrong = {"type": "invalid", "message": _words(error)}
-        return {"client_id": str(asking.get("client_id"))[:200], "error": wrong}
-    except (AssistantError, StorageError) as error:
-        problem = json.loads(bytes(problem_of(error).body))
-        return {"client_id": body.client_id, "error": {"type": problem["type"], "message": problem["detail"]}}
-    return {
-        "client_id": body.client_id,
-        "conversation": asked.conversation_id,
-        "message": asked.message_id,
-        "reply": asked.reply_id,
-    }
-
-
-def _words(error: ValidationError) -> str:
-    """What is wrong, without what was sent."""
-    first = error.errors()[0]
-    return f"The question is not valid: {first['msg'].removeprefix('Value error, ')}."
 
 
 class Programs:
@@ -180,7 +118,8 @@ class Programs:
                         words = f"The answer was {status} before its end."
                         raise gr.Error(failure.message if failure else words, print_exception=False)
         except ValidationError as error:
-            raise gr.Error(_words(error), print_exception=False) from error
+            wrong = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise gr.Error(f"The question is not valid: {wrong}.", print_exception=False) from error
         except (AssistantError, StorageError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         raise gr.Error("The answer has no end.")

@@ -124,9 +124,6 @@ async def refuse(
     type: str,
     detail: str,
 ) -> None:
-    """Answer from a middleware; a WebSocket is closed, since it has no such answer."""
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
+    """Answer from a middleware."""
     response: ASGIApp = Problem(status, type, detail)
     await response(scope, receive, send)

@@ -1,8 +1,8 @@
 """What every request passes before anything of ours sees it, as one pure ASGI middleware.
 
 The Host is one that we answer to (DNS rebinding), an unsafe method comes from our own pages (forged
-requests), the body is bounded, and every answer carries its security headers, none of which lets another site
-read it. `identity.py` then tells whose request it is.
+requests), the body is bounded, and every answer, a refusal too, carries its security headers, none of which
+lets another site read it. `identity.py` then tells whose request it is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from assistant.web.problems import refuse
 
 MAX_BODY = 256 * 1024  # bytes of one request
+HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script\s*>", re.DOTALL | re.IGNORECASE)
 
@@ -30,8 +31,16 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval'{hashes}; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; media-src 'self' blob: data:; "
     "worker-src 'self' blob:; manifest-src 'self'; frame-src 'none'; object-src 'none'; base-uri 'self'; "
-    "form-action 'self'; frame-ancestors 'self'"
+    "form-action 'self'; frame-ancestors 'self'; webrtc 'block'"
 )
+# What a page of ours never asks a browser for, nor anything that is in it.
+PERMISSIONS = ", ".join(
+    f"{feature}=()"
+    for feature in (
+        "accelerometer", "camera", "display-capture", "geolocation", "gyroscope", "hid",
+        "magnetometer", "microphone", "midi", "payment", "serial", "usb",
+    )
+)  # fmt: skip
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -43,34 +52,30 @@ class Guard:
         self._names = frozenset({"localhost", *(name.lower() for name in names)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+        if scope["type"] != "http":  # nothing of ours speaks by a WebSocket
             return
+        send = _secured(send, is_https=scope["scheme"] == "https")
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if not self._is_ours(host):
-            detail = f"This server does not answer to the name {host[:200]!r}; its operator can allow it."
-            await refuse(scope, receive, send, 421, "unknown_host", detail)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
+            name = ", ".join(hosts)[:200]
+            detail = f"This server does not answer to the name {name!r}; its operator can allow it."
+            await refuse(scope, receive, _closing(send), 421, "unknown_host", detail)
             return
-        is_unsafe = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
-        if is_unsafe and not _same_origin(headers, host):
-            detail = "The request comes from another site's page."
-            await refuse(scope, receive, send, 403, "foreign_origin", detail)
-            return
-        if is_unsafe and scope["type"] == "http":
+        if scope["method"] not in SAFE_METHODS:
+            if not _same_origin(headers, hosts[0]):
+                detail = "The request comes from another site's page."
+                await refuse(scope, receive, _closing(send), 403, "foreign_origin", detail)
+                return
             came = await bounded_body(headers.get("content-length", "0"), receive, MAX_BODY)
             if came is None:
                 detail = f"The request has more than {MAX_BODY:,} bytes."
                 await refuse(scope, receive, _closing(send), 413, "too_large", detail)
                 return
             body, _ = came  # of a client that has gone: let the application find out
-            receive = _replayed(body, receive)
-        if scope["type"] == "http":
-            send = _SecureSend(scope, send)
-            if "text/html" in headers.get("accept", ""):
-                # The policy names the inline scripts by their hashes, so the page must not be compressed.
-                kept = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-                scope = {**scope, "headers": kept}
+            receive = replayed(body, receive)
         await self.app(scope, receive, send)
 
     def _is_ours(self, host: str) -> bool:
@@ -95,19 +100,22 @@ def is_this_machine(host: str) -> bool:
 
 
 def _hostname(host: str) -> str | None:
+    """The name or the address in a `Host`, in small letters; None where that is not all of it."""
+    if not HOST.fullmatch(host):
+        return None
     try:
         parts = urlsplit(f"//{host}")
         _ = parts.port
     except ValueError:
         return None
-    return parts.hostname.rstrip(".") if parts.hostname and parts.netloc == host and "@" not in host else None
+    return parts.hostname.rstrip(".") if parts.hostname else None
 
 
 def _same_origin(headers: Headers, host: str) -> bool:
     """Whether a request comes from a page of this server, or from no page at all (a program)."""
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc.lower() == host.lower() and "://" in origin
+        return origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
     return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
 
 
@@ -130,7 +138,8 @@ async def bounded_body(length: str, receive: Receive, most: int) -> tuple[bytes,
     return bytes(body), True
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """Gives a body that was read, then whatever comes after it."""
     told = False
 
     async def replay() -> Message:
@@ -154,42 +163,31 @@ def _closing(send: Send) -> Send:
     return closing
 
 
-class _SecureSend:
-    """Adds the security headers; holds an HTML page back until its inline scripts are known."""
+def _secured(send: Send, *, is_https: bool) -> Send:
+    """Adds the security headers to an answer; a page has brought its own content security policy."""
+    security = security_headers(is_https=is_https)
 
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self._send = send
-        self._is_https = scope["scheme"] == "https"
-        self._start: Message | None = None
-        self._page: list[bytes] = []
-
-    async def __call__(self, message: Message) -> None:
+    async def secured(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name in [name for name in headers if name.startswith("access-control-")]:
                 del headers[name]  # Gradio lets the pages of any site read its answers, cookies included
-            headers.update(security_headers(is_https=self._is_https))
-            if headers.get("content-type", "").startswith("text/html"):
-                self._start = message
-                return
-            headers["Content-Security-Policy"] = DATA_POLICY
-            await self._send(message)
-        elif message["type"] == "http.response.body" and self._start is not None:
-            self._page.append(message.get("body", b""))
-            if message.get("more_body", False):
-                return
-            page = b"".join(self._page)
-            MutableHeaders(scope=self._start)["Content-Security-Policy"] = page_policy(page)
-            await self._send(self._start)
-            self._start = None
-            await self._send({"type": "http.response.body", "body": page})
-        else:
-            await self._send(message)
+            headers.update(security)
+            headers.setdefault("Content-Security-Policy", DATA_POLICY)
+        await send(message)
+
+    return secured
 
 
 def security_headers(*, is_https: bool) -> dict[str, str]:
     """Those of every answer, besides its content security policy."""
-    headers = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+    headers = {
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": PERMISSIONS,
+    }
     return {**headers, "Strict-Transport-Security": "max-age=31536000"} if is_https else headers
 
 

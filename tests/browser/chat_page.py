@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 expect.set_options(timeout=30_000)
+
+QUESTIONS = re.compile(r"/api/(conversations/[^/]+/)?messages$")  # where they are sent
 
 
 class ChatPage:

@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Request, Route, expect
 
-from tests.browser.chat_page import ChatPage
+from tests.browser.chat_page import QUESTIONS, ChatPage
 from tests.browser.conftest import visitor
 from tests.browser.stage import ANSWER, FIRST_WORDS, LAST_WORDS, Stage
 from tests.support.application import Application, running
 from tests.support.tiny_gguf import write_tiny_gguf
-
-QUESTIONS = "**/gradio_api/run/**"  # where Gradio sends them
 
 
 @pytest.fixture
@@ -349,12 +347,13 @@ def test_the_page_asks_no_foreign_host_and_breaks_no_policy(
     refused: list[str] = []
     context.on("request", lambda request: requests.append(request.url))
     context.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
+    unknown = "Unrecognized Content-Security-Policy directive 'webrtc'."  # to Chromium, and harmless
     chat = ChatPage(context, application.address)
     chat.ask("Anything")
     chat.expect_status("done")
     ours = (application.address, "data:", "blob:")
     assert [url for url in requests if not url.startswith(ours)] == []
-    assert refused == []
+    assert [words for words in refused if words != unknown] == []
 
 
 def test_killed_in_mid_answer_and_started_again_nothing_that_was_shown_is_missing(
@@ -414,10 +413,8 @@ def test_a_question_asked_while_the_application_is_gone_is_not_lost(
     expect(chat.alarm).to_contain_text("did not reach the application")
     expect(chat.notice).to_contain_text("cannot be reached")
     expect(chat.composer).to_have_value("Is anybody there?")
-    with chat.page.expect_navigation():  # Gradio loads its page anew when the server is another one
-        mortal.start(port=int(mortal.address.rpartition(":")[2]))
-        mortal.wait_until("ready")
-        mortal.wait_for_page()
+    mortal.start(port=int(mortal.address.rpartition(":")[2]))
+    mortal.wait_until("ready")
     expect(chat.notice).to_be_hidden()
     expect(chat.composer).to_have_value("Is anybody there?")
     chat.composer.press("Enter")

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.browser.chat_page import ChatPage
+from tests.browser.chat_page import QUESTIONS, ChatPage
 from tests.browser.stage import FIRST_WORDS, Stage
 from tests.support.application import Application
-
-QUESTIONS = "**/gradio_api/run/**"  # where Gradio sends them
 
 
 @pytest.fixture
@@ -79,30 +77,45 @@ def test_a_draft_is_kept_until_the_question_is_known_to_be_stored(chat: ChatPage
     expect(chat.composer).to_have_value("On its way")
 
 
-def test_while_a_question_is_on_its_way_no_other_is_asked_nor_anything_in_its_place(chat: ChatPage) -> None:
+def test_a_question_on_its_way_holds_nothing_up_in_another_chat(chat: ChatPage) -> None:
     chat.ask_and_wait("First")
     held: list[Route] = []
-    chat.page.route(QUESTIONS, lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        if "Slow" in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    chat.page.route(QUESTIONS, hold)
     with chat.page.expect_request(QUESTIONS):
         chat.ask("Slow")
     chat.page.get_by_role("button", name="New chat").first.click()
-    chat.page.get_by_role("button", name="Translate code").click()
-    expect(chat.alarm).to_contain_text("still on its way")
-    chat.composer.fill("Mine")
-    expect(chat.page.locator("tech-send")).to_have_attribute("data-state", "off")
-    chat.composer.press("Enter")
-    expect(chat.composer).to_have_value("Mine")
+    chat.ask_and_wait("Mine")
+    expect(chat.bubbles).to_have_text(["Mine"])
+    chat.composer.fill("And then")
     with chat.page.expect_response("**/api/conversations?*"):
         held[0].continue_()
-    chat.page.unroute(QUESTIONS)
-    expect(chat.alarm).to_be_hidden()
-    expect(chat.page.locator("tech-send")).to_have_attribute("data-state", "idle")
-    chat.composer.press("Enter")
     expect(chat.bubbles).to_have_text(["Mine"])
-    chat.expect_status("done")
+    expect(chat.composer).to_have_value("And then")
     chat.listed.get_by_text("First").click()
     expect(chat.bubbles).to_have_text(["First", "Slow"])
     expect(chat.composer).to_have_value("")
+    chat.expect_status("done")
+
+
+def test_a_question_that_had_arrived_after_all_is_not_asked_twice(chat: ChatPage) -> None:
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    chat.page.route(QUESTIONS, lose)
+    chat.ask("Once")
+    expect(chat.alarm).to_contain_text("did not reach the application")
+    chat.page.unroute(QUESTIONS)
+    chat.composer.press("Enter")
+    chat.expect_status("done")
+    expect(chat.listed).to_have_text(["Once"])
 
 
 def test_drafts_are_bounded(blank: Page) -> None:

@@ -66,7 +66,7 @@ HEADERS = [
         "Content-Length: " + "9" * 5000,
         "Transfer-Encoding: gzip",
     ),
-    *("Upgrade: h2c\r\nConnection: Upgrade", "Referer: http://[::1", "Origin: null", "Host: [::1"),
+    *("Upgrade: h2c\r\nConnection: Upgrade", "Referer: http://[::1", "Origin: http://[::1", "Host: [::1"),
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
     "dGhlIHNhbXBsZSBub25jZQ==",
 ]

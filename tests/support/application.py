@@ -30,7 +30,7 @@ class Application:
     def __init__(self, data: Path, *arguments: str, page: bool = True) -> None:
         self.data = data
         self.arguments = arguments
-        self._program = ["app.py"] if page else ["-m", "tests.support.without_page"]
+        self.program = ["app.py"] if page else ["-m", "tests.support.without_page"]
         self.client = httpx.Client(timeout=PATIENCE)
         self._log = data.with_name(data.name + ".log")
         self.process: subprocess.Popen[str] | None = None
@@ -43,7 +43,7 @@ class Application:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, *self._program),
+                    *(sys.executable, *self.program),
                     *("--port", str(port), "--data", str(self.data), *self.arguments),
                 ],
                 cwd=ROOT,

@@ -164,6 +164,32 @@ async def test_parents(client: httpx.AsyncClient, model: ScriptedModel) -> None:
     assert len((await client.get(f"/api/conversations/{chat}")).json()["messages"]) == 6
 
 
+async def test_a_conversation_begins_with_its_first_question(
+    client: httpx.AsyncClient, model: ScriptedModel
+) -> None:
+    body = {"text": "Why?", "client_id": "k", "grounding": False}
+    first, again = [await client.post("/api/messages", json=body) for _ in range(2)]
+    assert (first.status_code, first.json()) == (202, again.json())
+    other = await client.post("/api/messages", json={**body, "text": "other"})
+    assert is_problem(other, 409, "client_id_reused")
+    for refused in (
+        {"text": " "},
+        {},
+        {"text": "a\0b"},
+        {**body, "client_id": ""},
+        {**body, "parent_id": "x"},
+    ):
+        assert (await client.post("/api/messages", json=refused)).status_code == 422, refused
+    (chat,) = (await client.get("/api/conversations")).json()["conversations"]
+    assert (chat["id"], chat["title"]) == (first.json()["conversation_id"], "Why?")
+    assert chat["grounding"] is False
+    model.say("So.")
+    model.end()
+    await listen(client, first.json()["reply_id"])
+    messages = (await client.get(f"/api/conversations/{chat['id']}")).json()["messages"]
+    assert [message["content"] for message in messages] == ["Why?", "So."]
+
+
 async def test_the_same_client_id_is_answered_the_same(client: httpx.AsyncClient) -> None:
     chat = await new_chat(client)
     first = await ask(client, chat, "q", client_id="k")
@@ -408,6 +434,7 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
         ("post", "/api/me/revoke"),
         ("get", "/api/conversations"),
         ("post", "/api/conversations"),
+        ("post", "/api/messages"),
     }
     routes = {
         (method, re.sub(r"\{\w+\}", "{}", path))

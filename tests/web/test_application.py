@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 
 from assistant.reply import Assistant
-from assistant.web.application import UNUSED, create_app
+from assistant.web.application import create_app
 from storage.database import Database
 from storage.journal import Journal
 from storage.store import ConversationStore
@@ -30,6 +30,10 @@ async def status_when(address: str, status: int, path: str = "/") -> httpx.Respo
 
 def page() -> FastAPI:
     app = FastAPI()
+
+    @app.get("/config")
+    async def config() -> dict[str, object]:
+        return {"dependencies": [{"id": 0}]}
 
     @app.api_route("/{path:path}", methods=["GET", "POST"])
     async def anything(path: str) -> Response:
@@ -76,16 +80,4 @@ async def test_a_page_that_cannot_be_loaded_leaves_the_api(assistant: Assistant)
                 await asyncio.sleep(0.01)
         assert "no such page" not in told
         assert (await status_when(address, 200, "/ready")).json()["page"] is False
-        await assistant.close()
-
-
-async def test_what_gradio_could_store_for_anybody_is_not_there(assistant: Assistant) -> None:
-    async with running(create_app(assistant, key=KEY, load_page=page)) as address:
-        await status_when(address, 200)
-        async with httpx.AsyncClient(base_url=address) as client:
-            more = ("file=/etc/passwd", "upload_progress", "deep_link", "process_recording", "proxy=x")
-            for path in (*UNUSED, *(f"/gradio_api/{name}" for name in more)):
-                assert (await client.get(path)).json()["type"] == "not_found", path
-                assert (await client.post(path)).status_code == 404, path
-            assert (await client.get("/gradio_api/queue/data")).status_code == 200
         await assistant.close()

@@ -97,33 +97,6 @@ async def test_with_a_cookie_the_conversation_is_that_owners(
     assert [chat["title"] for chat in await asyncio.to_thread(talk)] == ["Mine"]
 
 
-async def test_what_the_page_sends_is_checked_like_a_body_of_the_api(application: Application) -> None:
-    def submit(question: object, asking: object) -> dict[str, Any]:
-        with httpx.Client(base_url=application.address) as browser:
-            config = browser.get("/config").json()
-            number = next(one["id"] for one in config["dependencies"] if one["api_name"] == "submit")
-            body = {"fn_index": number, "data": [question, asking], "session_hash": "abc"}
-            answer: dict[str, Any] = browser.post("/gradio_api/run/predict", json=body).json()["data"][0]
-            assert browser.get("/api/conversations").json()["conversations"] == []
-            return answer
-
-    fine = {"client_id": "k", "conversation": None, "parent": None}
-    for question, asking in (
-        ("a\0b", fine),
-        ("q", {**fine, "conversation": {"a": 1}}),
-        ("q", {**fine, "client_id": "k" * 201}),
-        ("q", {**fine, "client_id": ""}),
-        ("q", {"client_id": "k"}),
-        ("q", {**fine, "more": 1}),
-    ):
-        answer = await asyncio.to_thread(submit, question, asking)
-        assert answer["error"]["type"] == "invalid", (question, asking)
-        assert len(answer["client_id"]) <= 200
-    answer = await asyncio.to_thread(submit, "q", {**fine, "conversation": ""})
-    assert answer["error"]["type"] == "not_found"
-    assert "Traceback" not in application.log, application.log
-
-
 async def test_predict_raises_what_went_wrong(application: Application, upstream: FakeUpstream) -> None:
     def talk(question: str) -> str:
         with pytest.raises(AppError) as raised:

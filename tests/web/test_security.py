@@ -9,9 +9,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from assistant.web.identity import Identity, owner_of
-from assistant.web.security import MAX_BODY, Guard, page_policy
+from assistant.web.security import DATA_POLICY, MAX_BODY, Guard, page_policy
 
-PAGE = "<script>one()</script><script src='/x.js'></script><SCRIPT type=module>two()</SCRIPT >"
+PAGE = b"<script>one()</script><script src='/x.js'></script><SCRIPT type=module>two()</SCRIPT >"
 
 
 async def whoami(request: Request) -> Response:
@@ -20,7 +20,7 @@ async def whoami(request: Request) -> Response:
 
 
 async def page(request: Request) -> Response:
-    return HTMLResponse(PAGE)
+    return HTMLResponse(PAGE, headers={"Content-Security-Policy": page_policy(PAGE)})
 
 
 async def shared(request: Request) -> Response:
@@ -54,6 +54,10 @@ def client() -> httpx.AsyncClient:
         ("evil.example@localhost", 421),
         ("", 421),
         ("localhost:x", 421),
+        ("<script>x</script>.localhost", 421),
+        ("x'.localhost", 421),
+        ("[::1", 421),
+        ("[localhost]", 421),
     ],
 )
 async def test_only_our_own_names_are_answered(host: str, status: int) -> None:
@@ -74,6 +78,9 @@ async def test_only_our_own_names_are_answered(host: str, status: int) -> None:
         ({"Origin": "http://localhost.evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": ""}, 403),
+        ({"Origin": "http://[::1"}, 403),
+        ({"Origin": "http://localhost/"}, 403),
+        ({"Origin": "x://localhost"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
     ],
@@ -105,20 +112,39 @@ async def test_a_body_is_bounded_whether_it_is_announced_or_not() -> None:
         assert (await browser.post("/", content=pieces(MAX_BODY + 1024))).status_code == 413
 
 
-async def test_a_page_names_its_inline_scripts() -> None:
+def test_a_page_names_its_inline_scripts() -> None:
+    policy = page_policy(PAGE)
+    for script in (b"one()", b"two()"):
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" in policy
+    assert policy.count("sha256-") == 2
+
+
+async def test_every_answer_carries_the_security_headers_refusals_too() -> None:
+    foreign, large = {"Origin": "http://evil.example"}, {"Content-Length": "9" * 9}
     async with client() as browser:
-        response = await browser.get("/page", headers={"Accept": "text/html", "Accept-Encoding": "gzip"})
-        policy = response.headers["content-security-policy"]
-        assert response.text == PAGE
-        for script in (b"one()", b"two()"):
-            assert f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" in policy
-        assert policy.count("sha256-") == 2
-        assert "default-src 'none'" in (await browser.get("/")).headers["content-security-policy"]
-        assert response.headers["x-content-type-options"] == "nosniff"
+        answers = {
+            200: await browser.get("/"),
+            404: await browser.get("/nowhere"),
+            405: await browser.delete("/page"),
+            421: await browser.get("/", headers={"Host": "evil.example"}),
+            403: await browser.post("/", headers=foreign),
+            413: await browser.post("/", headers=large),
+        }
+        page = await browser.get("/page")
+    for status, answer in answers.items():
+        assert answer.status_code == status
+        assert answer.headers["content-security-policy"] == DATA_POLICY
+    assert page.headers["content-security-policy"] == page_policy(PAGE)
+    for answer in (*answers.values(), page):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert "camera=()" in answer.headers["permissions-policy"]
 
 
 def test_the_policy_reaches_no_foreign_host() -> None:
     for part in page_policy(b"").split(";"):
         name, *sources = part.split()
-        allowed = {"'self'", "'none'", "data:", "blob:", "'unsafe-eval'", "'unsafe-inline'"}
+        allowed = {"'self'", "'none'", "data:", "blob:", "'unsafe-eval'", "'unsafe-inline'", "'block'"}
         assert set(sources) <= allowed, name

@@ -21,18 +21,39 @@ const AWAY = "The application cannot be reached. It may have been stopped, or th
 
 /** Call the API; gives the body, or null when there is none. Throws `Problem`. */
 export async function call(method, path, body) {
-  let response;
   try {
-    response = await fetch(`/api${path}`, {
+    const response = await fetch(`/api${path}`, {
       method,
+      signal: AbortSignal.timeout(PATIENCE),
       headers: body === undefined ? {} : { "Content-Type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
-  } catch {
-    throw new Problem("away", AWAY);
+    if (!response.ok) throw await problemOf(response);
+    return response.status === 204 ? null : await response.json();
+  } catch (error) {
+    throw error instanceof Problem ? error : new Problem("away", AWAY);
   }
-  if (!response.ok) throw await problemOf(response);
-  return response.status === 204 ? null : response.json();
+}
+
+const failed = new Map(); // the ids of questions that may have arrived although they failed, by the question
+
+/**
+ * Ask a question after the message `parent`; with no conversation, as the first of a new one, for whose answers
+ * documentation is looked up if `grounding`. Asked again after it failed, it is not stored twice.
+ *
+ * Gives {conversation_id, message_id, reply_id}. Throws `Problem`.
+ */
+export async function ask(conversation, { text, parent, grounding }) {
+  const question = JSON.stringify([conversation, parent, text]);
+  // There is no `randomUUID` on plain http.
+  const id = failed.get(question) ?? crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+  failed.set(question, id);
+  const isFirst = conversation === null;
+  const path = isFirst ? "/messages" : `/conversations/${encodeURIComponent(conversation)}/messages`;
+  const more = isFirst ? { grounding } : { parent_id: parent };
+  const asked = await call("POST", path, { text, client_id: id, ...more });
+  failed.delete(question);
+  return asked;
 }
 
 async function problemOf(response) {

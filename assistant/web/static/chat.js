@@ -1,7 +1,7 @@
 // <tech-chat>: the transcript of one conversation, and the answer that is being written.
 //
 // Knows the API and which branch of a conversation is on show; refuses to know who shows it. No composer is
-// in here: whoever embeds it says `sending`, then `asked` or `refused`, and listens:
+// in here: whoever embeds it says `sending`, then `asked` or `refused` of what that gave, and listens:
 //
 //   tech-state         what can be done now: .canAsk, .isAnswering
 //   tech-conversation  another conversation is shown: detail {id, title, isNew}
@@ -9,7 +9,7 @@
 //   tech-suggestion    one of the example questions was chosen: detail {text}
 //   tech-compose       what was done here is done: the focus belongs to the composer
 
-import { call, followReply } from "./api.js";
+import { ask, call, followReply } from "./api.js";
 import { ICONS, element, wordButton } from "./dom.js";
 import { Engine } from "./engine.js";
 import { Consent } from "./licence.js";
@@ -61,8 +61,6 @@ class TechChat extends HTMLElement {
   #tree = new MessageTree();
   #sent = null; // what is on its way: {before, question, answer}, `before` being the branch without it
   #ours = null; // the id of the last reply that was asked for here
-  #composed = null; // the last of those that came from the composer
-  #again = null; // an edited question that may have arrived although it failed: {text, parent, id}
   #wantsStop = false;
   #stream = null; // {answer, abort} of the reply that is followed
   #loading = null;
@@ -159,20 +157,22 @@ class TechChat extends HTMLElement {
     else if (this.#conversation !== null && !this.#sent) await this.#load(this.#conversation);
   }
 
-  /** A question is on its way. */
+  /** A question is on its way, as what this gives. */
   sending(text) {
-    this.#composed = this.#begin(this.transcript.branch, onItsWay("user", text, this.leaf));
+    const sent = this.#begin(this.transcript.branch, onItsWay("user", text, this.leaf));
     this.#announce("The question is sent.");
+    return sent;
   }
 
-  /** The question is stored, and its reply is being written. */
-  asked({ conversation, message, reply }) {
-    if (this.#sent && this.#sent === this.#composed) this.#stored(conversation, message, reply);
-    else this.#tell("tech-changed", { conversation }); // the reader has gone on
+  /** What was sent is stored, and its reply is being written. */
+  asked(sent, asked) {
+    if (this.#sent === sent) this.#stored(asked);
+    else this.#tell("tech-changed", { conversation: asked.conversation_id }); // the reader has gone on
   }
 
-  /** The question was not taken: say why, or ask for what is missing, after which `again` asks it again. */
-  refused(problem, again) {
+  /** It was not taken: say why, or ask for what is missing, after which `again` asks it again. */
+  refused(sent, problem, again) {
+    if (this.#sent !== sent) return; // the reader has gone on
     this.#takeBack();
     this.alert(problem.type === UNACCEPTED ? "" : problem.message);
     this.#changed();
@@ -260,16 +260,13 @@ class TechChat extends HTMLElement {
   async retry(old) {
     if (this.mustConsent(() => this.transcript.partOf(old.message) && this.retry(old))) return;
     const { id, parent_id: parent } = old.message;
-    const conversation = this.#conversation;
     const sent = this.#begin(this.#upTo(old.message), null, parent);
     this.#tell("tech-compose", {});
     try {
-      const asked = await call("POST", `/replies/${id}/retry`);
-      if (this.#sent === sent) this.#stored(conversation, null, asked.reply_id);
-      else this.#tell("tech-changed", { conversation }); // the reader has gone on
+      this.asked(sent, await call("POST", `/replies/${id}/retry`));
     } catch (problem) {
       if (this.#sent !== sent) return;
-      this.refused(problem, () => this.retry(old));
+      this.refused(sent, problem, () => this.retry(old));
       if (problem.type === "still_answering") this.reload();
     }
   }
@@ -541,7 +538,7 @@ class TechChat extends HTMLElement {
   }
 
   /** What was on its way has its ids now, and a place in the tree. */
-  #stored(conversation, message, reply) {
+  #stored({ conversation_id: conversation, message_id: message, reply_id: reply }) {
     const { question, answer, grounding } = this.#sent;
     this.#sent = null;
     if (question) {
@@ -574,19 +571,11 @@ class TechChat extends HTMLElement {
   async #askAgain(original, text) {
     const { parent_id: parent } = original;
     const conversation = this.#conversation;
-    // The same id again for the same text: a question that had arrived after all is not asked twice.
-    const isAgain = this.#again?.text === text && this.#again.parent === parent;
-    const id = isAgain ? this.#again.id : (crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`);
-    this.#again = { text, parent, id };
     const sent = this.#begin(this.#upTo(original), onItsWay("user", text, parent));
     this.#announce("The question is sent.");
     this.#tell("tech-compose", {});
     try {
-      const body = { text, parent_id: parent, client_id: id };
-      const asked = await call("POST", `/conversations/${conversation}/messages`, body);
-      this.#again = null;
-      if (this.#sent === sent) this.#stored(conversation, asked.message_id, asked.reply_id);
-      else this.#tell("tech-changed", { conversation }); // the reader has gone on
+      this.asked(sent, await ask(conversation, { text, parent }));
     } catch (problem) {
       if (this.#sent !== sent) return;
       this.#takeBack();

@@ -1,8 +1,8 @@
 // The browser chat: ties Gradio's composer to the elements, and the conversation to the address.
 //
-// The only script that knows Gradio. `window.techPage` is what the events in page.py call.
+// The only script that knows Gradio: its text box is the composer. Questions go to the HTTP API.
 
-import { call } from "./api.js";
+import { ask } from "./api.js";
 import "./chat.js";
 import "./conversations.js";
 import { ICONS, IS_MAC, NEW_CHAT, element, icon } from "./dom.js";
@@ -13,7 +13,6 @@ const HINT = "tech-hint"; // the id of what describes the composer
 const LARGEST = 240_000; // bytes of a question; the server takes 256 KiB with what stands around it
 const COARSE = matchMedia("(pointer: coarse)");
 const TOO_LONG = `The question has more than ${LARGEST / 1000} kB. Shorten it, or ask about a part of it.`;
-const ON_ITS_WAY = "Your last question is still on its way. Send this one when it has arrived.";
 const FAILED = "The question did not reach the application. It is back in the composer: send it again.";
 
 /** <tech-send>: sends, or stops while an answer is being written. */
@@ -97,10 +96,6 @@ class Page {
   #known = null; // the box that was made ready
   #observer = null;
   #shown = null; // the id of the conversation whose draft is in the composer
-  #chosen = null; // an example question that is sent instead of what is in the composer
-  #asking = null; // the question that is on its way: {text, id}
-  #isToWait = false; // whether somebody was told that it is
-  #retried = null; // a question that may have arrived although it failed: {text, conversation, id}
   #deleted = null; // the last one, with its draft, which comes back with it
   #channel = "BroadcastChannel" in window ? new BroadcastChannel("tech-assistant") : null;
 
@@ -139,81 +134,34 @@ class Page {
       this.#adopt(node);
   }
 
-  // ---- called by Gradio's events (page.py)
+  // ---- a question
 
-  /** The composer was submitted: gives what goes to Python. */
-  asking(typed) {
-    const text = this.#chosen ?? typed;
-    this.#chosen = null;
-    const conversation = this.#chat.conversation;
-    // The same id again for the same text: a question that had arrived after all is not asked twice.
-    const earlier = this.#retried;
-    const parent = this.#chat.leaf; // the question follows what its reader sees
-    const isAgain =
-      earlier?.text === text && earlier.conversation === conversation && earlier.parent === parent;
-    const id = isAgain ? earlier.id : (crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`);
-    this.#asking = { text, conversation, parent, id, shown: this.#shown };
-    this.#chat.sending(text);
+  /** Ask what is in the composer, or an example in its place. */
+  async #ask(text) {
+    const { conversation, leaf: parent, grounding } = this.#chat; // it follows what its reader sees
+    const shown = this.#shown;
+    const sent = this.#chat.sending(text);
     this.#write("");
-    keepDraft(this.#shown, text); // until it is known to have arrived
-    this.#watch(this.#asking);
-    const asking = { conversation, parent, client_id: id };
-    return [text, conversation === null ? { ...asking, grounding: this.#chat.grounding } : asking];
-  }
-
-  /** Python's answer: {conversation, reply} or {error: {type, message}}. */
-  told(value) {
-    if (!value || value.client_id !== this.#asking?.id) return;
-    if (value.error) {
-      this.#notAsked(value.error);
-      return;
+    keepDraft(shown, text); // until it is known to have arrived
+    try {
+      const asked = await ask(conversation, { text, parent, grounding });
+      const typed = this.#textarea()?.value ?? ""; // since then
+      if (shown === this.#shown && typed !== "") keepDraft(shown, typed);
+      else forgetDraft(shown, text);
+      this.#chat.asked(sent, asked);
+    } catch (problem) {
+      this.#notAsked(sent, text, conversation, problem);
     }
-    const { shown, text } = this.#asking;
-    this.#arrived();
-    this.#retried = null;
-    const typed = this.#textarea()?.value ?? ""; // since then
-    if (shown === this.#shown && typed !== "") keepDraft(shown, typed);
-    else forgetDraft(shown, text);
-    this.#chat.asked(value);
-  }
-
-  /** The question is no longer on its way: the next one may follow. */
-  #arrived() {
-    this.#asking = null;
-    if (this.#isToWait) this.#chat.alert("");
-    this.#isToWait = false;
     this.#paintState();
   }
 
-  /** Gradio says nothing when its server is gone; it only reloads the page once there is another. */
-  async #watch(asking) {
-    for (let seconds = 2; seconds <= 32; seconds *= 2) {
-      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-      if (this.#asking !== asking) return;
-      try {
-        await call("GET", "/engine");
-      } catch {
-        break;
-      }
-    }
-    if (this.#asking === asking) this.failed();
-  }
-
-  /** Gradio's event failed: nobody answered it, or something broke. */
-  failed() {
-    if (!this.#asking) return;
-    this.#retried = this.#asking;
-    this.#notAsked({ type: "away", message: FAILED });
-  }
-
-  #notAsked(problem) {
-    const { text, conversation } = this.#asking;
-    this.#arrived();
-    if (this.#chat.conversation !== conversation) return; // the reader has gone on
-    this.#chat.refused(problem, () => this.#submitTyped());
-    if (this.#textarea()?.value === "") this.#write(text);
-    if (problem.type === "still_answering") this.#chat.reload();
+  #notAsked(sent, text, conversation, { type, status, message }) {
     this.#refreshList();
+    if (this.#chat.conversation !== conversation) return; // the reader has gone on
+    const isLost = type === "away" || (type === "http" && status >= 500); // nobody of ours has answered
+    this.#chat.refused(sent, { type, message: isLost ? FAILED : message }, () => this.#submitTyped());
+    if (this.#textarea()?.value === "") this.#write(text);
+    if (type === "still_answering") this.#chat.reload();
   }
 
   // ---- the composer
@@ -235,29 +183,21 @@ class Page {
     if (!COARSE.matches) this.#textarea()?.focus();
   }
 
-  /** Ask what is in the composer, or an example in its place. */
-  #submit(chosen) {
-    this.#chosen = chosen;
-    this.#send.dispatchEvent(new CustomEvent("tech-submit", { bubbles: true }));
-  }
-
   #submitTyped() {
-    if (this.#mayAsk(this.#textarea()?.value ?? "", () => this.#submitTyped())) this.#submit(null);
+    const text = this.#textarea()?.value ?? "";
+    if (this.#mayAsk(text, () => this.#submitTyped())) this.#ask(text);
   }
 
   #suggest(text) {
     this.#compose();
-    if (this.#mayAsk(text, () => this.#suggest(text))) this.#submit(text);
+    if (this.#mayAsk(text, () => this.#suggest(text))) this.#ask(text);
   }
 
   /** Whether a text can be asked; if not, it is said why. `again` asks it when the reader has consented. */
   #mayAsk(text, again) {
     if (!this.#chat || text.trim() === "") return false;
     const size = new TextEncoder().encode(JSON.stringify(text)).length;
-    // Gradio asks one question at a time, and drops others without a word.
-    const waiting = this.#asking && !this.#chat.isAnswering ? ON_ITS_WAY : "";
-    const words = size > LARGEST ? TOO_LONG : waiting || this.#chat.reason;
-    this.#isToWait = words === ON_ITS_WAY;
+    const words = size > LARGEST ? TOO_LONG : this.#chat.reason;
     this.#chat.alert(words);
     return words === "" && !this.#chat.mustConsent(again);
   }
@@ -271,13 +211,8 @@ class Page {
       this.#go(null);
     } else if (event.key === "/" && isPlain && !isTyping) this.#textarea()?.focus();
     else if (event.key === "Escape" && isComposer && this.#chat?.isAnswering) this.#chat.stop();
-    else if (event.key === "Enter" && isComposer && !event.shiftKey) {
-      // Gradio would submit: only when something can be asked.
-      if (this.#mayAsk(event.target.value, () => this.#submitTyped())) {
-        this.#chosen = null;
-        return;
-      }
-    } else return;
+    else if (event.key === "Enter" && isComposer && !event.shiftKey) this.#submitTyped();
+    else return;
     event.preventDefault();
     event.stopPropagation();
   }
@@ -298,7 +233,7 @@ class Page {
     if (this.#grounding && this.#chat)
       this.#grounding.on = this.#chat.canGround ? this.#chat.grounding : null;
     if (!this.#send || !this.#chat) return;
-    const isReady = this.#chat.canAsk && !this.#asking && (this.#textarea()?.value ?? "").trim() !== "";
+    const isReady = this.#chat.canAsk && (this.#textarea()?.value ?? "").trim() !== "";
     this.#send.state = this.#chat.isAnswering ? "answering" : isReady ? "idle" : "off";
   }
 
@@ -401,7 +336,6 @@ const theme = new URLSearchParams(location.search).get("__theme");
 if (theme === "light" || theme === "dark") document.documentElement.style.colorScheme = theme;
 
 const page = new Page();
-window.techPage = page;
 customElements.define("tech-send", TechSend);
 customElements.define("tech-grounding", TechGrounding);
 customElements.define("tech-hint", TechHint);
