@@ -1,4 +1,4 @@
-"""The log, which nobody who reaches the server can flood, forge or read other people's words in.
+"""The log, which nobody who reaches the server can flood or forge.
 
 Anybody can make the server say something, again and again. So what repeats is counted, each place in the code
 has so many lines a minute, a line is one line whatever it quotes, and a client's fault has no traceback.
@@ -7,7 +7,6 @@ has so many lines a minute, a line is one line whatever it quotes, and a client'
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import traceback
 from collections.abc import Callable, Hashable
@@ -16,8 +15,6 @@ from types import TracebackType
 from typing import TextIO
 
 from starlette.requests import ClientDisconnect
-
-log = logging.getLogger(__name__)
 
 A_WHILE = 60.0  # seconds in which lines are counted
 MOST_LINES = 50  # of one place in the code, in that time
@@ -93,12 +90,11 @@ class Log(logging.StreamHandler[TextIO]):
 
 
 def begin(stream: TextIO) -> None:
-    """Have all that is told go to `stream`: warnings too, and what others print of their errors."""
+    """Have all that is told go to `stream`, warnings of libraries too."""
     logging.basicConfig(level=logging.INFO, handlers=[Log(stream)])
     for noisy in ("httpx", "uvicorn", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    traceback.print_exc = _log_in_a_line  # Gradio prints what its clients do wrong, with what they have sent
 
 
 def in_a_line(error: BaseException) -> str:
@@ -114,11 +110,6 @@ def _place(frame: TracebackType | None) -> str:
         return ""
     code = frame.tb_frame.f_code
     return f" in {code.co_name} ({code.co_filename}:{frame.tb_lineno})"
-
-
-def _log_in_a_line(limit: object = None, file: object = None, chain: bool = True) -> None:
-    if (error := sys.exception()) is not None:
-        log.warning("an error was printed: %s", in_a_line(error))
 
 
 def _is_of_a_client(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from tests.support.application import running
 
 CANARY = "canary-of-what-people-write"
 TIMES = 3
-MOST_LINES = 100
+MOST_LINES = 50
 LINE = re.compile(r"(INFO|WARNING|ERROR) [\w.]+: .*")
 
 PATHS = [

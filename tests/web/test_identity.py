@@ -165,6 +165,9 @@ async def test_revoked_cookies_are_nobodys_and_who_revokes_stays_the_owner() -> 
             assert (await client.post("/api/me/revoke")).text == known
             given.append(client.cookies[NAME])
             assert await owner(client) == known
+            remembered = await client.get("/", headers={"Cookie": f"{NAME}={given[-2]}"})
+            assert remembered.text != known
+            client.cookies.set(NAME, given[-1], domain="localhost.local", path="/")
         assert await owner(bystander) == other
     assert len(set(given)) == 4
     for known_marks in (marks, dict(marks)):  # as it runs, and after a restart
