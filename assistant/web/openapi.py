@@ -17,9 +17,17 @@ from assistant.web.problems import KNOWN, Problem
 from assistant.web.security import SAFE_METHODS
 
 # Status and type of what is not raised by a route.
-OF_ALL = ((421, "unknown_host"), (431, "headers_too_large"), (500, "internal"), (503, "storage"))
+OF_ALL = (
+    *((400, "bad_request"), (400, "pipelined"), (408, "timeout"), (414, "address_too_long")),
+    *(
+        (421, "unknown_host"),
+        (429, "too_many_requests"),
+        (431, "headers_too_large"),
+        (431, "too_many_headers"),
+    ),
+    *((500, "internal"), (503, "storage"), (503, "too_many_connections")),
+)
 OF_CHANGES = ((403, "foreign_origin"), (413, "too_large"))
-OF_BODIES = ((400, "malformed"),)
 OF_INPUT = ((422, "invalid"),)
 OF_PATHS = ((404, "not_found"),)
 
@@ -121,8 +129,6 @@ def _problems_of(operation: dict[str, Any], path: str, method: str) -> Iterator[
     yield from OF_ALL
     if method not in SAFE_METHODS:
         yield from OF_CHANGES
-    if "requestBody" in operation:
-        yield from OF_BODIES
     if "parameters" in operation or "requestBody" in operation:
         yield from OF_INPUT
     if "{" in path:
