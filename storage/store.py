@@ -435,11 +435,11 @@ class ConversationStore:
         longer ago than cookies are `kept` are removed: no cookie without them is valid any more."""
 
         def work(connection: Connection) -> str:
-            new = {"owner": owner, "mark": secrets.token_hex(8), "revoked_at": self._now()}
-            old = revocations.c.revoked_at < self._now() - kept
-            connection.execute(delete(revocations).where((revocations.c.owner == owner) | old))
-            connection.execute(insert(revocations), new)
-            return str(new["mark"])
+            now, mark = self._now(), secrets.token_hex(8)
+            gone = (revocations.c.owner == owner) | (revocations.c.revoked_at < now - kept)
+            connection.execute(delete(revocations).where(gone))
+            connection.execute(insert(revocations), {"owner": owner, "mark": mark, "revoked_at": now})
+            return mark
 
         return await self._database.write(work, makes_room=True)
 

@@ -7,7 +7,7 @@ change, something with a body or with a name in its path), so that a new route h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,20 +16,20 @@ from assistant.errors import Closing, LicenceNotAccepted, NoModelLoaded, QueueFu
 from assistant.web.problems import KNOWN, Problem
 from assistant.web.security import SAFE_METHODS
 
-# Status and type of what is not raised by a route.
-OF_ALL = (
-    *((400, "bad_request"), (400, "pipelined"), (408, "timeout"), (414, "address_too_long")),
-    *(
-        (421, "unknown_host"),
-        (429, "too_many_requests"),
-        (431, "headers_too_large"),
-        (431, "too_many_headers"),
-    ),
-    *((500, "internal"), (503, "storage"), (503, "too_many_connections")),
-)
-OF_CHANGES = ((403, "foreign_origin"), (413, "too_large"))
-OF_INPUT = ((422, "invalid"),)
-OF_PATHS = ((404, "not_found"),)
+# Status and types of what is not raised by a route.
+OF_ALL = {
+    400: ("bad_request", "pipelined"),
+    408: ("timeout",),
+    414: ("address_too_long",),
+    421: ("unknown_host",),
+    429: ("too_many_requests",),
+    431: ("headers_too_large", "too_many_headers"),
+    500: ("internal",),
+    503: ("storage", "too_many_connections"),
+}
+OF_CHANGES = {403: ("foreign_origin",), 413: ("too_large",)}
+OF_INPUT = {422: ("invalid",)}
+OF_PATHS = {404: ("not_found",)}
 
 # What every route that begins a reply raises.
 ANSWERING = (QueueFull, LicenceNotAccepted, NoModelLoaded, Closing)
@@ -103,33 +103,33 @@ def describe(app: FastAPI, *, cookie: str) -> None:
 def _tell_problems(operation: dict[str, Any], path: str, method: str) -> None:
     responses = operation["responses"]
     problems: dict[int, list[str]] = {}
-    for status, name in _problems_of(operation, path, method):
-        problems.setdefault(status, []).append(name)
+    for told in _problems_of(operation, path, method):
+        for status, names in told.items():
+            problems.setdefault(status, []).extend(names)
     for status, response in responses.items():
-        problems.setdefault(int(status), []).extend(response.pop(TYPES, ()))
-    for status, names in sorted(problems.items()):
-        if not names:  # no problem: what a route answers when all is well
-            continue
+        if TYPES in response:
+            problems.setdefault(int(status), []).extend(response[TYPES])
+    for status, found in sorted(problems.items()):
         schema = {
             "allOf": [
                 {"$ref": "#/components/schemas/Problem"},
-                {"properties": {"status": {"const": status}, "type": {"enum": names}}},
+                {"properties": {"status": {"const": status}, "type": {"enum": found}}},
             ]
         }
         responses[str(status)] = {
-            "description": ", ".join(f"`{name}`" for name in names),
+            "description": ", ".join(f"`{name}`" for name in found),
             "content": {Problem.media_type: {"schema": schema}},
         }
         if status in (429, 503):
             responses[str(status)]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
 
 
-def _problems_of(operation: dict[str, Any], path: str, method: str) -> Iterator[tuple[int, str]]:
-    """Status and type of the problems that come of what an operation is."""
-    yield from OF_ALL
+def _problems_of(operation: dict[str, Any], path: str, method: str) -> Iterator[Mapping[int, Sequence[str]]]:
+    """What comes of what an operation is."""
+    yield OF_ALL
     if method not in SAFE_METHODS:
-        yield from OF_CHANGES
+        yield OF_CHANGES
     if "parameters" in operation or "requestBody" in operation:
-        yield from OF_INPUT
+        yield OF_INPUT
     if "{" in path:
-        yield from OF_PATHS
+        yield OF_PATHS
