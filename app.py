@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import signal
 import socket
@@ -23,10 +22,11 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from assistant import logs
 from assistant.knowledge.documentation import Documentation
 from assistant.reply import Assistant
 from assistant.served import Endpoint, ServedModel
-from assistant.settings import BadSettings, Settings, read_settings, secret_key
+from assistant.settings import BadSettings, Settings, read_settings, secret_keys
 from assistant.web.application import create_app
 from serving.child import ServingChild
 from storage.database import Database
@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
 
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Run until a signal; raises `StorageError` when the data directory cannot be used."""
-    key = secret_key(settings)
+    key, *older_keys = secret_keys(settings)
     database = Database(settings.data / "tech-assistant.db")
     child = serving_child(settings)
     documentation = documentation_of(settings)
@@ -88,7 +88,14 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         return page
 
     names = (settings.host, *settings.allowed_hosts)
-    web = create_app(assistant, key=key, names=names, may_manage=settings.may_manage, load_page=load_page)
+    web = create_app(
+        assistant,
+        key=key,
+        older_keys=older_keys,
+        names=names,
+        may_manage=settings.may_manage,
+        load_page=load_page,
+    )
     gateway = gateway_to(endpoint, web, settings)
 
     async def close() -> None:
@@ -185,9 +192,7 @@ def main(arguments: Sequence[str]) -> int:
     # Seldom look for garbage: what Gradio and LangChain make while they are imported stays, and going through
     # it again and again took a sixth of the start, and held up the API for 0.2 s at a time.
     gc.set_threshold(50_000, 20, 50)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "uvicorn", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.begin(sys.stderr)
     try:
         settings = read_settings(arguments)
         with listen(settings) as listener, asyncio.Runner(loop_factory=fastest_loop()) as runner:

@@ -59,6 +59,7 @@ TITLE_LENGTH = 80  # code points of a title made from a question
 MODEL_WAIT_SECONDS = 120.0  # how long a stored question waits for a model that is loading
 RESTORABLE = timedelta(seconds=60)  # how long a deleted conversation can be brought back
 TIDY_SECONDS = 20.0
+COOKIE_KEPT = timedelta(days=400)  # since it was last renewed; browsers keep none longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,7 @@ class Assistant:
         self._tidying: asyncio.Task[None] | None = None
         self._left: Sequence[str] = ()  # replies of an earlier process that are not settled yet
         self._closing = False
+        self.marks: dict[str, str] = {}  # of owners who revoked their cookies: which are theirs since
 
     @property
     def engine(self) -> EngineStatus:
@@ -174,6 +176,7 @@ class Assistant:
 
     async def start(self) -> None:
         """Settle what an earlier process left unfinished, and begin to answer."""
+        self.marks.update(await self._store.marks())
         self._left = await self._store.unfinished()
         await self._tidy()
         self._journal.start()
@@ -251,6 +254,10 @@ class Assistant:
             log.error("the database could not be tidied: %s", error)
         except Exception:  # whatever it is, it must not be the last try
             log.exception("the database could not be tidied")
+
+    async def revoke(self, owner: str) -> None:
+        """Make all cookies that were given to an owner until now invalid. Their chats stay."""
+        self.marks[owner] = await self._store.revoke(owner, kept=COOKIE_KEPT)
 
     # The engine, its model and the licence of that
 

@@ -302,16 +302,20 @@ def _sentence(problem: dict[str, Any]) -> str:
     return f"--{place}: {message}" if place and not message.startswith("--") else message
 
 
-def secret_key(settings: Settings) -> bytes:
-    """The key that signs owners' cookies: as set, else kept in the data directory (mode 0600).
+def secret_keys(settings: Settings) -> tuple[bytes, ...]:
+    """The keys of owners' cookies: as set, else one that is kept in the data directory (mode 0600).
 
-    Made at the first start; a restart reads it again, so that nobody loses their conversations.
+    The first signs; those that it replaces are valid too. Made at the first start; a restart reads it again,
+    so that nobody loses their conversations.
     """
     if settings.secret_key is not None:
-        key = settings.secret_key.get_secret_value()
-        if len(key) < 16:
-            raise BadSettings(f"{PREFIX}SECRET_KEY: must have at least 16 characters")
-        return key.encode()
+        keys = [key.strip() for key in settings.secret_key.get_secret_value().split(",")]
+        if any(len(key) < 16 for key in keys):
+            raise BadSettings(
+                f"{PREFIX}SECRET_KEY: must have at least 16 characters; of several keys, separated by "
+                "commas, each must"
+            )
+        return tuple(key.encode() for key in keys)
     path = settings.data / "secret_key"
     try:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -322,7 +326,7 @@ def secret_key(settings: Settings) -> bytes:
         raise BadSettings(f"--data: {settings.data} cannot be used: {error.strerror or error}") from error
     if len(key) < 16:
         raise BadSettings(f"--data: the key in {path} is damaged; remove the file to make a new one")
-    return key.encode()
+    return (key.encode(),)
 
 
 def _make_key(path: Path) -> None:

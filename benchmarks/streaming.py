@@ -42,7 +42,7 @@ import uuid_utils
 from sqlalchemy import Connection, insert
 
 from assistant.conversation import Role, Status
-from assistant.web.identity import Identity
+from assistant.web.identity import Identity, cookie_name
 from benchmarks.processes import cpu_seconds
 from storage.database import Database
 from storage.schema import conversations, messages
@@ -157,7 +157,8 @@ async def measure(
 def store_chats(data: Path, wanted: Mapping[int, int]) -> dict[int, list[tuple[str, str]]]:
     """Store so many conversations, by the length of their history, before the application starts. Each has an
     owner of its own: gives their cookies and ids, by the length of the history."""
-    identity = Identity(None, key=KEY.encode())  # type: ignore[arg-type]
+    identity = Identity(None, key=KEY.encode(), marks={})  # type: ignore[arg-type]
+    name = cookie_name(KEY.encode())
     chats: dict[int, list[tuple[str, str]]] = {}
     data.mkdir(parents=True)
     (data / "secret_key").write_text(KEY)
@@ -188,8 +189,7 @@ def store_chats(data: Path, wanted: Mapping[int, int]) -> dict[int, list[tuple[s
                         for position, message in enumerate(ids)
                     ],
                 )
-                cookie = identity._write(owner, secure=False).partition(";")[0]
-                chats.setdefault(history, []).append((cookie, chat))
+                chats.setdefault(history, []).append((f"{name}={identity.sign(owner)}", chat))
 
     asyncio.run(database.write(store))
     database.close()

@@ -26,7 +26,7 @@ from storage.errors import DatabaseInUse, DatabaseUnavailable, DiskFull, SchemaT
 T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-NEWEST = "0003"  # the revision that the rows of `schema.py` are written for
+NEWEST = "0004"  # the revision that the rows of `schema.py` are written for
 READERS = 2  # connections and threads for reading
 MOST_TOGETHER = 100  # works in one transaction
 

@@ -109,6 +109,15 @@ acceptances = Table(
     Column("accepted_at", UtcDateTime, nullable=False),
 )
 
+# The owners who revoked their cookies, and the mark that their cookies have since.
+revocations = Table(
+    "revocation",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("mark", String(16), nullable=False),
+    Column("revoked_at", UtcDateTime, nullable=False),
+)
+
 # The journal: the text of running replies as appended pieces, removed when folded.
 pieces = Table(
     "piece",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,7 +35,7 @@ from sqlalchemy import (
 from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Source, Status, Turn
 from storage.database import Database
 from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
-from storage.schema import RUNNING, acceptances, conversations, messages, pieces
+from storage.schema import RUNNING, acceptances, conversations, messages, pieces, revocations
 
 # Statements are made once: to build one costs more than to run it.
 OWNED = select(conversations).where(
@@ -425,6 +426,28 @@ class ConversationStore:
     async def has_accepted(self, owner: str, licence: str) -> bool:
         return await self._database.read(
             lambda connection: connection.scalar(ACCEPTED, {"owner": owner, "licence": licence}) is not None
+        )
+
+    # Revocations
+
+    async def revoke(self, owner: str, *, kept: timedelta) -> str:
+        """From now on the owner's cookies are those with the mark that this returns. Marks that were made
+        longer ago than cookies are `kept` are removed: no cookie without them is valid any more."""
+
+        def work(connection: Connection) -> str:
+            now, mark = self._now(), secrets.token_hex(8)
+            gone = (revocations.c.owner == owner) | (revocations.c.revoked_at < now - kept)
+            connection.execute(delete(revocations).where(gone))
+            connection.execute(insert(revocations), {"owner": owner, "mark": mark, "revoked_at": now})
+            return mark
+
+        return await self._database.write(work, makes_room=True)
+
+    async def marks(self) -> dict[str, str]:
+        """Of each owner who revoked their cookies, the mark of those that are valid."""
+        every = select(revocations)
+        return await self._database.read(
+            lambda connection: {row.owner: row.mark for row in connection.execute(every)}
         )
 
     def _create(self, connection: Connection, owner: str, title: str, grounding: bool) -> Row[Any]:

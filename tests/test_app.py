@@ -116,14 +116,18 @@ def test_a_missing_or_broken_model_is_told_in_words(tmp_path: Path, broken: byte
         assert application.client.get(f"/api/conversations/{chat}").json()["messages"] == []
 
 
-def test_an_owner_outlives_a_restart(tmp_path: Path) -> None:
+def test_an_owner_outlives_a_restart_and_a_revoked_cookie_does_not(tmp_path: Path) -> None:
     with running(tmp_path) as application:
         chat = application.new_chat()
+        revoked = dict(application.client.cookies)
+        application.client.post("/api/me/revoke").raise_for_status()
         assert application.client.get("/ready").json()["engine"] == "none"
         application.end()
         application.start()
         assert application.client.get(f"/api/conversations/{chat}").status_code == 200
-        assert httpx.get(f"{application.address}/api/conversations/{chat}").status_code == 404
+        for cookies in ({}, revoked):
+            found = httpx.get(f"{application.address}/api/conversations/{chat}", cookies=cookies)
+            assert found.status_code == 404
 
 
 def test_secrets_are_in_no_log_and_on_no_command_line(

@@ -17,14 +17,16 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from assistant.conversation import Conversation, Message, Source
-from assistant.errors import NotTheOperator
+from assistant.errors import EmptyText, NothingToFetch, NotTheOperator
 from assistant.knowledge.documentation import DocumentationStatus
 from assistant.reply import Assistant
 from assistant.web.events import EventStream, position_of
-from assistant.web.identity import owner_of
+from assistant.web.identity import give_anew, is_known, owner_of
+from assistant.web.openapi import ANSWERING, raises
 from assistant.web.problems import Problem
 from assistant.web.security import is_this_machine
-from storage.store import LATEST, Asked
+from storage.errors import ClientIdReused, StillAnswering, UnknownMessage, UnknownParent
+from storage.store import LATEST, Asked, BadCursor
 
 UNTITLED = "New chat"
 # What proxies add: who comes through one is not at this machine.
@@ -214,13 +216,13 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
             ),
         )
 
-    @api.post("/engine/download", status_code=202)
+    @api.post("/engine/download", status_code=202, responses=raises(NotTheOperator, NothingToFetch))
     async def begin_download(request: Request) -> None:
         """Fetch the model that is offered, or go on with it; `GET /api/engine` tells how far it is."""
         _refuse_unless(is_operator(request))
         await assistant.begin_download()
 
-    @api.delete("/engine/download", status_code=204)
+    @api.delete("/engine/download", status_code=204, responses=raises(NotTheOperator, NothingToFetch))
     async def decline_download(request: Request) -> None:
         """Do not fetch the model, or no further; remembered at the next start."""
         _refuse_unless(is_operator(request))
@@ -238,7 +240,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
             await assistant.create_conversation(owner, body.title, grounding=body.grounding)
         )
 
-    @api.get("/conversations")
+    @api.get("/conversations", responses=raises(BadCursor))
     async def conversations(
         owner: Owner,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -256,7 +258,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
             **_conversation(found), messages=[_message(message) for message in messages]
         )
 
-    @api.patch("/conversations/{conversation_id}")
+    @api.patch("/conversations/{conversation_id}", responses=raises(UnknownMessage))
     async def change(owner: Owner, conversation_id: str, body: Change) -> ConversationOut:
         """Rename a conversation, choose the branch on show, or whether documentation is looked up."""
         changed = await assistant.change(
@@ -278,7 +280,11 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         """Bring a conversation back that was deleted a moment ago."""
         return ConversationOut.of(await assistant.restore(owner, conversation_id))
 
-    @api.post("/conversations/{conversation_id}/messages", status_code=202)
+    @api.post(
+        "/conversations/{conversation_id}/messages",
+        status_code=202,
+        responses=raises(EmptyText, UnknownParent, ClientIdReused, StillAnswering, *ANSWERING),
+    )
     async def ask(owner: Owner, conversation_id: str, body: Question) -> AskedOut:
         """Store a question and begin to answer it; the reply's events tell the answer."""
         parent = body.parent_id if "parent_id" in body.model_fields_set else LATEST
@@ -287,7 +293,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         )
         return AskedOut.of(asked)
 
-    @api.post("/messages", status_code=202)
+    @api.post("/messages", status_code=202, responses=raises(EmptyText, ClientIdReused, *ANSWERING))
     async def begin(owner: Owner, body: FirstQuestion) -> AskedOut:
         """Begin a conversation with a question: both are stored together, or neither is."""
         asked = await assistant.ask(
@@ -300,7 +306,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         """A reply as it is stored now, finished or not."""
         return _message(await assistant.reply(owner, reply_id))
 
-    @api.get("/replies/{reply_id}/events", response_class=Response)
+    @api.get("/replies/{reply_id}/events", status_code=200, response_class=EventStream)
     async def events(
         request: Request, owner: Owner, reply_id: str, last_event_id: str | None = None
     ) -> Response:
@@ -313,10 +319,18 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         """End a reply; its text is kept."""
         return StatusOut(status=await assistant.stop(owner, reply_id))
 
-    @api.post("/replies/{reply_id}/retry", status_code=202)
+    @api.post("/replies/{reply_id}/retry", status_code=202, responses=raises(StillAnswering, *ANSWERING))
     async def retry(owner: Owner, reply_id: str) -> AskedOut:
         """Answer the same question again; the new reply is a sibling."""
         return AskedOut.of(await assistant.retry(owner, reply_id))
+
+    @api.post("/me/revoke", status_code=204)
+    async def revoke(request: Request, owner: Owner) -> None:
+        """Sign out everywhere else: all cookies that were given to you until now are invalid, and this answer
+        gives you a new one. Your chats stay."""
+        if is_known(request):  # who has just come has nothing to revoke
+            await assistant.revoke(owner)
+        give_anew(request)
 
     @api.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
     async def unknown(request: Request, path: str) -> Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from assistant import __version__
 from assistant.reply import Assistant
 from assistant.web.api import METHODS, api_routes
 from assistant.web.gradio_routes import open_routes
-from assistant.web.identity import Identity
+from assistant.web.identity import Identity, cookie_name
+from assistant.web.openapi import describe
 from assistant.web.problems import Problem, answer_with_problems
 from assistant.web.security import Guard, page_policy
 from storage.errors import DatabaseUnavailable
@@ -94,12 +95,14 @@ def create_app(
     assistant: Assistant,
     *,
     key: bytes,
+    older_keys: Sequence[bytes] = (),
     names: tuple[str, ...] = (),
     may_manage: bool = False,
     load_page: Callable[[], FastAPI] | None = None,
 ) -> ASGIApp:
-    """The whole web application. `names` are hosts it answers to besides addresses and localhost; with
-    `may_manage` whoever comes from this machine may say what is fetched.
+    """The whole web application. `key` signs cookies, and those of `older_keys` are valid too; `names` are
+    hosts it answers to besides addresses and localhost; with `may_manage` whoever comes from this machine may
+    say what is fetched.
 
     The caller ends the replies (`Assistant.close`) before the server waits for its connections.
     """
@@ -128,6 +131,7 @@ def create_app(
         redirect_slashes=False,
     )
     answer_with_problems(app)
+    describe(app, cookie=cookie_name(key))
 
     @app.get("/health", include_in_schema=False)
     async def health() -> dict[str, str]:
@@ -156,4 +160,5 @@ def create_app(
     app.mount("/ui", Static(directory=STATIC))
     if page is not None:
         app.mount("/", page)
-    return Guard(Identity(app, key=key), names=names)
+    identity = Identity(app, key=key, older_keys=older_keys, marks=assistant.marks)
+    return Guard(identity, names=names)

@@ -37,10 +37,10 @@ class EventStream(Response):
     Written on ASGI itself because its cost is paid for each token of each reader.
     """
 
+    media_type = "text/event-stream"
+
     def __init__(self, events: AsyncIterator[Event], *, ping_seconds: float = PING_SECONDS) -> None:
-        super().__init__(
-            media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events = events
         self._ping_seconds = ping_seconds

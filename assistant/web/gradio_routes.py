@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from assistant.logs import in_a_line
 from assistant.web.problems import refuse
 from assistant.web.security import MAX_BODY, bounded_body, page_policy, replayed
 
@@ -114,7 +115,7 @@ class GradioRoutes:
         try:
             await self._app(asked, receive, sending)
         except Exception as error:  # noqa: BLE001 - whatever a client has made Gradio raise
-            log.warning("Gradio failed at %s: %s", scope["path"], type(error).__name__)
+            log.warning("Gradio failed at %s: %s", scope["path"], in_a_line(error))
             if has_begun:
                 await send({"type": "http.response.body", "body": b""})
             else:

@@ -102,7 +102,9 @@ def answer_with_problems(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        name = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
+        name = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}.get(
+            error.status_code, "http"
+        )
         return Problem(error.status_code, name, str(error.detail), headers=error.headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:  # the server logs it

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from assistant.settings import BadSettings, read_settings, secret_key
+from assistant.settings import BadSettings, read_settings, secret_keys
 
 
 @pytest.fixture(autouse=True)
@@ -178,8 +178,8 @@ def test_who_reaches_the_page_runs_it_only_where_nobody_else_does(arguments: lis
 
 def test_the_key_is_made_once_and_for_the_owner_alone(tmp_path: Path) -> None:
     settings = read_settings(["--data", str(tmp_path / "data")])
-    key = secret_key(settings)
-    assert secret_key(settings) == key
+    key = secret_keys(settings)
+    assert secret_keys(settings) == key
     assert stat.S_IMODE((tmp_path / "data" / "secret_key").stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret_key"]
 
@@ -188,33 +188,37 @@ def test_a_key_that_is_there_is_read_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = read_settings(["--data", str(tmp_path)])
-    key = secret_key(settings)
+    key = secret_keys(settings)
 
     def no_room(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.open", no_room)
-    assert secret_key(settings) == key
+    assert secret_keys(settings) == key
 
 
 def test_a_damaged_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
     settings = read_settings(["--data", str(tmp_path)])
     (tmp_path / "secret_key").write_text("")
     with pytest.raises(BadSettings, match="damaged"):
-        secret_key(settings)
+        secret_keys(settings)
 
 
-def test_the_key_of_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TECH_ASSISTANT_SECRET_KEY", "s" * 20)
-    settings = read_settings(["--data", str(tmp_path)])
-    assert secret_key(settings) == b"s" * 20
-    assert "s" * 20 not in repr(settings)
-    monkeypatch.setenv("TECH_ASSISTANT_SECRET_KEY", "short")
-    with pytest.raises(BadSettings, match="16"):
-        secret_key(read_settings([]))
+def test_the_keys_of_the_environment_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = "s" * 20, "t" * 16
+    for given, keys in ((first, (first,)), (f"{first}, {second}", (first, second))):
+        monkeypatch.setenv("TECH_ASSISTANT_SECRET_KEY", given)
+        settings = read_settings(["--data", str(tmp_path)])
+        assert secret_keys(settings) == tuple(key.encode() for key in keys)
+        assert first not in repr(settings)
+    for wrong in ("short", f"{first},short", f"{first},", f"{first},,{second}"):
+        monkeypatch.setenv("TECH_ASSISTANT_SECRET_KEY", wrong)
+        with pytest.raises(BadSettings, match="16") as refused:
+            secret_keys(read_settings([]))
+        assert first not in str(refused.value)
 
 
 def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadSettings, match="--data"):
-        secret_key(read_settings(["--data", str(tmp_path / "file" / "data")]))
+        secret_keys(read_settings(["--data", str(tmp_path / "file" / "data")]))

@@ -131,12 +131,12 @@ async def test_an_owner_whose_cookie_was_given_in_the_future_stays_the_owner(
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    identity = Identity(app, key=b"k" * 32)
+    identity = Identity(app, key=b"k" * 32, marks={})
     now = itsdangerous.TimestampSigner.get_timestamp
     monkeypatch.setattr(
         itsdangerous.TimestampSigner, "get_timestamp", lambda signer: now(signer) + 30 * 24 * 3600
     )
-    scope = {"type": "http", "scheme": "http", "headers": []}
+    scope = {"type": "http", "scheme": "http", "path": "/", "headers": []}
     await identity({**scope}, receive, send)
     monkeypatch.undo()
     cookie = given[0].partition(b";")[0]

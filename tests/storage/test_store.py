@@ -358,3 +358,19 @@ async def test_a_clock_set_back_does_not_reorder_a_chat(
         await answered(store, journal, await store.ask(OWNER, chat.id, f"q{n}"), f"a{n}")
     _, messages = await store.conversation(OWNER, chat.id)
     assert [m.content for m in messages] == ["q0", "a0", "q1", "a1", "q2", "a2", "q3", "a3"]
+
+
+async def test_a_revocation_is_kept_as_long_as_the_cookies_that_it_ends(
+    store: ConversationStore, clock: Clock
+) -> None:
+    kept = timedelta(days=400)
+    first = await store.revoke("ann", kept=kept)
+    second = await store.revoke("ann", kept=kept)
+    assert first != second
+    assert await store.marks() == {"ann": second}
+    clock.now += timedelta(days=399)
+    third = await store.revoke("ben", kept=kept)
+    assert await store.marks() == {"ann": second, "ben": third}
+    clock.now += timedelta(days=2)
+    third = await store.revoke("ben", kept=kept)
+    assert await store.marks() == {"ben": third}

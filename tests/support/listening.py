@@ -18,6 +18,7 @@ from tests.support.application import PATIENCE, Application, Serving, serving
 
 def client_of(application: Application) -> httpx.AsyncClient:
     """A client with the cookie of the application's own."""
+    application.client.get("/api/engine").raise_for_status()  # gives the cookie where there is none yet
     return httpx.AsyncClient(
         base_url=application.address, cookies=application.client.cookies, timeout=PATIENCE
     )

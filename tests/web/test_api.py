@@ -431,6 +431,7 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
         ("post", "/api/engine/download"),  # the operator's
         ("delete", "/api/engine/download"),
         ("put", "/api/licences/{}"),
+        ("post", "/api/me/revoke"),
         ("get", "/api/conversations"),
         ("post", "/api/conversations"),
         ("post", "/api/messages"),
@@ -442,6 +443,19 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
     }
     assert routes == tried | nobodys
     assert (await client.get(f"/api/conversations/{chat}")).json()["title"] == "q"
+
+
+async def test_revoked_cookies_find_nothing_and_chats_stay(address: str, client: httpx.AsyncClient) -> None:
+    chat = await new_chat(client)
+    for _ in range(2):
+        revoked = dict(client.cookies)
+        response = await client.post("/api/me/revoke")
+        assert (response.status_code, response.headers["cache-control"]) == (204, "no-store, private")
+        assert (await client.get(f"/api/conversations/{chat}")).status_code == 200
+        async with httpx.AsyncClient(base_url=address, cookies=revoked) as thief:
+            await thief.post("/api/me/revoke")  # which is for an owner of their own now
+            assert is_problem(await thief.get(f"/api/conversations/{chat}"), 404, "not_found")
+    assert (await client.get(f"/api/conversations/{chat}")).status_code == 200
 
 
 async def test_unknown_paths_and_wrong_methods_are_problems(client: httpx.AsyncClient) -> None:

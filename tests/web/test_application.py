@@ -61,7 +61,7 @@ async def test_the_api_answers_while_the_page_is_loaded(assistant: Assistant) ->
     async with running(create_app(assistant, key=KEY, load_page=load)) as address:
         async with httpx.AsyncClient(base_url=address) as client:
             early = await client.get("/")
-            assert (early.status_code, early.headers["cache-control"]) == (503, "no-store")
+            assert (early.status_code, early.headers["cache-control"]) == (503, "no-store, private")
             assert "is starting" in early.text
             assert (await client.get("/ready")).json()["page"] is False
         loaded.set()

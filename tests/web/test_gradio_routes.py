@@ -179,7 +179,8 @@ async def test_a_failure_of_gradio_is_one_line(caplog: pytest.LogCaptureFixture)
             answer = await client.get("/config")
             assert answer.status_code == status
             assert text in answer.text
-    assert caplog.messages == ["Gradio failed at /config: ValueError"] * 2
+    told = [message.partition(" in ")[0] for message in caplog.messages]
+    assert told == ["Gradio failed at /config: ValueError"] * 2
     assert caplog.records[0].exc_info is None
 
 
