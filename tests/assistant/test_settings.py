@@ -104,7 +104,8 @@ def test_the_key_of_the_serving_layer_is_shown_nowhere(
 
 
 def test_what_the_serving_layer_is_started_with(tmp_path: Path) -> None:
-    prefixes = ["--prefix-cache", str(tmp_path / "data" / "prefixes")]
+    seconds = ["--connect-seconds", "5", "--first-seconds", "120", "--between-seconds", "30"]
+    prefixes = ["--prefix-cache", str(tmp_path / "data" / "prefixes"), *seconds, "--total-seconds", "1800"]
     models = ["--models", str(tmp_path / "data" / "models"), *prefixes]
 
     def arguments(*given: str) -> list[str] | None:
