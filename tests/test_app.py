@@ -97,6 +97,8 @@ def refused_in_words(application: Application, cause: str) -> None:
     """A question is refused and not stored; only who runs the application is told why."""
     assert cause in application.client.get("/api/engine").json()["detail"]
     assert cause in application.log
+    others = application.client.get("/api/engine", headers={"X-Forwarded-For": "203.0.113.7"})
+    assert others.json()["detail"] == FAILED
     chat = application.new_chat()
     response = application.client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
     assert (response.status_code, response.json()["type"]) == (503, "no_model")

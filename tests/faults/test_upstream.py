@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from assistant.knowledge.answer import INSTEAD
 from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, Application, Serving, peak_memory, serving
 from tests.support.fake_upstream import NEVER, RESET, FakeUpstream, Step, data, piece, text
-from tests.support.listening import client_of, hear, messages_of, new_chat, under_way
+from tests.support.listening import ask, client_of, hear, messages_of, new_chat, under_way
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
 
@@ -219,6 +220,42 @@ async def test_an_upstream_that_drips_for_ever_is_ended_by_the_total_limit(
         upstream.answer(*text(WELL))
         assert await chain.answer("and now?") == (WELL, "eos_token", "")
     count(f"an upstream that drips: ended after 2 s with {len(kept)} code points kept, the next one answered")
+
+
+async def test_an_upstream_that_is_down_is_stood_in_for_by_the_documentation(
+    tmp_path: Path, count: Count
+) -> None:
+    """Asked in the moment in which it goes, and while it is known to be away."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "trees.md").write_text("# Remove a tree\n\nTo remove a tree, call `shutil.rmtree`.\n")
+    options = ("--documentation", "--docs", str(library))
+    rounds = 3
+    async with (
+        Upstream() as upstream,
+        in_a_chain(tmp_path, upstream, options=options) as chain,
+        client_of(chain.application) as client,
+        asyncio.timeout(2 * PATIENCE),
+    ):
+        while (await client.get("/api/engine")).json()["documentation"]["state"] != "ready":
+            await asyncio.sleep(0.05)
+        for _ in range(rounds):
+            upstream.answer(*text(WELL))
+            assert await chain.answer("Well?") == (WELL, "eos_token", "")
+            await upstream.__aexit__()
+            for _ in range(2):
+                chat = await new_chat(client)
+                heard = await hear(client, await ask(client, chat, "How do I remove a tree?"))
+                (_, reply) = await messages_of(client, chat)
+                assert (heard.end, heard.text) == ("done", reply["content"])
+                assert heard.text.startswith(INSTEAD)
+                assert "shutil.rmtree" in heard.text
+                assert reply["provenance"]["model"] == "documentation"
+                while (await client.get("/api/engine")).json()["state"] != "failed":
+                    await asyncio.sleep(0.05)
+            await upstream.__aenter__()
+        assert await chain.answer("And now?") == (WELL, "eos_token", "")
+    count(f"an upstream that goes: {rounds} times, questions answered by the documentation {2 * rounds}")
 
 
 WELL = "All is well."
