@@ -414,10 +414,11 @@ class Assistant:
             self._note(entry, error)
         if isinstance(error, ModelError | LicenceNotAccepted):
             return Failure(error.type, str(error))
-        if isinstance(error, PromptError):
-            return Failure(
-                "question_too_long" if isinstance(error, QuestionTooLong) else "prompt", str(error)
-            )
+        if isinstance(error, QuestionTooLong):
+            return Failure("question_too_long", str(error))
+        if isinstance(error, PromptError):  # it may quote the template, which is another server's
+            log.error("the prompt of reply %s failed: %s", entry.reply_id, error)
+            return Failure("prompt", "The prompt could not be written; the application's log says why.")
         if isinstance(error, DatabaseUnavailable):
             return Failure("storage", str(error))
         log.error("reply %s failed", entry.reply_id, exc_info=error)

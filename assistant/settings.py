@@ -137,6 +137,7 @@ class Settings(BaseSettings):
     )
     hang_seconds: Seconds = Field(
         30.0,
+        ge=1,
         description="seconds that the serving layer may not answer at all before it is started again; twenty "
         "times as long while it loads a model",
     )

@@ -11,6 +11,7 @@ from assistant.errors import Broken, Closing, EmptyText, NoModelLoaded, Overload
 from assistant.knowledge.documentation import Documentation
 from assistant.reply import Assistant, Delta, End, Reset, Waiting
 from assistant.served import EngineState
+from prompts.render import PromptError
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound, StillAnswering
 from storage.journal import Journal
@@ -173,6 +174,7 @@ async def test_stopping_what_has_ended_changes_nothing(assistant: Assistant, mod
         (Unreachable("gone"), "engine_unreachable"),
         (Overloaded("busy"), "engine_overloaded"),
         (Broken("broke"), "engine_failed"),
+        (PromptError("secret template"), "prompt"),
         (RuntimeError("secret detail"), "internal"),
     ],
 )
