@@ -488,7 +488,7 @@ def _model_errors() -> Iterator[None]:
         errors.NotFoundError,
         errors.UnknownError,
     ) as error:
-        raise Broken("The engine failed before the answer was complete.") from error
+        raise Broken("The answer broke off: the engine failed.") from error
     except TimeoutError as error:
         raise Unreachable("The serving layer has been silent for too long.") from error
     except aiohttp.ClientConnectorError as error:

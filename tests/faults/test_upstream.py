@@ -41,7 +41,7 @@ class Fault:
     content_type: str = "text/event-stream"
 
 
-OURS = ("", "The engine is not ready.", "The engine failed before the answer was complete.")
+OURS = ("", "The engine is not ready.", "The answer broke off: the engine failed.")
 HELLO = piece("Hello")
 OWL = piece(" 🦉")
 HALF = OWL.index("🦉".encode()) + 2
