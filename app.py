@@ -78,6 +78,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         documentation,
         max_replies=settings.max_replies,
         max_waiting=settings.max_waiting,
+        total_seconds=settings.total_seconds,
     )
 
     def load_page() -> FastAPI:
@@ -130,7 +131,11 @@ def serving_child(settings: Settings) -> ServingChild | None:
     """The serving layer as a child of this process, where a model or an upstream is named."""
     if settings.engine_arguments is None:
         return None
-    return ServingChild(settings.engine_arguments, environment=settings.engine_environment)
+    return ServingChild(
+        settings.engine_arguments,
+        environment=settings.engine_environment,
+        hang_seconds=settings.hang_seconds,
+    )
 
 
 def endpoint_of(settings: Settings, child: ServingChild | None) -> Callable[[], Endpoint] | None:

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -41,10 +42,6 @@ from prompts.render import Prompt, QuestionTooLong, Template, choose_template
 
 T = TypeVar("T")
 
-# Seconds. The serving layer sends a comment at least every 15 s while it computes, so silence for longer
-# than this means that it is gone, however long an answer takes as a whole.
-CONNECT_SECONDS = 5.0
-SILENCE_SECONDS = 60.0
 LONGEST_LINE = 1 << 20  # bytes of one event; the last one repeats the whole text
 SESSION_HEADER = "X-Session-Id"
 
@@ -54,6 +51,19 @@ BYTES_PER_TOKEN = 3.0
 SHRINK = 0.7
 SHRINK_TRIES = 5
 TOO_LONG = re.compile(r"\btokens\b|context", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long the serving layer may be silent, in seconds. It sends a comment at least every 15 s while it
+    computes, so silence for longer means that it is gone, however long an answer takes as a whole."""
+
+    connect: float = 5.0
+    """Until there is a connection; also for short questions."""
+    first: float = 120.0
+    """Until it begins to answer."""
+    between: float = 30.0
+    """From then on."""
 
 
 class _Details(StreamDetails):
@@ -71,12 +81,17 @@ class ServingClient(AsyncClient):
     its timeout, however lively the stream is.
     """
 
-    def __init__(self, base_url: str, api_key: str | None, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        session: aiohttp.ClientSession,
+        limits: Limits = Limits(),
+    ) -> None:
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         super().__init__(base_url.rstrip("/") + "/", headers=headers)
-        self.timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
-        )
+        self.timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=limits.first)
+        self._limits = limits
         self._session = session
 
     async def events(
@@ -96,6 +111,8 @@ class ServingClient(AsyncClient):
         ) as response:
             if response.status != 200:
                 raise _error(response.status, await response.content.read(LONGEST_LINE))
+            if (connection := response.connection) is not None and connection.protocol is not None:
+                connection.protocol.read_timeout = self._limits.between
             yield None
             async for line in _lines(response.content):
                 if line.startswith(b"data:"):
@@ -118,7 +135,7 @@ class ServingClient(AsyncClient):
 
     async def warm(self, beginning: str) -> None:
         """Tell the server what prompts will begin with; one that is not ours need not understand it."""
-        timeout = aiohttp.ClientTimeout(total=CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=self._limits.connect)
         url, body = self.base_url + "prefix", {"inputs": beginning}
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with self._session.put(url, json=body, headers=self.headers, timeout=timeout):
@@ -126,7 +143,7 @@ class ServingClient(AsyncClient):
 
     async def info(self) -> dict[str, Any]:
         """What the server says of itself. Raises aiohttp's errors and ValueError."""
-        timeout = aiohttp.ClientTimeout(total=CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=self._limits.connect)
         async with self._session.get(
             self.base_url + "info", headers=self.headers, timeout=timeout
         ) as response:
@@ -160,6 +177,7 @@ class TechAssistantChat(BaseChatModel):
     seed: int | None = None
     stop_sequences: list[str] = Field(default_factory=list, alias="stop")
     bytes_per_token: float = BYTES_PER_TOKEN
+    limits: Limits = Field(default_factory=Limits, exclude=True, repr=False)
     session: aiohttp.ClientSession | None = Field(None, exclude=True, repr=False)
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, protected_namespaces=())
@@ -249,7 +267,7 @@ class TechAssistantChat(BaseChatModel):
     ) -> AsyncGenerator[ChatGenerationChunk]:
         budget = whole = self.context - self.answer_tokens
         async with self._shared_session() as http:
-            client = ServingClient(self.base_url, self._key(), http)
+            client = ServingClient(self.base_url, self._key(), http, self.limits)
             for last_try in (*[False] * SHRINK_TRIES, True):
                 try:
                     prompt = await self._prompt(client, turns, budget, passages)
@@ -451,16 +469,18 @@ def _error(status: int, data: bytes) -> Exception:
 
 @contextlib.contextmanager
 def _model_errors() -> Iterator[None]:
-    """Map what the client can raise onto `ModelError`."""
+    """Map what the client can raise onto `ModelError`, whose words are ours: those of another server may name
+    addresses and paths, and are kept as the cause alone."""
     try:
         yield
     except errors.ValidationError as error:
-        kind = PromptTooLong if TOO_LONG.search(str(error)) else Refused
-        raise kind(str(error)) from error
+        if TOO_LONG.search(str(error)):
+            raise PromptTooLong("The question, with what it follows, is too long for the model.") from error
+        raise Refused("The engine does not accept this question.") from error
     except (errors.OverloadedError, errors.RateLimitExceededError) as error:
-        raise Overloaded(f"The engine is busy: {error}") from error
+        raise Overloaded("The engine is busy. Ask again in a moment.") from error
     except (errors.ShardNotReadyError, errors.ShardTimeoutError) as error:
-        raise Unreachable(f"The engine is not ready: {error}") from error
+        raise Unreachable("The engine is not ready.") from error
     except (
         errors.GenerationError,
         errors.IncompleteGenerationError,
@@ -468,7 +488,7 @@ def _model_errors() -> Iterator[None]:
         errors.NotFoundError,
         errors.UnknownError,
     ) as error:
-        raise Broken(str(error)) from error
+        raise Broken("The answer broke off: the engine failed.") from error
     except TimeoutError as error:
         raise Unreachable("The serving layer has been silent for too long.") from error
     except aiohttp.ClientConnectorError as error:

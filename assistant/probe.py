@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import SecretStr
 
-from assistant.model import BYTES_PER_TOKEN, ServingClient, TechAssistantChat, new_session
+from assistant.model import BYTES_PER_TOKEN, Limits, ServingClient, TechAssistantChat, new_session
 from assistant.served import (
+    FAILED,
+    NO_MODEL,
     NOTHING_TO_FETCH,
     STARTING,
     Download,
@@ -30,7 +33,12 @@ from prompts.render import PromptError, Template, choose_template
 
 log = logging.getLogger(__name__)
 
+LOADING = "The model is loading."
+NOT_FETCHED = "The model could not be fetched; the application's log says why."
 DOWNLOAD_SECONDS = 10.0  # in which a serving layer begins to fetch, or stops
+
+# A model that is called by where it is on the machine that serves it.
+_PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]|.*\.gguf$")
 
 # The text by which a model's tokens are measured: English and code, as answers are.
 SAMPLE = (
@@ -46,6 +54,9 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
     def __init__(self, settings: Settings) -> None:
         self.model: TechAssistantChat | None = None
         self._settings = settings
+        self._limits = Limits()  # our own child keeps to those of the settings, and is not silent meanwhile
+        if settings.serving_url is not None:
+            self._limits = Limits(settings.connect_seconds, settings.first_seconds, settings.between_seconds)
         self._session = new_session()
         self._made_from: object = None
 
@@ -54,29 +65,30 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
 
     async def look(self, endpoint: Endpoint) -> EngineStatus:
         """What the server at `endpoint.url` can do now; whatever it answers is told as a status."""
-        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session)
+        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._limits)
         try:
             info = await client.info()
         except aiohttp.ClientResponseError as error:
-            detail = f"The serving layer answered {error.status} {error.message}."
-            return EngineStatus(EngineState.FAILED, detail=detail)
+            return _failed(None, f"The serving layer at {_shown(endpoint)} answered {error.status}.")
         except (aiohttp.ClientError, ValueError, OSError) as error:
             if self._settings.serving_url is None:  # our own child: it is being started again
                 return EngineStatus(EngineState.LOADING, detail=STARTING)
             log.debug("the serving layer cannot be reached", exc_info=error)
-            detail = f"The serving layer at {_public(str(endpoint.url))} cannot be reached."
-            return EngineStatus(EngineState.FAILED, detail=detail)
+            return _failed(None, f"The serving layer at {_shown(endpoint)} cannot be reached.")
         name = _name(info)
         try:
             state = EngineState(str(info.get("state", EngineState.READY)))
         except ValueError:
-            return EngineStatus(EngineState.FAILED, name, "The serving layer is in a state not known here.")
+            return _failed(name, "The serving layer is in a state not known here.")
+        download = _download(info)
+        cause = str(info.get("state_detail") or "") or None
         status = EngineStatus(
             state,
             None if state is EngineState.NONE else name,  # what is not there is no model
-            str(info.get("state_detail") or "") or None,
-            download=_download(info),
+            cause and self._detail(state, download, cause),
+            download=download,
             licence=_licence(info),
+            cause=cause,
         )
         if state is not EngineState.READY:
             return status
@@ -85,15 +97,29 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
                 self.model = await self._make(client, endpoint, info)
                 self._made_from = (endpoint, info)
         except (PromptError, OSError) as error:
-            return EngineStatus(EngineState.FAILED, name, str(error))
+            return _failed(name, str(error))
         parallel = info.get("max_batch_size")
         return dataclasses.replace(
-            status, detail=None, parallel=parallel if isinstance(parallel, int) and parallel > 0 else None
+            status,
+            detail=None,
+            cause=None,
+            parallel=parallel if isinstance(parallel, int) and parallel > 0 else None,
         )
+
+    def _detail(self, state: EngineState, download: Download | None, cause: str) -> str:
+        """What everybody may be told of a server that is in this state because of `cause`. What our own child
+        says while nothing has failed names no addresses and no paths."""
+        if state is EngineState.FAILED:
+            return FAILED
+        if download is not None and download.state == "failed":
+            return NOT_FETCHED
+        if not self._settings.upstream and self._settings.serving_url is None:
+            return cause
+        return NO_MODEL if state is EngineState.NONE else LOADING
 
     async def steer_download(self, endpoint: Endpoint, method: str) -> str | None:
         """Begin (POST) or decline (DELETE) what the server may fetch; returns why it refused."""
-        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session)
+        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._limits)
         timeout = aiohttp.ClientTimeout(total=DOWNLOAD_SECONDS)
         try:
             async with self._session.request(
@@ -127,6 +153,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             top_p=settings.top_p,
             repetition_penalty=settings.repetition_penalty,
             bytes_per_token=len(SAMPLE.encode()) / tokens if tokens else BYTES_PER_TOKEN,
+            limits=self._limits,
             session=self._session,
         )
         with contextlib.suppress(PromptError):  # no question will fit either, and will say so
@@ -134,18 +161,22 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
         return model
 
 
-def _public(address: str) -> str:
-    """An address as everybody may be told it: without a name and a password for it."""
-    parts = urlsplit(address)
+def _failed(model: str | None, cause: str) -> EngineStatus:
+    return EngineStatus(EngineState.FAILED, model, FAILED, cause=cause)
+
+
+def _shown(endpoint: Endpoint) -> str:
+    """Its address as the log may have it: without a name and a password."""
+    parts = urlsplit(str(endpoint.url))
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _name(info: dict[str, Any]) -> str | None:
-    """The model's name for people: a file without its folders, anything else as it is."""
+    """The model's name for people: a path without its folders, anything else as it is."""
     name = info.get("model_id")
     if not isinstance(name, str):
         return None
-    return name.rpartition("/")[2] if name.endswith(".gguf") else name
+    return re.split(r"[/\\]", name.rstrip("/"))[-1] if _PATH.match(name) else name
 
 
 def _download(info: dict[str, Any]) -> Download | None:

@@ -4,7 +4,8 @@
                                                   │ 1. it waits for its turn
                                                   │ 2. the path from the root to the question
                                                   │ 3. the model streams its answer to it, with what the
-                                                  │    documentation has; without a model that is quoted
+                                                  │    documentation has; without a model, and where it
+                                                  │    fails before any text, that is quoted
                                                   │ 4. each piece is journalled, then shown
                                                   └ 5. the outcome is folded into the message
 
@@ -60,6 +61,7 @@ MODEL_WAIT_SECONDS = 120.0  # how long a stored question waits for a model that 
 RESTORABLE = timedelta(seconds=60)  # how long a deleted conversation can be brought back
 TIDY_SECONDS = 20.0
 COOKIE_KEPT = timedelta(days=400)  # since it was last renewed; browsers keep none longer
+LONGEST_CAUSE = 300  # characters of what another server has said, in the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +138,14 @@ class Assistant:
         *,
         max_replies: int,
         max_waiting: int,
+        total_seconds: float | None = None,
     ) -> None:
+        """`total_seconds` is how long a model may write at one reply, however lively it is."""
         self._store = store
         self._journal = journal
         self._served = served
         self._documentation = documentation
+        self._total_seconds = total_seconds
         # An engine that computes a few at once is given no more: its own queue does not know owners.
         self._admission = Admission(
             limit=max_replies + max_waiting,
@@ -164,11 +169,12 @@ class Assistant:
     @property
     def answers(self) -> Answers | None:
         """Who would answer a question that is asked now; None when nobody would."""
-        if self.engine.state in (EngineState.READY, EngineState.LOADING):
+        is_loading = self.engine.state is EngineState.LOADING
+        if self.engine.state is EngineState.READY or (is_loading and not self.engine.is_lost):
             return Answers.MODEL
-        if self.engine.state is EngineState.FAILED or not self._documentation.can_answer:
-            return None
-        return Answers.DOCUMENTATION
+        if self._documentation.can_answer:
+            return Answers.DOCUMENTATION
+        return Answers.MODEL if is_loading else None
 
     async def check(self) -> None:
         """Raises `DatabaseUnavailable` when questions cannot be stored."""
@@ -411,47 +417,77 @@ class Assistant:
         await self._journal.settle(entry, dataclasses.replace(outcome, provenance=running.provenance))
 
     def _failure(self, entry: Entry, error: BaseException) -> Failure:
-        if isinstance(error, Unreachable):
-            self._served.look_now()
+        if isinstance(error, ModelError):
+            self._note(entry, error)
         if isinstance(error, ModelError | LicenceNotAccepted):
             return Failure(error.type, str(error))
-        if isinstance(error, PromptError):
-            return Failure(
-                "question_too_long" if isinstance(error, QuestionTooLong) else "prompt", str(error)
-            )
+        if isinstance(error, QuestionTooLong):
+            return Failure("question_too_long", str(error))
+        if isinstance(error, PromptError):  # it may quote the template, which is another server's
+            log.error("the prompt of reply %s failed: %s", entry.reply_id, error)
+            return Failure("prompt", "The prompt could not be written; the application's log says why.")
         if isinstance(error, DatabaseUnavailable):
             return Failure("storage", str(error))
         log.error("reply %s failed", entry.reply_id, exc_info=error)
         return Failure("internal", "Something went wrong inside the application; its log says what.")
 
+    def _note(self, entry: Entry, error: ModelError) -> None:
+        """Look at the server where the error makes its state doubtful, and log what people are not told."""
+        if isinstance(error, Unreachable):
+            self._served.look_now()
+        cause = "" if error.__cause__ is None else f" ({str(error.__cause__)[:LONGEST_CAUSE]!r})"
+        log.warning("the answer of reply %s failed: %s%s", entry.reply_id, error, cause)
+
     async def _answer(
         self, by: Answers, entry: Entry, place: Place, provenance: dict[str, object]
     ) -> FinishReason:
+        is_lost = self._is_lost
         await place.turn()
         branch = await self._store.branch(entry.reply_id)
         if by is Answers.DOCUMENTATION:
-            return await self._quote(entry, branch.turns, provenance)
+            return await self._quote(entry, branch.turns, provenance, instead=is_lost)
         try:
-            model = await self._served.ready(MODEL_WAIT_SECONDS)
-        except NoModel:
-            # Asked before the engine had said whether it has a model: it has none, or not yet.
-            if self.answers is not Answers.DOCUMENTATION:
+            return await self._write(entry, place.owner, branch, provenance)
+        except (NoModel, Unreachable, Broken) as error:
+            # What was shown of the model's answer stays alone: the two are never mixed.
+            if entry.text or not self._documentation.can_answer:
                 raise
-            return await self._quote(entry, branch.turns, provenance)
-        await self._check_licence(place.owner)
+            # Without a model it may have been asked before the engine had said that it has none, or not yet.
+            instead = not isinstance(error, NoModel) or self._is_lost
+            if instead:
+                self._note(entry, error)
+            provenance.clear()
+            return await self._quote(entry, branch.turns, provenance, instead=instead)
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether there is a model that should answer, and does not."""
+        return self.engine.state in (EngineState.FAILED, EngineState.LOADING)
+
+    async def _write(
+        self, entry: Entry, owner: str, branch: Branch, provenance: dict[str, object]
+    ) -> FinishReason:
+        """Answer by the model."""
+        can_quote = self._documentation.can_answer
+        model = await self._served.ready(MODEL_WAIT_SECONDS, also_lost=not can_quote)
+        await self._check_licence(owner)
         sources = await self._look_up(branch.turns) if branch.grounding else None
-        return await self._generate(entry, model, branch, sources, provenance)
+        try:
+            async with asyncio.timeout(self._total_seconds):
+                return await self._generate(entry, model, branch, sources, provenance)
+        except TimeoutError as error:
+            raise Broken(f"The answer was not complete within {self._total_seconds:g} seconds.") from error
 
     async def _quote(
-        self, entry: Entry, turns: Sequence[Turn], provenance: dict[str, object]
+        self, entry: Entry, turns: Sequence[Turn], provenance: dict[str, object], *, instead: bool
     ) -> FinishReason:
-        """Answer by what the documentation says, word for word."""
+        """Answer by what the documentation says, word for word; say so if it is `instead` of a model."""
         provenance |= {"model": Answers.DOCUMENTATION.value, "revision": self._documentation.version}
         try:
             question, found = await self._find(turns)
         except DocumentationUnreadable as error:
             raise NoDocumentation(str(error)) from error
-        answer = quotation(question, found)
+        answer = quotation(question, found, instead=instead)
         self._journal.cite(entry, answer.sources)
         for piece in answer.pieces():
             self._journal.append(entry, piece)

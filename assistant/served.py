@@ -33,6 +33,7 @@ NO_MODEL = (
 )
 NOTHING_TO_FETCH = "There is no model to fetch: start with `--model auto` or `--model NAME`."
 NONSENSE = "What the engine says of itself is not understood; the application's log says more."
+FAILED = "The model cannot be used now; the application's log says why."
 
 # Seconds between two looks at the server, by what the last one found. A child without a model is looked at
 # as well: whoever runs the application may have one fetched at any time.
@@ -72,7 +73,8 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What people may know of the engine; `detail` is a sentence."""
+    """What is known of the engine. `detail` is a sentence for everybody, without addresses, paths and the
+    words of other servers; where there is more, `cause` is it, for who runs the application and the log."""
 
     state: EngineState
     model: str | None = None
@@ -80,6 +82,8 @@ class EngineStatus:
     parallel: int | None = None  # answers that it computes at once, where it tells
     download: Download | None = None
     licence: Licence | None = None
+    cause: str | None = None
+    is_lost: bool = False  # it is loading again after it was ready, or had failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class ServedModel:
         self._poked = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._probe: Probe | None = None  # from when it was imported
+        self._was_there = False  # whether the last look found it ready, or failed
         self._tell: Callable[[], None] = lambda: None
         state = EngineState.NONE if endpoint is None else EngineState.LOADING
         self.status = EngineStatus(state, detail=NO_MODEL if endpoint is None else STARTING)
@@ -143,11 +148,17 @@ class ServedModel:
             raise NothingToFetch(refusal)
         await self._look(self._probe)  # whoever steered it is told at once what has become of it
 
-    async def ready(self, seconds: float) -> TechAssistantChat:
-        """The model, waited for while it loads. Raises `NoModel` when there is none to wait for."""
+    async def ready(self, seconds: float, *, also_lost: bool = True) -> TechAssistantChat:
+        """The model, waited for while it loads; one that was lost only if `also_lost`. Raises `NoModel` when
+        there is none to wait for."""
+
+        def is_settled() -> bool:
+            status = self.status
+            return status.state is not EngineState.LOADING or (status.is_lost and not also_lost)
+
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._changed:
-                await self._changed.wait_for(lambda: self.status.state is not EngineState.LOADING)
+                await self._changed.wait_for(is_settled)
         if self.status.state is EngineState.READY and self._model is not None:
             return self._model
         if self.status.state is EngineState.LOADING:
@@ -170,7 +181,10 @@ class ServedModel:
         async with self._looking:
             status = await self._seen(probe)
             if status.state is EngineState.LOADING:  # it will do as much as it did before
-                status = dataclasses.replace(status, parallel=self.status.parallel)
+                status = dataclasses.replace(
+                    status, parallel=self.status.parallel, is_lost=self.status.is_lost or self._was_there
+                )
+            self._was_there = status.state in (EngineState.READY, EngineState.FAILED)
             async with self._changed:
                 is_new, is_told = status != self.status, _words(status) != _words(self.status)
                 self.status, self._model = status, probe.model
@@ -184,7 +198,7 @@ class ServedModel:
         assert self._endpoint is not None
         endpoint = self._endpoint()
         if endpoint.failure is not None:
-            return EngineStatus(EngineState.FAILED, detail=endpoint.failure)
+            return EngineStatus(EngineState.FAILED, detail=FAILED, cause=endpoint.failure)
         if endpoint.url is None:
             return EngineStatus(EngineState.LOADING, self.status.model, STARTING)
         try:
@@ -197,7 +211,8 @@ class ServedModel:
 
 def _words(status: EngineStatus) -> str:
     """A status for the log, without what changes twice a second while a file is fetched."""
-    words = status.model if status.state is EngineState.FETCHING else status.detail or status.model
+    known = status.cause or status.detail or status.model
+    words = status.model if status.state is EngineState.FETCHING else known
     return f"{status.state} {words or ''}".rstrip()
 
 

@@ -47,6 +47,7 @@ def _http_url(value: str) -> str:
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -120,6 +121,26 @@ class Settings(BaseSettings):
     repetition_penalty: float = Field(1.0, gt=0, le=5)
     max_replies: int = Field(256, ge=1, description="replies under way at once; more of them wait")
     max_waiting: int = Field(256, ge=0, description="replies that wait; more are refused with 429")
+    connect_seconds: Seconds = Field(
+        5.0, description="seconds that a connection to the model's server may take"
+    )
+    first_seconds: Seconds = Field(
+        120.0,
+        description="seconds that it may take to begin an answer; an embedded engine that computes nothing "
+        "for so long is started again",
+    )
+    between_seconds: Seconds = Field(
+        30.0, description="seconds that it may then be silent; after that the answer has broken off"
+    )
+    total_seconds: Seconds = Field(
+        1800.0, description="seconds that a whole answer may take, however lively it is"
+    )
+    hang_seconds: Seconds = Field(
+        30.0,
+        ge=1,
+        description="seconds that the serving layer may not answer at all before it is started again; twenty "
+        "times as long while it loads a model",
+    )
     context: int | None = Field(None, ge=256, description="tokens of context of the embedded engine")
     parallel: int | None = Field(None, ge=1, description="replies that the embedded engine computes at once")
     threads: int | None = Field(None, ge=1, description="threads of the embedded engine")
@@ -210,14 +231,16 @@ class Settings(BaseSettings):
     @property
     def engine_arguments(self) -> list[str] | None:
         """The arguments of `python -m serving`, or None where no serving layer is to be started."""
-        prefixes = ["--prefix-cache", str(self.data / "prefixes")]
+        common = ["--prefix-cache", str(self.data / "prefixes")]
+        for name in ("connect", "first", "between", "total"):
+            common += [f"--{name}-seconds", f"{getattr(self, f'{name}_seconds'):g}"]
         if self.upstream:
             named = [] if self.upstream_model is None else ["--upstream-model", self.upstream_model]
             urls = () if "TECH_ASSISTANT_UPSTREAM" in self.engine_environment else self.upstream
-            return [*(part for url in urls for part in ("--upstream", url)), *named, *prefixes]
+            return [*(part for url in urls for part in ("--upstream", url)), *named, *common]
         if self.serving_url is not None or self.model == "none":
             return None
-        arguments = ["--model", self.model, "--models", str(self.data / "models"), *prefixes]
+        arguments = ["--model", self.model, "--models", str(self.data / "models"), *common]
         if self.offline:
             arguments.append("--offline")
         for name in ("context", "parallel", "threads"):

@@ -25,7 +25,7 @@ import platformdirs
 import uvicorn
 
 from serving import doctor, machine, models
-from serving.api import DEFAULT_LIMIT, ServingApp, create_app
+from serving.api import DEFAULT_LIMIT, DEFAULT_TOTAL_SECONDS, ServingApp, create_app
 from serving.engine import Engine, Fetching
 from serving.fetched import Absent, FetchedModel
 from serving.gguf_header import BadModelFile
@@ -105,7 +105,11 @@ def main(arguments: Sequence[str]) -> int:
         engine, fetching = _engine(options)
         key = options.api_key or os.environ.get(KEY_VARIABLE) or None
         app = create_app(
-            engine, api_key=key, fetching=fetching, max_concurrent_requests=options.max_concurrent_requests
+            engine,
+            api_key=key,
+            fetching=fetching,
+            max_concurrent_requests=options.max_concurrent_requests,
+            total_seconds=options.total_seconds,
         )
         listener = _listen(options.host, options.port)
     except (BadModelFile, models.UnknownModel, _BadUsage) as error:
@@ -164,24 +168,33 @@ def _parser() -> argparse.ArgumentParser:
         "--upstream-model", metavar="NAME", help="the model's name there (default: its first)"
     )
     parser.add_argument(
+        "--connect-seconds",
+        type=_seconds,
+        default=Limits().connect,
+        metavar="SECONDS",
+        help="that a connection to the upstream may take, and a short question to it (%(default)g)",
+    )
+    parser.add_argument(
         "--first-seconds",
         type=_seconds,
         default=Limits().first,
         metavar="SECONDS",
-        help="that the upstream may take to begin an answer (%(default)g)",
+        help="that the upstream may take to begin an answer; an embedded engine that computes nothing for so "
+        "long hangs: the process ends (%(default)g)",
     )
     parser.add_argument(
         "--between-seconds",
         type=_seconds,
         default=Limits().between,
         metavar="SECONDS",
-        help="that it may then be silent; after that the answer has broken off (%(default)g)",
+        help="that the upstream may then be silent; after that the answer has broken off (%(default)g)",
     )
     parser.add_argument(
         "--total-seconds",
         type=_seconds,
+        default=DEFAULT_TOTAL_SECONDS,
         metavar="SECONDS",
-        help="that a whole answer of an upstream may take (default: no limit)",
+        help="that a whole answer may take, of any engine (%(default)g)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (%(default)s)")
@@ -263,6 +276,7 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
             parallel=options.parallel,
             threads=options.threads,
             prefixes=_prefixes(options.prefix_cache),
+            silence=options.first_seconds,
         )
 
     memory = machine.memory()
@@ -288,7 +302,7 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
 
 
 def _upstream(options: argparse.Namespace) -> Engine:
-    limits = Limits(first=options.first_seconds, between=options.between_seconds, total=options.total_seconds)
+    limits = Limits(options.connect_seconds, options.first_seconds, options.between_seconds)
     engines: dict[str, Engine] = {}
     for url in options.upstream:
         if not is_http(url):

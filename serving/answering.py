@@ -49,9 +49,9 @@ encode = msgspec.json.Encoder().encode
 class Answering:
     """What the protocols share around one engine."""
 
-    def __init__(self, engine: Engine, *, limit: int) -> None:
+    def __init__(self, engine: Engine, *, limit: int, total_seconds: float) -> None:
         self.engine = engine
-        self.admission = _Admission(limit)
+        self.admission = _Admission(limit, total_seconds)
         self.metrics = Metrics()
         self.generations = 0
         """Under way, waiting ones included: a request may be several."""
@@ -137,10 +137,12 @@ class Answering:
 
 
 class _Admission:
-    """How many generations may be under way, waiting ones included, and how each comes to its end."""
+    """How many generations may be under way, waiting ones included, and how each comes to its end: no later
+    than after `total_seconds`, however lively it is."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, total_seconds: float) -> None:
         self.limit = limit
+        self._total_seconds = total_seconds
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._idle = asyncio.Event()
@@ -170,7 +172,8 @@ class _Admission:
 
     async def run(self, work: Coroutine[Any, Any, T], receive: Receive) -> T:
         """The result of the work. Raises `ClientDisconnect` as soon as the client goes away, which cancels
-        the work; also `Overloaded`, `Unhealthy` when the server ends, and what the work raises."""
+        the work, and `IncompleteGeneration` when it takes too long, as well; also `Overloaded`, `Unhealthy`
+        when the server ends, and what the work raises."""
         if self._closed or len(self._tasks) >= self.limit:
             work.close()
             raise self._ending() if self._closed else Overloaded("Model is overloaded")
@@ -179,7 +182,9 @@ class _Admission:
         self._tasks.add(task)
         self._idle.clear()
         try:
-            await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(
+                (task, watcher), timeout=self._total_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             task.cancel()
             watcher.cancel()
@@ -191,6 +196,8 @@ class _Admission:
             return task.result()
         if self._closed:
             raise self._ending()
+        if not ended:
+            raise IncompleteGeneration(f"The answer was not complete within {self._total_seconds:g} seconds.")
         raise ClientDisconnect
 
     def _ending(self) -> Unhealthy:

@@ -58,6 +58,8 @@ VERSION = "3.3.7"
 """The TGI whose protocol this is; clients look at it."""
 DEFAULT_LIMIT = 512
 """Requests under way, waiting ones included."""
+DEFAULT_TOTAL_SECONDS = 1800.0
+"""For a whole answer."""
 
 
 class _StreamDetails(msgspec.Struct):
@@ -114,11 +116,12 @@ def create_app(
     *,
     api_key: str | None = None,
     max_concurrent_requests: int = DEFAULT_LIMIT,
+    total_seconds: float = DEFAULT_TOTAL_SECONDS,
     fetching: Fetching | None = None,
 ) -> ServingApp:
     """The app. It starts the engine and closes it. With an `api_key`, all but /health need it. What is
     `fetching` the engine's model is begun and declined at /download."""
-    answering = Answering(engine, limit=max_concurrent_requests)
+    answering = Answering(engine, limit=max_concurrent_requests, total_seconds=total_seconds)
     api = _Tgi(answering, fetching)
 
     @contextlib.asynccontextmanager

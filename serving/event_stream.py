@@ -23,36 +23,28 @@ async def read_data(
     *,
     first_seconds: float,
     between_seconds: float,
-    total_seconds: float | None = None,
     begun: float | None = None,
     comments_count: bool = True,
 ) -> AsyncGenerator[bytes]:
     """The data of each event. Raises `IncompleteGeneration` when the stream stalls, breaks or overflows.
 
-    `first_seconds` is the limit until anything arrives, `between_seconds` from then on, while it is waited
-    for: a reader may take its time. `total_seconds` is the limit for all. The first and the last count from
-    when it has `begun`, by the loop's clock. Where comments do not count, a server that only says that it is
-    there is silent.
+    `first_seconds` is the limit until anything arrives, from when it has `begun` by the loop's clock;
+    `between_seconds` from then on, while it is waited for: a reader may take its time. Where comments do not
+    count, a server that only says that it is there is silent.
     """
     now = asyncio.get_running_loop().time
     alarm = _Alarm()
     rest = bytearray()
     begun = now() if begun is None else begun
-    end = math.inf if total_seconds is None else begun + total_seconds
     seconds, until = first_seconds, begun + first_seconds
     try:
         while True:
             try:
-                piece = await alarm.wait(content.readany(), min(until, end))
+                piece = await alarm.wait(content.readany(), until)
             except TimeoutError:
-                if now() < end:
-                    raise IncompleteGeneration(
-                        f"The engine has sent nothing for {seconds:g} seconds."
-                    ) from None
+                raise IncompleteGeneration(f"The engine has sent nothing for {seconds:g} seconds.") from None
             except (aiohttp.ClientError, OSError) as error:
                 raise IncompleteGeneration("The connection to the engine broke off.") from error
-            if now() >= end:  # what never has to be waited for never runs into a time limit by itself
-                raise IncompleteGeneration(f"The answer was not complete within {total_seconds:g} seconds.")
             if piece and b"\n" not in piece:  # never search the rest twice, however small the pieces are
                 rest += piece
                 lines = []

@@ -68,6 +68,8 @@ PROMPT_CACHE_MIB = 512
 LONGEST_SOCKET_PATH = 100  # bytes; macOS allows 103
 # Between two tokens, or two batches of a prompt. Only an engine that hangs is silent for so long.
 SILENCE_SECONDS = 120.0
+LOOK_SECONDS = 15.0  # between two looks at whether it hangs
+MISSES = 2  # looks in a row that together take this time: a machine that slept is no engine that hangs
 SEEDS = 0xFFFFFFFF  # the largest 32-bit number asks llama.cpp for a random seed
 CONTROL = 3  # the type of tokens that are marks of the model, in a GGUF file
 REPLACEMENT = "\ufffd".encode()
@@ -186,7 +188,8 @@ class _Room:
 class LlamaCpp:
     """Raises `BadModelFile` when the file is missing or is no GGUF file; all else that may be wrong with
     it shows in `info` as a failed state. `context` is in tokens; `threads` None takes what the machine
-    gives to this process; in `prefixes` is kept what prompts begin with, if anywhere."""
+    gives to this process; in `prefixes` is kept what prompts begin with, if anywhere. A llama.cpp that
+    computes nothing for `silence` seconds cannot be ended but with its process, which `end` does."""
 
     def __init__(
         self,
@@ -196,6 +199,8 @@ class LlamaCpp:
         parallel: int = DEFAULT_PARALLEL,
         threads: int | None = None,
         prefixes: Path | None = None,
+        silence: float = SILENCE_SECONDS,
+        end: Callable[[], None] = lambda: os._exit(1),
     ) -> None:
         check_magic(model)
         self._model = model
@@ -203,6 +208,9 @@ class LlamaCpp:
         self._parallel = parallel
         self._threads = threads or machine.cpus()
         self._prefixes = prefixes
+        self._silence = silence
+        self._end = end
+        self._watch: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
         self._under_way = 0
         self._quiet = asyncio.Event()
@@ -241,7 +249,7 @@ class LlamaCpp:
 
     async def close(self) -> None:
         self._closing.set()
-        for task in (self._warming, self._loading):
+        for task in (self._watch, self._warming, self._loading):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -534,9 +542,7 @@ class LlamaCpp:
             async with loaded.session.post(f"{loaded.address}/completion", json=request) as response:
                 if response.status != 200:
                     raise _refusal(response.status, await response.read())
-                data = read_data(
-                    response.content, first_seconds=SILENCE_SECONDS, between_seconds=SILENCE_SECONDS
-                )
+                data = read_data(response.content, first_seconds=self._silence, between_seconds=self._silence)
                 async with contextlib.aclosing(data) as lines:
                     async for line in lines:
                         try:
@@ -569,9 +575,28 @@ class LlamaCpp:
             detail = f"{self._model.name} could not be loaded."
         else:
             log.info("%s is ready", self._model.name)
+            self._watch = asyncio.create_task(self._end_if_it_hangs(self._ready()))
             return
         self._info = replace(self._info, state=EngineState.FAILED, state_detail=detail)
         log.error("%s", detail)
+
+    async def _end_if_it_hangs(self, loaded: _Loaded) -> None:
+        """llama.cpp tells of its slots between two batches, whatever it computes, unless it hangs."""
+        missed = 0
+        while missed < MISSES:
+            await asyncio.sleep(min(LOOK_SECONDS, self._silence))
+            try:
+                async with asyncio.timeout(self._silence / MISSES):
+                    await self._ask(loaded, "slots")
+                missed = 0
+            except TimeoutError:
+                missed += 1
+            except ServingError as error:
+                log.warning("llama.cpp does not tell of its slots: %s", error)
+        log.error("llama.cpp hangs: it has computed nothing for %g seconds. The process ends.", self._silence)
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        self._end()
 
     async def _try_to_load(self) -> None:
         metadata, vocabulary = await asyncio.to_thread(_read_header, self._model)

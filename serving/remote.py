@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
@@ -64,8 +63,6 @@ class Limits:
     """From the request until the first event of an answer: it waits its turn, and the prompt is read."""
     between: float = 30.0
     """From one event to the next. Comments, by which servers keep connections open, are none."""
-    total: float | None = None
-    """For a whole answer, however lively it is."""
 
 
 class Remote(ABC):
@@ -155,18 +152,19 @@ class Remote(ABC):
         Raises `ServingError`, then and while they are read."""
         assert self._session is not None
         begun = asyncio.get_running_loop().time()
-        first = min(self._limits.first, self._limits.total or math.inf)
         # Where the upstream is several behind one address, this keeps a conversation on one of them.
         headers = {} if session is None else {SESSION_HEADER: session}
         posting = self._session.post(f"{self.url}/{path}", json=request, headers=headers)
         try:
-            async with asyncio.timeout(first):
+            async with asyncio.timeout(self._limits.first):
                 response = await stack.enter_async_context(posting)
         except TimeoutError as error:
             if isinstance(error, aiohttp.ServerTimeoutError):
                 raise self._lost() from error
             self._doubted.set()
-            raise GenerationFailed(f"The upstream has not answered within {first:g} seconds.") from error
+            raise GenerationFailed(
+                f"The upstream has not answered within {self._limits.first:g} seconds."
+            ) from error
         except aiohttp.ClientConnectorError as error:
             raise self._lost() from error
         except (aiohttp.ClientError, OSError) as error:  # one connection; whether it is all, a look will tell
@@ -182,7 +180,6 @@ class Remote(ABC):
             response.content,
             first_seconds=self._limits.first,
             between_seconds=self._limits.between,
-            total_seconds=self._limits.total,
             begun=begun,
             comments_count=False,
         )

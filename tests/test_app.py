@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app import endpoint_of
-from assistant.served import Endpoint
+from assistant.served import FAILED, Endpoint
 from assistant.settings import read_settings
 from tests.support.application import ROOT, Application, environment, is_alive, running, upstream, wait_for
 from tests.support.tiny_gguf import write_tiny_gguf
@@ -93,13 +93,23 @@ def test_a_killed_serving_layer_fails_the_reply_and_the_next_one_works(applicati
     assert application.answer(application.ask(chat, "again"))[0] == TEXT
 
 
+def refused_in_words(application: Application, cause: str) -> None:
+    """A question is refused and not stored; only who runs the application is told why."""
+    assert cause in application.client.get("/api/engine").json()["detail"]
+    assert cause in application.log
+    others = application.client.get("/api/engine", headers={"X-Forwarded-For": "203.0.113.7"})
+    assert others.json()["detail"] == FAILED
+    chat = application.new_chat()
+    response = application.client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
+    assert (response.status_code, response.json()["type"]) == (503, "no_model")
+    assert response.json()["detail"] == FAILED
+    assert application.client.get(f"/api/conversations/{chat}").json()["messages"] == []
+
+
 def test_an_upstream_that_is_not_there_is_told_in_words(tmp_path: Path, unused_tcp_port: int) -> None:
     with running(tmp_path, "--upstream", f"http://127.0.0.1:{unused_tcp_port}/v1") as application:
         application.wait_until("failed")
-        chat = application.new_chat()
-        response = application.client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
-        assert (response.status_code, response.json()["type"]) == (503, "no_model")
-        assert str(unused_tcp_port) in response.json()["detail"]
+        refused_in_words(application, f"127.0.0.1:{unused_tcp_port}")
 
 
 @pytest.mark.parametrize("broken", [None, b"nonsense", b"GGUF" + b"\3\0\0\0" + b"\xff" * 64])
@@ -109,11 +119,7 @@ def test_a_missing_or_broken_model_is_told_in_words(tmp_path: Path, broken: byte
         model.write_bytes(broken)
     with running(tmp_path, "--model", str(model)) as application:
         application.wait_until("failed")
-        chat = application.new_chat()
-        response = application.client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
-        assert (response.status_code, response.json()["type"]) == (503, "no_model")
-        assert "broken.gguf" in response.json()["detail"]
-        assert application.client.get(f"/api/conversations/{chat}").json()["messages"] == []
+        refused_in_words(application, "broken.gguf")
 
 
 def test_an_owner_outlives_a_restart_and_a_revoked_cookie_does_not(tmp_path: Path) -> None:

@@ -53,13 +53,14 @@ NO_SUCH_NAME = "It has no {name}."
 DID_YOU_MEAN = "Did you mean {names}?"
 NAME_IT = "Name the module or the function that you mean, as in `shutil.rmtree`, and ask again."
 LOAD_A_MODEL = "Questions that no documentation answers need a language model: start with `--model auto`."
+INSTEAD = "The model cannot answer just now; the documentation does. Ask again when the model is back."
 EXAMPLE = "Example"
 EXAMPLE_FROM = "From {place}"
 SEE_ALSO = "See also"
 GOES_ON = "…"
 
 INTERFACE = (
-    *(NOTHING_CERTAIN, NO_SUCH_NAME, DID_YOU_MEAN, NAME_IT, LOAD_A_MODEL),
+    *(NOTHING_CERTAIN, NO_SUCH_NAME, DID_YOU_MEAN, NAME_IT, LOAD_A_MODEL, INSTEAD),
     *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, GOES_ON),
 )
 
@@ -86,14 +87,15 @@ class _Part:
     examples: tuple[Source, ...] = ()
 
 
-def answer(question: str, found: Found) -> DocumentationAnswer:
-    """The answer that `found` gives to `question`."""
+def answer(question: str, found: Found, *, instead: bool = False) -> DocumentationAnswer:
+    """The answer that `found` gives to `question`; if it is given `instead` of a model's, it says so."""
     passages = [_readable(passage) for passage in found.passages]
     if not passages:
-        return DocumentationAnswer(_refusal(found), ())
+        return DocumentationAnswer(_refusal(found, instead), ())
     first, second = passages[0], _compared(understand(question), passages)
     told = [first] if second is None else [first, second]
-    parts = [_correction(found)] if found.unknown else []
+    parts = [_Part(INSTEAD)] if instead else []
+    parts += [_correction(found)] if found.unknown else []
     for passage in told:
         parts += _told(passage, SHOWN if second is None else SHOWN_OF_EACH)
     alternatives = [passage for passage in passages if passage not in told][:MOST_ALTERNATIVES]
@@ -144,11 +146,13 @@ def _line(text: str, longest: int = LONGEST_LINE) -> str:
 # ---------------------------------------------------------------------------------------------- nothing found
 
 
-def _refusal(found: Found) -> str:
-    paragraphs = [NOTHING_CERTAIN]
+def _refusal(found: Found, instead: bool) -> str:
+    paragraphs = [INSTEAD] if instead else []
+    paragraphs.append(NOTHING_CERTAIN)
     if found.unknown or found.did_you_mean:
         paragraphs.append(_correction(found).markdown)
-    return "\n\n".join([*paragraphs, f"{NAME_IT} {LOAD_A_MODEL}"]) + "\n"
+    paragraphs.append(NAME_IT if instead else f"{NAME_IT} {LOAD_A_MODEL}")
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def _correction(found: Found) -> _Part:

@@ -37,6 +37,7 @@ FIRST_TIME_SECONDS = 60.0  # how long a question waits for what is read at the f
 LONGEST_LINE = 1 << 16  # bytes of one line of the reading process
 
 UNREADABLE = "The documentation on this machine cannot be read"
+SEE_LOG = f"{UNREADABLE}; the application's log says why."  # which names files, and people are told of none
 
 
 class DocumentationUnreadable(Exception):
@@ -120,11 +121,10 @@ class Documentation:
 
         try:
             return self._searches().search(question, previous=previous, limit=limit)
-        except IndexFailed as error:
-            raise DocumentationUnreadable(str(error)) from error
-        except sqlite3.Error as error:
+        except (IndexFailed, sqlite3.Error) as error:
             self._of_thread.searches = None  # the next question opens it again
-            raise DocumentationUnreadable(f"{UNREADABLE}: {error}.") from error
+            log.error("the documentation cannot be searched: %s", error)
+            raise DocumentationUnreadable(SEE_LOG) from error
 
     def _searches(self) -> RecentSearches:
         from assistant.knowledge.index import Index
@@ -140,13 +140,13 @@ class Documentation:
         """Have all read by a process of its own; whatever ends that, nobody waits for it any longer."""
         try:
             code = await self._run()
-        except Exception as error:  # a task that nobody waits for would end unheard
+        except Exception:  # a task that nobody waits for would end unheard
             log.exception("the process that reads the documentation could not be run")
-            await self._ended(f"{UNREADABLE}: {error}.")
+            await self._ended()
             return
         if self.status.state is DocumentationState.BUILDING:
             log.error("the documentation could not be read: the process ended with code %s", code)
-            await self._ended(f"{UNREADABLE}; the application's log says why.")
+            await self._ended()
 
     async def _run(self) -> int:
         """Run the reading process to its end, and keep the status by what it says; gives its exit code."""
@@ -186,7 +186,7 @@ class Documentation:
             log.warning("documentation: %s", told["warning"])
         elif told.get("state") == DocumentationState.FAILED:
             log.error("documentation: %s", told.get("detail"))
-            await self._ended(str(told.get("detail")))
+            await self._ended()
         else:
             known = ("passages", "done", "total")
             status = dataclasses.replace(self.status, **{name: told[name] for name in known if name in told})
@@ -194,12 +194,12 @@ class Documentation:
                 status = dataclasses.replace(status, state=DocumentationState.READY)
             await self._change(status, is_searchable=bool(told.get("searchable")))
 
-    async def _ended(self, why: str) -> None:
+    async def _ended(self) -> None:
         """No more will be read. What an earlier start has read is good enough."""
         if self.is_searchable:
             status = dataclasses.replace(self.status, state=DocumentationState.READY)
         else:
-            status = dataclasses.replace(self.status, state=DocumentationState.FAILED, detail=why)
+            status = dataclasses.replace(self.status, state=DocumentationState.FAILED, detail=SEE_LOG)
         await self._change(status)
 
     async def _change(self, status: DocumentationStatus, *, is_searchable: bool = False) -> None:

@@ -200,7 +200,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         return EngineOut(
             state=status.state,
             model=status.model,
-            detail=status.detail,
+            detail=(is_operator(request) and status.cause) or status.detail,
             answers=assistant.answers,
             download=None
             if download is None

@@ -8,12 +8,13 @@ import pytest
 from aiohttp import web
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
-from assistant import model as model_module
 from assistant.conversation import Role, Source, Turn
 from assistant.errors import Broken, Overloaded, PromptTooLong, Refused, Unreachable
-from assistant.model import TechAssistantChat
+from assistant.model import Limits, TechAssistantChat
 from prompts.render import QuestionTooLong
 from tests.support.fake_tgi import FakeTGI, last, token
+
+PATIENCE = 60.0  # seconds; not a measure, only an end to waiting
 
 
 def chat(tgi: FakeTGI, **more: object) -> TechAssistantChat:
@@ -119,11 +120,22 @@ async def test_a_server_that_is_not_there(unused_tcp_port: int) -> None:
         await answer(TechAssistantChat(base_url=f"http://127.0.0.1:{unused_tcp_port}"))
 
 
-async def test_silence_is_noticed(tgi: FakeTGI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "SILENCE_SECONDS", 0.05)
+async def test_silence_is_noticed_in_an_answer(tgi: FakeTGI) -> None:
     tgi.answers = [[token("half"), asyncio.Event()]]
     with pytest.raises(Unreachable, match="silent"):
-        await answer(chat(tgi))
+        await answer(chat(tgi, limits=Limits(first=PATIENCE, between=0.05)))
+
+
+async def test_silence_is_noticed_before_an_answer_begins() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the client has gone
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        model = TechAssistantChat(base_url=f"http://{host}:{port}", limits=Limits(first=0.05))
+        with pytest.raises(Unreachable, match="silent"):
+            await answer(model)
 
 
 async def test_closing_the_stream_leaves_the_server(tgi: FakeTGI) -> None:
@@ -152,8 +164,9 @@ async def test_a_prompt_that_the_server_finds_too_long_is_fitted_again(tgi: Fake
 async def test_a_prompt_that_never_fits_says_so(tgi: FakeTGI) -> None:
     refusal = [{"error": "must have less than 10 tokens", "error_type": "validation"}]
     tgi.answers = [refusal] * 20
-    with pytest.raises(PromptTooLong, match="less than 10 tokens"):
+    with pytest.raises(PromptTooLong, match="too long for the model") as refused:
         await answer(chat(tgi, context=16384))
+    assert "less than 10 tokens" in str(refused.value.__cause__)  # for the log
 
 
 async def test_the_synchronous_calls_work_inside_a_running_loop(tgi: FakeTGI) -> None:

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from assistant import reply as reply_module
-from assistant.conversation import FinishReason, Role, Status, Turn
+from assistant.conversation import Failure, FinishReason, Role, Status, Turn
 from assistant.errors import Broken, Closing, EmptyText, NoModelLoaded, Overloaded, QueueFull, Unreachable
 from assistant.knowledge.documentation import Documentation
 from assistant.reply import Assistant, Delta, End, Reset, Waiting
 from assistant.served import EngineState
+from prompts.render import PromptError
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound, StillAnswering
 from storage.journal import Journal
@@ -44,6 +45,7 @@ def make(
     *,
     max_replies: int = 8,
     max_waiting: int | None = None,
+    total_seconds: float | None = None,
 ) -> Assistant:
     """With `max_waiting` None as many may wait as may run, so that one owner alone may run them all."""
     return Assistant(
@@ -53,6 +55,7 @@ def make(
         documentation or Documentation(None),
         max_replies=max_replies,
         max_waiting=max_replies if max_waiting is None else max_waiting,
+        total_seconds=total_seconds,
     )
 
 
@@ -171,6 +174,7 @@ async def test_stopping_what_has_ended_changes_nothing(assistant: Assistant, mod
         (Unreachable("gone"), "engine_unreachable"),
         (Overloaded("busy"), "engine_overloaded"),
         (Broken("broke"), "engine_failed"),
+        (PromptError("secret template"), "prompt"),
         (RuntimeError("secret detail"), "internal"),
     ],
 )
@@ -191,6 +195,21 @@ async def test_a_failure_keeps_the_text_and_is_told_in_words(
     model.say("fine")
     model.end()
     assert text_of(await events(assistant, again.reply_id)) == "fine"
+
+
+async def test_an_answer_that_is_not_complete_in_time_is_ended_and_its_text_kept(
+    database: Database, served: FakeServed, model: ScriptedModel
+) -> None:
+    assistant = make(database, served, total_seconds=0.05)
+    await assistant.start()
+    asked = await assistant.ask(OWNER, None, "q")
+    model.say("half")
+    heard = await events(assistant, asked.reply_id)
+    assert text_of(heard) == "half"
+    assert isinstance(heard[-1], End)
+    assert heard[-1].failure == Failure("engine_failed", "The answer was not complete within 0.05 seconds.")
+    assert model.cancelled.is_set()  # nobody computes it any more
+    await assistant.close()
 
 
 async def test_an_answer_without_an_end_has_failed(assistant: Assistant, model: ScriptedModel) -> None:

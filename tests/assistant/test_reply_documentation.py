@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from assistant.conversation import FinishReason, Status
-from assistant.errors import LicenceNotAccepted, NoModelLoaded
-from assistant.knowledge.answer import reference
+from assistant.conversation import Failure, FinishReason, Status
+from assistant.errors import (
+    Broken,
+    LicenceNotAccepted,
+    ModelError,
+    NoModelLoaded,
+    Overloaded,
+    PromptTooLong,
+    Refused,
+    Unreachable,
+)
+from assistant.knowledge.answer import INSTEAD, reference
 from assistant.knowledge.documentation import DocumentationState, DocumentationUnreadable
 from assistant.knowledge.passage import Found
 from assistant.reply import Answers, Assistant, Cited, Delta, End
@@ -149,29 +158,86 @@ async def test_a_question_that_came_before_the_engine_was_known_is_answered_by_t
     assert (await assistant.reply(OWNER, reply_id)).provenance["model"] == "documentation"
 
 
-async def test_a_question_that_waited_for_a_model_that_fails_is_told_so(
-    assistant: Assistant, served: FakeServed, documentation: FakeDocumentation
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_a_model_that_is_lost_is_stood_in_for_and_the_reply_says_so(
+    assistant: Assistant, served: FakeServed, model: ScriptedModel, is_lost: bool
 ) -> None:
+    """Asked while it has failed, or is started again, and while it was still hoped for."""
     served.set(EngineState.LOADING)
-    reply_id = await ask(assistant)
-    served.set(EngineState.FAILED)
-    end = (await heard(assistant, reply_id))[-1]
-    assert isinstance(end, End)
-    assert end.failure is not None
-    assert (end.failure.type, documentation.asked) == ("no_model", [])
+    waited = await ask(assistant)
+    lost = EngineState.LOADING if is_lost else EngineState.FAILED
+    served.set(lost, is_lost=is_lost)
+    assert assistant.answers is Answers.DOCUMENTATION
+    for reply_id in (waited, await ask(assistant)):
+        assert (await heard(assistant, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
+        reply = await assistant.reply(OWNER, reply_id)
+        assert reply.content.startswith(INSTEAD)
+        assert "Recursively delete a directory tree." in reply.content
+        assert reply.provenance["model"] == "documentation"
+    served.set(EngineState.READY)
+    model.say("From the model.")
+    model.end()
+    again = (await assistant.retry(OWNER, waited)).reply_id
+    await heard(assistant, again)
+    assert (await assistant.reply(OWNER, again)).content == "From the model."
 
 
-async def test_nobody_answers_where_documentation_is_off_or_an_engine_has_failed(
-    assistant: Assistant, documentation: FakeDocumentation, served: FakeServed
+FAILURES = [
+    (Unreachable("gone"), True),
+    (Broken("broke"), True),
+    (Overloaded("busy"), False),
+    (Refused("no"), False),
+    (PromptTooLong("too long"), False),
+]
+
+
+@pytest.mark.parametrize(("error", "stands_in"), FAILURES)
+async def test_a_model_that_fails_before_any_text_is_stood_in_for_unless_it_only_refuses(
+    assistant: Assistant, served: FakeServed, model: ScriptedModel, error: ModelError, stands_in: bool
 ) -> None:
-    served.set(EngineState.FAILED, "It is broken.")
-    with pytest.raises(NoModelLoaded, match="It is broken"):
-        await ask(assistant)
-    served.set(EngineState.NONE, "No model is loaded.")
+    served.set(EngineState.READY)
+    reply_id = await ask(assistant)
+    model.fail(error)
+    await heard(assistant, reply_id)
+    reply = await assistant.reply(OWNER, reply_id)
+    assert served.looked is isinstance(error, Unreachable)
+    if stands_in:
+        assert (reply.status, reply.content.startswith(INSTEAD)) == (Status.DONE, True)
+        assert (reply.provenance["model"], reply.provenance.get("sampling")) == ("documentation", None)
+        assert reply.sources[0].name == "shutil.rmtree"
+    else:
+        assert (reply.status, reply.content) == (Status.FAILED, "")
+
+
+@pytest.mark.parametrize("error", [error for error, _ in FAILURES])
+async def test_what_a_model_has_said_is_kept_and_never_mixed_with_documentation(
+    assistant: Assistant, served: FakeServed, model: ScriptedModel, error: ModelError
+) -> None:
+    served.set(EngineState.READY)
+    reply_id = await ask(assistant)
+    model.say("half")
+    model.fail(error)
+    await heard(assistant, reply_id)
+    reply = await assistant.reply(OWNER, reply_id)
+    assert (reply.status, reply.content) == (Status.FAILED, "half")
+    assert reply.failure == Failure(error.type, str(error))
+
+
+async def test_nobody_answers_where_there_is_neither_a_model_nor_documentation(
+    assistant: Assistant, documentation: FakeDocumentation, served: FakeServed, model: ScriptedModel
+) -> None:
     documentation.status = documentation.status.__class__(DocumentationState.OFF)
-    assert assistant.answers is None
-    with pytest.raises(NoModelLoaded):
-        await ask(assistant)
+    for state in (EngineState.NONE, EngineState.FAILED):
+        served.set(state, "It is broken.")
+        assert assistant.answers is None
+        with pytest.raises(NoModelLoaded, match="It is broken"):
+            await ask(assistant)
+    served.set(EngineState.LOADING, is_lost=True)  # it is waited for
+    reply_id = await ask(assistant)
+    served.set(EngineState.READY)
+    model.fail(Unreachable("gone"))
+    end = (await heard(assistant, reply_id))[-1]
+    assert end == End(Status.FAILED, None, Failure("engine_unreachable", "gone"), 0)
 
 
 async def test_documentation_that_cannot_be_read_fails_in_words(

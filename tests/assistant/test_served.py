@@ -1,12 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from assistant.conversation import Role, Turn
 from assistant.errors import NoModel, NothingToFetch
-from assistant.served import Download, Endpoint, EngineState, Licence, ServedModel
+from assistant.served import STARTING, Download, Endpoint, EngineState, Licence, ServedModel
 from assistant.settings import Settings, read_settings
 from tests.support.fake_tgi import FakeTGI
 
@@ -123,11 +124,13 @@ async def test_a_model_that_cannot_be_loaded_is_told_in_words(
 ) -> None:
     tgi.info = {"model_id": "m", "state": "failed", "state_detail": "The file is broken."}
     served = watching(lambda: Endpoint(tgi.url))
-    with pytest.raises(NoModel, match="The file is broken"):
+    with pytest.raises(NoModel, match="cannot be used now; the application's log says why"):
         await served.ready(20)
+    assert served.status.cause == "The file is broken."
     tgi.info = {"model_id": "m", "state": "ready"}
     served.look_now()
     await becomes(served, EngineState.READY)
+    assert served.status.cause is None
 
 
 @pytest.mark.parametrize(
@@ -167,8 +170,12 @@ async def test_a_server_elsewhere_that_is_not_there(
 ) -> None:
     url = f"http://ann:canary@127.0.0.1:{unused_tcp_port}"
     settings = read_settings(["--serving-url", url])
-    with pytest.raises(NoModel, match=f"http://127.0.0.1:{unused_tcp_port} cannot be reached"):
-        await watching(lambda: Endpoint(url), settings).ready(20)
+    served = watching(lambda: Endpoint(url), settings)
+    with pytest.raises(NoModel) as told:
+        await served.ready(20)
+    assert str(unused_tcp_port) not in str(told.value)
+    assert f"http://127.0.0.1:{unused_tcp_port} cannot be reached" in str(served.status.cause)
+    assert "canary" not in str(served.status)
 
 
 async def test_a_child_that_is_restarted_is_found_at_its_new_place(
@@ -182,8 +189,69 @@ async def test_a_child_that_is_restarted_is_found_at_its_new_place(
 
 
 async def test_a_child_that_will_not_start_says_why(watching: Callable[..., ServedModel]) -> None:
-    with pytest.raises(NoModel, match="no such file"):
-        await watching(lambda: Endpoint(None, failure="m.gguf: no such file")).ready(20)
+    served = watching(lambda: Endpoint(None, failure="/home/ann/m.gguf: no such file"))
+    with pytest.raises(NoModel) as told:
+        await served.ready(20)
+    assert "/home" not in str(told.value)
+    assert served.status.cause == "/home/ann/m.gguf: no such file"
+
+
+async def test_what_was_there_and_loads_again_is_lost_until_it_is_back(
+    tgi: FakeTGI, watching: Callable[..., ServedModel]
+) -> None:
+    place = Endpoint(tgi.url)
+    served = watching(lambda: place)
+    await served.ready(20)
+    tgi.info = {"model_id": "m", "state": "loading"}
+    served.look_now()
+    assert not served.status.is_lost  # it is only being looked at
+    async with asyncio.timeout(20):
+        while not served.status.is_lost:
+            await asyncio.sleep(0.01)
+    place = Endpoint(None)  # it is started again
+    for _ in range(2):
+        served.look_now()
+        await asyncio.sleep(0)
+    with pytest.raises(NoModel):
+        await served.ready(20, also_lost=False)
+    tgi.info, place = {"model_id": "m"}, Endpoint(tgi.url)
+    await served.ready(20)
+    assert not served.status.is_lost
+
+
+CANARY = "10.66.77.88"
+
+
+@pytest.mark.parametrize("options", [["--upstream", f"http://{CANARY}:8000/v1"], ["--model", "m.gguf"]])
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"state": "loading", "state_detail": f"The upstream at http://{CANARY}:8000 is still loading."},
+        {"state": "failed", "state_detail": f"The upstream at http://{CANARY}:8000 cannot be reached."},
+        {"state": "ready", "model_id": f"/srv/{CANARY}/model", "state_detail": f"{CANARY} is ill."},
+        {"state": f"http://{CANARY}"},
+        {"state": "ready", "chat_template": f"{{{{ raise_exception('{CANARY}') }}}}"},
+        {
+            "state": "none",
+            "state_detail": f"/srv/{CANARY} cannot be written.",
+            "download": {
+                "state": "failed", "model": "m", "repo": "r", "file": "f", "bytes": 1, "licence": None,
+            },
+        },
+    ],
+)  # fmt: skip
+async def test_what_everybody_is_told_names_no_address_and_no_path(
+    tgi: FakeTGI, watching: Callable[..., ServedModel], options: list[str], told: dict[str, Any]
+) -> None:
+    if options[0] == "--model" and told["state"] == "loading":
+        pytest.skip("the words of our own child, which has no upstream")
+    tgi.info = {"model_id": "m", **told}
+    served = watching(lambda: Endpoint(tgi.url), read_settings(options))
+    async with asyncio.timeout(20):
+        while served.status.detail == STARTING:
+            await asyncio.sleep(0.01)
+    assert CANARY not in f"{served.status.model} {served.status.detail}"
+    assert served.status.state is EngineState.READY or CANARY in f"{served.status.cause}{told['state']}"
 
 
 async def test_without_anything_to_serve(watching: Callable[..., ServedModel]) -> None:

@@ -103,8 +103,20 @@ def test_the_key_of_the_serving_layer_is_shown_nowhere(
     assert "TECH_ASSISTANT_SERVING_KEY" in told
 
 
+@pytest.mark.parametrize("name", ["connect", "first", "between", "total"])
+def test_the_time_limits_are_those_of_the_serving_layer_too(name: str) -> None:
+    for engine in ("--model", "m.gguf"), ("--upstream", "http://x/v1"):
+        arguments = read_settings([*engine, f"--{name}-seconds", "0.5"]).engine_arguments
+        assert arguments is not None
+        assert arguments[arguments.index(f"--{name}-seconds") + 1] == "0.5"
+    for never in ("0", "-1", "inf", "nan", "soon"):
+        with pytest.raises(BadSettings, match=f"--{name}-seconds"):
+            read_settings([f"--{name}-seconds", never])
+
+
 def test_what_the_serving_layer_is_started_with(tmp_path: Path) -> None:
-    prefixes = ["--prefix-cache", str(tmp_path / "data" / "prefixes")]
+    seconds = ["--connect-seconds", "5", "--first-seconds", "120", "--between-seconds", "30"]
+    prefixes = ["--prefix-cache", str(tmp_path / "data" / "prefixes"), *seconds, "--total-seconds", "1800"]
     models = ["--models", str(tmp_path / "data" / "models"), *prefixes]
 
     def arguments(*given: str) -> list[str] | None:

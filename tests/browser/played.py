@@ -14,6 +14,7 @@ READ = {"state": "ready", "passages": 9, "done": 9, "total": 9, "detail": None}
 BUILDING = {**READ, "state": "building", "done": 3}
 MODEL = {"state": "ready", "model": "Small", "detail": None, "answers": "model", "documentation": READ}
 QUOTES = {**MODEL, "state": "none", "model": None, "answers": "documentation"}
+LOST = {**MODEL, "state": "failed", "detail": "The model cannot be used now.", "answers": "documentation"}
 DOWNLOAD = {
     "state": "running", "model": "Small", "repo": "some/Small-GGUF", "file": "small.gguf",
     "licence": "Apache-2.0", "bytes": 986_000_000, "received": 424_000_000, "may_change": True,
@@ -58,6 +59,10 @@ class Played(ChatPage):
     @property
     def consent(self) -> Locator:
         return self.page.locator("tech-chat .consent")
+
+    @property
+    def notice(self) -> Locator:
+        return self.page.locator("tech-chat").get_by_role("status").and_(self.page.locator(".notice"))
 
     @property
     def download(self) -> Locator:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.conftest import visitor
-from tests.browser.played import DOWNLOAD, LICENCE, MODEL, QUOTES, Played
+from tests.browser.played import DOWNLOAD, LICENCE, LOST, MODEL, QUOTES, Played
 from tests.browser.test_accessibility import LOOKS, Inspection
 from tests.support.application import Application
 
@@ -233,3 +233,48 @@ def test_a_question_edited_waits_in_its_editor_for_the_licence(
     expect(chat.bubbles).to_have_text(["Woods"])
     chat.expect_version(chat.questions.last, "2 / 2")
     expect(chat.editor).to_have_count(0)
+
+
+@pytest.mark.parametrize("state", ["failed", "loading"])
+def test_a_model_that_is_lost_is_told_and_the_documentation_can_be_asked_until_it_is_back(
+    application: Application, context: BrowserContext, state: str
+) -> None:
+    chat = Played(context, application.address, MODEL)
+    expect(chat.account).to_contain_text("Answered by Small")
+    expect(chat.notice).to_have_count(0)
+    chat.engine |= {**LOST, "state": state}
+    chat.model = "documentation"
+    chat.ask_and_wait("Trees")  # who answers tells the page that the model is lost
+    expect(chat.notice).to_have_text(
+        "The model cannot be used now. Until it is back, answers come from the documentation on this machine."
+    )
+    expect(chat.account).not_to_contain_text("no language model is loaded")
+    expect(chat.answer.locator(".origin")).to_be_visible()
+    chat.engine |= MODEL
+    expect(chat.notice).to_have_count(0)
+    expect(chat.spoken.last).to_have_text("Answered by Small.")
+
+
+def test_a_page_that_is_only_open_is_told_that_the_model_is_lost(
+    application: Application, context: BrowserContext
+) -> None:
+    context.clock.install()
+    chat = Played(context, application.address, MODEL)
+    expect(chat.account).to_contain_text("Answered by Small")
+    chat.engine |= LOST
+    chat.page.clock.run_for(10_000)
+    expect(chat.notice).to_contain_text("answers come from the documentation")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing_while_the_model_is_lost(
+    application: Application, browser: Browser, look: str
+) -> None:
+    with visitor(browser, **LOOKS[look]) as context:
+        chat = Played(context, application.address, LOST)
+        expect(chat.notice).to_be_visible()
+        inspection = Inspection(chat)
+        inspection.look("introduced")
+        chat.ask_and_wait("Trees")
+        inspection.look("lost")
+        assert inspection.found == {}

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from assistant.knowledge.answer import INSTEAD
 from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, Application, Serving, peak_memory, serving
 from tests.support.fake_upstream import NEVER, RESET, FakeUpstream, Step, data, piece, text
-from tests.support.listening import client_of, hear, messages_of, new_chat, under_way
+from tests.support.listening import ask, client_of, hear, messages_of, new_chat, under_way
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
 
@@ -35,11 +36,12 @@ class Fault:
     steps: Iterable[Step]
     text: str  # that is kept
     end: str  # the finish reason, or the type of the failure
-    words: str = ""
+    words: str = ""  # of the log; people are told nothing that the upstream has said
     status: int = 200
     content_type: str = "text/event-stream"
 
 
+OURS = ("", "The engine is not ready.", "The answer broke off: the engine failed.")
 HELLO = piece("Hello")
 OWL = piece(" 🦉")
 HALF = OWL.index("🦉".encode()) + 2
@@ -132,14 +134,16 @@ class Chain:
 
 
 @contextlib.asynccontextmanager
-async def in_a_chain(directory: Path, upstream: Upstream, *others: Upstream) -> AsyncIterator[Chain]:
+async def in_a_chain(
+    directory: Path, upstream: Upstream, *others: Upstream, options: Sequence[str] = ()
+) -> AsyncIterator[Chain]:
     limits = ("--first-seconds", SECONDS, "--between-seconds", SECONDS)
     more = [option for other in others for option in ("--upstream", other.url)]
     log = directory / "serving.log"
     starting = serving(upstream.url, *more, *limits, log=log)
     layer = await asyncio.to_thread(starting.__enter__)
-    options = ("--serving-url", layer.url, "--max-new-tokens", "64")
-    application = Application(directory / "data", *options, page=False)
+    asks = ("--serving-url", layer.url, "--max-new-tokens", "64", *options)
+    application = Application(directory / "data", *asks, page=False)
     try:
         await asyncio.to_thread(application.start)
         yield Chain(upstream, layer, application, log)
@@ -156,10 +160,12 @@ async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
 
 async def test_each_fault_of_the_upstream_ends_its_reply_and_no_other(chain: Chain, count: Count) -> None:
     for fault in FAULTS:
+        logged = len(chain.log)
         chain.upstream.answer(*fault.steps, status=fault.status, content_type=fault.content_type)
         kept, end, words = await chain.answer(fault.name)
         assert (kept, end) == (fault.text, fault.end), (fault.name, words)
-        assert fault.words in words, fault.name
+        assert fault.words in chain.log[logged:], fault.name
+        assert words in OURS, fault.name
         chain.upstream.answer(*text("All is well."))
         assert await chain.answer("and now?") == ("All is well.", "eos_token", ""), fault.name
         assert await under_way(chain.layer) == 0, fault.name
@@ -195,6 +201,61 @@ async def test_an_upstream_without_an_end_is_ended_and_costs_no_memory(chain: Ch
         + ", ".join(f"{size / MEGABYTE:.0f} MB ({name})" for name, size in grown.items())
     )
     assert max(grown.values()) < 64 * MEGABYTE
+
+
+async def test_an_upstream_that_drips_for_ever_is_ended_by_the_total_limit(
+    tmp_path: Path, count: Count
+) -> None:
+    async with (
+        Upstream() as upstream,
+        in_a_chain(tmp_path, upstream, options=("--total-seconds", "2")) as chain,
+    ):
+        upstream.answer(*[step for _ in range(10_000) for step in (piece("drip "), 0.05)])
+        kept, end, words = await chain.answer("drip")
+        assert re.fullmatch("(drip )+", kept)
+        assert (end, words) == ("engine_failed", "The answer was not complete within 2 seconds.")
+        async with asyncio.timeout(PATIENCE):
+            await upstream.disconnected.wait()
+        assert await under_way(chain.layer) == 0
+        upstream.answer(*text(WELL))
+        assert await chain.answer("and now?") == (WELL, "eos_token", "")
+    count(f"an upstream that drips: ended after 2 s with {len(kept)} code points kept, the next one answered")
+
+
+async def test_an_upstream_that_is_down_is_stood_in_for_by_the_documentation(
+    tmp_path: Path, count: Count
+) -> None:
+    """Asked in the moment in which it goes, and while it is known to be away."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "trees.md").write_text("# Remove a tree\n\nTo remove a tree, call `shutil.rmtree`.\n")
+    options = ("--documentation", "--docs", str(library))
+    rounds = 3
+    async with (
+        Upstream() as upstream,
+        in_a_chain(tmp_path, upstream, options=options) as chain,
+        client_of(chain.application) as client,
+        asyncio.timeout(2 * PATIENCE),
+    ):
+        while (await client.get("/api/engine")).json()["documentation"]["state"] != "ready":
+            await asyncio.sleep(0.05)
+        for _ in range(rounds):
+            upstream.answer(*text(WELL))
+            assert await chain.answer("Well?") == (WELL, "eos_token", "")
+            await upstream.__aexit__()
+            for _ in range(2):
+                chat = await new_chat(client)
+                heard = await hear(client, await ask(client, chat, "How do I remove a tree?"))
+                (_, reply) = await messages_of(client, chat)
+                assert (heard.end, heard.text) == ("done", reply["content"])
+                assert heard.text.startswith(INSTEAD)
+                assert "shutil.rmtree" in heard.text
+                assert reply["provenance"]["model"] == "documentation"
+                while (await client.get("/api/engine")).json()["state"] != "failed":
+                    await asyncio.sleep(0.05)
+            await upstream.__aenter__()
+        assert await chain.answer("And now?") == (WELL, "eos_token", "")
+    count(f"an upstream that goes: {rounds} times, questions answered by the documentation {2 * rounds}")
 
 
 WELL = "All is well."
@@ -239,7 +300,7 @@ async def test_what_one_of_two_fails_at_after_its_first_token_is_told_and_its_te
             before = len(one.requests) + len(other.requests)
             kept, end, words = await chain.answer(fault.name)
             assert (kept, end) == (fault.text, fault.end), (fault.name, words)
-            assert fault.words in words, fault.name
+            assert words in OURS, fault.name
             assert len(one.requests) + len(other.requests) == before + 1, fault.name
             for upstream in (one, other):
                 upstream.forget()

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from assistant.conversation import Source
-from assistant.knowledge.answer import INTERFACE, DocumentationAnswer, answer
+from assistant.knowledge.answer import INSTEAD, INTERFACE, DocumentationAnswer, answer
 from assistant.knowledge.index import Index
 from assistant.knowledge.passage import Found, Passage
 from assistant.knowledge.search import search
@@ -253,8 +253,11 @@ RMDIR = Passage(
 
 
 def test_a_true_answer_is_found_true() -> None:
-    assert untrue(answer("?", Found((RMDIR,)))) == []
-    assert untrue(answer("?", Found(unknown="os.teleport", did_you_mean=("os.read",)))) == []
+    for found in (Found((RMDIR,)), Found(unknown="os.teleport", did_you_mean=("os.read",))):
+        for instead in (False, True):
+            shown = answer("?", found, instead=instead)
+            assert untrue(shown) == []
+            assert shown.text.startswith(INSTEAD) is instead
 
 
 @pytest.mark.parametrize(

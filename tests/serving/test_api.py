@@ -596,3 +596,16 @@ async def test_metrics_tell_texts_that_wait_and_texts_that_are_computed_of_one_r
         held.set()
         await connection.ended()
         assert "tgi_batch_current_size 0" in (await http.get("/metrics")).text.splitlines()
+
+
+async def test_an_answer_has_a_limit_however_lively_it_is_and_its_text_is_told() -> None:
+    engine = FakeEngine("Hello", asyncio.Event())
+    async with client(create_app(engine, total_seconds=0.05)) as http:
+        streamed = events((await http.post("/generate_stream", json={"inputs": "Hi"})).text)
+        whole = await http.post("/generate", json={"inputs": "Hi"})
+    words = "The answer was not complete within 0.05 seconds."
+    assert streamed[0]["token"]["text"] == "Hello"
+    assert streamed[-1] == {"error": words, "error_type": "incomplete_generation"}
+    assert (whole.status_code, whole.json()["error"]) == (500, words)
+    assert engine.cancelled.is_set()
+    assert engine.running == 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 from assistant.settings import read_settings
 from serving import child as child_module
-from serving.child import ChildFailed, ServingChild
+from serving.child import LOADING_TIMES, MISSES, ChildFailed, ServingChild
 from tests.serving.conftest import PATIENCE, ROOT, eventually
 
 PROC = Path("/proc")
@@ -77,6 +78,102 @@ async def test_a_child_that_is_killed_is_started_again_with_the_same_key(tiny_mo
         await eventually(again)
         assert codes == [-signal.SIGKILL]
         assert (await info(child))[0] == 200
+
+
+@needs_proc
+async def test_a_child_that_hangs_is_killed_and_started_again(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "LOADING_TIMES", 2)  # should it not have been seen ready
+    codes: list[int] = []
+    arguments = ("--model", str(tiny_model), "--threads", "1")
+    async with started(*arguments, on_exit=codes.append, hang_seconds=3.0) as child:
+
+        async def is_ready() -> bool:
+            return child.url is not None and (await info(child))[1]["state"] == "ready"
+
+        await eventually(is_ready)
+        pid = child.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+
+        async def again() -> bool:
+            return child.url is not None and child.pid != pid
+
+        await eventually(again)
+        assert codes == [-signal.SIGKILL]
+        assert not is_running(pid)
+
+
+SILENT = ""
+
+
+@pytest.mark.parametrize(
+    ("answers", "unanswered"),
+    [
+        (["ready"], MISSES),
+        (["failed"], MISSES),
+        (["loading"], MISSES * LOADING_TIMES),
+        ([], MISSES * LOADING_TIMES),  # it may be loading
+        (["loading", "ready"], MISSES),
+        (["ready", SILENT, SILENT, "ready"], 2 + MISSES),  # not in a row
+        (["ready", *[SILENT, "loading"] * 3], 3 + MISSES * LOADING_TIMES),
+    ],
+)
+async def test_a_child_hangs_when_it_leaves_several_questions_in_a_row_unanswered(
+    answers: list[str], unanswered: int
+) -> None:
+    asked: list[str] = []
+
+    async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(state := answers[len(asked)] if len(asked) < len(answers) else SILENT)
+        if state != SILENT:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b'HTTP/1.1 200 OK\r\n\r\n{"state": "%b"}' % state.encode())
+        writer.close()
+
+    async with await asyncio.start_server(tell, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with asyncio.timeout(PATIENCE):
+            await ServingChild([], hang_seconds=MISSES * 0.05)._hangs(f"http://{host}:{port}")
+    assert asked.count(SILENT) == unanswered
+
+
+async def test_a_parent_that_cannot_ask_takes_no_child_for_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asyncio.Event()
+    refused = 0
+
+    async def refuse(*where: object) -> None:
+        nonlocal refused
+        refused += 1
+        if refused > MISSES * LOADING_TIMES:
+            asked.set()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(asyncio, "open_connection", refuse)
+    hangs = asyncio.create_task(ServingChild([], hang_seconds=0.01)._hangs("http://127.0.0.1:1"))
+    async with asyncio.timeout(PATIENCE):
+        await asked.wait()
+    assert not hangs.done()
+    hangs.cancel()
+
+
+@needs_proc
+async def test_a_child_that_never_says_where_it_listens_is_started_again(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "START_SECONDS", 0.01)
+    codes: list[int] = []
+    child = ServingChild(["--model", str(tiny_model), "--threads", "1"], on_exit=codes.append)
+    starting = asyncio.create_task(child.start())
+
+    async def killed() -> bool:
+        return len(codes) > 1
+
+    await eventually(killed)
+    assert set(codes) == {-signal.SIGKILL}
+    starting.cancel()
+    await child.stop()
 
 
 async def test_a_child_for_which_there_is_no_room_now_is_started_later(

@@ -67,12 +67,6 @@ async def test_who_is_cancelled_from_outside_is_not_told_of_a_time_limit() -> No
         await reading
 
 
-async def test_a_whole_answer_has_a_limit_of_its_own() -> None:
-    content = Content(*[b"data: a\n\n"] * 3, asyncio.Event())
-    with pytest.raises(IncompleteGeneration, match=r"not complete within 0\.01 seconds"):
-        await read(content, total_seconds=SHORT)
-
-
 async def test_a_line_without_an_end_is_refused() -> None:
     with pytest.raises(IncompleteGeneration, match="too long"):
         await read(Content(*[b"x" * (1 << 18)] * 5))

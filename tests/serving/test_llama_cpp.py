@@ -74,6 +74,26 @@ async def test_generates_text_up_to_the_limit_with_its_counts(tiny_model: Path) 
         assert all(chunk.token_id > 0 for chunk in chunks)
 
 
+async def test_an_engine_that_computes_nothing_ends_its_process(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, looks = asyncio.Event(), 0
+    async with loaded(tiny_model, silence=0.1, end=ended.set) as engine:
+        ask = engine._ask
+
+        async def answer_twice(loaded: Any, path: str, **body: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            if looks not in (1, 3):  # one look that is not answered in between is no proof
+                await asyncio.Event().wait()
+            return await ask(loaded, path, **body)
+
+        monkeypatch.setattr(engine, "_ask", answer_twice)
+        async with asyncio.timeout(PATIENCE):
+            await ended.wait()
+        assert looks == 5
+
+
 async def test_the_same_seed_gives_the_same_text_and_temperature_zero_needs_none(tiny_model: Path) -> None:
     async with loaded(tiny_model) as engine:
         first, again, other = [(await generate(engine, seed=seed))[0] for seed in (7, 7, 8)]

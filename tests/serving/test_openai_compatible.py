@@ -34,7 +34,7 @@ from serving.event_stream import LONGEST_LINE
 from serving.openai_compatible import OpenAICompatible
 from serving.remote import Limits
 from tests.serving.conftest import PATIENCE, eventually, looked_at
-from tests.support.fake_upstream import DONE, NEVER, RESET, FakeUpstream, data, piece, text, usage
+from tests.support.fake_upstream import DONE, RESET, FakeUpstream, data, piece, text, usage
 
 PARAMS = SamplingParams(max_new_tokens=20, seed=5)
 
@@ -592,23 +592,6 @@ async def test_a_list_of_models_may_come_in_pieces(upstream: FakeUpstream) -> No
     upstream.model_list = [{"id": f"model-{number}", "max_model_len": 77} for number in range(5000)]
     async with engine(upstream) as asked:
         assert (asked.info.model_id, asked.info.context) == ("model-0", 77)
-
-
-async def test_an_answer_may_have_a_limit_however_lively_it_is(upstream: FakeUpstream) -> None:
-    upstream.answer(*[step for _ in range(500) for step in (piece("on "), 0.01)])
-    seen, error = await failure(upstream, total=0.5)
-    assert isinstance(error, IncompleteGeneration)
-    assert "within 0.5 seconds" in str(error)
-    assert seen.startswith("on ")
-
-
-async def test_an_answer_that_does_not_begin_is_not_waited_for_longer_than_for_all_of_it(
-    upstream: FakeUpstream,
-) -> None:
-    upstream.answer(NEVER)
-    async with asyncio.timeout(PATIENCE):
-        _, error = await failure(upstream, first=10 * PATIENCE, total=0.2)
-    assert "within 0.2 seconds" in str(error)
 
 
 async def test_what_is_nested_too_deeply_is_no_event_and_no_words(upstream: FakeUpstream) -> None:

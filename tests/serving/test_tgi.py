@@ -283,14 +283,6 @@ async def test_one_that_only_says_that_it_is_there_is_silent(upstream: FakeTGI) 
             await upstream.left.wait()
 
 
-async def test_an_answer_may_have_a_limit_however_lively_it_is(upstream: FakeTGI) -> None:
-    upstream.answers.append([part for _ in range(500) for part in (token("on "), 0.01)])
-    seen, error = await failure(upstream, total=0.5)
-    assert isinstance(error, IncompleteGeneration)
-    assert "within 0.5 seconds" in str(error)
-    assert Chunk(b"on ", 1) in seen
-
-
 @pytest.mark.parametrize("told", [[], [token("x")]])
 async def test_leaving_closes_the_connection(upstream: FakeTGI, told: list[Any]) -> None:
     upstream.answers.append([*told, REACHED, asyncio.Event()])

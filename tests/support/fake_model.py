@@ -84,9 +84,11 @@ class FakeServed:
         parallel: int | None = None,
         download: Download | None = None,
         licence: Licence | None = None,
+        cause: str | None = None,
+        is_lost: bool = False,
     ) -> None:
         name = None if self.model is None else self.model.model_name
-        self.status = EngineStatus(state, name, detail, parallel, download, licence)
+        self.status = EngineStatus(state, name, detail, parallel, download, licence, cause, is_lost)
         self.changed()
         self._changed.set()
 
@@ -108,8 +110,8 @@ class FakeServed:
     async def decline_download(self) -> None:
         self.steered.append("declined")
 
-    async def ready(self, seconds: float) -> ScriptedModel:
-        while self.status.state is EngineState.LOADING:
+    async def ready(self, seconds: float, *, also_lost: bool = True) -> ScriptedModel:
+        while self.status.state is EngineState.LOADING and (also_lost or not self.status.is_lost):
             self._changed.clear()
             await self._changed.wait()
         if self.model is None or self.status.state is not EngineState.READY:

@@ -518,3 +518,18 @@ async def test_a_reader_that_leaves_does_not_end_the_reply(
     model.end()
     heard = await listen(client, reply)
     assert "".join(data["text"] for _, name, data in heard if name == "delta") == "first second"
+
+
+async def test_what_other_servers_say_is_told_to_who_runs_the_application_alone(
+    client: httpx.AsyncClient, served: FakeServed
+) -> None:
+    secret = "The upstream at http://10.66.77.88:8000/v1 cannot be reached."
+    served.set(EngineState.FAILED, "The model cannot be reached.", cause=secret)
+    assert (await client.get("/api/engine")).json()["detail"] == secret
+    told = await client.get("/api/engine", headers={"X-Forwarded-For": "203.0.113.7"})
+    assert told.json()["detail"] == "The model cannot be reached."
+    chat = await new_chat(client)
+    refused = await client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
+    assert is_problem(refused, 503, "no_model")
+    for answer in (told, refused, await client.get("/ready")):
+        assert "10.66" not in answer.text

@@ -2,15 +2,17 @@
 //
 // Knows `GET /api/engine`, when to ask it again, and what people can do about what it says; refuses to know
 // the conversation. Its parts stand where the owner puts them: `node`, a quiet account with a progress and a
-// button, and `notice`, why nothing can be asked. The `owner` hears changed(), say(words), alert(words).
+// button, and `notice`, why nothing can be asked, or why the documentation answers for the model. The `owner` hears changed(), say(words), alert(words).
 
 import { call } from "./api.js";
 import { element, whenPressed } from "./dom.js";
 import { sentence } from "./messages.js";
 
-const LOOK_AGAIN = { fetching: 1000, loading: 1000, none: 5000, failed: 3000, away: 2000 }; // ms, by state
+// ms, by state
+const LOOK_AGAIN = { ready: 10_000, fetching: 1000, loading: 1000, none: 5000, failed: 3000, away: 2000 };
 const SOON = 1000; // ms, while something goes on
 const QUOTES = ["Answers from the documentation on this machine", "; no language model is loaded."];
+const MEANWHILE = "Until it is back, answers come from the documentation on this machine.";
 const RATE_WINDOW = 30_000; // ms over which the speed of a download is measured
 const RATE_LEAST = 3000; // ms after which it can be told
 
@@ -63,6 +65,11 @@ export class Engine {
   /** Whether the documentation answers, since there is no model. */
   get quotes() {
     return this.#said.answers === "documentation";
+  }
+
+  /** Whether it answers for a model that has failed, or is started again. */
+  get isLost() {
+    return this.quotes && ["failed", "loading"].includes(this.#said.state);
   }
 
   /** Whether a question that is asked now waits until the documentation was read. */
@@ -129,7 +136,7 @@ export class Engine {
   /** Tell a screen reader what has changed by itself. */
   #tell(before) {
     const { state, model, download, documentation } = this.#said;
-    const wasWaiting = ["none", "fetching", "loading"].includes(before.state);
+    const wasWaiting = ["none", "fetching", "loading", "failed"].includes(before.state);
     if (state === "ready" && wasWaiting) this.owner.say(`Answered by ${model ?? "an unnamed model"}.`);
     if (download?.state === "failed" && before.download?.state === "running") this.owner.say(this.#failure);
     if (documentation?.state === "ready" && before.documentation?.state === "building") {
@@ -146,9 +153,10 @@ export class Engine {
     this.node.dataset.state = isReady && !this.#hasWaited ? "ready" : this.quotes ? "quotes" : state;
     const name = element("b", {}, model ?? "an unnamed model");
     if (isReady) write(this.line, "Answered by ", name);
+    else if (this.isLost) write(this.line, ""); // the notice says it
     else if (this.quotes) write(this.line, QUOTES[0], element("span", { class: "rest" }, QUOTES[1]));
     else write(this.line, state === "loading" ? (detail ?? "The model is loading.") : "");
-    const advice = this.quotes && !download && detail ? detail : "";
+    const advice = this.quotes && !this.isLost && !download && detail ? detail : "";
     this.how.hidden = advice === "";
     write(this.advice, ...sentence(advice));
     if (advice === "") this.advice.hidden = true;
@@ -162,6 +170,8 @@ export class Engine {
     const told = download?.state === "running" || download?.state === "failed";
     let words = state === "away" ? detail : state === "fetching" && told ? "" : this.reason;
     if (state === "none" && download?.state === "failed") words = "";
+    if (this.isLost) words = `${detail ?? "The model cannot be reached."} ${MEANWHILE}`;
+    this.notice.classList.toggle("lost", this.isLost);
     if (this.notice.dataset.words === words) return;
     this.notice.dataset.words = words;
     this.notice.replaceChildren(...sentence(words));
