@@ -80,6 +80,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         max_waiting=settings.max_waiting,
         total_seconds=settings.total_seconds,
     )
+    await assistant.look_back()  # where the database is damaged, the start ends here, in words
 
     def load_page() -> FastAPI:
         from assistant.web.page import page_app  # imports Gradio: seconds of CPU, in a thread of its own

@@ -180,10 +180,14 @@ class Assistant:
         """Raises `DatabaseUnavailable` when questions cannot be stored."""
         await self._store.check()
 
-    async def start(self) -> None:
-        """Settle what an earlier process left unfinished, and begin to answer."""
+    async def look_back(self) -> None:
+        """Read what earlier processes left. Raises `DatabaseUnavailable`."""
         self.marks.update(await self._store.marks())
         self._left = await self._store.unfinished()
+
+    async def start(self) -> None:
+        """Settle what an earlier process left unfinished, and begin to answer."""
+        await self.look_back()
         await self._tidy()
         self._journal.start()
         self._served.start(self._admission.look_again)  # another engine may answer more at once
@@ -244,6 +248,7 @@ class Assistant:
         return await self._store.restore(owner, conversation_id)
 
     async def _keep_tidy(self) -> None:
+        await self._store.examine()
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             await self._tidy()

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import uuid_utils
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Integer,
     Row,
     Select,
+    Table,
     bindparam,
     case,
     delete,
@@ -101,9 +103,11 @@ GROWN = (
     .values(active_leaf_id=bindparam("leaf"), updated_at=bindparam("top"), title=bindparam("new_title"))
 )
 JOURNALLED = select(pieces.c.text).where(pieces.c.reply_id == bindparam("id")).order_by(pieces.c.start)
-_step = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.content)
+_step = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.content, messages.c.position)
 _branch = select(*_step).where(messages.c.id == bindparam("id")).cte("branch", recursive=True)
-BRANCH = select(_branch.union_all(select(*_step).where(messages.c.id == _branch.c.parent_id)))
+# Each step goes back, so that no damage makes it walk in a circle.
+_parent = (messages.c.id == _branch.c.parent_id) & (messages.c.position < _branch.c.position)
+BRANCH = select(_branch.union_all(select(*_step).where(_parent)))
 CONVERSATION_OF = (
     select(conversations.c.id, conversations.c.grounding)
     .join(messages, messages.c.conversation_id == conversations.c.id)
@@ -144,6 +148,15 @@ ANSWERED = (
         model=func.coalesce(bindparam("new_model"), conversations.c.model),
     )
 )
+
+
+# What each column of a table holds, in their order.
+KINDS = {
+    table: [
+        column.type.python_type | None if column.nullable else column.type.python_type for column in table.c
+    ]
+    for table in (conversations, messages, acceptances, revocations)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +303,10 @@ class ConversationStore:
 
         return await self._database.write(work, makes_room=True)
 
+    async def examine(self) -> None:
+        """Look whether the database is damaged; `check` tells."""
+        await self._database.examine()
+
     # Questions and replies
 
     async def ask(
@@ -384,7 +401,9 @@ class ConversationStore:
             turns = []
             node = rows[reply_id][0] if reply_id in rows else None
             while node is not None:
-                node, role, content = rows[node]
+                node, role, content, _ = rows.pop(node)
+                if not isinstance(content, str):
+                    raise TypeError  # as `_sound` does
                 turns.append(Turn(Role(role), content))
             found = connection.execute(CONVERSATION_OF, {"id": reply_id}).first()
             conversation_id, grounding = found or ("", False)
@@ -447,7 +466,9 @@ class ConversationStore:
         """Of each owner who revoked their cookies, the mark of those that are valid."""
         every = select(revocations)
         return await self._database.read(
-            lambda connection: {row.owner: row.mark for row in connection.execute(every)}
+            lambda connection: {
+                row.owner: row.mark for row in map(partial(_sound, revocations), connection.execute(every))
+            }
         )
 
     def _create(self, connection: Connection, owner: str, title: str, grounding: bool) -> Row[Any]:
@@ -591,7 +612,17 @@ def _journalled(connection: Connection, reply_id: str) -> str:
     return "".join(connection.scalars(JOURNALLED, {"id": reply_id}))
 
 
+def _sound(table: Table, row: Row[Any]) -> Row[Any]:
+    """A row that begins with all of a table's columns. Raises `TypeError` where a value is not what its
+    column holds: SQLite has no types, and damage makes anything of it.
+    """
+    if not all(map(isinstance, row, KINDS[table])):
+        raise TypeError
+    return row
+
+
 def _conversation(row: Row[Any]) -> Conversation:
+    _sound(conversations, row)
     return Conversation(
         id=row.id,
         title=row.title,
@@ -604,6 +635,7 @@ def _conversation(row: Row[Any]) -> Conversation:
 
 
 def _message(connection: Connection, row: Row[Any]) -> Message:
+    _sound(messages, row)
     status = Status(row.status)
     return Message(
         id=row.id,
@@ -615,7 +647,7 @@ def _message(connection: Connection, row: Row[Any]) -> Message:
         created_at=row.created_at,
         finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
         failure=None if row.failure_type is None else Failure(row.failure_type, row.failure_message or ""),
-        provenance=row.provenance,
+        provenance=dict(row.provenance),
         sources=tuple(Source(**source) for source in row.sources or ()),
     )
 

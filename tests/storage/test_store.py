@@ -2,11 +2,18 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 
 from assistant.conversation import Role, Status, Turn
 from storage.database import Database
-from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
+from storage.errors import (
+    ClientIdReused,
+    DatabaseUnavailable,
+    NotFound,
+    StillAnswering,
+    UnknownMessage,
+    UnknownParent,
+)
 from storage.journal import Journal, Outcome
 from storage.schema import messages
 from storage.store import LATEST, Asked, BadCursor, ConversationStore, Latest
@@ -374,3 +381,40 @@ async def test_a_revocation_is_kept_as_long_as_the_cookies_that_it_ends(
     clock.now += timedelta(days=2)
     third = await store.revoke("ben", kept=kept)
     assert await store.marks() == {"ben": third}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "content = x'ff'",
+        "content = CAST(x'43616e617279ff' AS TEXT)",  # it is "Canary", and half a character
+        "status = 'Canary'",
+        "role = 'Canary'",
+        "provenance = '{Canary'",
+        "provenance = '[\"Canary\"]'",
+        "sources = '[{\"Canary\": 1}]'",
+        "created_at = 'Canary'",
+        "position = position + 0.5",
+        "parent_id = id",
+    ],
+)
+async def test_what_damage_made_of_a_row_is_told_without_it(
+    store: ConversationStore, database: Database, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = await store.create_conversation(OWNER)
+    chat = await store.create_conversation(OWNER)
+    asked = await store.ask(OWNER, chat.id, "Canary")
+    await store.interrupt([asked.reply_id])
+    await database.write(lambda connection: connection.execute(text(f"UPDATE message SET {damage}")))
+    refused = []
+    for attempt in (store.conversation(OWNER, chat.id), store.branch(asked.reply_id)):
+        try:
+            await attempt
+        except DatabaseUnavailable as error:
+            refused.append(str(error))
+    assert refused
+    assert all("is damaged" in words for words in refused)
+    with pytest.raises(DatabaseUnavailable, match="is damaged"):
+        await store.check()
+    assert "Canary" not in f"{refused}{caplog.text}"
+    assert await store.conversation(OWNER, other.id) == (other, [])
