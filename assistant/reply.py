@@ -48,7 +48,7 @@ from assistant.served import EngineState, EngineStatus, ServedModel
 from prompts.render import PromptError, QuestionTooLong
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound
 from storage.journal import NOT_STORED, Entry, Journal, Outcome
-from storage.store import LATEST, Asked, Branch, ConversationStore, Latest
+from storage.store import LATEST, MOST_MESSAGES, Asked, Branch, ConversationStore, Latest
 
 if TYPE_CHECKING:  # it brings LangChain along, seconds of CPU
     from assistant.model import TechAssistantChat
@@ -215,9 +215,10 @@ class Assistant:
     ) -> Conversation:
         return await self._store.create_conversation(owner, title or "", grounding=grounding)
 
-    async def conversation(self, owner: str, conversation_id: str) -> tuple[Conversation, list[Message]]:
-        conversation, messages = await self._store.conversation(owner, conversation_id)
-        return conversation, list(messages)
+    async def conversation(
+        self, owner: str, conversation_id: str, *, limit: int = MOST_MESSAGES, before: int | None = None
+    ) -> tuple[Conversation, Sequence[Message]]:
+        return await self._store.conversation(owner, conversation_id, limit=limit, before=before)
 
     async def conversations(
         self, owner: str, *, limit: int, cursor: str | None

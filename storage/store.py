@@ -7,10 +7,11 @@ raises `NotFound`, as if it did not exist. Values come out frozen (`assistant.co
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -39,6 +40,11 @@ from storage.database import Database
 from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
 from storage.schema import RUNNING, acceptances, conversations, messages, pieces, revocations
 
+# At once, so that reading needs not much memory:
+MOST_MESSAGES = 200  # read, unless somebody says how many
+MOST_CHARACTERS = 1 << 18  # of their text; the last of them may go beyond that
+MOST_POSITION = 2**31
+
 # Statements are made once: to build one costs more than to run it.
 OWNED = select(conversations).where(
     conversations.c.id == bindparam("id"), conversations.c.owner == bindparam("owner")
@@ -53,7 +59,17 @@ LISTED_AFTER = LISTED.where(
     tuple_(conversations.c.updated_at, conversations.c.id)
     < tuple_(bindparam("updated_at", type_=conversations.c.updated_at.type), bindparam("id"))
 )
-MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("id")).order_by(messages.c.position)
+MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("id"))
+MESSAGES_BEFORE = (
+    MESSAGES.where(messages.c.position < bindparam("before"))
+    .order_by(messages.c.position.desc())
+    .limit(bindparam("limit", type_=Integer))
+)
+MESSAGES_AFTER = (
+    MESSAGES.where(messages.c.position > bindparam("after"))
+    .order_by(messages.c.position)
+    .limit(bindparam("limit", type_=Integer))
+)
 REPLY = (
     select(messages)
     .join(conversations, conversations.c.id == messages.c.conversation_id)
@@ -236,13 +252,36 @@ class ConversationStore:
 
         return await self._database.read(work)
 
-    async def conversation(self, owner: str, conversation_id: str) -> tuple[Conversation, Sequence[Message]]:
-        """A conversation with all its messages in the order in which they were stored."""
+    async def conversation(
+        self, owner: str, conversation_id: str, *, limit: int = MOST_MESSAGES, before: int | None = None
+    ) -> tuple[Conversation, Sequence[Message]]:
+        """A conversation and its newest messages, of those before position `before`, in the order in which
+        they were stored. They are fewer than `limit` where they have much text."""
+        until = MOST_POSITION if before is None else before
 
         def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
-            conversation = _owned(connection, owner, conversation_id)
-            rows = connection.execute(MESSAGES, {"id": conversation_id}).all()
-            return _conversation(conversation), [_message(connection, row) for row in rows]
+            conversation = _conversation(_owned(connection, owner, conversation_id))
+            page = {"id": conversation_id, "before": until, "limit": limit}
+            newest = _messages(connection, MESSAGES_BEFORE, page)[::-1]
+            if newest and newest[0].position >= until:
+                raise LookupError  # an index is damaged: pages would have no end
+            return conversation, newest
+
+        return await self._database.read(work)
+
+    async def messages(
+        self, owner: str, conversation_id: str, *, after: int = -1
+    ) -> tuple[Conversation, Sequence[Message]]:
+        """A conversation and its oldest messages, of those after position `after`; none when there are no
+        more."""
+
+        def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
+            conversation = _conversation(_owned(connection, owner, conversation_id))
+            page = {"id": conversation_id, "after": after, "limit": MOST_MESSAGES}
+            oldest = _messages(connection, MESSAGES_AFTER, page)
+            if oldest and oldest[-1].position <= after:
+                raise LookupError  # as above
+            return conversation, oldest
 
         return await self._database.read(work)
 
@@ -634,6 +673,19 @@ def _conversation(row: Row[Any]) -> Conversation:
     )
 
 
+def _messages(connection: Connection, statement: Select[Any], page: Mapping[str, Any]) -> list[Message]:
+    """The messages of a page, and no more than have so much text together."""
+    read: list[Message] = []
+    length = 0
+    with contextlib.closing(connection.execute(statement, page)) as rows:
+        for row in rows:
+            read.append(_message(connection, row))
+            length += len(read[-1].content)
+            if length > MOST_CHARACTERS:
+                break
+    return read
+
+
 def _message(connection: Connection, row: Row[Any]) -> Message:
     _sound(messages, row)
     status = Status(row.status)
@@ -641,6 +693,7 @@ def _message(connection: Connection, row: Row[Any]) -> Message:
         id=row.id,
         conversation_id=row.conversation_id,
         parent_id=row.parent_id,
+        position=row.position,
         role=Role(row.role),
         content=row.content if status.is_final else _journalled(connection, row.id),
         status=status,

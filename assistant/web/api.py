@@ -26,7 +26,7 @@ from assistant.web.openapi import ANSWERING, raises
 from assistant.web.problems import Problem
 from assistant.web.security import is_this_machine
 from storage.errors import ClientIdReused, StillAnswering, UnknownMessage, UnknownParent
-from storage.store import LATEST, Asked, BadCursor
+from storage.store import LATEST, MOST_MESSAGES, MOST_POSITION, Asked, BadCursor
 
 UNTITLED = "New chat"
 # What proxies add: who comes through one is not at this machine.
@@ -132,6 +132,7 @@ class MessageOut(BaseModel):
 
 class ConversationWithMessages(ConversationOut):
     messages: list[MessageOut]
+    older: int | None
 
 
 class ConversationPage(BaseModel):
@@ -251,11 +252,20 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         return ConversationPage(conversations=[ConversationOut.of(one) for one in page], next=following)
 
     @api.get("/conversations/{conversation_id}")
-    async def conversation(owner: Owner, conversation_id: str) -> ConversationWithMessages:
-        """A conversation with all its messages: a tree, in the order in which they were stored."""
-        found, messages = await assistant.conversation(owner, conversation_id)
+    async def conversation(
+        owner: Owner,
+        conversation_id: str,
+        limit: Annotated[int, Query(ge=1, le=MOST_MESSAGES)] = MOST_MESSAGES,
+        before: Annotated[int | None, Query(ge=1, le=MOST_POSITION)] = None,
+    ) -> ConversationWithMessages:
+        """A conversation with its newest messages, in the order in which they were stored: a tree. `older`,
+        if it is not null, asks as `before` for those before them.
+        """
+        found, messages = await assistant.conversation(owner, conversation_id, limit=limit, before=before)
         return ConversationWithMessages(
-            **_conversation(found), messages=[_message(message) for message in messages]
+            **_conversation(found),
+            messages=[_message(message) for message in messages],
+            older=messages[0].position or None if messages else None,
         )
 
     @api.patch("/conversations/{conversation_id}", responses=raises(UnknownMessage))

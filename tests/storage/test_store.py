@@ -16,7 +16,7 @@ from storage.errors import (
 )
 from storage.journal import Journal, Outcome
 from storage.schema import messages
-from storage.store import LATEST, Asked, BadCursor, ConversationStore, Latest
+from storage.store import LATEST, MOST_MESSAGES, Asked, BadCursor, ConversationStore, Latest
 from tests.storage.conftest import Clock
 
 OWNER = "ann"
@@ -162,6 +162,7 @@ async def test_nothing_of_another_owner_can_be_seen_or_touched(store: Conversati
     other = "bob"
     for attempt in (
         store.conversation(other, chat.id),
+        store.messages(other, chat.id),
         store.change(other, chat.id, title="Theirs"),
         store.change(other, chat.id, active_leaf_id=asked.message_id),
         store.delete(other, chat.id),
@@ -273,7 +274,7 @@ async def test_what_is_deleted_is_not_there_and_can_be_restored_for_a_while(
     assert (await store.conversation(OWNER, kept.id))[0].title == "Kept"
 
 
-async def test_a_conversation_of_a_thousand_answers_is_removed_for_good(
+async def test_a_conversation_of_a_thousand_answers_is_read_in_pages_and_removed_for_good(
     store: ConversationStore, database: Database, clock: Clock
 ) -> None:
     chat = await store.create_conversation(OWNER)
@@ -290,6 +291,13 @@ async def test_a_conversation_of_a_thousand_answers_is_removed_for_good(
         for position in range(2000)
     ]
     await database.write(lambda connection: connection.execute(insert(messages), rows))
+    read = []
+    while page := (await store.messages(OWNER, chat.id, after=len(read) - 1))[1]:
+        assert len(page) <= MOST_MESSAGES
+        read += [message.position for message in page]
+    assert read == list(range(2000))
+    _, newest = await store.conversation(OWNER, chat.id)
+    assert [message.position for message in newest] == read[-MOST_MESSAGES:]
     await store.delete(OWNER, chat.id)
     assert await store.purge(older_than=timedelta(0)) == 1
     assert await database.read(lambda connection: connection.scalar(select(func.count(messages.c.id)))) == 0

@@ -404,6 +404,40 @@ async def test_a_licence_may_be_called_by_anything(client: httpx.AsyncClient, se
     assert (await client.get("/api/engine")).json()["licence"]["accepted"] is True
 
 
+async def test_a_long_conversation_is_read_page_by_page(
+    client: httpx.AsyncClient, model: ScriptedModel
+) -> None:
+    chat = await new_chat(client)
+    for number in range(7):
+        model.end()
+        await listen(client, (await ask(client, chat, f"{number}"))["reply_id"])
+    address = f"/api/conversations/{chat}"
+    whole = (await client.get(address)).json()
+    assert (len(whole["messages"]), whole["older"]) == (14, None)
+    pages: list[Any] = []
+    before = ""
+    while not pages or pages[0]["older"] is not None:
+        page = (await client.get(f"{address}?limit=4{before}")).json()
+        pages.insert(0, page)
+        before = f"&before={page['older']}"
+    assert [len(page["messages"]) for page in pages] == [2, 4, 4, 4]
+    assert [message for page in pages for message in page["messages"]] == whole["messages"]
+    for wrong in ("limit=0", "limit=201", "before=0", "before=x", "before=99999999999999999999"):
+        assert is_problem(await client.get(f"{address}?{wrong}"), 422, "invalid"), wrong
+
+
+async def test_a_page_has_no_more_text_than_it_may(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+    chat = await new_chat(client)
+    for _ in range(6):
+        model.end()
+        await listen(client, (await ask(client, chat, "🦀" * 60_000))["reply_id"])
+    address = f"/api/conversations/{chat}"
+    page = (await client.get(address)).json()
+    assert (len(page["messages"]), page["older"]) == (10, 2)
+    older = (await client.get(f"{address}?before={page['older']}")).json()
+    assert (len(older["messages"]), older["older"]) == (2, None)
+
+
 async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClient) -> None:
     chat = await new_chat(client)
     ids = await ask(client, chat)
