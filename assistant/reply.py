@@ -23,7 +23,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from assistant.admission import Admission, Place
@@ -62,6 +62,7 @@ RESTORABLE = timedelta(seconds=60)  # how long a deleted conversation can be bro
 TIDY_SECONDS = 20.0
 COOKIE_KEPT = timedelta(days=400)  # since it was last renewed; browsers keep none longer
 LONGEST_CAUSE = 300  # characters of what another server has said, in the log
+CLEAN_SECONDS = 5.0  # how long erasing waits until nothing is left in the files either
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +249,46 @@ class Assistant:
     async def restore(self, owner: str, conversation_id: str) -> Conversation:
         return await self._store.restore(owner, conversation_id)
 
+    # All that a person has here
+
+    async def export(self, owner: str) -> AsyncIterator[Conversation | Message]:
+        """Each conversation of an owner, followed by its messages; read piece by piece."""
+        after = ""
+        while ids := await self._store.ids(owner, after=after):
+            for after in ids:
+                with contextlib.suppress(NotFound):  # it was deleted meanwhile
+                    conversation, messages = await self._store.messages(owner, after)
+                    yield conversation
+                    while messages:
+                        for message in messages:
+                            yield message
+                        last = messages[-1].position
+                        _, messages = await self._store.messages(owner, after, after=last)
+
+    async def acceptances(self, owner: str) -> dict[str, datetime]:
+        """The licences that an owner has accepted, and when."""
+        return await self._store.acceptances(owner)
+
+    async def erase(self, owner: str) -> None:
+        """Remove everything of an owner at once and for good, deleted conversations too.
+
+        What is being stored just now is either stored before and removed, or stored after as something new.
+        """
+        if not await self._store.erase(owner):
+            return
+        await asyncio.gather(*self._beginning, return_exceptions=True)
+        theirs = [running for running in self._running.values() if running.place.owner == owner]
+        await asyncio.gather(*map(self._end, theirs))
+        await self._store.purge(older_than=RESTORABLE)
+        await self._store.clean(rewrite=True, patience=CLEAN_SECONDS)
+
     async def _keep_tidy(self) -> None:
         await self._store.examine()
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             await self._tidy()
+            # Everybody waits while the database is rewritten: better when nobody is being answered.
+            await self._store.clean(rewrite=not self._running)
 
     async def _tidy(self) -> None:
         """Settle what an earlier process left, if that is not done, and remove for good what was deleted."""

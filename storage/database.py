@@ -16,9 +16,10 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,11 @@ BUSY_MS = 5000  # how long to wait for another program that has the database
 READERS = 2  # connections and threads for reading
 MOST_TOGETHER = 100  # works in one transaction
 EXAMINED_SECONDS = 5.0  # the most that looking for damage may take
+
+# What has to be cleaned: see `leave_traces` and `Database.clean`.
+UNCLEAN, CLEAN = 0, 1  # as SQLite's user_version; what an earlier release made has 0
+REWRITTEN = 64 << 20  # bytes of the largest database that is rewritten, which takes as much memory
+REST = 10  # times as long as rewriting took, the writing thread is left alone
 
 # What reading a damaged row may raise, besides what SQLite says itself.
 DAMAGED = "it is damaged, or is no database"
@@ -97,6 +103,7 @@ class Database:
         self._is_damaged = False  # as somebody found who looked for it, or met it
         self._logged: set[str] = set()
         self._examining: sqlite3.Connection | None = None
+        self._may_rewrite_at = 0.0  # monotonic
         self._waiting: deque[_Job[Any]] = deque()
         self._is_writing = False
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="storage-write")
@@ -138,6 +145,21 @@ class Database:
     async def examine(self) -> None:
         """Look for damage, for a few seconds at most; what is found is logged, and `check` tells it."""
         await asyncio.to_thread(self._examine)
+
+    async def clean(self, *, rewrite: bool, patience: float = 0.0) -> None:
+        """Have what was deleted leave the files for good.
+
+        SQLite overwrites what is deleted, but copies of it stay in the log, and some in the gaps of pages.
+        This empties the log, and with `rewrite` writes a database anew that is not too large. A reader may be
+        in the way, or it was rewritten just now: then it is tried again for `patience` seconds. If that is in
+        vain, the next call does it.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
+        while not await loop.run_in_executor(self._write_thread, self._clean, rewrite):
+            if loop.time() >= end:
+                return
+            await asyncio.sleep(0.05)
 
     def close(self) -> None:
         """Wait for what is under way, then close; readers first, so that the writer checkpoints last."""
@@ -283,15 +305,58 @@ class Database:
             self._logged.add(words)
             log.error("%s", words)
 
-    def _make_room(self) -> None:
-        """Room for the last that can be written: the reserve, and the log from its beginning."""
-        self._disk.give_up_reserve()
+    @contextlib.contextmanager
+    def _between_transactions(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection, in its thread, past SQLAlchemy, which would begin a transaction; hence the
+        driver's own errors, too."""
         with self._writer.connect() as connection:
             driver = connection.connection.driver_connection
             assert driver is not None
-            # Past SQLAlchemy, which would begin a transaction; hence the driver's own errors, too.
-            with contextlib.suppress(sqlite3.Error):
-                driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            yield driver
+
+    def _make_room(self) -> None:
+        """Room for the last that can be written: the reserve, and the log from its beginning."""
+        self._disk.give_up_reserve()
+        with self._between_transactions() as connection, contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _clean(self, rewrite: bool) -> bool:
+        """Whether nothing of what was deleted is left, as far as that can be had."""
+        if self._is_damaged or not self._files.are_ours:
+            return True
+        try:
+            with self._between_transactions() as connection:
+                is_clean = not rewrite or self._is_rewritten(connection)
+                try:
+                    connection.execute("PRAGMA busy_timeout = 0")  # nobody waits here for a slow reader
+                    is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                finally:
+                    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            if not is_busy:
+                self._files.log_was_emptied()
+        except TROUBLE as error:  # a full disk, above all: the next call tries again
+            log.warning("deleted text could not be cleaned away: %s", self._refusal(error))
+            return True
+        return is_clean and not is_busy
+
+    def _is_rewritten(self, connection: sqlite3.Connection) -> bool:
+        """Rewrite the database where it must be and may be; false when it has to wait for that."""
+        state, pages, size = (
+            int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("user_version", "page_count", "page_size")
+        )
+        needed = 2 * pages * size  # the log holds all of it before the file does
+        if state == CLEAN or pages * size > REWRITTEN or self._disk.look(-needed) is not None:
+            return True
+        began = time.monotonic()
+        if began < self._may_rewrite_at:
+            return False
+        connection.execute("VACUUM")
+        self._files.database_may_shrink()
+        connection.execute(f"PRAGMA user_version = {CLEAN}")
+        ended = time.monotonic()
+        self._may_rewrite_at = ended + REST * (ended - began)
+        return True
 
     def _examine(self) -> None:
         """On a connection of its own, which has nothing of the file in its memory yet."""
@@ -353,6 +418,11 @@ def _reusable(connection: sa.Connection) -> int:
         connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("freelist_count", "page_size")
     )
     return int(pages) * int(size)
+
+
+def leave_traces(connection: sa.Connection) -> None:
+    """Say in a transaction that it takes text away of which copies may stay, until `Database.clean`."""
+    connection.exec_driver_sql(f"PRAGMA user_version = {UNCLEAN}")
 
 
 def _names(error: BaseException | None) -> list[str]:
@@ -429,8 +499,9 @@ def _engine(path: Path, *, writes: bool) -> sa.Engine:
         if writes:
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = FULL")
-            # Some builds overwrite what is deleted, which takes as much room again until the checkpoint.
-            cursor.execute("PRAGMA secure_delete = FAST")
+            # What is deleted is overwritten, which takes as much room again until the checkpoint: who deletes
+            # much does so piece by piece.
+            cursor.execute("PRAGMA secure_delete = ON")
             # Undoing part of a transaction must not need room in a temporary directory, which may be full.
             cursor.execute("PRAGMA temp_store = MEMORY")
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -44,6 +44,20 @@ class Files:
     def log_grew(self) -> None:
         """We have written: the log never gets shorter by that."""
         self._learn(self._log)
+
+    def database_may_shrink(self) -> None:
+        """We have rewritten it: it gets shorter when the log is emptied."""
+        self._forget_size(self._database)
+
+    def log_was_emptied(self) -> None:
+        """It was we, and the database holds all of it."""
+        for path in (self._log, self._database):
+            self._forget_size(path)
+            self._learn(path)
+
+    def _forget_size(self, path: Path) -> None:
+        if (seen := self._seen.get(path)) is not None:
+            self._seen[path] = replace(seen, size=0)
 
     def _learn(self, path: Path) -> None:
         """Take the size that a file has now, if it is ours and no shorter than it was."""

@@ -36,13 +36,16 @@ from sqlalchemy import (
 )
 
 from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Source, Status, Turn
-from storage.database import Database
+from storage.database import Database, leave_traces
 from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
 from storage.schema import RUNNING, acceptances, conversations, messages, pieces, revocations
 
-# At once, so that reading needs not much memory:
+NOBODY = ""  # owns what waits to be removed for good
+# At once, so that neither reading needs much memory nor removing much room:
 MOST_MESSAGES = 200  # read, unless somebody says how many
+MOST_REMOVED = 100
 MOST_CHARACTERS = 1 << 18  # of their text; the last of them may go beyond that
+MOST_IDS = 1000
 MOST_POSITION = 2**31
 
 # Statements are made once: to build one costs more than to run it.
@@ -69,6 +72,16 @@ MESSAGES_AFTER = (
     MESSAGES.where(messages.c.position > bindparam("after"))
     .order_by(messages.c.position)
     .limit(bindparam("limit", type_=Integer))
+)
+IDS_AFTER = (
+    select(conversations.c.id)
+    .where(
+        conversations.c.owner == bindparam("owner"),
+        conversations.c.deleted_at.is_(None),
+        conversations.c.id > bindparam("after"),
+    )
+    .order_by(conversations.c.id)
+    .limit(MOST_IDS)
 )
 REPLY = (
     select(messages)
@@ -129,9 +142,18 @@ CONVERSATION_OF = (
     .join(messages, messages.c.conversation_id == conversations.c.id)
     .where(messages.c.id == bindparam("id"))
 )
-ACCEPTED = select(acceptances.c.licence).where(
-    acceptances.c.owner == bindparam("owner"), acceptances.c.licence == bindparam("licence")
+ACCEPTANCES = select(acceptances).where(acceptances.c.owner == bindparam("owner"))
+ACCEPTED = ACCEPTANCES.where(acceptances.c.licence == bindparam("licence"))
+DOOMED = select(conversations.c.id).where(conversations.c.owner == NOBODY).limit(1)
+# Answers before what they answer: SQLite follows a cascade no deeper than a thousand of them.
+LAST_MESSAGE = (
+    select(messages.c.id, func.length(messages.c.content).label("length"))
+    .where(messages.c.conversation_id == bindparam("id"))
+    .order_by(messages.c.position.desc())
+    .limit(1)
 )
+REMOVE_MESSAGE = delete(messages).where(messages.c.id == bindparam("message"))
+REMOVE_CONVERSATION = delete(conversations).where(conversations.c.id == bindparam("conversation"))
 CITE = (
     update(messages)
     .where(messages.c.id == bindparam("reply"), RUNNING)
@@ -285,6 +307,12 @@ class ConversationStore:
 
         return await self._database.read(work)
 
+    async def ids(self, owner: str, *, after: str = "") -> Sequence[str]:
+        """The ids of conversations, of those after `after`, in the order of their ids: unlike that of a list,
+        it stays what it is while they are read."""
+        page = {"owner": owner, "after": after}
+        return await self._database.read(lambda connection: connection.scalars(IDS_AFTER, page).all())
+
     async def change(
         self,
         owner: str,
@@ -299,6 +327,8 @@ class ConversationStore:
 
         def work(connection: Connection) -> Conversation:
             row = _owned(connection, owner, conversation_id)
+            if title is not None:
+                leave_traces(connection)
             if active_leaf_id is not None and not _has(connection, conversation_id, active_leaf_id):
                 raise UnknownMessage("The message is not one of this conversation.")
             return _conversation(
@@ -330,21 +360,38 @@ class ConversationStore:
 
         return await self._database.write(work)
 
-    async def purge(self, *, older_than: timedelta) -> int:
-        """Remove for good what was deleted so long ago, with all that belongs to it; returns how many."""
+    async def erase(self, owner: str) -> bool:
+        """Take everything of an owner away, as `purge` finds it; whether there was anything."""
 
-        def work(connection: Connection) -> int:
-            gone = conversations.c.deleted_at <= self._now() - older_than
-            # First without parents: SQLite follows a cascade no deeper than a thousand answers.
-            of_them = messages.c.conversation_id.in_(select(conversations.c.id).where(gone))
-            connection.execute(update(messages).where(of_them).values(parent_id=None))
-            return connection.execute(delete(conversations).where(gone)).rowcount
+        def work(connection: Connection) -> bool:
+            theirs = conversations.c.owner == owner
+            taken = update(conversations).where(theirs).values(owner=NOBODY, deleted_at=self._now())
+            accepted = delete(acceptances).where(acceptances.c.owner == owner)
+            return sum(connection.execute(each).rowcount for each in (taken, accepted)) > 0
 
         return await self._database.write(work, makes_room=True)
+
+    async def purge(self, *, older_than: timedelta) -> int:
+        """Remove for good what was erased, or deleted so long ago, with all that belongs to it; returns how
+        many conversations."""
+
+        def take(connection: Connection) -> None:
+            gone = conversations.c.deleted_at <= self._now() - older_than
+            connection.execute(update(conversations).where(gone).values(owner=NOBODY))
+
+        await self._database.write(take, makes_room=True)
+        removed = 0
+        while (now_removed := await self._database.write(_remove_some, makes_room=True)) is not None:
+            removed += now_removed
+        return removed
 
     async def examine(self) -> None:
         """Look whether the database is damaged; `check` tells."""
         await self._database.examine()
+
+    async def clean(self, *, rewrite: bool, patience: float = 0.0) -> None:
+        """Have what was deleted leave the files, too: see `Database.clean`."""
+        await self._database.clean(rewrite=rewrite, patience=patience)
 
     # Questions and replies
 
@@ -481,6 +528,15 @@ class ConversationStore:
 
         await self._database.write(work)
 
+    async def acceptances(self, owner: str) -> dict[str, datetime]:
+        """The licences that a person has accepted, and when."""
+
+        def work(connection: Connection) -> dict[str, datetime]:
+            rows = connection.execute(ACCEPTANCES, {"owner": owner})
+            return {row.licence: row.accepted_at for row in (_sound(acceptances, row) for row in rows)}
+
+        return await self._database.read(work)
+
     async def has_accepted(self, owner: str, licence: str) -> bool:
         return await self._database.read(
             lambda connection: connection.scalar(ACCEPTED, {"owner": owner, "licence": licence}) is not None
@@ -564,6 +620,26 @@ def fold(
         connection.execute(CLEAR_JOURNAL, {"reply": reply_id})
         model = provenance.get("model")
         connection.execute(ANSWERED, {"reply": reply_id, "now": now, "new_model": model})
+
+
+def _remove_some(connection: Connection) -> int | None:
+    """Remove some of what is nobody's: how many conversations are gone; None when nothing was left."""
+    if connection.scalar(DOOMED) is None:
+        return None
+    leave_traces(connection)
+    removed = length = 0
+    for _ in range(MOST_REMOVED):
+        if (doomed := connection.scalar(DOOMED)) is None or length > MOST_CHARACTERS:
+            break
+        if (last := connection.execute(LAST_MESSAGE, {"id": doomed}).first()) is not None:
+            length += last.length
+            gone = connection.execute(REMOVE_MESSAGE, {"message": last.id})
+        else:
+            gone = connection.execute(REMOVE_CONVERSATION, {"conversation": doomed})
+            removed += 1
+        if not gone.rowcount:
+            raise LookupError  # an index is damaged: this would have no end
+    return removed
 
 
 def _top(now: datetime, last: datetime | None) -> datetime:

@@ -175,6 +175,8 @@ async def test_nothing_of_another_owner_can_be_seen_or_touched(store: Conversati
         with pytest.raises(NotFound):
             await attempt
     assert await store.conversations(other, limit=10) == ([], None)
+    assert await store.ids(other) == []
+    assert await store.erase(other) is False
     assert (await store.conversation(OWNER, chat.id))[0].title == "Mine"
 
 
