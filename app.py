@@ -26,7 +26,7 @@ from assistant import logs
 from assistant.knowledge.documentation import Documentation
 from assistant.reply import Assistant
 from assistant.served import Endpoint, ServedModel
-from assistant.settings import BadSettings, Settings, read_settings, secret_keys
+from assistant.settings import BadSettings, Settings, keep_private, read_settings, secret_keys
 from assistant.web.application import create_app
 from serving.child import ServingChild
 from storage.database import Database
@@ -66,6 +66,7 @@ class Server(uvicorn.Server):
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Run until a signal; raises `StorageError` when the data directory cannot be used."""
     key, *older_keys = secret_keys(settings)
+    keep_private(settings.data)
     database = Database(settings.data / "tech-assistant.db")
     child = serving_child(settings)
     documentation = documentation_of(settings)
@@ -80,6 +81,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         max_waiting=settings.max_waiting,
         total_seconds=settings.total_seconds,
     )
+    await assistant.look_back()  # where the database is damaged, the start ends here, in words
 
     def load_page() -> FastAPI:
         from assistant.web.page import page_app  # imports Gradio: seconds of CPU, in a thread of its own
@@ -194,6 +196,7 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def main(arguments: Sequence[str]) -> int:
+    os.umask(0o077)  # what people write is for nobody else on this machine
     # Seldom look for garbage: what Gradio and LangChain make while they are imported stays, and going through
     # it again and again took a sixth of the start, and held up the API for 0.2 s at a time.
     gc.set_threshold(50_000, 20, 50)

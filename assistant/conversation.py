@@ -75,11 +75,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One node of a conversation's message tree."""
+    """One node of a conversation's message tree, the `position`th that was stored of it, from 0 on."""
 
     id: str
     conversation_id: str
     parent_id: str | None
+    position: int
     role: Role
     content: str
     status: Status

@@ -23,7 +23,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from assistant.admission import Admission, Place
@@ -48,7 +48,7 @@ from assistant.served import EngineState, EngineStatus, ServedModel
 from prompts.render import PromptError, QuestionTooLong
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound
 from storage.journal import NOT_STORED, Entry, Journal, Outcome
-from storage.store import LATEST, Asked, Branch, ConversationStore, Latest
+from storage.store import LATEST, MOST_MESSAGES, Asked, Branch, ConversationStore, Latest
 
 if TYPE_CHECKING:  # it brings LangChain along, seconds of CPU
     from assistant.model import TechAssistantChat
@@ -62,6 +62,7 @@ RESTORABLE = timedelta(seconds=60)  # how long a deleted conversation can be bro
 TIDY_SECONDS = 20.0
 COOKIE_KEPT = timedelta(days=400)  # since it was last renewed; browsers keep none longer
 LONGEST_CAUSE = 300  # characters of what another server has said, in the log
+CLEAN_SECONDS = 5.0  # how long erasing waits until nothing is left in the files either
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +181,14 @@ class Assistant:
         """Raises `DatabaseUnavailable` when questions cannot be stored."""
         await self._store.check()
 
-    async def start(self) -> None:
-        """Settle what an earlier process left unfinished, and begin to answer."""
+    async def look_back(self) -> None:
+        """Read what earlier processes left. Raises `DatabaseUnavailable`."""
         self.marks.update(await self._store.marks())
         self._left = await self._store.unfinished()
+
+    async def start(self) -> None:
+        """Settle what an earlier process left unfinished, and begin to answer."""
+        await self.look_back()
         await self._tidy()
         self._journal.start()
         self._served.start(self._admission.look_again)  # another engine may answer more at once
@@ -211,9 +216,10 @@ class Assistant:
     ) -> Conversation:
         return await self._store.create_conversation(owner, title or "", grounding=grounding)
 
-    async def conversation(self, owner: str, conversation_id: str) -> tuple[Conversation, list[Message]]:
-        conversation, messages = await self._store.conversation(owner, conversation_id)
-        return conversation, list(messages)
+    async def conversation(
+        self, owner: str, conversation_id: str, *, limit: int = MOST_MESSAGES, before: int | None = None
+    ) -> tuple[Conversation, Sequence[Message]]:
+        return await self._store.conversation(owner, conversation_id, limit=limit, before=before)
 
     async def conversations(
         self, owner: str, *, limit: int, cursor: str | None
@@ -243,10 +249,46 @@ class Assistant:
     async def restore(self, owner: str, conversation_id: str) -> Conversation:
         return await self._store.restore(owner, conversation_id)
 
+    # All that a person has here
+
+    async def export(self, owner: str) -> AsyncIterator[Conversation | Message]:
+        """Each conversation of an owner, followed by its messages; read piece by piece."""
+        after = ""
+        while ids := await self._store.ids(owner, after=after):
+            for after in ids:
+                with contextlib.suppress(NotFound):  # it was deleted meanwhile
+                    conversation, messages = await self._store.messages(owner, after)
+                    yield conversation
+                    while messages:
+                        for message in messages:
+                            yield message
+                        last = messages[-1].position
+                        _, messages = await self._store.messages(owner, after, after=last)
+
+    async def acceptances(self, owner: str) -> dict[str, datetime]:
+        """The licences that an owner has accepted, and when."""
+        return await self._store.acceptances(owner)
+
+    async def erase(self, owner: str) -> None:
+        """Remove everything of an owner at once and for good, deleted conversations too.
+
+        What is being stored just now is either stored before and removed, or stored after as something new.
+        """
+        if not await self._store.erase(owner):
+            return
+        await asyncio.gather(*self._beginning, return_exceptions=True)
+        theirs = [running for running in self._running.values() if running.place.owner == owner]
+        await asyncio.gather(*map(self._end, theirs))
+        await self._store.purge(older_than=RESTORABLE)
+        await self._store.clean(rewrite=True, patience=CLEAN_SECONDS)
+
     async def _keep_tidy(self) -> None:
+        await self._store.examine()
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             await self._tidy()
+            # Everybody waits while the database is rewritten: better when nobody is being answered.
+            await self._store.clean(rewrite=not self._running)
 
     async def _tidy(self) -> None:
         """Settle what an earlier process left, if that is not done, and remove for good what was deleted."""

@@ -352,6 +352,14 @@ def secret_keys(settings: Settings) -> tuple[bytes, ...]:
     return (key.encode(),)
 
 
+def keep_private(data: Path) -> None:
+    """Take from everybody else what they may do with the files in a data directory that was there already."""
+    for pattern in ("tech-assistant.db*", "documentation.db*", "secret_key*"):
+        for path in data.glob(pattern):
+            with contextlib.suppress(OSError):  # another's, or on a disk that has no modes
+                path.chmod(0o600)
+
+
 def _make_key(path: Path) -> None:
     """Written aside and linked into place, so that no reader and no crash ever sees half a key."""
     new = path.with_name(f"secret_key.{os.getpid()}")

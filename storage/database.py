@@ -1,18 +1,25 @@
-"""One SQLite database: its connections, its threads, its lock, its migrations, and a disk that is full.
+"""One SQLite database: its connections, its threads, its lock, its migrations; a full disk, and damage.
 
 Knows how to run a function in a transaction; refuses to know what the function does. There is one
 writing connection, in one thread, which also checkpoints (SQLite up to 3.51.2 can corrupt a WAL that two
 connections write or checkpoint at once); readers have their own connections, which cannot write.
+
+Whatever goes wrong with the database is a `DatabaseUnavailable`, whose words hold nothing of what is stored.
+SQLite's own may quote it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sqlite3
+import threading
+import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +29,29 @@ import sqlalchemy as sa
 
 from storage.disk import Disk
 from storage.errors import DatabaseInUse, DatabaseUnavailable, DiskFull, SchemaTooNew
+from storage.files import Files
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 NEWEST = "0004"  # the revision that the rows of `schema.py` are written for
+BUSY_MS = 5000  # how long to wait for another program that has the database
 READERS = 2  # connections and threads for reading
 MOST_TOGETHER = 100  # works in one transaction
+EXAMINED_SECONDS = 5.0  # the most that looking for damage may take
+
+# What has to be cleaned: see `leave_traces` and `Database.clean`.
+UNCLEAN, CLEAN = 0, 1  # as SQLite's user_version; what an earlier release made has 0
+REWRITTEN = 64 << 20  # bytes of the largest database that is rewritten, which takes as much memory
+REST = 10  # times as long as rewriting took, the writing thread is left alone
+
+# What reading a damaged row may raise, besides what SQLite says itself.
+DAMAGED = "it is damaged, or is no database"
+CURE = "restore a backup or save what can be read: docs/docker.md says how"
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
+TROUBLE = (sa.exc.SQLAlchemyError, sqlite3.Error, *UNREADABLE)
 
 
 @dataclass(slots=True)
@@ -60,19 +83,27 @@ class Database:
             raise DatabaseUnavailable(
                 f"The database {path} cannot be opened: {error.strerror or error}"
             ) from error
+        self._path = path
         self._disk = Disk(path.with_name(path.name + ".reserve"))
         self._disk.prepare()
         try:
             self._writer = _engine(path, writes=True)
             self._reader = _engine(path, writes=False)
             migrate(self._writer)
-        except sa.exc.DatabaseError as error:
+        except TROUBLE as error:
             self._lock.close()
-            raise DatabaseUnavailable(f"The database {path} cannot be opened: {error.orig}") from error
+            reason = _reason(error)
+            cure = f" To put it right, {CURE}." if reason == DAMAGED else ""
+            raise DatabaseUnavailable(f"The database {path} cannot be opened: {reason}.{cure}") from None
         except SchemaTooNew:
             self._lock.close()
             raise
         self._disk.keep_reserve()
+        self._files = Files(path)
+        self._is_damaged = False  # as somebody found who looked for it, or met it
+        self._logged: set[str] = set()
+        self._examining: sqlite3.Connection | None = None
+        self._may_rewrite_at = 0.0  # monotonic
         self._waiting: deque[_Job[Any]] = deque()
         self._is_writing = False
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="storage-write")
@@ -101,13 +132,39 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._snapshot, work)
 
     async def check(self) -> None:
-        """Raises `DatabaseUnavailable` when it cannot be read, `DiskFull` when nothing new can be written."""
+        """Raises `DatabaseUnavailable` when it cannot be read or written, or damage was found; as `DiskFull`
+        when nothing new can be written.
+        """
+        if self._is_damaged:
+            raise self._damaged()
+        await self.execute(lambda connection: None)
         reusable = await self.read(_reusable)
         if (full := self._disk.look(reusable)) is not None:
             raise full
 
+    async def examine(self) -> None:
+        """Look for damage, for a few seconds at most; what is found is logged, and `check` tells it."""
+        await asyncio.to_thread(self._examine)
+
+    async def clean(self, *, rewrite: bool, patience: float = 0.0) -> None:
+        """Have what was deleted leave the files for good.
+
+        SQLite overwrites what is deleted, but copies of it stay in the log, and some in the gaps of pages.
+        This empties the log, and with `rewrite` writes a database anew that is not too large. A reader may be
+        in the way, or it was rewritten just now: then it is tried again for `patience` seconds. If that is in
+        vain, the next call does it.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
+        while not await loop.run_in_executor(self._write_thread, self._clean, rewrite):
+            if loop.time() >= end:
+                return
+            await asyncio.sleep(0.05)
+
     def close(self) -> None:
         """Wait for what is under way, then close; readers first, so that the writer checkpoints last."""
+        if (examining := self._examining) is not None:
+            examining.interrupt()
         self._read_threads.shutdown(wait=True)
         self._write_thread.shutdown(wait=True)
         while self._waiting:
@@ -144,6 +201,7 @@ class Database:
             ended = self._write_all(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             ended = [(None, error)] * len(jobs)
+        ended = [(result, failure and self._refusal(failure)) for result, failure in ended]
         try:
             jobs[0].done.get_loop().call_soon_threadsafe(self._written, jobs, ended)
         except RuntimeError:  # the loop has ended: nobody waits any more
@@ -186,50 +244,147 @@ class Database:
                 return self._run(jobs, _apart)
         except sa.exc.DBAPIError as error:  # the database refuses: nothing of all this is stored
             refusal = self._refusal(error)
-            is_of_one_job = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_ERROR"
-            if is_of_one_job and len(jobs) > 1 and not isinstance(refusal, DiskFull):
+            is_of_all = isinstance(refusal, DiskFull) or "SQLITE_BUSY" in _names(error)
+            if len(jobs) > 1 and not is_of_all:
                 return [end for job in jobs for end in self._attempt_all([job])]
             return [(None, refusal)] * len(jobs)
 
     def _run(self, jobs: Sequence[_Job[Any]], attempt: _Attempt) -> list[tuple[Any, Exception | None]]:
+        if not self._files.are_ours:
+            return [(None, self._moved())] * len(jobs)
         with self._writer.begin() as connection:
             full = self._disk.look() and self._disk.look(_reusable(connection))
-            return [
+            ended = [
                 (None, full) if full is not None and not self._may_write(job) else attempt(connection, job)
                 for job in jobs
             ]
+        self._files.log_grew()
+        return ended
 
     def _may_write(self, job: _Job[Any]) -> bool:
         """Whether a job may use what is left below the floor. The reserve is for what makes room alone."""
         return job.makes_room or not (job.is_new or self._disk.is_spending)
 
-    def _refusal(self, error: sa.exc.DBAPIError) -> DatabaseUnavailable:
-        # SQLite may have undone the whole transaction by itself; then the savepoint is what is missed, and
-        # the reason stands behind that.
-        reason: BaseException | None = error
-        while reason is not None:
-            name = getattr(reason, "sqlite_errorname", "")
-            if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and self._disk.look() is not None):
-                return self._disk.full()
-            reason = reason.__context__
-        return DatabaseUnavailable(f"The database refused to write: {error.orig}")
+    def _refusal(self, error: Exception) -> Exception:
+        """What is told of an error: none of what SQLite or a row have in them, which may be people's text."""
+        if not isinstance(error, TROUBLE):
+            return error
+        names = _names(error)
+        is_of_disk = any(name.startswith("SQLITE_IOERR") for name in names)
+        if "SQLITE_FULL" in names or (is_of_disk and self._disk.look() is not None):
+            return self._disk.full()
+        reason = _reason(error)
+        if reason == DAMAGED:
+            return self._found_damage(_place_of(error))
+        self._log_once(reason)
+        return DatabaseUnavailable(f"The database cannot be used now: {reason}.")
+
+    def _found_damage(self, by: str) -> DatabaseUnavailable:
+        self._is_damaged = True
+        damaged = self._damaged()
+        self._log_once(f"{damaged} ({by})")
+        return damaged
+
+    def _damaged(self) -> DatabaseUnavailable:
+        return DatabaseUnavailable(
+            f"The database {self._path.name} is damaged: not all of it can be read. Stop the application, "
+            f"and {CURE}."
+        )
+
+    def _moved(self) -> DatabaseUnavailable:
+        moved = DatabaseUnavailable(
+            f"The database {self._path.name} was removed, replaced or cut short by another program: nothing "
+            f"is stored any more. Stop the application, and {CURE}."
+        )
+        self._log_once(str(moved))
+        return moved
+
+    def _log_once(self, words: str) -> None:
+        """Each request may meet the same trouble; the log has it once."""
+        if words not in self._logged:
+            self._logged.add(words)
+            log.error("%s", words)
+
+    @contextlib.contextmanager
+    def _between_transactions(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection, in its thread, past SQLAlchemy, which would begin a transaction; hence the
+        driver's own errors, too."""
+        with self._writer.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            yield driver
 
     def _make_room(self) -> None:
         """Room for the last that can be written: the reserve, and the log from its beginning."""
         self._disk.give_up_reserve()
-        with self._writer.connect() as connection:
-            driver = connection.connection.driver_connection
-            assert driver is not None
-            # Past SQLAlchemy, which would begin a transaction; hence the driver's own errors, too.
-            with contextlib.suppress(sqlite3.Error):
-                driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with self._between_transactions() as connection, contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _clean(self, rewrite: bool) -> bool:
+        """Whether nothing of what was deleted is left, as far as that can be had."""
+        if self._is_damaged or not self._files.are_ours:
+            return True
+        try:
+            with self._between_transactions() as connection:
+                is_clean = not rewrite or self._is_rewritten(connection)
+                try:
+                    connection.execute("PRAGMA busy_timeout = 0")  # nobody waits here for a slow reader
+                    is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                finally:
+                    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            if not is_busy:
+                self._files.log_was_emptied()
+        except TROUBLE as error:  # a full disk, above all: the next call tries again
+            log.warning("deleted text could not be cleaned away: %s", self._refusal(error))
+            return True
+        return is_clean and not is_busy
+
+    def _is_rewritten(self, connection: sqlite3.Connection) -> bool:
+        """Rewrite the database where it must be and may be; false when it has to wait for that."""
+        state, pages, size = (
+            int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("user_version", "page_count", "page_size")
+        )
+        needed = 2 * pages * size  # the log holds all of it before the file does
+        if state == CLEAN or pages * size > REWRITTEN or self._disk.look(-needed) is not None:
+            return True
+        began = time.monotonic()
+        if began < self._may_rewrite_at:
+            return False
+        connection.execute("VACUUM")
+        self._files.database_may_shrink()
+        connection.execute(f"PRAGMA user_version = {CLEAN}")
+        ended = time.monotonic()
+        self._may_rewrite_at = ended + REST * (ended - began)
+        return True
+
+    def _examine(self) -> None:
+        """On a connection of its own, which has nothing of the file in its memory yet."""
+        address = f"{self._path.absolute().as_uri()}?mode=ro"
+        try:
+            connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+            self._examining = connection
+            limit = threading.Timer(EXAMINED_SECONDS, connection.interrupt)
+            limit.start()
+            try:
+                (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                if found != "ok":
+                    self._found_damage("a look at the whole file")
+            finally:
+                self._examining = None
+                limit.cancel()
+                limit.join()
+                connection.close()
+        except sqlite3.Error as error:
+            if "SQLITE_INTERRUPT" not in _names(error):
+                self._refusal(error)
 
     def _snapshot(self, work: Callable[[sa.Connection], T]) -> T:
         try:
             with self._reader.begin() as connection:
                 return work(connection)
-        except sa.exc.OperationalError as error:
-            raise DatabaseUnavailable(f"The database could not be read: {error.orig}") from error
+        except TROUBLE as error:
+            raise self._refusal(error) from None
 
 
 class _Raised(Exception):
@@ -240,7 +395,7 @@ def _plainly(connection: sa.Connection, job: _Job[T]) -> tuple[T | None, Excepti
     """What a job returns, without a savepoint: most jobs raise nothing. Else `_Raised`."""
     try:
         return job.work(connection), None
-    except sa.exc.OperationalError:
+    except sa.exc.DBAPIError:
         raise
     except Exception as error:
         raise _Raised from error
@@ -251,7 +406,7 @@ def _apart(connection: sa.Connection, job: _Job[T]) -> tuple[T | None, Exception
     try:
         with connection.begin_nested():
             return job.work(connection), None
-    except sa.exc.OperationalError:
+    except sa.exc.DBAPIError:
         raise
     except Exception as error:  # noqa: BLE001 - carried over to whoever waits for this job
         return None, error
@@ -263,6 +418,39 @@ def _reusable(connection: sa.Connection) -> int:
         connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("freelist_count", "page_size")
     )
     return int(pages) * int(size)
+
+
+def leave_traces(connection: sa.Connection) -> None:
+    """Say in a transaction that it takes text away of which copies may stay, until `Database.clean`."""
+    connection.exec_driver_sql(f"PRAGMA user_version = {UNCLEAN}")
+
+
+def _names(error: BaseException | None) -> list[str]:
+    """What SQLite calls an error and those behind it: after it has undone a transaction by itself, what is
+    missed is a savepoint, and the reason stands behind that."""
+    names = []
+    while error is not None:
+        if name := getattr(error, "sqlite_errorname", ""):
+            names.append(name)
+        error = error.__context__
+    return names
+
+
+def _reason(error: Exception) -> str:
+    """Why the database cannot be used, without anything that is in it."""
+    names = _names(error)
+    # What is in a row and cannot be read has no name of SQLite's.
+    if not names or any(name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) for name in names):
+        return DAMAGED
+    return f"SQLite says {names[-1]}"
+
+
+def _place_of(error: Exception) -> str:
+    """What found damage, for the log."""
+    if names := _names(error):
+        return names[-1]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"
 
 
 def migrate(engine: sa.Engine) -> None:
@@ -306,13 +494,14 @@ def _engine(path: Path, *, writes: bool) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, record: object) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 5000")
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         cursor.execute("PRAGMA foreign_keys = ON")
         if writes:
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = FULL")
-            # Some builds overwrite what is deleted, which takes as much room again until the checkpoint.
-            cursor.execute("PRAGMA secure_delete = FAST")
+            # What is deleted is overwritten, which takes as much room again until the checkpoint: who deletes
+            # much does so piece by piece.
+            cursor.execute("PRAGMA secure_delete = ON")
             # Undoing part of a transaction must not need room in a temporary directory, which may be full.
             cursor.execute("PRAGMA temp_store = MEMORY")
         else:

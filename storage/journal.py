@@ -258,10 +258,10 @@ class Journal:
                     for entry in (*(new.entry for new in batch), *self._new_text.values()):
                         entry.trouble = error
                     self._new_text.clear()
-            except Exception as error:  # a mistake of ours must not end the journal of all other replies
+            except Exception:  # a mistake of ours must not end the journal of all other replies
                 log.exception("the journal could not be written")
                 for new in batch:
-                    new.entry.trouble = DatabaseUnavailable(f"The text could not be stored: {error}")
+                    new.entry.trouble = DatabaseUnavailable("The text could not be stored.")
                 return
             await asyncio.sleep(RETRY_SECONDS)
 

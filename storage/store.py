@@ -7,12 +7,14 @@ raises `NotFound`, as if it did not exist. Values come out frozen (`assistant.co
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import uuid_utils
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Integer,
     Row,
     Select,
+    Table,
     bindparam,
     case,
     delete,
@@ -33,9 +36,17 @@ from sqlalchemy import (
 )
 
 from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Source, Status, Turn
-from storage.database import Database
+from storage.database import Database, leave_traces
 from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
 from storage.schema import RUNNING, acceptances, conversations, messages, pieces, revocations
+
+NOBODY = ""  # owns what waits to be removed for good
+# At once, so that neither reading needs much memory nor removing much room:
+MOST_MESSAGES = 200  # read, unless somebody says how many
+MOST_REMOVED = 100
+MOST_CHARACTERS = 1 << 18  # of their text; the last of them may go beyond that
+MOST_IDS = 1000
+MOST_POSITION = 2**31
 
 # Statements are made once: to build one costs more than to run it.
 OWNED = select(conversations).where(
@@ -51,7 +62,27 @@ LISTED_AFTER = LISTED.where(
     tuple_(conversations.c.updated_at, conversations.c.id)
     < tuple_(bindparam("updated_at", type_=conversations.c.updated_at.type), bindparam("id"))
 )
-MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("id")).order_by(messages.c.position)
+MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("id"))
+MESSAGES_BEFORE = (
+    MESSAGES.where(messages.c.position < bindparam("before"))
+    .order_by(messages.c.position.desc())
+    .limit(bindparam("limit", type_=Integer))
+)
+MESSAGES_AFTER = (
+    MESSAGES.where(messages.c.position > bindparam("after"))
+    .order_by(messages.c.position)
+    .limit(bindparam("limit", type_=Integer))
+)
+IDS_AFTER = (
+    select(conversations.c.id)
+    .where(
+        conversations.c.owner == bindparam("owner"),
+        conversations.c.deleted_at.is_(None),
+        conversations.c.id > bindparam("after"),
+    )
+    .order_by(conversations.c.id)
+    .limit(MOST_IDS)
+)
 REPLY = (
     select(messages)
     .join(conversations, conversations.c.id == messages.c.conversation_id)
@@ -101,17 +132,28 @@ GROWN = (
     .values(active_leaf_id=bindparam("leaf"), updated_at=bindparam("top"), title=bindparam("new_title"))
 )
 JOURNALLED = select(pieces.c.text).where(pieces.c.reply_id == bindparam("id")).order_by(pieces.c.start)
-_step = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.content)
+_step = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.content, messages.c.position)
 _branch = select(*_step).where(messages.c.id == bindparam("id")).cte("branch", recursive=True)
-BRANCH = select(_branch.union_all(select(*_step).where(messages.c.id == _branch.c.parent_id)))
+# Each step goes back, so that no damage makes it walk in a circle.
+_parent = (messages.c.id == _branch.c.parent_id) & (messages.c.position < _branch.c.position)
+BRANCH = select(_branch.union_all(select(*_step).where(_parent)))
 CONVERSATION_OF = (
     select(conversations.c.id, conversations.c.grounding)
     .join(messages, messages.c.conversation_id == conversations.c.id)
     .where(messages.c.id == bindparam("id"))
 )
-ACCEPTED = select(acceptances.c.licence).where(
-    acceptances.c.owner == bindparam("owner"), acceptances.c.licence == bindparam("licence")
+ACCEPTANCES = select(acceptances).where(acceptances.c.owner == bindparam("owner"))
+ACCEPTED = ACCEPTANCES.where(acceptances.c.licence == bindparam("licence"))
+DOOMED = select(conversations.c.id).where(conversations.c.owner == NOBODY).limit(1)
+# Answers before what they answer: SQLite follows a cascade no deeper than a thousand of them.
+LAST_MESSAGE = (
+    select(messages.c.id, func.length(messages.c.content).label("length"))
+    .where(messages.c.conversation_id == bindparam("id"))
+    .order_by(messages.c.position.desc())
+    .limit(1)
 )
+REMOVE_MESSAGE = delete(messages).where(messages.c.id == bindparam("message"))
+REMOVE_CONVERSATION = delete(conversations).where(conversations.c.id == bindparam("conversation"))
 CITE = (
     update(messages)
     .where(messages.c.id == bindparam("reply"), RUNNING)
@@ -144,6 +186,15 @@ ANSWERED = (
         model=func.coalesce(bindparam("new_model"), conversations.c.model),
     )
 )
+
+
+# What each column of a table holds, in their order.
+KINDS = {
+    table: [
+        column.type.python_type | None if column.nullable else column.type.python_type for column in table.c
+    ]
+    for table in (conversations, messages, acceptances, revocations)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,15 +274,44 @@ class ConversationStore:
 
         return await self._database.read(work)
 
-    async def conversation(self, owner: str, conversation_id: str) -> tuple[Conversation, Sequence[Message]]:
-        """A conversation with all its messages in the order in which they were stored."""
+    async def conversation(
+        self, owner: str, conversation_id: str, *, limit: int = MOST_MESSAGES, before: int | None = None
+    ) -> tuple[Conversation, Sequence[Message]]:
+        """A conversation and its newest messages, of those before position `before`, in the order in which
+        they were stored. They are fewer than `limit` where they have much text."""
+        until = MOST_POSITION if before is None else before
 
         def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
-            conversation = _owned(connection, owner, conversation_id)
-            rows = connection.execute(MESSAGES, {"id": conversation_id}).all()
-            return _conversation(conversation), [_message(connection, row) for row in rows]
+            conversation = _conversation(_owned(connection, owner, conversation_id))
+            page = {"id": conversation_id, "before": until, "limit": limit}
+            newest = _messages(connection, MESSAGES_BEFORE, page)[::-1]
+            if newest and newest[0].position >= until:
+                raise LookupError  # an index is damaged: pages would have no end
+            return conversation, newest
 
         return await self._database.read(work)
+
+    async def messages(
+        self, owner: str, conversation_id: str, *, after: int = -1
+    ) -> tuple[Conversation, Sequence[Message]]:
+        """A conversation and its oldest messages, of those after position `after`; none when there are no
+        more."""
+
+        def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
+            conversation = _conversation(_owned(connection, owner, conversation_id))
+            page = {"id": conversation_id, "after": after, "limit": MOST_MESSAGES}
+            oldest = _messages(connection, MESSAGES_AFTER, page)
+            if oldest and oldest[-1].position <= after:
+                raise LookupError  # as above
+            return conversation, oldest
+
+        return await self._database.read(work)
+
+    async def ids(self, owner: str, *, after: str = "") -> Sequence[str]:
+        """The ids of conversations, of those after `after`, in the order of their ids: unlike that of a list,
+        it stays what it is while they are read."""
+        page = {"owner": owner, "after": after}
+        return await self._database.read(lambda connection: connection.scalars(IDS_AFTER, page).all())
 
     async def change(
         self,
@@ -247,6 +327,8 @@ class ConversationStore:
 
         def work(connection: Connection) -> Conversation:
             row = _owned(connection, owner, conversation_id)
+            if title is not None:
+                leave_traces(connection)
             if active_leaf_id is not None and not _has(connection, conversation_id, active_leaf_id):
                 raise UnknownMessage("The message is not one of this conversation.")
             return _conversation(
@@ -278,17 +360,38 @@ class ConversationStore:
 
         return await self._database.write(work)
 
-    async def purge(self, *, older_than: timedelta) -> int:
-        """Remove for good what was deleted so long ago, with all that belongs to it; returns how many."""
+    async def erase(self, owner: str) -> bool:
+        """Take everything of an owner away, as `purge` finds it; whether there was anything."""
 
-        def work(connection: Connection) -> int:
-            gone = conversations.c.deleted_at <= self._now() - older_than
-            # First without parents: SQLite follows a cascade no deeper than a thousand answers.
-            of_them = messages.c.conversation_id.in_(select(conversations.c.id).where(gone))
-            connection.execute(update(messages).where(of_them).values(parent_id=None))
-            return connection.execute(delete(conversations).where(gone)).rowcount
+        def work(connection: Connection) -> bool:
+            theirs = conversations.c.owner == owner
+            taken = update(conversations).where(theirs).values(owner=NOBODY, deleted_at=self._now())
+            accepted = delete(acceptances).where(acceptances.c.owner == owner)
+            return sum(connection.execute(each).rowcount for each in (taken, accepted)) > 0
 
         return await self._database.write(work, makes_room=True)
+
+    async def purge(self, *, older_than: timedelta) -> int:
+        """Remove for good what was erased, or deleted so long ago, with all that belongs to it; returns how
+        many conversations."""
+
+        def take(connection: Connection) -> None:
+            gone = conversations.c.deleted_at <= self._now() - older_than
+            connection.execute(update(conversations).where(gone).values(owner=NOBODY))
+
+        await self._database.write(take, makes_room=True)
+        removed = 0
+        while (now_removed := await self._database.write(_remove_some, makes_room=True)) is not None:
+            removed += now_removed
+        return removed
+
+    async def examine(self) -> None:
+        """Look whether the database is damaged; `check` tells."""
+        await self._database.examine()
+
+    async def clean(self, *, rewrite: bool, patience: float = 0.0) -> None:
+        """Have what was deleted leave the files, too: see `Database.clean`."""
+        await self._database.clean(rewrite=rewrite, patience=patience)
 
     # Questions and replies
 
@@ -384,7 +487,9 @@ class ConversationStore:
             turns = []
             node = rows[reply_id][0] if reply_id in rows else None
             while node is not None:
-                node, role, content = rows[node]
+                node, role, content, _ = rows.pop(node)
+                if not isinstance(content, str):
+                    raise TypeError  # as `_sound` does
                 turns.append(Turn(Role(role), content))
             found = connection.execute(CONVERSATION_OF, {"id": reply_id}).first()
             conversation_id, grounding = found or ("", False)
@@ -423,6 +528,15 @@ class ConversationStore:
 
         await self._database.write(work)
 
+    async def acceptances(self, owner: str) -> dict[str, datetime]:
+        """The licences that a person has accepted, and when."""
+
+        def work(connection: Connection) -> dict[str, datetime]:
+            rows = connection.execute(ACCEPTANCES, {"owner": owner})
+            return {row.licence: row.accepted_at for row in (_sound(acceptances, row) for row in rows)}
+
+        return await self._database.read(work)
+
     async def has_accepted(self, owner: str, licence: str) -> bool:
         return await self._database.read(
             lambda connection: connection.scalar(ACCEPTED, {"owner": owner, "licence": licence}) is not None
@@ -447,7 +561,9 @@ class ConversationStore:
         """Of each owner who revoked their cookies, the mark of those that are valid."""
         every = select(revocations)
         return await self._database.read(
-            lambda connection: {row.owner: row.mark for row in connection.execute(every)}
+            lambda connection: {
+                row.owner: row.mark for row in map(partial(_sound, revocations), connection.execute(every))
+            }
         )
 
     def _create(self, connection: Connection, owner: str, title: str, grounding: bool) -> Row[Any]:
@@ -504,6 +620,26 @@ def fold(
         connection.execute(CLEAR_JOURNAL, {"reply": reply_id})
         model = provenance.get("model")
         connection.execute(ANSWERED, {"reply": reply_id, "now": now, "new_model": model})
+
+
+def _remove_some(connection: Connection) -> int | None:
+    """Remove some of what is nobody's: how many conversations are gone; None when nothing was left."""
+    if connection.scalar(DOOMED) is None:
+        return None
+    leave_traces(connection)
+    removed = length = 0
+    for _ in range(MOST_REMOVED):
+        if (doomed := connection.scalar(DOOMED)) is None or length > MOST_CHARACTERS:
+            break
+        if (last := connection.execute(LAST_MESSAGE, {"id": doomed}).first()) is not None:
+            length += last.length
+            gone = connection.execute(REMOVE_MESSAGE, {"message": last.id})
+        else:
+            gone = connection.execute(REMOVE_CONVERSATION, {"conversation": doomed})
+            removed += 1
+        if not gone.rowcount:
+            raise LookupError  # an index is damaged: this would have no end
+    return removed
 
 
 def _top(now: datetime, last: datetime | None) -> datetime:
@@ -591,7 +727,17 @@ def _journalled(connection: Connection, reply_id: str) -> str:
     return "".join(connection.scalars(JOURNALLED, {"id": reply_id}))
 
 
+def _sound(table: Table, row: Row[Any]) -> Row[Any]:
+    """A row that begins with all of a table's columns. Raises `TypeError` where a value is not what its
+    column holds: SQLite has no types, and damage makes anything of it.
+    """
+    if not all(map(isinstance, row, KINDS[table])):
+        raise TypeError
+    return row
+
+
 def _conversation(row: Row[Any]) -> Conversation:
+    _sound(conversations, row)
     return Conversation(
         id=row.id,
         title=row.title,
@@ -603,19 +749,34 @@ def _conversation(row: Row[Any]) -> Conversation:
     )
 
 
+def _messages(connection: Connection, statement: Select[Any], page: Mapping[str, Any]) -> list[Message]:
+    """The messages of a page, and no more than have so much text together."""
+    read: list[Message] = []
+    length = 0
+    with contextlib.closing(connection.execute(statement, page)) as rows:
+        for row in rows:
+            read.append(_message(connection, row))
+            length += len(read[-1].content)
+            if length > MOST_CHARACTERS:
+                break
+    return read
+
+
 def _message(connection: Connection, row: Row[Any]) -> Message:
+    _sound(messages, row)
     status = Status(row.status)
     return Message(
         id=row.id,
         conversation_id=row.conversation_id,
         parent_id=row.parent_id,
+        position=row.position,
         role=Role(row.role),
         content=row.content if status.is_final else _journalled(connection, row.id),
         status=status,
         created_at=row.created_at,
         finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
         failure=None if row.failure_type is None else Failure(row.failure_type, row.failure_message or ""),
-        provenance=row.provenance,
+        provenance=dict(row.provenance),
         sources=tuple(Source(**source) for source in row.sources or ()),
     )
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,6 +135,21 @@ def test_an_owner_outlives_a_restart_and_a_revoked_cookie_does_not(tmp_path: Pat
         for cookies in ({}, revoked):
             found = httpx.get(f"{application.address}/api/conversations/{chat}", cookies=cookies)
             assert found.status_code == 404
+
+
+def test_files_are_for_their_owner_alone_also_where_they_were_for_all(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    with running(data, page=False) as application:
+        application.new_chat()
+        names = {path.name for path in data.iterdir()}
+        application.kill()  # so that its log stays
+        for path in data.iterdir():
+            path.chmod(0o666)
+        application.start()
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in data.iterdir()}
+    assert {"tech-assistant.db", "tech-assistant.db-wal", "secret_key"} <= names
+    assert modes == dict.fromkeys(names, 0o600)
 
 
 def test_secrets_are_in_no_log_and_on_no_command_line(

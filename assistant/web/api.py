@@ -6,14 +6,16 @@ document at `/api/openapi.json`; errors are problem documents (`problems.py`).
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Match
 
 from assistant.conversation import Conversation, Message, Source
@@ -25,8 +27,14 @@ from assistant.web.identity import give_anew, is_known, owner_of
 from assistant.web.openapi import ANSWERING, raises
 from assistant.web.problems import Problem
 from assistant.web.security import is_this_machine
-from storage.errors import ClientIdReused, StillAnswering, UnknownMessage, UnknownParent
-from storage.store import LATEST, Asked, BadCursor
+from storage.errors import (
+    ClientIdReused,
+    DatabaseUnavailable,
+    StillAnswering,
+    UnknownMessage,
+    UnknownParent,
+)
+from storage.store import LATEST, MOST_MESSAGES, MOST_POSITION, Asked, BadCursor
 
 UNTITLED = "New chat"
 # What proxies add: who comes through one is not at this machine.
@@ -132,11 +140,16 @@ class MessageOut(BaseModel):
 
 class ConversationWithMessages(ConversationOut):
     messages: list[MessageOut]
+    older: int | None
 
 
 class ConversationPage(BaseModel):
     conversations: list[ConversationOut]
     next: str | None
+
+
+class Erasure(Body):
+    confirm: Literal["erase everything"]
 
 
 class AskedOut(BaseModel):
@@ -251,11 +264,20 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         return ConversationPage(conversations=[ConversationOut.of(one) for one in page], next=following)
 
     @api.get("/conversations/{conversation_id}")
-    async def conversation(owner: Owner, conversation_id: str) -> ConversationWithMessages:
-        """A conversation with all its messages: a tree, in the order in which they were stored."""
-        found, messages = await assistant.conversation(owner, conversation_id)
+    async def conversation(
+        owner: Owner,
+        conversation_id: str,
+        limit: Annotated[int, Query(ge=1, le=MOST_MESSAGES)] = MOST_MESSAGES,
+        before: Annotated[int | None, Query(ge=1, le=MOST_POSITION)] = None,
+    ) -> ConversationWithMessages:
+        """A conversation with its newest messages, in the order in which they were stored: a tree. `older`,
+        if it is not null, asks as `before` for those before them.
+        """
+        found, messages = await assistant.conversation(owner, conversation_id, limit=limit, before=before)
         return ConversationWithMessages(
-            **_conversation(found), messages=[_message(message) for message in messages]
+            **_conversation(found),
+            messages=[_message(message) for message in messages],
+            older=messages[0].position or None if messages else None,
         )
 
     @api.patch("/conversations/{conversation_id}", responses=raises(UnknownMessage))
@@ -332,6 +354,20 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
             await assistant.revoke(owner)
         give_anew(request)
 
+    @api.get("/me/export", response_class=JSONResponse)
+    async def export(owner: Owner) -> Response:
+        """Everything that is stored of you, as one JSON document."""
+        return StreamingResponse(
+            await _from_first(_export(assistant, owner)),
+            media_type="application/json",
+            headers={"Content-Disposition": 'attachment; filename="tech-assistant-export.json"'},
+        )
+
+    @api.post("/me/erase", status_code=204)
+    async def erase(owner: Owner, body: Erasure) -> None:
+        """Remove everything that is stored of you, at once and for good."""
+        await assistant.erase(owner)
+
     @api.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
     async def unknown(request: Request, path: str) -> Response:
         """The last route: so that no page is ever asked for what begins with `/api`."""
@@ -355,6 +391,43 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
 def _refuse_unless(is_operator: bool) -> None:
     if not is_operator:
         raise NotTheOperator("Only who runs the application may do this: its options say what is fetched.")
+
+
+async def _export(assistant: Assistant, owner: str) -> AsyncIterator[str]:
+    """The document piece by piece, so that no more than a page of messages is in memory. Until the first
+    piece it can be refused; later, `error` at its end says why it is not whole.
+    """
+    accepted = await assistant.acceptances(owner)
+    head = {
+        "exported_at": rfc3339(datetime.now(UTC)),
+        "licences": [{"id": licence, "accepted_at": rfc3339(when)} for licence, when in accepted.items()],
+    }
+    yield json.dumps(head)[:-1] + ', "conversations": ['
+    end = between = ""
+    error = None
+    try:
+        async for one in assistant.export(owner):
+            if isinstance(one, Conversation):
+                yield (f"{end}, " if end else "") + json.dumps(_conversation(one))[:-1] + ', "messages": ['
+                end, between = "]}", ""
+            else:
+                yield between + _message(one).model_dump_json()
+                between = ", "
+    except DatabaseUnavailable as unavailable:
+        error = {"type": "storage", "message": str(unavailable)}
+    yield f'{end}], "error": {json.dumps(error)}}}'
+
+
+async def _from_first(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    """The same pieces, the first of which is there already. Raises what making that raises."""
+    first = await anext(pieces)
+
+    async def all_of_them() -> AsyncIterator[str]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return all_of_them()
 
 
 def _conversation(conversation: Conversation) -> dict[str, Any]:

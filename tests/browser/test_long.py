@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.application import Application
 
 PAIRS = 100
 WINDOW = 50
+OLDER = "**/api/conversations/long?before=*"
 
 
 def message(number: int) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def message(number: int) -> dict[str, Any]:
     }
 
 
-def serve(page: Page, messages: list[dict[str, Any]]) -> None:
+def serve(page: Page, messages: list[dict[str, Any]], older: int | None = None) -> None:
     """Stand for the application where a conversation is read."""
     body = {
         "id": "long",
@@ -39,8 +41,16 @@ def serve(page: Page, messages: list[dict[str, Any]]) -> None:
         "created_at": "2026-01-31T12:00:00.000000Z",
         "updated_at": "2026-01-31T12:00:00.000000Z",
         "messages": messages,
+        "older": older,
     }
     page.route("**/api/conversations/long", lambda route: route.fulfill(json=body))
+
+
+def answer_with(route: Route, messages: list[dict[str, Any]], size: int) -> None:
+    """A page of older messages, as the application gives it."""
+    before = int(route.request.url.rpartition("=")[2])
+    first = max(0, before - size)
+    route.fulfill(json={"messages": messages[first:before], "older": first or None})
 
 
 @pytest.fixture
@@ -123,3 +133,38 @@ def test_a_conversation_that_grows_leaves_what_is_far_above(
     chat.ask("One more")
     expect(chat.bubbles.last).to_have_text("One more")
     expect(shown(chat)).to_have_count(WINDOW)
+
+
+def test_the_newest_page_is_shown_while_older_ones_are_read(
+    application: Application, context: BrowserContext
+) -> None:
+    """And nothing moves when these come."""
+    chat = ChatPage(context, application.address)
+    messages = [message(number) for number in range(150)]
+    # Another version of a message of the first page, in the last one.
+    messages.insert(-2, {**message(11), "id": "other", "content": "Another answer."})
+    held: list[Route] = []
+    serve(chat.page, messages[-60:], older=len(messages) - 60)
+    chat.page.route(OLDER, lambda route: held.append(route))
+    with chat.page.expect_request(OLDER):
+        chat.go("/?c=long")
+    expect(shown(chat)).to_have_count(WINDOW)
+    expect(chat.answer).to_be_in_viewport()
+    earlier = chat.page.get_by_role("button", name=re.compile("earlier messages"))
+    earlier.click()
+    expect(shown(chat)).to_have_count(59)  # without the other version
+    top = chat.bubbles.first.evaluate("node => node.getBoundingClientRect().top")
+    chat.page.route(OLDER, lambda route: answer_with(route, messages, 60))
+    answer_with(held.pop(), messages, 60)
+    expect(earlier).to_have_text("Show 50 earlier messages")
+    moved = chat.bubbles.first.evaluate("node => node.getBoundingClientRect().top") - top
+    assert abs(moved) < 100
+    for count in (109, 150):
+        earlier.click()
+        expect(shown(chat)).to_have_count(count)
+    expect(earlier).to_be_hidden()
+    expect(chat.bubbles.first).to_have_text("Question 0")
+    chat.expect_version(shown(chat).nth(11), "1 / 2")
+    chat.walk(shown(chat).nth(11), "after")
+    expect(shown(chat)).to_have_count(12)
+    expect(shown(chat).last).to_contain_text("Another answer.")

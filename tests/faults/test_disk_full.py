@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -87,6 +88,7 @@ async def test_what_is_deleted_makes_room_although_the_file_stays_as_large(disk:
     with pytest.raises(DiskFull):
         await store.create_conversation(OWNER)
     await database.write(lambda connection: connection.execute(PURGE), makes_room=True)
+    await database.clean(rewrite=False)  # what is deleted is overwritten, which the log had to hold too
     await database.check()
     await store.create_conversation(OWNER)
     database.close()
@@ -106,6 +108,23 @@ async def test_on_a_disk_filled_to_the_last_byte_people_can_read_and_delete(
         await store.create_conversation(OWNER)
     disk.empty()
     await store.create_conversation(OWNER)
+
+
+async def test_much_text_is_erased_though_its_disk_has_no_room_for_as_much_again(
+    disk: SmallDisk, database: Database, store: ConversationStore
+) -> None:
+    """What is deleted is overwritten, and that goes through the log."""
+    chat = await store.create_conversation(OWNER)
+    for _ in range(40):
+        asked = await store.ask(OWNER, chat.id, "x" * 100_000)
+        await store.interrupt([asked.reply_id])
+    await database.clean(rewrite=False)
+    disk.fill()
+    assert await store.erase(OWNER)
+    assert await store.purge(older_than=timedelta(0)) == 1
+    await database.clean(rewrite=True)
+    files = [path for path in disk.path.iterdir() if path.name.startswith("chats.db")]
+    assert [path.name for path in files if b"x" * 50 in path.read_bytes()] == []
 
 
 @pytest.mark.parametrize("length", [100, 3 * MEGABYTE])

@@ -87,7 +87,7 @@ def test_a_directory_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> 
 
 
 async def test_readers_cannot_write(database: Database) -> None:
-    with pytest.raises(DatabaseUnavailable, match="readonly"):
+    with pytest.raises(DatabaseUnavailable, match="SQLITE_READONLY"):
         await database.read(lambda session: session.execute(sa.text("DELETE FROM message")))
 
 

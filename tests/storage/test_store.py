@@ -2,14 +2,21 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 
 from assistant.conversation import Role, Status, Turn
 from storage.database import Database
-from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
+from storage.errors import (
+    ClientIdReused,
+    DatabaseUnavailable,
+    NotFound,
+    StillAnswering,
+    UnknownMessage,
+    UnknownParent,
+)
 from storage.journal import Journal, Outcome
 from storage.schema import messages
-from storage.store import LATEST, Asked, BadCursor, ConversationStore, Latest
+from storage.store import LATEST, MOST_MESSAGES, Asked, BadCursor, ConversationStore, Latest
 from tests.storage.conftest import Clock
 
 OWNER = "ann"
@@ -155,6 +162,7 @@ async def test_nothing_of_another_owner_can_be_seen_or_touched(store: Conversati
     other = "bob"
     for attempt in (
         store.conversation(other, chat.id),
+        store.messages(other, chat.id),
         store.change(other, chat.id, title="Theirs"),
         store.change(other, chat.id, active_leaf_id=asked.message_id),
         store.delete(other, chat.id),
@@ -167,6 +175,8 @@ async def test_nothing_of_another_owner_can_be_seen_or_touched(store: Conversati
         with pytest.raises(NotFound):
             await attempt
     assert await store.conversations(other, limit=10) == ([], None)
+    assert await store.ids(other) == []
+    assert await store.erase(other) is False
     assert (await store.conversation(OWNER, chat.id))[0].title == "Mine"
 
 
@@ -266,7 +276,7 @@ async def test_what_is_deleted_is_not_there_and_can_be_restored_for_a_while(
     assert (await store.conversation(OWNER, kept.id))[0].title == "Kept"
 
 
-async def test_a_conversation_of_a_thousand_answers_is_removed_for_good(
+async def test_a_conversation_of_a_thousand_answers_is_read_in_pages_and_removed_for_good(
     store: ConversationStore, database: Database, clock: Clock
 ) -> None:
     chat = await store.create_conversation(OWNER)
@@ -283,6 +293,13 @@ async def test_a_conversation_of_a_thousand_answers_is_removed_for_good(
         for position in range(2000)
     ]
     await database.write(lambda connection: connection.execute(insert(messages), rows))
+    read = []
+    while page := (await store.messages(OWNER, chat.id, after=len(read) - 1))[1]:
+        assert len(page) <= MOST_MESSAGES
+        read += [message.position for message in page]
+    assert read == list(range(2000))
+    _, newest = await store.conversation(OWNER, chat.id)
+    assert [message.position for message in newest] == read[-MOST_MESSAGES:]
     await store.delete(OWNER, chat.id)
     assert await store.purge(older_than=timedelta(0)) == 1
     assert await database.read(lambda connection: connection.scalar(select(func.count(messages.c.id)))) == 0
@@ -374,3 +391,40 @@ async def test_a_revocation_is_kept_as_long_as_the_cookies_that_it_ends(
     clock.now += timedelta(days=2)
     third = await store.revoke("ben", kept=kept)
     assert await store.marks() == {"ben": third}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "content = x'ff'",
+        "content = CAST(x'43616e617279ff' AS TEXT)",  # it is "Canary", and half a character
+        "status = 'Canary'",
+        "role = 'Canary'",
+        "provenance = '{Canary'",
+        "provenance = '[\"Canary\"]'",
+        "sources = '[{\"Canary\": 1}]'",
+        "created_at = 'Canary'",
+        "position = position + 0.5",
+        "parent_id = id",
+    ],
+)
+async def test_what_damage_made_of_a_row_is_told_without_it(
+    store: ConversationStore, database: Database, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = await store.create_conversation(OWNER)
+    chat = await store.create_conversation(OWNER)
+    asked = await store.ask(OWNER, chat.id, "Canary")
+    await store.interrupt([asked.reply_id])
+    await database.write(lambda connection: connection.execute(text(f"UPDATE message SET {damage}")))
+    refused = []
+    for attempt in (store.conversation(OWNER, chat.id), store.branch(asked.reply_id)):
+        try:
+            await attempt
+        except DatabaseUnavailable as error:
+            refused.append(str(error))
+    assert refused
+    assert all("is damaged" in words for words in refused)
+    with pytest.raises(DatabaseUnavailable, match="is damaged"):
+        await store.check()
+    assert "Canary" not in f"{refused}{caplog.text}"
+    assert await store.conversation(OWNER, other.id) == (other, [])

@@ -404,6 +404,85 @@ async def test_a_licence_may_be_called_by_anything(client: httpx.AsyncClient, se
     assert (await client.get("/api/engine")).json()["licence"]["accepted"] is True
 
 
+async def test_a_long_conversation_is_read_page_by_page(
+    client: httpx.AsyncClient, model: ScriptedModel
+) -> None:
+    chat = await new_chat(client)
+    for number in range(7):
+        model.end()
+        await listen(client, (await ask(client, chat, f"{number}"))["reply_id"])
+    address = f"/api/conversations/{chat}"
+    whole = (await client.get(address)).json()
+    assert (len(whole["messages"]), whole["older"]) == (14, None)
+    pages: list[Any] = []
+    before = ""
+    while not pages or pages[0]["older"] is not None:
+        page = (await client.get(f"{address}?limit=4{before}")).json()
+        pages.insert(0, page)
+        before = f"&before={page['older']}"
+    assert [len(page["messages"]) for page in pages] == [2, 4, 4, 4]
+    assert [message for page in pages for message in page["messages"]] == whole["messages"]
+    for wrong in ("limit=0", "limit=201", "before=0", "before=x", "before=99999999999999999999"):
+        assert is_problem(await client.get(f"{address}?{wrong}"), 422, "invalid"), wrong
+
+
+async def test_a_page_has_no_more_text_than_it_may(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+    chat = await new_chat(client)
+    for _ in range(6):
+        model.end()
+        await listen(client, (await ask(client, chat, "🦀" * 60_000))["reply_id"])
+    address = f"/api/conversations/{chat}"
+    page = (await client.get(address)).json()
+    assert (len(page["messages"]), page["older"]) == (10, 2)
+    older = (await client.get(f"{address}?before={page['older']}")).json()
+    assert (len(older["messages"]), older["older"]) == (2, None)
+
+
+async def test_everything_of_mine_is_exported_and_erased(
+    client: httpx.AsyncClient, model: ScriptedModel, served: FakeServed
+) -> None:
+    served.set(EngineState.READY, licence=Licence("terms", "Terms", "https://example.org", must_accept=True))
+    await client.put("/api/licences/terms")
+    first = await new_chat(client)
+    asked = await ask(client, first, "Why 🦀?")
+    model.say("Because\r\n\u2028.")
+    model.end()
+    await listen(client, asked["reply_id"])
+    second = await ask(client, first, "Why else?", parent_id=None)
+    model.end()
+    await listen(client, second["reply_id"])
+    empty, deleted = await new_chat(client), await new_chat(client)
+    await client.delete(f"/api/conversations/{deleted}")
+    running = await ask(client, empty, "And now?")
+    model.say("Well")
+    await listen(client, running["reply_id"], until=1)
+
+    response = await client.get("/api/me/export")
+    assert response.headers["content-disposition"] == 'attachment; filename="tech-assistant-export.json"'
+    export = response.json()
+    assert (export["error"], [licence["id"] for licence in export["licences"]]) == (None, ["terms"])
+    shown = [(await client.get(f"/api/conversations/{chat}")).json() for chat in (first, empty)]
+    assert [{**chat, "older": None} for chat in export["conversations"]] == shown
+    assert shown[0]["messages"][2]["parent_id"] is None
+
+    for body in (None, {}, {"confirm": "yes"}, {"confirm": "erase everything", "more": 1}):
+        assert is_problem(await client.post("/api/me/erase", json=body), 422, "invalid"), body
+    listening = asyncio.create_task(listen(client, running["reply_id"]))
+    await asyncio.sleep(0)
+    erased = await client.post("/api/me/erase", json={"confirm": "erase everything"})
+    assert erased.status_code == 204
+    await asyncio.gather(listening, return_exceptions=True)  # it has ended, or was not there any more
+    export = (await client.get("/api/me/export")).json()
+    assert (export["conversations"], export["licences"], export["error"]) == ([], [], None)
+    assert (await client.get("/api/conversations")).json()["conversations"] == []
+    for method, address in (
+        ("POST", f"conversations/{deleted}/restore"),
+        ("GET", f"replies/{running['reply_id']}"),
+    ):
+        assert is_problem(await client.request(method, f"/api/{address}"), 404, "not_found")
+    await new_chat(client)  # the same person goes on
+
+
 async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClient) -> None:
     chat = await new_chat(client)
     ids = await ask(client, chat)
@@ -423,6 +502,10 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
             response = await stranger.request(method, path, json=body)
             assert is_problem(response, 404, "not_found"), (method, path)
         assert (await stranger.get("/api/conversations")).json()["conversations"] == []
+        export = (await stranger.get("/api/me/export")).json()
+        assert (export["conversations"], export["licences"], export["error"]) == ([], [], None)
+        erased = await stranger.post("/api/me/erase", json={"confirm": "erase everything"})
+        assert erased.status_code == 204
         document = (await stranger.get("/api/openapi.json")).json()
     # A route added later must be tried here too, or be known to be nobody's.
     tried = {(method.lower(), re.sub(r"[0-9a-f-]{36}", "{}", path)) for method, path, _ in requests}
@@ -435,6 +518,8 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
         ("get", "/api/conversations"),
         ("post", "/api/conversations"),
         ("post", "/api/messages"),
+        ("get", "/api/me/export"),  # everybody's own, as tried above
+        ("post", "/api/me/erase"),
     }
     routes = {
         (method, re.sub(r"\{\w+\}", "{}", path))

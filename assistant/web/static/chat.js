@@ -382,7 +382,7 @@ class TechChat extends HTMLElement {
     this.#changed();
     let conversation;
     try {
-      conversation = await call("GET", `/conversations/${encodeURIComponent(id)}`);
+      conversation = await this.#read(id, loading);
     } catch (problem) {
       if (this.#loading !== loading) return;
       this.#loading = null;
@@ -416,6 +416,24 @@ class TechChat extends HTMLElement {
     this.#tell("tech-conversation", { id, title: conversation.title });
     this.#followLast();
     this.#changed();
+  }
+
+  /** Read a conversation, which comes in pages, newest first. Of a long one that page is shown meanwhile. */
+  async #read(id, loading) {
+    const path = `/conversations/${encodeURIComponent(id)}`;
+    const conversation = await call("GET", path);
+    let older = conversation.older ?? null;
+    if (older !== null && this.transcript.branch.length === 0 && this.#loading === loading) {
+      this.#tree = new MessageTree(conversation.messages);
+      this.#show(this.#tree.branchTo(conversation.active_leaf_id));
+      this.transcript.goToEnd();
+    }
+    while (older !== null && this.#loading === loading) {
+      const page = await call("GET", `${path}?before=${older}`);
+      conversation.messages = [...page.messages, ...conversation.messages];
+      older = page.older;
+    }
+    return conversation;
   }
 
   /** The branch on show up to a message, without that. */

@@ -66,6 +66,7 @@ export class Transcript {
 
   /** Show a branch. What stands there already stays as it is. */
   show(branch) {
+    this.#moveDown(branch);
     const above = this.#branch[this.#from - 1]?.id;
     const isSameAbove = this.#parts.length > 0 && above === branch[this.#from - 1]?.id;
     let kept = 0;
@@ -83,6 +84,16 @@ export class Transcript {
     this.refresh();
     this.#paintEarlier();
     this.#fillLater();
+  }
+
+  /** Older messages were read since: what is shown stands further down in the branch. */
+  #moveDown(branch) {
+    const first = this.#branch[0]?.id ?? null;
+    const older = first === null ? 0 : branch.findIndex(({ id }) => id === first);
+    if (older <= 0) return;
+    this.#branch = [...branch.slice(0, older), ...this.#branch];
+    this.#from += older;
+    this.#wanted += older;
   }
 
   /** Show a branch that a person adds to: to its end, and what is far above leaves the page. */
