@@ -350,9 +350,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     async def revoke(request: Request, owner: Owner) -> None:
         """Sign out everywhere else: all cookies that were given to you until now are invalid, and this answer
         gives you a new one. Your chats stay."""
-        if is_known(request):  # who has just come has nothing to revoke
-            await assistant.revoke(owner)
-        give_anew(request)
+        await _revoke(assistant, request)
 
     @api.get("/me/export", response_class=JSONResponse)
     async def export(owner: Owner) -> Response:
@@ -364,8 +362,10 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         )
 
     @api.post("/me/erase", status_code=204)
-    async def erase(owner: Owner, body: Erasure) -> None:
-        """Remove everything that is stored of you, at once and for good."""
+    async def erase(request: Request, owner: Owner, body: Erasure) -> None:
+        """Remove everything that is stored of you, at once and for good. Cookies that were given to you until
+        now are invalid, and this answer gives you a new one."""
+        await _revoke(assistant, request)
         await assistant.erase(owner)
 
     @api.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
@@ -386,6 +386,12 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         return Problem(404, "not_found", f"There is nothing at /api/{path}.")
 
     return api
+
+
+async def _revoke(assistant: Assistant, request: Request) -> None:
+    if is_known(request):  # who has just come has nothing to revoke
+        await assistant.revoke(owner_of(request))
+    give_anew(request)
 
 
 def _refuse_unless(is_operator: bool) -> None:

@@ -469,8 +469,11 @@ async def test_everything_of_mine_is_exported_and_erased(
         assert is_problem(await client.post("/api/me/erase", json=body), 422, "invalid"), body
     listening = asyncio.create_task(listen(client, running["reply_id"]))
     await asyncio.sleep(0)
+    cookie = dict(client.cookies)
     erased = await client.post("/api/me/erase", json={"confirm": "erase everything"})
-    assert erased.status_code == 204
+    assert (erased.status_code, dict(client.cookies) == cookie) == (204, False)
+    async with httpx.AsyncClient(base_url=str(client.base_url), cookies=cookie) as before:
+        assert "set-cookie" in (await before.get("/api/conversations")).headers  # nobody's any more
     await asyncio.gather(listening, return_exceptions=True)  # it has ended, or was not there any more
     export = (await client.get("/api/me/export")).json()
     assert (export["conversations"], export["licences"], export["error"]) == ([], [], None)
