@@ -28,6 +28,7 @@ from assistant.reply import Assistant
 from assistant.served import Endpoint, ServedModel
 from assistant.settings import BadSettings, Settings, read_settings, secret_key
 from assistant.web.application import create_app
+from assistant.web.connections import Connections, Limits
 from serving.child import ServingChild
 from storage.database import Database
 from storage.errors import StorageError
@@ -63,7 +64,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(settings: Settings, listener: socket.socket) -> None:
+async def serve(settings: Settings, listener: socket.socket, connections: Connections) -> None:
     """Run until a signal; raises `StorageError` when the data directory cannot be used."""
     key = secret_key(settings)
     database = Database(settings.data / "tech-assistant.db")
@@ -96,7 +97,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             gateway.end()
         await assistant.close()
 
-    server = Server(uvicorn.Config(gateway or web, log_config=None, timeout_graceful_shutdown=1), close)
+    server = Server(connections.config(gateway or web), close)
     starting = None if child is None else asyncio.create_task(child.start())
     try:
         announce(listener, settings)
@@ -190,8 +191,9 @@ def main(arguments: Sequence[str]) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = read_settings(arguments)
+        connections = Connections(Limits.of_this_process(), settings.proxies)
         with listen(settings) as listener, asyncio.Runner(loop_factory=fastest_loop()) as runner:
-            runner.run(serve(settings, listener))
+            runner.run(serve(settings, listener, connections))
     except (BadSettings, StorageError) as error:
         print(error, file=sys.stderr)
         return 2

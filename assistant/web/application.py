@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from assistant import __version__
 from assistant.reply import Assistant
 from assistant.web.api import METHODS, api_routes
+from assistant.web.connections import UnderWay
 from assistant.web.identity import Identity
 from assistant.web.problems import Problem, answer_with_problems, refuse
 from assistant.web.security import Guard
@@ -157,4 +158,4 @@ def create_app(
     app.mount("/ui", Static(directory=STATIC))
     if page is not None:
         app.mount("/", page)
-    return Guard(Identity(app, key=key), names=names)
+    return Guard(Identity(UnderWay(app), key=key), names=names)
