@@ -162,11 +162,11 @@ def announce(listener: socket.socket, settings: Settings) -> None:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
 
-def listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings, backlog: int) -> socket.socket:
     """The public socket. Raises `BadSettings` when the address cannot be had."""
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=backlog)
     except OSError as error:
         raise BadSettings(
             f"--host {settings.host} --port {settings.port}: {error.strerror or error}. "
@@ -192,7 +192,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = read_settings(arguments)
         connections = Connections(Limits.of_this_process(), settings.proxies)
-        with listen(settings) as listener, asyncio.Runner(loop_factory=fastest_loop()) as runner:
+        with (
+            listen(settings, connections.limits.backlog) as listener,
+            asyncio.Runner(loop_factory=fastest_loop()) as runner,
+        ):
             runner.run(serve(settings, listener, connections))
     except (BadSettings, StorageError) as error:
         print(error, file=sys.stderr)

@@ -73,7 +73,7 @@ class Limits:
     ending_seconds: float = 2.0  # of reading on after a refusal: a reset would take the refusal away
 
     connections: int = 4096
-    backlog: int = 2048  # connections that the system keeps until they are accepted, and that come at once
+    backlog: int = 4096  # connections that the system keeps until they are accepted, and that come at once
     connections_of_address: int = 256
     requests_of_address: int = 128  # under way at once, event streams among them
     requests_of_owner: int = 32
