@@ -75,6 +75,7 @@ class Limits:
     connections: int = 4096
     backlog: int = 4096  # connections that the system keeps until they are accepted, and that come at once
     connections_of_address: int = 256
+    grace_seconds: float = 1.0  # sooner nobody has to make room for another one of the same address
     requests_of_address: int = 128  # under way at once, event streams among them
     requests_of_owner: int = 32
     held_bytes: int = 256 << 20  # of half bodies, and of answers that wait for slow readers, altogether
@@ -101,21 +102,28 @@ class Phase(enum.IntEnum):
 class Crowd:
     """Connections that share a bound, by phase; in each phase those come first that are in it longest."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, grace_seconds: float = 0) -> None:
         self._most = most
+        self._grace_seconds = grace_seconds
         self.phases: tuple[dict[Connection, None], ...] = tuple({} for _ in Phase)
 
     def __len__(self) -> int:
         return sum(map(len, self.phases))
 
-    def make_room(self) -> bool:
-        """Drop who waits until there is room for one more; False where all are busy."""
+    def make_room(self, now: float) -> bool:
+        """Drop who waits until there is room for one more; False where too many are busy for that."""
         while len(self) >= self._most:
             waiting = next((phase for phase in self.phases[: Phase.BUSY] if phase), None)
-            if waiting is None:
-                return False
-            next(iter(waiting)).drop()
-        return True
+            if waiting is None or now - (first := next(iter(waiting))).since < self._grace_seconds:
+                break
+            first.drop()
+        return len(self.phases[Phase.BUSY]) < self._most
+
+    def bound_bodies(self) -> None:
+        """Drop the longest of too many half bodies: they cost the most memory."""
+        bodies = self.phases[Phase.BODY]
+        while len(bodies) > max(self._most // 4, 1):
+            next(iter(bodies)).drop()
 
 
 class Connections:
@@ -164,15 +172,15 @@ class Connections:
         """Count a new connection; False when there is no room, so that it must be refused."""
         crowds = [self._all]
         if not self._is_proxy(host):
-            crowd = Crowd(self.limits.connections_of_address)
+            crowd = Crowd(self.limits.connections_of_address, self.limits.grace_seconds)
             crowds.insert(0, self._by_address.setdefault(address_of(host), crowd))
-        has_room = all(crowd.make_room() for crowd in crowds)
+        have_room = [crowd.make_room(connection.since) for crowd in crowds]
         connection.crowds = crowds
         for crowd in crowds:
             crowd.phases[connection.phase][connection] = None
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep_again)
-        return has_room
+        return all(have_room)
 
     def leave(self, connection: Connection) -> None:
         for crowd in connection.crowds:
@@ -221,7 +229,7 @@ class Connection(HttpToolsProtocol):
         self._limits = connections.limits
         self.crowds: list[Crowd] = []
         self.phase = Phase.HEADER
-        self._since = connections.clock()  # when this phase began
+        self.since = connections.clock()  # when this phase began
         self._has_room = True
         self._unsent: tuple[int, float] | None = None  # bytes that wait for a slow reader, seen when
         self._running: RequestResponseCycle | None = None
@@ -254,11 +262,13 @@ class Connection(HttpToolsProtocol):
     def drop(self) -> None:
         """End it at once."""
         self._leave()
+        if self.cycle is not None:
+            self.cycle.body = bytearray()  # many may be dropped before their applications hear of it
         self.transport.abort()
 
     def look(self, now: float) -> None:
         """End what takes too long."""
-        limits, waited = self._limits, now - self._since
+        limits, waited = self._limits, now - self.since
         if self._is_read_too_slowly(now):
             self._connections.refused["slow readers"] += 1
             self.drop()
@@ -294,7 +304,10 @@ class Connection(HttpToolsProtocol):
             del crowd.phases[self.phase][self]
             crowd.phases[phase][self] = None
         self.phase = phase
-        self._since = self._connections.clock()
+        self.since = self._connections.clock()
+        if phase is Phase.BODY:
+            for crowd in self.crowds:
+                crowd.bound_bodies()
 
     def _leave(self) -> None:
         self._connections.leave(self)
