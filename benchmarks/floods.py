@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -78,13 +77,14 @@ async def measure(kind: str, application: Application, seconds: float) -> str:
         peace = await honest(client, address, seconds)
         files, memory = open_files(pid), peak_memory(pid)
         command = [*NICE, sys.executable, "-m", "tests.support.floods", kind, address]
-        flood = subprocess.Popen([*command, cookie, f"/api/replies/{reply}/events"], cwd=ROOT)
+        events = f"/api/replies/{reply}/events"
+        flood = await asyncio.create_subprocess_exec(*command, cookie, events, cwd=ROOT)
         try:
             await asyncio.sleep(1)  # until it has begun
             waits = await honest(client, address, seconds)
         finally:
             flood.kill()
-            flood.wait()
+            await flood.wait()
         ended = time.monotonic()
         grown = peak_memory(pid) - memory
         while open_files(pid) > files + 4:
