@@ -10,7 +10,7 @@ connections as they may, the one that has waited longest makes room for the new 
 however many, lock nobody out. Only where all are being answered is a new one refused, with 503.
 
 Behind a proxy that the operator names, connections say nothing about people: there `UnderWay` counts the
-requests of each client's address, as it counts those of each owner everywhere.
+requests of each client's address. Event streams, which last, it counts by address and by owner everywhere.
 
 Nothing here is done for each piece of an answer.
 """
@@ -24,6 +24,7 @@ import functools
 import ipaddress
 import itertools
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -52,6 +53,7 @@ OTHER_FILES = 512  # the database, what is read, and connections to the serving 
 SWEEP_SECONDS = 1.0
 LOG_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 5
+EVENT_STREAM = re.compile(r"/api/replies/[^/]*/events|/gradio_api/(queue/data|call/.*)")
 DROP = "tech_assistant.drop"  # in a scope's extensions: ends the connection that the request came by
 
 
@@ -76,8 +78,9 @@ class Limits:
     backlog: int = 4096  # connections that the system keeps until they are accepted, and that come at once
     connections_of_address: int = 256
     grace_seconds: float = 1.0  # sooner nobody has to make room for another one of the same address
-    requests_of_address: int = 128  # under way at once, event streams among them
-    requests_of_owner: int = 32
+    requests_of_address: int = 512  # under way at once; a page asks for a hundred files
+    streams_of_address: int = 128
+    streams_of_owner: int = 32
     held_bytes: int = 256 << 20  # of half bodies, and of answers that wait for slow readers, altogether
 
     @classmethod
@@ -475,63 +478,83 @@ class Connection(HttpToolsProtocol):
 
 
 class UnderWay:
-    """`app` with bounds on the requests that one owner and one address have under way at once.
+    """`app` with bounds on what one address and one owner have under way at once.
 
-    Where an address has as many as it may, the longest request of whoever has most of them there makes room:
-    people who share an address do not keep each other out, and an event stream that ends is resumed.
+    Where an address has as many event streams as it may, the longest of whoever has most of them there makes
+    room: people who share an address do not keep each other out, and a stream that ends is resumed.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits = Limits()) -> None:
         self.app = app
         self._limits = limits
+        self._requests: Counter[str] = Counter()  # by address
         self._owners: Counter[str] = Counter()
-        self._by_address: dict[str, dict[_Request, None]] = {}
+        self._streams: dict[str, dict[_Stream, None]] = {}  # by address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limits, owner = self._limits, owner_of(HTTPConnection(scope))
         address = address_of(scope["client"][0] if scope.get("client") else "")
-        if self._owners[owner] >= limits.requests_of_owner:
-            detail = "Too many requests of yours are under way. Try again when some have ended."
-            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            await Problem(429, "too_many_requests", detail, headers=headers)(scope, receive, send)
+        if self._requests[address] >= self._limits.requests_of_address:
+            refusal = _too_many(503, "Too many requests from your address are under way.")
+            await refusal(scope, receive, send)
             return
-        if len(self._by_address.get(address, ())) >= limits.requests_of_address:
-            self._make_room(address)
-        request = _Request(owner, address, scope.get("extensions", {}).get(DROP, lambda: None))
+        self._requests[address] += 1
+        try:
+            if EVENT_STREAM.fullmatch(scope["path"]):
+                await self._stream(address, scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+        finally:
+            _count_down(self._requests, address)
+
+    async def _stream(self, address: str, scope: Scope, receive: Receive, send: Send) -> None:
+        owner = owner_of(HTTPConnection(scope))
+        if self._owners[owner] >= self._limits.streams_of_owner:
+            await _too_many(429, "Too many streams of yours are open. Close some pages.")(
+                scope, receive, send
+            )
+            return
+        here = self._streams.get(address, {})
+        if len(here) >= self._limits.streams_of_address:
+            owners = Counter(stream.owner for stream in here)
+            longest = max(here, key=lambda stream: owners[stream.owner])  # the first of the largest
+            self._forget(longest)
+            longest.drop()
+        stream = _Stream(owner, address, scope.get("extensions", {}).get(DROP, lambda: None))
         self._owners[owner] += 1
-        self._by_address.setdefault(address, {})[request] = None
+        self._streams.setdefault(address, {})[stream] = None
         try:
             await self.app(scope, receive, send)
         finally:
-            self._forget(request)
+            self._forget(stream)
 
-    def _make_room(self, address: str) -> None:
-        here = self._by_address[address]
-        owners = Counter(request.owner for request in here)
-        longest = max(here, key=lambda request: owners[request.owner])  # the first of the largest
-        self._forget(longest)
-        longest.drop()
-
-    def _forget(self, request: _Request) -> None:
-        here = self._by_address.get(request.address, {})
-        if request not in here:
+    def _forget(self, stream: _Stream) -> None:
+        here = self._streams.get(stream.address, {})
+        if stream not in here:  # it has made room
             return
-        del here[request]
+        del here[stream]
         if not here:
-            del self._by_address[request.address]
-        self._owners[request.owner] -= 1
-        if not self._owners[request.owner]:
-            del self._owners[request.owner]
+            del self._streams[stream.address]
+        _count_down(self._owners, stream.owner)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Request:
+class _Stream:
     owner: str
     address: str
     drop: Callable[[], None]
+
+
+def _count_down(counter: Counter[str], name: str) -> None:
+    counter[name] -= 1
+    if not counter[name]:
+        del counter[name]
+
+
+def _too_many(status: int, detail: str) -> Problem:
+    return Problem(status, "too_many_requests", detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def _answer(status: int, type: str, detail: str, headers: Mapping[str, str]) -> bytes:

@@ -22,6 +22,7 @@ from tests.web.conftest import running
 
 PATIENCE = 20.0
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+STREAM = "/api/replies/r/events"
 SMALL = Limits(header_bytes=4096, headers=20, target_bytes=1024, pipelined=3)
 
 
@@ -61,7 +62,7 @@ class Client:
 
 @dataclass
 class Stage:
-    """A running server: `/` answers at once, `/stream` says a line, and then one for each `more.set()`."""
+    """A running server: `/` answers at once, `STREAM` says a line, and then one for each `more.set()`."""
 
     address: str
     connections: Connections
@@ -111,7 +112,7 @@ async def serving(limits: Limits = SMALL, proxies: tuple[str, ...] = ()) -> Asyn
 
     app = Starlette(
         routes=[
-            Route("/stream", stream),
+            Route(STREAM, stream),
             Route("/{path:path}", quick, methods=["GET", "POST"]),
         ]
     )
@@ -232,7 +233,7 @@ async def test_what_waits_too_long_is_ended() -> None:
         await half.send(body)
         await idle.send(REQUEST + b"\r\n")
         await idle.answer()
-        await busy.send(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await busy.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"begun" in await busy.reader.readuntil(b"begun\n")
         await stage.pass_time(9)
         await header.send(b"A: b\r\n")  # a byte now and then does not help
@@ -267,7 +268,7 @@ async def test_who_does_not_read_is_left() -> None:
     async with serving() as stage:
         client = await stage.connect()
         stage.more.set()
-        await client.send(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await client.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with asyncio.timeout(PATIENCE):
             while not any(one.flow.write_paused for one in stage.connections.busy):
                 await asyncio.sleep(0.01)
@@ -310,7 +311,7 @@ async def test_where_all_are_being_answered_a_new_one_is_refused(limits: Limits)
     async with serving(limits) as stage:
         for _ in range(4):
             one = await stage.connect()
-            await one.send(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await one.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await one.reader.readuntil(b"begun\n")
         refused = [await stage.connect() for _ in range(3)]
         await refused[-1].send(REQUEST + b"\r\n")
@@ -352,27 +353,33 @@ async def test_a_proxy_that_is_named_tells_whose_request_it_is() -> None:
             assert stage.connections.number <= (6 if proxies else 2)
 
 
-async def test_an_owner_has_a_bound_on_requests_under_way() -> None:
+async def test_an_owner_has_a_bound_on_streams_and_an_address_on_requests() -> None:
     async with (
-        serving(Limits(requests_of_owner=2)) as stage,
+        serving(Limits(streams_of_owner=2, requests_of_address=3)) as stage,
         httpx.AsyncClient(base_url=stage.address) as browser,
         httpx.AsyncClient(base_url=stage.address) as other,
     ):
         await browser.get("/")
-        async with browser.stream("GET", "/stream"), browser.stream("GET", "/stream"):
-            answer = await browser.get("/")
+        async with browser.stream("GET", STREAM), browser.stream("GET", STREAM):
+            answer = await browser.get(STREAM)
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
             assert answer.json()["type"] == "too_many_requests"
-            assert (await other.get("/")).status_code == 200
+            assert (await browser.get("/")).status_code == 200
+            async with other.stream("GET", STREAM) as more:
+                assert more.status_code == 200
+                answer = await browser.get("/")
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         async with asyncio.timeout(PATIENCE):
             while (await browser.get("/")).status_code != 200:
                 await asyncio.sleep(0.01)
+        async with browser.stream("GET", STREAM) as again:
+            assert again.status_code == 200
 
 
-async def test_the_longest_request_of_who_has_most_makes_room_at_an_address() -> None:
+async def test_the_longest_stream_of_who_has_most_makes_room_at_an_address() -> None:
     """Behind one proxy: two streams of one owner, one each of two others, and one more comes."""
     client = {"X-Forwarded-For": "203.0.113.7"}
-    limits = Limits(requests_of_address=4)
+    limits = Limits(streams_of_address=4)
     async with serving(limits, ("127.0.0.1",)) as stage, contextlib.AsyncExitStack() as stack:
         owners = [
             await stack.enter_async_context(httpx.AsyncClient(base_url=stage.address)) for _ in range(4)
@@ -381,7 +388,7 @@ async def test_the_longest_request_of_who_has_most_makes_room_at_an_address() ->
             await owner.get("/", headers=client)
         streams = []
         for owner in (owners[0], owners[1], owners[1], owners[2], owners[3]):
-            context = owner.stream("GET", "/stream", headers=client)
+            context = owner.stream("GET", STREAM, headers=client)
             streams.append((await stack.enter_async_context(context)).aiter_raw())
             assert await anext(streams[-1]) == b"begun\n"
         stage.more.set()
