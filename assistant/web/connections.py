@@ -113,14 +113,19 @@ class Crowd:
     def __len__(self) -> int:
         return sum(map(len, self.phases))
 
-    def make_room(self, now: float) -> bool:
-        """Drop who waits until there is room for one more; False where too many are busy for that."""
+    @property
+    def is_full(self) -> bool:
+        """Whether so many are busy that nobody can make room."""
+        return len(self.phases[Phase.BUSY]) >= self._most
+
+    def make_room(self, now: float) -> None:
+        """Drop who waits until there is room for one more, but for those who have just come."""
         while len(self) >= self._most:
-            waiting = next((phase for phase in self.phases[: Phase.BUSY] if phase), None)
-            if waiting is None or now - (first := next(iter(waiting))).since < self._grace_seconds:
+            longest = (next(iter(phase)) for phase in self.phases[: Phase.BUSY] if phase)
+            waiting = next((one for one in longest if now - one.since >= self._grace_seconds), None)
+            if waiting is None:
                 break
-            first.drop()
-        return len(self.phases[Phase.BUSY]) < self._most
+            waiting.drop()
 
     def bound_bodies(self) -> None:
         """Drop the longest of too many half bodies: they cost the most memory."""
@@ -171,19 +176,18 @@ class Connections:
             **more,
         )
 
-    def enter(self, connection: Connection, host: str) -> bool:
-        """Count a new connection; False when there is no room, so that it must be refused."""
+    def enter(self, connection: Connection, host: str) -> None:
+        """Count a new connection, for which others may have to make room."""
         crowds = [self._all]
         if not self._is_proxy(host):
             crowd = Crowd(self.limits.connections_of_address, self.limits.grace_seconds)
             crowds.insert(0, self._by_address.setdefault(address_of(host), crowd))
-        have_room = [crowd.make_room(connection.since) for crowd in crowds]
         connection.crowds = crowds
         for crowd in crowds:
+            crowd.make_room(connection.since)
             crowd.phases[connection.phase][connection] = None
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep_again)
-        return all(have_room)
 
     def leave(self, connection: Connection) -> None:
         for crowd in connection.crowds:
@@ -233,7 +237,6 @@ class Connection(HttpToolsProtocol):
         self.crowds: list[Crowd] = []
         self.phase = Phase.HEADER
         self.since = connections.clock()  # when this phase began
-        self._has_room = True
         self._unsent: tuple[int, float] | None = None  # bytes that wait for a slow reader, seen when
         self._running: RequestResponseCycle | None = None
         self._refusal: tuple[int, str, str] | None = None  # what a callback of the parser has to say
@@ -254,7 +257,7 @@ class Connection(HttpToolsProtocol):
         self._closing = SimpleNamespace(
             write=transport.write, is_closing=transport.is_closing, close=self._close
         )
-        self._has_room = self._connections.enter(self, self.client[0] if self.client else "")
+        self._connections.enter(self, self.client[0] if self.client else "")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
@@ -362,7 +365,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.phase is Phase.ENDING:
             return
-        if not self._has_room:
+        if self.cycle is None and any(crowd.is_full for crowd in self.crowds):
             detail = "There are too many connections. Try again in a moment."
             self._refuse(503, "too_many_connections", detail, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
             return
