@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -78,7 +79,9 @@ async def measure(kind: str, application: Application, seconds: float) -> str:
         files, memory = open_files(pid), peak_memory(pid)
         command = [*NICE, sys.executable, "-m", "tests.support.floods", kind, address]
         events = f"/api/replies/{reply}/events"
-        flood = await asyncio.create_subprocess_exec(*command, cookie, events, cwd=ROOT)
+        flood = await asyncio.create_subprocess_exec(
+            *command, cookie, events, cwd=ROOT, stdout=subprocess.DEVNULL
+        )
         try:
             await asyncio.sleep(1)  # until it has begun
             waits = await honest(client, address, seconds)

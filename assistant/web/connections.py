@@ -9,8 +9,8 @@ Who waits can be dropped, who is being answered cannot. So when an address, or a
 connections as they may, the one that has waited longest makes room for the new one: silent connections,
 however many, lock nobody out. Only where all are being answered is a new one refused, with 503.
 
-Behind a proxy that the operator names, connections say nothing about people: there `UnderWay` counts the
-requests of each client's address. Event streams, which last, it counts by address and by owner everywhere.
+Who is being answered is counted by `UnderWay`: requests by the client's address, also where a proxy that the
+operator names brings them, and event streams, which last, by address and owner.
 
 Nothing here is done for each piece of an answer.
 """
@@ -27,7 +27,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +54,7 @@ SWEEP_SECONDS = 1.0
 LOG_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 5
 EVENT_STREAM = re.compile(r"/api/replies/[^/]*/events|/gradio_api/(queue/data|call/.*)")
+NO_GRACE = (0.0, 0.0, 0.0, 0.0)
 DROP = "tech_assistant.drop"  # in a scope's extensions: ends the connection that the request came by
 
 
@@ -77,8 +78,9 @@ class Limits:
     connections: int = 4096
     backlog: int = 4096  # connections that the system keeps until they are accepted, and that come at once
     connections_of_address: int = 256
-    grace_seconds: float = 1.0  # sooner nobody has to make room for another one of the same address
-    requests_of_address: int = 512  # under way at once; a page asks for a hundred files
+    # Seconds of ENDING, HEADER, BODY and IDLE, before which nobody makes room for others of the same address.
+    grace: tuple[float, ...] = (0.0, 3.0, 1.0, 5.0)
+    requests_of_address: int = 1024  # under way at once; one page asks for a hundred files
     streams_of_address: int = 128
     streams_of_owner: int = 32
     held_bytes: int = 256 << 20  # of half bodies, and of answers that wait for slow readers, altogether
@@ -105,24 +107,19 @@ class Phase(enum.IntEnum):
 class Crowd:
     """Connections that share a bound, by phase; in each phase those come first that are in it longest."""
 
-    def __init__(self, most: int, grace_seconds: float = 0) -> None:
+    def __init__(self, most: int, grace: Sequence[float] = NO_GRACE) -> None:
         self._most = most
-        self._grace_seconds = grace_seconds
+        self._grace = grace
         self.phases: tuple[dict[Connection, None], ...] = tuple({} for _ in Phase)
 
     def __len__(self) -> int:
         return sum(map(len, self.phases))
 
-    @property
-    def is_full(self) -> bool:
-        """Whether so many are busy that nobody can make room."""
-        return len(self.phases[Phase.BUSY]) >= self._most
-
     def make_room(self, now: float) -> None:
         """Drop who waits until there is room for one more, but for those who have just come."""
         while len(self) >= self._most:
             longest = (next(iter(phase)) for phase in self.phases[: Phase.BUSY] if phase)
-            waiting = next((one for one in longest if now - one.since >= self._grace_seconds), None)
+            waiting = next((one for one in longest if now - one.since >= self._grace[one.phase]), None)
             if waiting is None:
                 break
             waiting.drop()
@@ -158,6 +155,11 @@ class Connections:
         return len(self._all)
 
     @property
+    def is_full(self) -> bool:
+        """Whether so many are being answered that nobody can make room."""
+        return len(self.busy) >= self.limits.connections
+
+    @property
     def busy(self) -> Collection[Connection]:
         """Those that are being answered."""
         return self._all.phases[Phase.BUSY]
@@ -180,7 +182,7 @@ class Connections:
         """Count a new connection, for which others may have to make room."""
         crowds = [self._all]
         if not self._is_proxy(host):
-            crowd = Crowd(self.limits.connections_of_address, self.limits.grace_seconds)
+            crowd = Crowd(self.limits.connections_of_address, self.limits.grace)
             crowds.insert(0, self._by_address.setdefault(address_of(host), crowd))
         connection.crowds = crowds
         for crowd in crowds:
@@ -365,7 +367,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.phase is Phase.ENDING:
             return
-        if self.cycle is None and any(crowd.is_full for crowd in self.crowds):
+        if self.cycle is None and self._connections.is_full:
             detail = "There are too many connections. Try again in a moment."
             self._refuse(503, "too_many_connections", detail, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
             return

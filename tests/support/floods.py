@@ -2,14 +2,15 @@
 
     python -m tests.support.floods KIND ADDRESS [COOKIE PATH]
 
-floods until it is killed. All connections behave badly in the same way, again and again, each half a second
-after it was refused or cut.
+floods until it is killed, and prints what its connections have met so far, as JSON. All of them behave badly
+in the same way, again and again, each half a second after it was refused or cut.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -99,6 +100,14 @@ KINDS = (
 )
 
 
+async def main(kind: str, address: str, *more: str) -> None:
+    attack = flood(kind, *more)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(attack.run(address))
+        while True:
+            await asyncio.sleep(0.2)
+            print(json.dumps(attack.met), flush=True)
+
+
 if __name__ == "__main__":
-    kind, address, *more = sys.argv[1:]
-    asyncio.run(flood(kind, *more).run(address))
+    asyncio.run(main(*sys.argv[1:]))
