@@ -28,6 +28,7 @@ from assistant.reply import Assistant
 from assistant.served import Endpoint, ServedModel
 from assistant.settings import BadSettings, Settings, keep_private, read_settings, secret_keys
 from assistant.web.application import create_app
+from assistant.web.connections import Connections, Limits
 from serving.child import ServingChild
 from storage.database import Database
 from storage.errors import StorageError
@@ -63,7 +64,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(settings: Settings, listener: socket.socket) -> None:
+async def serve(settings: Settings, listener: socket.socket, connections: Connections) -> None:
     """Run until a signal; raises `StorageError` when the data directory cannot be used."""
     key, *older_keys = secret_keys(settings)
     keep_private(settings.data)
@@ -106,7 +107,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
             gateway.end()
         await assistant.close()
 
-    server = Server(uvicorn.Config(gateway or web, log_config=None, timeout_graceful_shutdown=1), close)
+    server = Server(connections.config(gateway or web), close)
     starting = None if child is None else asyncio.create_task(child.start())
     try:
         announce(listener, settings)
@@ -175,11 +176,11 @@ def announce(listener: socket.socket, settings: Settings) -> None:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
 
-def listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings, backlog: int) -> socket.socket:
     """The public socket. Raises `BadSettings` when the address cannot be had."""
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=backlog)
     except OSError as error:
         raise BadSettings(
             f"--host {settings.host} --port {settings.port}: {error.strerror or error}. "
@@ -203,8 +204,12 @@ def main(arguments: Sequence[str]) -> int:
     logs.begin(sys.stderr)
     try:
         settings = read_settings(arguments)
-        with listen(settings) as listener, asyncio.Runner(loop_factory=fastest_loop()) as runner:
-            runner.run(serve(settings, listener))
+        connections = Connections(Limits.of_this_process(), settings.proxies)
+        with (
+            listen(settings, connections.limits.backlog) as listener,
+            asyncio.Runner(loop_factory=fastest_loop()) as runner,
+        ):
+            runner.run(serve(settings, listener, connections))
     except (BadSettings, StorageError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -99,6 +99,11 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="names under which browsers may reach this server, separated by commas"
     )
+    proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="addresses or networks of the proxies in front of this server, separated by commas; "
+        "what they say about the client's address and HTTPS is believed",
+    )
     offline: bool = Field(False, description="never use the network to fetch anything")
     documentation: bool = Field(True, description="answer from the documentation on this machine")
     docs: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -158,7 +163,7 @@ class Settings(BaseSettings):
             return value.lower()
         return str(_whole(value)) if _is_file(value) else value
 
-    @field_validator("allowed_hosts", "docs", "packages", mode="before")
+    @field_validator("allowed_hosts", "proxies", "docs", "packages", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -176,6 +181,11 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name.lower() for name in value)
+
+    @field_validator("proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ipaddress.ip_network(network)) for network in value)
 
     @field_validator("docs")
     @classmethod

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from assistant import __version__
 from assistant.reply import Assistant
 from assistant.web.api import METHODS, api_routes
+from assistant.web.connections import UnderWay
 from assistant.web.gradio_routes import open_routes
 from assistant.web.identity import Identity, cookie_name
 from assistant.web.openapi import describe
@@ -160,5 +161,5 @@ def create_app(
     app.mount("/ui", Static(directory=STATIC))
     if page is not None:
         app.mount("/", page)
-    identity = Identity(app, key=key, older_keys=older_keys, marks=assistant.marks)
+    identity = Identity(UnderWay(app), key=key, older_keys=older_keys, marks=assistant.marks)
     return Guard(identity, names=names)

@@ -74,7 +74,9 @@ class Guard:
                 detail = f"The request has more than {MAX_BODY:,} bytes."
                 await refuse(scope, receive, _closing(send), 413, "too_large", detail)
                 return
-            body, _ = came  # of a client that has gone: let the application find out
+            body, is_whole = came
+            if not is_whole:  # its client has gone, or was dropped: half a request is not acted on
+                return
             receive = replayed(body, receive)
         await self.app(scope, receive, send)
 

@@ -16,6 +16,9 @@ import hmac
 import io
 import json
 import logging
+import math
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from yarl import URL
 
 from assistant.served import STARTING, Endpoint
+from assistant.web.connections import address_of
 from assistant.web.events import left
 from assistant.web.security import DATA_POLICY, bounded_body, security_headers
 
@@ -36,6 +40,10 @@ OPEN = frozenset(
 LARGEST_BODY = 4 << 20  # bytes, as the serving layer has it
 CONNECT_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 2
+WRONG_KEYS = 10  # of one address, after which it waits
+WRONG_KEY_SECONDS = 60.0  # how long it waits, and how long a wrong key counts
+KNOWN_SECONDS = 3600.0  # how long an address from which the right key came never waits
+MOST_ADDRESSES = 4096  # that are remembered
 DONE = b"data: [DONE]\n\n"  # the end of a stream in OpenAI's protocol
 
 # Of a request, besides its body. The rest is the client's own affair: cookies, addresses, names.
@@ -49,6 +57,7 @@ PASSED_BACK = frozenset(
 )
 
 UNREACHABLE = "The serving layer cannot be reached. Try again in a moment."
+TOO_MANY_TRIES = "Too many wrong keys have come from this address. Try again later."
 NOT_LET_IN = "The serving layer does not accept this server's key."
 BROKEN_OFF = "The serving layer has broken off the answer."
 ENDING = "The server is shutting down."
@@ -64,6 +73,7 @@ class ServingGateway:
         self._session: aiohttp.ClientSession | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self._ending = False
+        self._brake = Brake()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -84,7 +94,11 @@ class ServingGateway:
         answer = _Answer(scope, send)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         target = target_of(scope["path"])
-        if not self._is_key(headers.get(b"authorization", b"")):
+        given = headers.get(b"authorization", b"")
+        address = address_of(scope["client"][0] if scope.get("client") else "")
+        if (seconds := self._brake.seconds(address)) > 0:
+            await answer.refuse(429, TOO_MANY_TRIES, {"Retry-After": str(math.ceil(seconds))})
+        elif not given or not self._brake.lets_in(address, is_right=self._is_key(given)):
             await answer.refuse(401, "The key is missing or wrong.", {"WWW-Authenticate": "Bearer"})
         elif target is None:
             await answer.refuse(404, "There is nothing here.")
@@ -166,6 +180,43 @@ class ServingGateway:
             await answer.fail(UNREACHABLE)
 
 
+class Brake:
+    """Slows down who guesses keys, by address: after some wrong ones, no key is looked at for a while.
+
+    An address from which the right key came lately never waits: programs there must not suffer from another
+    one that has an old key, or from somebody who guesses behind the same router.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()  # when they came
+        self._known: OrderedDict[str, float] = OrderedDict()  # when the right one came
+
+    def seconds(self, address: str) -> float:
+        """How long this address must wait; 0 if its key is to be looked at."""
+        now, wrong = self._clock(), self._wrong.get(address, [])
+        if len(wrong) < WRONG_KEYS or now - self._known.get(address, -math.inf) < KNOWN_SECONDS:
+            return 0
+        return max(wrong[-1] + WRONG_KEY_SECONDS - now, 0)
+
+    def lets_in(self, address: str, *, is_right: bool) -> bool:
+        """Whether a key that was looked at is right, which is remembered."""
+        now = self._clock()
+        if is_right:
+            _remember(self._known, address, now)
+        else:
+            recent = [when for when in self._wrong.get(address, []) if now - when < WRONG_KEY_SECONDS]
+            _remember(self._wrong, address, [*recent, now][-WRONG_KEYS:])
+        return is_right
+
+
+def _remember(remembered: OrderedDict[str, Any], address: str, value: object) -> None:
+    remembered[address] = value
+    remembered.move_to_end(address)
+    if len(remembered) > MOST_ADDRESSES:
+        remembered.popitem(last=False)
+
+
 class _Answer:
     """What one client gets: the serving layer's answer piece by piece, or words in the protocol's shape."""
 
@@ -231,6 +282,7 @@ _TYPES = {
     404: "not_found",
     405: "method_not_allowed",
     413: "validation",
+    429: "overloaded",
     503: "unhealthy",
 }
 

@@ -53,6 +53,9 @@ def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_fil
         (["--packages", "x" * 300], "there is no interpreter"),
         (["--temperature", "-1"], "--temperature"),
         (["--prompt", "other"], "--prompt"),
+        (["--proxies", "proxy.example"], "--proxies: 'proxy.example' does not appear to be an IPv4"),
+        (["--proxies", "127.0.0.1,10.0.0.1/8"], "--proxies: 10.0.0.1/8 has host bits set"),
+        (["--proxies", "*"], "--proxies"),
     ],
 )
 def test_a_bad_value_is_named(arguments: list[str], words: str) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from starlette.types import ASGIApp
 
 from assistant.knowledge.documentation import DocumentationState
 from assistant.reply import Assistant
 from assistant.web.application import create_app
+from assistant.web.connections import Connections, Limits
 from storage.database import Database
 from storage.journal import Journal
 from storage.store import ConversationStore
@@ -23,12 +25,12 @@ KEY = b"k" * 32
 
 
 @contextlib.asynccontextmanager
-async def running(app: object) -> AsyncIterator[str]:
+async def running(app: ASGIApp, connections: Connections | None = None) -> AsyncIterator[str]:
     """Serve an ASGI application on a free port; yields its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # asyncio does it for sockets that it makes itself; without it each answer waits 40 ms for an ACK.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+        server = uvicorn.Server((connections or Connections(Limits())).config(app))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         async with asyncio.timeout(20):
             while not server.started and not serving.done():

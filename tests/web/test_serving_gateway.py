@@ -21,7 +21,16 @@ from starlette.routing import Route
 from text_generation import Client
 
 from assistant.served import Endpoint
-from assistant.web.serving_gateway import LARGEST_BODY, OPEN, ServingGateway, target_of
+from assistant.web.serving_gateway import (
+    LARGEST_BODY,
+    MOST_ADDRESSES,
+    OPEN,
+    WRONG_KEY_SECONDS,
+    WRONG_KEYS,
+    Brake,
+    ServingGateway,
+    target_of,
+)
 from serving.api import create_app as create_serving
 from tests.support.application import Application, upstream, wait_for
 from tests.support.application import running as application_running
@@ -99,6 +108,8 @@ async def test_only_what_matters_is_passed_on_and_back(client: httpx.AsyncClient
 
 
 async def test_nobody_comes_in_without_the_key(client: httpx.AsyncClient, layer: Layer) -> None:
+    assert (await client.get("/serving/info")).status_code == 200  # or the address would soon have to wait
+    layer.seen.clear()
     for given_key in ("", "Bearer wrong", f"Basic {KEY}", KEY, f"Bearer {KEY}x", f"Bearer {KEY[:-1]}"):
         for path in ("/serving", "/serving/", "/serving/info", "/serving/download", "/v1/models"):
             answer = await client.get(path, headers={"Authorization": given_key})
@@ -108,6 +119,40 @@ async def test_nobody_comes_in_without_the_key(client: httpx.AsyncClient, layer:
             assert words == "The key is missing or wrong."
     assert layer.seen == []
     assert (await client.get("/elsewhere", headers={"Authorization": ""})).text == "page"
+
+
+async def test_who_guesses_keys_waits(client: httpx.AsyncClient, layer: Layer) -> None:
+    wrong = {"Authorization": "Bearer wrong"}
+    for _ in range(WRONG_KEYS):
+        assert (await client.get("/v1/models", headers={"Authorization": ""})).status_code == 401
+    for _ in range(WRONG_KEYS):
+        assert (await client.get("/v1/models", headers=wrong)).status_code == 401
+    for headers in (wrong, AUTHORIZED):  # no key is looked at
+        tgi, chat = [await client.get(path, headers=headers) for path in ("/serving/info", "/v1/models")]
+        assert (tgi.status_code, chat.status_code, tgi.headers["retry-after"]) == (429, 429, "60")
+        assert tgi.json()["error_type"] == chat.json()["error"]["code"] == "overloaded"
+    assert layer.seen == []
+    assert (await client.get("/elsewhere", headers=wrong)).text == "page"
+
+
+def test_the_brake_is_let_off_and_forgets() -> None:
+    now = 0.0
+    brake = Brake(lambda: now)
+    for address in ("guesser", "neighbour"):
+        for _ in range(WRONG_KEYS):
+            assert brake.seconds(address) == 0
+            brake.lets_in(address, is_right=False)
+        now += 1
+    assert (brake.seconds("guesser"), brake.seconds("neighbour")) == (58, 59)
+    now += WRONG_KEY_SECONDS
+    assert brake.seconds("neighbour") == 0
+    brake.lets_in("neighbour", is_right=True)
+    for _ in range(2 * WRONG_KEYS):
+        brake.lets_in("neighbour", is_right=False)
+    assert brake.seconds("neighbour") == 0
+    for number in range(2 * MOST_ADDRESSES):
+        brake.lets_in(str(number), is_right=False)
+    assert len(brake._wrong) == MOST_ADDRESSES
 
 
 async def test_what_operators_alone_may_do_is_closed(client: httpx.AsyncClient, layer: Layer) -> None:

@@ -1,0 +1,426 @@
+"""The bounds of a connection, under real sockets, with small limits and a clock that the test sets."""
+
+import asyncio
+import contextlib
+import json
+import re
+import resource
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from assistant.web.connections import NO_GRACE, Connections, Limits, UnderWay, address_of
+from assistant.web.identity import Identity
+from assistant.web.security import Guard
+from tests.web.conftest import running
+
+PATIENCE = 20.0
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+STREAM = "/api/replies/r/events"
+SMALL = Limits(header_bytes=4096, headers=20, target_bytes=1024, pipelined=3)
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Client:
+    """A raw connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, *data: bytes) -> None:
+        for piece in data:
+            self.writer.write(piece)
+            with contextlib.suppress(ConnectionError):
+                await self.writer.drain()
+
+    async def answer(self) -> Answer:
+        async with asyncio.timeout(PATIENCE):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = dict(re.split(": ", line, maxsplit=1) for line in head[1:-2])
+            body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+        return Answer(int(head[0].split()[1]), headers, body)
+
+    async def rest(self) -> bytes:
+        """What still comes before the end; nothing if the connection is reset."""
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(PATIENCE):
+                return await self.reader.read()
+        return b""
+
+
+@dataclass
+class Stage:
+    """A running server: `/` answers at once, `STREAM` says a line, and then one for each `more.set()`."""
+
+    address: str
+    connections: Connections
+    seen: list[tuple[str, bytes]] = field(default_factory=list)
+    more: asyncio.Event = field(default_factory=asyncio.Event)
+    now: float = 0.0
+    clients: list[Client] = field(default_factory=list)
+
+    async def connect(self, source: str = "127.0.0.1") -> Client:
+        host, port = self.address.removeprefix("http://").split(":")
+        client = Client(*await asyncio.open_connection(host, int(port), local_addr=(source, 0)))
+        self.clients.append(client)
+        return client
+
+    async def until(self, number: int) -> None:
+        """Wait until there are so many connections."""
+        async with asyncio.timeout(PATIENCE):
+            while self.connections.number != number:
+                await asyncio.sleep(0.01)
+
+    async def pass_time(self, seconds: float) -> None:
+        """What has been sent arrives first."""
+        await self.settled()
+        self.now += seconds
+        self.connections.sweep()
+
+    async def settled(self) -> None:
+        async with httpx.AsyncClient() as client:  # comes later than all that was sent before
+            await client.get(self.address)
+
+
+@contextlib.asynccontextmanager
+async def serving(limits: Limits = SMALL, proxies: tuple[str, ...] = ()) -> AsyncIterator[Stage]:
+    async def quick(request: Request) -> Response:
+        stage.seen.append((request.url.path, await request.body()))
+        return PlainTextResponse(request.client.host if request.client else "")
+
+    async def stream(request: Request) -> Response:
+        async def lines() -> AsyncIterator[bytes]:
+            yield b"begun\n"
+            while True:
+                await stage.more.wait()
+                await asyncio.sleep(0)  # whoever has gone is not waited for
+                yield b"x" * 65536
+
+        return StreamingResponse(lines())
+
+    app = Starlette(
+        routes=[
+            Route(STREAM, stream),
+            Route("/{path:path}", quick, methods=["GET", "POST"]),
+        ]
+    )
+    guarded = Guard(Identity(UnderWay(app, limits), key=b"k" * 32, marks={}), names=())
+    connections = Connections(limits, proxies, clock=lambda: stage.now)
+    async with running(guarded, connections) as address:
+        stage = Stage(address, connections)
+        yield stage
+        for client in stage.clients:
+            client.writer.transport.abort()
+        await stage.until(0)
+
+
+def is_secure(answer: Answer) -> bool:
+    told = json.loads(answer.body)
+    return (
+        answer.headers["content-type"] == "application/problem+json"
+        and told["status"] == answer.status
+        and told["detail"].endswith(".")
+        and answer.headers["x-content-type-options"] == "nosniff"
+        and "default-src 'none'" in answer.headers["content-security-policy"]
+        and answer.headers["connection"] == "close"
+    )
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+LARGE = b"x" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ([REQUEST + b"Cookie: " + b"c" * 3900 + b"\r\n\r\n"], 200),
+        ([REQUEST + b"Cookie: " + b"c" * 4100 + b"\r\n\r\n"], 431),
+        ([REQUEST + b"Cookie: ", LARGE], 431),  # has no end
+        ([REQUEST + b"X-A: 1\r\n" * 19 + b"\r\n"], 200),
+        ([REQUEST + b"X-A: 1\r\n" * 20 + b"\r\n"], 431),
+        ([REQUEST, b"X" * 5000], 431),  # a name
+        ([b"GET /" + b"a" * 1000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"], 200),
+        ([b"GET /" + b"a" * 1024 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"], 414),
+        ([b"GET /?", LARGE], 414),
+        ([b"\r\n" * 5000], 431),
+        ([b"G" * 5000], 400),
+        ([CHUNKED + b"1\r\na\r\n0\r\n\r\n"], 200),
+        ([CHUNKED + b"1;" + b"e" * 5000, LARGE], 431),
+        ([CHUNKED, (b"1;e=" + b"e" * 1000 + b"\r\na\r\n") * 16], 431),
+        ([CHUNKED + b"1\r\na\r\n0\r\n", b"X-Trailer: 1\r\n" * 1000], 431),
+        ([b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + LARGE], 413),
+        ([b"nonsense\r\n\r\n"], 400),
+        ([b"GET http:// HTTP/1.1\r\nHost: localhost\r\n\r\n"], 400),
+        ([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], 400),
+        ([REQUEST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"], 400),
+        ([REQUEST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x05hello"], 200),
+        ([REQUEST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"], 200),
+        ([b"GET http://localhost/a HTTP/1.1\r\nHost: localhost\r\n\r\n"], 200),
+        ([b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"], 200),
+    ],
+)
+@pytest.mark.parametrize("is_split", [False, True])
+async def test_what_is_no_request_or_too_large_is_refused_in_words(
+    sent: list[bytes], status: int, is_split: bool
+) -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        if is_split:
+            sent = [piece[at : at + 97] for piece in sent for at in range(0, min(len(piece), 9700), 97)]
+        await client.send(*sent)
+        answer = await client.answer()
+        assert answer.status == status
+        if status != 200:
+            assert status == 413 or is_secure(answer)
+            assert await client.rest() == b""
+
+
+async def test_a_refusal_arrives_though_the_client_goes_on_sending() -> None:
+    """Closed at once, the connection would be reset, and the answer lost."""
+    async with serving() as stage:
+        for head in (REQUEST + b"Cookie: ", CHUNKED + b"7a1200\r\n"):
+            client = await stage.connect()
+            await client.send(head, *[b"c" * 65536] * 128)
+            assert (await client.answer()).status in (413, 431)
+            assert await client.rest() == b""
+
+
+async def test_every_request_of_a_connection_is_measured() -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        for _ in range(3):
+            await client.send(REQUEST + b"A: " + b"a" * 3000 + b"\r\n\r\n")
+            assert (await client.answer()).status == 200
+        await client.send(REQUEST + b"A: " + b"a" * 5000)
+        assert (await client.answer()).status == 431
+
+
+async def test_a_trailer_is_no_header() -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.send(CHUNKED + b"1\r\na\r\n0\r\nX-Forwarded-For: 10.0.0.1\r\nHost: evil\r\n\r\n")
+        assert (await client.answer()).body == b"127.0.0.1"
+
+
+async def test_requests_that_do_not_wait_for_answers_are_few() -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.send((REQUEST + b"\r\n") * 4)
+        assert [(await client.answer()).status for _ in range(4)] == [200] * 4
+        await client.send((REQUEST + b"\r\n") * 1000)
+        assert (await client.rest()).count(b"HTTP/1.1 200") <= 4
+        await stage.until(0)
+
+
+async def test_what_waits_too_long_is_ended() -> None:
+    """Each connection is as far as its name says; who is being answered stays."""
+    body = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf"
+    async with serving() as stage:
+        silent, header, half, idle, busy = [await stage.connect() for _ in range(5)]
+        await header.send(REQUEST)
+        await half.send(body)
+        await idle.send(REQUEST + b"\r\n")
+        await idle.answer()
+        await busy.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"begun" in await busy.reader.readuntil(b"begun\n")
+        await stage.pass_time(9)
+        await header.send(b"A: b\r\n")  # a byte now and then does not help
+        assert stage.connections.number >= 5
+        await stage.pass_time(2)
+        assert await silent.rest() == b""
+        answer = await header.answer()
+        assert (answer.status, is_secure(answer)) == (408, True)
+        await stage.pass_time(20)
+        answer = await half.answer()
+        assert (answer.status, is_secure(answer)) == (408, True)
+        assert await idle.rest() == b""
+        await stage.pass_time(1000)
+        await stage.until(1)
+        stage.more.set()
+        assert await busy.reader.readexactly(1000)
+
+
+async def test_a_large_body_has_longer_as_long_as_it_comes() -> None:
+    async with serving(Limits(body_seconds=10, body_rate=1000)) as stage:
+        client = await stage.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000\r\n\r\n")
+        for _ in range(4):
+            await client.send(b"x" * 10_000)
+            await stage.pass_time(10)
+        await client.send(b"x" * 10_000)
+        assert (await client.answer()).status == 200
+        assert len(stage.seen[-1][1]) == 50_000
+
+
+async def test_who_does_not_read_is_left() -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        stage.more.set()
+        await client.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            while not any(one.flow.write_paused for one in stage.connections.busy):
+                await asyncio.sleep(0.01)
+        await stage.pass_time(1)
+        await stage.pass_time(20)
+        assert len(stage.connections.busy) == 1
+        await stage.pass_time(20)
+        assert len(stage.connections.busy) == 0
+
+
+async def test_silent_connections_make_room_for_new_ones() -> None:
+    """From one address, as many at once as it may have, and more."""
+    async with serving(Limits(connections_of_address=8, grace=NO_GRACE)) as stage:
+        kept = await stage.connect()
+        await kept.send(REQUEST + b"\r\n")
+        await kept.answer()
+        silent = [await stage.connect() for _ in range(30)]
+        for number in range(10):
+            one = await stage.connect()
+            await one.send(REQUEST + b"\r\n")
+            assert (await one.answer()).status == 200, number
+        assert await asyncio.gather(*(client.rest() for client in silent)) == [b""] * 30
+        assert stage.connections.number <= 8
+
+
+async def test_who_has_just_come_has_the_time_to_ask() -> None:
+    """Many may come at once, before anything that they sent is read."""
+    async with serving(Limits(connections_of_address=8)) as stage:
+        clients = [await stage.connect() for _ in range(30)]
+        await stage.settled()
+        await clients[0].send(REQUEST + b"\r\n")
+        assert (await clients[0].answer()).status == 200
+        stage.now += 4
+        await stage.settled()
+        assert stage.connections.number <= 8
+
+
+async def test_where_all_are_being_answered_a_new_one_is_refused() -> None:
+    async with serving(Limits(connections=4)) as stage:
+        for _ in range(4):
+            one = await stage.connect()
+            await one.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await one.reader.readuntil(b"begun\n")
+        refused = [await stage.connect() for _ in range(3)]
+        await refused[-1].send(REQUEST + b"\r\n")
+        answer = await refused[-1].answer()
+        assert (answer.status, is_secure(answer), answer.headers["retry-after"]) == (503, True, "5")
+        assert stage.connections.number <= 5
+        other = await stage.connect("127.0.0.2")
+        await other.send(REQUEST + b"\r\n")
+        assert (await other.answer()).status == 503
+
+
+async def test_half_bodies_and_unread_answers_have_a_bound_together() -> None:
+    async with serving(Limits(held_bytes=100_000)) as stage:
+        small, large = await stage.connect(), await stage.connect()
+        for client, size in ((small, 40_000), (large, 90_000)):
+            head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size + 1}\r\n\r\n"
+            await client.send(head.encode() + b"x" * size)
+        async with asyncio.timeout(PATIENCE):
+            while not large.reader.at_eof():
+                await stage.pass_time(0)
+        await small.send(b"x")
+        assert (await small.answer()).status == 200
+
+
+async def test_a_proxy_that_is_named_tells_whose_request_it_is() -> None:
+    forwarded = "9.9.9.9, 203.0.113.7, 127.0.0.2"
+    for proxies, client in (((), "127.0.0.1"), (("127.0.0.0/8",), "203.0.113.7")):
+        async with serving(Limits(connections_of_address=2, grace=NO_GRACE), proxies) as stage:
+            async with httpx.AsyncClient(base_url=stage.address) as browser:
+                answer = await browser.get(
+                    "/", headers={"X-Forwarded-For": forwarded, "X-Forwarded-Proto": "https"}
+                )
+            assert answer.text == client
+            assert ("; Secure" in answer.headers["set-cookie"]) == bool(proxies)
+            for _ in range(5):
+                await stage.connect()
+            await stage.settled()
+            assert stage.connections.number >= (5 if proxies else 1)
+            assert stage.connections.number <= (6 if proxies else 2)
+
+
+async def test_an_owner_has_a_bound_on_streams_and_an_address_on_requests() -> None:
+    async with (
+        serving(Limits(streams_of_owner=2, requests_of_address=3)) as stage,
+        httpx.AsyncClient(base_url=stage.address) as browser,
+        httpx.AsyncClient(base_url=stage.address) as other,
+    ):
+        await browser.get("/")
+        async with browser.stream("GET", STREAM), browser.stream("GET", STREAM):
+            answer = await browser.get(STREAM)
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+            assert answer.json()["type"] == "too_many_requests"
+            assert (await browser.get("/")).status_code == 200
+            async with other.stream("GET", STREAM) as more:
+                assert more.status_code == 200
+                answer = await browser.get("/")
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        async with asyncio.timeout(PATIENCE):
+            while (await browser.get("/")).status_code != 200:
+                await asyncio.sleep(0.01)
+        async with browser.stream("GET", STREAM) as again:
+            assert again.status_code == 200
+
+
+async def test_the_longest_stream_of_who_has_most_makes_room_at_an_address() -> None:
+    """Behind one proxy: two streams of one owner, one each of two others, and one more comes."""
+    client = {"X-Forwarded-For": "203.0.113.7"}
+    limits = Limits(streams_of_address=4)
+    async with serving(limits, ("127.0.0.1",)) as stage, contextlib.AsyncExitStack() as stack:
+        owners = [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=stage.address)) for _ in range(4)
+        ]
+        for owner in owners:
+            await owner.get("/", headers=client)
+        streams = []
+        for owner in (owners[0], owners[1], owners[1], owners[2], owners[3]):
+            context = owner.stream("GET", STREAM, headers=client)
+            streams.append((await stack.enter_async_context(context)).aiter_raw())
+            assert await anext(streams[-1]) == b"begun\n"
+        stage.more.set()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anext(streams.pop(1))
+        for stream in streams:
+            assert await anext(stream)
+        elsewhere = {"X-Forwarded-For": "203.0.113.8"}
+        assert (await owners[0].get("/", headers=elsewhere)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_an_address_is_what_one_customer_has(host: str, address: str) -> None:
+    assert address_of(host) == address
+
+
+@pytest.mark.parametrize(("files", "connections"), [(20_000, 4096), (1024, 341), (100, 16)])
+def test_the_limit_of_files_says_how_many(
+    files: int, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, files))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
+    limits = Limits.of_this_process()
+    assert limits.connections == connections
+    assert set_to == [(min(files, 8704), files)]
+    assert connections == 16 or limits.connections + limits.backlog <= files - 512
