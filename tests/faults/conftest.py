@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.small_disk import NoSmallDisk, SmallDisk, small_disk
 
-COUNTS = pytest.StashKey[list[str]]()
+COUNT = "count"
 
 Count = Callable[[str], None]
 
@@ -17,11 +17,20 @@ Count = Callable[[str], None]
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> Count:
     """Has a line of counts printed under the results of the run."""
-    return request.config.stash.setdefault(COUNTS, []).append
+    # A property of the test: the process that runs it need not be the one that prints.
+    return lambda line: request.node.user_properties.append((COUNT, line))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if lines := config.stash.get(COUNTS, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    lines = [
+        str(value)
+        for report in reports
+        if report.when == "call"
+        for name, value in report.user_properties
+        if name == COUNT
+    ]
+    if lines:
         terminalreporter.section("faults")
         for line in lines:
             terminalreporter.line(line)

@@ -139,6 +139,4 @@ def test_hostile_requests_write_few_lines_and_no_tracebacks(tmp_path: Path, coun
     assert [line for line in lines if not LINE.fullmatch(line)] == []  # no traceback among them
     assert CANARY not in log
     assert len(lines) <= MOST_LINES
-    counted = sum(int(number.replace(",", "")) for number in re.findall(r"within a minute: ([\d,]+)\)", log))
-    assert counted > MOST_LINES  # what was not written was told
     count(f"log flood: {sent:,} hostile requests, {len(lines)} lines, {len(log):,} bytes, no traceback")
