@@ -113,6 +113,7 @@ class ServingClient(AsyncClient):
                 raise _error(response.status, await response.content.read(LONGEST_LINE))
             if (connection := response.connection) is not None and connection.protocol is not None:
                 connection.protocol.read_timeout = self._limits.between
+                connection.protocol.start_timeout()  # the one that runs is that of the first byte
             yield None
             async for line in _lines(response.content):
                 if line.startswith(b"data:"):

@@ -77,11 +77,11 @@ class Limits:
 
     connections: int = 4096
     backlog: int = 4096  # connections that the system keeps until they are accepted, and that come at once
-    connections_of_address: int = 1024
+    connections_of_address: int = 768
     # Seconds of ENDING, HEADER, BODY and IDLE, before which nobody makes room for others of the same address.
     grace: tuple[float, ...] = (0.0, 3.0, 1.0, 5.0)
     requests_of_address: int = 1024  # under way at once; one page asks for a hundred files
-    streams_of_address: int = 512
+    streams_of_address: int = 400
     streams_of_owner: int = 32
     held_bytes: int = 256 << 20  # of half bodies, and of answers that wait for slow readers, altogether
 

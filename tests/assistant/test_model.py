@@ -122,8 +122,10 @@ async def test_a_server_that_is_not_there(unused_tcp_port: int) -> None:
 
 async def test_silence_is_noticed_in_an_answer(tgi: FakeTGI) -> None:
     tgi.answers = [[token("half"), asyncio.Event()]]
-    with pytest.raises(Unreachable, match="silent"):
-        await answer(chat(tgi, limits=Limits(first=PATIENCE, between=0.05)))
+    limits = Limits(first=2 * PATIENCE, between=0.05)
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(Unreachable, match="silent"):
+            await answer(chat(tgi, limits=limits))
 
 
 async def test_silence_is_noticed_before_an_answer_begins() -> None:

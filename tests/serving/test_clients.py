@@ -47,8 +47,8 @@ async def embedded(model: Path, *arguments: str) -> AsyncIterator[Served]:
 
 
 @contextlib.asynccontextmanager
-async def upstreamed() -> AsyncIterator[tuple[Served, FakeUpstream]]:
-    async with FakeUpstream() as upstream, serve("--upstream", upstream.url) as served:
+async def upstreamed(*arguments: str) -> AsyncIterator[tuple[Served, FakeUpstream]]:
+    async with FakeUpstream() as upstream, serve("--upstream", upstream.url, *arguments) as served:
         await served.becomes("ready")
         yield served, upstream
 
@@ -192,7 +192,7 @@ async def ask_both_ways(served: Served, stops: list[str]) -> tuple[Any, list[Any
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_at_once_and_tells_running_streams(how: signal.Signals) -> None:
-    async with upstreamed() as (served, upstream):
+    async with upstreamed("--drain-seconds", "0") as (served, upstream):
         upstream.answer(piece("Hello"), asyncio.Event())
         async with served.http.post(served.url, json={"inputs": "Hi", "stream": True}) as stream:
             assert b"Hello" in await stream.content.readany()
