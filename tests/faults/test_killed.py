@@ -19,7 +19,7 @@ from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, Application, running, serving, upstream, wait_for
 from tests.support.listening import ask, client_of, events, hear, messages_of
 
-KILLS = 20
+KILLS = 12
 LANES = 2  # applications that live and die beside each other, so that all cores have something to do
 CHATS = 4  # of each application, answered at the same time
 SEED = 20

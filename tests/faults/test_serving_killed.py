@@ -15,7 +15,7 @@ from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, Application, running, upstream
 from tests.support.listening import ask, client_of, events, hear, messages_of
 
-KILLS = 5
+KILLS = 3
 SEED = 5
 ANSWER = " ".join(f"wörd{number}🦀" for number in range(100))
 
