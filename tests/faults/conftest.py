@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import COUNT
 from tests.support.small_disk import NoSmallDisk, SmallDisk, small_disk
-
-COUNT = "count"
 
 Count = Callable[[str], None]
 
@@ -19,21 +18,6 @@ def count(request: pytest.FixtureRequest) -> Count:
     """Has a line of counts printed under the results of the run."""
     # A property of the test: the process that runs it need not be the one that prints.
     return lambda line: request.node.user_properties.append((COUNT, line))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
-    lines = [
-        str(value)
-        for report in reports
-        if report.when == "call"
-        for name, value in report.user_properties
-        if name == COUNT
-    ]
-    if lines:
-        terminalreporter.section("faults")
-        for line in lines:
-            terminalreporter.line(line)
 
 
 @pytest.fixture
