@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from assistant import __version__
 from assistant.reply import Assistant
 from assistant.web.api import METHODS, api_routes
 from assistant.web.connections import UnderWay
-from assistant.web.gradio_routes import open_routes
 from assistant.web.identity import Identity, cookie_name
 from assistant.web.openapi import describe
 from assistant.web.problems import Problem, answer_with_problems
@@ -71,6 +70,7 @@ class Page:
     async def run(self) -> None:
         """Load the page and keep its lifespan until cancelled."""
         try:
+            open_routes = await asyncio.to_thread(_import_routes)
             app = await asyncio.to_thread(self._load)
             async with app.router.lifespan_context(app):
                 self._app = await open_routes(app)
@@ -90,6 +90,12 @@ class Page:
             policy = {"Content-Security-Policy": page_policy(page.encode())}
             response = HTMLResponse(page, 503, {**headers, **policy})
             await response(scope, receive, send)
+
+
+def _import_routes() -> Callable[[ASGIApp], Awaitable[ASGIApp]]:
+    from assistant.web.gradio_routes import open_routes  # its models take time to make
+
+    return open_routes
 
 
 def create_app(
