@@ -155,7 +155,7 @@ class Assistant:
         self._beginning: set[asyncio.Task[Asked]] = set()  # questions that are just being stored
         self._running: dict[str, _Running] = {}
         self._tidying: asyncio.Task[None] | None = None
-        self._left: Sequence[str] = ()  # replies of an earlier process that are not settled yet
+        self._left: Sequence[str] | None = None  # replies of an earlier process to settle; None: not read yet
         self._closing = False
         self.marks: dict[str, str] = {}  # of owners who revoked their cookies: which are theirs since
 
@@ -188,7 +188,8 @@ class Assistant:
 
     async def start(self) -> None:
         """Settle what an earlier process left unfinished, and begin to answer."""
-        await self.look_back()
+        if self._left is None:
+            await self.look_back()
         await self._tidy()
         self._journal.start()
         self._served.start(self._admission.look_again)  # another engine may answer more at once
