@@ -167,35 +167,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--upstream-model", metavar="NAME", help="the model's name there (default: its first)"
     )
-    parser.add_argument(
-        "--connect-seconds",
-        type=_seconds,
-        default=Limits().connect,
-        metavar="SECONDS",
-        help="that a connection to the upstream may take, and a short question to it (%(default)g)",
+    limits = (
+        (
+            "connect",
+            Limits().connect,
+            "that a connection to the upstream may take, and a short question to it",
+        ),
+        (
+            "first",
+            Limits().first,
+            "that the upstream may take to begin an answer; an embedded engine that computes nothing for so "
+            "long hangs: the process ends",
+        ),
+        (
+            "between",
+            Limits().between,
+            "that the upstream may then be silent; after that the answer has broken off",
+        ),
+        ("total", DEFAULT_TOTAL_SECONDS, "that a whole answer may take, of any engine"),
     )
-    parser.add_argument(
-        "--first-seconds",
-        type=_seconds,
-        default=Limits().first,
-        metavar="SECONDS",
-        help="that the upstream may take to begin an answer; an embedded engine that computes nothing for so "
-        "long hangs: the process ends (%(default)g)",
-    )
-    parser.add_argument(
-        "--between-seconds",
-        type=_seconds,
-        default=Limits().between,
-        metavar="SECONDS",
-        help="that the upstream may then be silent; after that the answer has broken off (%(default)g)",
-    )
-    parser.add_argument(
-        "--total-seconds",
-        type=_seconds,
-        default=DEFAULT_TOTAL_SECONDS,
-        metavar="SECONDS",
-        help="that a whole answer may take, of any engine (%(default)g)",
-    )
+    for name, default, words in limits:
+        parser.add_argument(
+            f"--{name}-seconds",
+            type=_seconds,
+            default=default,
+            metavar="SECONDS",
+            help=f"{words} (%(default)g)",
+        )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (%(default)s)")
     parser.add_argument("--api-key", metavar="KEY", help=f"of clients; better given as {KEY_VARIABLE}")
