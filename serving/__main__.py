@@ -24,14 +24,16 @@ from pathlib import Path
 import platformdirs
 import uvicorn
 
-from serving import doctor, machine, models
-from serving.api import DEFAULT_LIMIT, DEFAULT_TOTAL_SECONDS, ServingApp, create_app
+from serving import machine
+from serving.doctor import doctor
 from serving.engine import Engine, Fetching
-from serving.fetched import Absent, FetchedModel
-from serving.gguf_header import BadModelFile
-from serving.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
-from serving.remote import Limits, is_http
-from serving.upstreams import Kind, Upstreams, upstream
+from serving.engines.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
+from serving.engines.remote import Limits, is_http
+from serving.engines.upstreams import Kind, Upstreams, upstream
+from serving.models import catalogue
+from serving.models.fetched import Absent, FetchedModel
+from serving.models.gguf_header import BadModelFile
+from serving.protocols.tgi import DEFAULT_LIMIT, DEFAULT_TOTAL_SECONDS, ServingApp, create_app
 
 log = logging.getLogger("serving")
 
@@ -112,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
             total_seconds=options.total_seconds,
         )
         listener = _listen(options.host, options.port)
-    except (BadModelFile, models.UnknownModel, _BadUsage) as error:
+    except (BadModelFile, catalogue.UnknownModel, _BadUsage) as error:
         print(f"serving: {error}", file=sys.stderr)
         return 2
     config = uvicorn.Config(
@@ -150,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         metavar="MODEL",
         help="for the embedded llama.cpp: a GGUF file, or what is fetched once: 'auto', REPO:FILE, or "
-        + ", ".join(model.name for model in models.CATALOGUE),
+        + ", ".join(model.name for model in catalogue.CATALOGUE),
     )
     engine.add_argument(
         "--upstream",
@@ -279,10 +281,13 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
 
     memory = machine.memory()
     is_auto = options.model.lower() == "auto"
-    model = models.choose(options.models, memory) if is_auto else models.find(options.model)
+    model = catalogue.choose(options.models, memory) if is_auto else catalogue.find(options.model)
     if model is None:
-        least = models.smallest()
-        has, needs = models.in_words(memory or 0), models.in_words((least.memory or 0) + models.OTHERS)
+        least = catalogue.smallest()
+        has, needs = (
+            catalogue.in_words(memory or 0),
+            catalogue.in_words((least.memory or 0) + catalogue.OTHERS),
+        )
         return Absent(
             f"This machine has {has} of memory; {least.title}, the smallest model that is known here, needs "
             f"about {needs}. Name an OpenAI-compatible server by --upstream, or a smaller model by --model."
@@ -292,7 +297,7 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
     if memory is not None and model.memory is not None and memory < model.memory:
         log.warning(
             "%s takes about %s of memory, and this machine has %s",
-            *(model.title, models.in_words(model.memory), models.in_words(memory)),
+            *(model.title, catalogue.in_words(model.memory), catalogue.in_words(memory)),
         )
     offline = options.offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true")
     fetched = FetchedModel(model, options.models.absolute(), load, offline=offline)

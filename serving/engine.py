@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
-from serving.models import Infilling, Licence
+from serving.models.catalogue import Infilling, Licence
 
 
 class ServingError(Exception):

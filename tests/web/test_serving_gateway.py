@@ -31,7 +31,7 @@ from assistant.web.serving_gateway import (
     ServingGateway,
     target_of,
 )
-from serving.api import create_app as create_serving
+from serving.protocols.tgi import create_app as create_serving
 from tests.support.application import Application, upstream, wait_for
 from tests.support.application import running as application_running
 from tests.support.fake_engine import FakeEngine

@@ -19,7 +19,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from serving.download import public, received
 from serving.engine import (
     Accepted,
     Chunk,
@@ -35,12 +34,13 @@ from serving.engine import (
     TokenSpan,
     Unhealthy,
 )
-from serving.gguf_header import BadModelFile
-from serving.models import Model, in_words
+from serving.models.catalogue import Model, in_words
+from serving.models.download import public, received
+from serving.models.gguf_header import BadModelFile
 
-log = logging.getLogger("serving.fetched")
+log = logging.getLogger("serving.models.fetched")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HUB = "https://huggingface.co"
 BROKE_OFF = "The download ended unexpectedly. Try again."
 
@@ -212,7 +212,7 @@ class FetchedModel:
         known = [] if model.sha256 is None else ["--sha256", model.sha256]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "serving.download", model.repo, model.file, str(self._models), *known),
+            *("-m", "serving.models.download", model.repo, model.file, str(self._models), *known),
             stdin=asyncio.subprocess.PIPE,  # it ends when we do, however we end
             stdout=asyncio.subprocess.PIPE,
             cwd=ROOT,

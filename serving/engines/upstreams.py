@@ -45,11 +45,11 @@ from serving.engine import (
     TokenSpan,
     Unhealthy,
 )
-from serving.openai_compatible import OpenAICompatible, base
-from serving.remote import KEY_REFUSED, LOOK_SOON_SECONDS, Limits, Remote, ask, client_session, shown
-from serving.tgi import Tgi, is_tgi, root, says_openai
+from serving.engines.openai_client import OpenAICompatible, base
+from serving.engines.remote import KEY_REFUSED, LOOK_SOON_SECONDS, Limits, Remote, ask, client_session, shown
+from serving.engines.tgi_client import Tgi, is_tgi, root, says_openai
 
-log = logging.getLogger("serving.upstreams")
+log = logging.getLogger("serving.engines.upstreams")
 
 Event = Accepted | Chunk | End
 

@@ -40,11 +40,11 @@ from serving.engine import (
     TokenSpan,
     Unhealthy,
 )
-from serving.event_stream import read_data
-from serving.models import Infilling, infilling_of
+from serving.engines.event_stream import read_data
+from serving.models.catalogue import Infilling, infilling_of
 
 Event = TypeVar("Event")
-log = logging.getLogger("serving.remote")
+log = logging.getLogger("serving.engines.remote")
 
 DEFAULT_CONTEXT = 8192  # tokens, where the server does not tell
 LOOK_AGAIN_SECONDS = {EngineState.READY: 30.0}

@@ -52,12 +52,12 @@ from serving.engine import (
     TopToken,
     Unhealthy,
 )
-from serving.event_stream import read_data
-from serving.gguf_header import Array, BadModelFile, Value, check_magic, read_metadata
-from serving.models import Infilling, infilling_of, licence_of
-from serving.prefix_cache import PrefixCache, fingerprint
+from serving.engines.event_stream import read_data
+from serving.engines.prefix_cache import PrefixCache, fingerprint
+from serving.models.catalogue import Infilling, infilling_of, licence_of
+from serving.models.gguf_header import Array, BadModelFile, Value, check_magic, read_metadata
 
-log = logging.getLogger("serving.llama_cpp")
+log = logging.getLogger("serving.engines.llama_cpp")
 
 DEFAULT_CONTEXT = 16384  # tokens; a longer one costs memory that few conversations use
 DEFAULT_PARALLEL = 4

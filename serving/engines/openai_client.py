@@ -36,7 +36,7 @@ from serving.engine import (
     ServingError,
     TopToken,
 )
-from serving.remote import (
+from serving.engines.remote import (
     DEFAULT_CONTEXT,
     KEY_REFUSED,
     CutText,

@@ -30,9 +30,9 @@ from serving.engine import (
     TopToken,
     Unhealthy,
 )
-from serving.event_stream import LONGEST_LINE
-from serving.openai_compatible import OpenAICompatible
-from serving.remote import Limits
+from serving.engines.event_stream import LONGEST_LINE
+from serving.engines.openai_client import OpenAICompatible
+from serving.engines.remote import Limits
 from tests.serving.conftest import PATIENCE, eventually, looked_at
 from tests.support.fake_upstream import DONE, RESET, FakeUpstream, data, piece, text, usage
 
@@ -398,7 +398,7 @@ async def test_one_connection_that_breaks_does_not_make_the_upstream_unhealthy(
 async def test_usage_that_never_comes_is_not_waited_for_long(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.openai_compatible.USAGE_SECONDS", 0.05)
+    monkeypatch.setattr("serving.engines.openai_client.USAGE_SECONDS", 0.05)
     upstream.answer(piece("x", "stop"), asyncio.Event())
     async with engine(upstream) as asked:
         async with asyncio.timeout(PATIENCE):
@@ -571,9 +571,9 @@ async def test_what_is_not_understood_is_looked_at_again(
     def fail(model: dict[str, Any]) -> int:
         raise TypeError
 
-    monkeypatch.setattr("serving.remote.LOOK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.remote.LOOK_SOON_SECONDS", 0.02)
     with monkeypatch.context() as patched:
-        patched.setattr("serving.openai_compatible._context", fail)
+        patched.setattr("serving.engines.openai_client._context", fail)
         failing = engine(upstream)
         asked = await failing.__aenter__()
         assert "not understood" in (asked.info.state_detail or "")

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving import answering
-from serving.api import create_app
 from serving.engine import (
     Chat,
     Chunk,
@@ -30,11 +28,13 @@ from serving.engine import (
     TopToken,
     Unhealthy,
 )
-from serving.llama_cpp import LlamaCpp
-from serving.models import Infilling
-from serving.openai_api import DIALOGUE_STOPS
-from tests.serving.test_api import Connection, client
-from tests.serving.test_llama_cpp import loaded
+from serving.engines.llama_cpp import LlamaCpp
+from serving.models.catalogue import Infilling
+from serving.protocols import answering
+from serving.protocols.openai import DIALOGUE_STOPS
+from serving.protocols.tgi import create_app
+from tests.serving.engines.test_llama_cpp import loaded
+from tests.serving.protocols.test_tgi import Connection, client
 from tests.serving.test_stopping import cut, first_match
 from tests.support.fake_engine import FakeEngine, Step
 from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf

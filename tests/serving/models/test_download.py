@@ -1,4 +1,4 @@
-"""`python -m serving.download` against a hub that fails in every way, as a process of its own."""
+"""`python -m serving.models.download` against a hub that fails in every way, as a process of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from serving.download import Wanted
+from serving.models.download import Wanted
 from tests.serving.conftest import PATIENCE, ROOT
 from tests.support.fake_hub import FakeHub
 from tests.support.small_disk import NoSmallDisk, SmallDisk, small_disk
@@ -62,7 +62,7 @@ def begin(hub: FakeHub, tmp_path: Path) -> Iterator[Begin]:
         folder = models or tmp_path / "models"
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "serving.download", repo, file, str(folder)),
+                *(sys.executable, "-m", "serving.models.download", repo, file, str(folder)),
                 *("--delay", "0.01", *options),
             ],
             cwd=ROOT,

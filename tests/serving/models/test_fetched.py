@@ -13,9 +13,9 @@ import pytest
 
 from serving.child import ChildFailed, ServingChild
 from serving.engine import DownloadState
-from serving.fetched import BROKE_OFF, FetchedModel
-from serving.llama_cpp import LlamaCpp
-from serving.models import in_words, on_hub
+from serving.engines.llama_cpp import LlamaCpp
+from serving.models.catalogue import in_words, on_hub
+from serving.models.fetched import BROKE_OFF, FetchedModel
 from tests.serving.conftest import Served, eventually, serve
 from tests.support.application import children, is_alive
 from tests.support.fake_hub import FakeHub

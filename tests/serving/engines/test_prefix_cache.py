@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from serving.engine import Accepted, SamplingParams
-from serving.llama_cpp import LlamaCpp
+from serving.engines.llama_cpp import LlamaCpp
 from tests.serving.conftest import eventually
-from tests.serving.test_llama_cpp import loaded
+from tests.serving.engines.test_llama_cpp import loaded
 
 BEGINNING = "the code is for you with the list of it\n" * 20
 ONE_TOKEN = SamplingParams(max_new_tokens=1, seed=1)

@@ -33,11 +33,11 @@ from serving.engine import (
     TopToken,
     Unhealthy,
 )
+from serving.engines.remote import Limits
+from serving.engines.tgi_client import Tgi
 from serving.generation import Asked, whole
 from serving.generation import generate as generate_around
-from serving.models import Infilling
-from serving.remote import Limits
-from serving.tgi import Tgi
+from serving.models.catalogue import Infilling
 from tests.serving.conftest import PATIENCE, eventually, looked_at, serve
 from tests.support.fake_tgi import REACHED, FakeTGI, last, token
 
@@ -379,7 +379,7 @@ async def test_an_upstream_that_cannot_be_used_says_why(
 async def test_one_that_says_that_it_is_ill_is_looked_at_and_found_again(
     upstream: FakeTGI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.remote.LOOK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.remote.LOOK_SOON_SECONDS", 0.02)
     upstream.answers.append(web.Response(status=503))
     async with engine(upstream) as asked:
         upstream.health = 503

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serving.engine import IncompleteGeneration
-from serving.event_stream import read_data
+from serving.engines.event_stream import read_data
 
 PATIENCE = 20.0
 SHORT = 0.01

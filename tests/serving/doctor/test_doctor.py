@@ -15,10 +15,10 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import doctor
-from serving.doctor import Doctor, Finding, Report, Status, _stopped, _straddling
+from serving.doctor import doctor
+from serving.doctor.doctor import Doctor, Finding, Report, Status, _stopped, _straddling
 from serving.engine import EngineState, Infill, InvalidRequest, SamplingParams
-from serving.openai_compatible import OpenAICompatible
+from serving.engines.openai_client import OpenAICompatible
 from tests.serving.conftest import PATIENCE, ROOT, eventually, serve
 from tests.support.fake_upstream import DONE, data, piece, usage
 from tests.support.tiny_gguf import write_tiny_gguf

@@ -28,8 +28,8 @@ from serving.engine import (
     SamplingParams,
     Unhealthy,
 )
-from serving.gguf_header import BadModelFile, read_metadata
-from serving.llama_cpp import LlamaCpp, _Room
+from serving.engines.llama_cpp import LlamaCpp, _Room
+from serving.models.gguf_header import BadModelFile, read_metadata
 from tests.serving.conftest import PATIENCE, eventually
 from tests.support.scripted_gguf import Script, write_scripted_gguf
 from tests.support.scripted_gguf import prompt as scripted

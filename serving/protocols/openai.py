@@ -28,14 +28,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.answering import (
-    Answering,
-    EventStream,
-    json_response,
-    read_body,
-    retry_headers,
-    session_of,
-)
 from serving.engine import (
     Accepted,
     Chat,
@@ -50,7 +42,15 @@ from serving.engine import (
     TooLong,
 )
 from serving.generation import Asked, Finished, Shown, Whole, together, whole
-from serving.requests import MOST_BEST_OF, json_grammar, new_seed, read_stops
+from serving.protocols.answering import (
+    Answering,
+    EventStream,
+    json_response,
+    read_body,
+    retry_headers,
+    session_of,
+)
+from serving.protocols.tgi_requests import MOST_BEST_OF, json_grammar, new_seed, read_stops
 
 DEFAULT_COMPLETION_TOKENS = 16  # the protocol's
 MOST_CHOICES = 16  # of one request: prompts times `n`

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.download import Wanted
-from serving.models import (
+from serving.models.catalogue import (
     APACHE,
     CATALOGUE,
     GB,
@@ -20,6 +19,7 @@ from serving.models import (
     infilling_of,
     licence_of,
 )
+from serving.models.download import Wanted
 
 BY_NAME = {model.name: model for model in CATALOGUE}
 SMALL, DEFAULT, LARGE = (BY_NAME[f"qwen2.5-coder-{size}b"] for size in ("0.5", "1.5", "7"))

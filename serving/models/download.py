@@ -1,4 +1,4 @@
-"""`python -m serving.download`: fetch one file of the Hugging Face hub, as a program of its own.
+"""`python -m serving.models.download`: fetch one file of the Hugging Face hub, as a program of its own.
 
     DIR/OWNER/NAME/FILE                  a file that is complete and verified
     DIR/OWNER/NAME/FILE.ETAG.part        one on its way: what has come is kept, and goes on from there
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
-from serving.models import either, in_words, is_place
+from serving.models.catalogue import either, in_words, is_place
 
 if TYPE_CHECKING:  # imported late, with its settings in the environment
     from huggingface_hub.errors import HfHubHTTPError
@@ -438,7 +438,7 @@ def _locked(path: Path, tell: Tell) -> Iterator[None]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m serving.download", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m serving.models.download", description=__doc__)
     parser.add_argument("repo")
     parser.add_argument("file")
     parser.add_argument("models", type=Path, metavar="DIR")

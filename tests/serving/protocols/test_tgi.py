@@ -10,8 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from serving import answering
-from serving.api import ServingApp, create_app
 from serving.engine import (
     Chunk,
     EngineState,
@@ -25,6 +23,8 @@ from serving.engine import (
     TopToken,
     Unhealthy,
 )
+from serving.protocols import answering
+from serving.protocols.tgi import ServingApp, create_app
 from tests.support.fake_engine import FakeEngine, Step
 
 PATIENCE = 20  # seconds for what should take none

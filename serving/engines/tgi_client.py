@@ -39,8 +39,7 @@ from serving.engine import (
     TopToken,
     Unhealthy,
 )
-from serving.models import Infilling
-from serving.remote import (
+from serving.engines.remote import (
     KEY_REFUSED,
     CutText,
     Limits,
@@ -51,6 +50,7 @@ from serving.remote import (
     reason_of,
     seconds_of,
 )
+from serving.models.catalogue import Infilling
 
 INVALID = "Input validation error: "
 """What TGI writes before its words for a request that cannot work, and we do too."""

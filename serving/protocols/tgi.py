@@ -2,7 +2,7 @@
 
 Knows routes, bodies, events and statuses; refuses to know models, prompts and chats. The way of a
 request: `requests.py` checks it, `answering.py` lets it in or not, `generation.py` yields its text, and
-`_Tgi` writes that down. OpenAI's protocol is in `openai_api.py`.
+`_Tgi` writes that down. OpenAI's protocol is in `openai.py`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving import openai_api
-from serving.answering import (
-    Answering,
-    EventStream,
-    json_response,
-    read_body,
-    retry_headers,
-    session_of,
-    words,
-)
 from serving.engine import (
     Accepted,
     Engine,
@@ -43,9 +33,19 @@ from serving.engine import (
     Warming,
 )
 from serving.generation import Finished, Token, Whole
-from serving.models import infilling_of, licence_of
-from serving.openai_api import OpenAIProtocol
-from serving.requests import (
+from serving.models.catalogue import infilling_of, licence_of
+from serving.protocols import openai
+from serving.protocols.answering import (
+    Answering,
+    EventStream,
+    json_response,
+    read_body,
+    retry_headers,
+    session_of,
+    words,
+)
+from serving.protocols.openai import OpenAIProtocol
+from serving.protocols.tgi_requests import (
     MOST_BEST_OF,
     MOST_STOPS,
     MOST_TOP_TOKENS,
@@ -263,7 +263,7 @@ class _Tgi:
         assert isinstance(error, ServingError)
         if request.method == "POST":  # a question about health is no request to generate
             self._metrics.failures[error.error_type] += 1
-        return openai_api.refusal(error) if openai_api.is_meant(request.scope) else _refusal(error)
+        return openai.refusal(error) if openai.is_meant(request.scope) else _refusal(error)
 
     async def _read(self, request: Request, *, stream: bool | None = None) -> GenerateRequest:
         self._metrics.requests += 1
@@ -333,8 +333,8 @@ class _RequireKey:
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._authorization):
                 words, headers = "The key is missing or wrong.", {"WWW-Authenticate": "Bearer"}
-                if openai_api.is_meant(scope):
-                    response = openai_api.error_response(401, words, headers, code="invalid_api_key")
+                if openai.is_meant(scope):
+                    response = openai.error_response(401, words, headers, code="invalid_api_key")
                 else:
                     response = _error(401, "unauthorized", words, headers)
                 await response(scope, receive, send)
@@ -383,8 +383,8 @@ def _error(status: int, error_type: str, words: str, headers: dict[str, str] | N
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if openai_api.is_meant(request.scope):
-        return openai_api.http_error(error)
+    if openai.is_meant(request.scope):
+        return openai.http_error(error)
     error_type = {404: "not_found", 405: "method_not_allowed", 413: "validation"}.get(
         error.status_code, "http"
     )
@@ -396,6 +396,6 @@ async def _answer_nobody(request: Request, error: Exception) -> Response:
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:
-    if openai_api.is_meant(request.scope):
-        return openai_api.error_response(500, "Internal error")
+    if openai.is_meant(request.scope):
+        return openai.error_response(500, "Internal error")
     return _error(500, "internal", "Internal error")  # Starlette raises it again, for the log

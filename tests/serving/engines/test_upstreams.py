@@ -26,10 +26,10 @@ from serving.engine import (
     TokenSpan,
     Unhealthy,
 )
-from serving.openai_compatible import OpenAICompatible
-from serving.remote import Limits
-from serving.tgi import Tgi
-from serving.upstreams import FAILURES, MOST_RETRIES, Kind, Unknown, Upstreams, upstream
+from serving.engines.openai_client import OpenAICompatible
+from serving.engines.remote import Limits
+from serving.engines.tgi_client import Tgi
+from serving.engines.upstreams import FAILURES, MOST_RETRIES, Kind, Unknown, Upstreams, upstream
 from tests.serving.conftest import PATIENCE, eventually
 from tests.support.fake_engine import FakeEngine
 from tests.support.fake_tgi import FakeTGI, last, token
@@ -219,7 +219,7 @@ async def test_without_a_session_least_under_way_is_asked(two: list[FakeUpstream
 async def test_one_that_keeps_failing_is_left_alone_until_it_works(
     two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.upstreams.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("serving.engines.upstreams.PROBE_SECONDS", 0.05)
     two[0].answer(b"", status=500, content_type="text/plain")
     two[1].answer(*text("Hello"))
     async with engine(two) as both:
@@ -247,7 +247,7 @@ class OnlyChats(FakeUpstream):
 
 
 async def test_one_that_failed_at_chats_is_tried_with_a_chat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.upstreams.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("serving.engines.upstreams.PROBE_SECONDS", 0.05)
     chat = Chat([{"role": "user", "content": "Hi"}])
     async with OnlyChats() as ill, OnlyChats() as well:
         ill.answer(b"", status=500, content_type="text/plain")
@@ -271,7 +271,7 @@ async def test_one_that_failed_at_chats_is_tried_with_a_chat(monkeypatch: pytest
 async def test_to_have_no_room_is_not_to_fail(
     two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.upstreams.LONGEST_FULL_SECONDS", 0)
+    monkeypatch.setattr("serving.engines.upstreams.LONGEST_FULL_SECONDS", 0)
     two[0].answer(b"", status=429, content_type="text/plain")
     two[1].answer(*text("Hello"))
     async with engine(two) as both:
@@ -306,7 +306,7 @@ async def test_when_all_have_no_room_nobody_is_asked_twice(two: list[FakeUpstrea
 async def test_few_of_many_requests_are_asked_again(
     two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.upstreams.RETRY_FLOOR_SECONDS", float("inf"))
+    monkeypatch.setattr("serving.engines.upstreams.RETRY_FLOOR_SECONDS", float("inf"))
     for one in two:
         one.answer(b"", status=500, content_type="text/plain")
     async with engine(two) as both:
@@ -425,7 +425,7 @@ async def test_a_password_in_an_address_takes_the_place_of_the_key() -> None:
 
 
 async def test_a_server_that_tells_what_is_too_deep_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.upstreams.LOOK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.upstreams.LOOK_SOON_SECONDS", 0.02)
     asked_before: list[str] = []
 
     async def info(request: web.Request) -> web.Response:
@@ -463,7 +463,7 @@ async def test_the_server_is_asked_what_it_speaks() -> None:
 
 
 async def test_a_server_that_does_not_tell_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.upstreams.LOOK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.upstreams.LOOK_SOON_SECONDS", 0.02)
     async with FakeUpstream() as openai:
         openai.model_list = 401
         async with unknown(openai.url.removesuffix("/v1")) as engine:

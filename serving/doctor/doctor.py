@@ -30,8 +30,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 
-from serving.models import infilling_of
-from serving.remote import is_http
+from serving.engines.remote import is_http
+from serving.models.catalogue import infilling_of
 
 KEY_VARIABLE = "TECH_ASSISTANT_UPSTREAM_KEY"
 PROBE_SECONDS = 30.0

@@ -20,7 +20,7 @@ from typing import Any
 
 from serving.engine import ServingError
 
-log = logging.getLogger("serving.prefix_cache")
+log = logging.getLogger("serving.engines.prefix_cache")
 
 MOST_FILES = 4  # in the directory: some ten megabytes each
 SUFFIX = ".state"

@@ -33,7 +33,7 @@ from serving.generation import Asked, Finished, Shown, Whole, best_of, generate,
 from serving.metrics import Metrics
 
 T = TypeVar("T")
-log = logging.getLogger("serving.api")
+log = logging.getLogger("serving.protocols.tgi")
 
 LARGEST_BODY = 4 << 20  # bytes
 # Seconds of silence after which a stream gets a comment: well before the shortest usual read timeout of
