@@ -46,7 +46,43 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _absolute(path: str | Path) -> Path:
+    """The absolute path. `~NAME` of an unknown user is not expanded."""
+    return Path(os.path.expanduser(path)).absolute()
+
+
+def _folder(docs: str) -> str:
+    """`PATH` or `PATH=URL`, with the folder's absolute path. Raises ValueError."""
+    named = None if os.path.isdir(_absolute(docs)) else _PATH_AND_URL.fullmatch(docs)
+    folder = _absolute(docs if named is None else named["path"])
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no folder {folder}")
+    return str(folder) if named is None else f"{folder}={_http_url(named['url'])}"
+
+
+def _environment(path: Path) -> Path:
+    # Symbolic links stay: an environment's interpreter is a link to one outside the environment.
+    if not os.path.exists(path := _absolute(path)):
+        raise ValueError(f"there is no interpreter and no environment {path}")
+    return path
+
+
+def _text_file(path: Path) -> Path:
+    if not os.path.isfile(path := _absolute(path)):
+        raise ValueError(f"there is no file {path}")
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    return path
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HostName = Annotated[str, AfterValidator(str.lower)]
+Network = Annotated[str, AfterValidator(lambda network: str(ipaddress.ip_network(network)))]
+Folder = Annotated[str, AfterValidator(_folder)]
+Environment = Annotated[Path, AfterValidator(_environment)]
+TextFile = Annotated[Path, AfterValidator(_text_file)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -95,16 +131,16 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    data: Path = Field(
+    data: Annotated[Path, AfterValidator(_absolute)] = Field(
         Path(platformdirs.user_data_dir("tech-assistant", appauthor=False)),
         description="directory for the database, the cookie key, models and caches",
     )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_hosts: Annotated[tuple[HostName, ...], NoDecode] = Field(
         (),
         description="host names under which browsers may reach this server, separated by commas; IP "
         "addresses and localhost are always allowed",
     )
-    proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+    proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
         (),
         description="addresses or networks of trusted reverse proxies, separated by commas; what they report "
         "about the client's address and HTTPS is believed",
@@ -114,12 +150,12 @@ class Settings(BaseSettings):
         True,
         description="answer from the documentation on this machine, and ground the model's answers in it",
     )
-    docs: Annotated[tuple[str, ...], NoDecode] = Field(
+    docs: Annotated[tuple[Folder, ...], NoDecode] = Field(
         (),
         description="folder of documentation to index, as PATH or as PATH=URL with the address where it is "
         "published; repeat the option for several folders",
     )
-    packages: Annotated[tuple[Path, ...], NoDecode] = Field(
+    packages: Annotated[tuple[Environment, ...], NoDecode] = Field(
         (),
         description="Python interpreter or virtual environment whose packages are indexed; repeat the option "
         "for several",
@@ -131,7 +167,7 @@ class Settings(BaseSettings):
         description="prompt template: 'chat' (the model's own chat template), 'tech-assistant' (ours, for "
         "base models), or 'auto' (the model's own if it has one)",
     )
-    chat_template: Path | None = Field(
+    chat_template: TextFile | None = Field(
         None, description="file with a Jinja chat template to use instead of the model's own"
     )
     max_new_tokens: int = Field(1024, ge=1, le=32768, description="maximum number of tokens in one answer")
@@ -212,35 +248,6 @@ class Settings(BaseSettings):
     def _split_upstreams(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name.lower() for name in value)
-
-    @field_validator("proxies")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ipaddress.ip_network(network)) for network in value)
-
-    @field_validator("docs")
-    @classmethod
-    def _folders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(_folder, value))
-
-    @field_validator("packages")
-    @classmethod
-    def _environments(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
-        # Symbolic links stay: an environment's interpreter is a link to one outside the environment.
-        paths = tuple(map(_absolute, value))
-        if missing := [path for path in paths if not os.path.exists(path)]:
-            raise ValueError(f"there is no interpreter and no environment {missing[0]}")
-        return paths
-
-    @field_validator("data", "chat_template")
-    @classmethod
-    def _expand(cls, value: Path | None) -> Path | None:
-        return None if value is None else _absolute(value)
-
     @model_validator(mode="after")
     def _one_engine(self) -> Settings:
         given = [name for name in ("upstream", "serving_url") if getattr(self, name)]
@@ -251,13 +258,6 @@ class Settings(BaseSettings):
             raise ValueError(f"{options} exclude each other: give only one of them")
         if self.upstream_model is not None and not self.upstream:
             raise ValueError("--upstream-model needs --upstream")
-        if self.chat_template is not None:
-            if not os.path.isfile(self.chat_template):
-                raise ValueError(f"--chat-template: there is no file {self.chat_template}")
-            try:
-                self.chat_template.read_text(encoding="utf-8")
-            except (OSError, UnicodeError) as error:
-                raise ValueError(f"--chat-template: {self.chat_template} cannot be read: {error}") from error
         return self
 
     @model_validator(mode="after")
@@ -313,11 +313,6 @@ class Settings(BaseSettings):
         return self.host.lower() == "localhost"
 
 
-def _absolute(path: str | Path) -> Path:
-    """The absolute path. `~NAME` of an unknown user is not expanded."""
-    return Path(os.path.expanduser(path)).absolute()
-
-
 def _is_file(model: str) -> bool:
     """Whether `--model` names a file on this machine. The file need not exist."""
     if os.path.isfile(_absolute(model)):  # `Path.is_file` would raise for a name that is too long
@@ -325,15 +320,6 @@ def _is_file(model: str) -> bool:
     if _HUB_FILE.fullmatch(model):
         return False
     return model.lower().endswith(".gguf") or model.startswith(("~", "/", "."))
-
-
-def _folder(docs: str) -> str:
-    """`PATH` or `PATH=URL`, with the folder's absolute path. Raises ValueError."""
-    named = None if os.path.isdir(_absolute(docs)) else _PATH_AND_URL.fullmatch(docs)
-    folder = _absolute(docs if named is None else named["path"])
-    if not os.path.isdir(folder):
-        raise ValueError(f"there is no folder {folder}")
-    return str(folder) if named is None else f"{folder}={_http_url(named['url'])}"
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
