@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from pydantic import SecretStr
 
-from assistant.model import BYTES_PER_TOKEN, Limits, ServingClient, TechAssistantChat, new_session
+from assistant.errors import ModelError
+from assistant.model import BYTES_PER_TOKEN, TechAssistantChat
 from assistant.served import (
     FAILED,
     NO_MODEL,
@@ -28,6 +29,7 @@ from assistant.served import (
     EngineStatus,
     Licence,
 )
+from assistant.serving_client import ServingClient, Timeouts, new_session
 from assistant.settings import Settings
 from prompts.render import PromptError, Template, choose_template
 
@@ -54,9 +56,11 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
     def __init__(self, settings: Settings) -> None:
         self.model: TechAssistantChat | None = None
         self._settings = settings
-        self._limits = Limits()  # our own child keeps to those of the settings, and is not silent meanwhile
+        self._timeouts = Timeouts()  # our own serving layer applies those of the settings itself
         if settings.serving_url is not None:
-            self._limits = Limits(settings.connect_seconds, settings.first_seconds, settings.between_seconds)
+            self._timeouts = Timeouts(
+                settings.connect_seconds, settings.first_seconds, settings.between_seconds
+            )
         self._session = new_session()
         self._made_from: object = None
 
@@ -65,7 +69,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
 
     async def look(self, endpoint: Endpoint) -> EngineStatus:
         """What the server at `endpoint.url` can do now; whatever it answers is told as a status."""
-        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._limits)
+        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._timeouts)
         try:
             info = await client.info()
         except aiohttp.ClientResponseError as error:
@@ -119,7 +123,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
 
     async def steer_download(self, endpoint: Endpoint, method: str) -> str | None:
         """Begin (POST) or decline (DELETE) what the server may fetch; returns why it refused."""
-        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._limits)
+        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._timeouts)
         timeout = aiohttp.ClientTimeout(total=DOWNLOAD_SECONDS)
         try:
             async with self._session.request(
@@ -139,7 +143,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
         settings = self._settings
         try:
             tokens = await client.count_tokens(SAMPLE)
-        except (aiohttp.ClientError, ValueError, OSError):
+        except (ModelError, ValueError):
             tokens = None
         model = TechAssistantChat(
             base_url=str(endpoint.url),
@@ -153,7 +157,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             top_p=settings.top_p,
             repetition_penalty=settings.repetition_penalty,
             bytes_per_token=len(SAMPLE.encode()) / tokens if tokens else BYTES_PER_TOKEN,
-            limits=self._limits,
+            timeouts=self._timeouts,
             session=self._session,
         )
         with contextlib.suppress(PromptError):  # no question will fit either, and will say so

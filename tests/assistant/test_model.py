@@ -1,5 +1,4 @@
 import asyncio
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +8,10 @@ from aiohttp import web
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from assistant.conversation import Role, Source, Turn
-from assistant.errors import Broken, Overloaded, PromptTooLong, Refused, Unreachable
-from assistant.model import Limits, TechAssistantChat
+from assistant.errors import PromptTooLong
+from assistant.model import TechAssistantChat
 from prompts.render import QuestionTooLong
 from tests.support.fake_tgi import FakeTGI, last, token
-
-PATIENCE = 60.0  # seconds; not a measure, only an end to waiting
 
 
 def chat(tgi: FakeTGI, **more: object) -> TechAssistantChat:
@@ -72,72 +69,6 @@ async def test_the_key_is_sent_and_not_shown(tgi: FakeTGI) -> None:
     await model.ainvoke("q")
     assert tgi.headers[-1]["Authorization"] == "Bearer secret-key"
     assert "secret-key" not in repr(model)
-
-
-async def test_pieces_of_an_event_may_come_in_any_cut(tgi: FakeTGI) -> None:
-    data = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in (token("é🦀"), last("!")))
-    tgi.answers = [[b": keep-alive\n\n", *(bytes([byte]) for byte in data)]]
-    assert await answer(chat(tgi)) == "é🦀!"
-
-
-async def test_an_event_may_be_larger_than_half_a_mebibyte(tgi: FakeTGI) -> None:
-    text = "x" * 600_000
-    tgi.answers = [[token(text), last()]]
-    assert await answer(chat(tgi)) == text
-
-
-@pytest.mark.parametrize(
-    ("answered", "error"),
-    [
-        (web.json_response({"error": "full", "error_type": "overloaded"}, status=429), Overloaded),
-        (web.json_response({"error": "bad seed", "error_type": "validation"}, status=422), Refused),
-        (web.json_response({"error": "oops", "error_type": "generation"}, status=424), Broken),
-        (web.Response(text="<html>no</html>", status=500), Broken),
-        (web.Response(text="", status=503), Unreachable),
-        ([{"error": "loading", "error_type": "unhealthy"}], Unreachable),
-        ([{"error": "oops", "error_type": "incomplete_generation"}], Broken),
-        ([token("half"), {"error": "oops", "error_type": "incomplete_generation"}], Broken),
-        ([b"data: {half\n\n"], Broken),
-        ([b"data: \xff\xfe\n\n"], Broken),
-        ([b"<html>\n"], Broken),
-        ([token("half")], Broken),
-        ([], Broken),
-        ([token("half"), ConnectionResetError], Unreachable),
-        ([b"data: " + b"x" * (2 << 20)], Broken),
-    ],
-)
-async def test_whatever_goes_wrong_is_one_of_our_errors(
-    tgi: FakeTGI, answered: object, error: type[Exception]
-) -> None:
-    tgi.answers = [answered]
-    with pytest.raises(error) as caught:
-        await answer(chat(tgi))
-    assert str(caught.value)
-
-
-async def test_a_server_that_is_not_there(unused_tcp_port: int) -> None:
-    with pytest.raises(Unreachable):
-        await answer(TechAssistantChat(base_url=f"http://127.0.0.1:{unused_tcp_port}"))
-
-
-async def test_silence_is_noticed_in_an_answer(tgi: FakeTGI) -> None:
-    tgi.answers = [[token("half"), asyncio.Event()]]
-    limits = Limits(first=2 * PATIENCE, between=0.05)
-    async with asyncio.timeout(PATIENCE):
-        with pytest.raises(Unreachable, match="silent"):
-            await answer(chat(tgi, limits=limits))
-
-
-async def test_silence_is_noticed_before_an_answer_begins() -> None:
-    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()  # until the client has gone
-        writer.close()
-
-    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        model = TechAssistantChat(base_url=f"http://{host}:{port}", limits=Limits(first=0.05))
-        with pytest.raises(Unreachable, match="silent"):
-            await answer(model)
 
 
 async def test_closing_the_stream_leaves_the_server(tgi: FakeTGI) -> None:
