@@ -26,13 +26,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from assistant.admission import Admission, Place
+from assistant.admission import Admission, Ticket
 from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Source, Status, Turn
 from assistant.errors import (
     AssistantError,
-    Broken,
     Closing,
     EmptyText,
+    GenerationFailed,
     LicenceNotAccepted,
     ModelError,
     NoDocumentation,
@@ -119,7 +119,7 @@ class Answers(enum.StrEnum):
 class _Running:
     conversation_id: str
     entry: Entry
-    place: Place
+    ticket: Ticket
     provenance: dict[str, object]
     generating: asyncio.Task[FinishReason]  # cancelled to end the reply
     owner: asyncio.Task[None] | None = None  # never cancelled: it stores the outcome
@@ -150,7 +150,7 @@ class Assistant:
         # An engine that computes a few at once is given no more: its own queue does not know owners.
         self._admission = Admission(
             limit=max_replies + max_waiting,
-            running=lambda: min(max_replies, self.engine.parallel or max_replies),
+            most_running=lambda: min(max_replies, self.engine.parallel or max_replies),
         )
         self._beginning: set[asyncio.Task[Asked]] = set()  # questions that are just being stored
         self._running: dict[str, _Running] = {}
@@ -192,7 +192,7 @@ class Assistant:
             await self.look_back()
         await self._tidy()
         self._journal.start()
-        self._served.start(self._admission.look_again)  # another engine may answer more at once
+        self._served.start(self._admission.start_waiting)  # another engine may answer more at once
         await self._documentation.start()
         self._tidying = asyncio.create_task(self._keep_tidy())
 
@@ -278,7 +278,7 @@ class Assistant:
         if not await self._store.erase(owner):
             return
         await asyncio.gather(*self._beginning, return_exceptions=True)
-        theirs = [running for running in self._running.values() if running.place.owner == owner]
+        theirs = [running for running in self._running.values() if running.ticket.owner == owner]
         await asyncio.gather(*map(self._end, theirs))
         await self._store.purge(older_than=RESTORABLE)
         await self._store.clean(rewrite=True, patience=CLEAN_SECONDS)
@@ -358,7 +358,7 @@ class Assistant:
         if not text.strip():
             raise EmptyText("The message is empty. Write a question.")
         try:
-            by, place = await self._admit(owner)
+            by, ticket = await self._admit(owner)
             storing = self._store.ask(
                 owner,
                 conversation_id,
@@ -368,7 +368,7 @@ class Assistant:
                 title=_title(text),
                 grounding=grounding,
             )
-            return await self._begin_whole(by, place, storing)
+            return await self._begin_whole(by, ticket, storing)
         except (AssistantError, DiskFull):
             earlier = await self._store.asked(
                 owner, conversation_id, text, parent_id=parent_id, client_id=client_id
@@ -379,9 +379,9 @@ class Assistant:
 
     async def retry(self, owner: str, reply_id: str) -> Asked:
         """Answer the same question again, as a sibling of an earlier reply."""
-        by, place = await self._admit(owner)
+        by, ticket = await self._admit(owner)
         storing = self._store.retry(owner, reply_id)
-        return await self._begin_whole(by, place, storing)
+        return await self._begin_whole(by, ticket, storing)
 
     async def reply(self, owner: str, reply_id: str) -> Message:
         """A reply as it is stored now. Raises `NotFound`."""
@@ -400,12 +400,12 @@ class Assistant:
 
         Raises `NotFound`. A reply that has ended is told from storage.
         """
-        if (running := self._running.get(reply_id)) is not None and running.place.owner == owner:
+        if (running := self._running.get(reply_id)) is not None and running.ticket.owner == owner:
             return _follow_running(running, after)
         return _tell_ended(await self._store.reply(owner, reply_id), after)
 
-    async def _admit(self, owner: str) -> tuple[Answers, Place]:
-        """Who answers one more reply, as far as the engine has told, and its place, which `_begin` uses or
+    async def _admit(self, owner: str) -> tuple[Answers, Ticket]:
+        """Who answers one more reply, as far as the engine has told, and its ticket, which `_begin` uses or
         gives back."""
         if self._closing:
             raise Closing("The application is shutting down. Ask again in a moment.")
@@ -415,21 +415,21 @@ class Assistant:
             await self._check_licence(owner)
         return by, self._admission.enter(owner)
 
-    async def _begin_whole(self, by: Answers, place: Place, storing: Coroutine[None, None, Asked]) -> Asked:
+    async def _begin_whole(self, by: Answers, ticket: Ticket, storing: Coroutine[None, None, Asked]) -> Asked:
         """Like `_begin`, and to its end also if who asked gives up."""
-        self._beginning.add(beginning := asyncio.create_task(self._begin(by, place, storing)))
+        self._beginning.add(beginning := asyncio.create_task(self._begin(by, ticket, storing)))
         beginning.add_done_callback(self._beginning.discard)
         return await asyncio.shield(beginning)
 
-    async def _begin(self, by: Answers, place: Place, storing: Coroutine[None, None, Asked]) -> Asked:
+    async def _begin(self, by: Answers, ticket: Ticket, storing: Coroutine[None, None, Asked]) -> Asked:
         handed_over = False
         try:
             asked = await storing
             if asked.is_new:
                 entry = self._journal.open(asked.reply_id)
                 provenance: dict[str, object] = {}
-                generating = asyncio.create_task(self._answer(by, entry, place, provenance))
-                running = _Running(asked.conversation_id, entry, place, provenance, generating)
+                generating = asyncio.create_task(self._answer(by, entry, ticket, provenance))
+                running = _Running(asked.conversation_id, entry, ticket, provenance, generating)
                 self._running[asked.reply_id] = running
                 running.owner = asyncio.create_task(self._own(entry, running))
                 running.owner.add_done_callback(lambda _: self._ended(asked.reply_id))
@@ -437,7 +437,7 @@ class Assistant:
             return asked
         finally:
             if not handed_over:
-                place.leave()
+                ticket.leave()
 
     async def _end(self, running: _Running) -> None:
         running.generating.cancel()
@@ -445,7 +445,7 @@ class Assistant:
             await asyncio.wait([running.owner])
 
     def _ended(self, reply_id: str) -> None:
-        self._running.pop(reply_id).place.leave()
+        self._running.pop(reply_id).ticket.leave()
 
     async def _own(self, entry: Entry, running: _Running) -> None:
         """Wait for the end of a generation, however it ends, and store the outcome."""
@@ -482,16 +482,16 @@ class Assistant:
         log.warning("the answer of reply %s failed: %s%s", entry.reply_id, error, cause)
 
     async def _answer(
-        self, by: Answers, entry: Entry, place: Place, provenance: dict[str, object]
+        self, by: Answers, entry: Entry, ticket: Ticket, provenance: dict[str, object]
     ) -> FinishReason:
         is_lost = self._is_lost
-        await place.turn()
+        await ticket.wait_to_start()
         branch = await self._store.branch(entry.reply_id)
         if by is Answers.DOCUMENTATION:
             return await self._quote(entry, branch.turns, provenance, instead=is_lost)
         try:
-            return await self._write(entry, place.owner, branch, provenance)
-        except (NoModel, Unreachable, Broken) as error:
+            return await self._write(entry, ticket.owner, branch, provenance)
+        except (NoModel, Unreachable, GenerationFailed) as error:
             # What was shown of the model's answer stays alone: the two are never mixed.
             if entry.text or not self._documentation.can_answer:
                 raise
@@ -519,7 +519,9 @@ class Assistant:
             async with asyncio.timeout(self._total_seconds):
                 return await self._generate(entry, model, branch, sources, provenance)
         except TimeoutError as error:
-            raise Broken(f"The answer was not complete within {self._total_seconds:g} seconds.") from error
+            raise GenerationFailed(
+                f"The answer was not complete within {self._total_seconds:g} seconds."
+            ) from error
 
     async def _quote(
         self, entry: Entry, turns: Sequence[Turn], provenance: dict[str, object], *, instead: bool
@@ -581,12 +583,12 @@ class Assistant:
                             "answer": chunk.usage_metadata["output_tokens"],
                         }
         if finish_reason is None:
-            raise Broken("The answer broke off: the engine's stream ended before the answer did.")
+            raise GenerationFailed("The answer broke off: the engine's stream ended before the answer did.")
         return finish_reason
 
 
 async def _follow_running(running: _Running, after: int | None) -> AsyncIterator[Event]:
-    async for before in running.place.waits():
+    async for before in running.ticket.positions():
         yield Waiting(before)
     entry = running.entry
     position = entry.known if after is None else after

@@ -17,7 +17,7 @@ from text_generation import errors
 from text_generation.client import AsyncClient
 from text_generation.types import Parameters, Request, StreamDetails, StreamResponse
 
-from assistant.errors import Broken, Overloaded, PromptTooLong, Refused, Unreachable
+from assistant.errors import GenerationFailed, Overloaded, PromptTooLong, Refused, Unreachable
 
 LONGEST_LINE = 1 << 20  # bytes of one event; the last event repeats the whole text
 SESSION_HEADER = "X-Session-Id"
@@ -147,7 +147,7 @@ async def _token_events(response: aiohttp.ClientResponse) -> AsyncGenerator[Toke
             is_complete = is_complete or event.details is not None
             yield event
     if not is_complete:
-        raise Broken("The answer broke off: the engine's stream ended too early.")
+        raise GenerationFailed("The answer broke off: the engine's stream ended too early.")
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
@@ -158,7 +158,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         for line in lines:
             yield line
         if len(rest) > LONGEST_LINE:
-            raise Broken("The engine sent an event longer than this application accepts.")
+            raise GenerationFailed("The engine sent an event longer than this application accepts.")
 
 
 def _error(status: int, data: bytes) -> Exception:
@@ -196,7 +196,7 @@ def _model_errors() -> Iterator[None]:
         errors.NotFoundError,
         errors.UnknownError,
     ) as error:
-        raise Broken("The answer broke off: the engine failed.") from error
+        raise GenerationFailed("The answer broke off: the engine failed.") from error
     except TimeoutError as error:
         raise Unreachable("The serving layer has been silent for too long.") from error
     except aiohttp.ClientConnectorError as error:

@@ -7,7 +7,15 @@ import pytest
 
 from assistant import reply as reply_module
 from assistant.conversation import Failure, FinishReason, Role, Status, Turn
-from assistant.errors import Broken, Closing, EmptyText, NoModelLoaded, Overloaded, QueueFull, Unreachable
+from assistant.errors import (
+    Closing,
+    EmptyText,
+    GenerationFailed,
+    NoModelLoaded,
+    Overloaded,
+    QueueFull,
+    Unreachable,
+)
 from assistant.knowledge.documentation import Documentation
 from assistant.reply import Assistant, Delta, End, Reset, Waiting
 from assistant.served import EngineState
@@ -173,7 +181,7 @@ async def test_stopping_what_has_ended_changes_nothing(assistant: Assistant, mod
     [
         (Unreachable("gone"), "engine_unreachable"),
         (Overloaded("busy"), "engine_overloaded"),
-        (Broken("broke"), "engine_failed"),
+        (GenerationFailed("broke"), "engine_failed"),
         (PromptError("secret template"), "prompt"),
         (RuntimeError("secret detail"), "internal"),
     ],
@@ -226,7 +234,7 @@ async def test_a_retry_answers_the_same_question_again(assistant: Assistant, mod
     first = await assistant.ask(OWNER, chat.id, "q")
     with pytest.raises(StillAnswering):
         await assistant.retry(OWNER, first.reply_id)
-    model.fail(Broken("broke"))
+    model.fail(GenerationFailed("broke"))
     await events(assistant, first.reply_id)
     second = await assistant.retry(OWNER, first.reply_id)
     model.say("now")

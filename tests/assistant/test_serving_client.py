@@ -5,7 +5,7 @@ import pytest
 from aiohttp import web
 from text_generation.types import Parameters
 
-from assistant.errors import Broken, Overloaded, Refused, Unreachable
+from assistant.errors import GenerationFailed, Overloaded, Refused, Unreachable
 from assistant.serving_client import ServingClient, Timeouts, new_session
 from tests.support.fake_tgi import FakeTGI, last, token
 
@@ -36,19 +36,19 @@ async def test_an_event_may_be_larger_than_half_a_mebibyte(tgi: FakeTGI) -> None
     [
         (web.json_response({"error": "full", "error_type": "overloaded"}, status=429), Overloaded),
         (web.json_response({"error": "bad seed", "error_type": "validation"}, status=422), Refused),
-        (web.json_response({"error": "oops", "error_type": "generation"}, status=424), Broken),
-        (web.Response(text="<html>no</html>", status=500), Broken),
+        (web.json_response({"error": "oops", "error_type": "generation"}, status=424), GenerationFailed),
+        (web.Response(text="<html>no</html>", status=500), GenerationFailed),
         (web.Response(text="", status=503), Unreachable),
         ([{"error": "loading", "error_type": "unhealthy"}], Unreachable),
-        ([{"error": "oops", "error_type": "incomplete_generation"}], Broken),
-        ([token("half"), {"error": "oops", "error_type": "incomplete_generation"}], Broken),
-        ([b"data: {half\n\n"], Broken),
-        ([b"data: \xff\xfe\n\n"], Broken),
-        ([b"<html>\n"], Broken),
-        ([token("half")], Broken),
-        ([], Broken),
+        ([{"error": "oops", "error_type": "incomplete_generation"}], GenerationFailed),
+        ([token("half"), {"error": "oops", "error_type": "incomplete_generation"}], GenerationFailed),
+        ([b"data: {half\n\n"], GenerationFailed),
+        ([b"data: \xff\xfe\n\n"], GenerationFailed),
+        ([b"<html>\n"], GenerationFailed),
+        ([token("half")], GenerationFailed),
+        ([], GenerationFailed),
         ([token("half"), ConnectionResetError], Unreachable),
-        ([b"data: " + b"x" * (2 << 20)], Broken),
+        ([b"data: " + b"x" * (2 << 20)], GenerationFailed),
     ],
 )
 async def test_every_failure_is_a_model_error(tgi: FakeTGI, response: object, error: type[Exception]) -> None:
