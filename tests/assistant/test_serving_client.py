@@ -75,8 +75,12 @@ async def test_a_silent_server_is_unreachable_before_an_answer_begins() -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()  # until the client disconnects
         writer.close()
+        await writer.wait_closed()
+        closed.set()
 
+    closed = asyncio.Event()
     async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         with pytest.raises(Unreachable, match="silent"):
             await generated(f"http://{host}:{port}", Timeouts(first=0.05))
+        await asyncio.wait_for(closed.wait(), PATIENCE)
