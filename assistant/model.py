@@ -33,7 +33,8 @@ from text_generation.types import Parameters
 from assistant.conversation import Role, Source, Turn
 from assistant.errors import PromptTooLong
 from assistant.serving_client import GenerationDetails, ServingClient, Timeouts, new_session
-from prompts.render import Prompt, QuestionTooLong, Template, choose_template
+from prompts.render import Prompt, QuestionTooLong, Template
+from prompts.templates import choose_template
 
 T = TypeVar("T")
 

@@ -31,7 +31,8 @@ from assistant.served import (
 )
 from assistant.serving_client import ServingClient, Timeouts, new_session
 from assistant.settings import Settings
-from prompts.render import PromptError, Template, choose_template
+from prompts.render import PromptError, Template
+from prompts.templates import choose_template
 
 log = logging.getLogger(__name__)
 
