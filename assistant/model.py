@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
@@ -266,18 +266,21 @@ class TechAssistantChat(BaseChatModel):
         # In another thread, since the caller's thread may already run an event loop, as in a notebook.
         with ThreadPoolExecutor(1) as thread, asyncio.Runner() as runner:
 
-            def run(step: Coroutine[Any, Any, T]) -> T:
-                context = contextvars.copy_context()
-                return thread.submit(lambda: runner.run(step, context=context)).result()
+            def run(step: Callable[[], Awaitable[T]]) -> T:
+                async def awaited() -> T:
+                    return await step()
 
-            chunks = self._astream(messages, stop, None, **kwargs)
+                context = contextvars.copy_context()
+                return thread.submit(lambda: runner.run(awaited(), context=context)).result()
+
+            chunks = self._chunks(_turns(messages), stop, kwargs)
             try:
-                while (chunk := run(_next(chunks))) is not None:
+                while (chunk := run(lambda: anext(chunks, None))) is not None:
                     if run_manager is not None:
                         run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
                     yield chunk
             finally:
-                run(_close(chunks))
+                run(chunks.aclose)
                 thread.submit(runner.close).result()
 
     def _generate(
@@ -321,12 +324,3 @@ def _turns(messages: Sequence[BaseMessage]) -> list[Turn]:
     if instructions:
         turns.append(Turn(Role.USER, "\n\n".join(instructions)))
     return turns
-
-
-async def _next(chunks: AsyncIterator[ChatGenerationChunk]) -> ChatGenerationChunk | None:
-    return await anext(chunks, None)
-
-
-async def _close(chunks: AsyncIterator[ChatGenerationChunk]) -> None:
-    if (close := getattr(chunks, "aclose", None)) is not None:
-        await close()
