@@ -1,12 +1,12 @@
-"""How soon a machine without network and model gives its first useful answer, in a browser.
+"""How soon a browser shows the first useful answer, on a machine without network and model.
 
     .venv/bin/python -m benchmarks.first_answer
 
-`sh scripts/run --offline` is started with an empty data directory, and a Chromium that is already open goes
-to its address as soon as somebody listens there. When the composer is there the question is typed and sent.
-Times are seconds from the command: to the first answer of `/ready`, to the composer, to the answer
-with the right name in it, and until all documentation has been read. The second start, which finds what the
-first one has read, stands beside it in the same run.
+Runs `sh scripts/run --offline` with an empty data directory. A Chromium that is already open goes to its
+address as soon as the application listens there, and sends a question as soon as the composer appears. All
+times are in seconds from the command: to the first success of `/ready`, to the composer, to the answer with
+the right name in it, and to the end of reading the documentation. A second start, with the documentation that
+the first has read, is measured in the same run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAME = "shutil.rmtree"
 
 @dataclass
 class Starts:
-    """Seconds from the command, of each start."""
+    """Seconds from the command for each start."""
 
     ready: list[float] = field(default_factory=list)
     composer: list[float] = field(default_factory=list)
@@ -51,7 +51,7 @@ def start(browser: Browser, data: Path, starts: Starts) -> None:
         str(data),
         "--no-open-browser",
     ]
-    visitor = {"TECH_ASSISTANT_MODEL": "", "TECH_ASSISTANT_DOCUMENTATION": ""}  # as if nothing was set
+    visitor = {"TECH_ASSISTANT_MODEL": "", "TECH_ASSISTANT_DOCUMENTATION": ""}  # as if unset
     with Program(command, **visitor) as program:
         starts.ready.append(program.seconds_until(f"{address}/ready", is_ready))
         context = browser.new_context()
@@ -60,15 +60,15 @@ def start(browser: Browser, data: Path, starts: Starts) -> None:
         page.goto(address)
         composer = page.get_by_role("textbox", name="Your question")
         composer.wait_for()
-        starts.composer.append(time.monotonic() - program.begun)
+        starts.composer.append(time.monotonic() - program.started)
         composer.fill(QUESTION)
         composer.press("Enter")
         answer = page.get_by_role("article", name="Answer")
         expect(answer).to_contain_text(NAME, timeout=PATIENCE * 1000)
-        starts.answer.append(time.monotonic() - program.begun)
+        starts.answer.append(time.monotonic() - program.started)
         while httpx.get(f"{address}/api/engine").json()["documentation"]["state"] == "building":
             time.sleep(PAUSE)
-        starts.read.append(time.monotonic() - program.begun)
+        starts.read.append(time.monotonic() - program.started)
         context.close()
 
 
@@ -78,7 +78,7 @@ def table(first: Starts, second: Starts) -> str:
         ("to /ready", lambda starts: starts.ready),
         ("to the composer", lambda starts: starts.composer),
         ("to the answer", lambda starts: starts.answer),
-        ("until all is read", lambda starts: starts.read),
+        ("to the end of reading", lambda starts: starts.read),
     ):
         mine, theirs = of(first), of(second)
         ratio = median(mine) / median(theirs)
@@ -88,7 +88,7 @@ def table(first: Starts, second: Starts) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.first_answer", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="pairs of starts (%(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="pairs of starts (default: %(default)s)")
     options = parser.parse_args()
     if options.runs < 1:
         parser.error("--runs must be positive")
