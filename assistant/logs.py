@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TextIO
 
 from starlette.requests import ClientDisconnect
@@ -100,17 +99,10 @@ def begin(stream: TextIO) -> None:
 
 def in_a_line(error: BaseException) -> str:
     """The type of an error and where it was raised. Its message is left out: it may quote users' text."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return type(error).__name__ + _place(frame)
-
-
-def _place(frame: TracebackType | None) -> str:
-    if frame is None:
-        return ""
-    code = frame.tb_frame.f_code
-    return f" in {code.co_name} ({code.co_filename}:{frame.tb_lineno})"
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        place = f" in {frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
+    return type(error).__name__ + place
 
 
 def _is_disconnect(error: BaseException) -> bool:

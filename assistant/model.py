@@ -157,8 +157,9 @@ class TechAssistantChat(BaseChatModel):
         session: str | None = None,
     ) -> AsyncGenerator[ChatGenerationChunk]:
         budget = whole = self.context - self.answer_tokens
-        async with self._shared_session() as http:
-            client = ServingClient(self.base_url, self._key(), http, self.timeouts)
+        key = None if self.api_key is None else self.api_key.get_secret_value()
+        async with new_session() if self.session is None else contextlib.nullcontext(self.session) as http:
+            client = ServingClient(self.base_url, key, http, self.timeouts)
             for last_try in (*[False] * SHRINK_TRIES, True):
                 try:
                     prompt = await self._prompt(client, turns, budget, passages)
@@ -291,17 +292,6 @@ class TechAssistantChat(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
-
-    def _key(self) -> str | None:
-        return None if self.api_key is None else self.api_key.get_secret_value()
-
-    @contextlib.asynccontextmanager
-    async def _shared_session(self) -> AsyncIterator[aiohttp.ClientSession]:
-        if self.session is not None:
-            yield self.session
-        else:
-            async with new_session() as session:
-                yield session
 
 
 def _turns(messages: Sequence[BaseMessage]) -> list[Turn]:

@@ -13,11 +13,10 @@ from typing import Any
 
 import aiohttp
 import pydantic
-from text_generation import errors
 from text_generation.client import AsyncClient
 from text_generation.types import Parameters, Request, StreamDetails, StreamResponse
 
-from assistant.errors import GenerationFailed, Overloaded, PromptTooLong, Refused, Unreachable
+from assistant.errors import GenerationFailed, ModelError, Overloaded, PromptTooLong, Refused, Unreachable
 
 LONGEST_LINE = 1 << 20  # bytes of one event; the last event repeats the whole text
 SESSION_HEADER = "X-Session-Id"
@@ -85,12 +84,12 @@ class ServingClient(AsyncClient):
         # An option of our own serving layer: we do not use the probabilities, which take time to compute.
         request["parameters"]["logprobs"] = False
         headers = {**(self.headers or {}), **({} if session is None else {SESSION_HEADER: session})}
-        with _model_errors():
+        with _connection_errors():
             async with self._session.post(
                 self.base_url, json=request, headers=headers, timeout=self.timeout
             ) as response:
                 if response.status != 200:
-                    raise _error(response.status, await response.content.read(LONGEST_LINE))
+                    raise _rejection(response.status, await response.content.read(LONGEST_LINE))
                 if (connection := response.connection) is not None and connection.protocol is not None:
                     connection.protocol.read_timeout = self._timeouts.between
                     connection.protocol.start_timeout()  # replaces the running timeout of the first byte
@@ -99,7 +98,7 @@ class ServingClient(AsyncClient):
 
     async def count_tokens(self, text: str) -> int | None:
         """The number of tokens of a text; None if the server cannot count them. Raises `ModelError`."""
-        with _model_errors():
+        with _connection_errors():
             async with self._session.post(
                 self.base_url + "tokenize", json={"inputs": text}, headers=self.headers, timeout=self.timeout
             ) as response:
@@ -143,7 +142,7 @@ async def _token_events(response: aiohttp.ClientResponse) -> AsyncGenerator[Toke
             try:
                 event = TokenEvent.model_validate_json(data)
             except pydantic.ValidationError:
-                raise _error(response.status, data) from None
+                raise _rejection(response.status, data)  # noqa: B904 (it has a cause)
             is_complete = is_complete or event.details is not None
             yield event
     if not is_complete:
@@ -161,42 +160,40 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             raise GenerationFailed("The engine sent an event longer than this application accepts.")
 
 
-def _error(status: int, data: bytes) -> Exception:
-    """The client library's error for any response that is not a token."""
+def _rejection(status: int, data: bytes) -> ModelError:
+    """The error for a response that is not a token.
+
+    The message is our own. The server's message may contain addresses and paths, so it is only the cause.
+    """
     try:
-        answer = pydantic.TypeAdapter(dict[str, Any]).validate_json(data)
-        body = {"error": str(answer["error"]), "error_type": str(answer.get("error_type", ""))}
+        body = pydantic.TypeAdapter(dict[str, Any]).validate_json(data)
+        kind, message = str(body.get("error_type", "")), str(body["error"])
     except (pydantic.ValidationError, KeyError):
-        body = {"error": f"The server's response (status {status}) does not follow the TGI protocol."}
-    if status == 503 or body.get("error_type") == "unhealthy":  # unknown to the client library
-        return errors.ShardNotReadyError(body["error"])
-    return errors.parse_error(status, body)
+        kind, message = "", f"The server's response (status {status}) does not follow the TGI protocol."
+    error: ModelError
+    if kind == "unhealthy" or status == 503:
+        error = Unreachable("The engine is not ready.")
+    elif kind == "validation" and TOO_LONG.search(message):
+        error = PromptTooLong("The question and its conversation are too long for the model.")
+    elif kind == "validation":
+        error = Refused("The engine does not accept this question.")
+    elif kind in ("generation", "incomplete_generation"):
+        error = GenerationFailed("The answer broke off: the engine failed.")
+    elif kind == "overloaded" or status == 429:
+        error = Overloaded("The engine is busy. Ask again in a moment.")
+    elif status in (403, 424, 504):
+        error = Unreachable("The engine is not ready.")
+    else:
+        error = GenerationFailed("The answer broke off: the engine failed.")
+    error.__cause__ = ValueError(message)
+    return error
 
 
 @contextlib.contextmanager
-def _model_errors() -> Iterator[None]:
-    """Turn the errors of the client library into `ModelError`, with a message of our own.
-
-    The message of another server may contain addresses and paths. It stays only in the error's cause.
-    """
+def _connection_errors() -> Iterator[None]:
+    """Turn the errors of the connection into `ModelError`."""
     try:
         yield
-    except errors.ValidationError as error:
-        if TOO_LONG.search(str(error)):
-            raise PromptTooLong("The question and its conversation are too long for the model.") from error
-        raise Refused("The engine does not accept this question.") from error
-    except (errors.OverloadedError, errors.RateLimitExceededError) as error:
-        raise Overloaded("The engine is busy. Ask again in a moment.") from error
-    except (errors.ShardNotReadyError, errors.ShardTimeoutError) as error:
-        raise Unreachable("The engine is not ready.") from error
-    except (
-        errors.GenerationError,
-        errors.IncompleteGenerationError,
-        errors.BadRequestError,
-        errors.NotFoundError,
-        errors.UnknownError,
-    ) as error:
-        raise GenerationFailed("The answer broke off: the engine failed.") from error
     except TimeoutError as error:
         raise Unreachable("The serving layer has been silent for too long.") from error
     except aiohttp.ClientConnectorError as error:

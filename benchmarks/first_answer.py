@@ -41,18 +41,9 @@ class Starts:
 
 def start(browser: Browser, data: Path, starts: Starts) -> None:
     address = f"http://127.0.0.1:{(port := free_port())}"
-    command = [
-        "sh",
-        "scripts/run",
-        "--offline",
-        "--port",
-        str(port),
-        "--data",
-        str(data),
-        "--no-open-browser",
-    ]
+    command = ["sh", "scripts/run", "--offline", "--port", str(port), "--data", str(data)]
     visitor = {"TECH_ASSISTANT_MODEL": "", "TECH_ASSISTANT_DOCUMENTATION": ""}  # as if unset
-    with Program(command, **visitor) as program:
+    with Program([*command, "--no-open-browser"], **visitor) as program:
         starts.ready.append(program.seconds_until(f"{address}/ready", is_ready))
         context = browser.new_context()
         context.set_default_timeout(PATIENCE * 1000)

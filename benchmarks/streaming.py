@@ -265,32 +265,13 @@ async def ask_peer(
 
 
 @contextlib.contextmanager
-def peer(upstream: str) -> Iterator[tuple[str, int]]:
-    """Run `gr.ChatInterface`; yields its address and process id."""
-    command = [sys.executable, "-m", "benchmarks.chat_interface", upstream]
+def program(*arguments: str) -> Iterator[tuple[str, int]]:
+    """Run a Python module that prints its address; yields the address and the process id."""
+    command = [sys.executable, "-m", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.kill()
-
-
-@contextlib.contextmanager
-def clock(tokens: int, rate: float) -> Iterator[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.fake_upstream",
-        "--clock",
-        str(tokens),
-        "--rate",
-        str(rate),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
         finally:
             process.kill()
 
@@ -305,7 +286,8 @@ async def run(options: argparse.Namespace) -> None:
     runs = few + [(history, options.many) for history in options.history]
     rows: list[Row] = []
     print(f"{options.tokens} tokens per reply, {options.rate:g} per second\n\n{HEAD}", flush=True)
-    with tempfile.TemporaryDirectory() as folder, clock(options.tokens, options.rate) as upstream:
+    clock = ("tests.support.fake_upstream", "--clock", str(options.tokens), "--rate", str(options.rate))
+    with tempfile.TemporaryDirectory() as folder, program(*clock) as (upstream, _):
         data = Path(folder) / "data"
         wanted: Counter[int] = Counter()
         for history, replies in runs:
@@ -323,7 +305,7 @@ async def run(options: argparse.Namespace) -> None:
                     rows.append(await measure("Tech Assistant", history, replies, pids, ask))
                     print(rows[-1], flush=True)
             if not options.no_peer:
-                with peer(upstream) as (address, pid):
+                with program("benchmarks.chat_interface", upstream) as (address, pid):
                     # Skip the longer histories: the peer is far behind already.
                     for history, replies in [*few, (options.history[0], options.many)]:
                         ask = functools.partial(ask_peer, session, address, history)

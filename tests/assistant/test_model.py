@@ -48,27 +48,20 @@ async def test_a_request_has_the_turns_and_the_stop_sequences(tgi: FakeTGI) -> N
     assert parameters["temperature"] is None
 
 
-async def test_a_request_names_its_conversation(tgi: FakeTGI) -> None:
+async def test_a_request_names_its_conversation_and_has_the_key_which_is_not_shown(tgi: FakeTGI) -> None:
     tgi.answers = [[last()], [last()]]
-    model = chat(tgi, api_key="key")
+    model = chat(tgi, api_key="secret-key")
     for session in ("conversation-1", None):
         [_ async for _ in model.answer([Turn(Role.USER, "q")], session=session)]
     assert [headers.get("X-Session-Id") for headers in tgi.headers] == ["conversation-1", None]
-    assert [headers["Authorization"] for headers in tgi.headers] == ["Bearer key"] * 2
+    assert [headers["Authorization"] for headers in tgi.headers] == ["Bearer secret-key"] * 2
+    assert "secret-key" not in repr(model)
     assert tgi.requests[0]["parameters"]["logprobs"] is False
 
 
 async def test_special_tokens_are_not_text(tgi: FakeTGI) -> None:
     tgi.answers = [[token("yes"), token("<|eos|>", special=True), last()]]
     assert await answer(chat(tgi)) == "yes"
-
-
-async def test_the_key_is_sent_but_not_shown(tgi: FakeTGI) -> None:
-    tgi.answers = [[last()]]
-    model = chat(tgi, api_key="secret-key")
-    await model.ainvoke("q")
-    assert tgi.headers[-1]["Authorization"] == "Bearer secret-key"
-    assert "secret-key" not in repr(model)
 
 
 async def test_closing_the_stream_closes_the_connection(tgi: FakeTGI) -> None:
