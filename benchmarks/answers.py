@@ -41,7 +41,7 @@ Answers = Callable[[Index, str], list[str]]
 class Tally:
     """The results of some questions."""
 
-    known: int = 0
+    asked: int = 0
     first: int = 0
     three: int = 0
     unknown: int = 0
@@ -53,7 +53,7 @@ class Tally:
             self.unknown += 1
             self.refused += not names
             return not names
-        self.known += 1
+        self.asked += 1
         first = bool(names) and names[0] in accepted
         three = set(accepted) <= set(names[:3]) if both else bool(set(accepted) & set(names[:3]))
         self.first += first
@@ -63,7 +63,7 @@ class Tally:
     def __str__(self) -> str:
         share = lambda part, whole: f"{part / whole:8.1%}" if whole else "       –"  # noqa: E731
         return (
-            f"{share(self.first, self.known)} {share(self.three, self.known)} "
+            f"{share(self.first, self.asked)} {share(self.three, self.asked)} "
             f"{share(self.refused, self.unknown)}"
         )
 

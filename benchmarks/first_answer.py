@@ -18,12 +18,11 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
 import httpx
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from benchmarks.startup import PATIENCE, PAUSE, Program, free_port, is_ready, spread
+from benchmarks.startup import PATIENCE, PAUSE, Program, free_port, is_ready, row
 
 QUESTION = "How do I remove a folder with everything in it?"
 NAME = "shutil.rmtree"
@@ -64,17 +63,15 @@ def start(browser: Browser, data: Path, starts: Starts) -> None:
 
 
 def table(first: Starts, second: Starts) -> str:
-    lines = [f"{'seconds from the command':<32}{'first start':>24}{'second start':>24}{'ratio':>8}"]
-    for name, of in (
-        ("to /ready", lambda starts: starts.ready),
-        ("to the composer", lambda starts: starts.composer),
-        ("to the answer", lambda starts: starts.answer),
-        ("to the end of reading", lambda starts: starts.read),
-    ):
-        mine, theirs = of(first), of(second)
-        ratio = median(mine) / median(theirs)
-        lines.append(f"{name:<32}{spread(mine):>24}{spread(theirs):>24}{ratio:>8.2f}")
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"{'seconds from the command':<34}{'first start':>24}{'second start':>24}{'ratio':>8}",
+            row("to /ready", first.ready, second.ready),
+            row("to the composer", first.composer, second.composer),
+            row("to the answer", first.answer, second.answer),
+            row("to the end of reading", first.read, second.read),
+        ]
+    )
 
 
 def main() -> None:

@@ -179,34 +179,35 @@ def is_page(status: int, body: bytes) -> bool:
     return status == 200 and b"gradio" in body
 
 
-def spread(seconds: Sequence[float]) -> str:
-    """The median, smallest and largest, as text."""
-    return f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+def row(name: str, times: Sequence[float], others: Sequence[float]) -> str:
+    """A row of a table: the median, smallest and largest of two lists of times, and their ratio."""
+    cells = [
+        f"{median(each):.2f} ({min(each):.2f} to {max(each):.2f})" if each else "" for each in (times, others)
+    ]
+    ratio = f"{median(times) / median(others):.2f}" if others else ""
+    return f"{name:<34}{cells[0]:>24}{cells[1]:>24}{ratio:>8}".rstrip()
 
 
 def table(ours: Starts, peer: Starts) -> str:
-    lines = [f"{'':<34}{ours.name:>24}{peer.name:>24}{'ratio':>8}"]
-
-    def times(name: str, of: Callable[[Starts], list[float]]) -> None:
-        mine, theirs = of(ours), of(peer)
-        ratio = f"{median(mine) / median(theirs):8.2f}" if theirs else ""
-        lines.append(f"{name:<34}{spread(mine):>24}{spread(theirs) if theirs else '':>24}{ratio}")
+    lines = [
+        f"{'':<34}{ours.name:>24}{peer.name:>24}{'ratio':>8}",
+        row("command to first response, s", ours.ready, peer.ready),
+        row("command to the engine, s", ours.engine, peer.engine),
+        row("command to the page, s", ours.page, peer.page),
+        row("slowest response before page, s", ours.slowest, peer.slowest),
+        row("CPU time until the page, s", ours.cpu, peer.cpu),
+    ]
 
     def costs(name: str, of: Callable[[Process], float], form: str = ".0f") -> None:
         mine, theirs = ours.total(of), peer.total(of)
         lines.append(f"{name:<34}{mine:>24{form}}{theirs:>24{form}}{mine / theirs if theirs else 0:8.2f}")
         lines.extend(f"  {part:<32}{of(process):>24{form}}" for part, process in ours.processes.items())
 
-    times("command to first response, s", lambda starts: starts.ready)
-    times("command to the engine, s", lambda starts: starts.engine)
-    times("command to the page, s", lambda starts: starts.page)
-    times("slowest response before page, s", lambda starts: starts.slowest)
-    times("CPU time until the page, s", lambda starts: starts.cpu)
     costs("memory (PSS), MiB", lambda process: process.pss)
     costs("memory (RSS), MiB", lambda process: process.rss)
     costs("CPU time at rest, % of a core", lambda process: process.idle, ".2f")
     costs("threads", lambda process: process.threads)
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(lines)
 
 
 def main() -> None:
