@@ -1,11 +1,10 @@
 """Decides which replies run now, which wait, and which are refused.
 
-A new reply gets a ticket at once or is refused at once.
+A new reply gets a ticket immediately, or is refused immediately.
 
-It is fair between owners, however much each of them asks. The next reply to run is one of the owner who has
-the fewest running replies, in rotation among equals. An owner gets a further ticket only while the owner
-holds fewer than are left. So one owner alone gets at most half of all tickets, and even in a crowd a new
-owner gets one.
+It is fair between owners, however much each of them asks. The next reply to run belongs to the owner with the
+fewest running replies, in rotation among equals. An owner gets another ticket only while the owner has fewer
+tickets than are left. So a single owner gets at most half of all tickets, and a new owner always finds one.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Ticket:
 
 
 class Admission:
-    """Hands out `limit` tickets. The replies of at most `most_running()` of them run at once.
+    """Gives out at most `limit` tickets. At most `most_running()` of their replies run at the same time.
 
     `most_running` is called each time, because it may depend on the engine. Call `start_waiting` when its
     value has grown.

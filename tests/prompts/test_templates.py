@@ -57,8 +57,8 @@ def test_every_prompt_begins_with_the_beginning(template: Template, budget: int)
 
 
 def test_the_preamble_takes_between_1500_and_2500_tokens() -> None:
-    # Two estimates from either side: English words are 1.35 tokens or more where a third is code, and the
-    # pieces that tokenizers split before they merge (a word, a digit, a run of marks) are a little fewer.
+    # Two estimates. In a text of which a third is code, a word is at least 1.35 tokens. And tokenizers first
+    # split a text into slightly fewer pieces than tokens: words, digits and runs of punctuation.
     text = render(OURS, "").text
     pieces = re.findall(r" ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s+", text)
     assert len(text.split()) * 1.35 >= 1500
