@@ -18,7 +18,7 @@ from text_generation.types import Parameters, Request, StreamDetails, StreamResp
 
 from assistant.errors import GenerationFailed, ModelError, Overloaded, PromptTooLong, Refused, Unreachable
 
-LONGEST_LINE = 1 << 20  # bytes of one event; the last event repeats the whole text
+LONGEST_EVENT = 1 << 20  # bytes; the last event repeats the whole text
 SESSION_HEADER = "X-Session-Id"
 TOO_LONG = re.compile(r"\btokens\b|context", re.IGNORECASE)
 
@@ -89,7 +89,7 @@ class ServingClient(AsyncClient):
                 self.base_url, json=request, headers=headers, timeout=self.timeout
             ) as response:
                 if response.status != 200:
-                    raise _rejection(response.status, await response.content.read(LONGEST_LINE))
+                    raise _rejection(response.status, await response.content.read(LONGEST_EVENT))
                 if (connection := response.connection) is not None and connection.protocol is not None:
                     connection.protocol.read_timeout = self._timeouts.between
                     connection.protocol.start_timeout()  # replaces the running timeout of the first byte
@@ -150,13 +150,13 @@ async def _token_events(response: aiohttp.ClientResponse) -> AsyncGenerator[Toke
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """The lines of an event stream, of up to `LONGEST_LINE` bytes (aiohttp's own reader allows fewer)."""
+    """The lines of an event stream, of up to `LONGEST_EVENT` bytes (aiohttp's own reader allows fewer)."""
     rest = b""
     async for data in content.iter_any():
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             yield line
-        if len(rest) > LONGEST_LINE:
+        if len(rest) > LONGEST_EVENT:
             raise GenerationFailed("The engine sent an event longer than this application accepts.")
 
 
