@@ -61,12 +61,8 @@ def test_an_answer_to_a_chat_template_keeps_separators() -> None:
     assert answered(list("\nTitle\n-----\n"), CHATML_TEMPLATE.answer()) == "Title\n-----\n"
 
 
-ANSWERS = st.lists(
-    st.sampled_from(
-        ["-----", "-", "--", "\n", "\r\n", " ", "\t", "word", "Title\n-----", "\n-----\n\n", "é"]
-    ),
-    max_size=16,
-).map("".join)
+PIECES = ("-----", "-", "--", "\n", "\r\n", " ", "\t", "word", "Title\n-----", "\n-----\n\n", "é")
+ANSWERS = st.lists(st.sampled_from(PIECES), max_size=16).map("".join)
 
 
 @settings(deadline=None)
