@@ -59,9 +59,6 @@ class _Job(Generic[T]):
     done: asyncio.Future[T] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
-_Attempt = Callable[[sa.Connection, _Job[Any]], tuple[Any, Exception | None]]
-
-
 class Database:
     """An open SQLite database file, migrated to the newest schema; of one event loop at a time.
 
@@ -233,9 +230,9 @@ class Database:
         """What each job returns or raises, in one transaction."""
         try:
             try:
-                return self._run(jobs, _plainly)
+                return self._run(jobs, apart=False)
             except _Raised:  # nothing is stored yet: once more, each in a savepoint of its own
-                return self._run(jobs, _apart)
+                return self._run(jobs, apart=True)
         except sa.exc.DBAPIError as error:  # the database refuses: nothing of all this is stored
             refusal = self._diagnosis.of(error)
             is_of_all = isinstance(refusal, DiskFull) or "SQLITE_BUSY" in sqlite_names(error)
@@ -243,13 +240,13 @@ class Database:
                 return [end for job in jobs for end in self._attempt_all([job])]
             return [(None, refusal)] * len(jobs)
 
-    def _run(self, jobs: Sequence[_Job[Any]], attempt: _Attempt) -> list[tuple[Any, Exception | None]]:
+    def _run(self, jobs: Sequence[_Job[Any]], *, apart: bool) -> list[tuple[Any, Exception | None]]:
         if not self._files.are_ours:
             return [(None, self._diagnosis.moved())] * len(jobs)
         with self._writer.begin() as connection:
             full = self._disk.look() and self._disk.look(_reusable(connection))
             ended = [
-                (None, full) if full is not None and not self._may_write(job) else attempt(connection, job)
+                (None, full) if full and not self._may_write(job) else _end_of(job, connection, apart=apart)
                 for job in jobs
             ]
         self._files.log_grew()
@@ -345,25 +342,20 @@ class _Raised(Exception):
     """One of several jobs has raised an error of its own, which must not harm the others."""
 
 
-def _plainly(connection: sa.Connection, job: _Job[T]) -> tuple[T | None, Exception | None]:
-    """What a job returns. Without a savepoint, since most jobs raise nothing. Else raises `_Raised`."""
-    try:
-        return job.work(connection), None
-    except sa.exc.DBAPIError:
-        raise
-    except Exception as error:
-        raise _Raised from error
+def _end_of(job: _Job[T], connection: sa.Connection, *, apart: bool) -> tuple[T | None, Exception | None]:
+    """What a job returns, or raises if it runs `apart` in a savepoint, so that nothing of it stays.
 
-
-def _apart(connection: sa.Connection, job: _Job[T]) -> tuple[T | None, Exception | None]:
-    """What a job returns or raises, in a savepoint: if it raises, nothing of it stays."""
+    Most jobs raise nothing and need no savepoint. One that raises without a savepoint raises `_Raised`.
+    """
     try:
-        with connection.begin_nested():
+        with connection.begin_nested() if apart else contextlib.nullcontext():
             return job.work(connection), None
     except sa.exc.DBAPIError:
         raise
-    except Exception as error:  # noqa: BLE001 - carried over to whoever waits for this job
-        return None, error
+    except Exception as error:
+        if apart:
+            return None, error
+        raise _Raised from error
 
 
 def _reusable(connection: sa.Connection) -> int:

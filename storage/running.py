@@ -16,18 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    and_,
-    bindparam,
-    case,
-    delete,
-    func,
-    or_,
-    select,
-    update,
-)
+import sqlalchemy as sa
+from sqlalchemy import Connection, bindparam, select, update
 
 from assistant.conversation import Failure, FinishReason, Source, Status
 from assistant.provenance import Provenance
@@ -51,18 +41,18 @@ FOLD = (
         sources=bindparam("cited", type_=messages.c.sources.type),
     )
 )
-CLEAR_JOURNAL = delete(pieces).where(pieces.c.reply_id == bindparam("reply"))
+CLEAR_JOURNAL = sa.delete(pieces).where(pieces.c.reply_id == bindparam("reply"))
 _now = bindparam("now", type_=conversations.c.updated_at.type)
+_conversation_of = (
+    select(messages.c.conversation_id).where(messages.c.id == bindparam("reply")).scalar_subquery()
+)
 ANSWERED = (
     update(conversations)
-    .where(
-        conversations.c.id
-        == select(messages.c.conversation_id).where(messages.c.id == bindparam("reply")).scalar_subquery()
-    )
+    .where(conversations.c.id == _conversation_of)
     .values(
         # Never back, even when the clock was set back: pages of the list would repeat it.
-        updated_at=case((conversations.c.updated_at > _now, conversations.c.updated_at), else_=_now),
-        model=func.coalesce(bindparam("new_model"), conversations.c.model),
+        updated_at=sa.case((conversations.c.updated_at > _now, conversations.c.updated_at), else_=_now),
+        model=sa.func.coalesce(bindparam("new_model"), conversations.c.model),
     )
 )
 LEASES = select(messages.c.id, messages.c.is_stop_requested).where(RUNNING, _mine)
@@ -144,13 +134,13 @@ class Running:
             return 0
         return await self._database.write(settle, makes_room=True)
 
-    def _has_run_out(self) -> ColumnElement[bool]:
+    def _has_run_out(self) -> sa.ColumnElement[bool]:
         """Whether the process of a running reply is not this one, and lives no longer."""
         others = messages.c.process.is_distinct_from(self._process)
         until = messages.c.lease_until
         if not self._database.is_shared:
             return others
-        return and_(others, or_(until.is_(None), until < self._now()))
+        return others & (until.is_(None) | (until < self._now()))
 
 
 def lease(process: str, now: datetime) -> dict[str, Any]:

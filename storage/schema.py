@@ -12,47 +12,30 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
-    DateTime,
-    Dialect,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-    false,
-    text,
-    true,
-)
+import sqlalchemy as sa
+from sqlalchemy import Column, DateTime, ForeignKey, String, Text
 
-RUNNING = text("status IN ('pending', 'streaming')")
-DELETED = text("deleted_at IS NOT NULL")
+RUNNING = sa.text("status IN ('pending', 'streaming')")
+DELETED = sa.text("deleted_at IS NOT NULL")
 
 
-class UtcDateTime(TypeDecorator[datetime]):
+class UtcDateTime(sa.TypeDecorator[datetime]):
     """An aware UTC datetime, kept without its zone where the database has none."""
 
     impl = DateTime
     cache_ok = True
     python_type = datetime
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
 
 
-metadata = MetaData()
+metadata = sa.MetaData()
 
-conversations = Table(
+conversations = sa.Table(
     "conversation",
     metadata,
     Column("id", String(36), primary_key=True),
@@ -62,29 +45,29 @@ conversations = Table(
     Column("model", String(300)),
     # No foreign key: it would make a cycle with message.conversation_id, and one transaction sets both.
     Column("active_leaf_id", String(36)),
-    Column("grounding", Boolean, nullable=False, server_default=true()),
+    Column("grounding", sa.Boolean, nullable=False, server_default=sa.true()),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("deleted_at", UtcDateTime),  # gone, but not yet for good
-    Index("ix_conversation_owner_updated", "owner", "updated_at", "id"),
-    Index("ix_conversation_deleted", "deleted_at", sqlite_where=DELETED, postgresql_where=DELETED),
+    sa.Index("ix_conversation_owner_updated", "owner", "updated_at", "id"),
+    sa.Index("ix_conversation_deleted", "deleted_at", sqlite_where=DELETED, postgresql_where=DELETED),
 )
 
-messages = Table(
+messages = sa.Table(
     "message",
     metadata,
     Column("id", String(36), primary_key=True),
     Column("conversation_id", String(36), ForeignKey("conversation.id", ondelete="CASCADE"), nullable=False),
     Column("parent_id", String(36), ForeignKey("message.id", ondelete="CASCADE")),
-    Column("position", Integer, nullable=False),
+    Column("position", sa.Integer, nullable=False),
     Column("role", String(16), nullable=False),
     Column("content", Text, nullable=False),
     Column("status", String(16), nullable=False),
     Column("finish_reason", String(16)),
     Column("failure_type", String(64)),
     Column("failure_message", Text),
-    Column("provenance", JSON, nullable=False),
-    Column("sources", JSON(none_as_null=True)),  # of a reply: the pieces of documentation it was made from
+    Column("provenance", sa.JSON, nullable=False),
+    Column("sources", sa.JSON(none_as_null=True)),  # of a reply: the passages it cites
     # Of a user's message: the caller's own id for it, and a digest of what came with it.
     Column("client_id", String(200)),
     Column("client_digest", String(64)),
@@ -92,22 +75,18 @@ messages = Table(
     # The lease of a running reply: which process runs it, until when, and whether somebody wants it stopped.
     Column("process", String(32)),
     Column("lease_until", UtcDateTime),
-    Column("is_stop_requested", Boolean, nullable=False, server_default=false()),
-    UniqueConstraint("conversation_id", "client_id", name="uq_message_client"),
-    UniqueConstraint("conversation_id", "position", name="uq_message_position"),
+    Column("is_stop_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.UniqueConstraint("conversation_id", "client_id", name="uq_message_client"),
+    sa.UniqueConstraint("conversation_id", "position", name="uq_message_position"),
     # At most one reply of a conversation runs at a time, whoever asks.
-    Index(
-        "uq_message_running",
-        "conversation_id",
-        unique=True,
-        sqlite_where=RUNNING,
-        postgresql_where=RUNNING,
+    sa.Index(
+        "uq_message_running", "conversation_id", unique=True, sqlite_where=RUNNING, postgresql_where=RUNNING
     ),
-    Index("ix_message_parent", "parent_id"),
+    sa.Index("ix_message_parent", "parent_id"),
 )
 
 # The licences of models whose terms a person has accepted.
-acceptances = Table(
+acceptances = sa.Table(
     "acceptance",
     metadata,
     Column("owner", String(64), primary_key=True),
@@ -116,7 +95,7 @@ acceptances = Table(
 )
 
 # The owners who revoked their cookies, and the mark that their cookies have since.
-revocations = Table(
+revocations = sa.Table(
     "revocation",
     metadata,
     Column("owner", String(64), primary_key=True),
@@ -125,10 +104,10 @@ revocations = Table(
 )
 
 # The journal: the text of running replies as appended pieces, removed when folded.
-pieces = Table(
+pieces = sa.Table(
     "piece",
     metadata,
     Column("reply_id", String(36), ForeignKey("message.id", ondelete="CASCADE"), primary_key=True),
-    Column("start", Integer, primary_key=True, autoincrement=False),  # in code points
+    Column("start", sa.Integer, primary_key=True, autoincrement=False),  # in code points
     Column("text", Text, nullable=False),
 )

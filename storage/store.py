@@ -14,21 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
 import uuid_utils
-from sqlalchemy import (
-    Connection,
-    Integer,
-    Row,
-    Select,
-    bindparam,
-    delete,
-    exists,
-    func,
-    insert,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import Connection, Row, bindparam, select
 
 from assistant.conversation import Conversation, Message, Role, Status, Turn
 from storage.database import Database, leave_traces
@@ -45,61 +33,39 @@ MOST_IDS = 1000
 MOST_POSITION = 2**31
 
 # Statements are built once, because building one costs more than running it.
-OWNED = select(conversations).where(
-    conversations.c.id == bindparam("id"), conversations.c.owner == bindparam("owner")
-)
-LISTED = (
-    select(conversations)
-    .where(conversations.c.owner == bindparam("owner"), conversations.c.deleted_at.is_(None))
-    .order_by(conversations.c.updated_at.desc(), conversations.c.id.desc())
-    .limit(bindparam("limit", type_=Integer))
-)
+_is_owned = conversations.c.owner == bindparam("owner")
+_is_visible = _is_owned & conversations.c.deleted_at.is_(None)
+_limit = bindparam("limit", type_=sa.Integer)
+OWNED = select(conversations).where(conversations.c.id == bindparam("id"), _is_owned)
+_listed = (conversations.c.updated_at, conversations.c.id)
+LISTED = select(conversations).where(_is_visible).order_by(*(key.desc() for key in _listed)).limit(_limit)
 LISTED_AFTER = LISTED.where(
-    tuple_(conversations.c.updated_at, conversations.c.id)
-    < tuple_(bindparam("updated_at", type_=conversations.c.updated_at.type), bindparam("id"))
+    sa.tuple_(*_listed)
+    < sa.tuple_(bindparam("updated_at", type_=conversations.c.updated_at.type), bindparam("id"))
 )
-MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("id"))
-MESSAGES_BEFORE = (
-    MESSAGES.where(messages.c.position < bindparam("before"))
-    .order_by(messages.c.position.desc())
-    .limit(bindparam("limit", type_=Integer))
+MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("id")).limit(_limit)
+MESSAGES_BEFORE = MESSAGES.where(messages.c.position < bindparam("before")).order_by(
+    messages.c.position.desc()
 )
-MESSAGES_AFTER = (
-    MESSAGES.where(messages.c.position > bindparam("after"))
-    .order_by(messages.c.position)
-    .limit(bindparam("limit", type_=Integer))
-)
+MESSAGES_AFTER = MESSAGES.where(messages.c.position > bindparam("after")).order_by(messages.c.position)
 IDS_AFTER = (
     select(conversations.c.id)
-    .where(
-        conversations.c.owner == bindparam("owner"),
-        conversations.c.deleted_at.is_(None),
-        conversations.c.id > bindparam("after"),
-    )
+    .where(_is_visible, conversations.c.id > bindparam("after"))
     .order_by(conversations.c.id)
     .limit(MOST_IDS)
 )
 REPLY = (
     select(messages)
-    .join(conversations, conversations.c.id == messages.c.conversation_id)
-    .where(
-        messages.c.id == bindparam("id"),
-        messages.c.role == Role.ASSISTANT,
-        conversations.c.owner == bindparam("owner"),
-        conversations.c.deleted_at.is_(None),
-    )
+    .join(conversations)
+    .where(messages.c.id == bindparam("id"), messages.c.role == Role.ASSISTANT, _is_visible)
 )
 IN_CONVERSATION = select(messages.c.id).where(
     messages.c.id == bindparam("id"), messages.c.conversation_id == bindparam("conversation_id")
 )
 ASKED = (
     select(messages.c.id, messages.c.client_digest, messages.c.conversation_id)
-    .join(conversations, conversations.c.id == messages.c.conversation_id)
-    .where(
-        conversations.c.owner == bindparam("owner"),
-        conversations.c.deleted_at.is_(None),
-        messages.c.client_id == bindparam("client_id"),
-    )
+    .join(conversations)
+    .where(_is_visible, messages.c.client_id == bindparam("client_id"))
 )
 ASKED_IN = ASKED.where(messages.c.conversation_id == bindparam("conversation_id"))
 ASKED_FIRST = ASKED.where(messages.c.position == 0)
@@ -110,20 +76,18 @@ FIRST_REPLY = (
     .limit(1)
 )
 _theirs = conversations.alias()
-LAST_UPDATE = select(func.max(_theirs.c.updated_at)).where(_theirs.c.owner == bindparam("owner"))
+LAST_UPDATE = select(sa.func.max(_theirs.c.updated_at)).where(_theirs.c.owner == bindparam("owner"))
 # What a question, or another answer to it, has to know of its conversation.
+_is_inside = messages.c.conversation_id == conversations.c.id
 GROWING = OWNED.add_columns(
-    select(func.max(messages.c.position))
-    .where(messages.c.conversation_id == conversations.c.id)
-    .scalar_subquery()
-    .label("last"),
-    exists().where(messages.c.conversation_id == conversations.c.id, RUNNING).label("is_answering"),
+    select(sa.func.max(messages.c.position)).where(_is_inside).scalar_subquery().label("last"),
+    sa.exists().where(_is_inside, RUNNING).label("is_answering"),
     LAST_UPDATE.scalar_subquery().label("last_update"),
 )
-CREATE = insert(conversations).returning(conversations)
-ADD = insert(messages)
+CREATE = sa.insert(conversations).returning(conversations)
+ADD = sa.insert(messages)
 GROWN = (
-    update(conversations)
+    sa.update(conversations)
     .where(conversations.c.id == bindparam("conversation"))
     .values(active_leaf_id=bindparam("leaf"), updated_at=bindparam("top"), title=bindparam("new_title"))
 )
@@ -134,19 +98,19 @@ _parent = (messages.c.id == _branch.c.parent_id) & (messages.c.position < _branc
 BRANCH = select(_branch.union_all(select(*_step).where(_parent)))
 CONVERSATION_OF = (
     select(conversations.c.id, conversations.c.grounding)
-    .join(messages, messages.c.conversation_id == conversations.c.id)
+    .join(messages)
     .where(messages.c.id == bindparam("id"))
 )
 DOOMED = select(conversations.c.id).where(conversations.c.owner == NOBODY).limit(1)
 # Answers before what they answer: SQLite follows a cascade no deeper than a thousand of them.
 LAST_MESSAGE = (
-    select(messages.c.id, func.length(messages.c.content).label("length"))
+    select(messages.c.id, sa.func.length(messages.c.content).label("length"))
     .where(messages.c.conversation_id == bindparam("id"))
     .order_by(messages.c.position.desc())
     .limit(1)
 )
-REMOVE_MESSAGE = delete(messages).where(messages.c.id == bindparam("message"))
-REMOVE_CONVERSATION = delete(conversations).where(conversations.c.id == bindparam("conversation"))
+REMOVE_MESSAGE = sa.delete(messages).where(messages.c.id == bindparam("message"))
+REMOVE_CONVERSATION = sa.delete(conversations).where(conversations.c.id == bindparam("conversation"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +174,12 @@ class ConversationStore:
         self, owner: str, *, limit: int, cursor: str | None = None
     ) -> tuple[list[Conversation], str | None]:
         """A page, newest update first, and the cursor of the next page. Raises `BadCursor`."""
-        after = None if cursor is None else _read_cursor(cursor)
+        statement, wanted = LISTED, {"owner": owner, "limit": limit + 1}
+        if cursor is not None:
+            statement, wanted = LISTED_AFTER, wanted | _read_cursor(cursor)
 
         def work(connection: Connection) -> tuple[list[Conversation], str | None]:
-            page_of = {"owner": owner, "limit": limit + 1}
-            if after is None:
-                rows = connection.execute(LISTED, page_of).all()
-            else:
-                page_of |= {"updated_at": after[0], "id": after[1]}
-                rows = connection.execute(LISTED_AFTER, page_of).all()
+            rows = connection.execute(statement, wanted).all()
             page = [conversation_of(row) for row in rows[:limit]]
             return page, _write_cursor(page[-1]) if len(rows) > limit else None
 
@@ -229,32 +190,16 @@ class ConversationStore:
     ) -> tuple[Conversation, Sequence[Message]]:
         """A conversation and its newest messages, of those before position `before`, in the order in which
         they were stored. Long messages make a page shorter than `limit`."""
-        until = MOST_POSITION if before is None else before
-
-        def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
-            conversation = conversation_of(_owned(connection, owner, conversation_id))
-            page = {"id": conversation_id, "before": until, "limit": limit}
-            newest = messages_of(connection, MESSAGES_BEFORE, page)[::-1]
-            if newest and newest[0].position >= until:
-                raise LookupError  # an index is damaged: pages would have no end
-            return conversation, newest
-
-        return await self._database.read(work)
+        page = {"id": conversation_id, "before": MOST_POSITION if before is None else before, "limit": limit}
+        found, newest = await self._page(owner, MESSAGES_BEFORE, page)
+        return found, newest[::-1]
 
     async def messages(
         self, owner: str, conversation_id: str, *, after: int = -1
     ) -> tuple[Conversation, Sequence[Message]]:
         """A conversation and its oldest messages, of those after position `after`."""
-
-        def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
-            conversation = conversation_of(_owned(connection, owner, conversation_id))
-            page = {"id": conversation_id, "after": after, "limit": MOST_MESSAGES}
-            oldest = messages_of(connection, MESSAGES_AFTER, page)
-            if oldest and oldest[-1].position <= after:
-                raise LookupError  # as above
-            return conversation, oldest
-
-        return await self._database.read(work)
+        page = {"id": conversation_id, "after": after, "limit": MOST_MESSAGES}
+        return await self._page(owner, MESSAGES_AFTER, page)
 
     async def ids(self, owner: str, *, after: str = "") -> Sequence[str]:
         """The next ids of conversations after the id `after`, in an order that never changes."""
@@ -316,7 +261,7 @@ class ConversationStore:
 
         def take(connection: Connection) -> None:
             gone = conversations.c.deleted_at <= self._now() - older_than
-            connection.execute(update(conversations).where(gone).values(owner=NOBODY))
+            connection.execute(sa.update(conversations).where(gone).values(owner=NOBODY))
 
         await self._database.write(take, makes_room=True)
         removed = 0
@@ -364,8 +309,6 @@ class ConversationStore:
                 "status": Status.DONE,
                 "client_id": client_id,
                 "client_digest": None if client_id is None else _digest(text, parent_id),
-                "process": None,
-                "lease_until": None,
             }
             reply = self._pending_reply(question["id"])
             self._add(connection, conversation, question, reply, title=conversation.title or title)
@@ -429,6 +372,18 @@ class ConversationStore:
 
         return await self._database.read(work)
 
+    async def _page(
+        self, owner: str, statement: sa.Select[Any], page: dict[str, Any]
+    ) -> tuple[Conversation, Sequence[Message]]:
+        def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
+            conversation = conversation_of(_owned(connection, owner, page["id"]))
+            read = messages_of(connection, statement, page)
+            if read and not page.get("after", -1) < read[-1].position < page.get("before", MOST_POSITION):
+                raise LookupError  # an index is damaged: pages would have no end
+            return conversation, read
+
+        return await self._database.read(work)
+
     def _create(self, connection: Connection, owner: str, title: str, grounding: bool) -> Row[Any]:
         now = self._now()
         top = _top(now, connection.scalar(LAST_UPDATE, {"owner": owner}))
@@ -449,9 +404,9 @@ class ConversationStore:
         now = self._now()
         first = 0 if conversation.last is None else conversation.last + 1
         common = {"conversation_id": conversation.id, "provenance": {}, "created_at": now}
-        connection.execute(
-            ADD, [{**common, **message, "position": first + n} for n, message in enumerate(new)]
-        )
+        common |= dict.fromkeys(("client_id", "client_digest", "process", "lease_until"))
+        rows = [{**common, **message, "position": first + n} for n, message in enumerate(new)]
+        connection.execute(ADD, rows)
         top = _top(now, conversation.last_update)
         grown = {"conversation": conversation.id, "leaf": new[-1]["id"], "top": top, "new_title": title}
         connection.execute(GROWN, grown)
@@ -463,8 +418,6 @@ class ConversationStore:
             "role": Role.ASSISTANT,
             "content": "",
             "status": Status.PENDING,
-            "client_id": None,
-            "client_digest": None,
             **lease(self._process, self._now()),
         }
 
@@ -505,7 +458,7 @@ def _owned(
     connection: Connection,
     owner: str,
     conversation_id: str,
-    statement: Select[Any] = OWNED,
+    statement: sa.Select[Any] = OWNED,
     *,
     or_deleted: bool = False,
 ) -> Row[Any]:
@@ -524,7 +477,7 @@ def _owned_reply(connection: Connection, owner: str, reply_id: str) -> Row[Any]:
 
 def _update(connection: Connection, conversation: Row[Any], **values: Any) -> Row[Any]:
     """Store these values in a conversation and return its row."""
-    changed = update(conversations).where(conversations.c.id == conversation.id).values(**values)
+    changed = sa.update(conversations).where(conversations.c.id == conversation.id).values(**values)
     return connection.execute(changed.returning(conversations)).one()
 
 
@@ -543,11 +496,8 @@ def _asked_before(
 ) -> StoredQuestion | None:
     if client_id is None:
         return None
-    ids = {"owner": owner, "client_id": client_id}
-    if conversation_id is None:
-        question = connection.execute(ASKED_FIRST, ids).first()
-    else:
-        question = connection.execute(ASKED_IN, {**ids, "conversation_id": conversation_id}).first()
+    ids = {"owner": owner, "client_id": client_id, "conversation_id": conversation_id}
+    question = connection.execute(ASKED_FIRST if conversation_id is None else ASKED_IN, ids).first()
     if question is None:
         return None
     if question.client_digest != _digest(text, parent_id):
@@ -566,7 +516,7 @@ def _write_cursor(conversation: Conversation) -> str:
     return base64.urlsafe_b64encode(place.encode()).decode()
 
 
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
+def _read_cursor(cursor: str) -> dict[str, Any]:
     try:
         updated_at, conversation_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         moment = datetime.fromisoformat(updated_at)
@@ -575,4 +525,4 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
         moment.astimezone(UTC), conversation_id.encode()  # what the database is given
     except (ValueError, TypeError, OverflowError) as error:
         raise BadCursor("The cursor is not one that this server gave out.") from error
-    return moment, conversation_id
+    return {"updated_at": moment, "id": conversation_id}

@@ -9,8 +9,6 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 RUNNING = sa.text("status IN ('pending', 'streaming')")
 
