@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from assistant.conversation import Conversation, Message
 from assistant.replies import Replies
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, NotFound
 from storage.owners import OwnerStore
-from storage.store import MOST_MESSAGES, ConversationStore
+from storage.store import ConversationStore
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,15 @@ class Chats:
         self._replies = replies
         self._tidying: asyncio.Task[None] | None = None
         self.marks: dict[str, str] = {}  # by owner: the mark of valid cookies, if older ones were revoked
+        # These need nothing but storage.
+        self.check = database.check
+        self.create = store.create_conversation
+        self.page = store.conversations
+        self.conversation = store.conversation
+        self.reply = store.reply
+        self.change = store.change
+        self.restore = store.restore
+        self.acceptances = owners.acceptances
 
     async def load(self) -> None:
         """Read the marks of revoked cookies. Raises `DatabaseUnavailable`."""
@@ -53,53 +62,10 @@ class Chats:
             self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)
 
-    async def check(self) -> None:
-        """Raises `DatabaseUnavailable` when questions cannot be stored."""
-        await self._database.check()
-
-    # Conversations
-
-    async def create(self, owner: str, title: str | None = None, *, grounding: bool = True) -> Conversation:
-        return await self._store.create_conversation(owner, title or "", grounding=grounding)
-
-    async def page(
-        self, owner: str, *, limit: int, cursor: str | None = None
-    ) -> tuple[list[Conversation], str | None]:
-        """One page of an owner's conversations, and the cursor of the next."""
-        return await self._store.conversations(owner, limit=limit, cursor=cursor)
-
-    async def conversation(
-        self, owner: str, conversation_id: str, *, limit: int = MOST_MESSAGES, before: int | None = None
-    ) -> tuple[Conversation, Sequence[Message]]:
-        """A conversation and its newest messages, of those before position `before`."""
-        return await self._store.conversation(owner, conversation_id, limit=limit, before=before)
-
-    async def reply(self, owner: str, reply_id: str) -> Message:
-        """A reply as it is stored now."""
-        return await self._store.reply(owner, reply_id)
-
-    async def change(
-        self,
-        owner: str,
-        conversation_id: str,
-        *,
-        title: str | None = None,
-        active_leaf_id: str | None = None,
-        grounding: bool | None = None,
-    ) -> Conversation:
-        return await self._store.change(
-            owner, conversation_id, title=title, active_leaf_id=active_leaf_id, grounding=grounding
-        )
-
     async def delete(self, owner: str, conversation_id: str) -> None:
         """Delete a conversation and stop its reply. `restore` brings it back for at least `RESTORABLE`."""
         await self._store.delete(owner, conversation_id)
         await self._replies.stop_conversation(conversation_id)
-
-    async def restore(self, owner: str, conversation_id: str) -> Conversation:
-        return await self._store.restore(owner, conversation_id)
-
-    # Everything of an owner
 
     async def export(self, owner: str) -> AsyncIterator[Conversation | Message]:
         """Each conversation of an owner, followed by its messages, read page by page."""
@@ -114,10 +80,6 @@ class Chats:
                             yield message
                         last = messages[-1].position
                         _, messages = await self._store.messages(owner, after, after=last)
-
-    async def acceptances(self, owner: str) -> dict[str, datetime]:
-        """The licences that an owner has accepted, and when."""
-        return await self._owners.acceptances(owner)
 
     async def revoke(self, owner: str) -> None:
         """Make all cookies invalid that an owner has got until now. The conversations stay."""

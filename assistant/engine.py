@@ -44,9 +44,9 @@ class Download:
     model: str  # the name for people
     repo: str  # on the hub
     file: str
-    licence: str | None  # its id
-    bytes: int | None  # of the whole file; an estimate until the hub has answered
-    received: int
+    licence: str | None = None  # its id
+    bytes: int | None = None  # of the whole file; an estimate until the hub has answered
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)

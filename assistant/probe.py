@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from assistant.engine import (
     FAILED,
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 LOADING = "The model is loading."
 NOT_FETCHED = "The model could not be fetched; the application's log says why."
+_DOWNLOAD = TypeAdapter(Download)
 DOWNLOAD_SECONDS = 10.0  # in which a serving layer begins to fetch, or stops
 
 # A model id that is a path on the machine that serves it.
@@ -186,20 +187,9 @@ def _name(info: dict[str, Any]) -> str | None:
 
 def _download(info: dict[str, Any]) -> Download | None:
     """The download that a serving layer reports; None if it reports none that we understand."""
-    told = info.get("download")
-    if not isinstance(told, dict):
-        return None
     try:
-        return Download(
-            state=str(told["state"]),
-            model=str(told["model"]),
-            repo=str(told["repo"]),
-            file=str(told["file"]),
-            licence=None if told.get("licence") is None else str(told["licence"]),
-            bytes=None if told.get("bytes") is None else int(told["bytes"]),
-            received=int(told.get("received") or 0),
-        )
-    except (KeyError, TypeError, ValueError):
+        return _DOWNLOAD.validate_python(info.get("download"))
+    except ValidationError:
         return None
 
 

@@ -370,24 +370,16 @@ class Replies:
             log.error("replies of an earlier process could not be settled: %s", error)
 
 
+@dataclass(frozen=True, slots=True)
 class _Author:
     """Writes the text of a reply: by the model, or from the documentation."""
 
-    def __init__(
-        self,
-        store: ConversationStore,
-        journal: Journal,
-        served: ServedModel,
-        documentation: Documentation,
-        licences: Licences,
-        total_seconds: float | None,
-    ) -> None:
-        self._store = store
-        self._journal = journal
-        self._served = served
-        self._documentation = documentation
-        self._licences = licences
-        self._total_seconds = total_seconds
+    _store: ConversationStore
+    _journal: Journal
+    _served: ServedModel
+    _documentation: Documentation
+    _licences: Licences
+    _total_seconds: float | None
 
     async def write(self, run: _Run) -> FinishReason:
         """Write the whole text of a reply. Raises `ModelError` and what `failure` knows."""

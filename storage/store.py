@@ -164,10 +164,10 @@ class ConversationStore:
     # Conversations
 
     async def create_conversation(
-        self, owner: str, title: str = "", *, grounding: bool = True
+        self, owner: str, title: str | None = None, *, grounding: bool = True
     ) -> Conversation:
         return await self._database.write(
-            lambda connection: conversation_of(self._create(connection, owner, title, grounding))
+            lambda connection: conversation_of(self._create(connection, owner, title or "", grounding))
         )
 
     async def conversations(
