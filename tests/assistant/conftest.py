@@ -1,12 +1,16 @@
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from assistant.knowledge.documentation import Documentation
 from storage.database import Database
 from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.support.fake_tgi import FakeTGI
 from tests.support.parts import Parts
+
+OWNER = "ann"
 
 
 @pytest.fixture
@@ -33,8 +37,34 @@ async def served(model: ScriptedModel) -> FakeServed:
 
 
 @pytest.fixture
-async def parts(database: Database, served: FakeServed) -> AsyncIterator[Parts]:
-    parts = Parts(database, served)
+async def documentation() -> Documentation | None:
+    return None
+
+
+@pytest.fixture
+async def parts(
+    database: Database,
+    served: FakeServed,
+    documentation: Documentation | None,
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[Parts]:
+    parts = Parts(database, served, documentation, **getattr(request, "param", {}))
     await parts.start()
     yield parts
     await parts.close()
+
+
+def options(**given: object) -> pytest.MarkDecorator:
+    """Marks a test whose `parts` have these options."""
+    return pytest.mark.parametrize("parts", [given], ids=[str(given)], indirect=True)
+
+
+async def events(parts: Parts, reply_id: str, after: int | None = 0) -> list[object]:
+    async with asyncio.timeout(20):
+        return [event async for event in await parts.replies.follow(OWNER, reply_id, after)]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0)

@@ -22,15 +22,9 @@ from prompts.render import PromptError
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound, StillAnswering
 from storage.store import ConversationStore
+from tests.assistant.conftest import OWNER, events, options, until
 from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.support.parts import Parts
-
-OWNER = "ann"
-
-
-async def events(parts: Parts, reply_id: str, after: int | None = 0) -> list[object]:
-    async with asyncio.timeout(20):
-        return [event async for event in await parts.replies.follow(OWNER, reply_id, after)]
 
 
 def text_of(heard: list[object]) -> str:
@@ -48,14 +42,13 @@ async def wait_for_text(parts: Parts, reply_id: str, text: str) -> None:
 
 
 async def test_an_answer_is_streamed_and_saved(parts: Parts, model: ScriptedModel) -> None:
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "How do I\nread a file?")
+    asked = await parts.replies.ask(OWNER, None, "How do I\nread a file?")
     model.say("Use ", "`open`", " 🦀.")
     model.end()
     heard = await events(parts, asked.reply_id)
     assert text_of(heard) == "Use `open` 🦀."
     assert heard[-1] == End(Status.DONE, FinishReason.EOS_TOKEN, None, 13)
-    found, (_, reply) = await parts.chats.conversation(OWNER, chat.id)
+    found, (_, reply) = await parts.chats.conversation(OWNER, asked.conversation_id)
     assert found.title == "How do I"
     assert (reply.content, reply.status) == ("Use `open` 🦀.", Status.DONE)
     generation = Generation(template_hash="abc", turns_dropped=None, seed=7)
@@ -79,8 +72,7 @@ async def test_the_model_is_told_the_whole_branch(parts: Parts, model: ScriptedM
 
 
 async def test_a_listener_resumes_anywhere_during_and_after(parts: Parts, model: ScriptedModel) -> None:
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "q")
+    asked = await parts.replies.ask(OWNER, None, "q")
     model.say("héllo 🦀")
     await wait_for_text(parts, asked.reply_id, "héllo 🦀")
     running = [asyncio.create_task(events(parts, asked.reply_id, after)) for after in (2, 7, 8, None)]
@@ -100,8 +92,7 @@ async def test_a_listener_resumes_anywhere_during_and_after(parts: Parts, model:
 
 
 async def test_stop_keeps_the_text_and_cancels_the_model(parts: Parts, model: ScriptedModel) -> None:
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "q")
+    asked = await parts.replies.ask(OWNER, None, "q")
     model.say("half")
     await wait_for_text(parts, asked.reply_id, "half")
     following = asyncio.create_task(events(parts, asked.reply_id))
@@ -110,19 +101,17 @@ async def test_stop_keeps_the_text_and_cancels_the_model(parts: Parts, model: Sc
     assert await parts.replies.stop(OWNER, asked.reply_id) is Status.STOPPED
     heard = await following
     assert heard[-1] == End(Status.STOPPED, None, None, 4)
-    _, (_, reply) = await parts.chats.conversation(OWNER, chat.id)
+    _, (_, reply) = await parts.chats.conversation(OWNER, asked.conversation_id)
     assert (reply.content, reply.status, reply.finish_reason) == ("half", Status.STOPPED, None)
 
 
 async def test_stop_before_the_first_step_is_kept(parts: Parts) -> None:
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "q")
+    asked = await parts.replies.ask(OWNER, None, "q")
     assert await parts.replies.stop(OWNER, asked.reply_id) is Status.STOPPED
 
 
 async def test_stopping_what_has_ended_changes_nothing(parts: Parts, model: ScriptedModel) -> None:
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "q")
+    asked = await parts.replies.ask(OWNER, None, "q")
     model.end()
     await events(parts, asked.reply_id)
     assert await parts.replies.stop(OWNER, asked.reply_id) is Status.DONE
@@ -141,8 +130,7 @@ async def test_stopping_what_has_ended_changes_nothing(parts: Parts, model: Scri
 async def test_a_failure_keeps_the_text_and_is_told_in_words(
     parts: Parts, model: ScriptedModel, served: FakeServed, error: Exception, kind: str
 ) -> None:
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "q")
+    asked = await parts.replies.ask(OWNER, None, "q")
     model.say("half")
     model.fail(error)
     heard = await events(parts, asked.reply_id)
@@ -151,17 +139,16 @@ async def test_a_failure_keeps_the_text_and_is_told_in_words(
     assert (text_of(heard), end.status, end.failure.type) == ("half", Status.FAILED, kind)
     assert "secret" not in end.failure.message
     assert served.looked is (kind == "engine_unreachable")
-    again = await parts.replies.ask(OWNER, chat.id, "next")  # the next one works
+    again = await parts.replies.ask(OWNER, asked.conversation_id, "next")  # the next one works
     model.say("fine")
     model.end()
     assert text_of(await events(parts, again.reply_id)) == "fine"
 
 
+@options(total_seconds=0.05)
 async def test_an_answer_that_is_not_complete_in_time_is_ended_and_its_text_kept(
-    database: Database, served: FakeServed, model: ScriptedModel
+    parts: Parts, model: ScriptedModel
 ) -> None:
-    parts = Parts(database, served, total_seconds=0.05)
-    await parts.start()
     asked = await parts.replies.ask(OWNER, None, "q")
     model.say("half")
     heard = await events(parts, asked.reply_id)
@@ -169,12 +156,10 @@ async def test_an_answer_that_is_not_complete_in_time_is_ended_and_its_text_kept
     assert isinstance(heard[-1], End)
     assert heard[-1].failure == Failure("engine_failed", "The answer was not complete within 0.05 seconds.")
     assert model.cancelled.is_set()  # nobody computes it any more
-    await parts.close()
 
 
 async def test_an_answer_without_an_end_has_failed(parts: Parts, model: ScriptedModel) -> None:
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "q")
+    asked = await parts.replies.ask(OWNER, None, "q")
     model.say("half")
     model.end(None)
     end = (await events(parts, asked.reply_id))[-1]
@@ -182,8 +167,7 @@ async def test_an_answer_without_an_end_has_failed(parts: Parts, model: Scripted
 
 
 async def test_a_retry_answers_the_same_question_again(parts: Parts, model: ScriptedModel) -> None:
-    chat = await parts.chats.create(OWNER)
-    first = await parts.replies.ask(OWNER, chat.id, "q")
+    first = await parts.replies.ask(OWNER, None, "q")
     with pytest.raises(StillAnswering):
         await parts.replies.retry(OWNER, first.reply_id)
     model.fail(GenerationFailed("broke"))
@@ -210,11 +194,8 @@ async def test_blank_text_is_refused(parts: Parts) -> None:
             await parts.replies.ask(OWNER, chat.id, text)
 
 
-async def test_a_full_queue_refuses_at_once_and_repeats_what_it_knows(
-    database: Database, served: FakeServed, model: ScriptedModel
-) -> None:
-    parts = Parts(database, served, max_replies=2)
-    await parts.start()
+@options(max_replies=2)
+async def test_a_full_queue_refuses_at_once_and_repeats_what_it_knows(parts: Parts) -> None:
     chats = [await parts.chats.create(OWNER) for _ in range(3)]
     first = await parts.replies.ask(OWNER, chats[0].id, "q", client_id="k")
     await parts.replies.ask(OWNER, chats[1].id, "q")
@@ -225,55 +206,40 @@ async def test_a_full_queue_refuses_at_once_and_repeats_what_it_knows(
     assert again.reply_id == first.reply_id
     await parts.replies.stop(OWNER, first.reply_id)
     await parts.replies.ask(OWNER, chats[2].id, "q")  # there is room again
-    await parts.close()
 
 
 async def test_a_question_sent_again_is_known_also_on_a_full_disk(
     parts: Parts, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "why?", client_id="k")
+    asked = await parts.replies.ask(OWNER, None, "why?", client_id="k")
     full = SimpleNamespace(total=1 << 40, free=0)
     monkeypatch.setattr("storage.disk.shutil.disk_usage", lambda _: full)
-    again = await parts.replies.ask(OWNER, chat.id, "why?", client_id="k")
+    again = await parts.replies.ask(OWNER, asked.conversation_id, "why?", client_id="k")
     assert (again.message_id, again.reply_id) == (asked.message_id, asked.reply_id)
     with pytest.raises(DiskFull):
-        await parts.replies.ask(OWNER, chat.id, "how?", client_id="l")
+        await parts.replies.ask(OWNER, asked.conversation_id, "how?", client_id="l")
 
 
-async def test_questions_of_the_same_moment_do_not_overfill_the_queue(
-    database: Database, served: FakeServed
-) -> None:
-    parts = Parts(database, served, max_replies=2)
-    await parts.start()
+@options(max_replies=2)
+async def test_questions_of_the_same_moment_do_not_overfill_the_queue(parts: Parts) -> None:
     chats = [await parts.chats.create(OWNER) for _ in range(6)]
     asked = await asyncio.gather(
         *(parts.replies.ask(OWNER, c.id, "q") for c in chats), return_exceptions=True
     )
     assert sum(isinstance(one, QueueFull) for one in asked) == 4
-    await parts.close()
 
 
-async def test_a_refused_question_gives_its_place_back(
-    database: Database, served: FakeServed, model: ScriptedModel
-) -> None:
-    parts = Parts(database, served, max_replies=1)
-    await parts.start()
+@options(max_replies=1)
+async def test_a_refused_question_gives_its_place_back(parts: Parts) -> None:
     for _ in range(3):
         with pytest.raises(NotFound):
             await parts.replies.ask(OWNER, "nowhere", "q")
     chat = await parts.chats.create(OWNER)
     await parts.replies.ask(OWNER, chat.id, "q")
-    await parts.close()
 
 
-async def test_closing_interrupts_what_runs_and_stores_it(
-    database: Database, served: FakeServed, model: ScriptedModel
-) -> None:
-    parts = Parts(database, served)
-    await parts.start()
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "q")
+async def test_closing_interrupts_what_runs_and_stores_it(parts: Parts, model: ScriptedModel) -> None:
+    asked = await parts.replies.ask(OWNER, None, "q")
     model.say("half")
     await wait_for_text(parts, asked.reply_id, "half")
     following = asyncio.create_task(events(parts, asked.reply_id))
@@ -281,8 +247,8 @@ async def test_closing_interrupts_what_runs_and_stores_it(
     await parts.close()
     assert (await following)[-1] == End(Status.INTERRUPTED, None, None, 4)
     with pytest.raises(Closing):
-        await parts.replies.ask(OWNER, chat.id, "q")
-    _, (_, reply) = await parts.chats.conversation(OWNER, chat.id)
+        await parts.replies.ask(OWNER, asked.conversation_id, "q")
+    _, (_, reply) = await parts.chats.conversation(OWNER, asked.conversation_id)
     assert (reply.content, reply.status) == ("half", Status.INTERRUPTED)
 
 
@@ -313,11 +279,7 @@ async def test_what_cannot_be_settled_at_the_start_is_settled_later(
     await parts.close()
 
 
-async def test_a_question_that_is_just_being_stored_is_interrupted_too(
-    database: Database, served: FakeServed, model: ScriptedModel
-) -> None:
-    parts = Parts(database, served)
-    await parts.start()
+async def test_a_question_that_is_just_being_stored_is_interrupted_too(parts: Parts) -> None:
     chat = await parts.chats.create(OWNER)
     asking = asyncio.create_task(parts.replies.ask(OWNER, chat.id, "q"))
     await asyncio.sleep(0)  # it has its place, and waits for the database
@@ -327,25 +289,22 @@ async def test_a_question_that_is_just_being_stored_is_interrupted_too(
 
 
 async def test_deleting_a_conversation_ends_its_reply(parts: Parts, model: ScriptedModel) -> None:
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "q")
+    asked = await parts.replies.ask(OWNER, None, "q")
     model.say("half")
     await wait_for_text(parts, asked.reply_id, "half")
-    await parts.chats.delete(OWNER, chat.id)
+    await parts.chats.delete(OWNER, asked.conversation_id)
     assert model.cancelled.is_set()
     with pytest.raises(NotFound):
         await parts.replies.follow(OWNER, asked.reply_id)
-    await parts.chats.restore(OWNER, chat.id)
-    _, (_, reply) = await parts.chats.conversation(OWNER, chat.id)
+    await parts.chats.restore(OWNER, asked.conversation_id)
+    _, (_, reply) = await parts.chats.conversation(OWNER, asked.conversation_id)
     assert (reply.content, reply.status) == ("half", Status.STOPPED)
 
 
 async def test_a_reply_waits_for_its_turn_and_says_how_many_come_first(
-    database: Database, served: FakeServed, model: ScriptedModel
+    parts: Parts, model: ScriptedModel, served: FakeServed
 ) -> None:
     served.set(EngineState.READY, parallel=1)  # fewer than the application allows
-    parts = Parts(database, served)
-    await parts.start()
     chats = [await parts.chats.create(OWNER) for _ in range(3)]
     first, second, third = [(await parts.replies.ask(OWNER, chat.id, "q")).reply_id for chat in chats]
     heard: list[object] = []
@@ -355,52 +314,41 @@ async def test_a_reply_waits_for_its_turn_and_says_how_many_come_first(
             heard.append(event)  # noqa: PERF401 (to be looked at while it grows)
 
     listening = asyncio.create_task(listen())
-    async with asyncio.timeout(20):
-        while not heard:
-            await asyncio.sleep(0)
+    await until(lambda: heard)
     assert heard == [Waiting(1)]
     assert len(model.asked) <= 1
     assert await parts.replies.stop(OWNER, second) is Status.STOPPED  # while it waits
-    async with asyncio.timeout(20):
-        while len(heard) < 2:
-            await asyncio.sleep(0)
+    await until(lambda: len(heard) == 2)
     assert heard == [Waiting(1), Waiting(0)]
     await parts.replies.stop(OWNER, first)
     model.say("at last")
     model.end()
     await listening
     assert heard[2:] == [Delta("at last", 7), End(Status.DONE, FinishReason.EOS_TOKEN, None, 7)]
-    await parts.close()
 
 
 async def test_an_engine_that_answers_more_at_once_lets_those_in_who_wait(
-    database: Database, served: FakeServed, model: ScriptedModel
+    parts: Parts, model: ScriptedModel, served: FakeServed
 ) -> None:
     served.set(EngineState.READY, parallel=1)
-    parts = Parts(database, served)
-    await parts.start()
     chats = [await parts.chats.create(OWNER) for _ in range(2)]
     for chat in chats:
         await parts.replies.ask(OWNER, chat.id, "q")
     served.set(EngineState.READY, parallel=2)
-    async with asyncio.timeout(20):
-        while len(model.asked) < 2:
-            await asyncio.sleep(0)
-    await parts.close()
+    await until(lambda: len(model.asked) == 2)
 
 
 async def test_replies_of_another_owner_are_not_there(parts: Parts, model: ScriptedModel) -> None:
-    chat = await parts.chats.create(OWNER)
-    asked = await parts.replies.ask(OWNER, chat.id, "q")
+    asked = await parts.replies.ask(OWNER, None, "q")
     for attempt in (
         parts.replies.follow("bob", asked.reply_id),
         parts.replies.stop("bob", asked.reply_id),
         parts.replies.retry("bob", asked.reply_id),
-        parts.chats.delete("bob", chat.id),
-        parts.chats.restore("bob", chat.id),
-        parts.chats.change("bob", chat.id, title="t"),
+        parts.chats.delete("bob", asked.conversation_id),
+        parts.chats.restore("bob", asked.conversation_id),
+        parts.chats.change("bob", asked.conversation_id, title="t"),
         parts.chats.reply("bob", asked.reply_id),
-        parts.chats.conversation("bob", chat.id),
+        parts.chats.conversation("bob", asked.conversation_id),
     ):
         with pytest.raises(NotFound):
             await attempt

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-
 import pytest
 
-from assistant.conversation import Failure, FinishReason, Status
+from assistant.conversation import Failure, FinishReason, Message, Status
 from assistant.engine import EngineState, Licence
 from assistant.errors import (
     GenerationFailed,
@@ -24,13 +21,12 @@ from assistant.knowledge.answer import INSTEAD, reference
 from assistant.knowledge.documentation import DocumentationState, DocumentationUnreadable
 from assistant.knowledge.passage import Found
 from assistant.replies import Answers
-from storage.database import Database
 from storage.errors import NotFound
+from tests.assistant.conftest import OWNER, events
 from tests.support.fake_documentation import RMTREE, FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.support.parts import Parts
 
-OWNER = "ann"
 REFERENCE = reference(RMTREE)
 OPENRAIL = Licence("bigcode-openrail-m", "BigCode OpenRAIL-M", "https://example.org/terms", must_accept=True)
 
@@ -47,23 +43,14 @@ async def served(model: ScriptedModel) -> FakeServed:
     return served
 
 
-@pytest.fixture
-async def parts(
-    database: Database, served: FakeServed, documentation: FakeDocumentation
-) -> AsyncIterator[Parts]:
-    parts = Parts(database, served, documentation, max_replies=4)
-    await parts.start()
-    yield parts
-    await parts.close()
-
-
 async def ask(parts: Parts, text: str = "How do I remove a folder?", chat: str | None = None) -> str:
     return (await parts.replies.ask(OWNER, chat, text)).reply_id
 
 
-async def heard(parts: Parts, reply_id: str) -> list[object]:
-    async with asyncio.timeout(20):
-        return [event async for event in await parts.replies.follow(OWNER, reply_id)]
+async def answered(parts: Parts, reply_id: str) -> Message:
+    """The stored reply, after its end."""
+    await events(parts, reply_id)
+    return await parts.chats.reply(OWNER, reply_id)
 
 
 async def test_without_a_model_the_documentation_is_quoted(
@@ -71,7 +58,7 @@ async def test_without_a_model_the_documentation_is_quoted(
 ) -> None:
     assert parts.replies.answers is Answers.DOCUMENTATION
     reply_id = await ask(parts)
-    cited, *deltas, end = await heard(parts, reply_id)
+    cited, *deltas, end = await events(parts, reply_id)
     assert isinstance(cited, Cited)
     assert cited.sources[0].name == "shutil.rmtree"
     text = "".join(delta.text for delta in deltas if isinstance(delta, Delta))
@@ -82,22 +69,19 @@ async def test_without_a_model_the_documentation_is_quoted(
     assert stored.provenance.model == "documentation"
     assert stored.provenance.revision == documentation.version
     # Who comes later is told the same.
-    assert (await heard(parts, reply_id))[0] == cited
+    assert (await events(parts, reply_id))[0] == cited
 
 
 async def test_it_is_asked_with_the_questions_before(parts: Parts, documentation: FakeDocumentation) -> None:
-    first = await ask(parts)
-    await heard(parts, first)
-    chat = (await parts.chats.reply(OWNER, first)).conversation_id
-    await heard(parts, await ask(parts, "And a file?", chat))
+    chat = (await answered(parts, await ask(parts))).conversation_id
+    await events(parts, await ask(parts, "And a file?", chat))
     assert documentation.asked[-1] == ("How do I remove a folder?", "And a file?")
 
 
 async def test_what_it_does_not_know_has_no_sources(parts: Parts, documentation: FakeDocumentation) -> None:
     documentation.found = Found(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
     reply_id = await ask(parts, "What does shutil.rmtre do?")
-    events = await heard(parts, reply_id)
-    assert not any(isinstance(event, Cited) for event in events)
+    assert not any(isinstance(event, Cited) for event in await events(parts, reply_id))
     reply = await parts.chats.reply(OWNER, reply_id)
     assert (reply.sources, reply.status) == ((), Status.DONE)
     assert "shutil.rmtree" in reply.content
@@ -111,7 +95,7 @@ async def test_a_question_waits_for_the_documentation_and_can_be_stopped(
     stopped, kept = await ask(parts), await ask(parts)
     assert await parts.replies.stop(OWNER, stopped) is Status.STOPPED
     documentation.gate.set()
-    assert (await heard(parts, kept))[-1].status is Status.DONE  # type: ignore[attr-defined]
+    assert (await answered(parts, kept)).status is Status.DONE
 
 
 async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(
@@ -127,9 +111,7 @@ async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(
     model.say("From the model.")
     model.end()
     after = await ask(parts)
-    for reply_id in (*begun, after):
-        await heard(parts, reply_id)
-    by = [(await parts.chats.reply(OWNER, reply_id)).provenance.model for reply_id in (*begun, after)]
+    by = [(await answered(parts, reply_id)).provenance.model for reply_id in (*begun, after)]
     assert by == ["documentation", "documentation", "scripted"]
 
 
@@ -141,8 +123,8 @@ async def test_a_question_that_came_before_the_engine_was_known_is_answered_by_t
     assert parts.replies.answers is Answers.MODEL
     reply_id = await ask(parts)
     served.set(found)
-    assert (await heard(parts, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
-    assert (await parts.chats.reply(OWNER, reply_id)).provenance.model == "documentation"
+    reply = await answered(parts, reply_id)
+    assert (reply.status, reply.provenance.model) == (Status.DONE, "documentation")
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
@@ -156,17 +138,15 @@ async def test_a_model_that_is_lost_is_stood_in_for_and_the_reply_says_so(
     served.set(lost, is_lost=is_lost)
     assert parts.replies.answers is Answers.DOCUMENTATION
     for reply_id in (waited, await ask(parts)):
-        assert (await heard(parts, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
-        reply = await parts.chats.reply(OWNER, reply_id)
+        reply = await answered(parts, reply_id)
         assert reply.content.startswith(INSTEAD)
         assert "Recursively delete a directory tree." in reply.content
-        assert reply.provenance.model == "documentation"
+        assert (reply.status, reply.provenance.model) == (Status.DONE, "documentation")
     served.set(EngineState.READY)
     model.say("From the model.")
     model.end()
-    again = (await parts.replies.retry(OWNER, waited)).reply_id
-    await heard(parts, again)
-    assert (await parts.chats.reply(OWNER, again)).content == "From the model."
+    again = await parts.replies.retry(OWNER, waited)
+    assert (await answered(parts, again.reply_id)).content == "From the model."
 
 
 FAILURES = [
@@ -185,13 +165,11 @@ async def test_a_model_that_fails_before_any_text_is_stood_in_for_unless_it_only
     served.set(EngineState.READY)
     reply_id = await ask(parts)
     model.fail(error)
-    await heard(parts, reply_id)
-    reply = await parts.chats.reply(OWNER, reply_id)
+    reply = await answered(parts, reply_id)
     assert served.looked is isinstance(error, Unreachable)
     if stands_in:
         assert (reply.status, reply.content.startswith(INSTEAD)) == (Status.DONE, True)
-        assert reply.provenance.model == "documentation"
-        assert reply.provenance.sampling is None
+        assert (reply.provenance.model, reply.provenance.sampling) == ("documentation", None)
         assert reply.sources[0].name == "shutil.rmtree"
     else:
         assert (reply.status, reply.content) == (Status.FAILED, "")
@@ -205,8 +183,7 @@ async def test_what_a_model_has_said_is_kept_and_never_mixed_with_documentation(
     reply_id = await ask(parts)
     model.say("half")
     model.fail(error)
-    await heard(parts, reply_id)
-    reply = await parts.chats.reply(OWNER, reply_id)
+    reply = await answered(parts, reply_id)
     assert (reply.status, reply.content) == (Status.FAILED, "half")
     assert reply.failure == Failure(error.type, str(error))
 
@@ -224,7 +201,7 @@ async def test_nobody_answers_where_there_is_neither_a_model_nor_documentation(
     reply_id = await ask(parts)
     served.set(EngineState.READY)
     model.fail(Unreachable("gone"))
-    end = (await heard(parts, reply_id))[-1]
+    end = (await events(parts, reply_id))[-1]
     assert end == End(Status.FAILED, None, Failure("engine_unreachable", "gone"), 0)
 
 
@@ -232,10 +209,9 @@ async def test_documentation_that_cannot_be_read_fails_in_words(
     parts: Parts, documentation: FakeDocumentation
 ) -> None:
     documentation.error = DocumentationUnreadable("The documentation cannot be read: disk I/O error.")
-    end = (await heard(parts, await ask(parts)))[-1]
+    end = (await events(parts, await ask(parts)))[-1]
     assert isinstance(end, End)
-    assert end.failure is not None
-    assert (end.failure.type, end.failure.message) == ("no_documentation", str(documentation.error))
+    assert end.failure == Failure("no_documentation", str(documentation.error))
 
 
 async def test_a_model_is_given_what_the_documentation_has(
@@ -245,7 +221,7 @@ async def test_a_model_is_given_what_the_documentation_has(
     reply_id = await ask(parts)
     model.say("Use it [1].")
     model.end()
-    cited, *_ = await heard(parts, reply_id)
+    cited, *_ = await events(parts, reply_id)
     assert cited == Cited((REFERENCE,))
     assert model.passages == [(REFERENCE,)]
     assert (await parts.chats.reply(OWNER, reply_id)).sources == (REFERENCE,)
@@ -258,12 +234,12 @@ async def test_a_conversation_can_do_without(
     chat = await parts.chats.create(OWNER, grounding=False)
     model.say("Plain.")
     model.end()
-    await heard(parts, await ask(parts, chat=chat.id))
+    await events(parts, await ask(parts, chat=chat.id))
     assert (model.passages, documentation.asked) == ([None], [])
     await parts.chats.change(OWNER, chat.id, grounding=True)
     model.say("Grounded.")
     model.end()
-    await heard(parts, await ask(parts, chat=chat.id))
+    await events(parts, await ask(parts, chat=chat.id))
     assert model.passages[-1] == (REFERENCE,)
 
 
@@ -275,15 +251,13 @@ async def test_a_model_does_not_wait_for_documentation_and_does_without_what_is_
     documentation.gate.clear()
     model.say("Plain.")
     model.end()
-    await heard(parts, await ask(parts))
+    await events(parts, await ask(parts))
     documentation.is_searchable = True
     documentation.error = DocumentationUnreadable("broken")
     documentation.gate.set()
     model.say("Plain.")
     model.end()
-    reply_id = await ask(parts)
-    await heard(parts, reply_id)
-    assert (await parts.chats.reply(OWNER, reply_id)).status is Status.DONE
+    assert (await answered(parts, await ask(parts))).status is Status.DONE
     assert model.passages == [(), ()]
 
 
@@ -301,8 +275,7 @@ async def test_a_licence_is_accepted_before_the_first_reply(
     assert not await parts.licences.may_use("bob", OPENRAIL)
     model.say("Yes.")
     model.end()
-    reply_id = await ask(parts)
-    assert (await heard(parts, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
+    assert (await answered(parts, await ask(parts))).status is Status.DONE
     with pytest.raises(LicenceNotAccepted):
         await parts.replies.ask("bob", None, "q")
 
@@ -313,7 +286,6 @@ async def test_a_licence_that_is_known_only_when_the_model_is_there_is_asked_for
     served.set(EngineState.LOADING)
     reply_id = await ask(parts)
     served.set(EngineState.READY, licence=OPENRAIL)
-    end = (await heard(parts, reply_id))[-1]
+    end = (await events(parts, reply_id))[-1]
     assert isinstance(end, End)
-    assert end.failure is not None
     assert end.failure.type == "licence_not_accepted"

@@ -9,22 +9,24 @@ from assistant.conversation import Role, Turn
 from assistant.engine import STARTING, Download, Endpoint, EngineState, Licence
 from assistant.errors import NoModel, NothingToFetch
 from assistant.served import ServedModel
-from assistant.settings import Settings, read_settings
+from assistant.settings import read_settings
+from tests.assistant.conftest import until
 from tests.support.fake_tgi import FakeTGI
 
+Watching = Callable[..., ServedModel]
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+
+@pytest.fixture(autouse=True)
+def _directory_without_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    return read_settings([])
 
 
 @pytest.fixture
-async def watching(settings: Settings) -> AsyncIterator[Callable[..., ServedModel]]:
+async def watching() -> AsyncIterator[Watching]:
     started: list[ServedModel] = []
 
-    def start(endpoint: Callable[[], Endpoint] | None, settings: Settings = settings) -> ServedModel:
-        served = ServedModel(settings, endpoint)
+    def start(endpoint: Callable[[], Endpoint] | None, *options: str) -> ServedModel:
+        served = ServedModel(read_settings(options), endpoint)
         served.start(lambda: None)
         started.append(served)
         return served
@@ -34,21 +36,24 @@ async def watching(settings: Settings) -> AsyncIterator[Callable[..., ServedMode
         await served.close()
 
 
+@pytest.fixture
+def watch(tgi: FakeTGI, watching: Watching) -> Watching:
+    """Watches a server that describes itself by `info`."""
+
+    def start(info: dict[str, Any] | None, *options: str) -> ServedModel:
+        tgi.info = info
+        return watching(lambda: Endpoint(tgi.url), *options)
+
+    return start
+
+
 async def becomes(served: ServedModel, state: EngineState) -> None:
-    async with asyncio.timeout(20):
-        while served.status.state is not state:
-            await asyncio.sleep(0.01)
+    await until(lambda: served.status.state is state)
 
 
-async def test_a_base_model_gets_the_tech_assistant_prompt(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
-) -> None:
-    tgi.info = {
-        "model_id": "/models/tiny.gguf",
-        "model_sha": "abc",
-        "max_total_tokens": 3000,
-        "max_batch_size": 4,
-    }
+async def test_a_base_model_gets_the_tech_assistant_prompt(tgi: FakeTGI, watching: Watching) -> None:
+    info = {"model_id": "/models/tiny.gguf", "model_sha": "abc"}
+    tgi.info = {**info, "max_total_tokens": 3000, "max_batch_size": 4}
     served = watching(lambda: Endpoint(tgi.url, "key"))
     model = await served.ready(20)
     assert (model.model_name, model.revision, model.context) == ("tiny.gguf", "abc", 3000)
@@ -62,8 +67,8 @@ async def test_a_base_model_gets_the_tech_assistant_prompt(
     assert len(prompt.text) - len(beginning) < 100
 
 
-async def test_whoever_started_it_is_told_of_each_change(tgi: FakeTGI, settings: Settings) -> None:
-    served = ServedModel(settings, lambda: Endpoint(tgi.url))
+async def test_whoever_started_it_is_told_of_each_change(tgi: FakeTGI) -> None:
+    served = ServedModel(read_settings([]), lambda: Endpoint(tgi.url))
     changed = asyncio.Event()
     served.start(changed.set)
     await asyncio.wait_for(changed.wait(), 20)
@@ -72,59 +77,43 @@ async def test_whoever_started_it_is_told_of_each_change(tgi: FakeTGI, settings:
 
 
 async def test_what_an_engine_could_do_is_remembered_while_it_is_looked_at_again(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
+    tgi: FakeTGI, watch: Watching
 ) -> None:
-    tgi.info = {"model_id": "m", "max_batch_size": 3}
-    served = watching(lambda: Endpoint(tgi.url))
+    served = watch({"model_id": "m", "max_batch_size": 3})
     await served.ready(20)
     served.look_now()
     assert (served.status.state, served.status.parallel) == (EngineState.LOADING, 3)
     await becomes(served, EngineState.READY)
     tgi.info = {"model_id": "m", "state": "loading"}
     served.look_now()
-    async with asyncio.timeout(20):
-        while served.status.detail is not None:
-            await asyncio.sleep(0.01)
+    await until(lambda: served.status.detail is None)
     assert (served.status.state, served.status.parallel) == (EngineState.LOADING, 3)
 
 
-async def test_an_instruct_model_gets_its_own_template_unless_told_otherwise(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
-) -> None:
-    tgi.info = {"model_id": "m", "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}!"}
-    own = await watching(lambda: Endpoint(tgi.url)).ready(20)
+async def test_an_instruct_model_gets_its_own_template_unless_told_otherwise(watch: Watching) -> None:
+    info = {"model_id": "m", "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}!"}
+    own = await watch(info).ready(20)
     assert own.template.render([_question()], budget=99, count=len).text == "why?!"
-    ours = await watching(lambda: Endpoint(tgi.url), read_settings(["--prompt", "tech-assistant"])).ready(20)
+    ours = await watch(info, "--prompt", "tech-assistant").ready(20)
     assert ours.template.render([_question()], budget=99999, count=len).text.endswith("Assistant:")
 
 
-async def test_a_template_file_replaces_the_models_own(
-    tgi: FakeTGI, watching: Callable[..., ServedModel], tmp_path: Path
-) -> None:
+async def test_a_template_file_replaces_the_models_own(tmp_path: Path, watch: Watching) -> None:
     (tmp_path / "t.jinja").write_text("{% for m in messages %}[{{ m.content }}]{% endfor %}")
-    settings = read_settings(["--chat-template", str(tmp_path / "t.jinja")])
-    model = await watching(lambda: Endpoint(tgi.url), settings).ready(20)
+    model = await watch({"model_id": "m"}, "--chat-template", str(tmp_path / "t.jinja")).ready(20)
     assert model.template.render([_question()], budget=99, count=len).text == "[why?]"
 
 
-async def test_a_question_waits_for_a_model_that_loads(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
-) -> None:
-    tgi.info = {"model_id": "m", "state": "loading", "state_detail": "43 %"}
-    served = watching(lambda: Endpoint(tgi.url))
+async def test_a_question_waits_for_a_model_that_loads(tgi: FakeTGI, watch: Watching) -> None:
+    served = watch({"model_id": "m", "state": "loading", "state_detail": "43 %"})
     waiting = asyncio.create_task(served.ready(20))
-    async with asyncio.timeout(20):
-        while served.status.detail != "43 %":
-            await asyncio.sleep(0.01)
+    await until(lambda: served.status.detail == "43 %")
     tgi.info = {"model_id": "m", "state": "ready"}
     assert (await waiting).model_name == "m"
 
 
-async def test_a_model_that_cannot_be_loaded_is_told_in_words(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
-) -> None:
-    tgi.info = {"model_id": "m", "state": "failed", "state_detail": "The file is broken."}
-    served = watching(lambda: Endpoint(tgi.url))
+async def test_a_model_that_cannot_be_loaded_is_told_in_words(tgi: FakeTGI, watch: Watching) -> None:
+    served = watch({"model_id": "m", "state": "failed", "state_detail": "The file is broken."})
     with pytest.raises(NoModel, match="cannot be used now; the application's log says why"):
         await served.ready(20)
     assert served.status.cause == "The file is broken."
@@ -146,18 +135,14 @@ async def test_a_model_that_cannot_be_loaded_is_told_in_words(
     ],
 )
 async def test_a_server_that_answers_nonsense_has_failed(
-    tgi: FakeTGI, watching: Callable[..., ServedModel], answer: dict[str, str] | None
+    answer: dict[str, str] | None, watch: Watching
 ) -> None:
-    tgi.info = answer
     with pytest.raises(NoModel):
-        await watching(lambda: Endpoint(tgi.url)).ready(20)
+        await watch(answer).ready(20)
 
 
-async def test_a_server_that_has_answered_nonsense_is_looked_at_again(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
-) -> None:
-    tgi.info = {"model_id": "m", "max_total_tokens": "many"}
-    served = watching(lambda: Endpoint(tgi.url))
+async def test_a_server_that_has_answered_nonsense_is_looked_at_again(tgi: FakeTGI, watch: Watching) -> None:
+    served = watch({"model_id": "m", "max_total_tokens": "many"})
     await becomes(served, EngineState.FAILED)
     tgi.info = {"model_id": 7, "state_detail": 7}
     served.look_now()
@@ -166,12 +151,9 @@ async def test_a_server_that_has_answered_nonsense_is_looked_at_again(
     assert (await served.ready(20)).model_name == "unknown"
 
 
-async def test_a_server_elsewhere_that_is_not_there(
-    unused_tcp_port: int, watching: Callable[..., ServedModel]
-) -> None:
+async def test_a_server_elsewhere_that_is_not_there(unused_tcp_port: int, watching: Watching) -> None:
     url = f"http://ann:canary@127.0.0.1:{unused_tcp_port}"
-    settings = read_settings(["--serving-url", url])
-    served = watching(lambda: Endpoint(url), settings)
+    served = watching(lambda: Endpoint(url), "--serving-url", url)
     with pytest.raises(NoModel) as told:
         await served.ready(20)
     assert str(unused_tcp_port) not in str(told.value)
@@ -180,7 +162,7 @@ async def test_a_server_elsewhere_that_is_not_there(
 
 
 async def test_a_child_that_is_restarted_is_found_at_its_new_place(
-    tgi: FakeTGI, unused_tcp_port: int, watching: Callable[..., ServedModel]
+    tgi: FakeTGI, unused_tcp_port: int, watching: Watching
 ) -> None:
     place = Endpoint(f"http://127.0.0.1:{unused_tcp_port}")
     served = watching(lambda: place)
@@ -189,7 +171,7 @@ async def test_a_child_that_is_restarted_is_found_at_its_new_place(
     assert (await served.ready(20)).base_url == tgi.url
 
 
-async def test_a_child_that_will_not_start_says_why(watching: Callable[..., ServedModel]) -> None:
+async def test_a_child_that_will_not_start_says_why(watching: Watching) -> None:
     served = watching(lambda: Endpoint(None, failure="/home/ann/m.gguf: no such file"))
     with pytest.raises(NoModel) as told:
         await served.ready(20)
@@ -198,7 +180,7 @@ async def test_a_child_that_will_not_start_says_why(watching: Callable[..., Serv
 
 
 async def test_what_was_there_and_loads_again_is_lost_until_it_is_back(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
+    tgi: FakeTGI, watching: Watching
 ) -> None:
     place = Endpoint(tgi.url)
     served = watching(lambda: place)
@@ -206,9 +188,7 @@ async def test_what_was_there_and_loads_again_is_lost_until_it_is_back(
     tgi.info = {"model_id": "m", "state": "loading"}
     served.look_now()
     assert not served.status.is_lost  # it is only being looked at
-    async with asyncio.timeout(20):
-        while not served.status.is_lost:
-            await asyncio.sleep(0.01)
+    await until(lambda: served.status.is_lost)
     place = Endpoint(None)  # it is started again
     for _ in range(2):
         served.look_now()
@@ -221,6 +201,10 @@ async def test_what_was_there_and_loads_again_is_lost_until_it_is_back(
 
 
 CANARY = "10.66.77.88"
+DOWNLOAD = {"state": "running", "model": "Tiny", "repo": "Maker/Tiny-GGUF", "file": "tiny.gguf"}
+DOWNLOAD |= {"licence": "mit", "bytes": 100, "received": 40}
+FAILED_DOWNLOAD = {"state": "failed", "model": "m", "repo": "r", "file": "f", "bytes": 1, "licence": None}
+DECLINED_DOWNLOAD = {**DOWNLOAD, "state": "declined"}
 
 
 @pytest.mark.parametrize("options", [["--upstream", f"http://{CANARY}:8000/v1"], ["--model", "m.gguf"]])
@@ -232,52 +216,29 @@ CANARY = "10.66.77.88"
         {"state": "ready", "model_id": f"/srv/{CANARY}/model", "state_detail": f"{CANARY} is ill."},
         {"state": f"http://{CANARY}"},
         {"state": "ready", "chat_template": f"{{{{ raise_exception('{CANARY}') }}}}"},
-        {
-            "state": "none",
-            "state_detail": f"/srv/{CANARY} cannot be written.",
-            "download": {
-                "state": "failed", "model": "m", "repo": "r", "file": "f", "bytes": 1, "licence": None,
-            },
-        },
+        {"state": "none", "state_detail": f"/srv/{CANARY} cannot be written.", "download": FAILED_DOWNLOAD},
     ],
-)  # fmt: skip
+)
 async def test_what_everybody_is_told_names_no_address_and_no_path(
-    tgi: FakeTGI, watching: Callable[..., ServedModel], options: list[str], told: dict[str, Any]
+    options: list[str], told: dict[str, Any], watch: Watching
 ) -> None:
     if options[0] == "--model" and told["state"] == "loading":
         pytest.skip("the words of our own child, which has no upstream")
-    tgi.info = {"model_id": "m", **told}
-    served = watching(lambda: Endpoint(tgi.url), read_settings(options))
-    async with asyncio.timeout(20):
-        while served.status.detail == STARTING:
-            await asyncio.sleep(0.01)
+    served = watch({"model_id": "m", **told}, *options)
+    await until(lambda: served.status.detail != STARTING)
     assert CANARY not in f"{served.status.model} {served.status.detail}"
     assert served.status.state is EngineState.READY or CANARY in f"{served.status.cause}{told['state']}"
 
 
-async def test_without_anything_to_serve(watching: Callable[..., ServedModel]) -> None:
+async def test_without_anything_to_serve(watching: Watching) -> None:
     served = watching(None)
     assert served.status.state is EngineState.NONE
     with pytest.raises(NoModel, match="--model"):
         await served.ready(20)
 
 
-DOWNLOAD = {
-    "state": "running",
-    "model": "Tiny",
-    "repo": "Maker/Tiny-GGUF",
-    "file": "tiny.gguf",
-    "licence": "mit",
-    "bytes": 100,
-    "received": 40,
-}
-
-
-async def test_a_model_that_is_fetched_is_seen_and_not_waited_for(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
-) -> None:
-    tgi.info = {"model_id": "tiny.gguf", "state": "fetching", "download": DOWNLOAD}
-    served = watching(lambda: Endpoint(tgi.url))
+async def test_a_model_that_is_fetched_is_seen_and_not_waited_for(tgi: FakeTGI, watch: Watching) -> None:
+    served = watch({"model_id": "tiny.gguf", "state": "fetching", "download": DOWNLOAD})
     await becomes(served, EngineState.FETCHING)
     assert served.status.download == Download(**DOWNLOAD)  # type: ignore[arg-type]
     with pytest.raises(NoModel):
@@ -287,15 +248,8 @@ async def test_a_model_that_is_fetched_is_seen_and_not_waited_for(
     assert served.status.download is None
 
 
-async def test_where_there_is_no_model_the_server_says_why(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
-) -> None:
-    tgi.info = {
-        "state": "none",
-        "state_detail": "It was declined.",
-        "download": {**DOWNLOAD, "state": "declined"},
-    }
-    served = watching(lambda: Endpoint(tgi.url))
+async def test_where_there_is_no_model_the_server_says_why(tgi: FakeTGI, watch: Watching) -> None:
+    served = watch({"state": "none", "state_detail": "It was declined.", "download": DECLINED_DOWNLOAD})
     await becomes(served, EngineState.NONE)
     with pytest.raises(NoModel, match="It was declined"):
         await served.ready(20)
@@ -307,26 +261,20 @@ async def test_where_there_is_no_model_the_server_says_why(
     "told",
     [{}, "nonsense", {**DOWNLOAD, "received": "x"}, {**DOWNLOAD, "bytes": "x"}, {**DOWNLOAD, "bytes": []}],
 )
-async def test_a_download_that_is_not_understood_is_none(
-    tgi: FakeTGI, watching: Callable[..., ServedModel], told: object
-) -> None:
-    tgi.info = {"model_id": "m", "state": "fetching", "download": told}
-    served = watching(lambda: Endpoint(tgi.url))
+async def test_a_download_that_is_not_understood_is_none(told: object, watch: Watching) -> None:
+    served = watch({"model_id": "m", "state": "fetching", "download": told})
     await becomes(served, EngineState.FETCHING)
     assert served.status.download is None
 
 
-async def test_the_licence_of_the_model_is_told(tgi: FakeTGI, watching: Callable[..., ServedModel]) -> None:
+async def test_the_licence_of_the_model_is_told(watch: Watching) -> None:
     licence = {"id": "x-rail", "name": "X RAIL", "url": "https://x.org", "must_accept": True}
-    tgi.info = {"model_id": "m", "license": licence}
-    served = watching(lambda: Endpoint(tgi.url))
+    served = watch({"model_id": "m", "license": licence})
     await served.ready(20)
     assert served.status.licence == Licence(**licence)  # type: ignore[arg-type]
 
 
-async def test_a_download_is_steered_where_there_is_one(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
-) -> None:
+async def test_a_download_is_steered_where_there_is_one(tgi: FakeTGI, watching: Watching) -> None:
     with pytest.raises(NothingToFetch):
         await watching(None).begin_download()
     served = watching(lambda: Endpoint(tgi.url))
@@ -336,11 +284,11 @@ async def test_a_download_is_steered_where_there_is_one(
 
 
 async def test_whoever_steers_a_download_is_told_at_once_what_has_become_of_it(
-    tgi: FakeTGI, watching: Callable[..., ServedModel]
+    tgi: FakeTGI, watch: Watching
 ) -> None:
-    tgi.info = declined = {"state": "none", "download": {**DOWNLOAD, "state": "declined"}}
+    declined = {"state": "none", "download": DECLINED_DOWNLOAD}
     tgi.steered = {"POST": {"state": "fetching", "download": DOWNLOAD}, "DELETE": declined}
-    served = watching(lambda: Endpoint(tgi.url))
+    served = watch(declined)
     await becomes(served, EngineState.NONE)
     for _ in range(3):
         await served.begin_download()
@@ -349,10 +297,9 @@ async def test_whoever_steers_a_download_is_told_at_once_what_has_become_of_it(
         assert served.status.state is EngineState.NONE
 
 
-async def test_waiting_has_an_end(tgi: FakeTGI, watching: Callable[..., ServedModel]) -> None:
-    tgi.info = {"state": "loading"}
+async def test_waiting_has_an_end(watch: Watching) -> None:
     with pytest.raises(NoModel, match="not ready"):
-        await watching(lambda: Endpoint(tgi.url)).ready(0.01)
+        await watch({"state": "loading"}).ready(0.01)
 
 
 def _question() -> Turn:
