@@ -18,6 +18,19 @@ from storage.errors import DatabaseInUse, DatabaseUnavailable, SchemaTooNew
 from storage.schema import metadata
 from storage.store import ConversationStore
 
+INSERT = "INSERT INTO conversation (id, owner, title, created_at, updated_at)"
+
+
+class Slow:
+    """Work that holds the writing thread until it may end."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def __call__(self, connection: sa.Connection) -> None:
+        self.begun.set()
+        self.may_end.wait(20)
+
 
 async def test_migrations_lead_to_the_schema_of_the_rows(database: Database) -> None:
     def compare(connection: sa.Connection) -> list[object]:
@@ -36,10 +49,8 @@ def test_a_database_of_each_earlier_schema_is_brought_up_to_date(tmp_path: Path)
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        connection.exec_driver_sql(
-            "INSERT INTO conversation (id, owner, title, created_at, updated_at)"
-            " VALUES ('c', 'ann', 'Kept', '2026-01-01 00:00:00', '2026-01-01 00:00:00')"
-        )
+        values = "('c', 'ann', 'Kept', '2026-01-01 00:00:00', '2026-01-01 00:00:00')"
+        connection.exec_driver_sql(f"{INSERT} VALUES {values}")
     engine.dispose()
     database = Database(path)
     page, _ = asyncio.run(ConversationStore(database).conversations("ann", limit=10))
@@ -72,18 +83,12 @@ def test_a_database_of_a_newer_release_is_refused_and_let_go(tmp_path: Path) -> 
             Database(path)
 
 
-def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path) -> None:
-    path = tmp_path / "chats.db"
-    path.write_bytes(b"not a database" * 1000)
+@pytest.mark.parametrize("name", ["file", "file/chats.db"])
+def test_a_file_or_a_directory_that_cannot_be_used_is_refused_in_words(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"not a database" * 1000)
     with pytest.raises(DatabaseUnavailable, match="cannot be opened"):
-        Database(path)
-    assert path.read_bytes() == b"not a database" * 1000
-
-
-def test_a_directory_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DatabaseUnavailable, match="cannot be opened"):
-        Database(tmp_path / "file" / "chats.db")
+        Database(tmp_path / name)
+    assert (tmp_path / "file").read_bytes() == b"not a database" * 1000
 
 
 async def test_readers_cannot_write(database: Database) -> None:
@@ -101,12 +106,7 @@ async def test_the_database_keeps_its_promises_to_disk(database: Database) -> No
 
 async def test_a_failed_write_leaves_nothing(database: Database) -> None:
     def work(connection: sa.Connection) -> None:
-        connection.execute(
-            sa.text(
-                "INSERT INTO conversation (id, owner, title, created_at, updated_at)"
-                " VALUES ('c', 'o', '', '2026-01-01', '2026-01-01')"
-            )
-        )
+        connection.exec_driver_sql(f"{INSERT} VALUES ('c', 'o', '', '2026-01-01', '2026-01-01')")
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -118,10 +118,7 @@ async def test_a_failed_write_leaves_nothing(database: Database) -> None:
 async def test_works_that_wait_together_fail_apart(database: Database) -> None:
     def add(number: int) -> Callable[[sa.Connection], int]:
         def work(connection: sa.Connection) -> int:
-            connection.exec_driver_sql(
-                "INSERT INTO conversation (id, owner, title, created_at, updated_at)"
-                f" VALUES ('{number}', 'o', '', '2026', '2026')"
-            )
+            connection.exec_driver_sql(f"{INSERT} VALUES ('{number}', 'o', '', '2026', '2026')")
             if number % 3 == 0:
                 raise ValueError(number)
             return number
@@ -148,59 +145,35 @@ async def test_a_statement_that_fails_hurts_no_other(database: Database) -> None
 
 def test_a_loop_that_ends_in_mid_write_leaves_the_next_one_free(tmp_path: Path) -> None:
     database = Database(tmp_path / "chats.db")
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(connection: sa.Connection) -> None:
-        begun.set()
-        go_on.wait(20)
+    slow = Slow()
 
     async def leave() -> None:
         writing = asyncio.create_task(database.write(slow))
-        await asyncio.to_thread(begun.wait, 20)
+        await asyncio.to_thread(slow.begun.wait, 20)
         writing.cancel()
 
     asyncio.run(leave())
-    go_on.set()
+    slow.may_end.set()
     database._write_thread.submit(lambda: None).result()  # the slow one has come to its end
     assert asyncio.run(asyncio.wait_for(database.write(lambda connection: 1), 20)) == 1
     database.close()
 
 
-async def test_a_work_that_is_given_up_before_its_turn_is_not_done(database: Database) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(connection: sa.Connection) -> None:
-        begun.set()
-        go_on.wait(20)
-
-    first = asyncio.create_task(database.execute(slow))
-    await asyncio.to_thread(begun.wait, 20)
-    ran = threading.Event()
-    second = asyncio.create_task(database.execute(lambda connection: ran.set()))
-    await asyncio.sleep(0)
-    second.cancel()
-    go_on.set()
-    await first
-    await database.execute(lambda connection: None)
-    assert not ran.is_set()
-
-
-async def test_closing_writes_what_waits_but_not_what_was_given_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_closing", [False, True])
+async def test_a_work_that_is_given_up_before_its_turn_is_not_done(tmp_path: Path, is_closing: bool) -> None:
     database = Database(tmp_path / "chats.db")
-    begun, go_on, ran = threading.Event(), threading.Event(), threading.Event()
-
-    def slow(connection: sa.Connection) -> None:
-        begun.set()
-        go_on.wait(20)
-
+    slow, ran = Slow(), threading.Event()
     first = asyncio.create_task(database.execute(slow))
-    await asyncio.to_thread(begun.wait, 20)
+    await asyncio.to_thread(slow.begun.wait, 20)
     second = asyncio.create_task(database.execute(lambda connection: ran.set()))
     await asyncio.sleep(0)
     second.cancel()
-    go_on.set()
+    slow.may_end.set()
+    if not is_closing:
+        await first
+        await database.execute(lambda connection: None)
     database.close()
-    await first
+    await first  # closing writes what waits
     assert not ran.is_set()
 
 

@@ -1,9 +1,9 @@
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,10 +20,35 @@ from storage.store import ConversationStore
 OWNER = "ann"
 
 
+async def opened(store: ConversationStore, journal: Journal) -> JournalEntry:
+    return journal.open((await store.ask(OWNER, None, "why?")).reply_id)
+
+
 @pytest.fixture
 async def entry(store: ConversationStore, journal: Journal) -> JournalEntry:
-    chat = await store.create_conversation(OWNER)
-    return journal.open((await store.ask(OWNER, chat.id, "why?")).reply_id)
+    return await opened(store, journal)
+
+
+class Refusing:
+    """Stands for `Database.execute` and `write`, and refuses while `is_refused` says so."""
+
+    def __init__(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = 0
+        self.is_refused: Callable[[], bool] = lambda: False
+        for name in ("execute", "write"):
+            monkeypatch.setattr(database, name, partial(self._call, getattr(database, name)))
+        monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0)
+
+    async def _call(self, work: Callable[..., Any], *given: Any, **more: Any) -> Any:
+        self.calls += 1
+        if self.is_refused():
+            raise DatabaseUnavailable("disk full")
+        return await work(*given, **more)
+
+
+@pytest.fixture
+async def refusing(database: Database, monkeypatch: pytest.MonkeyPatch) -> Refusing:
+    return Refusing(database, monkeypatch)
 
 
 async def collect(entry: JournalEntry, after: int = 0) -> str:
@@ -69,8 +94,7 @@ async def test_what_is_shown_is_stored_first(
 async def test_folding_keeps_the_text_whatever_the_pieces(database: Database, pieces: list[str]) -> None:
     store, journal = ConversationStore(database), Journal(database)
     journal.start()
-    chat = await store.create_conversation(OWNER)
-    entry = journal.open((await store.ask(OWNER, chat.id, "why?")).reply_id)
+    entry = await opened(store, journal)
     for piece in pieces:
         journal.append(entry, piece)
         await asyncio.sleep(0)
@@ -135,64 +159,30 @@ async def test_sources_outlive_a_crash(
 
 
 async def test_many_replies_share_a_commit(
-    store: ConversationStore, database: Database, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    store: ConversationStore, journal: Journal, refusing: Refusing
 ) -> None:
-    commits = 0
-    execute = database.execute
-
-    async def counting(work: Callable[[sa.Connection], Any]) -> Any:
-        nonlocal commits
-        commits += 1
-        return await execute(work)
-
-    monkeypatch.setattr(database, "execute", counting)
-    entries = []
-    for _ in range(50):
-        chat = await store.create_conversation(OWNER)
-        entries.append(journal.open((await store.ask(OWNER, chat.id, "why?")).reply_id))
+    entries = [await opened(store, journal) for _ in range(50)]
+    before = refusing.calls
     for entry in entries:
         journal.append(entry, "word")
     await asyncio.gather(*(anext(aiter(entry.follow())) for entry in entries))
-    assert commits <= 2
+    assert refusing.calls - before <= 2
 
 
 async def test_the_journal_waits_out_a_database_that_refuses(
-    store: ConversationStore,
-    database: Database,
-    journal: Journal,
-    entry: JournalEntry,
-    monkeypatch: pytest.MonkeyPatch,
+    journal: Journal, entry: JournalEntry, refusing: Refusing
 ) -> None:
-    monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0)
-    refusals = iter([True, True, False])
-    execute = database.execute
-
-    async def refusing(work: Callable[[sa.Connection], Any]) -> Any:
-        if next(refusals, False):
-            raise DatabaseUnavailable("disk full")
-        return await execute(work)
-
-    monkeypatch.setattr(database, "execute", refusing)
+    refusing.is_refused = iter([True, True, False]).__next__
     journal.append(entry, "kept")
     assert await anext(aiter(entry.follow())) == Delta("kept", 4)
 
 
 async def test_text_that_cannot_be_stored_is_never_shown(
-    store: ConversationStore,
-    database: Database,
-    journal: Journal,
-    entry: JournalEntry,
-    monkeypatch: pytest.MonkeyPatch,
+    store: ConversationStore, journal: Journal, entry: JournalEntry, refusing: Refusing
 ) -> None:
-    monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0)
     journal.append(entry, "stored")
     assert await anext(aiter(entry.follow())) == Delta("stored", 6)
-
-    async def refuse(work: object, **more: object) -> None:
-        raise DatabaseUnavailable("disk full")
-
-    monkeypatch.setattr(database, "execute", refuse)
-    monkeypatch.setattr(database, "write", refuse)
+    refusing.is_refused = lambda: True
     journal.append(entry, " and late")
     async with asyncio.timeout(10):
         while entry.trouble is None:
@@ -202,10 +192,8 @@ async def test_text_that_cannot_be_stored_is_never_shown(
     await journal.settle(entry, Outcome(Status.DONE, FinishReason.EOS_TOKEN))
     assert await collect(entry) == "stored"
     assert entry.outcome is not None
-    assert entry.outcome.status is Status.FAILED
-    assert entry.outcome.failure is not None
-    assert entry.outcome.failure.type == "storage"
-    monkeypatch.undo()  # the disk has room again: what was generated is stored after all
+    assert (entry.outcome.status, entry.outcome.failure.type) == (Status.FAILED, "storage")
+    refusing.is_refused = lambda: False  # the disk has room again: what was generated is stored after all
     async with asyncio.timeout(10):
         while (reply := await store.reply(OWNER, entry.reply_id)).status is not Status.DONE:
             await asyncio.sleep(0.01)
@@ -213,37 +201,28 @@ async def test_text_that_cannot_be_stored_is_never_shown(
 
 
 async def test_a_reply_that_comes_while_the_database_refuses_does_not_wait_as_long_again(
-    store: ConversationStore,
-    database: Database,
-    journal: Journal,
-    entry: JournalEntry,
-    monkeypatch: pytest.MonkeyPatch,
+    store: ConversationStore, journal: Journal, entry: JournalEntry, refusing: Refusing
 ) -> None:
-    chat = await store.create_conversation(OWNER)
-    other = journal.open((await store.ask(OWNER, chat.id, "how?")).reply_id)
-    monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0)
-    refusals = 0
+    other = await opened(store, journal)
+    refusing.calls = 0
 
-    async def refuse(work: object) -> None:
-        nonlocal refusals
-        refusals += 1
-        if refusals == 2:
+    def refuse() -> bool:
+        if refusing.calls == 2:
             journal.append(other, "late")
-        raise DatabaseUnavailable("disk full")
+        return True
 
-    monkeypatch.setattr(database, "execute", refuse)
+    refusing.is_refused = refuse
     journal.append(entry, "early")
     async with asyncio.timeout(20):
         while other.trouble is None:
             await asyncio.sleep(0)
-    assert refusals == journal_module.GIVE_UP_AFTER
+    assert refusing.calls == journal_module.GIVE_UP_AFTER
 
 
 async def test_a_commit_that_breaks_fails_its_replies_and_not_the_journal(
     store: ConversationStore, journal: Journal, entry: JournalEntry
 ) -> None:
-    chat = await store.create_conversation(OWNER)
-    other = journal.open((await store.ask(OWNER, chat.id, "how?")).reply_id)
+    other = await opened(store, journal)
     journal.append(entry, "\ud83e")  # half a character, which no database keeps
     async with asyncio.timeout(20):
         while entry.trouble is None:
