@@ -19,12 +19,11 @@ import resource
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 from assistant.knowledge.build import Folder, build
 from assistant.knowledge.folders import files_of
@@ -32,8 +31,8 @@ from assistant.knowledge.index import Index
 from assistant.knowledge.packages import distributions, sites
 from assistant.knowledge.search import search
 from assistant.knowledge.vocabulary import phrases
+from benchmarks.answers import questions
 
-QUESTIONS = Path(__file__).parent.parent / "tests" / "knowledge" / "questions.toml"
 MANY = 100_000  # passages
 SECTIONS = 50  # of one synthetic file
 WORDS_OF_A_SECTION = 60
@@ -71,11 +70,11 @@ def measure(
         with next(files_of(folders[0].path)).open("a", encoding="utf-8") as file:
             file.write("\n\n## One more\n\nA sentence.\n")
         changed, _ = run()
-    questions = [one["text"] for one in tomllib.loads(QUESTIONS.read_text(encoding="utf-8"))["question"]]
+    texts = [question["text"] for question in questions()]
     with closing(Index(into)) as index:
         size = sum(path.stat().st_size for path in into.parent.glob(f"{into.name}*")) / 1e6
-        ours = asked(questions, lambda question: search(index, question))
-        peers = asked(questions, lambda question: index.matching(any_word(question), 4))
+        ours = asked(texts, lambda question: search(index, question))
+        peers = asked(texts, lambda question: index.matching(any_word(question), 4))
         return Cost(what, index.count(), size, seconds, cpu, again, changed, ours, peers)
 
 
@@ -111,10 +110,6 @@ def write_many(folder: Path, passages: int) -> None:
         path.write_text("\n\n".join(sections), encoding="utf-8")
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
 def table(costs: Sequence[Cost]) -> str:
     rows: list[tuple[str, Callable[[Cost], str]]] = [
         ("passages", lambda cost: f"{cost.passages:,}"),
@@ -124,7 +119,7 @@ def table(costs: Sequence[Cost]) -> str:
         ("nothing changed, s", lambda cost: f"{cost.again:.2f}"),
         ("one file changed, s", lambda cost: f"{cost.changed:.2f}" if cost.changed is not None else ""),
         ("a question, CPU ms, median", lambda cost: f"{median(cost.ours):.1f}"),
-        ("a question, CPU ms, p95", lambda cost: f"{percentile(cost.ours, 0.95):.1f}"),
+        ("a question, CPU ms, p95", lambda cost: f"{quantiles(cost.ours, n=20)[18]:.1f}"),
         ("a question, CPU ms, most", lambda cost: f"{max(cost.ours):.1f}"),
         ("plain BM25, CPU ms, median", lambda cost: f"{median(cost.peers):.1f}"),
         ("ratio of the medians", lambda cost: f"{median(cost.ours) / median(cost.peers):.2f}"),

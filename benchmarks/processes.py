@@ -1,9 +1,13 @@
-"""The CPU time, memory and threads of processes, from the Linux kernel's /proc."""
+"""Programs that a benchmark runs, and their CPU time, memory and threads, from the Linux kernel's /proc."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +21,18 @@ class Memory:
 
     rss: float
     pss: float
+
+
+@contextlib.contextmanager
+def program(*arguments: str, errors: int | None = None) -> Iterator[tuple[str, int]]:
+    """Run a Python program that prints its address; yields the address and the process id."""
+    command, pipe = [sys.executable, *arguments], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip().removeprefix("serving on "), process.pid
+        finally:
+            process.kill()
 
 
 def cpu_seconds(*pids: int) -> float:

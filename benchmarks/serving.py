@@ -20,23 +20,24 @@ import asyncio
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import aiohttp
 
-from benchmarks.processes import cpu_seconds
+from benchmarks.processes import cpu_seconds, program
 from serving import machine
 from serving.engines.llama_cpp import BATCH, PROMPT_CACHE_MIB
 from serving.stopping import StopMatcher
+from tests.support.application import upstream
 from tests.support.tiny_gguf import write_tiny_gguf
 
-ROOT = Path(__file__).resolve().parents[1]
 CONTEXT, PARALLEL = 16384, 8
 PROMPT = "the code is for you with the list of it\n"
 BEGINNING = "the code is for you with the list of it and a name\n" * 155  # about 2,000 tokens
@@ -67,34 +68,10 @@ def serve_raw(model: Path, threads: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def process(*arguments: str) -> AsyncIterator[tuple[str, int]]:
-    """Run a Python process that prints its address; yields the address and the process id."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        cwd=ROOT,
-    )
-    try:
-        assert child.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            line = (await child.stdout.readline()).decode().strip()
-        yield line.removeprefix("serving on "), child.pid
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
-
-
-@contextlib.asynccontextmanager
 async def ours(*arguments: str) -> AsyncIterator[tuple[str, int]]:
-    async with (
-        process("-m", "serving", "--port", "0", *arguments) as (url, pid),
-        aiohttp.ClientSession() as http,
-    ):
-        async with asyncio.timeout(PATIENCE):
+    """Run our serving layer; yields its address and process id once it is ready."""
+    with program("-m", "serving", "--port", "0", *arguments, errors=subprocess.DEVNULL) as (url, pid):
+        async with aiohttp.ClientSession() as http, asyncio.timeout(PATIENCE):
             while (await (await http.get(f"{url}/info")).json())["state"] != "ready":
                 await asyncio.sleep(0.02)
         yield url, pid
@@ -141,8 +118,8 @@ async def first_token(url: str, request: Request, prompt: str) -> float:
         return (await read(http, url, request(prompt, 1)))[0] - start
 
 
-async def compare_decoding(raw: str, own: str, rounds: int, tokens: int) -> Iterator[str]:
-    lines = [f"{'decoding':24} {'llama.cpp':>12} {'ours':>12} {'ratio':>7}   target: at least 0.97"]
+async def compare_decoding(raw: str, own: str, rounds: int, tokens: int) -> None:
+    print(f"{'decoding':24} {'llama.cpp':>12} {'ours':>12} {'ratio':>7}   target: at least 0.97")
     for streams in (1, PARALLEL):
         rows = []
         for number in range(rounds + 1):
@@ -154,16 +131,14 @@ async def compare_decoding(raw: str, own: str, rounds: int, tokens: int) -> Iter
                 rows.append((pair[raw], pair[own]))
         ratio = median(b / a for a, b in rows)
         theirs, our = median(a for a, _ in rows), median(b for _, b in rows)
-        lines.append(f"{f'{streams} streams, tokens per s':24} {theirs:12.1f} {our:12.1f} {ratio:7.3f}")
-    return iter(lines)
+        print(f"{f'{streams} streams, tokens per s':24} {theirs:12.1f} {our:12.1f} {ratio:7.3f}", flush=True)
 
 
-async def compare_first_token(model: Path, threads: int, rounds: int) -> Iterator[str]:
+async def compare_first_token(common: Sequence[str], rounds: int = 3) -> None:
     cold, warm, restarted = [], [], []
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as cache:
-            arguments = ["--model", str(model), "--context", str(CONTEXT), "--parallel", str(PARALLEL)]
-            arguments += ["--threads", str(threads), "--prefix-cache", cache]
+            arguments = [*common, "--prefix-cache", cache]
             async with ours(*arguments) as (url, _):
                 cold.append(await first_token(url, our_request, f"{BEGINNING}first {number}"))
                 warm.append(await first_token(url, our_request, f"{BEGINNING}second {number}"))
@@ -174,20 +149,16 @@ async def compare_first_token(model: Path, threads: int, rounds: int) -> Iterato
                             await asyncio.sleep(0.05)
             async with ours(*arguments) as (url, _):
                 restarted.append(await first_token(url, our_request, f"{BEGINNING}third {number}"))
-    lines = [f"{'first token':24} {'seconds':>12} {'of new':>12} {'':7}   target: at most 1/15"]
+    print(f"\n{'first token':24} {'seconds':>12} {'of new':>12} {'':7}   target: at most 1/15")
     for name, seconds in (("new", cold), ("read before", warm), ("before a restart", restarted)):
         share = median(c / s for c, s in zip(cold, seconds, strict=True))
-        lines.append(f"{name:24} {median(seconds):12.3f} {f'1/{share:.1f}':>12}")
-    return iter(lines)
+        print(f"{name:24} {median(seconds):12.3f} {f'1/{share:.1f}':>12}", flush=True)
 
 
-async def gateway(rounds: int) -> Iterator[str]:
+async def gateway(sender: str, rounds: int = 3) -> None:
     costs = []
-    text = "word " * TOKENS
-    sending = ("-m", "tests.support.fake_upstream", "--rate", str(RATE), "--text", text.strip())
     async with (
-        process(*sending) as (upstream, _),
-        ours("--upstream", upstream) as (url, pid),
+        ours("--upstream", sender) as (url, pid),
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         for number in range(rounds + 1):
@@ -196,19 +167,18 @@ async def gateway(rounds: int) -> Iterator[str]:
             replies = await asyncio.gather(*(read(http, url, request) for _ in range(STREAMS)))
             if number:
                 costs.append((cpu_seconds(pid) - before) / sum(map(len, replies)) * 1e6)
-    lines = [f"{'gateway':24} {'µs per token':>12} {'':12} {'':7}   target: at most 80"]
-    lines.append(f"{f'{STREAMS} streams at {RATE}/s':24} {median(costs):12.1f}")
-    return iter(lines)
+    print(f"\n{'gateway':24} {'µs per token':>12} {'':12} {'':7}   target: at most 80")
+    print(f"{f'{STREAMS} streams at {RATE}/s':24} {median(costs):12.1f}", flush=True)
 
 
-def matcher() -> Iterator[str]:
+def matcher() -> None:
     text = Path(__file__).read_bytes()
     stops = ["\nHuman:", "\nAssistant:", "\n-----\n\nHuman:", *(f"<|mark {number}|>" for number in range(13))]
     hardest = ["a" * 255 + chr(ord("b") + number) for number in range(16)]
-    yield f"{'matcher':24} {'µs per piece':>12} {'twice':>12} {'':7}   target: at most 1, linear"
+    print(f"\n{'matcher':24} {'µs per piece':>12} {'twice':>12} {'':7}   target: at most 1, linear")
     for name, with_stops, read in (("code", stops, text), ("almost a stop", hardest, b"a" * 10_000)):
         once, twice = (_fed(with_stops, read * times) for times in (1, 2))
-        yield f"{name:24} {once:12.2f} {twice:12.2f}"
+        print(f"{name:24} {once:12.2f} {twice:12.2f}", flush=True)
 
 
 def _fed(stops: list[str], text: bytes) -> float:
@@ -225,18 +195,16 @@ def _fed(stops: list[str], text: bytes) -> float:
 
 
 async def run(options: argparse.Namespace, model: Path) -> None:
-    threads = options.threads
-    common = ["--context", str(CONTEXT), "--parallel", str(PARALLEL), "--threads", str(threads)]
-    raw = ("-m", "benchmarks.serving", "--raw", str(model), "--threads", str(threads))
-    with tempfile.TemporaryDirectory() as cache:
-        mine = ("--model", str(model), "--prefix-cache", cache, *common)
-        async with process(*raw) as (theirs, _), ours(*mine) as (own, _):
-            for line in await compare_decoding(theirs, own, options.turns, options.tokens):
-                print(line, flush=True)
-    for lines in (await compare_first_token(model, threads, 3), await gateway(3), matcher()):
-        print()
-        for line in lines:
-            print(line, flush=True)
+    threads = ("--threads", str(options.threads))
+    common = ("--model", str(model), "--context", str(CONTEXT), "--parallel", str(PARALLEL), *threads)
+    raw = ("-m", "benchmarks.serving", "--raw", str(model), *threads)
+    with tempfile.TemporaryDirectory() as cache, program(*raw, errors=subprocess.DEVNULL) as (theirs, _):
+        async with ours(*common, "--prefix-cache", cache) as (own, _):
+            await compare_decoding(theirs, own, options.turns, options.tokens)
+    await compare_first_token(common)
+    with upstream(("word " * TOKENS).strip(), rate=RATE) as sender:
+        await gateway(sender)
+    matcher()
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.processes import cpu_seconds, memory, threads
+from benchmarks.processes import Memory, cpu_seconds, memory, threads
 from tests.support.application import ROOT, children, environment, upstream
 
 PATIENCE = 120.0  # seconds for one start
@@ -39,10 +39,9 @@ PAUSE = 0.05  # seconds between two requests, which take time of the measured pr
 
 @dataclass
 class Process:
-    """The cost of one process at rest. Memory is in mebibytes."""
+    """The cost of one process at rest."""
 
-    rss: float
-    pss: float
+    memory: Memory
     idle: float  # CPU time in percent of a core
     threads: int
 
@@ -127,42 +126,35 @@ def at_rest(pids: dict[str, int], seconds: float) -> dict[str, Process]:
     time.sleep(2)  # the start is not rest
     before = {name: cpu_seconds(pid) for name, pid in pids.items()}
     time.sleep(seconds)
-    found = {}
-    for name, pid in pids.items():
-        used, held = cpu_seconds(pid) - before[name], memory(pid)
-        found[name] = Process(held.rss, held.pss, 100 * used / seconds, threads(pid))
-    return found
+    return {
+        name: Process(memory(pid), 100 * (cpu_seconds(pid) - before[name]) / seconds, threads(pid))
+        for name, pid in pids.items()
+    }
 
 
-def start_ours(starts: Starts, upstream: str, data: Path, *, is_counted: bool, quiet: float) -> None:
+def start_ours(starts: Starts, upstream: str, data: Path, *, quiet: float) -> None:
     """Measure one start, and `quiet` seconds of rest after it."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = ["sh", "scripts/run", "--upstream", upstream, "--port", str(port), "--data", str(data)]
     with Program([*command, "--no-open-browser"]) as program:
-        ready = program.seconds_until(f"{address}/ready", is_ready)
+        starts.ready.append(program.seconds_until(f"{address}/ready", is_ready))
         program.slowest = 0.0  # of the responses from here on
-        engine = program.seconds_until(f"{address}/ready", has_engine)  # before the page
-        page = program.seconds_until(address, is_page)
+        starts.engine.append(program.seconds_until(f"{address}/ready", has_engine))  # before the page
+        starts.page.append(program.seconds_until(address, is_page))
         (serving,) = children(program.pid)
-        if is_counted:
-            starts.ready.append(ready)
-            starts.engine.append(engine)
-            starts.page.append(page)
-            starts.cpu.append(cpu_seconds(program.pid, serving))
-            starts.slowest.append(program.slowest)
+        starts.cpu.append(cpu_seconds(program.pid, serving))
+        starts.slowest.append(program.slowest)
         if quiet:
             starts.processes = at_rest({"application": program.pid, "serving layer": serving}, quiet)
 
 
-def start_peer(starts: Starts, upstream: str, *, is_counted: bool, quiet: float) -> None:
+def start_peer(starts: Starts, upstream: str, *, quiet: float) -> None:
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "benchmarks.chat_interface", upstream]
     with Program(command, GRADIO_SERVER_PORT=str(port)) as program:
-        page = program.seconds_until(address, is_page)
-        if is_counted:
-            starts.ready.append(page)  # it serves nothing before the page
-            starts.page.append(page)
-            starts.cpu.append(cpu_seconds(program.pid))
+        starts.page.append(program.seconds_until(address, is_page))
+        starts.ready = starts.page  # it serves nothing before the page
+        starts.cpu.append(cpu_seconds(program.pid))
         if quiet:
             starts.processes = at_rest({"": program.pid}, quiet)
 
@@ -203,8 +195,8 @@ def table(ours: Starts, peer: Starts) -> str:
         lines.append(f"{name:<34}{mine:>24{form}}{theirs:>24{form}}{mine / theirs if theirs else 0:8.2f}")
         lines.extend(f"  {part:<32}{of(process):>24{form}}" for part, process in ours.processes.items())
 
-    costs("memory (PSS), MiB", lambda process: process.pss)
-    costs("memory (RSS), MiB", lambda process: process.rss)
+    costs("memory (PSS), MiB", lambda process: process.memory.pss)
+    costs("memory (RSS), MiB", lambda process: process.memory.rss)
     costs("CPU time at rest, % of a core", lambda process: process.idle, ".2f")
     costs("threads", lambda process: process.threads)
     return "\n".join(lines)
@@ -219,12 +211,13 @@ def main() -> None:
         parser.error("--runs and --quiet must be positive")
     # Let both programs use the modules that an earlier start has compiled.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    ours, peer = Starts("Tech Assistant"), Starts("gr.ChatInterface")
     with tempfile.TemporaryDirectory() as folder, upstream("A short answer.") as address:
         for number in range(options.runs + 1):  # alternate, so that both run under the same conditions
+            if number <= 1:  # forget the first start
+                ours, peer = Starts("Tech Assistant"), Starts("gr.ChatInterface")
             quiet = options.quiet if number == options.runs else 0
-            start_ours(ours, address, Path(folder) / "data", is_counted=number > 0, quiet=quiet)
-            start_peer(peer, address, is_counted=number > 0, quiet=quiet)
+            start_ours(ours, address, Path(folder) / "data", quiet=quiet)
+            start_peer(peer, address, quiet=quiet)
     print(table(ours, peer))
 
 

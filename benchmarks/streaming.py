@@ -20,12 +20,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import functools
 import itertools
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -43,10 +41,10 @@ from sqlalchemy import Connection, insert
 
 from assistant.conversation import Role, Status
 from assistant.web.identity import Identity, cookie_name
-from benchmarks.processes import cpu_seconds
+from benchmarks.processes import cpu_seconds, program
 from storage.database import Database
 from storage.schema import conversations, messages
-from tests.support.application import Application, children, running
+from tests.support.application import children, running
 
 KEY = "a key for the benchmark alone"
 STAMP = re.compile(rb"\d{9,} ")
@@ -264,29 +262,12 @@ async def ask_peer(
                     return
 
 
-@contextlib.contextmanager
-def program(*arguments: str) -> Iterator[tuple[str, int]]:
-    """Run a Python module that prints its address; yields the address and the process id."""
-    command = [sys.executable, "-m", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.kill()
-
-
-def processes(application: Application) -> list[int]:
-    assert application.process is not None
-    return [application.process.pid, *children(application.process.pid)]
-
-
 async def run(options: argparse.Namespace) -> None:
     few = [(history, options.few) for history in options.history]
     runs = few + [(history, options.many) for history in options.history]
     rows: list[Row] = []
     print(f"{options.tokens} tokens per reply, {options.rate:g} per second\n\n{HEAD}", flush=True)
-    clock = ("tests.support.fake_upstream", "--clock", str(options.tokens), "--rate", str(options.rate))
+    clock = ("-m", "tests.support.fake_upstream", "--clock", str(options.tokens), "--rate", str(options.rate))
     with tempfile.TemporaryDirectory() as folder, program(*clock) as (upstream, _):
         data = Path(folder) / "data"
         wanted: Counter[int] = Counter()
@@ -299,13 +280,14 @@ async def run(options: argparse.Namespace) -> None:
             with running(data, "--upstream", upstream) as application:
                 await asyncio.to_thread(application.wait_until, "ready")
                 await asyncio.to_thread(application.wait_for_page)
+                assert application.process is not None
                 for history, replies in runs:
                     ask = functools.partial(ask_ours, session, application.address, chats[history])
-                    pids = processes(application)
+                    pids = [application.process.pid, *children(application.process.pid)]
                     rows.append(await measure("Tech Assistant", history, replies, pids, ask))
                     print(rows[-1], flush=True)
             if not options.no_peer:
-                with program("benchmarks.chat_interface", upstream) as (address, pid):
+                with program("-m", "benchmarks.chat_interface", upstream) as (address, pid):
                     # Skip the longer histories: the peer is far behind already.
                     for history, replies in [*few, (options.history[0], options.many)]:
                         ask = functools.partial(ask_peer, session, address, history)
