@@ -78,8 +78,7 @@ class Chats:
                     while messages:
                         for message in messages:
                             yield message
-                        last = messages[-1].position
-                        _, messages = await self._store.messages(owner, after, after=last)
+                        _, messages = await self._store.messages(owner, after, after=message.position)
 
     async def revoke(self, owner: str) -> None:
         """Make all cookies invalid that an owner has got until now. The conversations stay."""

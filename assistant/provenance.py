@@ -55,10 +55,5 @@ class Provenance:
                 tokens.get("prompt"),
                 tokens.get("answer"),
             )
-        return cls(
-            model=stored.get("model"),
-            revision=stored.get("revision"),
-            sampling=stored.get("sampling"),
-            generation=generation,
-            seconds=stored.get("seconds"),
-        )
+        rest = {name: stored.get(name) for name in ("model", "revision", "sampling", "seconds")}
+        return cls(generation=generation, **rest)

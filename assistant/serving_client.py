@@ -31,12 +31,9 @@ class Timeouts:
     seconds. A longer silence means that it is gone.
     """
 
-    connect: float = 5.0
-    """To open a connection, and for a whole request that needs no generation."""
-    first: float = 120.0
-    """From the request to the first byte of the response."""
-    between: float = 30.0
-    """Between two pieces of the response."""
+    connect: float = 5.0  # to open a connection, and for a whole request that needs no generation
+    first: float = 120.0  # from the request to the first byte of the response
+    between: float = 30.0  # between two pieces of the response
 
 
 class GenerationDetails(StreamDetails):

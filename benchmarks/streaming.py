@@ -2,14 +2,11 @@
 
     .venv/bin/python -m benchmarks.streaming
 
-An upstream in a separate process sends the current time at a fixed rate. The application and its serving
-layer run as `app.py` starts them. Clients read the event streams and compare the time in each piece with the
-clock. Percentiles are over all pieces of all replies. CPU time, from the kernel, is that of the application
-and the serving layer together (the peer has one process). That of the upstream and of the clients does not
-count, but they share the machine.
-
-Replies happen to send their tokens at the same moment or not. With few replies, a token costs up to a third
-less when many coincide. So compare different lengths of the history with many replies.
+An upstream in a separate process sends the current time at a fixed rate. Clients read the event streams and
+compare the time in each piece with the clock. Percentiles are over all pieces of all replies. CPU time is
+that of the application and its serving layer together (the peer has one process). With few replies, a token
+costs up to a third less when many replies happen to send theirs at the same moment. So compare different
+lengths of the history with many replies.
 
 Columns: `steady` is the CPU time per token while all replies stream. `whole` divides all CPU time of the run,
 from the first question to the stored end, by its tokens. `first` is the time from a question to its first
@@ -175,23 +172,14 @@ def store_chats(data: Path, wanted: Mapping[int, int]) -> dict[int, list[tuple[s
                 ids = [str(uuid_utils.uuid7()) for _ in range(history)]
                 new = {"id": chat, "owner": owner, "title": "A chat", "created_at": now, "updated_at": now}
                 connection.execute(insert(conversations), {**new, "active_leaf_id": ids[-1] if ids else None})
-                connection.execute(
-                    insert(messages),
-                    [
-                        {
-                            "id": message,
-                            "conversation_id": chat,
-                            "parent_id": ids[position - 1] if position else None,
-                            "position": position,
-                            "role": (Role.USER, Role.ASSISTANT)[position % 2],
-                            "content": TEXT,
-                            "status": Status.DONE,
-                            "provenance": {},
-                            "created_at": now,
-                        }
-                        for position, message in enumerate(ids)
-                    ],
-                )
+                common = {"conversation_id": chat, "content": TEXT, "status": Status.DONE, "created_at": now}
+                common |= {"provenance": {}}
+                parents, roles = [None, *ids], [Role.USER, Role.ASSISTANT] * history
+                rows = [
+                    {**common, "id": message, "parent_id": parents[n], "position": n, "role": roles[n]}
+                    for n, message in enumerate(ids)
+                ]
+                connection.execute(insert(messages), rows)
                 chats.setdefault(history, []).append((f"{cookie}={identity.sign(owner)}", chat))
 
     asyncio.run(database.write(store))

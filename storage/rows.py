@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, bindparam, select
@@ -22,6 +22,7 @@ TYPES = {
     ]
     for table in (conversations, messages, acceptances, revocations)
 }
+CONVERSATION_FIELDS = [field.name for field in fields(Conversation)]  # each has a column of its name
 JOURNALLED = select(pieces.c.text).where(pieces.c.reply_id == bindparam("id")).order_by(pieces.c.start)
 
 
@@ -36,15 +37,7 @@ def checked(table: Table, row: Row[Any]) -> Row[Any]:
 
 def conversation_of(row: Row[Any]) -> Conversation:
     checked(conversations, row)
-    return Conversation(
-        id=row.id,
-        title=row.title,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        active_leaf_id=row.active_leaf_id,
-        model=row.model,
-        grounding=row.grounding,
-    )
+    return Conversation(**{name: getattr(row, name) for name in CONVERSATION_FIELDS})
 
 
 def message_of(connection: Connection, row: Row[Any]) -> Message:

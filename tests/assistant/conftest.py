@@ -64,6 +64,12 @@ async def events(parts: Parts, reply_id: str, after: int | None = 0) -> list[obj
         return [event async for event in await parts.replies.follow(OWNER, reply_id, after)]
 
 
+def answer_with(model: ScriptedModel, *pieces: str) -> None:
+    """Let the model write a whole answer."""
+    model.say(*pieces)
+    model.end()
+
+
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not condition():

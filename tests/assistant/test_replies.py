@@ -22,7 +22,7 @@ from prompts.render import PromptError
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound, StillAnswering
 from storage.store import ConversationStore
-from tests.assistant.conftest import OWNER, events, options, until
+from tests.assistant.conftest import OWNER, answer_with, events, options, until
 from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.support.parts import Parts
 
@@ -43,8 +43,7 @@ async def wait_for_text(parts: Parts, reply_id: str, text: str) -> None:
 
 async def test_an_answer_is_streamed_and_saved(parts: Parts, model: ScriptedModel) -> None:
     asked = await parts.replies.ask(OWNER, None, "How do I\nread a file?")
-    model.say("Use ", "`open`", " 🦀.")
-    model.end()
+    answer_with(model, "Use ", "`open`", " 🦀.")
     heard = await events(parts, asked.reply_id)
     assert text_of(heard) == "Use `open` 🦀."
     assert heard[-1] == End(Status.DONE, FinishReason.EOS_TOKEN, None, 13)
@@ -61,8 +60,7 @@ async def test_the_model_is_told_the_whole_branch(parts: Parts, model: ScriptedM
     chat = await parts.chats.create(OWNER)
     for question in ("q1", "q2"):
         asked = await parts.replies.ask(OWNER, chat.id, question)
-        model.say(f"a to {question}")
-        model.end()
+        answer_with(model, f"a to {question}")
         await events(parts, asked.reply_id)
     assert model.asked[-1] == [
         Turn(Role.USER, "q1"),
@@ -140,8 +138,7 @@ async def test_a_failure_keeps_the_text_and_is_told_in_words(
     assert "secret" not in end.failure.message
     assert served.looked is (kind == "engine_unreachable")
     again = await parts.replies.ask(OWNER, asked.conversation_id, "next")  # the next one works
-    model.say("fine")
-    model.end()
+    answer_with(model, "fine")
     assert text_of(await events(parts, again.reply_id)) == "fine"
 
 
@@ -173,8 +170,7 @@ async def test_a_retry_answers_the_same_question_again(parts: Parts, model: Scri
     model.fail(GenerationFailed("broke"))
     await events(parts, first.reply_id)
     second = await parts.replies.retry(OWNER, first.reply_id)
-    model.say("now")
-    model.end()
+    answer_with(model, "now")
     assert text_of(await events(parts, second.reply_id)) == "now"
     assert model.asked == [[Turn(Role.USER, "q")]] * 2
 
@@ -273,8 +269,7 @@ async def test_what_cannot_be_settled_at_the_start_is_settled_later(
     async with asyncio.timeout(20):
         while (await parts.chats.reply(OWNER, left.reply_id)).status is not Status.INTERRUPTED:
             await asyncio.sleep(0)
-    model.say("fine")
-    model.end()
+    answer_with(model, "fine")
     assert (await events(parts, asked.reply_id))[-1] == End(Status.DONE, FinishReason.EOS_TOKEN, None, 4)
     await parts.close()
 
@@ -321,8 +316,7 @@ async def test_a_reply_waits_for_its_turn_and_says_how_many_come_first(
     await until(lambda: len(heard) == 2)
     assert heard == [Waiting(1), Waiting(0)]
     await parts.replies.stop(OWNER, first)
-    model.say("at last")
-    model.end()
+    answer_with(model, "at last")
     await listening
     assert heard[2:] == [Delta("at last", 7), End(Status.DONE, FinishReason.EOS_TOKEN, None, 7)]
 

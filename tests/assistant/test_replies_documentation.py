@@ -22,7 +22,7 @@ from assistant.knowledge.documentation import DocumentationState, DocumentationU
 from assistant.knowledge.passage import Found
 from assistant.replies import Answers
 from storage.errors import NotFound
-from tests.assistant.conftest import OWNER, events
+from tests.assistant.conftest import OWNER, answer_with, events
 from tests.support.fake_documentation import RMTREE, FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.support.parts import Parts
@@ -108,8 +108,7 @@ async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(
     assert parts.replies.answers is Answers.MODEL
     documentation.found = Found()
     documentation.gate.set()
-    model.say("From the model.")
-    model.end()
+    answer_with(model, "From the model.")
     after = await ask(parts)
     by = [(await answered(parts, reply_id)).provenance.model for reply_id in (*begun, after)]
     assert by == ["documentation", "documentation", "scripted"]
@@ -143,8 +142,7 @@ async def test_a_model_that_is_lost_is_stood_in_for_and_the_reply_says_so(
         assert "Recursively delete a directory tree." in reply.content
         assert (reply.status, reply.provenance.model) == (Status.DONE, "documentation")
     served.set(EngineState.READY)
-    model.say("From the model.")
-    model.end()
+    answer_with(model, "From the model.")
     again = await parts.replies.retry(OWNER, waited)
     assert (await answered(parts, again.reply_id)).content == "From the model."
 
@@ -219,8 +217,7 @@ async def test_a_model_is_given_what_the_documentation_has(
 ) -> None:
     served.set(EngineState.READY)
     reply_id = await ask(parts)
-    model.say("Use it [1].")
-    model.end()
+    answer_with(model, "Use it [1].")
     cited, *_ = await events(parts, reply_id)
     assert cited == Cited((REFERENCE,))
     assert model.passages == [(REFERENCE,)]
@@ -232,13 +229,11 @@ async def test_a_conversation_can_do_without(
 ) -> None:
     served.set(EngineState.READY)
     chat = await parts.chats.create(OWNER, grounding=False)
-    model.say("Plain.")
-    model.end()
+    answer_with(model, "Plain.")
     await events(parts, await ask(parts, chat=chat.id))
     assert (model.passages, documentation.asked) == ([None], [])
     await parts.chats.change(OWNER, chat.id, grounding=True)
-    model.say("Grounded.")
-    model.end()
+    answer_with(model, "Grounded.")
     await events(parts, await ask(parts, chat=chat.id))
     assert model.passages[-1] == (REFERENCE,)
 
@@ -249,14 +244,12 @@ async def test_a_model_does_not_wait_for_documentation_and_does_without_what_is_
     served.set(EngineState.READY)
     documentation.is_searchable = False
     documentation.gate.clear()
-    model.say("Plain.")
-    model.end()
+    answer_with(model, "Plain.")
     await events(parts, await ask(parts))
     documentation.is_searchable = True
     documentation.error = DocumentationUnreadable("broken")
     documentation.gate.set()
-    model.say("Plain.")
-    model.end()
+    answer_with(model, "Plain.")
     assert (await answered(parts, await ask(parts))).status is Status.DONE
     assert model.passages == [(), ()]
 
@@ -273,8 +266,7 @@ async def test_a_licence_is_accepted_before_the_first_reply(
     await parts.licences.accept(OWNER, OPENRAIL.id)
     assert await parts.licences.may_use(OWNER, OPENRAIL)
     assert not await parts.licences.may_use("bob", OPENRAIL)
-    model.say("Yes.")
-    model.end()
+    answer_with(model, "Yes.")
     assert (await answered(parts, await ask(parts))).status is Status.DONE
     with pytest.raises(LicenceNotAccepted):
         await parts.replies.ask("bob", None, "q")

@@ -16,10 +16,10 @@ from storage.database import Database
 from storage.running import LEASE, Running, utc_now
 from storage.schema import messages
 from storage.store import ConversationStore
+from tests.assistant.conftest import OWNER, answer_with
 from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.support.parts import Parts
 
-OWNER = "ann"
 SOURCE = Source(
     "os.remove", "os.remove(path)", "python", "3.11", "PSF-2.0", "library/os", "", "Remove a file."
 )
@@ -76,8 +76,7 @@ async def test_a_start_settles_only_replies_whose_lease_has_run_out(
     await another.start()
     await until(another, abandoned.reply_id, "", Status.INTERRUPTED)
     assert (await another.chats.reply(OWNER, held.reply_id)).status is Status.PENDING
-    model.say(".")
-    model.end()
+    answer_with(model, ".")
     await until(another, asked.reply_id, "I do.", Status.DONE)
     await another.close()
 
@@ -154,8 +153,7 @@ async def test_a_process_that_has_lost_its_lease_shows_nothing_more(
         while not await later.settle_abandoned():
             await asyncio.sleep(0)
     model.say(" and lost")
-    model.say(" for good")
-    model.end()
+    answer_with(model, " for good")
     rest = [event async for event in following]
     assert rest == [End(Status.INTERRUPTED, None, None, 5)]
     await until(there, asked.reply_id, "shown", Status.INTERRUPTED)
