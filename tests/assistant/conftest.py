@@ -1,14 +1,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
-from assistant.knowledge.documentation import Documentation
+from assistant.knowledge.documentation import DocumentationState
 from storage.database import Database
+from tests.support import parts
+from tests.support.fake_documentation import FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.support.fake_tgi import FakeTGI
-from tests.support.parts import Parts
 
 OWNER = "ann"
 
@@ -26,32 +28,34 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     database.close()
 
 
-@pytest.fixture
-async def model() -> ScriptedModel:
-    return ScriptedModel()
+class Parts(parts.Parts):
+    """The parts of a process that runs, and what the test scripts: its model and its documentation."""
+
+    def __init__(
+        self, database: Database, state: DocumentationState = DocumentationState.OFF, **options: Any
+    ) -> None:
+        self.model = ScriptedModel()
+        self.served = FakeServed(self.model)
+        self.documentation = FakeDocumentation(state=state)
+        super().__init__(database, self.served, self.documentation, **options)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    def answer(self, *pieces: str) -> None:
+        """Let the model write a whole answer."""
+        self.model.say(*pieces)
+        self.model.end()
 
 
 @pytest.fixture
-async def served(model: ScriptedModel) -> FakeServed:
-    return FakeServed(model)
-
-
-@pytest.fixture
-async def documentation() -> Documentation | None:
-    return None
-
-
-@pytest.fixture
-async def parts(
-    database: Database,
-    served: FakeServed,
-    documentation: Documentation | None,
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[Parts]:
-    parts = Parts(database, served, documentation, **getattr(request, "param", {}))
-    await parts.start()
-    yield parts
-    await parts.close()
+async def parts(database: Database, request: pytest.FixtureRequest) -> AsyncIterator[Parts]:
+    async with Parts(database, **getattr(request, "param", {})) as parts:
+        yield parts
 
 
 def options(**given: object) -> pytest.MarkDecorator:
@@ -62,12 +66,6 @@ def options(**given: object) -> pytest.MarkDecorator:
 async def events(parts: Parts, reply_id: str, after: int | None = 0) -> list[object]:
     async with asyncio.timeout(20):
         return [event async for event in await parts.replies.follow(OWNER, reply_id, after)]
-
-
-def answer_with(model: ScriptedModel, *pieces: str) -> None:
-    """Let the model write a whole answer."""
-    model.say(*pieces)
-    model.end()
 
 
 async def until(condition: Callable[[], object]) -> None:

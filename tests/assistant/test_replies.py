@@ -22,9 +22,7 @@ from prompts.render import PromptError
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound, StillAnswering
 from storage.store import ConversationStore
-from tests.assistant.conftest import OWNER, answer_with, events, options, until
-from tests.support.fake_model import FakeServed, ScriptedModel
-from tests.support.parts import Parts
+from tests.assistant.conftest import OWNER, Parts, events, options, until
 
 
 def text_of(heard: list[object]) -> str:
@@ -41,9 +39,9 @@ async def wait_for_text(parts: Parts, reply_id: str, text: str) -> None:
     raise AssertionError(heard)
 
 
-async def test_an_answer_is_streamed_and_saved(parts: Parts, model: ScriptedModel) -> None:
+async def test_an_answer_is_streamed_and_saved(parts: Parts) -> None:
     asked = await parts.replies.ask(OWNER, None, "How do I\nread a file?")
-    answer_with(model, "Use ", "`open`", " 🦀.")
+    parts.answer("Use ", "`open`", " 🦀.")
     heard = await events(parts, asked.reply_id)
     assert text_of(heard) == "Use `open` 🦀."
     assert heard[-1] == End(Status.DONE, FinishReason.EOS_TOKEN, None, 13)
@@ -53,32 +51,32 @@ async def test_an_answer_is_streamed_and_saved(parts: Parts, model: ScriptedMode
     generation = Generation(template_hash="abc", turns_dropped=None, seed=7)
     made = Provenance(model="scripted", sampling={"temperature": 0.0}, generation=generation)
     assert replace(reply.provenance, seconds=None) == made
-    assert model.asked == [[Turn(Role.USER, "How do I\nread a file?")]]
+    assert parts.model.asked == [[Turn(Role.USER, "How do I\nread a file?")]]
 
 
-async def test_the_model_is_told_the_whole_branch(parts: Parts, model: ScriptedModel) -> None:
+async def test_the_model_is_told_the_whole_branch(parts: Parts) -> None:
     chat = await parts.chats.create(OWNER)
     for question in ("q1", "q2"):
         asked = await parts.replies.ask(OWNER, chat.id, question)
-        answer_with(model, f"a to {question}")
+        parts.answer(f"a to {question}")
         await events(parts, asked.reply_id)
-    assert model.asked[-1] == [
+    assert parts.model.asked[-1] == [
         Turn(Role.USER, "q1"),
         Turn(Role.ASSISTANT, "a to q1"),
         Turn(Role.USER, "q2"),
     ]
 
 
-async def test_a_listener_resumes_anywhere_during_and_after(parts: Parts, model: ScriptedModel) -> None:
+async def test_a_listener_resumes_anywhere_during_and_after(parts: Parts) -> None:
     asked = await parts.replies.ask(OWNER, None, "q")
-    model.say("héllo 🦀")
+    parts.model.say("héllo 🦀")
     await wait_for_text(parts, asked.reply_id, "héllo 🦀")
     running = [asyncio.create_task(events(parts, asked.reply_id, after)) for after in (2, 7, 8, None)]
     for task in running:
         assert not task.done()
     await asyncio.sleep(0)
-    model.say(" done")
-    model.end("length")
+    parts.model.say(" done")
+    parts.model.end("length")
     heard = [await task for task in running]
     assert [text_of(one) for one in heard] == ["llo 🦀 done", " done", "héllo 🦀 done", "héllo 🦀 done"]
     end = End(Status.DONE, FinishReason.LENGTH, None, 12)
@@ -89,13 +87,13 @@ async def test_a_listener_resumes_anywhere_during_and_after(parts: Parts, model:
     assert await events(parts, asked.reply_id, None) == [Reset("héllo 🦀 done", 12), end]
 
 
-async def test_stop_keeps_the_text_and_cancels_the_model(parts: Parts, model: ScriptedModel) -> None:
+async def test_stop_keeps_the_text_and_cancels_the_model(parts: Parts) -> None:
     asked = await parts.replies.ask(OWNER, None, "q")
-    model.say("half")
+    parts.model.say("half")
     await wait_for_text(parts, asked.reply_id, "half")
     following = asyncio.create_task(events(parts, asked.reply_id))
     assert await parts.replies.stop(OWNER, asked.reply_id) is Status.STOPPED
-    assert model.cancelled.is_set()
+    assert parts.model.cancelled.is_set()
     assert await parts.replies.stop(OWNER, asked.reply_id) is Status.STOPPED
     heard = await following
     assert heard[-1] == End(Status.STOPPED, None, None, 4)
@@ -108,9 +106,9 @@ async def test_stop_before_the_first_step_is_kept(parts: Parts) -> None:
     assert await parts.replies.stop(OWNER, asked.reply_id) is Status.STOPPED
 
 
-async def test_stopping_what_has_ended_changes_nothing(parts: Parts, model: ScriptedModel) -> None:
+async def test_stopping_what_has_ended_changes_nothing(parts: Parts) -> None:
     asked = await parts.replies.ask(OWNER, None, "q")
-    model.end()
+    parts.model.end()
     await events(parts, asked.reply_id)
     assert await parts.replies.stop(OWNER, asked.reply_id) is Status.DONE
 
@@ -126,57 +124,55 @@ async def test_stopping_what_has_ended_changes_nothing(parts: Parts, model: Scri
     ],
 )
 async def test_a_failure_keeps_the_text_and_is_told_in_words(
-    parts: Parts, model: ScriptedModel, served: FakeServed, error: Exception, kind: str
+    parts: Parts, error: Exception, kind: str
 ) -> None:
     asked = await parts.replies.ask(OWNER, None, "q")
-    model.say("half")
-    model.fail(error)
+    parts.model.say("half")
+    parts.model.fail(error)
     heard = await events(parts, asked.reply_id)
     end = heard[-1]
     assert isinstance(end, End)
     assert (text_of(heard), end.status, end.failure.type) == ("half", Status.FAILED, kind)
     assert "secret" not in end.failure.message
-    assert served.looked is (kind == "engine_unreachable")
+    assert parts.served.looked is (kind == "engine_unreachable")
     again = await parts.replies.ask(OWNER, asked.conversation_id, "next")  # the next one works
-    answer_with(model, "fine")
+    parts.answer("fine")
     assert text_of(await events(parts, again.reply_id)) == "fine"
 
 
 @options(total_seconds=0.05)
-async def test_an_answer_that_is_not_complete_in_time_is_ended_and_its_text_kept(
-    parts: Parts, model: ScriptedModel
-) -> None:
+async def test_an_answer_that_is_not_complete_in_time_is_ended_and_its_text_kept(parts: Parts) -> None:
     asked = await parts.replies.ask(OWNER, None, "q")
-    model.say("half")
+    parts.model.say("half")
     heard = await events(parts, asked.reply_id)
     assert text_of(heard) == "half"
     assert isinstance(heard[-1], End)
     assert heard[-1].failure == Failure("engine_failed", "The answer was not complete within 0.05 seconds.")
-    assert model.cancelled.is_set()  # nobody computes it any more
+    assert parts.model.cancelled.is_set()  # nobody computes it any more
 
 
-async def test_an_answer_without_an_end_has_failed(parts: Parts, model: ScriptedModel) -> None:
+async def test_an_answer_without_an_end_has_failed(parts: Parts) -> None:
     asked = await parts.replies.ask(OWNER, None, "q")
-    model.say("half")
-    model.end(None)
+    parts.model.say("half")
+    parts.model.end(None)
     end = (await events(parts, asked.reply_id))[-1]
     assert (end.status, end.failure.type) == (Status.FAILED, "engine_failed")
 
 
-async def test_a_retry_answers_the_same_question_again(parts: Parts, model: ScriptedModel) -> None:
+async def test_a_retry_answers_the_same_question_again(parts: Parts) -> None:
     first = await parts.replies.ask(OWNER, None, "q")
     with pytest.raises(StillAnswering):
         await parts.replies.retry(OWNER, first.reply_id)
-    model.fail(GenerationFailed("broke"))
+    parts.model.fail(GenerationFailed("broke"))
     await events(parts, first.reply_id)
     second = await parts.replies.retry(OWNER, first.reply_id)
-    answer_with(model, "now")
+    parts.answer("now")
     assert text_of(await events(parts, second.reply_id)) == "now"
-    assert model.asked == [[Turn(Role.USER, "q")]] * 2
+    assert parts.model.asked == [[Turn(Role.USER, "q")]] * 2
 
 
-async def test_without_a_model_nothing_is_stored(database: Database) -> None:
-    parts = Parts(database, FakeServed())
+async def test_without_a_model_nothing_is_stored(parts: Parts) -> None:
+    parts.served.set(EngineState.NONE)
     chat = await parts.chats.create(OWNER)
     with pytest.raises(NoModelLoaded):
         await parts.replies.ask(OWNER, chat.id, "q")
@@ -234,9 +230,9 @@ async def test_a_refused_question_gives_its_place_back(parts: Parts) -> None:
     await parts.replies.ask(OWNER, chat.id, "q")
 
 
-async def test_closing_interrupts_what_runs_and_stores_it(parts: Parts, model: ScriptedModel) -> None:
+async def test_closing_interrupts_what_runs_and_stores_it(parts: Parts) -> None:
     asked = await parts.replies.ask(OWNER, None, "q")
-    model.say("half")
+    parts.model.say("half")
     await wait_for_text(parts, asked.reply_id, "half")
     following = asyncio.create_task(events(parts, asked.reply_id))
     await asyncio.sleep(0)
@@ -249,7 +245,7 @@ async def test_closing_interrupts_what_runs_and_stores_it(parts: Parts, model: S
 
 
 async def test_what_cannot_be_settled_at_the_start_is_settled_later(
-    database: Database, served: FakeServed, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = ConversationStore(database, process="earlier")
     earlier, now = [await store.create_conversation(OWNER) for _ in range(2)]
@@ -261,7 +257,7 @@ async def test_what_cannot_be_settled_at_the_start_is_settled_later(
 
     monkeypatch.setattr(database, "write", refuse)
     monkeypatch.setattr(replies_module, "LOOK_SECONDS", 0)
-    parts = Parts(database, served)
+    parts = Parts(database)
     await parts.start()
     assert (await parts.chats.reply(OWNER, left.reply_id)).status is Status.PENDING  # it can be read
     monkeypatch.setattr(database, "write", write)
@@ -269,7 +265,7 @@ async def test_what_cannot_be_settled_at_the_start_is_settled_later(
     async with asyncio.timeout(20):
         while (await parts.chats.reply(OWNER, left.reply_id)).status is not Status.INTERRUPTED:
             await asyncio.sleep(0)
-    answer_with(model, "fine")
+    parts.answer("fine")
     assert (await events(parts, asked.reply_id))[-1] == End(Status.DONE, FinishReason.EOS_TOKEN, None, 4)
     await parts.close()
 
@@ -283,12 +279,12 @@ async def test_a_question_that_is_just_being_stored_is_interrupted_too(parts: Pa
     assert (await parts.chats.reply(OWNER, asked.reply_id)).status is Status.INTERRUPTED
 
 
-async def test_deleting_a_conversation_ends_its_reply(parts: Parts, model: ScriptedModel) -> None:
+async def test_deleting_a_conversation_ends_its_reply(parts: Parts) -> None:
     asked = await parts.replies.ask(OWNER, None, "q")
-    model.say("half")
+    parts.model.say("half")
     await wait_for_text(parts, asked.reply_id, "half")
     await parts.chats.delete(OWNER, asked.conversation_id)
-    assert model.cancelled.is_set()
+    assert parts.model.cancelled.is_set()
     with pytest.raises(NotFound):
         await parts.replies.follow(OWNER, asked.reply_id)
     await parts.chats.restore(OWNER, asked.conversation_id)
@@ -296,10 +292,8 @@ async def test_deleting_a_conversation_ends_its_reply(parts: Parts, model: Scrip
     assert (reply.content, reply.status) == ("half", Status.STOPPED)
 
 
-async def test_a_reply_waits_for_its_turn_and_says_how_many_come_first(
-    parts: Parts, model: ScriptedModel, served: FakeServed
-) -> None:
-    served.set(EngineState.READY, parallel=1)  # fewer than the application allows
+async def test_a_reply_waits_for_its_turn_and_says_how_many_come_first(parts: Parts) -> None:
+    parts.served.set(EngineState.READY, parallel=1)  # fewer than the application allows
     chats = [await parts.chats.create(OWNER) for _ in range(3)]
     first, second, third = [(await parts.replies.ask(OWNER, chat.id, "q")).reply_id for chat in chats]
     heard: list[object] = []
@@ -311,28 +305,26 @@ async def test_a_reply_waits_for_its_turn_and_says_how_many_come_first(
     listening = asyncio.create_task(listen())
     await until(lambda: heard)
     assert heard == [Waiting(1)]
-    assert len(model.asked) <= 1
+    assert len(parts.model.asked) <= 1
     assert await parts.replies.stop(OWNER, second) is Status.STOPPED  # while it waits
     await until(lambda: len(heard) == 2)
     assert heard == [Waiting(1), Waiting(0)]
     await parts.replies.stop(OWNER, first)
-    answer_with(model, "at last")
+    parts.answer("at last")
     await listening
     assert heard[2:] == [Delta("at last", 7), End(Status.DONE, FinishReason.EOS_TOKEN, None, 7)]
 
 
-async def test_an_engine_that_answers_more_at_once_lets_those_in_who_wait(
-    parts: Parts, model: ScriptedModel, served: FakeServed
-) -> None:
-    served.set(EngineState.READY, parallel=1)
+async def test_an_engine_that_answers_more_at_once_lets_those_in_who_wait(parts: Parts) -> None:
+    parts.served.set(EngineState.READY, parallel=1)
     chats = [await parts.chats.create(OWNER) for _ in range(2)]
     for chat in chats:
         await parts.replies.ask(OWNER, chat.id, "q")
-    served.set(EngineState.READY, parallel=2)
-    await until(lambda: len(model.asked) == 2)
+    parts.served.set(EngineState.READY, parallel=2)
+    await until(lambda: len(parts.model.asked) == 2)
 
 
-async def test_replies_of_another_owner_are_not_there(parts: Parts, model: ScriptedModel) -> None:
+async def test_replies_of_another_owner_are_not_there(parts: Parts) -> None:
     asked = await parts.replies.ask(OWNER, None, "q")
     for attempt in (
         parts.replies.follow("bob", asked.reply_id),
@@ -346,13 +338,13 @@ async def test_replies_of_another_owner_are_not_there(parts: Parts, model: Scrip
     ):
         with pytest.raises(NotFound):
             await attempt
-    assert not model.cancelled.is_set()
+    assert not parts.model.cancelled.is_set()
 
 
-async def test_a_model_that_fails_to_load_while_a_question_waits(parts: Parts, served: FakeServed) -> None:
+async def test_a_model_that_fails_to_load_while_a_question_waits(parts: Parts) -> None:
     chat = await parts.chats.create(OWNER)
-    served.set(EngineState.LOADING)
+    parts.served.set(EngineState.LOADING)
     asked = await parts.replies.ask(OWNER, chat.id, "q")
-    served.set(EngineState.FAILED)
+    parts.served.set(EngineState.FAILED)
     end = (await events(parts, asked.reply_id))[-1]
     assert (end.status, end.failure.type) == (Status.FAILED, "no_model")

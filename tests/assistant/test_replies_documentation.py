@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from assistant.conversation import Failure, FinishReason, Message, Status
@@ -21,26 +23,20 @@ from assistant.knowledge.answer import INSTEAD, reference
 from assistant.knowledge.documentation import DocumentationState, DocumentationUnreadable
 from assistant.knowledge.passage import Found
 from assistant.replies import Answers
+from storage.database import Database
 from storage.errors import NotFound
-from tests.assistant.conftest import OWNER, answer_with, events
-from tests.support.fake_documentation import RMTREE, FakeDocumentation
-from tests.support.fake_model import FakeServed, ScriptedModel
-from tests.support.parts import Parts
+from tests.assistant.conftest import OWNER, Parts, events
+from tests.support.fake_documentation import RMTREE
 
 REFERENCE = reference(RMTREE)
 OPENRAIL = Licence("bigcode-openrail-m", "BigCode OpenRAIL-M", "https://example.org/terms", must_accept=True)
 
 
 @pytest.fixture
-async def documentation() -> FakeDocumentation:
-    return FakeDocumentation()
-
-
-@pytest.fixture
-async def served(model: ScriptedModel) -> FakeServed:
-    served = FakeServed(model)
-    served.set(EngineState.NONE)
-    return served
+async def parts(database: Database) -> AsyncIterator[Parts]:
+    async with Parts(database, DocumentationState.READY) as parts:
+        parts.served.set(EngineState.NONE)
+        yield parts
 
 
 async def ask(parts: Parts, text: str = "How do I remove a folder?", chat: str | None = None) -> str:
@@ -53,9 +49,7 @@ async def answered(parts: Parts, reply_id: str) -> Message:
     return await parts.chats.reply(OWNER, reply_id)
 
 
-async def test_without_a_model_the_documentation_is_quoted(
-    parts: Parts, documentation: FakeDocumentation
-) -> None:
+async def test_without_a_model_the_documentation_is_quoted(parts: Parts) -> None:
     assert parts.replies.answers is Answers.DOCUMENTATION
     reply_id = await ask(parts)
     cited, *deltas, end = await events(parts, reply_id)
@@ -67,19 +61,19 @@ async def test_without_a_model_the_documentation_is_quoted(
     stored = await parts.chats.reply(OWNER, reply_id)
     assert (stored.content, stored.sources) == (text, cited.sources)
     assert stored.provenance.model == "documentation"
-    assert stored.provenance.revision == documentation.version
+    assert stored.provenance.revision == parts.documentation.version
     # Who comes later is told the same.
     assert (await events(parts, reply_id))[0] == cited
 
 
-async def test_it_is_asked_with_the_questions_before(parts: Parts, documentation: FakeDocumentation) -> None:
+async def test_it_is_asked_with_the_questions_before(parts: Parts) -> None:
     chat = (await answered(parts, await ask(parts))).conversation_id
     await events(parts, await ask(parts, "And a file?", chat))
-    assert documentation.asked[-1] == ("How do I remove a folder?", "And a file?")
+    assert parts.documentation.asked[-1] == ("How do I remove a folder?", "And a file?")
 
 
-async def test_what_it_does_not_know_has_no_sources(parts: Parts, documentation: FakeDocumentation) -> None:
-    documentation.found = Found(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
+async def test_what_it_does_not_know_has_no_sources(parts: Parts) -> None:
+    parts.documentation.found = Found(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
     reply_id = await ask(parts, "What does shutil.rmtre do?")
     assert not any(isinstance(event, Cited) for event in await events(parts, reply_id))
     reply = await parts.chats.reply(OWNER, reply_id)
@@ -87,28 +81,24 @@ async def test_what_it_does_not_know_has_no_sources(parts: Parts, documentation:
     assert "shutil.rmtree" in reply.content
 
 
-async def test_a_question_waits_for_the_documentation_and_can_be_stopped(
-    parts: Parts, documentation: FakeDocumentation
-) -> None:
-    documentation.gate.clear()
-    documentation.status = documentation.status.__class__(DocumentationState.BUILDING)
+async def test_a_question_waits_for_the_documentation_and_can_be_stopped(parts: Parts) -> None:
+    parts.documentation.gate.clear()
+    parts.documentation.status = parts.documentation.status.__class__(DocumentationState.BUILDING)
     stopped, kept = await ask(parts), await ask(parts)
     assert await parts.replies.stop(OWNER, stopped) is Status.STOPPED
-    documentation.gate.set()
+    parts.documentation.gate.set()
     assert (await answered(parts, kept)).status is Status.DONE
 
 
-async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(
-    parts: Parts, documentation: FakeDocumentation, served: FakeServed, model: ScriptedModel
-) -> None:
-    served.set(EngineState.FETCHING)
-    documentation.gate.clear()
+async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(parts: Parts) -> None:
+    parts.served.set(EngineState.FETCHING)
+    parts.documentation.gate.clear()
     begun = [await ask(parts), await ask(parts)]
-    served.set(EngineState.READY)
+    parts.served.set(EngineState.READY)
     assert parts.replies.answers is Answers.MODEL
-    documentation.found = Found()
-    documentation.gate.set()
-    answer_with(model, "From the model.")
+    parts.documentation.found = Found()
+    parts.documentation.gate.set()
+    parts.answer("From the model.")
     after = await ask(parts)
     by = [(await answered(parts, reply_id)).provenance.model for reply_id in (*begun, after)]
     assert by == ["documentation", "documentation", "scripted"]
@@ -116,33 +106,33 @@ async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(
 
 @pytest.mark.parametrize("found", [EngineState.NONE, EngineState.FETCHING])
 async def test_a_question_that_came_before_the_engine_was_known_is_answered_by_the_documentation(
-    parts: Parts, served: FakeServed, found: EngineState
+    parts: Parts, found: EngineState
 ) -> None:
-    served.set(EngineState.LOADING)
+    parts.served.set(EngineState.LOADING)
     assert parts.replies.answers is Answers.MODEL
     reply_id = await ask(parts)
-    served.set(found)
+    parts.served.set(found)
     reply = await answered(parts, reply_id)
     assert (reply.status, reply.provenance.model) == (Status.DONE, "documentation")
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
 async def test_a_model_that_is_lost_is_stood_in_for_and_the_reply_says_so(
-    parts: Parts, served: FakeServed, model: ScriptedModel, is_lost: bool
+    parts: Parts, is_lost: bool
 ) -> None:
     """Asked while it has failed, or is started again, and while it was still hoped for."""
-    served.set(EngineState.LOADING)
+    parts.served.set(EngineState.LOADING)
     waited = await ask(parts)
     lost = EngineState.LOADING if is_lost else EngineState.FAILED
-    served.set(lost, is_lost=is_lost)
+    parts.served.set(lost, is_lost=is_lost)
     assert parts.replies.answers is Answers.DOCUMENTATION
     for reply_id in (waited, await ask(parts)):
         reply = await answered(parts, reply_id)
         assert reply.content.startswith(INSTEAD)
         assert "Recursively delete a directory tree." in reply.content
         assert (reply.status, reply.provenance.model) == (Status.DONE, "documentation")
-    served.set(EngineState.READY)
-    answer_with(model, "From the model.")
+    parts.served.set(EngineState.READY)
+    parts.answer("From the model.")
     again = await parts.replies.retry(OWNER, waited)
     assert (await answered(parts, again.reply_id)).content == "From the model."
 
@@ -158,13 +148,13 @@ FAILURES = [
 
 @pytest.mark.parametrize(("error", "stands_in"), FAILURES)
 async def test_a_model_that_fails_before_any_text_is_stood_in_for_unless_it_only_refuses(
-    parts: Parts, served: FakeServed, model: ScriptedModel, error: ModelError, stands_in: bool
+    parts: Parts, error: ModelError, stands_in: bool
 ) -> None:
-    served.set(EngineState.READY)
+    parts.served.set(EngineState.READY)
     reply_id = await ask(parts)
-    model.fail(error)
+    parts.model.fail(error)
     reply = await answered(parts, reply_id)
-    assert served.looked is isinstance(error, Unreachable)
+    assert parts.served.looked is isinstance(error, Unreachable)
     if stands_in:
         assert (reply.status, reply.content.startswith(INSTEAD)) == (Status.DONE, True)
         assert (reply.provenance.model, reply.provenance.sampling) == ("documentation", None)
@@ -175,89 +165,77 @@ async def test_a_model_that_fails_before_any_text_is_stood_in_for_unless_it_only
 
 @pytest.mark.parametrize("error", [error for error, _ in FAILURES])
 async def test_what_a_model_has_said_is_kept_and_never_mixed_with_documentation(
-    parts: Parts, served: FakeServed, model: ScriptedModel, error: ModelError
+    parts: Parts, error: ModelError
 ) -> None:
-    served.set(EngineState.READY)
+    parts.served.set(EngineState.READY)
     reply_id = await ask(parts)
-    model.say("half")
-    model.fail(error)
+    parts.model.say("half")
+    parts.model.fail(error)
     reply = await answered(parts, reply_id)
     assert (reply.status, reply.content) == (Status.FAILED, "half")
     assert reply.failure == Failure(error.type, str(error))
 
 
-async def test_nobody_answers_where_there_is_neither_a_model_nor_documentation(
-    parts: Parts, documentation: FakeDocumentation, served: FakeServed, model: ScriptedModel
-) -> None:
-    documentation.status = documentation.status.__class__(DocumentationState.OFF)
+async def test_nobody_answers_where_there_is_neither_a_model_nor_documentation(parts: Parts) -> None:
+    parts.documentation.status = parts.documentation.status.__class__(DocumentationState.OFF)
     for state in (EngineState.NONE, EngineState.FAILED):
-        served.set(state, "It is broken.")
+        parts.served.set(state, "It is broken.")
         assert parts.replies.answers is None
         with pytest.raises(NoModelLoaded, match="It is broken"):
             await ask(parts)
-    served.set(EngineState.LOADING, is_lost=True)  # it is waited for
+    parts.served.set(EngineState.LOADING, is_lost=True)  # it is waited for
     reply_id = await ask(parts)
-    served.set(EngineState.READY)
-    model.fail(Unreachable("gone"))
+    parts.served.set(EngineState.READY)
+    parts.model.fail(Unreachable("gone"))
     end = (await events(parts, reply_id))[-1]
     assert end == End(Status.FAILED, None, Failure("engine_unreachable", "gone"), 0)
 
 
-async def test_documentation_that_cannot_be_read_fails_in_words(
-    parts: Parts, documentation: FakeDocumentation
-) -> None:
-    documentation.error = DocumentationUnreadable("The documentation cannot be read: disk I/O error.")
+async def test_documentation_that_cannot_be_read_fails_in_words(parts: Parts) -> None:
+    parts.documentation.error = DocumentationUnreadable("The documentation cannot be read: disk I/O error.")
     end = (await events(parts, await ask(parts)))[-1]
     assert isinstance(end, End)
-    assert end.failure == Failure("no_documentation", str(documentation.error))
+    assert end.failure == Failure("no_documentation", str(parts.documentation.error))
 
 
-async def test_a_model_is_given_what_the_documentation_has(
-    parts: Parts, served: FakeServed, model: ScriptedModel
-) -> None:
-    served.set(EngineState.READY)
+async def test_a_model_is_given_what_the_documentation_has(parts: Parts) -> None:
+    parts.served.set(EngineState.READY)
     reply_id = await ask(parts)
-    answer_with(model, "Use it [1].")
+    parts.answer("Use it [1].")
     cited, *_ = await events(parts, reply_id)
     assert cited == Cited((REFERENCE,))
-    assert model.passages == [(REFERENCE,)]
+    assert parts.model.passages == [(REFERENCE,)]
     assert (await parts.chats.reply(OWNER, reply_id)).sources == (REFERENCE,)
 
 
-async def test_a_conversation_can_do_without(
-    parts: Parts, served: FakeServed, model: ScriptedModel, documentation: FakeDocumentation
-) -> None:
-    served.set(EngineState.READY)
+async def test_a_conversation_can_do_without(parts: Parts) -> None:
+    parts.served.set(EngineState.READY)
     chat = await parts.chats.create(OWNER, grounding=False)
-    answer_with(model, "Plain.")
+    parts.answer("Plain.")
     await events(parts, await ask(parts, chat=chat.id))
-    assert (model.passages, documentation.asked) == ([None], [])
+    assert (parts.model.passages, parts.documentation.asked) == ([None], [])
     await parts.chats.change(OWNER, chat.id, grounding=True)
-    answer_with(model, "Grounded.")
+    parts.answer("Grounded.")
     await events(parts, await ask(parts, chat=chat.id))
-    assert model.passages[-1] == (REFERENCE,)
+    assert parts.model.passages[-1] == (REFERENCE,)
 
 
-async def test_a_model_does_not_wait_for_documentation_and_does_without_what_is_broken(
-    parts: Parts, served: FakeServed, model: ScriptedModel, documentation: FakeDocumentation
-) -> None:
-    served.set(EngineState.READY)
-    documentation.is_searchable = False
-    documentation.gate.clear()
-    answer_with(model, "Plain.")
+async def test_a_model_does_not_wait_for_documentation_and_does_without_what_is_broken(parts: Parts) -> None:
+    parts.served.set(EngineState.READY)
+    parts.documentation.is_searchable = False
+    parts.documentation.gate.clear()
+    parts.answer("Plain.")
     await events(parts, await ask(parts))
-    documentation.is_searchable = True
-    documentation.error = DocumentationUnreadable("broken")
-    documentation.gate.set()
-    answer_with(model, "Plain.")
+    parts.documentation.is_searchable = True
+    parts.documentation.error = DocumentationUnreadable("broken")
+    parts.documentation.gate.set()
+    parts.answer("Plain.")
     assert (await answered(parts, await ask(parts))).status is Status.DONE
-    assert model.passages == [(), ()]
+    assert parts.model.passages == [(), ()]
 
 
-async def test_a_licence_is_accepted_before_the_first_reply(
-    parts: Parts, served: FakeServed, model: ScriptedModel
-) -> None:
-    served.set(EngineState.READY, licence=OPENRAIL)
+async def test_a_licence_is_accepted_before_the_first_reply(parts: Parts) -> None:
+    parts.served.set(EngineState.READY, licence=OPENRAIL)
     with pytest.raises(LicenceNotAccepted, match=r"https://example\.org/terms") as refused:
         await ask(parts)
     assert refused.value.licence == OPENRAIL.id
@@ -266,18 +244,16 @@ async def test_a_licence_is_accepted_before_the_first_reply(
     await parts.licences.accept(OWNER, OPENRAIL.id)
     assert await parts.licences.may_use(OWNER, OPENRAIL)
     assert not await parts.licences.may_use("bob", OPENRAIL)
-    answer_with(model, "Yes.")
+    parts.answer("Yes.")
     assert (await answered(parts, await ask(parts))).status is Status.DONE
     with pytest.raises(LicenceNotAccepted):
         await parts.replies.ask("bob", None, "q")
 
 
-async def test_a_licence_that_is_known_only_when_the_model_is_there_is_asked_for_too(
-    parts: Parts, served: FakeServed
-) -> None:
-    served.set(EngineState.LOADING)
+async def test_a_licence_that_is_known_only_when_the_model_is_there_is_asked_for_too(parts: Parts) -> None:
+    parts.served.set(EngineState.LOADING)
     reply_id = await ask(parts)
-    served.set(EngineState.READY, licence=OPENRAIL)
+    parts.served.set(EngineState.READY, licence=OPENRAIL)
     end = (await events(parts, reply_id))[-1]
     assert isinstance(end, End)
     assert end.failure.type == "licence_not_accepted"

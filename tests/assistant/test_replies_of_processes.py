@@ -16,9 +16,7 @@ from storage.database import Database
 from storage.running import LEASE, Running, utc_now
 from storage.schema import messages
 from storage.store import ConversationStore
-from tests.assistant.conftest import OWNER, answer_with
-from tests.support.fake_model import FakeServed, ScriptedModel
-from tests.support.parts import Parts
+from tests.assistant.conftest import OWNER, Parts
 
 SOURCE = Source(
     "os.remove", "os.remove(path)", "python", "3.11", "PSF-2.0", "library/os", "", "Remove a file."
@@ -34,21 +32,17 @@ def _shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def here(database: Database, model: ScriptedModel) -> AsyncIterator[Parts]:
+async def here(database: Database) -> AsyncIterator[Parts]:
     """The process whose model answers."""
-    parts = Parts(database, FakeServed(model), process="here")
-    await parts.start()
-    yield parts
-    await parts.close()
+    async with Parts(database, process="here") as parts:
+        yield parts
 
 
 @pytest.fixture
 async def there(database: Database, here: Parts) -> AsyncIterator[Parts]:
     """Another process, which starts while the first answers."""
-    parts = Parts(database, FakeServed(ScriptedModel()), process="there")
-    await parts.start()
-    yield parts
-    await parts.close()
+    async with Parts(database, process="there") as parts:
+        yield parts
 
 
 async def until(parts: Parts, reply_id: str, text: str = "", status: Status = Status.STREAMING) -> Message:
@@ -61,29 +55,23 @@ async def until(parts: Parts, reply_id: str, text: str = "", status: Status = St
             await asyncio.sleep(0)
 
 
-async def test_a_start_settles_only_replies_whose_lease_has_run_out(
-    database: Database, here: Parts, model: ScriptedModel
-) -> None:
+async def test_a_start_settles_only_replies_whose_lease_has_run_out(database: Database, here: Parts) -> None:
     asked = await here.replies.ask(OWNER, None, "Who lives?")
-    model.say("I do")
+    here.model.say("I do")
     await until(here, asked.reply_id, "I do")
     long_ago = ConversationStore(
         database, process="gone", now=lambda: utc_now() - LEASE - timedelta(minutes=1)
     )
     just_now = ConversationStore(database, process="busy")
     abandoned, held = [await store.ask(OWNER, None, "q") for store in (long_ago, just_now)]
-    another = Parts(database, FakeServed(ScriptedModel()), process="another")
-    await another.start()
-    await until(another, abandoned.reply_id, "", Status.INTERRUPTED)
-    assert (await another.chats.reply(OWNER, held.reply_id)).status is Status.PENDING
-    answer_with(model, ".")
-    await until(another, asked.reply_id, "I do.", Status.DONE)
-    await another.close()
+    async with Parts(database, process="another") as another:
+        await until(another, abandoned.reply_id, "", Status.INTERRUPTED)
+        assert (await another.chats.reply(OWNER, held.reply_id)).status is Status.PENDING
+        here.answer(".")
+        await until(another, asked.reply_id, "I do.", Status.DONE)
 
 
-async def test_the_process_that_runs_a_reply_renews_its_lease(
-    database: Database, here: Parts, model: ScriptedModel
-) -> None:
+async def test_the_process_that_runs_a_reply_renews_its_lease(database: Database, here: Parts) -> None:
     asked = await here.replies.ask(OWNER, None, "q")
     lease = sa.select(messages.c.process, messages.c.lease_until).where(messages.c.id == asked.reply_id)
     process, first = await database.read(lambda connection: connection.execute(lease).one())
@@ -91,59 +79,52 @@ async def test_the_process_that_runs_a_reply_renews_its_lease(
     async with asyncio.timeout(20):
         while (await database.read(lambda connection: connection.execute(lease).one())).lease_until <= first:
             await asyncio.sleep(0)
-    model.end()
+    here.model.end()
 
 
-async def test_a_reply_of_another_process_is_stopped_by_a_request(
-    here: Parts, there: Parts, model: ScriptedModel
-) -> None:
+async def test_a_reply_of_another_process_is_stopped_by_a_request(here: Parts, there: Parts) -> None:
     asked = await here.replies.ask(OWNER, None, "q")
-    model.say("half")
+    here.model.say("half")
     await until(there, asked.reply_id, "half")
     assert await there.replies.stop(OWNER, asked.reply_id) is Status.STOPPED
-    assert model.cancelled.is_set()
+    assert here.model.cancelled.is_set()
     assert (await here.chats.reply(OWNER, asked.reply_id)).content == "half"
 
 
-async def test_deleting_a_conversation_stops_its_reply_in_another_process(
-    here: Parts, there: Parts, model: ScriptedModel
-) -> None:
+async def test_deleting_a_conversation_stops_its_reply_in_another_process(here: Parts, there: Parts) -> None:
     asked = await here.replies.ask(OWNER, None, "q")
-    model.say("half")
+    here.model.say("half")
     await until(there, asked.reply_id, "half")
     following = await there.replies.follow(OWNER, asked.reply_id)
     assert await anext(following) == Delta("half", 4)
     await there.chats.delete(OWNER, asked.conversation_id)
     assert [event async for event in following] == [End(Status.STOPPED, None, None, 4)]
     async with asyncio.timeout(20):
-        await model.cancelled.wait()
+        await here.model.cancelled.wait()
 
 
-async def test_a_reply_of_another_process_is_followed_from_the_journal(
-    here: Parts, there: Parts, model: ScriptedModel
-) -> None:
+async def test_a_reply_of_another_process_is_followed_from_the_journal(here: Parts, there: Parts) -> None:
     asked = await here.replies.ask(OWNER, None, "q")
     listeners = [aiter(await there.replies.follow(OWNER, asked.reply_id, after)) for after in (0, None, 99)]
-    reset = [asyncio.create_task(anext(listener)) for listener in listeners[1:]]
-    assert [await task for task in reset] == [Reset("", 0), Reset("", 0)]
+    assert await asyncio.gather(*map(anext, listeners[1:])) == [Reset("", 0), Reset("", 0)]
     for piece in ("héllo", " 🦀", " world"):
-        model.say(piece)
+        here.model.say(piece)
         told = [await anext(listener) for listener in listeners]
         assert {(event.text, type(event)) for event in told} == {(piece, Delta)}  # type: ignore[union-attr]
     late = await there.replies.follow(OWNER, asked.reply_id, 6)
     assert await anext(late) == Delta("🦀 world", 13)
-    model.end()
+    here.model.end()
     end = End(Status.DONE, replies_module.FinishReason.EOS_TOKEN, None, 13)
     for listener in (*listeners, late):
         assert [event async for event in listener] == [end]
 
 
 async def test_a_process_that_has_lost_its_lease_shows_nothing_more(
-    database: Database, here: Parts, there: Parts, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+    database: Database, here: Parts, there: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a pause that was longer than the lease: what is shown is stored, even then."""
     asked = await here.replies.ask(OWNER, None, "q")
-    model.say("shown")
+    here.model.say("shown")
     await until(here, asked.reply_id, "shown")
     monkeypatch.setattr(replies_module, "LOOK_SECONDS", 1000)  # its next look comes too late
     later = Running(database, process="there", now=lambda: utc_now() + LEASE + timedelta(seconds=30))
@@ -152,8 +133,8 @@ async def test_a_process_that_has_lost_its_lease_shows_nothing_more(
     async with asyncio.timeout(20):
         while not await later.settle_abandoned():
             await asyncio.sleep(0)
-    model.say(" and lost")
-    answer_with(model, " for good")
+    here.model.say(" and lost")
+    here.answer(" for good")
     rest = [event async for event in following]
     assert rest == [End(Status.INTERRUPTED, None, None, 5)]
     await until(there, asked.reply_id, "shown", Status.INTERRUPTED)
