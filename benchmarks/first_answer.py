@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from benchmarks.startup import PATIENCE, PAUSE, Program, free_port, is_ready, row
+from benchmarks.startup import PATIENCE, PAUSE, Program, free_port, row
 
 QUESTION = "How do I remove a folder with everything in it?"
 NAME = "shutil.rmtree"
@@ -43,7 +43,7 @@ def start(browser: Browser, data: Path, starts: Starts) -> None:
     command = ["sh", "scripts/run", "--offline", "--port", str(port), "--data", str(data)]
     visitor = {"TECH_ASSISTANT_MODEL": "", "TECH_ASSISTANT_DOCUMENTATION": ""}  # as if unset
     with Program([*command, "--no-open-browser"], **visitor) as program:
-        starts.ready.append(program.seconds_until(f"{address}/ready", is_ready))
+        starts.ready.append(program.seconds_until(f"{address}/ready"))
         context = browser.new_context()
         context.set_default_timeout(PATIENCE * 1000)
         page = context.new_page()

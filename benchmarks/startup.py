@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -23,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +32,7 @@ from benchmarks.processes import Memory, cpu_seconds, memory, threads
 from tests.support.application import ROOT, children, environment, upstream
 
 PATIENCE = 120.0  # seconds for one start
+ENGINE, PAGE = b'"engine":"ready"', b"gradio"  # the texts of responses to wait for
 PAUSE = 0.05  # seconds between two requests, which take time of the measured program too
 
 
@@ -60,17 +59,6 @@ class Starts:
 
     def total(self, measure: Callable[[Process], float]) -> float:
         return sum(map(measure, self.processes.values()))
-
-
-def status_of(url: str) -> tuple[int, bytes]:
-    """The status and body of a response. The status is 0 while the program does not listen."""
-    try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-    except OSError:
-        return 0, b""
 
 
 def free_port() -> int:
@@ -105,20 +93,25 @@ class Program:
         self._process.wait()
         self._errors.close()
 
-    def seconds_until(self, url: str, is_expected: Callable[[int, bytes], bool]) -> float:
-        """The seconds from the start until `url` has the expected response."""
-        while not is_expected(*self._get(url)):
+    def seconds_until(self, url: str, text: bytes = b"") -> float:
+        """The seconds from the start until `url` has a successful response with this text."""
+        while (found := self._get(url)) is None or text not in found:
             if self._process.poll() is not None or time.monotonic() - self.started > PATIENCE:
                 self._errors.seek(0)
                 raise RuntimeError(f"The program did not start. Its errors:\n{self._errors.read()}")
             time.sleep(PAUSE)
         return time.monotonic() - self.started
 
-    def _get(self, url: str) -> tuple[int, bytes]:
+    def _get(self, url: str) -> bytes | None:
+        """The body of a successful response."""
         started = time.monotonic()
-        response = status_of(url)
-        self.slowest = max(self.slowest, time.monotonic() - started)
-        return response
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as response:
+                return bytes(response.read())
+        except OSError:  # a failure, or the program does not listen yet
+            return None
+        finally:
+            self.slowest = max(self.slowest, time.monotonic() - started)
 
 
 def at_rest(pids: dict[str, int], seconds: float) -> dict[str, Process]:
@@ -137,10 +130,10 @@ def start_ours(starts: Starts, upstream: str, data: Path, *, quiet: float) -> No
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = ["sh", "scripts/run", "--upstream", upstream, "--port", str(port), "--data", str(data)]
     with Program([*command, "--no-open-browser"]) as program:
-        starts.ready.append(program.seconds_until(f"{address}/ready", is_ready))
+        starts.ready.append(program.seconds_until(f"{address}/ready"))
         program.slowest = 0.0  # of the responses from here on
-        starts.engine.append(program.seconds_until(f"{address}/ready", has_engine))  # before the page
-        starts.page.append(program.seconds_until(address, is_page))
+        starts.engine.append(program.seconds_until(f"{address}/ready", ENGINE))  # before the page
+        starts.page.append(program.seconds_until(address, PAGE))
         (serving,) = children(program.pid)
         starts.cpu.append(cpu_seconds(program.pid, serving))
         starts.slowest.append(program.slowest)
@@ -152,23 +145,11 @@ def start_peer(starts: Starts, upstream: str, *, quiet: float) -> None:
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "benchmarks.chat_interface", upstream]
     with Program(command, GRADIO_SERVER_PORT=str(port)) as program:
-        starts.page.append(program.seconds_until(address, is_page))
+        starts.page.append(program.seconds_until(address, PAGE))
         starts.ready = starts.page  # it serves nothing before the page
         starts.cpu.append(cpu_seconds(program.pid))
         if quiet:
             starts.processes = at_rest({"": program.pid}, quiet)
-
-
-def is_ready(status: int, body: bytes) -> bool:
-    return status == 200
-
-
-def has_engine(status: int, body: bytes) -> bool:
-    return status == 200 and bool(json.loads(body)["engine"] == "ready")
-
-
-def is_page(status: int, body: bytes) -> bool:
-    return status == 200 and b"gradio" in body
 
 
 def row(name: str, times: Sequence[float], others: Sequence[float]) -> str:

@@ -13,7 +13,7 @@ from assistant.settings import read_settings
 from tests.assistant.conftest import until
 from tests.support.fake_tgi import FakeTGI
 
-Watching = Callable[..., ServedModel]
+Watch = Callable[..., ServedModel]
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def _directory_without_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-async def watching() -> AsyncIterator[Watching]:
+async def watching() -> AsyncIterator[Watch]:
     started: list[ServedModel] = []
 
     def start(endpoint: Callable[[], Endpoint] | None, *options: str) -> ServedModel:
@@ -37,7 +37,7 @@ async def watching() -> AsyncIterator[Watching]:
 
 
 @pytest.fixture
-def watch(tgi: FakeTGI, watching: Watching) -> Watching:
+def watch(tgi: FakeTGI, watching: Watch) -> Watch:
     """Watches a server that describes itself by `info`."""
 
     def start(info: dict[str, Any] | None, *options: str) -> ServedModel:
@@ -51,14 +51,14 @@ async def becomes(served: ServedModel, state: EngineState) -> None:
     await until(lambda: served.status.state is state)
 
 
-async def test_a_base_model_gets_the_tech_assistant_prompt(tgi: FakeTGI, watching: Watching) -> None:
+async def test_a_base_model_gets_the_tech_assistant_prompt(tgi: FakeTGI, watching: Watch) -> None:
     info = {"model_id": "/models/tiny.gguf", "model_sha": "abc"}
     tgi.info = {**info, "max_total_tokens": 3000, "max_batch_size": 4}
     served = watching(lambda: Endpoint(tgi.url, "key"))
     model = await served.ready(20)
     assert (model.model_name, model.revision, model.context) == ("tiny.gguf", "abc", 3000)
     assert model.bytes_per_token == pytest.approx(4, rel=0.05)
-    assert "\nHuman:" in model.template.render([_question()], budget=9999, count=len).stop_sequences
+    assert "\nHuman:" in model.template.stop_sequences
     assert (served.status.state, served.status.parallel) == (EngineState.READY, 4)
     assert tgi.headers[0]["Authorization"] == "Bearer key"
     (beginning,) = tgi.beginnings
@@ -76,9 +76,7 @@ async def test_whoever_started_it_is_told_of_each_change(tgi: FakeTGI) -> None:
     await served.close()
 
 
-async def test_what_an_engine_could_do_is_remembered_while_it_is_looked_at_again(
-    tgi: FakeTGI, watch: Watching
-) -> None:
+async def test_how_many_answers_an_engine_computes_is_remembered(tgi: FakeTGI, watch: Watch) -> None:
     served = watch({"model_id": "m", "max_batch_size": 3})
     await served.ready(20)
     served.look_now()
@@ -90,7 +88,7 @@ async def test_what_an_engine_could_do_is_remembered_while_it_is_looked_at_again
     assert (served.status.state, served.status.parallel) == (EngineState.LOADING, 3)
 
 
-async def test_an_instruct_model_gets_its_own_template_unless_told_otherwise(watch: Watching) -> None:
+async def test_an_instruct_model_gets_its_own_template_unless_told_otherwise(watch: Watch) -> None:
     info = {"model_id": "m", "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}!"}
     own = await watch(info).ready(20)
     assert own.template.render([_question()], budget=99, count=len).text == "why?!"
@@ -98,13 +96,13 @@ async def test_an_instruct_model_gets_its_own_template_unless_told_otherwise(wat
     assert ours.template.render([_question()], budget=99999, count=len).text.endswith("Assistant:")
 
 
-async def test_a_template_file_replaces_the_models_own(tmp_path: Path, watch: Watching) -> None:
+async def test_a_template_file_replaces_the_models_own(tmp_path: Path, watch: Watch) -> None:
     (tmp_path / "t.jinja").write_text("{% for m in messages %}[{{ m.content }}]{% endfor %}")
     model = await watch({"model_id": "m"}, "--chat-template", str(tmp_path / "t.jinja")).ready(20)
     assert model.template.render([_question()], budget=99, count=len).text == "[why?]"
 
 
-async def test_a_question_waits_for_a_model_that_loads(tgi: FakeTGI, watch: Watching) -> None:
+async def test_a_question_waits_for_a_model_that_loads(tgi: FakeTGI, watch: Watch) -> None:
     served = watch({"model_id": "m", "state": "loading", "state_detail": "43 %"})
     waiting = asyncio.create_task(served.ready(20))
     await until(lambda: served.status.detail == "43 %")
@@ -112,7 +110,7 @@ async def test_a_question_waits_for_a_model_that_loads(tgi: FakeTGI, watch: Watc
     assert (await waiting).model_name == "m"
 
 
-async def test_a_model_that_cannot_be_loaded_is_told_in_words(tgi: FakeTGI, watch: Watching) -> None:
+async def test_a_model_that_cannot_be_loaded_is_told_in_words(tgi: FakeTGI, watch: Watch) -> None:
     served = watch({"model_id": "m", "state": "failed", "state_detail": "The file is broken."})
     with pytest.raises(NoModel, match="cannot be used now; the application's log says why"):
         await served.ready(20)
@@ -126,22 +124,17 @@ async def test_a_model_that_cannot_be_loaded_is_told_in_words(tgi: FakeTGI, watc
 @pytest.mark.parametrize(
     "answer",
     [
-        None,
-        {"state": "surprising"},
-        {"model_id": "m", "max_total_tokens": "many"},
-        {"model_id": "m", "max_total_tokens": ["many"]},
-        {"model_id": "m", "chat_template": 5},
+        *(None, {"state": "surprising"}, {"model_id": "m", "chat_template": 5}),
+        *({"model_id": "m", "max_total_tokens": number} for number in ("many", ["many"])),
         {"model_id": "m", "bos_token": 5},
     ],
 )
-async def test_a_server_that_answers_nonsense_has_failed(
-    answer: dict[str, str] | None, watch: Watching
-) -> None:
+async def test_a_server_that_answers_nonsense_has_failed(answer: dict[str, str] | None, watch: Watch) -> None:
     with pytest.raises(NoModel):
         await watch(answer).ready(20)
 
 
-async def test_a_server_that_has_answered_nonsense_is_looked_at_again(tgi: FakeTGI, watch: Watching) -> None:
+async def test_a_server_that_has_answered_nonsense_is_looked_at_again(tgi: FakeTGI, watch: Watch) -> None:
     served = watch({"model_id": "m", "max_total_tokens": "many"})
     await becomes(served, EngineState.FAILED)
     tgi.info = {"model_id": 7, "state_detail": 7}
@@ -151,7 +144,7 @@ async def test_a_server_that_has_answered_nonsense_is_looked_at_again(tgi: FakeT
     assert (await served.ready(20)).model_name == "unknown"
 
 
-async def test_a_server_elsewhere_that_is_not_there(unused_tcp_port: int, watching: Watching) -> None:
+async def test_a_server_elsewhere_that_is_not_there(unused_tcp_port: int, watching: Watch) -> None:
     url = f"http://ann:canary@127.0.0.1:{unused_tcp_port}"
     served = watching(lambda: Endpoint(url), "--serving-url", url)
     with pytest.raises(NoModel) as told:
@@ -162,7 +155,7 @@ async def test_a_server_elsewhere_that_is_not_there(unused_tcp_port: int, watchi
 
 
 async def test_a_child_that_is_restarted_is_found_at_its_new_place(
-    tgi: FakeTGI, unused_tcp_port: int, watching: Watching
+    tgi: FakeTGI, unused_tcp_port: int, watching: Watch
 ) -> None:
     place = Endpoint(f"http://127.0.0.1:{unused_tcp_port}")
     served = watching(lambda: place)
@@ -171,7 +164,7 @@ async def test_a_child_that_is_restarted_is_found_at_its_new_place(
     assert (await served.ready(20)).base_url == tgi.url
 
 
-async def test_a_child_that_will_not_start_says_why(watching: Watching) -> None:
+async def test_a_child_that_will_not_start_says_why(watching: Watch) -> None:
     served = watching(lambda: Endpoint(None, failure="/home/ann/m.gguf: no such file"))
     with pytest.raises(NoModel) as told:
         await served.ready(20)
@@ -179,9 +172,7 @@ async def test_a_child_that_will_not_start_says_why(watching: Watching) -> None:
     assert served.status.cause == "/home/ann/m.gguf: no such file"
 
 
-async def test_what_was_there_and_loads_again_is_lost_until_it_is_back(
-    tgi: FakeTGI, watching: Watching
-) -> None:
+async def test_what_was_there_and_loads_again_is_lost_until_it_is_back(tgi: FakeTGI, watching: Watch) -> None:
     place = Endpoint(tgi.url)
     served = watching(lambda: place)
     await served.ready(20)
@@ -220,7 +211,7 @@ DECLINED_DOWNLOAD = {**DOWNLOAD, "state": "declined"}
     ],
 )
 async def test_what_everybody_is_told_names_no_address_and_no_path(
-    options: list[str], told: dict[str, Any], watch: Watching
+    options: list[str], told: dict[str, Any], watch: Watch
 ) -> None:
     if options[0] == "--model" and told["state"] == "loading":
         pytest.skip("the words of our own child, which has no upstream")
@@ -230,14 +221,14 @@ async def test_what_everybody_is_told_names_no_address_and_no_path(
     assert served.status.state is EngineState.READY or CANARY in f"{served.status.cause}{told['state']}"
 
 
-async def test_without_anything_to_serve(watching: Watching) -> None:
+async def test_without_anything_to_serve(watching: Watch) -> None:
     served = watching(None)
     assert served.status.state is EngineState.NONE
     with pytest.raises(NoModel, match="--model"):
         await served.ready(20)
 
 
-async def test_a_model_that_is_fetched_is_seen_and_not_waited_for(tgi: FakeTGI, watch: Watching) -> None:
+async def test_a_model_that_is_fetched_is_seen_and_not_waited_for(tgi: FakeTGI, watch: Watch) -> None:
     served = watch({"model_id": "tiny.gguf", "state": "fetching", "download": DOWNLOAD})
     await becomes(served, EngineState.FETCHING)
     assert served.status.download == Download(**DOWNLOAD)  # type: ignore[arg-type]
@@ -248,7 +239,7 @@ async def test_a_model_that_is_fetched_is_seen_and_not_waited_for(tgi: FakeTGI, 
     assert served.status.download is None
 
 
-async def test_where_there_is_no_model_the_server_says_why(tgi: FakeTGI, watch: Watching) -> None:
+async def test_where_there_is_no_model_the_server_says_why(tgi: FakeTGI, watch: Watch) -> None:
     served = watch({"state": "none", "state_detail": "It was declined.", "download": DECLINED_DOWNLOAD})
     await becomes(served, EngineState.NONE)
     with pytest.raises(NoModel, match="It was declined"):
@@ -261,20 +252,20 @@ async def test_where_there_is_no_model_the_server_says_why(tgi: FakeTGI, watch: 
     "told",
     [{}, "nonsense", {**DOWNLOAD, "received": "x"}, {**DOWNLOAD, "bytes": "x"}, {**DOWNLOAD, "bytes": []}],
 )
-async def test_a_download_that_is_not_understood_is_none(told: object, watch: Watching) -> None:
+async def test_a_download_that_is_not_understood_is_none(told: object, watch: Watch) -> None:
     served = watch({"model_id": "m", "state": "fetching", "download": told})
     await becomes(served, EngineState.FETCHING)
     assert served.status.download is None
 
 
-async def test_the_licence_of_the_model_is_told(watch: Watching) -> None:
+async def test_the_licence_of_the_model_is_told(watch: Watch) -> None:
     licence = {"id": "x-rail", "name": "X RAIL", "url": "https://x.org", "must_accept": True}
     served = watch({"model_id": "m", "license": licence})
     await served.ready(20)
     assert served.status.licence == Licence(**licence)  # type: ignore[arg-type]
 
 
-async def test_a_download_is_steered_where_there_is_one(tgi: FakeTGI, watching: Watching) -> None:
+async def test_a_download_is_steered_where_there_is_one(tgi: FakeTGI, watching: Watch) -> None:
     with pytest.raises(NothingToFetch):
         await watching(None).begin_download()
     served = watching(lambda: Endpoint(tgi.url))
@@ -284,7 +275,7 @@ async def test_a_download_is_steered_where_there_is_one(tgi: FakeTGI, watching: 
 
 
 async def test_whoever_steers_a_download_is_told_at_once_what_has_become_of_it(
-    tgi: FakeTGI, watch: Watching
+    tgi: FakeTGI, watch: Watch
 ) -> None:
     declined = {"state": "none", "download": DECLINED_DOWNLOAD}
     tgi.steered = {"POST": {"state": "fetching", "download": DOWNLOAD}, "DELETE": declined}
@@ -297,7 +288,7 @@ async def test_whoever_steers_a_download_is_told_at_once_what_has_become_of_it(
         assert served.status.state is EngineState.NONE
 
 
-async def test_waiting_has_an_end(watch: Watching) -> None:
+async def test_waiting_has_an_end(watch: Watch) -> None:
     with pytest.raises(NoModel, match="not ready"):
         await watch({"state": "loading"}).ready(0.01)
 
