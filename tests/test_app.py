@@ -74,10 +74,8 @@ def test_killed_in_mid_answer_nothing_shown_is_missing(application: Application)
     reply = application.reply(chat)
     assert (reply["status"], reply["finish_reason"]) == ("interrupted", None)
     assert reply["content"].startswith(shown)
-    assert application.answer(reply_id) == (
-        reply["content"],
-        {"status": "interrupted", "finish_reason": None},
-    )
+    end = {"status": "interrupted", "finish_reason": None}
+    assert application.answer(reply_id) == (reply["content"], end)
     application.wait_until("ready")
     assert application.answer(application.ask(chat, "again"))[0] == TEXT
 

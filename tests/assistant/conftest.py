@@ -15,6 +15,11 @@ from tests.support.fake_tgi import FakeTGI
 OWNER = "ann"
 
 
+@pytest.fixture(autouse=True)
+def _directory_without_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 async def tgi() -> AsyncIterator[FakeTGI]:
     async with FakeTGI().running() as server:

@@ -60,11 +60,8 @@ async def test_the_model_is_told_the_whole_branch(parts: Parts) -> None:
         asked = await parts.replies.ask(OWNER, chat.id, question)
         parts.answer(f"a to {question}")
         await events(parts, asked.reply_id)
-    assert parts.model.asked[-1] == [
-        Turn(Role.USER, "q1"),
-        Turn(Role.ASSISTANT, "a to q1"),
-        Turn(Role.USER, "q2"),
-    ]
+    turns = [Turn(Role.USER, "q1"), Turn(Role.ASSISTANT, "a to q1"), Turn(Role.USER, "q2")]
+    assert parts.model.asked[-1] == turns
 
 
 async def test_a_listener_resumes_anywhere_during_and_after(parts: Parts) -> None:
@@ -180,10 +177,9 @@ async def test_without_a_model_nothing_is_stored(parts: Parts) -> None:
 
 
 async def test_blank_text_is_refused(parts: Parts) -> None:
-    chat = await parts.chats.create(OWNER)
     for text in ("", " \n\t\u2028"):
         with pytest.raises(EmptyText):
-            await parts.replies.ask(OWNER, chat.id, text)
+            await parts.replies.ask(OWNER, None, text)
 
 
 @options(max_replies=2)
@@ -214,10 +210,8 @@ async def test_a_question_sent_again_is_known_also_on_a_full_disk(
 
 @options(max_replies=2)
 async def test_questions_of_the_same_moment_do_not_overfill_the_queue(parts: Parts) -> None:
-    chats = [await parts.chats.create(OWNER) for _ in range(6)]
-    asked = await asyncio.gather(
-        *(parts.replies.ask(OWNER, c.id, "q") for c in chats), return_exceptions=True
-    )
+    asking = [parts.replies.ask(OWNER, None, "q") for _ in range(6)]
+    asked = await asyncio.gather(*asking, return_exceptions=True)
     assert sum(isinstance(one, QueueFull) for one in asked) == 4
 
 
@@ -226,8 +220,7 @@ async def test_a_refused_question_gives_its_place_back(parts: Parts) -> None:
     for _ in range(3):
         with pytest.raises(NotFound):
             await parts.replies.ask(OWNER, "nowhere", "q")
-    chat = await parts.chats.create(OWNER)
-    await parts.replies.ask(OWNER, chat.id, "q")
+    await parts.replies.ask(OWNER, None, "q")
 
 
 async def test_closing_interrupts_what_runs_and_stores_it(parts: Parts) -> None:
@@ -247,9 +240,7 @@ async def test_closing_interrupts_what_runs_and_stores_it(parts: Parts) -> None:
 async def test_what_cannot_be_settled_at_the_start_is_settled_later(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ConversationStore(database, process="earlier")
-    earlier, now = [await store.create_conversation(OWNER) for _ in range(2)]
-    left = await store.ask(OWNER, earlier.id, "q")
+    left = await ConversationStore(database, process="earlier").ask(OWNER, None, "q")
     write = database.write
 
     async def refuse(*arguments: object, **options: object) -> None:
@@ -261,7 +252,7 @@ async def test_what_cannot_be_settled_at_the_start_is_settled_later(
     await parts.start()
     assert (await parts.chats.reply(OWNER, left.reply_id)).status is Status.PENDING  # it can be read
     monkeypatch.setattr(database, "write", write)
-    asked = await parts.replies.ask(OWNER, now.id, "q")
+    asked = await parts.replies.ask(OWNER, None, "q")
     async with asyncio.timeout(20):
         while (await parts.chats.reply(OWNER, left.reply_id)).status is not Status.INTERRUPTED:
             await asyncio.sleep(0)
@@ -271,8 +262,7 @@ async def test_what_cannot_be_settled_at_the_start_is_settled_later(
 
 
 async def test_a_question_that_is_just_being_stored_is_interrupted_too(parts: Parts) -> None:
-    chat = await parts.chats.create(OWNER)
-    asking = asyncio.create_task(parts.replies.ask(OWNER, chat.id, "q"))
+    asking = asyncio.create_task(parts.replies.ask(OWNER, None, "q"))
     await asyncio.sleep(0)  # it has its place, and waits for the database
     await parts.close()
     asked = await asking
@@ -294,8 +284,7 @@ async def test_deleting_a_conversation_ends_its_reply(parts: Parts) -> None:
 
 async def test_a_reply_waits_for_its_turn_and_says_how_many_come_first(parts: Parts) -> None:
     parts.served.set(EngineState.READY, parallel=1)  # fewer than the application allows
-    chats = [await parts.chats.create(OWNER) for _ in range(3)]
-    first, second, third = [(await parts.replies.ask(OWNER, chat.id, "q")).reply_id for chat in chats]
+    first, second, third = [(await parts.replies.ask(OWNER, None, "q")).reply_id for _ in range(3)]
     heard: list[object] = []
 
     async def listen() -> None:
@@ -317,9 +306,8 @@ async def test_a_reply_waits_for_its_turn_and_says_how_many_come_first(parts: Pa
 
 async def test_an_engine_that_answers_more_at_once_lets_those_in_who_wait(parts: Parts) -> None:
     parts.served.set(EngineState.READY, parallel=1)
-    chats = [await parts.chats.create(OWNER) for _ in range(2)]
-    for chat in chats:
-        await parts.replies.ask(OWNER, chat.id, "q")
+    for _ in range(2):
+        await parts.replies.ask(OWNER, None, "q")
     parts.served.set(EngineState.READY, parallel=2)
     await until(lambda: len(parts.model.asked) == 2)
 
@@ -342,9 +330,8 @@ async def test_replies_of_another_owner_are_not_there(parts: Parts) -> None:
 
 
 async def test_a_model_that_fails_to_load_while_a_question_waits(parts: Parts) -> None:
-    chat = await parts.chats.create(OWNER)
     parts.served.set(EngineState.LOADING)
-    asked = await parts.replies.ask(OWNER, chat.id, "q")
+    asked = await parts.replies.ask(OWNER, None, "q")
     parts.served.set(EngineState.FAILED)
     end = (await events(parts, asked.reply_id))[-1]
     assert (end.status, end.failure.type) == (Status.FAILED, "no_model")

@@ -16,11 +16,6 @@ from tests.support.fake_tgi import FakeTGI
 Watch = Callable[..., ServedModel]
 
 
-@pytest.fixture(autouse=True)
-def _directory_without_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
 async def watching() -> AsyncIterator[Watch]:
     started: list[ServedModel] = []

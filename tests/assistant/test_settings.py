@@ -8,11 +8,6 @@ import pytest
 from assistant.settings import BadSettings, read_settings, secret_keys
 
 
-@pytest.fixture(autouse=True)
-def directory_without_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,31 +11,24 @@ from storage.store import ConversationStore
 MEGABYTE = 1 << 20
 
 
-class FakeUsage:
-    """A fake of `shutil.disk_usage`."""
-
-    def __init__(self, total: int, free: int) -> None:
-        self.total, self.free = total, free
-
-    def __call__(self, path: Path) -> SimpleNamespace:
-        return SimpleNamespace(total=self.total, free=self.free)
+Usage = SimpleNamespace  # as `shutil.disk_usage` returns it
 
 
 @pytest.fixture
-def usage(monkeypatch: pytest.MonkeyPatch) -> FakeUsage:
-    usage = FakeUsage(1 << 40, 1 << 39)
-    monkeypatch.setattr("storage.disk.shutil.disk_usage", usage)
+def usage(monkeypatch: pytest.MonkeyPatch) -> Usage:
+    usage = Usage(total=1 << 40, free=1 << 39)
+    monkeypatch.setattr("storage.disk.shutil.disk_usage", lambda path: usage)
     return usage
 
 
 @pytest.fixture
-def disk(tmp_path: Path, usage: FakeUsage) -> Disk:
+def disk(tmp_path: Path, usage: Usage) -> Disk:
     return Disk(tmp_path / "reserve")
 
 
 @pytest.mark.parametrize(("total", "floor"), [(1 << 40, FLOOR), (16 * MEGABYTE, 4 * MEGABYTE)])
 def test_the_floor_of_a_small_disk_is_a_quarter_of_it(
-    usage: FakeUsage, disk: Disk, total: int, floor: int
+    usage: Usage, disk: Disk, total: int, floor: int
 ) -> None:
     usage.total, usage.free = total, floor
     assert disk.look() is None
@@ -43,19 +36,19 @@ def test_the_floor_of_a_small_disk_is_a_quarter_of_it(
     assert isinstance(disk.look(), DiskFull)
 
 
-def test_unused_pages_of_the_database_count_for_half_of_the_floor(usage: FakeUsage, disk: Disk) -> None:
+def test_unused_pages_of_the_database_count_for_half_of_the_floor(usage: Usage, disk: Disk) -> None:
     usage.free = FLOOR // 2
     assert disk.look(FLOOR // 2) is None
     usage.free -= 1
     assert disk.look(1 << 40) is not None
 
 
-def test_a_disk_of_unknown_size_is_not_full(usage: FakeUsage, disk: Disk) -> None:
+def test_a_disk_of_unknown_size_is_not_full(usage: Usage, disk: Disk) -> None:
     usage.total = usage.free = 0
     assert disk.look() is None
 
 
-def test_the_reserve_is_kept_only_above_the_floor(usage: FakeUsage, disk: Disk, tmp_path: Path) -> None:
+def test_the_reserve_is_kept_only_above_the_floor(usage: Usage, disk: Disk, tmp_path: Path) -> None:
     usage.free = FLOOR
     disk.keep_reserve()
     assert not (tmp_path / "reserve").exists()
@@ -67,7 +60,7 @@ def test_the_reserve_is_kept_only_above_the_floor(usage: FakeUsage, disk: Disk, 
 
 
 def test_a_start_on_a_full_disk_removes_the_reserve_and_the_next_start_creates_it_again(
-    usage: FakeUsage, tmp_path: Path
+    usage: Usage, tmp_path: Path
 ) -> None:
     reserve = tmp_path / "chats.db.reserve"
     Database(tmp_path / "chats.db").close()
@@ -81,7 +74,7 @@ def test_a_start_on_a_full_disk_removes_the_reserve_and_the_next_start_creates_i
 
 
 async def test_an_almost_full_disk_still_allows_reading_and_deleting(
-    usage: FakeUsage, database: Database, store: ConversationStore
+    usage: Usage, database: Database, store: ConversationStore
 ) -> None:
     chat = await store.create_conversation("ann", "kept")
     usage.free = 3 * MEGABYTE

@@ -1,8 +1,4 @@
-"""Conversations, the message tree and the journal.
-
-Revision ID: 0001
-Revises:
-"""
+"""Conversations, the message tree and the journal."""
 
 import sqlalchemy as sa
 from alembic import op

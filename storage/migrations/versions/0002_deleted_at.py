@@ -1,8 +1,4 @@
-"""When a conversation was deleted: for a while it can be brought back.
-
-Revision ID: 0002
-Revises: 0001
-"""
+"""When a conversation was deleted: for a while it can be brought back."""
 
 import sqlalchemy as sa
 from alembic import op

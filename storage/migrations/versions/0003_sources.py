@@ -1,8 +1,4 @@
-"""What an answer was made from, whether a conversation wants that, and which licences people have accepted.
-
-Revision ID: 0003
-Revises: 0002
-"""
+"""The sources of an answer, whether a conversation wants them, and the licences that owners have accepted."""
 
 import sqlalchemy as sa
 from alembic import op

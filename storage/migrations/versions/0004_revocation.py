@@ -1,8 +1,4 @@
-"""Whose cookies were revoked.
-
-Revision ID: 0004
-Revises: 0003
-"""
+"""Whose cookies were revoked."""
 
 import sqlalchemy as sa
 from alembic import op

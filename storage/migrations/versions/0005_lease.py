@@ -1,8 +1,4 @@
-"""Which process runs a reply, until when, and whether it shall stop.
-
-Revision ID: 0005
-Revises: 0004
-"""
+"""Which process runs a reply, until when, and whether it shall stop."""
 
 import sqlalchemy as sa
 from alembic import op
