@@ -117,19 +117,15 @@ class TechAssistantChat(BaseChatModel):
         passages: Sequence[Source] | None = None,
         session: str | None = None,
     ) -> AsyncGenerator[AIMessageChunk]:
-        """The answer to the last of `turns`, in the chunks of `astream`.
+        """The answer to the last of `turns`, as chunks of `astream`. Raises `ModelError` and `PromptError`.
 
-        Does not call LangChain's callbacks, which would cost more time than the chunks. Raises `ModelError`
-        and `PromptError`.
-
-        `session` names the conversation, see `ServingClient.generation`. `passages` are the passages of
-        documentation on the question, best first; empty if the search found none, None if this conversation
-        is answered without documentation (see `Template.render`).
+        Does not call LangChain's callbacks, which would cost more time than the chunks. `session` is that of
+        `ServingClient.generation`, `passages` are those of `Template.render`.
 
         Unless `passages` is None, a chunk without text comes as soon as the server accepts the prompt. Its
         `response_metadata` has `passages_used`: how many passages, from the first on, the prompt contains. If
-        the server finds an accepted prompt too long after all, this chunk comes again for the next prompt,
-        still before any text. The last one counts.
+        the server then finds the prompt too long after all, this chunk comes again for the next prompt. The
+        last one counts.
         """
         async with contextlib.aclosing(self._chunks(turns, None, {}, passages, session)) as chunks:
             async for chunk in chunks:

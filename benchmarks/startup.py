@@ -4,11 +4,8 @@
 
 Starts `sh scripts/run` again and again with an upstream in a separate process, so that the application and
 the serving layer both run, without a model. The first start does not count, because it may compile modules.
-The peer is `gr.ChatInterface` in the same Python. Times are from the command to the first success of
-`/ready`, and of the page. Memory is measured when the page has loaded and the engine is ready, and idle CPU
-time during some seconds after that.
-
-Other work on the machine slows the wall clock, but not the CPU time of a process.
+Times are from the command to the first success of `/ready`, and of the page. Memory is measured when the
+page has loaded and the engine is ready, and idle CPU time during some seconds after that.
 """
 
 from __future__ import annotations

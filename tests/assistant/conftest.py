@@ -5,8 +5,10 @@ from typing import Any, Self
 
 import pytest
 
+from assistant.events import Delta
 from assistant.knowledge.documentation import DocumentationState
 from storage.database import Database
+from storage.store import StoredQuestion
 from tests.support import parts
 from tests.support.fake_documentation import FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
@@ -50,6 +52,14 @@ class Parts(parts.Parts):
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
+
+    async def begun(self, text: str) -> StoredQuestion:
+        """A question whose reply shows this text so far."""
+        asked = await self.replies.ask(OWNER, None, "q")
+        self.model.say(text)
+        shown = await anext(aiter(await self.replies.follow(OWNER, asked.reply_id)))
+        assert shown == Delta(text, len(text))
+        return asked
 
     def answer(self, *pieces: str) -> None:
         """Let the model write a whole answer."""

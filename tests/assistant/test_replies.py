@@ -29,16 +29,6 @@ def text_of(heard: list[object]) -> str:
     return "".join(event.text for event in heard if isinstance(event, Delta | Reset))
 
 
-async def wait_for_text(parts: Parts, reply_id: str, text: str) -> None:
-    async with asyncio.timeout(20):
-        heard = ""
-        async for event in await parts.replies.follow(OWNER, reply_id):
-            heard += event.text if isinstance(event, Delta) else ""
-            if heard == text:
-                return
-    raise AssertionError(heard)
-
-
 async def test_an_answer_is_streamed_and_saved(parts: Parts) -> None:
     asked = await parts.replies.ask(OWNER, None, "How do I\nread a file?")
     parts.answer("Use ", "`open`", " 🦀.")
@@ -65,9 +55,7 @@ async def test_the_model_is_told_the_whole_branch(parts: Parts) -> None:
 
 
 async def test_a_listener_resumes_anywhere_during_and_after(parts: Parts) -> None:
-    asked = await parts.replies.ask(OWNER, None, "q")
-    parts.model.say("héllo 🦀")
-    await wait_for_text(parts, asked.reply_id, "héllo 🦀")
+    asked = await parts.begun("héllo 🦀")
     running = [asyncio.create_task(events(parts, asked.reply_id, after)) for after in (2, 7, 8, None)]
     for task in running:
         assert not task.done()
@@ -85,9 +73,7 @@ async def test_a_listener_resumes_anywhere_during_and_after(parts: Parts) -> Non
 
 
 async def test_stop_keeps_the_text_and_cancels_the_model(parts: Parts) -> None:
-    asked = await parts.replies.ask(OWNER, None, "q")
-    parts.model.say("half")
-    await wait_for_text(parts, asked.reply_id, "half")
+    asked = await parts.begun("half")
     following = asyncio.create_task(events(parts, asked.reply_id))
     assert await parts.replies.stop(OWNER, asked.reply_id) is Status.STOPPED
     assert parts.model.cancelled.is_set()
@@ -224,9 +210,7 @@ async def test_a_refused_question_gives_its_place_back(parts: Parts) -> None:
 
 
 async def test_closing_interrupts_what_runs_and_stores_it(parts: Parts) -> None:
-    asked = await parts.replies.ask(OWNER, None, "q")
-    parts.model.say("half")
-    await wait_for_text(parts, asked.reply_id, "half")
+    asked = await parts.begun("half")
     following = asyncio.create_task(events(parts, asked.reply_id))
     await asyncio.sleep(0)
     await parts.close()
@@ -270,9 +254,7 @@ async def test_a_question_that_is_just_being_stored_is_interrupted_too(parts: Pa
 
 
 async def test_deleting_a_conversation_ends_its_reply(parts: Parts) -> None:
-    asked = await parts.replies.ask(OWNER, None, "q")
-    parts.model.say("half")
-    await wait_for_text(parts, asked.reply_id, "half")
+    asked = await parts.begun("half")
     await parts.chats.delete(OWNER, asked.conversation_id)
     assert parts.model.cancelled.is_set()
     with pytest.raises(NotFound):

@@ -56,9 +56,7 @@ async def until(parts: Parts, reply_id: str, text: str = "", status: Status = St
 
 
 async def test_a_start_settles_only_replies_whose_lease_has_run_out(database: Database, here: Parts) -> None:
-    asked = await here.replies.ask(OWNER, None, "Who lives?")
-    here.model.say("I do")
-    await until(here, asked.reply_id, "I do")
+    asked = await here.begun("I do")
     long_ago = ConversationStore(
         database, process="gone", now=lambda: utc_now() - LEASE - timedelta(minutes=1)
     )
@@ -83,18 +81,14 @@ async def test_the_process_that_runs_a_reply_renews_its_lease(database: Database
 
 
 async def test_a_reply_of_another_process_is_stopped_by_a_request(here: Parts, there: Parts) -> None:
-    asked = await here.replies.ask(OWNER, None, "q")
-    here.model.say("half")
-    await until(there, asked.reply_id, "half")
+    asked = await here.begun("half")
     assert await there.replies.stop(OWNER, asked.reply_id) is Status.STOPPED
     assert here.model.cancelled.is_set()
     assert (await here.chats.reply(OWNER, asked.reply_id)).content == "half"
 
 
 async def test_deleting_a_conversation_stops_its_reply_in_another_process(here: Parts, there: Parts) -> None:
-    asked = await here.replies.ask(OWNER, None, "q")
-    here.model.say("half")
-    await until(there, asked.reply_id, "half")
+    asked = await here.begun("half")
     following = await there.replies.follow(OWNER, asked.reply_id)
     assert await anext(following) == Delta("half", 4)
     await there.chats.delete(OWNER, asked.conversation_id)
@@ -123,9 +117,7 @@ async def test_a_process_that_has_lost_its_lease_shows_nothing_more(
     database: Database, here: Parts, there: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a pause that was longer than the lease: what is shown is stored, even then."""
-    asked = await here.replies.ask(OWNER, None, "q")
-    here.model.say("shown")
-    await until(here, asked.reply_id, "shown")
+    asked = await here.begun("shown")
     monkeypatch.setattr(replies_module, "LOOK_SECONDS", 1000)  # its next look comes too late
     later = Running(database, process="there", now=lambda: utc_now() + LEASE + timedelta(seconds=30))
     following = await here.replies.follow(OWNER, asked.reply_id)

@@ -9,8 +9,6 @@ from storage.errors import DiskFull
 from storage.store import ConversationStore
 
 MEGABYTE = 1 << 20
-
-
 Usage = SimpleNamespace  # as `shutil.disk_usage` returns it
 
 
