@@ -93,7 +93,7 @@ class Page:
 
 
 def _import_routes() -> Callable[[ASGIApp], Awaitable[ASGIApp]]:
-    from assistant.web.gradio_routes import open_routes  # its models take time to make
+    from assistant.web.pages.gradio_routes import open_routes  # its models take time to make
 
     return open_routes
 

@@ -17,7 +17,7 @@ from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, ROOT, Application
 from tests.support.gradio_attack import CLOSED, TARGETS, files, nested
 from tests.support.watched import WATCHED
-from tests.web.test_gradio_routes import JOIN, OPEN
+from tests.web.pages.test_gradio_routes import JOIN, OPEN
 
 AT_ONCE = 16
 EVENT_ROUTES = [

@@ -109,6 +109,6 @@ def registered(app: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":  # in a process of its own, since Gradio leaves an event loop open
-    from assistant.web.page import page_app
+    from assistant.web.pages.chat import page_app
 
     print(*(" ".join(route) for route in registered(page_app(None))), sep="\n")  # type: ignore[arg-type]

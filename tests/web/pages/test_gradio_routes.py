@@ -14,7 +14,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from assistant.web.gradio_routes import BODIES, GradioRoutes, open_routes
+from assistant.web.pages.gradio_routes import BODIES, GradioRoutes, open_routes
 from assistant.web.security import page_policy
 from tests.support.application import ROOT
 from tests.support.gradio_attack import CLOSED, FILES, nested
