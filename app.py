@@ -85,7 +85,7 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
     await assistant.look_back()  # where the database is damaged, the start ends here, in words
 
     def load_page() -> FastAPI:
-        from assistant.web.pages.chat import page_app  # imports Gradio: seconds of CPU, in a thread of its own
+        from assistant.web.pages.chat import page_app  # importing Gradio takes seconds
 
         page = page_app(assistant)
         gc.freeze()  # its 250,000 objects stay: a search for garbage would go through them for 0.2 s
