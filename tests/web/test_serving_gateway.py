@@ -27,8 +27,8 @@ from assistant.web.serving_gateway import (
     OPEN,
     WRONG_KEY_SECONDS,
     WRONG_KEYS,
-    Brake,
     ServingGateway,
+    Throttle,
     target_of,
 )
 from serving.protocols.tgi import create_app as create_serving
@@ -137,22 +137,22 @@ async def test_who_guesses_keys_waits(client: httpx.AsyncClient, layer: Layer) -
 
 def test_the_brake_is_let_off_and_forgets() -> None:
     now = 0.0
-    brake = Brake(lambda: now)
+    throttle = Throttle(lambda: now)
     for address in ("guesser", "neighbour"):
         for _ in range(WRONG_KEYS):
-            assert brake.seconds(address) == 0
-            brake.lets_in(address, is_right=False)
+            assert throttle.seconds(address) == 0
+            throttle.admits(address, is_right=False)
         now += 1
-    assert (brake.seconds("guesser"), brake.seconds("neighbour")) == (58, 59)
+    assert (throttle.seconds("guesser"), throttle.seconds("neighbour")) == (58, 59)
     now += WRONG_KEY_SECONDS
-    assert brake.seconds("neighbour") == 0
-    brake.lets_in("neighbour", is_right=True)
+    assert throttle.seconds("neighbour") == 0
+    throttle.admits("neighbour", is_right=True)
     for _ in range(2 * WRONG_KEYS):
-        brake.lets_in("neighbour", is_right=False)
-    assert brake.seconds("neighbour") == 0
+        throttle.admits("neighbour", is_right=False)
+    assert throttle.seconds("neighbour") == 0
     for number in range(2 * MOST_ADDRESSES):
-        brake.lets_in(str(number), is_right=False)
-    assert len(brake._wrong) == MOST_ADDRESSES
+        throttle.admits(str(number), is_right=False)
+    assert len(throttle._wrong) == MOST_ADDRESSES
 
 
 async def test_what_operators_alone_may_do_is_closed(client: httpx.AsyncClient, layer: Layer) -> None:
@@ -222,7 +222,7 @@ async def test_a_stream_that_breaks_between_events_says_so(client: httpx.AsyncCl
     text = (await client.post("/serving/generate_stream", content=b"{}")).text
     last = json.loads(text.removeprefix("data: 1\n\ndata: "))
     assert last == {
-        "error": "The serving layer has broken off the answer.",
+        "error": "The serving layer stopped before the end of the answer.",
         "error_type": "incomplete_generation",
     }
     for piece in (b"data: {", b"break"):

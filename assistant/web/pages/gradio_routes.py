@@ -1,9 +1,8 @@
-"""What of Gradio can be reached: what its page and `/chat` for its client need, and nothing else.
+"""The allow-list of Gradio's routes: those that its page and `/chat` for its client need, and no others.
 
-Gradio trusts what comes to its routes. Values of an event may name files and addresses, which it opens;
-headers and queries tell it its own address and what to load. So each route is closed unless it is named here.
-The body of an event is one question, and only the headers and queries that are named here pass. The page is
-as Gradio wrote it when it was loaded, and only the inline scripts of that page may run.
+Gradio trusts its input: it opens files and addresses that an event names, and takes its own address from
+headers and queries. So only the routes, headers and queries named here pass. The body of an event is one
+question. The page is the one that Gradio wrote at the start, and only the inline scripts in it may run.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ READ = re.compile(
 )
 PASSED_ON = frozenset({b"host", b"accept", b"accept-encoding"})
 SESSION = re.compile(r"[\w-]{1,100}", re.ASCII)
-WRITTEN_FOR = "gradio.invalid"  # the host of the page as Gradio writes it
+WRITTEN_FOR = "gradio.invalid"  # the host in the page that Gradio writes, which `open_routes` removes
 
 Session = Annotated[str, StringConstraints(pattern=rf"^{SESSION.pattern}$")]
 
@@ -43,7 +42,7 @@ class _Body(BaseModel):
 
 
 class Join(_Body):
-    """A question to `/chat`, as Gradio's clients in Python and in JavaScript send it."""
+    """A question to `/chat`, as Gradio's Python and JavaScript clients send it."""
 
     data: tuple[str]
     event_data: None = None
@@ -51,7 +50,7 @@ class Join(_Body):
 
 
 class Cancel(_Body):
-    """The end of an event, asked for by its client."""
+    """A client's request to cancel an event."""
 
     event_id: Session
 
@@ -60,33 +59,33 @@ BODIES: dict[str, type[_Body]] = {"/gradio_api/queue/join": Join, "/gradio_api/c
 
 
 class GradioRoutes:
-    """Gradio's application `app` behind this list. Made by `open_routes`, once `app` has started."""
+    """Gradio's application `app` behind the allow-list. `open_routes` makes it once `app` has started."""
 
     def __init__(self, app: ASGIApp, page: bytes, chat: int) -> None:
         self._app = app
         self._page = page
         self._policy = page_policy(page)
-        self._chat = chat  # the number of the only event that there is
+        self._chat = chat  # the number of the only event
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         path, is_read = scope["path"], scope["method"] in ("GET", "HEAD")
         if path == PAGE and is_read:
-            # A new response each time: what is added to it on its way, such as a cookie, is one reader's.
+            # A new response each time, because middleware adds the reader's cookie to it.
             response = HTMLResponse(self._page, headers={"Content-Security-Policy": self._policy})
             await response(scope, receive, send)
         elif READ.fullmatch(path) and is_read:
-            await self._pass_on(scope, receive, send)
+            await self._forward(scope, receive, send)
         elif path in BODIES and scope["method"] == "POST":
-            await self._pass_event_on(scope, receive, send)
+            await self._forward_event(scope, receive, send)
         else:
-            await refuse(scope, receive, send, 404, "not_found", "There is nothing here.")
+            await refuse(scope, receive, send, 404, "not_found", "There is nothing at this path.")
 
-    async def _pass_event_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        came = await bounded_body("0", receive, MAX_BODY)
+    async def _forward_event(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received = await bounded_body("0", receive, MAX_BODY)
         try:
-            event = BODIES[scope["path"]].model_validate_json(came[0] if came else b"")
+            event = BODIES[scope["path"]].model_validate_json(received[0] if received else b"")
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"])) or "body"
@@ -96,15 +95,15 @@ class GradioRoutes:
             await refuse(scope, receive, send, 404, "not_found", "The only event here is /chat.")
             return
         json_only = [*_passed(scope), (b"content-type", b"application/json")]
-        await self._pass_on(scope, replayed(event.model_dump_json().encode(), receive), send, json_only)
+        await self._forward(scope, replayed(event.model_dump_json().encode(), receive), send, json_only)
 
-    async def _pass_on(
+    async def _forward(
         self, scope: Scope, receive: Receive, send: Send, headers: RawHeaders | None = None
     ) -> None:
-        """Hand a request on; a failure of Gradio's is one line in the log, and the end of its answer."""
+        """Forward a request to Gradio. If Gradio fails, log one line and end the answer."""
         session = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
         query = urlencode({"session_hash": session}) if SESSION.fullmatch(session) else ""
-        asked = {**scope, "headers": headers or _passed(scope), "query_string": query.encode()}
+        forwarded = {**scope, "headers": headers or _passed(scope), "query_string": query.encode()}
         has_begun = False
 
         async def sending(message: Message) -> None:
@@ -113,8 +112,8 @@ class GradioRoutes:
             await send(message)
 
         try:
-            await self._app(asked, receive, sending)
-        except Exception as error:  # noqa: BLE001 - whatever a client has made Gradio raise
+            await self._app(forwarded, receive, sending)
+        except Exception as error:  # noqa: BLE001 - a client's input can make Gradio raise anything
             log.warning("Gradio failed at %s: %s", scope["path"], in_a_line(error))
             if has_begun:
                 await send({"type": "http.response.body", "body": b""})
@@ -130,18 +129,18 @@ def _passed(scope: Scope) -> RawHeaders:
 
 
 async def open_routes(app: ASGIApp) -> GradioRoutes:
-    """The routes of a Gradio application that has started. Raises RuntimeError for one that is not ours."""
-    # It asks where it came from, by whatever name and scheme that was.
+    """The routes of a Gradio application that has started. Raises RuntimeError if it has other events."""
+    # Without a host, the page uses the address from which the browser loaded it.
     page = (await _read(app, PAGE)).replace(f"http://{WRITTEN_FOR}".encode(), b"")
     config = json.loads(await _read(app, CONFIG))
     events = [event["id"] for event in config["dependencies"]]
     if len(events) != 1:
-        raise RuntimeError(f"the page has {len(events)} events; it may have that of /chat alone")
+        raise RuntimeError(f"the page has {len(events)} events, but may have only /chat")
     return GradioRoutes(app, page, events[0])
 
 
 async def _read(app: ASGIApp, path: str) -> bytes:
-    """What the application itself answers to GET `path`."""
+    """The application's own answer to GET `path`."""
     answer = bytearray()
     scope: Scope = {
         "type": "http",
