@@ -119,9 +119,9 @@ class ChatPage:
         expect(message.locator(".versions")).to_have_text(words)
 
     def walk(self, message: Locator, name: str) -> None:
-        """Go to the version "before" or "after" a question's or an answer's."""
+        """Go to the "Previous" or the "Next" version of a question or an answer."""
         message.hover()
-        message.get_by_role("button", name=f"Version {name} this one").click()
+        message.get_by_role("button", name=f"{name} version").click()
 
     def expect_status(self, status: str) -> None:
         expect(self.answer).to_have_attribute("data-status", status)

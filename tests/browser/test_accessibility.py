@@ -90,7 +90,7 @@ def test_axe_finds_nothing_without_a_model(without_model: Application, browser: 
         inspection = Inspection(chat)
         inspection.look("without a model")
         chat.go("/?c=nobodys")
-        expect(chat.page.get_by_text("This conversation is not here.")).to_be_visible()
+        expect(chat.page.get_by_text("This conversation cannot be found.")).to_be_visible()
         inspection.look("not here")
         assert inspection.found == {}
 
@@ -104,7 +104,7 @@ def test_a_screen_reader_is_told_that_it_began_its_pieces_and_its_end(
     chat.expect_text(FIRST_WORDS)
     expect(chat.spoken).to_have_text(
         [
-            "The question is sent.",
+            "The question was sent.",
             "The answer begins.",
             "Use with, which closes the file, too.",
             "How it goes",
@@ -130,7 +130,7 @@ def test_a_failure_is_an_alert_where_it_happened_and_only_then(
     chat.page.route("**/events", fail)
     chat.ask("Fails")
     expect(chat.answer.get_by_role("alert")).to_have_text("The engine broke off.")
-    expect(chat.spoken.last).to_have_text("The answer has ended early.")
+    expect(chat.spoken.last).to_have_text("The answer ended early.")
 
 
 def test_headings_lead_through_the_conversation(application: Application, context: BrowserContext) -> None:

@@ -35,7 +35,7 @@ def test_an_edited_question_is_a_branch_beside_the_first(chat: ChatPage) -> None
     expect(chat.composer).to_be_focused()
     chat.expect_status("done")
     chat.expect_version(chat.questions.first, "2 / 2")
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["First question", "What came after it"])
     chat.expect_version(chat.questions.first, "1 / 2")
     stored = chat.stored()
@@ -59,15 +59,15 @@ def test_a_regenerated_answer_is_a_branch_beside_the_first(chat: ChatPage, stage
     chat.send.click()
     chat.expect_status("stopped")
     chat.expect_version(chat.answer, "3 / 3")
-    chat.walk(chat.answer, "before")
+    chat.walk(chat.answer, "Previous")
     chat.expect_version(chat.answer, "2 / 3")
     chat.expect_status("done")
-    first = chat.answer.get_by_role("button", name="Version before this one")
+    first = chat.answer.get_by_role("button", name="Previous version")
     expect(first).to_be_focused()
     chat.page.keyboard.press("Enter")
     chat.expect_version(chat.answer, "1 / 3")
     # At the end of the way the focus is on the arrow that leads back.
-    expect(chat.answer.get_by_role("button", name="Version after this one")).to_be_focused()
+    expect(chat.answer.get_by_role("button", name="Next version")).to_be_focused()
     expect(chat.spoken.last).to_have_text("Version 1 of 3 is shown.")
     assert [message["status"] for message in chat.stored()] == ["done", "done", "done", "stopped"]
 
@@ -81,7 +81,7 @@ def test_the_branch_on_show_is_the_same_after_a_reload_and_in_other_tabs(
     other = ChatPage(context, chat.address, f"/?c={chat.conversation}")
     expect(other.bubbles).to_have_text(["Other way"])
     with chat.page.expect_response(lambda response: response.request.method == "PATCH"):
-        chat.walk(chat.questions.first, "before")
+        chat.walk(chat.questions.first, "Previous")
     expect(other.bubbles).to_have_text(["One way"])
     assert active_leaf(chat) == chat.stored()[1]["id"]
     chat.page.reload()
@@ -94,7 +94,7 @@ def test_the_next_question_follows_the_branch_on_show(chat: ChatPage) -> None:
     chat.edit(chat.questions.first, "Branch")
     chat.expect_status("done")
     chat.page.route("**/api/conversations/*", lambda route: route.abort())  # the choice is not stored
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.alarm).to_contain_text("could not be saved")
     chat.page.unroute("**/api/conversations/*")
     chat.ask_and_wait("Leaf")
@@ -111,7 +111,7 @@ def test_walking_back_shows_what_was_written_last_on_that_branch(chat: ChatPage)
     chat.expect_status("done")
     chat.edit(chat.questions.first, "Another root")
     chat.expect_status("done")
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["Root", "Second"])
     chat.expect_version(chat.answer, "2 / 2")
 
@@ -125,7 +125,7 @@ def test_while_an_answer_is_written_neither_editing_nor_walking_is_possible_and_
     stage.hold()
     chat.ask("And on")
     chat.expect_text(FIRST_WORDS)
-    for name in ("Edit question", "Version before this one"):
+    for name in ("Edit question", "Previous version"):
         button = chat.questions.first.get_by_role("button", name=name)
         expect(button).to_have_attribute("aria-disabled", "true")
         expect(button).to_have_attribute("title", re.compile("An answer is being written"))
@@ -240,11 +240,11 @@ def test_the_version_on_show_is_saved_in_its_own_conversation(chat: ChatPage) ->
         leaves.append(chat.stored()[1]["id"])
     held: list[Route] = []
     chat.page.route(ONE, lambda route: held.append(route) if is_change(route) else route.continue_())
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["Second"])
     chat.listed.get_by_text("First").click()
     expect(chat.bubbles).to_have_text(["First, edited"])
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["First"])
     with chat.page.expect_request(is_save) as second:
         held[0].continue_()
@@ -272,7 +272,7 @@ def test_what_was_read_before_the_reader_walked_does_not_lead_back(chat: ChatPag
         chat.page.evaluate("data => new BroadcastChannel('tech-assistant').postMessage(data)", changed)
     chat.questions.first.hover()
     before = held[0].fetch().json()
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["First"])
     before["messages"].append({**before["messages"][0], "id": "from-elsewhere"})
     held[0].fulfill(json=before)
@@ -280,14 +280,14 @@ def test_what_was_read_before_the_reader_walked_does_not_lead_back(chat: ChatPag
     expect(chat.bubbles).to_have_text(["First"])
 
 
-def test_nothing_is_asked_in_a_conversation_that_could_not_be_read(chat: ChatPage) -> None:
+def test_nothing_is_asked_in_a_conversation_that_failed_to_load(chat: ChatPage) -> None:
     chat.ask_and_wait("First")
     chat.page.route(ONE, lambda route: route.abort())
     chat.go(f"/?c={chat.conversation}")
     again = chat.page.get_by_role("button", name="Try again")
     expect(again).to_be_visible()
     chat.ask("Second")
-    expect(chat.alarm).to_contain_text("could not be read")
+    expect(chat.alarm).to_contain_text("could not be loaded")
     expect(chat.composer).to_have_value("Second")
     again.click()
     expect(again).to_be_focused()
@@ -310,8 +310,8 @@ def test_walking_keeps_the_arrows_where_they_are(application: Application, brows
         chat.edit(question, "\n".join(f"Line {number}" for number in range(12)))
         chat.expect_status("done")
         question.hover()
-        arrow = question.get_by_role("button", name="Version before this one")
-        other = question.get_by_role("button", name="Version after this one")
+        arrow = question.get_by_role("button", name="Previous version")
+        other = question.get_by_role("button", name="Next version")
         places = [arrow.bounding_box()]
         for button, words in ((arrow, "Short"), (other, "Line 11"), (arrow, "Short")):
             button.click()

@@ -205,7 +205,7 @@ def test_what_is_typed_is_there_after_a_reload(chat: ChatPage) -> None:
 def test_a_question_of_300_kb_is_refused_in_words_and_stays_in_the_composer(chat: ChatPage) -> None:
     text = "x" * 300_000
     chat.ask(text)
-    expect(chat.alarm).to_contain_text("more than 240 kB")
+    expect(chat.alarm).to_contain_text("longer than 240 kB")
     expect(chat.answers).to_have_count(0)
     assert chat.composer.input_value() == text
 
@@ -229,7 +229,7 @@ def test_a_conversation_of_somebody_else_is_not_here(
     chat.expect_status("done")
     with visitor(browser) as stranger:
         page = ChatPage(stranger, application.address, f"/?c={chat.conversation}").page
-        expect(page.get_by_text("This conversation is not here.")).to_be_visible()
+        expect(page.get_by_text("This conversation cannot be found.")).to_be_visible()
         expect(page.get_by_text("Mine")).to_have_count(0)
         page.locator("tech-chat").get_by_role("button", name="New chat").click()
         expect(page.get_by_role("heading", name="Tech Assistant")).to_be_visible()

@@ -163,7 +163,7 @@ def test_an_answer_is_labelled_while_it_waits_and_the_reading_is_told_until_it_i
     chat.engine["documentation"] = READ
     expect(reading).to_be_hidden()
     expect(chat.answer).not_to_contain_text("still being read")
-    expect(chat.spoken.last).to_have_text("The documentation is read.")
+    expect(chat.spoken.last).to_have_text("The documentation has been read.")
     expect(chat.account.get_by_text("Reading the documentation")).to_be_hidden()
 
 

@@ -105,7 +105,7 @@ def test_a_deleted_conversation_can_be_brought_back(chat: ChatPage, context: Bro
     assert "?c=" not in chat.page.url
     for one in (chat, other):
         expect(one.listed).to_have_count(0)
-    expect(other.page.get_by_text("This conversation is not here.")).to_be_visible()
+    expect(other.page.get_by_text("This conversation cannot be found.")).to_be_visible()
     chat.toast.get_by_role("button", name="Undo").click()
     expect(chat.listed).to_have_text(["About files"])
     expect(chat.bubbles).to_have_text(["About files"])
@@ -247,7 +247,7 @@ def test_an_undo_that_comes_too_late_says_so(chat: ChatPage) -> None:
     chat.page.route("**/restore", lambda route: route.fulfill(status=404, json={"detail": "It is gone."}))
     chat.choose("About files", "Delete")
     chat.toast.get_by_role("button", name="Undo").click()
-    expect(chat.toast).to_contain_text("It is too late")
+    expect(chat.toast).to_contain_text("It has been deleted for good")
     expect(chat.listed).to_have_count(0)
 
 

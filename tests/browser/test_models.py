@@ -37,7 +37,7 @@ def test_a_licence_is_accepted_and_the_question_goes_on(
     chat.ask("Under which licence?")
     expect(chat.composer).to_have_value("Under which licence?")
     notice = chat.consent
-    expect(notice).to_contain_text("Small comes under the OpenRAIL licence, which forbids some uses.")
+    expect(notice).to_contain_text("Small is under the OpenRAIL licence, which forbids some uses.")
     expect(notice).to_be_focused()
     chat.engine["licence"] = {**LICENCE, "accepted": True}
     notice.get_by_role("button", name="Accept and ask").click()
@@ -222,7 +222,7 @@ def test_a_question_edited_waits_in_its_editor_for_the_licence(
     chat.page.reload()
     expect(chat.answers).to_have_count(1)
     chat.edit(chat.questions.last, "Forests")
-    expect(chat.page.locator(".editor .reason")).to_have_text("The model’s licence is to be accepted first.")
+    expect(chat.page.locator(".editor .reason")).to_have_text("Accept the model’s licence first.")
     chat.page.keyboard.press("Escape")
     expect(chat.consent).to_be_hidden()
     expect(chat.editor).to_be_focused()

@@ -58,9 +58,9 @@ def test_an_answer_that_waits_for_its_turn_says_how_many_come_first(
     chat.page.route("**/api/replies/*/events", wait)
     chat.ask("Patience")
     note = chat.answer.locator(".note")
-    expect(note).to_have_text("Waiting for its turn: 1 answer comes first.")
-    said = ["Waiting for its turn: 3 answers come first.", "Waiting for its turn: 1 answer comes first."]
-    expect(chat.spoken).to_have_text(["The question is sent.", *said])
+    expect(note).to_have_text("Waiting in the queue: 1 answer is ahead.")
+    said = ["Waiting in the queue: 3 answers are ahead.", "Waiting in the queue: 1 answer is ahead."]
+    expect(chat.spoken).to_have_text(["The question was sent.", *said])
     chat.expect_status("pending")
     chat.page.unroute("**/api/replies/*/events")
     for stream in streams[1:]:
