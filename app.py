@@ -1,6 +1,6 @@
 """Start everything: settings -> storage -> serving child -> assistant -> web. `uv run app.py` is enough.
 
-Wiring only: what each part does stands in its folder. Read on in `assistant/reply.py`.
+Wiring only: what each part does stands in its folder. Read on in `assistant/replies.py`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from assistant import logs
+from assistant.chats import Chats
+from assistant.engine import Endpoint
 from assistant.knowledge.documentation import Documentation
-from assistant.reply import Assistant
-from assistant.served import Endpoint, ServedModel
+from assistant.licences import Licences
+from assistant.replies import Replies
+from assistant.served import ServedModel
 from assistant.settings import BadSettings, Settings, keep_private, read_settings, secret_keys
 from assistant.web.application import create_app
 from assistant.web.connections import Connections, Limits
@@ -33,6 +36,8 @@ from serving.child import ServingChild
 from storage.database import Database
 from storage.errors import StorageError
 from storage.journal import Journal
+from storage.owners import OwnerStore
+from storage.running import Running
 from storage.store import ConversationStore
 
 if TYPE_CHECKING:  # imported late, see `gateway_to`
@@ -73,27 +78,32 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
     documentation = documentation_of(settings)
     endpoint = endpoint_of(settings, child)
     served = ServedModel(settings, endpoint)
-    assistant = Assistant(
-        ConversationStore(database),
+    store, owners = ConversationStore(database), OwnerStore(database)
+    replies = Replies(
+        store,
         Journal(database),
+        Running(database),
         served,
         documentation,
+        Licences(owners, served),
         max_replies=settings.max_replies,
         max_waiting=settings.max_waiting,
         total_seconds=settings.total_seconds,
     )
-    await assistant.look_back()  # where the database is damaged, the start ends here, in words
+    chats = Chats(database, store, owners, replies)
+    await chats.load()  # where the database is damaged, the start ends here, in words
 
     def load_page() -> FastAPI:
         from assistant.web.pages.chat import page_app  # importing Gradio takes seconds
 
-        page = page_app(assistant)
+        page = page_app(replies)
         gc.freeze()  # its 250,000 objects stay: a search for garbage would go through them for 0.2 s
         return page
 
     names = (settings.host, *settings.allowed_hosts)
     web = create_app(
-        assistant,
+        replies,
+        chats,
         key=key,
         older_keys=older_keys,
         names=names,
@@ -105,7 +115,7 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
     async def close() -> None:
         if gateway is not None:
             gateway.end()
-        await assistant.close()
+        await replies.close()
 
     server = Server(connections.config(gateway or web), close)
     starting = None if child is None else asyncio.create_task(child.start())

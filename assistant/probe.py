@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from pydantic import SecretStr
 
-from assistant.model import BYTES_PER_TOKEN, Limits, ServingClient, TechAssistantChat, new_session
-from assistant.served import (
+from assistant.engine import (
     FAILED,
     NO_MODEL,
     NOTHING_TO_FETCH,
@@ -28,6 +27,7 @@ from assistant.served import (
     EngineStatus,
     Licence,
 )
+from assistant.model import BYTES_PER_TOKEN, Limits, ServingClient, TechAssistantChat, new_session
 from assistant.settings import Settings
 from prompts.render import PromptError, Template, choose_template
 

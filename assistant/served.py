@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import enum
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from assistant.engine import FAILED, NO_MODEL, NOTHING_TO_FETCH, STARTING, Endpoint, EngineState, EngineStatus
 from assistant.errors import NoModel, NothingToFetch
 from assistant.settings import Settings
 
@@ -25,74 +24,11 @@ if TYPE_CHECKING:  # imported late, see `_keep_watching`
 
 log = logging.getLogger(__name__)
 
-STARTING = "The engine is starting."
-NO_MODEL = (
-    "No model is loaded. Start with `sh scripts/run` to have one fetched, with "
-    "`sh scripts/run --model FILE.gguf` to load yours, "
-    "or name an OpenAI-compatible server by `--upstream http://HOST/v1`."
-)
-NOTHING_TO_FETCH = "There is no model to fetch: start with `--model auto` or `--model NAME`."
 NONSENSE = "What the engine says of itself is not understood; the application's log says more."
-FAILED = "The model cannot be used now; the application's log says why."
 
 # Seconds between two looks at the server, by what the last one found. A child without a model is looked at
 # as well: whoever runs the application may have one fetched at any time.
 LOOK_AGAIN = {"none": 1.0, "fetching": 0.5, "loading": 0.25, "failed": 2.0, "ready": 5.0}
-
-
-class EngineState(enum.StrEnum):
-    NONE = "none"  # no model and no server was named, or there is no model's file
-    FETCHING = "fetching"  # the model's file is on its way
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """What a model may be used for."""
-
-    id: str  # of SPDX, or the model maker's own, such as `bigcode-openrail-m`
-    name: str
-    url: str  # where its terms stand
-    must_accept: bool  # before the model is used
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A model's file on its way, or what became of it."""
-
-    state: str  # `offered`, `running`, `declined` or `failed`
-    model: str  # the name for people
-    repo: str  # on the hub
-    file: str
-    licence: str | None  # its id
-    bytes: int | None  # of the whole file; before the hub was asked, about
-    received: int
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStatus:
-    """What is known of the engine. `detail` is a sentence for everybody, without addresses, paths and the
-    words of other servers; where there is more, `cause` is it, for who runs the application and the log."""
-
-    state: EngineState
-    model: str | None = None
-    detail: str | None = None
-    parallel: int | None = None  # answers that it computes at once, where it tells
-    download: Download | None = None
-    licence: Licence | None = None
-    cause: str | None = None
-    is_lost: bool = False  # it is loading again after it was ready, or had failed
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a serving layer listens; `failure` says why there is none and will be none."""
-
-    url: str | None
-    api_key: str | None = None
-    failure: str | None = None
 
 
 class ServedModel:

@@ -18,6 +18,7 @@ import sqlite3
 import threading
 import time
 import traceback
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-NEWEST = "0004"  # the revision that the rows of `schema.py` are written for
+NEWEST = "0005"  # the revision that the rows of `schema.py` are written for
 BUSY_MS = 5000  # how long to wait for another program that has the database
 READERS = 2  # connections and threads for reading
 MOST_TOGETHER = 100  # works in one transaction
@@ -71,9 +72,13 @@ _Attempt = Callable[[sa.Connection, _Job[Any]], tuple[Any, Exception | None]]
 class Database:
     """An open SQLite database file, migrated to the newest schema; of one event loop at a time.
 
+    `process` names whoever has it open, in the leases of running replies.
+
     Raises `DatabaseInUse` while another process has it, `SchemaTooNew` when a newer release wrote it and
     `DatabaseUnavailable` when it cannot be opened.
     """
+
+    is_shared = False  # whether several processes can have it open at once
 
     def __init__(self, path: Path) -> None:
         try:
@@ -84,6 +89,7 @@ class Database:
                 f"The database {path} cannot be opened: {error.strerror or error}"
             ) from error
         self._path = path
+        self.process = uuid.uuid4().hex
         self._disk = Disk(path.with_name(path.name + ".reserve"))
         self._disk.prepare()
         try:
