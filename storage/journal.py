@@ -29,9 +29,9 @@ from storage.schema import RUNNING, messages
 
 log = logging.getLogger(__name__)
 
-# Seconds between two commits, by how many replies run: a single reader waits for nothing, and under load
-# fewer and larger commits leave the processor to the replies. The first words of an answer, which somebody
-# is waiting for, come soon in any case.
+# Seconds between two commits, by the number of running replies: a single reader waits for nothing, and under
+# load fewer and larger commits leave the processor to the replies. The first words of an answer never wait
+# longer than `SOON`.
 PACE = ((8, 0.02), (256, 0.05), (10**9, 0.1))
 SOON = 0.02
 RETRY_SECONDS = 0.5  # after a commit that the database refused
@@ -61,7 +61,7 @@ class JournalEntry:
     def __init__(self, reply_id: str) -> None:
         self.reply_id = reply_id
         self.outcome: Outcome | None = None
-        self.trouble: DatabaseUnavailable | None = None  # the database refuses this entry's text
+        self.trouble: DatabaseUnavailable | None = None  # why no more text of this entry can be stored
         self._pieces: list[str] = []
         self._taken = 0  # pieces handed to the writer
         self._taken_length = 0  # their code points
@@ -113,7 +113,7 @@ class JournalEntry:
                 await asyncio.shield(self._changed)
 
     def _take(self) -> _New:
-        """What is new for the writer."""
+        """Take the new text and sources for the next commit."""
         text = "".join(self._pieces[self._taken :])
         start = self._taken_length
         sources = None if self._sources is self._sources_taken else self._sources
@@ -133,8 +133,10 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class _New:
-    """What the writer commits of an entry: text from code point `start` on, after which `pieces` stand
-    committed, and its sources if they are new."""
+    """What the next commit has of an entry: the text from code point `start` on, and new sources.
+
+    After the commit `pieces` pieces of the entry are committed.
+    """
 
     entry: JournalEntry
     pieces: int
@@ -154,7 +156,7 @@ class Journal:
         self._now = now
         self._entries: set[JournalEntry] = set()
         self._new_text: dict[str, JournalEntry] = {}
-        self._begins = False  # whether the first words of an answer are among it
+        self._begins = False  # whether `_new_text` has the first words of an answer
         self._woken = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._later: set[asyncio.Task[None]] = set()  # folds that the database has refused so far
@@ -183,7 +185,7 @@ class Journal:
         self._woken.set()
 
     def cite(self, entry: JournalEntry, sources: tuple[Source, ...]) -> None:
-        """Give a reply its sources, before its text; given again, these count. Raises as `append` does."""
+        """Give a reply its sources, before its text. A later call replaces them. Raises as `append` does."""
         if entry.trouble is not None:
             raise entry.trouble
         entry._sources = sources
@@ -193,8 +195,8 @@ class Journal:
     async def settle(self, entry: JournalEntry, outcome: Outcome) -> None:
         """Fold the whole text into the message with its outcome, then show the rest and the end.
 
-        Listeners are told an end also when the database refuses it: a failure, with the text that was
-        committed. The fold is then tried again until it succeeds, so that nothing generated is lost.
+        If the database refuses that, listeners get a failure as the end, with the text that was committed. The
+        journal then tries again until it succeeds, so that no generated text is lost.
         """
         self._new_text.pop(entry.reply_id, None)
         shown, ended = entry._visible, Outcome(Status.FAILED, failure=NOT_STORED)
@@ -249,7 +251,7 @@ class Journal:
                 pause -= SOON
 
     async def _commit(self, batch: list[_New]) -> None:
-        """Commit what is new, or mark with its trouble each entry of which something is not committed."""
+        """Commit a batch. An entry of which something cannot be committed gets its `trouble`."""
         for attempt in range(1, GIVE_UP_AFTER + 1):
             try:
                 lost = await self._database.execute(partial(_add, batch=batch, process=self._process))
@@ -259,11 +261,11 @@ class Journal:
                 return
             except DatabaseUnavailable as error:
                 log.error("the journal could not be written (%d times): %s", attempt, error)
-                if attempt == GIVE_UP_AFTER:  # also for what has come meanwhile, which waits as long already
+                if attempt == GIVE_UP_AFTER:  # also for text that came meanwhile, which has waited as long
                     for entry in (*(new.entry for new in batch), *self._new_text.values()):
                         entry.trouble = error
                     self._new_text.clear()
-            except Exception:  # a mistake of ours must not end the journal of all other replies
+            except Exception:  # a mistake in our code must not end all other replies
                 log.exception("the journal could not be written")
                 for new in batch:
                     new.entry.trouble = DatabaseUnavailable("The text could not be stored.")

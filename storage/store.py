@@ -1,7 +1,7 @@
-"""Chats in SQL: one method, one transaction.
+"""Conversations in SQL: one method, one transaction.
 
-Every method that serves a person takes the owner and touches nothing of another's: what is not theirs
-raises `NotFound`, as if it did not exist. Values come out frozen (`assistant.conversation`); rows never do.
+Every method that serves a person takes the owner, and reads and changes only what that owner has. Anything
+else raises `NotFound`, as if it did not exist. Methods return the frozen values of `assistant.conversation`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from storage.rows import MOST_CHARACTERS, conversation_of, message_of, messages_
 from storage.running import lease, utc_now
 from storage.schema import RUNNING, conversations, messages
 
-# At once, so that neither reading needs much memory nor removing much room:
-MOST_MESSAGES = 200  # read, unless somebody says how many
+# Limits of one transaction, so that reading takes little memory and removing little room on the disk.
+MOST_MESSAGES = 200  # that are read, if the caller names no limit
 MOST_REMOVED = 100
 MOST_IDS = 1000
 MOST_POSITION = 2**31
 
-# Statements are made once: to build one costs more than to run it.
+# Statements are built once, because building one costs more than running it.
 OWNED = select(conversations).where(
     conversations.c.id == bindparam("id"), conversations.c.owner == bindparam("owner")
 )
@@ -151,9 +151,9 @@ REMOVE_CONVERSATION = delete(conversations).where(conversations.c.id == bindpara
 
 @dataclass(frozen=True, slots=True)
 class StoredQuestion:
-    """The ids that a question got: of the question itself, of the reply to it, and of their conversation.
+    """The ids of a question, of its reply and of their conversation.
 
-    `is_new` is false when the same `client_id` had been stored before and nothing was added.
+    `is_new` is false if the same `client_id` was stored before, and nothing was added.
     """
 
     message_id: str
@@ -164,8 +164,10 @@ class StoredQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What a reply answers: the turns from the root of the tree to its question, of which conversation, and
-    whether documentation may be looked up for it."""
+    """What a reply answers: the turns from the root of the conversation's tree to the question.
+
+    `grounding` says whether documentation is looked up for the answer.
+    """
 
     conversation_id: str
     turns: list[Turn]
@@ -174,7 +176,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """In the place of a parent's id: the active leaf of the conversation."""
+    """Stands for the id of the conversation's active leaf, where a parent's id is expected."""
 
 
 LATEST = Latest()
@@ -190,7 +192,7 @@ class ConversationStore:
     def __init__(
         self, database: Database, *, process: str | None = None, now: Callable[[], datetime] = utc_now
     ) -> None:
-        """`process` runs the replies to questions that are stored here."""
+        """`process` will run the replies to the questions that are stored here."""
         self._database = database
         self._process = process or database.process
         self._now = now
@@ -225,8 +227,8 @@ class ConversationStore:
     async def conversation(
         self, owner: str, conversation_id: str, *, limit: int = MOST_MESSAGES, before: int | None = None
     ) -> tuple[Conversation, Sequence[Message]]:
-        """A conversation and its newest messages, of those before position `before`, in the order in which
-        they were stored. They are fewer than `limit` where they have much text."""
+        """A conversation and its newest messages, of those before position `before`, in the order in which they
+        were stored. Long messages make a page shorter than `limit`."""
         until = MOST_POSITION if before is None else before
 
         def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
@@ -242,8 +244,7 @@ class ConversationStore:
     async def messages(
         self, owner: str, conversation_id: str, *, after: int = -1
     ) -> tuple[Conversation, Sequence[Message]]:
-        """A conversation and its oldest messages, of those after position `after`; none when there are no
-        more."""
+        """A conversation and its oldest messages, of those after position `after`; none after the last one."""
 
         def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
             conversation = conversation_of(_owned(connection, owner, conversation_id))
@@ -256,8 +257,7 @@ class ConversationStore:
         return await self._database.read(work)
 
     async def ids(self, owner: str, *, after: str = "") -> Sequence[str]:
-        """The ids of conversations, of those after `after`, in the order of their ids: unlike that of a list,
-        it stays what it is while they are read."""
+        """The next ids of conversations after the id `after`, in an order that never changes."""
         page = {"owner": owner, "after": after}
         return await self._database.read(lambda connection: connection.scalars(IDS_AFTER, page).all())
 
@@ -270,8 +270,8 @@ class ConversationStore:
         active_leaf_id: str | None = None,
         grounding: bool | None = None,
     ) -> Conversation:
-        """Change what is given. It stays where it is in the list, whose order is that of questions and
-        answers. Raises `NotFound` and `UnknownMessage`."""
+        """Change what is given. That does not move the conversation in the list, which is ordered by questions
+        and answers. Raises `NotFound` and `UnknownMessage`."""
 
         def work(connection: Connection) -> Conversation:
             row = _owned(connection, owner, conversation_id)
@@ -292,7 +292,7 @@ class ConversationStore:
         return await self._database.write(work)
 
     async def delete(self, owner: str, conversation_id: str) -> None:
-        """From now on it is not there; `restore` brings it back until `purge` takes it away for good."""
+        """Hide a conversation until `restore` brings it back or `purge` removes it for good."""
 
         def work(connection: Connection) -> None:
             _update(connection, _owned(connection, owner, conversation_id), deleted_at=self._now())
@@ -300,7 +300,7 @@ class ConversationStore:
         await self._database.write(work, makes_room=True)
 
     async def restore(self, owner: str, conversation_id: str) -> Conversation:
-        """Bring a deleted conversation back; one that was not deleted stays as it is."""
+        """Bring a deleted conversation back. One that is not deleted stays as it is."""
 
         def work(connection: Connection) -> Conversation:
             row = _owned(connection, owner, conversation_id, or_deleted=True)
@@ -309,8 +309,10 @@ class ConversationStore:
         return await self._database.write(work)
 
     async def purge(self, *, older_than: timedelta) -> int:
-        """Remove for good what was erased, or deleted so long ago, with all that belongs to it; returns how
-        many conversations."""
+        """Remove conversations for good that were erased, or deleted longer ago than `older_than`.
+
+        Returns how many.
+        """
 
         def take(connection: Connection) -> None:
             gone = conversations.c.deleted_at <= self._now() - older_than
@@ -335,12 +337,11 @@ class ConversationStore:
         title: str = "",
         grounding: bool = True,
     ) -> StoredQuestion:
-        """Store a question and the pending reply to it; `title` is for a conversation that has none, and
-        `grounding` for one that begins with it.
+        """Store a question and its pending reply. A conversation without a title gets `title`.
 
-        Without a conversation it is the first question of a new one; the same `client_id` is then looked for
-        among the first questions of all. Raises `NotFound`, `UnknownParent`, `ClientIdReused` and
-        `StillAnswering`; nothing is stored then.
+        Without a conversation the question begins a new one with `grounding`; its `client_id` is then compared
+        with the first questions of all conversations. Raises `NotFound`, `UnknownParent`, `ClientIdReused` and
+        `StillAnswering`, and stores nothing then.
         """
 
         def work(connection: Connection) -> StoredQuestion:
@@ -381,7 +382,7 @@ class ConversationStore:
         parent_id: str | Latest | None = LATEST,
         client_id: str | None = None,
     ) -> StoredQuestion | None:
-        """What `ask` answered to the same `client_id` before, or None. Raises `ClientIdReused`."""
+        """What `ask` returned for the same `client_id` before, or None. Raises `ClientIdReused`."""
 
         def work(connection: Connection) -> StoredQuestion | None:
             if conversation_id is not None:
@@ -403,7 +404,7 @@ class ConversationStore:
         return await self._database.write(work)
 
     async def reply(self, owner: str, reply_id: str) -> Message:
-        """One of the assistant's messages, with the text that is stored so far."""
+        """A reply, with the text that is stored so far. Raises `NotFound`."""
 
         def work(connection: Connection) -> Message:
             return message_of(connection, _owned_reply(connection, owner, reply_id))
@@ -411,7 +412,7 @@ class ConversationStore:
         return await self._database.read(work)
 
     async def branch(self, reply_id: str) -> Branch:
-        """What `reply_id` answers. Without any turns if the reply is gone."""
+        """What a reply answers. A reply that was removed has no turns."""
 
         def work(connection: Connection) -> Branch:
             rows = {own_id: rest for own_id, *rest in connection.execute(BRANCH, {"id": reply_id}).all()}
@@ -420,7 +421,7 @@ class ConversationStore:
             while node is not None:
                 node, role, content, _ = rows.pop(node)
                 if not isinstance(content, str):
-                    raise TypeError  # as `_sound` does
+                    raise TypeError  # as `rows.checked` does
                 turns.append(Turn(Role(role), content))
             found = connection.execute(CONVERSATION_OF, {"id": reply_id}).first()
             conversation_id, grounding = found or ("", False)
@@ -442,7 +443,7 @@ class ConversationStore:
         return connection.execute(CREATE, new).one()
 
     def _add(self, connection: Connection, conversation: Row[Any], *new: dict[str, Any], title: str) -> None:
-        """Add messages at the end of a conversation, the last of them its active leaf."""
+        """Add messages at the end of a conversation. The last one becomes its active leaf."""
         if conversation.is_answering:
             raise StillAnswering("This conversation is still answering. Stop the reply or wait for its end.")
         now = self._now()
@@ -469,7 +470,10 @@ class ConversationStore:
 
 
 def _remove_some(connection: Connection) -> int | None:
-    """Remove some of what is nobody's: how many conversations are gone; None when nothing was left."""
+    """Remove some messages and conversations that belong to nobody.
+
+    Returns how many conversations, or None if nothing was left.
+    """
     if connection.scalar(DOOMED) is None:
         return None
     leave_traces(connection)
@@ -489,7 +493,7 @@ def _remove_some(connection: Connection) -> int | None:
 
 
 def _top(now: datetime, last: datetime | None) -> datetime:
-    """The moment that puts a conversation on top of its owner's list, though the clock was set back."""
+    """The time that puts a conversation on top of its owner's list, even if the clock was set back."""
     return now if last is None or last < now else last + timedelta(microseconds=1)
 
 
@@ -519,7 +523,7 @@ def _owned_reply(connection: Connection, owner: str, reply_id: str) -> Row[Any]:
 
 
 def _update(connection: Connection, conversation: Row[Any], **values: Any) -> Row[Any]:
-    """The conversation with these values."""
+    """Store these values in a conversation and return its row."""
     changed = update(conversations).where(conversations.c.id == conversation.id).values(**values)
     return connection.execute(changed.returning(conversations)).one()
 
