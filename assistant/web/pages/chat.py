@@ -19,8 +19,8 @@ from assistant.conversation import Status
 from assistant.errors import AssistantError
 from assistant.events import Delta, End, Reset
 from assistant.replies import Replies
-from assistant.web.api import Text
 from assistant.web.identity import owner_of_session
+from assistant.web.routes.values import Text
 from storage.errors import NotFound, StillAnswering, StorageError
 
 NAME = "Tech Assistant"
