@@ -21,7 +21,7 @@ from assistant import __version__
 from assistant.chats import Chats
 from assistant.replies import Replies
 from assistant.web.api import METHODS, api_routes
-from assistant.web.connections import UnderWay
+from assistant.web.connections import RequestLimiter
 from assistant.web.identity import Identity, cookie_name
 from assistant.web.openapi import describe
 from assistant.web.problems import Problem, answer_with_problems
@@ -173,5 +173,5 @@ def create_app(
     app.mount("/ui", Static(directory=STATIC))
     if page is not None:
         app.mount("/", page)
-    identity = Identity(UnderWay(app), key=key, older_keys=older_keys, marks=chats.marks)
+    identity = Identity(RequestLimiter(app), key=key, older_keys=older_keys, marks=chats.marks)
     return Guard(identity, names=names)

@@ -10,8 +10,8 @@ has a time limit:
 its client longest is dropped for the new one, so silent connections lock nobody out. A BUSY connection is
 never dropped for another: if all are BUSY, a new one gets 503.
 
-`UnderWay` limits concurrent requests per address, also behind a trusted proxy, and event streams per address
-and owner.
+`RequestLimiter` limits the concurrent requests of an address, also behind a trusted proxy, and the event
+streams of an address and of an owner.
 
 None of this code runs for each piece of an answer.
 """
@@ -105,7 +105,7 @@ class Phase(enum.IntEnum):
     BUSY = 4
 
 
-class Crowd:
+class Group:
     """Connections that share a limit, by phase, the longest in each phase first."""
 
     def __init__(self, most: int, grace: Sequence[float] = NO_GRACE) -> None:
@@ -146,8 +146,8 @@ class Connections:
         self.clock = clock
         self.refused: Counter[str] = Counter()  # since the last line in the log
         self._proxies = tuple(map(ipaddress.ip_network, proxies))
-        self._all = Crowd(limits.connections)
-        self._by_address: dict[str, Crowd] = {}
+        self._all = Group(limits.connections)
+        self._by_address: dict[str, Group] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._logged = -LOG_SECONDS
 
@@ -180,20 +180,20 @@ class Connections:
 
     def enter(self, connection: Connection, host: str) -> None:
         """Count a new connection, and drop others for it if there are too many."""
-        crowds = [self._all]
+        groups = [self._all]
         if not self._is_proxy(host):
-            crowd = Crowd(self.limits.connections_of_address, self.limits.grace)
-            crowds.insert(0, self._by_address.setdefault(address_of(host), crowd))
-        connection.crowds = crowds
-        for crowd in crowds:
-            crowd.make_room(connection.since)
-            crowd.phases[connection.phase][connection] = None
+            group = Group(self.limits.connections_of_address, self.limits.grace)
+            groups.insert(0, self._by_address.setdefault(address_of(host), group))
+        connection.groups = groups
+        for group in groups:
+            group.make_room(connection.since)
+            group.phases[connection.phase][connection] = None
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep_again)
 
     def leave(self, connection: Connection) -> None:
-        for crowd in connection.crowds:
-            del crowd.phases[connection.phase][connection]
+        for group in connection.groups:
+            del group.phases[connection.phase][connection]
 
     def sweep(self) -> None:
         """Enforce the time limits and the limit on memory, and log what was refused."""
@@ -207,7 +207,7 @@ class Connections:
             held -= largest.held
             self.refused["memory"] += 1
             largest.drop()
-        for address in [address for address, crowd in self._by_address.items() if not len(crowd)]:
+        for address in [address for address, group in self._by_address.items() if not len(group)]:
             del self._by_address[address]
         if self.refused and now - self._logged >= LOG_SECONDS:
             counts = ", ".join(f"{number} {reason}" for reason, number in self.refused.most_common())
@@ -236,7 +236,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(**more)
         self._connections = connections
         self._limits = connections.limits
-        self.crowds: list[Crowd] = []
+        self.groups: list[Group] = []
         self.phase = Phase.HEADER
         self.since = connections.clock()  # when this phase began
         self._unsent: tuple[int, float] | None = None  # bytes that wait for a slow reader, and since when
@@ -308,18 +308,18 @@ class Connection(HttpToolsProtocol):
     def _move(self, phase: Phase) -> None:
         if phase is self.phase:
             return
-        for crowd in self.crowds:
-            del crowd.phases[self.phase][self]
-            crowd.phases[phase][self] = None
+        for group in self.groups:
+            del group.phases[self.phase][self]
+            group.phases[phase][self] = None
         self.phase = phase
         self.since = self._connections.clock()
         if phase is Phase.BODY:
-            for crowd in self.crowds:
-                crowd.limit_bodies()
+            for group in self.groups:
+                group.limit_bodies()
 
     def _leave(self) -> None:
         self._connections.leave(self)
-        self.crowds = []
+        self.groups = []
         self.phase = Phase.ENDING
 
     def _close(self) -> None:
@@ -482,7 +482,7 @@ class Connection(HttpToolsProtocol):
         self._settle()
 
 
-class UnderWay:
+class RequestLimiter:
     """Middleware that limits the concurrent requests and event streams of one address and of one owner.
 
     At an address's limit of event streams, the oldest stream of the owner who has the most there is dropped

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from assistant.web.connections import NO_GRACE, Connections, Limits, UnderWay, address_of
+from assistant.web.connections import NO_GRACE, Connections, Limits, RequestLimiter, address_of
 from assistant.web.identity import Identity
 from assistant.web.security import Guard
 from tests.web.conftest import running
@@ -116,7 +116,7 @@ async def serving(limits: Limits = SMALL, proxies: tuple[str, ...] = ()) -> Asyn
             Route("/{path:path}", quick, methods=["GET", "POST"]),
         ]
     )
-    guarded = Guard(Identity(UnderWay(app, limits), key=b"k" * 32, marks={}), names=())
+    guarded = Guard(Identity(RequestLimiter(app, limits), key=b"k" * 32, marks={}), names=())
     connections = Connections(limits, proxies, clock=lambda: stage.now)
     async with running(guarded, connections) as address:
         stage = Stage(address, connections)

@@ -1,8 +1,7 @@
-"""The browser chat: Gradio's composer and page around the elements of `static/`.
+"""The browser chat: a Gradio page with a text box, around the elements of `static/`.
 
-Gradio gives the page, its text box and `/chat` for its client. It hears nothing of the page's questions and
-answers: its cost of a token grows with the history, so the elements use the HTTP API, as programs do. No
-`gr.State` either: it would keep a connection open for each tab.
+The elements use the HTTP API, because Gradio's cost of a token grows with the history. Gradio itself answers
+only `/chat`, for its client. The page has no `gr.State`, which would keep a connection open for each tab.
 
 Importing this module imports Gradio, which takes seconds of CPU.
 """
@@ -39,23 +38,22 @@ HEAD = "\n".join(
 )
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 QUEUE_SECONDS = 0.1
-MOST_QUEUED = 256  # events of programs; more are refused
-MOST_UNREAD = 512  # sessions with answers that wait to be read; more than are queued and under way
-MOST_SESSIONS = 10_000  # of programs whose conversation is remembered
-LONGEST_SESSION = 100  # characters of its name that tell it from others
-CHECKED: TypeAdapter[str] = TypeAdapter(Text)
+MOST_QUEUED = 256  # events; more are refused
+MOST_UNREAD = 512  # sessions with unread answers; more than can be queued or running
+MOST_SESSIONS = 10_000  # whose conversations are remembered
+LONGEST_SESSION = 100  # characters of a session's name that count
+QUESTION: TypeAdapter[str] = TypeAdapter(Text)
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
 def build(replies: Replies) -> gr.Blocks:
-    """The page. What it looks like is in `static/page.css`."""
-
-    programs = Programs(replies)
+    """The page. `static/page.css` has its layout."""
+    clients = GradioClients(replies)
 
     async def answer(message: str, request: gr.Request) -> str:
-        """Ask a question and get its answer. Further questions of a session go on with its conversation."""
+        """Ask a question and get its answer. The questions of a session form one conversation."""
         owner = owner_of_session(request.request, request.session_hash)
-        return await programs.answer(owner, request.session_hash or "", message)
+        return await clients.answer(owner, request.session_hash or "", message)
 
     with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="tech-page"):
@@ -84,10 +82,10 @@ def build(replies: Replies) -> gr.Blocks:
                 gr.HTML(html_template="<tech-hint></tech-hint>", js_on_load=None, apply_default_css=False)
         gr.api(answer, api_name="chat", concurrency_limit=None)
     blocks.queue(max_size=MOST_QUEUED)
-    # Only programs use Gradio's queue, which looks for work a thousand times a second: 6 % of a core.
+    # Gradio's queue polls a thousand times a second, which takes 6 % of a core. Only its clients use it.
     queue = blocks._queue
     queue.sleep_when_free = queue.progress_update_sleep_when_free = QUEUE_SECONDS
-    # What Gradio keeps of sessions that ask and never read: too much of it, or all of it for ever.
+    # Gradio keeps the answers of sessions that never read them, some without any limit.
     bounded = type(queue.pending_messages_per_session)
     queue.pending_messages_per_session = bounded(MOST_UNREAD)
     queue.pending_event_ids_session = bounded(MOST_UNREAD)
@@ -95,17 +93,17 @@ def build(replies: Replies) -> gr.Blocks:
     return blocks
 
 
-class Programs:
-    """Questions of programs that use Gradio's client; each of its sessions has a conversation."""
+class GradioClients:
+    """Answers the questions of Gradio's client. Each of its sessions has a conversation."""
 
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
         self._conversations: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     async def answer(self, owner: str, session: str, text: str) -> str:
-        """The whole answer. Raises `gr.Error`, whose words the client gets."""
+        """The whole answer. Raises `gr.Error`, whose message the client gets."""
         try:
-            reply = await self._ask(owner, session[:LONGEST_SESSION], CHECKED.validate_python(text))
+            reply = await self._ask(owner, session[:LONGEST_SESSION], QUESTION.validate_python(text))
             answer = ""
             async for event in await self._replies.follow(owner, reply):
                 match event:
@@ -116,34 +114,34 @@ class Programs:
                     case End(Status.DONE, _, _, _):
                         return answer
                     case End(status, _, failure, _):
-                        words = f"The answer was {status} before its end."
-                        raise gr.Error(failure.message if failure else words, print_exception=False)
+                        message = failure.message if failure else f"The answer was {status} before its end."
+                        raise gr.Error(message, print_exception=False)
         except ValidationError as error:
-            wrong = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise gr.Error(f"The question is not valid: {wrong}.", print_exception=False) from error
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise gr.Error(f"The question is not valid: {reason}.", print_exception=False) from error
         except (AssistantError, StorageError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         raise gr.Error("The answer has no end.")
 
     async def _ask(self, owner: str, session: str, text: str) -> str:
-        """The id of the reply. Where the session's conversation cannot go on, a new one begins."""
+        """Ask in the session's conversation, or in a new one if it cannot go on. Returns the reply's id."""
         key = (owner, session)
         if (conversation := self._conversations.get(key)) is not None:
             self._conversations.move_to_end(key)
             try:
                 return (await self._replies.ask(owner, conversation, text)).reply_id
-            except (NotFound, StillAnswering):  # deleted, or the client asks several questions at once
+            except (NotFound, StillAnswering):  # it was deleted, or the client asks several questions at once
                 pass
-        asked = await self._replies.ask(owner, None, text)
-        self._conversations[key] = asked.conversation_id
+        stored = await self._replies.ask(owner, None, text)
+        self._conversations[key] = stored.conversation_id
         self._conversations.move_to_end(key)
         if len(self._conversations) > MOST_SESSIONS:
             self._conversations.popitem(last=False)
-        return asked.reply_id
+        return stored.reply_id
 
 
 def page_app(replies: Replies) -> FastAPI:
-    """The page as an application, to be mounted at `/` after its lifespan was entered."""
+    """The page as an application. Enter its lifespan before you mount it at `/`."""
     theme = gr.themes.Base(font=FONT, font_mono=MONO)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     return gr.mount_gradio_app(  # type: ignore[no-any-return]
