@@ -33,7 +33,7 @@ export async function call(method, path, body) {
   }
 }
 
-const failed = new Map(); // question -> its client id, for questions that may have arrived although they failed
+const failed = new Map(); // question -> client id, of failed questions that may have arrived
 
 /**
  * Ask a question after the message `parent`. If `conversation` is null, it begins a new conversation, with

@@ -5,7 +5,7 @@
 //
 //   tech-state         .canAsk or .isAnswering may have changed
 //   tech-conversation  another conversation is shown: detail {id, title, isNew}
-//   tech-changed       a question was stored, a reply ended, or another branch is shown: detail {conversation}
+//   tech-changed       a question was stored, a reply ended, or the branch changed: detail {conversation}
 //   tech-suggestion    the reader chose an example question: detail {text}
 //   tech-compose       the focus should return to the composer
 
@@ -24,7 +24,7 @@ const ANSWERING = "An answer is being written. Stop it, or wait until it is comp
 
 const READING = "The documentation is still being read. The answer will follow.";
 const ABOUT = "Ask about code: errors, functions, tools. Answers can be wrong: test them before you rely on them.";
-const ABOUT_QUOTES = "Ask about Python: what to use, how to call it, what it does. Answers are quotations.";
+const ABOUT_QUOTES = "Ask about Python: what to use, how to call it, and what it does. Answers are quotations.";
 
 // Examples that documentation answers well, and examples for a model.
 const QUOTED_EXAMPLES = [

@@ -191,7 +191,7 @@ class Page {
     if (this.#mayAsk(text, () => this.#suggest(text))) this.#ask(text);
   }
 
-  /** Whether a text can be asked. If not, say why. `again` is called if the reader then accepts the licence. */
+  /** Whether a text can be asked. If not, say why, or ask for the licence and then call `again`. */
   #mayAsk(text, again) {
     if (!this.#chat || text.trim() === "") return false;
     const size = new TextEncoder().encode(JSON.stringify(text)).length;
