@@ -136,11 +136,7 @@ class Connections:
     """All connections of a server. `proxies` are trusted networks, exempt from the limit per address."""
 
     def __init__(
-        self,
-        limits: Limits,
-        proxies: Iterable[str] = (),
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        self, limits: Limits, proxies: Iterable[str] = (), *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.limits = limits
         self.clock = clock

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from assistant.conversation import Status
+from assistant.conversation import Failure, Status
 from assistant.events import Cited, Delta, End, ReplyEvent, Reset, Waiting
 from assistant.web.disconnect import while_connected
 
@@ -79,11 +79,8 @@ def encode(event: ReplyEvent) -> bytes:
         case Reset(text, position):
             name, event_id, data = "reset", str(position), {"text": text}
         case End(Status.FAILED, _, failure, position):
-            name, event_id = "error", f"{position}!"
-            data = {
-                "type": failure.type if failure else "internal",
-                "message": failure.message if failure else "The reply failed.",
-            }
+            failure = failure or Failure("internal", "The reply failed.")
+            name, event_id, data = "error", f"{position}!", {"type": failure.type, "message": failure.message}
         case End(status, finish_reason, _, position):
             name, event_id, data = "done", f"{position}!", {"status": status, "finish_reason": finish_reason}
     return f"id: {event_id}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode()

@@ -64,13 +64,7 @@ class Problem(Response):
     media_type = "application/problem+json"
 
     def __init__(
-        self,
-        status: int,
-        type: str,
-        detail: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        **more: Any,
+        self, status: int, type: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
     ) -> None:
         title = HTTPStatus(status).phrase
         body = {"type": type, "title": title, "status": status, "detail": detail, **more}
@@ -118,14 +112,7 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, unexpected)
 
 
-async def refuse(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    status: int,
-    type: str,
-    detail: str,
-) -> None:
+async def refuse(scope: Scope, receive: Receive, send: Send, status: int, type: str, detail: str) -> None:
     """Answer a request with a problem document, from a middleware."""
     response: ASGIApp = Problem(status, type, detail)
     await response(scope, receive, send)

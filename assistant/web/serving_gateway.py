@@ -159,8 +159,7 @@ class ServingGateway:
                     await answer.fail(KEY_REFUSED)
                     return
                 await answer.begin(
-                    response.status,
-                    [(name.lower(), value) for name, value in response.raw_headers],
+                    response.status, [(name.lower(), value) for name, value in response.raw_headers]
                 )
                 while piece := await response.content.readany():
                     await answer.write(piece)

@@ -23,6 +23,7 @@ from tests.web.conftest import running
 PATIENCE = 20.0
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 STREAM = "/api/replies/r/events"
+GET_STREAM = f"GET {STREAM} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 SMALL = Limits(header_bytes=4096, headers=20, target_bytes=1024, pipelined=3)
 
 
@@ -51,6 +52,10 @@ class Client:
             headers = dict(re.split(": ", line, maxsplit=1) for line in head[1:-2])
             body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return Answer(int(head[0].split()[1]), headers, body)
+
+    async def get(self) -> Answer:
+        await self.send(REQUEST + b"\r\n")
+        return await self.answer()
 
     async def rest(self) -> bytes:
         """What still comes before the end; nothing if the connection is reset."""
@@ -110,12 +115,7 @@ async def serving(limits: Limits = SMALL, proxies: tuple[str, ...] = ()) -> Asyn
 
         return StreamingResponse(lines())
 
-    app = Starlette(
-        routes=[
-            Route(STREAM, stream),
-            Route("/{path:path}", quick, methods=["GET", "POST"]),
-        ]
-    )
+    app = Starlette(routes=[Route(STREAM, stream), Route("/{path:path}", quick, methods=["GET", "POST"])])
     guarded = Guard(Identity(RequestLimiter(app, limits), key=b"k" * 32, marks={}), names=())
     connections = Connections(limits, proxies, clock=lambda: stage.now)
     async with running(guarded, connections) as address:
@@ -231,9 +231,8 @@ async def test_what_waits_too_long_is_ended() -> None:
         silent, header, half, idle, busy = [await stage.connect() for _ in range(5)]
         await header.send(REQUEST)
         await half.send(body)
-        await idle.send(REQUEST + b"\r\n")
-        await idle.answer()
-        await busy.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await idle.get()
+        await busy.send(GET_STREAM)
         assert b"begun" in await busy.reader.readuntil(b"begun\n")
         await stage.pass_time(9)
         await header.send(b"A: b\r\n")  # a byte now and then does not help
@@ -268,7 +267,7 @@ async def test_who_does_not_read_is_left() -> None:
     async with serving() as stage:
         client = await stage.connect()
         stage.more.set()
-        await client.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await client.send(GET_STREAM)
         async with asyncio.timeout(PATIENCE):
             while not any(one.flow.write_paused for one in stage.connections.busy):
                 await asyncio.sleep(0.01)
@@ -283,13 +282,11 @@ async def test_silent_connections_make_room_for_new_ones() -> None:
     """From one address, as many at once as it may have, and more."""
     async with serving(Limits(connections_of_address=8, grace=NO_GRACE)) as stage:
         kept = await stage.connect()
-        await kept.send(REQUEST + b"\r\n")
-        await kept.answer()
+        await kept.get()
         silent = [await stage.connect() for _ in range(30)]
         for number in range(10):
             one = await stage.connect()
-            await one.send(REQUEST + b"\r\n")
-            assert (await one.answer()).status == 200, number
+            assert (await one.get()).status == 200, number
         assert await asyncio.gather(*(client.rest() for client in silent)) == [b""] * 30
         assert stage.connections.number <= 8
 
@@ -299,8 +296,7 @@ async def test_who_has_just_come_has_the_time_to_ask() -> None:
     async with serving(Limits(connections_of_address=8)) as stage:
         clients = [await stage.connect() for _ in range(30)]
         await stage.settled()
-        await clients[0].send(REQUEST + b"\r\n")
-        assert (await clients[0].answer()).status == 200
+        assert (await clients[0].get()).status == 200
         stage.now += 4
         await stage.settled()
         assert stage.connections.number <= 8
@@ -310,16 +306,14 @@ async def test_where_all_are_being_answered_a_new_one_is_refused() -> None:
     async with serving(Limits(connections=4)) as stage:
         for _ in range(4):
             one = await stage.connect()
-            await one.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await one.send(GET_STREAM)
             await one.reader.readuntil(b"begun\n")
         refused = [await stage.connect() for _ in range(3)]
-        await refused[-1].send(REQUEST + b"\r\n")
-        answer = await refused[-1].answer()
+        answer = await refused[-1].get()
         assert (answer.status, is_secure(answer), answer.headers["retry-after"]) == (503, True, "5")
         assert stage.connections.number <= 5
         other = await stage.connect("127.0.0.2")
-        await other.send(REQUEST + b"\r\n")
-        assert (await other.answer()).status == 503
+        assert (await other.get()).status == 503
 
 
 async def test_half_bodies_and_unread_answers_have_a_bound_together() -> None:

@@ -52,10 +52,7 @@ def test_sources_have_no_place_in_the_text() -> None:
             ("7!", "done", {"status": "done", "finish_reason": "length"}),
         ),
         (End(Status.STOPPED, None, None, 7), ("7!", "done", {"status": "stopped", "finish_reason": None})),
-        (
-            End(Status.FAILED, None, Failure("t", "m"), 7),
-            ("7!", "error", {"type": "t", "message": "m"}),
-        ),
+        (End(Status.FAILED, None, Failure("t", "m"), 7), ("7!", "error", {"type": "t", "message": "m"})),
     ],
 )
 def test_an_event_is_three_lines(event: ReplyEvent, written: tuple[str, str, dict[str, str]]) -> None:

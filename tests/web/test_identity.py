@@ -55,12 +55,8 @@ async def test_an_owner_is_given_once_and_recognised() -> None:
     assert first.text == again.text
     assert "set-cookie" not in again.headers
     ((name, morsel),) = SimpleCookie(first.headers["set-cookie"]).items()
-    assert (name, morsel["path"], morsel["samesite"], morsel["max-age"]) == (
-        NAME,
-        "/",
-        "Lax",
-        str(KEPT_SECONDS),
-    )
+    assert (name, morsel["max-age"]) == (NAME, str(KEPT_SECONDS))
+    assert (morsel["path"], morsel["samesite"]) == ("/", "Lax")
     assert morsel["httponly"]
     assert not morsel["secure"]
     assert not morsel["domain"]
@@ -191,9 +187,8 @@ async def test_a_request_under_way_gets_no_cookie_that_was_revoked_meanwhile(
     transport = httpx.ASGITransport(app=Identity(app, key=KEY, marks=marks))
     async with browser() as client:
         assert "set-cookie" in (await client.get("/")).headers
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://localhost", cookies=client.cookies
-    ) as late:
+    with_cookie = httpx.AsyncClient(transport=transport, base_url="http://localhost", cookies=client.cookies)
+    async with with_cookie as late:
         assert "set-cookie" not in (await late.get("/")).headers
 
 
@@ -207,9 +202,8 @@ async def test_an_older_key_is_replaced_at_once(scheme: str, prefix: str) -> Non
         assert "set-cookie" not in (await client.get("/")).headers
     async with browser(KEY, scheme=scheme, cookies=client.cookies) as client:
         assert await owner(client) == known
-    async with browser(
-        OLD_KEY, scheme=scheme, cookies={f"{prefix}{OLD_NAME}": client.cookies[f"{prefix}{NAME}"]}
-    ) as client:
+    renamed = {f"{prefix}{OLD_NAME}": client.cookies[f"{prefix}{NAME}"]}
+    async with browser(OLD_KEY, scheme=scheme, cookies=renamed) as client:
         assert await owner(client) != known
 
 

@@ -1,4 +1,4 @@
-"""The way to the serving layer on the application's port: as a part of its own, and as people start it."""
+"""The gateway to the serving layer: alone, and in the application as people start it."""
 
 import asyncio
 import contextlib
@@ -22,6 +22,7 @@ from text_generation import Client
 
 from assistant.engine import Endpoint
 from assistant.web.serving_gateway import (
+    BROKEN_OFF,
     LARGEST_BODY,
     MOST_ADDRESSES,
     OPEN,
@@ -115,8 +116,8 @@ async def test_nobody_comes_in_without_the_key(client: httpx.AsyncClient, layer:
             answer = await client.get(path, headers={"Authorization": given_key})
             assert answer.status_code == 401
             error = answer.json()["error"]
-            words = error["message"] if path.startswith("/v1") else error
-            assert words == "The key is missing or wrong."
+            message = error["message"] if path.startswith("/v1") else error
+            assert message == "The key is missing or wrong."
     assert layer.seen == []
     assert (await client.get("/elsewhere", headers={"Authorization": ""})).text == "page"
 
@@ -135,7 +136,7 @@ async def test_who_guesses_keys_waits(client: httpx.AsyncClient, layer: Layer) -
     assert (await client.get("/elsewhere", headers=wrong)).text == "page"
 
 
-def test_the_brake_is_let_off_and_forgets() -> None:
+def test_the_throttle_releases_and_forgets_addresses() -> None:
     now = 0.0
     throttle = Throttle(lambda: now)
     for address in ("guesser", "neighbour"):
@@ -185,7 +186,7 @@ async def test_a_body_is_bounded_and_not_read_beyond_that(client: httpx.AsyncCli
         lines = (
             b"POST /v1/completions HTTP/1.1",
             b"Host: x",
-            f"Authorization: Bearer {KEY}".encode(),
+            b"Authorization: Bearer " + KEY.encode(),
             length,
         )
         writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
@@ -221,10 +222,7 @@ async def test_a_stream_that_breaks_between_events_says_so(client: httpx.AsyncCl
         await layer.pieces.put(piece)
     text = (await client.post("/serving/generate_stream", content=b"{}")).text
     last = json.loads(text.removeprefix("data: 1\n\ndata: "))
-    assert last == {
-        "error": "The serving layer stopped before the end of the answer.",
-        "error_type": "incomplete_generation",
-    }
+    assert last == {"error": BROKEN_OFF, "error_type": "incomplete_generation"}
     for piece in (b"data: {", b"break"):
         await layer.pieces.put(piece)
     with pytest.raises(httpx.RemoteProtocolError):
@@ -281,9 +279,8 @@ def test_clients_of_both_protocols_are_answered(application: Application) -> Non
     text = "".join(event.token.text for event in tgi.generate_stream("the code", max_new_tokens=7))
     assert text == tgi.generate("the code", max_new_tokens=7).generated_text != ""
     with openai.OpenAI(base_url=f"{application.address}/v1", api_key=KEY) as client:
-        answers = client.completions.create(
-            model="any", prompt="the code", max_tokens=7, temperature=0, stream=True
-        )
+        sampling = {"max_tokens": 7, "temperature": 0}
+        answers = client.completions.create(model="any", prompt="the code", stream=True, **sampling)
         assert "".join(answer.choices[0].text for answer in answers) != ""
     with (
         openai.OpenAI(base_url=f"{application.address}/v1", api_key="wrong") as stranger,

@@ -45,9 +45,7 @@ class AskedOut(BaseModel):
 
     @classmethod
     def of(cls, stored: StoredQuestion) -> AskedOut:
-        return cls(
-            conversation_id=stored.conversation_id, message_id=stored.message_id, reply_id=stored.reply_id
-        )
+        return cls.model_validate(stored, from_attributes=True)
 
 
 class StatusOut(BaseModel):

@@ -134,10 +134,7 @@ class TechConversations extends HTMLElement {
     if (button.ariaDisabled === "true") return;
     button.ariaDisabled = "true"; // not `disabled`, which would lose the focus
     try {
-      const page = await call(
-        "GET",
-        `/conversations?limit=${PAGE}&cursor=${encodeURIComponent(this.#next)}`,
-      );
+      const page = await call("GET", `/conversations?limit=${PAGE}&cursor=${encodeURIComponent(this.#next)}`);
       const known = new Set(this.#conversations.map((one) => one.id));
       const more = page.conversations.filter((one) => !known.has(one.id));
       this.#conversations.push(...more);
