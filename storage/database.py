@@ -173,8 +173,8 @@ class Database:
         return await job.done
 
     def _write_on(self) -> None:
-        """Hand all waiting work to the writing thread in one call, then what has come meanwhile: when many ask
-        at once, calls between threads cost more than writing does."""
+        """Hand all waiting work to the writing thread in one call, then what has come meanwhile: when many
+        ask at once, calls between threads cost more than writing does."""
         if not self._is_writing and (jobs := self._next_jobs()):
             self._write_thread.submit(self._transact, jobs)
             self._is_writing = True
@@ -256,7 +256,7 @@ class Database:
         return ended
 
     def _may_write(self, job: _Job[Any]) -> bool:
-        """Whether a job may use the last free room of the disk: the reserve is only for jobs that make room."""
+        """Whether a job may use the last free room of the disk. The reserve is for jobs that make room."""
         return job.makes_room or not (job.is_new or self._disk.is_spending)
 
     @contextlib.contextmanager

@@ -195,8 +195,8 @@ class Journal:
     async def settle(self, entry: JournalEntry, outcome: Outcome) -> None:
         """Fold the whole text into the message with its outcome, then show the rest and the end.
 
-        If the database refuses that, listeners get a failure as the end, with the text that was committed. The
-        journal then tries again until it succeeds, so that no generated text is lost.
+        If the database refuses that, listeners get a failure as the end, with the text that was committed.
+        The journal then tries again until it succeeds, so that no generated text is lost.
         """
         self._new_text.pop(entry.reply_id, None)
         shown, ended = entry._visible, Outcome(Status.FAILED, failure=NOT_STORED)

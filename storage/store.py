@@ -227,8 +227,8 @@ class ConversationStore:
     async def conversation(
         self, owner: str, conversation_id: str, *, limit: int = MOST_MESSAGES, before: int | None = None
     ) -> tuple[Conversation, Sequence[Message]]:
-        """A conversation and its newest messages, of those before position `before`, in the order in which they
-        were stored. Long messages make a page shorter than `limit`."""
+        """A conversation and its newest messages, of those before position `before`, in the order in which
+        they were stored. Long messages make a page shorter than `limit`."""
         until = MOST_POSITION if before is None else before
 
         def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
@@ -244,7 +244,7 @@ class ConversationStore:
     async def messages(
         self, owner: str, conversation_id: str, *, after: int = -1
     ) -> tuple[Conversation, Sequence[Message]]:
-        """A conversation and its oldest messages, of those after position `after`; none after the last one."""
+        """A conversation and its oldest messages, of those after position `after`."""
 
         def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
             conversation = conversation_of(_owned(connection, owner, conversation_id))
@@ -270,8 +270,8 @@ class ConversationStore:
         active_leaf_id: str | None = None,
         grounding: bool | None = None,
     ) -> Conversation:
-        """Change what is given. That does not move the conversation in the list, which is ordered by questions
-        and answers. Raises `NotFound` and `UnknownMessage`."""
+        """Change what is given. That does not move the conversation in the list, which is ordered by
+        questions and answers. Raises `NotFound` and `UnknownMessage`."""
 
         def work(connection: Connection) -> Conversation:
             row = _owned(connection, owner, conversation_id)
@@ -339,9 +339,9 @@ class ConversationStore:
     ) -> StoredQuestion:
         """Store a question and its pending reply. A conversation without a title gets `title`.
 
-        Without a conversation the question begins a new one with `grounding`; its `client_id` is then compared
-        with the first questions of all conversations. Raises `NotFound`, `UnknownParent`, `ClientIdReused` and
-        `StillAnswering`, and stores nothing then.
+        Without a conversation the question begins a new one with `grounding`; its `client_id` is then
+        compared with the first questions of all conversations. Raises `NotFound`, `UnknownParent`,
+        `ClientIdReused` and `StillAnswering`, and stores nothing then.
         """
 
         def work(connection: Connection) -> StoredQuestion:

@@ -1,7 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +7,15 @@ import pytest
 from assistant import replies as replies_module
 from assistant.conversation import Failure, FinishReason, Role, Status, Turn
 from assistant.engine import EngineState
-from assistant.errors import Broken, Closing, EmptyText, NoModelLoaded, Overloaded, QueueFull, Unreachable
+from assistant.errors import (
+    Closing,
+    EmptyText,
+    GenerationFailed,
+    NoModelLoaded,
+    Overloaded,
+    QueueFull,
+    Unreachable,
+)
 from assistant.events import Delta, End, Reset, Waiting
 from assistant.provenance import Generation, Provenance
 from prompts.render import PromptError
@@ -20,31 +26,6 @@ from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.support.parts import Parts
 
 OWNER = "ann"
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(tmp_path / "chats.db")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-async def model() -> ScriptedModel:
-    return ScriptedModel()
-
-
-@pytest.fixture
-async def served(model: ScriptedModel) -> FakeServed:
-    return FakeServed(model)
-
-
-@pytest.fixture
-async def parts(database: Database, served: FakeServed) -> AsyncIterator[Parts]:
-    parts = Parts(database, served)
-    await parts.start()
-    yield parts
-    await parts.close()
 
 
 async def events(parts: Parts, reply_id: str, after: int | None = 0) -> list[object]:
@@ -152,7 +133,7 @@ async def test_stopping_what_has_ended_changes_nothing(parts: Parts, model: Scri
     [
         (Unreachable("gone"), "engine_unreachable"),
         (Overloaded("busy"), "engine_overloaded"),
-        (Broken("broke"), "engine_failed"),
+        (GenerationFailed("broke"), "engine_failed"),
         (PromptError("secret template"), "prompt"),
         (RuntimeError("secret detail"), "internal"),
     ],
@@ -205,7 +186,7 @@ async def test_a_retry_answers_the_same_question_again(parts: Parts, model: Scri
     first = await parts.replies.ask(OWNER, chat.id, "q")
     with pytest.raises(StillAnswering):
         await parts.replies.retry(OWNER, first.reply_id)
-    model.fail(Broken("broke"))
+    model.fail(GenerationFailed("broke"))
     await events(parts, first.reply_id)
     second = await parts.replies.retry(OWNER, first.reply_id)
     model.say("now")
