@@ -1,4 +1,4 @@
-"""What concerns every route of the API."""
+"""Tests that concern all routes of the API."""
 
 import re
 
@@ -33,9 +33,9 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
         erased = await stranger.post("/api/me/erase", json={"confirm": "erase everything"})
         assert erased.status_code == 204
         document = (await stranger.get("/api/openapi.json")).json()
-    # A route added later must be tried here too, or be known to be nobody's.
+    # A new route must be added to these requests, or to the routes that read nothing of another owner.
     tried = {(method.lower(), re.sub(r"[0-9a-f-]{36}", "{}", path)) for method, path, _ in requests}
-    nobodys = {
+    ownerless = {
         ("get", "/api/engine"),
         ("post", "/api/engine/download"),  # the operator's
         ("delete", "/api/engine/download"),
@@ -44,7 +44,7 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
         ("get", "/api/conversations"),
         ("post", "/api/conversations"),
         ("post", "/api/messages"),
-        ("get", "/api/me/export"),  # everybody's own, as tried above
+        ("get", "/api/me/export"),  # of the requesting owner, as tested above
         ("post", "/api/me/erase"),
     }
     routes = {
@@ -52,7 +52,7 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
         for path, item in document["paths"].items()
         for method in item
     }
-    assert routes == tried | nobodys
+    assert routes == tried | ownerless
     assert (await client.get(f"/api/conversations/{chat}")).json()["title"] == "q"
 
 
@@ -76,13 +76,13 @@ async def test_unknown_paths_and_wrong_methods_are_problems(client: httpx.AsyncC
     assert (await client.options("/api/conversations")).status_code == 405
 
 
-async def test_the_serving_layer_is_not_there(client: httpx.AsyncClient) -> None:
+async def test_the_serving_layer_is_not_on_the_public_port(client: httpx.AsyncClient) -> None:
     for path in ("/serving", "/serving/", "/serving/generate", "/serving/info", "/v1", "/v1/models"):
         for method in ("GET", "POST", "PUT"):
             assert (await client.request(method, path)).status_code == 404
 
 
-async def test_static_files_are_kept_and_asked_about(client: httpx.AsyncClient) -> None:
+async def test_static_files_are_cached_and_revalidated(client: httpx.AsyncClient) -> None:
     first = await client.get("/ui/chat.js")
     assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
     again = await client.get("/ui/chat.js", headers={"If-None-Match": first.headers["etag"]})
@@ -96,7 +96,7 @@ async def test_health_and_openapi(client: httpx.AsyncClient) -> None:
     assert (await client.get("/api/openapi.json")).json()["info"]["title"] == "Tech Assistant"
 
 
-async def test_an_unexpected_error_tells_nothing(
+async def test_an_unexpected_error_reveals_nothing(
     client: httpx.AsyncClient, served: FakeServed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served, "status", None)

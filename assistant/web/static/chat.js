@@ -256,7 +256,7 @@ class TechChat extends HTMLElement {
 
   /** An answer from the documentation is complete. It comes all at once, so it is read from its beginning. */
   quoted(answer) {
-    if (!this.quotes) this.engine.update(); // the model must have gone
+    if (!this.quotes) this.engine.update(); // the model must have stopped
     if (answer === this.transcript.answer) this.transcript.goToBeginning(answer);
   }
 

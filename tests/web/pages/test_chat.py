@@ -46,7 +46,7 @@ def client(application: Application, **options: Any) -> Client:
     )
 
 
-async def test_predict_returns_the_answer_and_goes_on_with_the_conversation(
+async def test_predict_returns_the_answer_and_continues_the_conversation(
     application: Application, upstream: FakeUpstream
 ) -> None:
     def talk() -> list[str]:
@@ -60,7 +60,7 @@ async def test_predict_returns_the_answer_and_goes_on_with_the_conversation(
     assert prompts[1].index("First?") < prompts[1].index("that is 🦀.") < prompts[1].index("Second?")
 
 
-async def test_sessions_are_apart(application: Application, upstream: FakeUpstream) -> None:
+async def test_sessions_have_separate_conversations(application: Application, upstream: FakeUpstream) -> None:
     def talk() -> None:
         for question in ("Of the first", "Of the second"):
             client(application).predict(question, api_name="/chat")
@@ -70,7 +70,7 @@ async def test_sessions_are_apart(application: Application, upstream: FakeUpstre
     assert "Of the first" not in upstream.requests[-1]["prompt"]
 
 
-async def test_questions_of_one_session_at_once_are_all_answered(
+async def test_concurrent_questions_of_one_session_are_all_answered(
     application: Application, upstream: FakeUpstream
 ) -> None:
     def talk() -> list[str]:
@@ -82,7 +82,7 @@ async def test_questions_of_one_session_at_once_are_all_answered(
     assert await asyncio.to_thread(talk) == ["Fine."] * 4
 
 
-async def test_with_a_cookie_the_conversation_is_that_owners(
+async def test_with_a_cookie_the_conversation_belongs_to_its_owner(
     application: Application, upstream: FakeUpstream
 ) -> None:
     def talk() -> list[dict[str, Any]]:
@@ -97,7 +97,9 @@ async def test_with_a_cookie_the_conversation_is_that_owners(
     assert [chat["title"] for chat in await asyncio.to_thread(talk)] == ["Mine"]
 
 
-async def test_predict_raises_what_went_wrong(application: Application, upstream: FakeUpstream) -> None:
+async def test_predict_raises_errors_with_their_message(
+    application: Application, upstream: FakeUpstream
+) -> None:
     def talk(question: str) -> str:
         with pytest.raises(AppError) as raised:
             client(application).predict(question, api_name="/chat")

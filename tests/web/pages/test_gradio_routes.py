@@ -1,4 +1,4 @@
-"""Of Gradio only what its page and its client need can be reached, and no file or address by it."""
+"""Only the routes of Gradio that its page and its client need are open. None opens a file or an address."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ JOIN = {"data": ["How?"], "fn_index": 0, "session_hash": "a-session"}
 
 
 class Behind:
-    """In the place of Gradio: remembers what has reached it."""
+    """Stands for Gradio and remembers the requests that reach it."""
 
     def __init__(self) -> None:
         self.reached: list[tuple[Scope, bytes]] = []
@@ -58,13 +58,13 @@ def client(behind: Behind) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=routes), base_url="http://localhost:7860")
 
 
-def test_each_route_that_gradio_registers_is_open_or_closed_by_decision() -> None:
+def test_each_route_of_gradio_is_listed_as_open_or_closed() -> None:
     command = [sys.executable, "-m", "tests.support.gradio_attack"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert {tuple(route.split()) for route in told.splitlines()} == OPEN | CLOSED
+    routes = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {tuple(route.split()) for route in routes.splitlines()} == OPEN | CLOSED
 
 
-async def test_what_is_not_open_never_reaches_gradio(client: httpx.AsyncClient, behind: Behind) -> None:
+async def test_closed_routes_never_reach_gradio(client: httpx.AsyncClient, behind: Behind) -> None:
     odd = ("/assets/", "/static/.env", "/assets/%2e%2e/x", "/assets/a//b", "/config%0a")
     tried = [("GET", path) for path in odd]
     for method, path in sorted(CLOSED):
@@ -77,19 +77,17 @@ async def test_what_is_not_open_never_reaches_gradio(client: httpx.AsyncClient, 
     assert behind.reached == []
 
 
-async def test_of_headers_and_queries_only_what_is_named_reaches_gradio(
-    client: httpx.AsyncClient, behind: Behind
-) -> None:
-    told = {"X-Forwarded-Host": "evil.example", "X-Gradio-Server": "http://evil.example", "Cookie": "a=b"}
-    await client.get("/gradio_api/queue/data?session_hash=a-session&more=1", headers=told)
-    await client.get("/config?deep_link=../x&session_hash=%2Fetc", headers=told)
+async def test_only_named_headers_and_queries_reach_gradio(client: httpx.AsyncClient, behind: Behind) -> None:
+    headers = {"X-Forwarded-Host": "evil.example", "X-Gradio-Server": "http://evil.example", "Cookie": "a=b"}
+    await client.get("/gradio_api/queue/data?session_hash=a-session&more=1", headers=headers)
+    await client.get("/config?deep_link=../x&session_hash=%2Fetc", headers=headers)
     assert [scope["query_string"] for scope, _ in behind.reached] == [b"session_hash=a-session", b""]
     for scope, _ in behind.reached:
         assert {name for name, _ in scope["headers"]} <= {b"host", b"accept", b"accept-encoding"}
 
 
 def bodies() -> Iterator[object]:
-    """Bodies of an event with a file in them, at each place and however deep."""
+    """Bodies of an event with a file in each position and at different depths."""
     for file in FILES:
         for value in nested(file):
             yield {**JOIN, "data": [value]}
@@ -132,7 +130,7 @@ async def test_the_page_is_the_one_that_was_loaded(client: httpx.AsyncClient, be
     assert behind.reached == []
 
 
-async def test_a_page_is_loaded_without_the_address_that_it_was_loaded_from() -> None:
+async def test_the_page_holds_no_address_of_the_server() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         host = dict(scope["headers"])[b"host"].decode()
         page = f"<script>at('http://{host}')</script>"
@@ -146,7 +144,7 @@ async def test_a_page_is_loaded_without_the_address_that_it_was_loaded_from() ->
         assert answer.status_code == 200
 
 
-async def test_what_one_reader_is_given_with_the_page_no_other_gets(client: httpx.AsyncClient) -> None:
+async def test_each_reader_gets_only_their_own_cookie_with_the_page(client: httpx.AsyncClient) -> None:
     app = client._transport.app  # type: ignore[attr-defined]
 
     async def with_cookie(scope: Scope, receive: Receive, send: Send) -> None:
@@ -164,7 +162,7 @@ async def test_what_one_reader_is_given_with_the_page_no_other_gets(client: http
             assert answer.headers.get_list("set-cookie") == [f"/{reader}"]
 
 
-async def test_a_failure_of_gradio_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_of_gradio_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async def before(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("secret")
 
@@ -179,8 +177,8 @@ async def test_a_failure_of_gradio_is_one_line(caplog: pytest.LogCaptureFixture)
             answer = await client.get("/config")
             assert answer.status_code == status
             assert text in answer.text
-    told = [message.partition(" in ")[0] for message in caplog.messages]
-    assert told == ["Gradio failed at /config: ValueError"] * 2
+    lines = [message.partition(" in ")[0] for message in caplog.messages]
+    assert lines == ["Gradio failed at /config: ValueError"] * 2
     assert caplog.records[0].exc_info is None
 
 

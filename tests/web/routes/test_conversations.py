@@ -36,7 +36,7 @@ async def test_rename_and_delete(client: httpx.AsyncClient) -> None:
     assert (await client.get(f"/api/conversations/{chat}")).status_code == 200
 
 
-async def test_the_branch_on_show_is_chosen(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+async def test_the_branch_to_show_can_be_chosen(client: httpx.AsyncClient, model: ScriptedModel) -> None:
     chat = await new_chat(client)
     ids = await answered(client, model, chat)
     path = f"/api/conversations/{chat}"
@@ -47,7 +47,7 @@ async def test_the_branch_on_show_is_chosen(client: httpx.AsyncClient, model: Sc
         assert is_problem(await client.patch(path, json=nothing), 422, "invalid")
 
 
-async def test_a_conversation_says_whether_documentation_is_looked_up(client: httpx.AsyncClient) -> None:
+async def test_a_conversation_keeps_whether_documentation_is_searched(client: httpx.AsyncClient) -> None:
     without = (await client.post("/api/conversations", json={"grounding": False})).json()
     assert without["grounding"] is False
     path = f"/api/conversations/{without['id']}"
@@ -79,7 +79,7 @@ async def test_a_long_conversation_is_read_page_by_page(
         assert is_problem(await client.get(f"{address}?{wrong}"), 422, "invalid"), wrong
 
 
-async def test_a_page_has_no_more_text_than_it_may(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+async def test_a_page_has_a_limit_of_text(client: httpx.AsyncClient, model: ScriptedModel) -> None:
     chat = await new_chat(client)
     for _ in range(6):
         await answered(client, model, chat, "🦀" * 60_000)

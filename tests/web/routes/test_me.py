@@ -1,4 +1,4 @@
-"""What owners do with their own data and cookies."""
+"""An owner's own data and cookies."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.web.api_client import answered, ask, is_problem, listen, new_chat
 
 
-async def test_everything_of_mine_is_exported_and_erased(
+async def test_an_owners_data_is_exported_and_erased(
     client: httpx.AsyncClient, model: ScriptedModel, served: FakeServed
 ) -> None:
     served.set(EngineState.READY, licence=Licence("terms", "Terms", "https://example.org", must_accept=True))
@@ -39,8 +39,8 @@ async def test_everything_of_mine_is_exported_and_erased(
     erased = await client.post("/api/me/erase", json={"confirm": "erase everything"})
     assert (erased.status_code, dict(client.cookies) == cookie) == (204, False)
     async with httpx.AsyncClient(base_url=str(client.base_url), cookies=cookie) as before:
-        assert "set-cookie" in (await before.get("/api/conversations")).headers  # nobody's any more
-    await asyncio.gather(listening, return_exceptions=True)  # it has ended, or was not there any more
+        assert "set-cookie" in (await before.get("/api/conversations")).headers  # the old cookie is invalid
+    await asyncio.gather(listening, return_exceptions=True)  # it has ended, or found no reply
     export = (await client.get("/api/me/export")).json()
     assert (export["conversations"], export["licences"], export["error"]) == ([], [], None)
     assert (await client.get("/api/conversations")).json()["conversations"] == []
@@ -49,7 +49,7 @@ async def test_everything_of_mine_is_exported_and_erased(
         ("GET", f"replies/{running['reply_id']}"),
     ):
         assert is_problem(await client.request(method, f"/api/{address}"), 404, "not_found")
-    await new_chat(client)  # the same person goes on
+    await new_chat(client)  # the new owner can ask again
 
 
 async def test_revoked_cookies_find_nothing_and_chats_stay(address: str, client: httpx.AsyncClient) -> None:
@@ -60,6 +60,6 @@ async def test_revoked_cookies_find_nothing_and_chats_stay(address: str, client:
         assert (response.status_code, response.headers["cache-control"]) == (204, "no-store, private")
         assert (await client.get(f"/api/conversations/{chat}")).status_code == 200
         async with httpx.AsyncClient(base_url=address, cookies=revoked) as thief:
-            await thief.post("/api/me/revoke")  # which is for an owner of their own now
+            await thief.post("/api/me/revoke")  # the thief is a new owner now
             assert is_problem(await thief.get(f"/api/conversations/{chat}"), 404, "not_found")
     assert (await client.get(f"/api/conversations/{chat}")).status_code == 200

@@ -81,7 +81,9 @@ async def test_stop_and_retry(client: httpx.AsyncClient, model: ScriptedModel) -
     await listen(client, second["reply_id"])
 
 
-async def test_parents(client: httpx.AsyncClient, model: ScriptedModel) -> None:
+async def test_a_question_follows_the_parent_that_it_names(
+    client: httpx.AsyncClient, model: ScriptedModel
+) -> None:
     chat = await new_chat(client)
     first = await answered(client, model, chat, "one")
     second = await answered(client, model, chat, "root", parent_id=None)
@@ -130,7 +132,7 @@ async def test_the_same_client_id_is_answered_the_same(client: httpx.AsyncClient
     assert is_problem(response, 409, "still_answering")
 
 
-async def test_a_full_queue_says_when_to_come_back(client: httpx.AsyncClient) -> None:
+async def test_a_full_queue_says_when_to_retry(client: httpx.AsyncClient) -> None:
     chats = [await new_chat(client) for _ in range(4)]
     for chat in chats[:3]:
         await ask(client, chat)
@@ -141,7 +143,9 @@ async def test_a_full_queue_says_when_to_come_back(client: httpx.AsyncClient) ->
 
 
 @pytest.mark.parametrize("state", [EngineState.NONE, EngineState.FAILED])
-async def test_without_a_model(client: httpx.AsyncClient, served: FakeServed, state: EngineState) -> None:
+async def test_without_a_model_a_question_is_refused(
+    client: httpx.AsyncClient, served: FakeServed, state: EngineState
+) -> None:
     chat = await new_chat(client)
     served.set(state, "Because.")
     response = await client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
