@@ -31,7 +31,7 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.engines.event_stream import LONGEST_LINE
-from serving.engines.openai_client import OpenAICompatible
+from serving.engines.openai_client import OpenAIUpstream
 from serving.engines.remote import Limits
 from tests.serving.conftest import PATIENCE, eventually, looked_at
 from tests.support.fake_upstream import DONE, RESET, FakeUpstream, data, piece, text, usage
@@ -48,14 +48,14 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 @contextlib.asynccontextmanager
 async def engine(
     upstream: FakeUpstream, *, model: str | None = None, api_key: str | None = None, **limits: float
-) -> AsyncIterator[OpenAICompatible]:
+) -> AsyncIterator[OpenAIUpstream]:
     """An engine that has looked at its upstream."""
-    made = OpenAICompatible(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
+    made = OpenAIUpstream(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
     async with looked_at(made) as engine:
         yield engine
 
 
-async def generate(engine: OpenAICompatible, params: SamplingParams = PARAMS) -> tuple[str, End]:
+async def generate(engine: OpenAIUpstream, params: SamplingParams = PARAMS) -> tuple[str, End]:
     events = [event async for event in engine.generate("Hi", params)]
     assert events[0] == Accepted(None)
     assert isinstance(events[-1], End)
@@ -413,7 +413,7 @@ async def test_usage_within_the_last_event_is_used(upstream: FakeUpstream) -> No
 
 async def test_an_address_without_a_path_gets_the_usual_one(upstream: FakeUpstream) -> None:
     upstream.answer(*text("x"))
-    asked = OpenAICompatible(upstream.url.removesuffix("/v1") + "/")
+    asked = OpenAIUpstream(upstream.url.removesuffix("/v1") + "/")
     await asked.start()
     try:
 
@@ -426,7 +426,7 @@ async def test_an_address_without_a_path_gets_the_usual_one(upstream: FakeUpstre
 
 
 @contextlib.asynccontextmanager
-async def of_kind(upstream: FakeUpstream, kind: str | None) -> AsyncIterator[OpenAICompatible]:
+async def of_kind(upstream: FakeUpstream, kind: str | None) -> AsyncIterator[OpenAIUpstream]:
     upstream.model_list = [{"id": "fake", "max_model_len": 100, **({"owned_by": kind} if kind else {})}]
     upstream.answer(*text("x"))
     async with engine(upstream) as asked:
@@ -571,12 +571,12 @@ async def test_what_is_not_understood_is_looked_at_again(
     def fail(model: dict[str, Any]) -> int:
         raise TypeError
 
-    monkeypatch.setattr("serving.engines.remote.LOOK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     with monkeypatch.context() as patched:
         patched.setattr("serving.engines.openai_client._context", fail)
         failing = engine(upstream)
         asked = await failing.__aenter__()
-        assert "not understood" in (asked.info.state_detail or "")
+        assert "do not understand" in (asked.info.state_detail or "")
 
     async def ready() -> bool:
         return asked.info.state is EngineState.READY

@@ -34,7 +34,7 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.engines.remote import Limits
-from serving.engines.tgi_client import Tgi
+from serving.engines.tgi_client import TgiUpstream
 from serving.generation import Asked, whole
 from serving.generation import generate as generate_around
 from serving.models.catalogue import Infilling
@@ -53,18 +53,18 @@ async def upstream() -> AsyncIterator[FakeTGI]:
 @contextlib.asynccontextmanager
 async def engine(
     upstream: FakeTGI, *, model: str | None = None, api_key: str | None = None, **limits: float
-) -> AsyncIterator[Tgi]:
+) -> AsyncIterator[TgiUpstream]:
     """An engine that has looked at its upstream."""
-    made = Tgi(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
+    made = TgiUpstream(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
     async with looked_at(made) as engine:
         yield engine
 
 
-async def events_of(engine: Tgi, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> list[Any]:
+async def events_of(engine: TgiUpstream, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> list[Any]:
     return [event async for event in engine.generate(prompt, params)]
 
 
-async def text_of(engine: Tgi, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> str:
+async def text_of(engine: TgiUpstream, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> str:
     events = await events_of(engine, prompt, params)
     return b"".join(event.data for event in events if isinstance(event, Chunk)).decode()
 
@@ -379,7 +379,7 @@ async def test_an_upstream_that_cannot_be_used_says_why(
 async def test_one_that_says_that_it_is_ill_is_looked_at_and_found_again(
     upstream: FakeTGI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.engines.remote.LOOK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     upstream.answers.append(web.Response(status=503))
     async with engine(upstream) as asked:
         upstream.health = 503

@@ -26,10 +26,17 @@ from serving.engine import (
     TokenSpan,
     Unhealthy,
 )
-from serving.engines.openai_client import OpenAICompatible
+from serving.engines.openai_client import OpenAIUpstream
 from serving.engines.remote import Limits
-from serving.engines.tgi_client import Tgi
-from serving.engines.upstreams import FAILURES, MOST_RETRIES, Kind, Unknown, Upstreams, upstream
+from serving.engines.tgi_client import TgiUpstream
+from serving.engines.upstreams import (
+    FAILURES,
+    MOST_RETRIES,
+    DetectedUpstream,
+    UpstreamProtocol,
+    Upstreams,
+    upstream,
+)
 from tests.serving.conftest import PATIENCE, eventually
 from tests.support.fake_engine import FakeEngine
 from tests.support.fake_tgi import FakeTGI, last, token
@@ -71,7 +78,7 @@ async def engine_of(one: Engine) -> AsyncIterator[Engine]:
 @contextlib.asynccontextmanager
 async def engine(upstreams: Sequence[FakeUpstream], **limits: float) -> AsyncIterator[Upstreams]:
     """An engine that has looked at all its upstreams."""
-    engines = {u.url: OpenAICompatible(u.url, limits=Limits(**limits)) for u in upstreams}
+    engines = {u.url: OpenAIUpstream(u.url, limits=Limits(**limits)) for u in upstreams}
     engine = Upstreams(dict(engines))
     await engine.start()
     try:
@@ -201,7 +208,7 @@ async def test_a_session_goes_elsewhere_while_its_upstream_has_no_room(two: list
         assert (len(home.requests), len(other.requests)) == (2, 3)
 
 
-async def test_without_a_session_least_under_way_is_asked(two: list[FakeUpstream]) -> None:
+async def test_without_a_session_least_running_requests_is_asked(two: list[FakeUpstream]) -> None:
     held = asyncio.Event()
     for one in two:
         one.answer(piece("x"), held, *text())
@@ -216,7 +223,7 @@ async def test_without_a_session_least_under_way_is_asked(two: list[FakeUpstream
                 pass
 
 
-async def test_one_that_keeps_failing_is_left_alone_until_it_works(
+async def test_one_that_keeps_failing_is_broken_until_it_works(
     two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.engines.upstreams.PROBE_SECONDS", 0.05)
@@ -254,16 +261,16 @@ async def test_one_that_failed_at_chats_is_tried_with_a_chat(monkeypatch: pytest
         well.answer(*text("Hello"))
         async with engine([ill, well]) as both:
 
-            async def is_left_alone() -> bool:
+            async def is_broken() -> bool:
                 async for _ in both.generate(chat, PARAMS):
                     pass
-                return both._members[0].is_left_alone
+                return both._members[0].is_broken
 
-            await eventually(is_left_alone)
+            await eventually(is_broken)
             ill.answer(*text("I am back"))
 
             async def is_back() -> bool:
-                return not both._members[0].is_left_alone
+                return not both._members[0].is_broken
 
             await eventually(is_back)
 
@@ -324,7 +331,7 @@ async def test_leaving_ends_the_computation_and_makes_room(two: list[FakeUpstrea
             assert isinstance(await anext(events), Accepted)
         async with asyncio.timeout(PATIENCE):
             await two[0].disconnected.wait()
-        assert [member.under_way for member in both._members] == [0, 0]
+        assert [member.running_requests for member in both._members] == [0, 0]
 
 
 async def test_what_is_told_of_all_together(
@@ -340,7 +347,7 @@ async def test_what_is_told_of_all_together(
         assert (info.state, info.model_id, info.context, info.chats) == (EngineState.READY, "a", 50, True)
         assert list(info.adapters) == []
         assert [record.getMessage() for record in caplog.records].count(
-            "the upstreams have different models: a, b. a is told."
+            "the upstreams have different models: a, b. We report a."
         ) == 1
 
 
@@ -362,9 +369,9 @@ async def test_without_any_that_is_ready_it_is_told_what_ails_each(two: list[Fak
 
 
 @contextlib.asynccontextmanager
-async def unknown(url: str) -> AsyncIterator[Unknown]:
+async def unknown(url: str) -> AsyncIterator[DetectedUpstream]:
     engine = upstream(url)
-    assert isinstance(engine, Unknown)
+    assert isinstance(engine, DetectedUpstream)
     await engine.start()
     try:
         yield engine
@@ -372,7 +379,7 @@ async def unknown(url: str) -> AsyncIterator[Unknown]:
         await engine.close()
 
 
-async def becomes(engine: Unknown, state: EngineState, words: str = "") -> None:
+async def becomes(engine: DetectedUpstream, state: EngineState, words: str = "") -> None:
     async def look() -> bool:
         return engine.info.state is state and words in (engine.info.state_detail or "")
 
@@ -380,18 +387,18 @@ async def becomes(engine: Unknown, state: EngineState, words: str = "") -> None:
 
 
 def test_an_address_may_say_what_is_spoken_there() -> None:
-    assert isinstance(upstream("http://a/v1"), OpenAICompatible)
-    assert isinstance(upstream("http://a/v1/"), OpenAICompatible)
-    assert isinstance(upstream("http://a/v1", Kind.TGI), Tgi)
-    assert isinstance(upstream("http://a", Kind.OPENAI), OpenAICompatible)
-    assert isinstance(upstream("http://a"), Unknown)
-    assert [upstream(f"http://a{path}", Kind.TGI).url for path in ("", "/v1")] == ["http://a"] * 2  # type: ignore[attr-defined]
+    assert isinstance(upstream("http://a/v1"), OpenAIUpstream)
+    assert isinstance(upstream("http://a/v1/"), OpenAIUpstream)
+    assert isinstance(upstream("http://a/v1", UpstreamProtocol.TGI), TgiUpstream)
+    assert isinstance(upstream("http://a", UpstreamProtocol.OPENAI), OpenAIUpstream)
+    assert isinstance(upstream("http://a"), DetectedUpstream)
+    assert [upstream(f"http://a{path}", UpstreamProtocol.TGI).url for path in ("", "/v1")] == ["http://a"] * 2  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("url", ["http://me:pass%2Fword@127.0.0.1:9", "http://me:pass%2Fword@127.0.0.1:9/v1"])
-@pytest.mark.parametrize("kind", [None, *Kind])
+@pytest.mark.parametrize("kind", [None, *UpstreamProtocol])
 async def test_a_password_in_an_address_is_shown_nowhere(
-    url: str, kind: Kind | None, caplog: pytest.LogCaptureFixture
+    url: str, kind: UpstreamProtocol | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = Upstreams({url: upstream(url, kind)})
     told = [str(engine.info)]
@@ -404,7 +411,7 @@ async def test_a_password_in_an_address_is_shown_nowhere(
         with caplog.at_level(logging.INFO):
             await eventually(has_failed)
             for _ in range(FAILURES):
-                engine._members[0].fails("Hi")
+                engine._members[0].note_failure("Hi")
             with pytest.raises(Unhealthy, match=r"http://127\.0\.0\.1:9.* cannot be reached") as raised:
                 await ask(engine)
         told += [str(engine.info), str(raised.value), caplog.text]
@@ -425,7 +432,7 @@ async def test_a_password_in_an_address_takes_the_place_of_the_key() -> None:
 
 
 async def test_a_server_that_tells_what_is_too_deep_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.engines.upstreams.LOOK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.upstreams.CHECK_SOON_SECONDS", 0.02)
     asked_before: list[str] = []
 
     async def info(request: web.Request) -> web.Response:
@@ -463,7 +470,7 @@ async def test_the_server_is_asked_what_it_speaks() -> None:
 
 
 async def test_a_server_that_does_not_tell_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.engines.upstreams.LOOK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.upstreams.CHECK_SOON_SECONDS", 0.02)
     async with FakeUpstream() as openai:
         openai.model_list = 401
         async with unknown(openai.url.removesuffix("/v1")) as engine:
