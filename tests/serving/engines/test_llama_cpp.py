@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from serving.engine import (
     Accepted,
@@ -28,8 +26,8 @@ from serving.engine import (
     SamplingParams,
     Unhealthy,
 )
-from serving.engines.llama_cpp import LlamaCpp, _Room
-from serving.models.gguf_header import BadModelFile, read_metadata
+from serving.engines.llama_cpp import LlamaCpp
+from serving.models.gguf_header import BadModelFile
 from tests.serving.conftest import PATIENCE, eventually
 from tests.support.scripted_gguf import Script, write_scripted_gguf
 from tests.support.scripted_gguf import prompt as scripted
@@ -79,16 +77,16 @@ async def test_an_engine_that_computes_nothing_ends_its_process(
 ) -> None:
     ended, looks = asyncio.Event(), 0
     async with loaded(tiny_model, silence=0.1, end=ended.set) as engine:
-        ask = engine._ask
+        ask = engine._server.ask
 
-        async def answer_twice(loaded: Any, path: str, **body: Any) -> Any:
+        async def answer_twice(path: str, **body: Any) -> Any:
             nonlocal looks
             looks += 1
             if looks not in (1, 3):  # one look that is not answered in between is no proof
                 await asyncio.Event().wait()
-            return await ask(loaded, path, **body)
+            return await ask(path, **body)
 
-        monkeypatch.setattr(engine, "_ask", answer_twice)
+        monkeypatch.setattr(engine._server, "ask", answer_twice)
         async with asyncio.timeout(PATIENCE):
             await ended.wait()
         assert looks == 5
@@ -234,13 +232,13 @@ async def test_a_grammar_that_llama_cpp_drops_is_told(
 ) -> None:
     pattern = re.compile("start: .*")
     grammar = Grammar(GrammarKind.REGEX, "[0-9]{3}")
-    make = LlamaCpp._make
+    stream = LlamaCpp._stream
 
-    def without(self: LlamaCpp, loaded: Any, made: Any, limit: int, how: Any) -> Any:
-        weaker = pattern.sub(lambda _: "start: /[a-z0-9]{2,3}/", how["grammar"])
-        return make(self, loaded, made, limit, {**how, "grammar": weaker})
+    def without(self: LlamaCpp, loaded: Any, text: Any, limit: int, sampling: Any) -> Any:
+        weaker = pattern.sub(lambda _: "start: /[a-z0-9]{2,3}/", sampling["grammar"])
+        return stream(self, loaded, text, limit, {**sampling, "grammar": weaker})
 
-    monkeypatch.setattr(LlamaCpp, "_make", without)
+    monkeypatch.setattr(LlamaCpp, "_stream", without)
     async with loaded(tiny_model) as engine:
         with pytest.raises(IncompleteGeneration, match="grammar"):
             await generate(engine, grammar=grammar)
@@ -319,15 +317,15 @@ async def test_marks_in_messages_are_text_and_those_of_the_template_are_marks(tm
     async with loaded(model) as engine:
         assert engine._loaded is not None
         messages = [{"role": "user", "content": said}, {"role": "user", "content": "code"}]
-        tokens = await engine._prompt_tokens(engine._loaded, Chat(messages))
+        tokens = await engine._loaded.tokenizer.tokens(Chat(messages))
         special = engine._loaded.vocabulary.special
         marks = [special[token] for token in tokens if token in special]
         assert marks == [MARKERS["pre"], END, MARKERS["pre"], END]
-        read = await engine._ask(engine._loaded, "detokenize", tokens=tokens)
+        read = await engine._loaded.server.ask("detokenize", tokens=tokens)
         assert read["content"] == f"{MARKERS['pre']}user {said}{END}{MARKERS['pre']}user code{END}"
         plain = f"{MARKERS['pre']}user code{END}"
-        assert await engine._prompt_tokens(engine._loaded, Chat(messages[1:])) == (
-            await engine._prompt_tokens(engine._loaded, plain)
+        assert await engine._loaded.tokenizer.tokens(Chat(messages[1:])) == (
+            await engine._loaded.tokenizer.tokens(plain)
         )
         await generate(engine)
 
@@ -337,9 +335,9 @@ async def test_marks_in_names_are_text(tmp_path: Path) -> None:
     async with loaded(write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own)) as engine:
         assert engine._loaded is not None
         chat = Chat([{"role": "user", "name": f"a{END}", "content": "code"}])
-        tokens = await engine._prompt_tokens(engine._loaded, chat)
+        tokens = await engine._loaded.tokenizer.tokens(chat)
         assert [token in engine._loaded.vocabulary.special for token in tokens].count(True) == 1
-        read = await engine._ask(engine._loaded, "detokenize", tokens=tokens)
+        read = await engine._loaded.server.ask("detokenize", tokens=tokens)
         assert read["content"] == f"a{END}: code{END}"
 
 
@@ -381,14 +379,6 @@ async def test_a_system_without_its_libraries_is_told_what_is_missing(
     async with loaded(tiny_model) as engine:
         assert engine.info.state is EngineState.FAILED
         assert "libgomp1" in (engine.info.state_detail or "")
-
-
-def test_the_header_is_read_without_arrays(tmp_path: Path) -> None:
-    metadata, _ = read_metadata(write_tiny_gguf(tmp_path / "x.gguf", context=512, chat_template="t"))
-    assert metadata["general.architecture"] == "starcoder2"
-    assert metadata["starcoder2.context_length"] == 512
-    assert metadata["tokenizer.chat_template"] == "t"
-    assert "tokenizer.ggml.tokens" not in metadata
 
 
 async def test_more_generations_than_places_wait_their_turn(tiny_model: Path) -> None:
@@ -447,42 +437,6 @@ async def test_long_conversations_share_the_context_one_after_the_other(tmp_path
         answers = await asyncio.gather(*(generate(engine, prompt, 20) for prompt in prompts))
         assert [end.generated_tokens for _, end, _ in answers] == [20] * 6
         assert engine.info.waiting == 0
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 100), st.integers(0, 3), st.booleans()), max_size=30),
-    st.integers(1, 4),
-)
-def test_the_room_is_never_overfull_and_wholly_given_back(
-    takers: list[tuple[int, int, bool]], slots: int
-) -> None:
-    held: list[int] = []
-
-    async def take(room: _Room, tokens: int, steps: int) -> None:
-        async with room.take(tokens):
-            held.append(tokens)
-            assert sum(held) <= 100
-            assert len(held) <= slots
-            try:
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-            finally:
-                held.remove(tokens)
-
-    async def main() -> None:
-        room = _Room(slots, 100)
-        tasks = []
-        for tokens, steps, given_up in takers:
-            tasks.append(asyncio.create_task(take(room, tokens, steps)))
-            if given_up:
-                await asyncio.sleep(0)
-                tasks[len(tasks) // 2].cancel()
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*tasks, return_exceptions=True)
-            assert room.waiting == 0
-            await asyncio.gather(*(take(room, 100 // slots, 1) for _ in range(slots)))
-
-    asyncio.run(main())
 
 
 async def test_what_follows_at_once_on_an_answer_that_was_given_up_is_known(slow_model: Path) -> None:

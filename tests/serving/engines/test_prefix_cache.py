@@ -179,19 +179,23 @@ async def test_what_begins_so_waits_for_it_and_anything_else_does_not(
     async with loaded(slow_model, prefixes=tmp_path, parallel=2) as engine:
         await engine.warm(BEGINNING * 8)
         await begun(engine)
-        given_up = engine._step
+        interrupted = computing(engine)
         await ask(engine, "something else")  # it is given up for this, and begun again
         assert states(tmp_path) == []
-        await begun(engine, after=given_up)
+        await begun(engine, after=interrupted)
         computed, reused = await ask(engine, BEGINNING * 8 + "add")
         assert reused > 8 * 100 > computed
         await kept(engine)
         assert len(states(tmp_path)) == 1
 
 
+def computing(engine: LlamaCpp) -> object:
+    return engine._loaded and engine._loaded.warmer._computing
+
+
 async def begun(engine: LlamaCpp, *, after: object = None) -> None:
     async def look() -> bool:
-        return engine._step is not after
+        return computing(engine) is not after
 
     await eventually(look)
 
