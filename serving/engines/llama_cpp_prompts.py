@@ -60,7 +60,8 @@ class PromptTokenizer:
         return tokens
 
     async def _text_tokens(self, prompt: str | list[str | int]) -> list[int]:
-        """The tokens of a text with the beginning-of-text token, unless the chat template has written it already."""
+        """The tokens of a text with the beginning-of-text token, unless the chat template has written it
+        already."""
         beginning = prompt if isinstance(prompt, str) else str(prompt[0])
         add_special = not (self.bos_token and beginning.startswith(self.bos_token))
         return await self.tokenize(prompt, add_special=add_special, parse_special=True)
@@ -90,8 +91,7 @@ class PromptTokenizer:
         if not replaced:
             return await self._text_tokens(prompt)
         as_text = {
-            special: await self.tokenize(special, parse_special=False)
-            for special in set(replaced.values())
+            special: await self.tokenize(special, parse_special=False) for special in set(replaced.values())
         }
         parts: list[str | int] = []
         for part in re.split(rf"(\[{nonce}-[0-9]+\])", prompt):

@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from serving.addresses import without_user
 from serving.engine import (
     Accepted,
     Chunk,
@@ -35,7 +36,7 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.models.catalogue import Model, in_words
-from serving.models.download import public, received
+from serving.models.download import received
 from serving.models.gguf_header import BadModelFile
 
 log = logging.getLogger("serving.models.fetched")
@@ -182,7 +183,7 @@ class FetchedModel:
         size = "of a size that the hub will tell" if model.bytes is None else f"about {in_words(model.bytes)}"
         licence = "its licence is told there" if model.licence is None else model.licence.name
         conversion = f", as converted by {model.converted_by}" if model.converted_by else ""
-        hub = public(os.environ.get("HF_ENDPOINT") or HUB)
+        hub = without_user(os.environ.get("HF_ENDPOINT") or HUB)
         log.info(
             "fetching %s (%s; %s%s) from %s/%s, once, into %s. To decline, do so on the page, or start with "
             "--model none",
