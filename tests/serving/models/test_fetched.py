@@ -150,7 +150,7 @@ async def test_offline_uses_what_is_there_and_asks_nobody(hub: FakeHub, tmp_path
         async with started(hub, tmp_path / "models", *option, **variables) as served:
             _, info = await served.get("/info")
             assert (info["state"], info["download"]) == ("none", None)
-            assert "No model is on this machine" in info["state_detail"]
+            assert "There is no model on this machine" in info["state_detail"]
             assert await steer(served, "POST") == 409
     path = tmp_path / "models" / REPO / FILE
     path.parent.mkdir(parents=True)
