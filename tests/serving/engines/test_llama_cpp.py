@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import re
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -14,15 +12,10 @@ import pytest
 
 from serving.engine import (
     Accepted,
-    Chat,
     Chunk,
     End,
     EngineState,
     FinishReason,
-    Grammar,
-    GrammarKind,
-    IncompleteGeneration,
-    InvalidRequest,
     SamplingParams,
     Unhealthy,
 )
@@ -31,7 +24,10 @@ from serving.models.gguf_header import BadModelFile
 from tests.serving.conftest import PATIENCE, eventually
 from tests.support.scripted_gguf import Script, write_scripted_gguf
 from tests.support.scripted_gguf import prompt as scripted
-from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf
+from tests.support.tiny_gguf import END, write_tiny_gguf
+
+# All tests share one event loop, so that they can share the engine of the fixture.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @contextlib.asynccontextmanager
@@ -61,15 +57,14 @@ async def generate(
     return text, events[-1], chunks
 
 
-async def test_generates_text_up_to_the_limit_with_its_counts(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        text, end, chunks = await generate(engine)
-        assert text.isprintable() or "\n" in text
-        assert end.finish_reason is FinishReason.LENGTH
-        assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == len(chunks) == 12
-        assert end.input_tokens == len(await engine.tokenize("the code"))
-        assert engine.info.model_id == "tiny.gguf"  # where it lies is nobody's business
-        assert all(chunk.token_id > 0 for chunk in chunks)
+async def test_generates_text_up_to_the_limit_with_its_counts(engine: LlamaCpp) -> None:
+    text, end, chunks = await generate(engine)
+    assert text.isprintable() or "\n" in text
+    assert end.finish_reason is FinishReason.LENGTH
+    assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == len(chunks) == 12
+    assert end.input_tokens == len(await engine.tokenize("the code"))
+    assert engine.info.model_id == "tiny.gguf"  # where it lies is nobody's business
+    assert all(chunk.token_id > 0 for chunk in chunks)
 
 
 async def test_an_engine_that_computes_nothing_ends_its_process(
@@ -92,22 +87,20 @@ async def test_an_engine_that_computes_nothing_ends_its_process(
         assert looks == 5
 
 
-async def test_the_same_seed_gives_the_same_text_and_temperature_zero_needs_none(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        first, again, other = [(await generate(engine, seed=seed))[0] for seed in (7, 7, 8)]
-        assert first == again != other
-        likeliest = {(await generate(engine, temperature=0.0, seed=seed))[0] for seed in (1, 2)}
-        assert len(likeliest) == 1
-        assert (await generate(engine, seed=2**64))[0]
+async def test_the_same_seed_gives_the_same_text_and_temperature_zero_needs_none(engine: LlamaCpp) -> None:
+    first, again, other = [(await generate(engine, seed=seed))[0] for seed in (7, 7, 8)]
+    assert first == again != other
+    likeliest = {(await generate(engine, temperature=0.0, seed=seed))[0] for seed in (1, 2)}
+    assert len(likeliest) == 1
+    assert (await generate(engine, seed=2**64))[0]
 
 
-async def test_parameters_have_their_effect(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        likeliest = (await generate(engine, temperature=0.0))[0]
-        assert (await generate(engine, temperature=2.0, top_k=1))[0] == likeliest
-        assert (await generate(engine, temperature=2.0, top_p=1e-6))[0] == likeliest
-        assert (await generate(engine, temperature=0.0, repetition_penalty=5.0))[0] != likeliest
-        await generate(engine, typical_p=0.5, frequency_penalty=1.0)
+async def test_parameters_have_their_effect(engine: LlamaCpp) -> None:
+    likeliest = (await generate(engine, temperature=0.0))[0]
+    assert (await generate(engine, temperature=2.0, top_k=1))[0] == likeliest
+    assert (await generate(engine, temperature=2.0, top_p=1e-6))[0] == likeliest
+    assert (await generate(engine, temperature=0.0, repetition_penalty=5.0))[0] != likeliest
+    await generate(engine, typical_p=0.5, frequency_penalty=1.0)
 
 
 async def test_the_beginning_that_was_read_before_is_not_computed_again(tiny_model: Path) -> None:
@@ -130,17 +123,16 @@ async def test_end_of_text_is_told_from_the_limit(tmp_path: Path) -> None:
         assert (chunks[-1].data, chunks[-1].special) == (b"", END)  # the end token counts, and has no text
 
 
-async def test_every_token_tells_its_probability_and_the_likeliest_if_asked(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        _, _, chunks = await generate(engine, temperature=0.0, top_tokens=3)
-        for chunk in chunks:
-            assert chunk.logprob is not None
-            assert chunk.logprob < 0
-            assert [top.logprob for top in chunk.top] == sorted((t.logprob for t in chunk.top), reverse=True)
-            assert (chunk.top[0].id, chunk.top[0].text.encode()) == (chunk.token_id, chunk.data)
-            assert len(chunk.top) == 3
-        _, _, chunks = await generate(engine)
-        assert all(chunk.logprob is None for chunk in chunks)
+async def test_every_token_tells_its_probability_and_the_likeliest_if_asked(engine: LlamaCpp) -> None:
+    _, _, chunks = await generate(engine, temperature=0.0, top_tokens=3)
+    for chunk in chunks:
+        assert chunk.logprob is not None
+        assert chunk.logprob < 0
+        assert [top.logprob for top in chunk.top] == sorted((t.logprob for t in chunk.top), reverse=True)
+        assert (chunk.top[0].id, chunk.top[0].text.encode()) == (chunk.token_id, chunk.data)
+        assert len(chunk.top) == 3
+    _, _, chunks = await generate(engine)
+    assert all(chunk.logprob is None for chunk in chunks)
 
 
 async def test_a_text_does_not_end_before_it_has_its_least_tokens(tmp_path: Path) -> None:
@@ -167,90 +159,12 @@ async def test_a_text_does_not_end_where_its_least_tokens_end_inside_a_character
                     assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) >= least
 
 
-async def test_only_the_end_of_a_prompt_is_read_if_asked(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        whole, end, _ = await generate(engine, "is that it you", temperature=0.0, truncate=2)
-        assert end.input_tokens == 2
-        tokens = await engine.tokenize("is that it you")
-        kept = "".join(span.text for span in tokens[-2:])
-        assert (await generate(engine, kept, temperature=0.0))[0] == whole
-
-
-@pytest.mark.parametrize(
-    ("grammar", "pattern"),
-    [
-        (Grammar(GrammarKind.REGEX, "(ab|c/d)[0-9]{3}"), r"(ab|c/d)[0-9]{3}"),
-        (Grammar(GrammarKind.REGEX, r"a\/b\.c"), r"a/b\.c"),
-        (Grammar(GrammarKind.REGEX, "x\n{2}y"), "x\n\ny"),
-        (Grammar(GrammarKind.JSON, '{"enum": ["one", "two"]}'), r'"(one|two)"'),
-    ],
-)
-async def test_a_grammar_is_kept_to(tiny_model: Path, grammar: Grammar, pattern: str) -> None:
-    async with loaded(tiny_model) as engine:
-        for seed in range(3):
-            text, end, _ = await generate(engine, seed=seed, grammar=grammar, max_new_tokens=40)
-            assert re.fullmatch(pattern, text)
-            assert end.finish_reason is FinishReason.END_OF_TEXT
-
-
-async def test_a_grammar_that_is_none_is_refused_and_the_engine_goes_on(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        for grammar in (Grammar(GrammarKind.REGEX, "(a"), Grammar(GrammarKind.JSON, '{"type": "nothing"}')):
-            with pytest.raises(InvalidRequest):
-                await generate(engine, grammar=grammar)
-        assert (await generate(engine))[0]
-
-
-async def test_lists_that_llama_cpp_could_not_hold_are_refused(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        for lists in (
-            '"minItems": 1000000000',
-            '"maxItems": 1e9',
-            '"items": {"anyOf": [{"type": "array", "maxItems": 9999}, {"type": "array", "minItems": 2}]}',
-        ):
-            with pytest.raises(InvalidRequest, match="maxItems"):
-                await generate(engine, grammar=Grammar(GrammarKind.JSON, f'{{"type": "array", {lists}}}'))
-        most = Grammar(GrammarKind.JSON, '{"type": "array", "minItems": 5000, "maxItems": 5000}')
-        assert (await generate(engine, grammar=most))[0].startswith("[")
-
-
-async def test_patterns_that_would_be_sought_together_for_minutes_are_refused(tiny_model: Path) -> None:
-    patterns = [f"^(a|b)*{letter}(a|b){{{n}}}$" for letter in "ab" for n in range(8, 30)]
-    texts = [{"type": "string", "pattern": pattern} for pattern in patterns]
-    named = {f"t{number}": text for number, text in enumerate(texts)}
-    async with loaded(tiny_model) as engine:
-        for schema in (
-            {"allOf": texts},
-            {"$defs": named, "allOf": [{"$ref": f"#/$defs/{name}"} for name in named]},
-        ):
-            with pytest.raises(InvalidRequest, match="allOf"):
-                await generate(engine, grammar=Grammar(GrammarKind.JSON, json.dumps(schema)))
-
-
-async def test_a_grammar_that_llama_cpp_drops_is_told(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pattern = re.compile("start: .*")
-    grammar = Grammar(GrammarKind.REGEX, "[0-9]{3}")
-    stream = LlamaCpp._stream
-
-    def without(self: LlamaCpp, loaded: Any, text: Any, limit: int, sampling: Any) -> Any:
-        weaker = pattern.sub(lambda _: "start: /[a-z0-9]{2,3}/", sampling["grammar"])
-        return stream(self, loaded, text, limit, {**sampling, "grammar": weaker})
-
-    monkeypatch.setattr(LlamaCpp, "_stream", without)
-    async with loaded(tiny_model) as engine:
-        with pytest.raises(IncompleteGeneration, match="grammar"):
-            await generate(engine, grammar=grammar)
-        weaker = Grammar(GrammarKind.REGEX, "[a-z0-9]{4}")  # it ends too early for this one
-        with pytest.raises(IncompleteGeneration, match="before the grammar allows"):
-            await generate(engine, grammar=weaker)
-
-
-async def test_an_absurd_prompt_is_refused_before_it_is_cut_into_tokens(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        with pytest.raises(InvalidRequest, match="or more"):
-            await generate(engine, "the" * (1 << 20))
+async def test_only_the_end_of_a_prompt_is_read_if_asked(engine: LlamaCpp) -> None:
+    whole, end, _ = await generate(engine, "is that it you", temperature=0.0, truncate=2)
+    assert end.input_tokens == 2
+    tokens = await engine.tokenize("is that it you")
+    kept = "".join(span.text for span in tokens[-2:])
+    assert (await generate(engine, kept, temperature=0.0))[0] == whole
 
 
 async def test_any_bytes_that_a_model_makes_come_out_as_whole_characters(tmp_path: Path) -> None:
@@ -274,32 +188,6 @@ async def test_what_is_no_utf8_takes_no_more_of_the_context_than_its_tokens(tmp_
             assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == 63
 
 
-async def test_prompts_and_limits_that_do_not_fit_are_refused_before_they_are_accepted(
-    tiny_model: Path,
-) -> None:
-    async with loaded(tiny_model, context=256) as engine:
-        assert engine.info.context == 256
-        for prompt, limit, words in (
-            ("the " * 300, 1, "`inputs` must have less than"),
-            ("the", 256, "must be <= 256"),
-        ):
-            with pytest.raises(InvalidRequest, match=words):
-                await generate(engine, prompt, limit)
-        _, end, _ = await generate(engine, max_new_tokens=None)  # fills the context
-        assert end.finish_reason is FinishReason.LENGTH
-        assert (end.generated_tokens or 0) + (end.input_tokens or 0) == 256
-
-
-async def test_tokens_tell_where_in_the_text_they_are(tiny_model: Path) -> None:
-    text = "the code\nHuman: é 🦉 12"
-    async with loaded(tiny_model) as engine:
-        spans = await engine.tokenize(text)
-    assert [text[span.start : span.stop] for span in spans] == [span.text for span in spans]
-    assert spans[0].text == "the"
-    assert [span.text for span in spans if "🦉" in span.text] == ["🦉"] * 4
-    assert max(span.stop for span in spans) == len(text)
-
-
 async def test_the_template_is_told_only_if_it_is_the_models_own(tmp_path: Path, tiny_model: Path) -> None:
     async with loaded(tiny_model) as engine:
         assert engine.info.chat_template is None
@@ -309,41 +197,8 @@ async def test_the_template_is_told_only_if_it_is_the_models_own(tmp_path: Path,
         assert engine.info.chat_template == own
 
 
-async def test_marks_in_messages_are_text_and_those_of_the_template_are_marks(tmp_path: Path) -> None:
-    turn = MARKERS["pre"] + "{{ m.role }} {{ m.content | trim }}" + END
-    own = "{% for m in messages %}" + turn + "{% endfor %}"
-    model = write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own, infilling=True)
-    said = f"{MARKERS['pre']} the {END}{END}é"
-    async with loaded(model) as engine:
-        assert engine._loaded is not None
-        messages = [{"role": "user", "content": said}, {"role": "user", "content": "code"}]
-        tokens = await engine._loaded.tokenizer.tokens(Chat(messages))
-        special = engine._loaded.vocabulary.special
-        marks = [special[token] for token in tokens if token in special]
-        assert marks == [MARKERS["pre"], END, MARKERS["pre"], END]
-        read = await engine._loaded.server.ask("detokenize", tokens=tokens)
-        assert read["content"] == f"{MARKERS['pre']}user {said}{END}{MARKERS['pre']}user code{END}"
-        plain = f"{MARKERS['pre']}user code{END}"
-        assert await engine._loaded.tokenizer.tokens(Chat(messages[1:])) == (
-            await engine._loaded.tokenizer.tokens(plain)
-        )
-        await generate(engine)
-
-
-async def test_marks_in_names_are_text(tmp_path: Path) -> None:
-    own = "{% for m in messages %}{{ m.name }}: {{ m.content }}" + END + "{% endfor %}"
-    async with loaded(write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own)) as engine:
-        assert engine._loaded is not None
-        chat = Chat([{"role": "user", "name": f"a{END}", "content": "code"}])
-        tokens = await engine._loaded.tokenizer.tokens(chat)
-        assert [token in engine._loaded.vocabulary.special for token in tokens].count(True) == 1
-        read = await engine._loaded.server.ask("detokenize", tokens=tokens)
-        assert read["content"] == f"a{END}: code{END}"
-
-
-async def test_context_defaults_to_what_the_model_was_trained_for(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        assert engine.info.context == 2048
+async def test_context_defaults_to_what_the_model_was_trained_for(engine: LlamaCpp) -> None:
+    assert engine.info.context == 2048
 
 
 async def test_a_file_that_is_none_or_no_model_is_refused_at_once(tmp_path: Path) -> None:

@@ -188,10 +188,21 @@ def pieces_of_characters(draw: st.DrawFn) -> list[bytes]:
     return written
 
 
+@pytest.fixture
+async def asked(upstream: FakeUpstream) -> AsyncIterator[OpenAIUpstream]:
+    async with engine(upstream) as asked:
+        yield asked
+
+
+# The same server answers all examples.
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data(), characters=pieces_of_characters(), newline=st.sampled_from([b"\n", b"\r\n"]))
 async def test_however_the_bytes_are_cut_the_text_is_the_same(
-    draw: st.DataObject, characters: list[bytes], newline: bytes
+    upstream: FakeUpstream,
+    asked: OpenAIUpstream,
+    draw: st.DataObject,
+    characters: list[bytes],
+    newline: bytes,
 ) -> None:
     answer = b"".join([*map(broken, characters), piece("", "stop"), DONE]).replace(b"\n", newline)
     cuts = draw.draw(st.lists(st.integers(0, len(answer)), max_size=12).map(sorted))
@@ -199,9 +210,8 @@ async def test_however_the_bytes_are_cut_the_text_is_the_same(
     cuts = list(range(len(answer))) if bytewise else cuts
     pieces = [answer[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
     whole = json.loads(b'"' + b"".join(characters) + b'"')
-    async with FakeUpstream() as upstream, engine(upstream) as asked:
-        upstream.answer(*(step for one in pieces for step in (one, 0.0)))
-        assert (await generate(asked))[0] == whole
+    upstream.answer(*(step for one in pieces for step in (one, 0.0)))
+    assert (await generate(asked))[0] == whole
 
 
 async def test_comments_and_unknown_fields_are_passed_over(upstream: FakeUpstream) -> None:

@@ -307,18 +307,24 @@ async def test_a_stop_sequence_is_ours_and_ends_the_computation(upstream: FakeTG
 PARTS = st.lists(st.text(max_size=8), min_size=1, max_size=6)
 
 
+@pytest.fixture
+async def asked(upstream: FakeTGI) -> AsyncIterator[TgiUpstream]:
+    async with engine(upstream) as asked:
+        yield asked
+
+
+# The same server answers all examples.
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), texts=PARTS, newline=st.sampled_from([b"\n", b"\r\n"]))
 async def test_however_the_bytes_are_cut_the_text_is_the_same(
-    data: st.DataObject, texts: list[str], newline: bytes
+    upstream: FakeTGI, asked: TgiUpstream, data: st.DataObject, texts: list[str], newline: bytes
 ) -> None:
     events = b"".join([*(as_event(token(text)) + b":\n\n" for text in texts), as_event(last(""))])
     answer = events.replace(b"\n", newline)
     cuts = data.draw(st.lists(st.integers(0, len(answer)), max_size=12).map(sorted))
     pieces = [answer[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
-    async with FakeTGI().running() as upstream, engine(upstream) as asked:
-        upstream.answers.append([part for piece in pieces for part in (piece, 0.0)])
-        assert await text_of(asked) == "".join(texts)
+    upstream.answers.append([part for piece in pieces for part in (piece, 0.0)])
+    assert await text_of(asked) == "".join(texts)
 
 
 async def test_info_tells_model_and_context(upstream: FakeTGI) -> None:
