@@ -55,6 +55,12 @@ async def engine(
         yield engine
 
 
+@pytest.fixture
+async def asked(upstream: FakeUpstream) -> AsyncIterator[OpenAIUpstream]:
+    async with engine(upstream) as asked:
+        yield asked
+
+
 async def generate(engine: OpenAIUpstream, params: SamplingParams = PARAMS) -> tuple[str, End]:
     events = [event async for event in engine.generate("Hi", params)]
     assert events[0] == Accepted(None)
@@ -76,49 +82,64 @@ async def failure(upstream: FakeUpstream, **options: Any) -> tuple[str, ServingE
     pytest.fail("it did not fail")
 
 
+COUNTS = {"prompt_tokens": 3, "completion_tokens": 1}
+
+
 def broken(text: bytes) -> bytes:
     return b'data: {"choices": [{"text": "' + text + b'"}]}\n\n'
 
 
+COMMENTS = b": ping\n\nevent: x\nid: 4\nretry: 5\n\n"
+STOP = piece("", "stop")
+DEEP = b'{"error": ' + b"[" * 100_000
+OWL = "a \N{OWL} b"
+MULTIBYTE = "Grüße 🦉\r\n\u2028"
+BYTES = b"".join(step for step in text("Grüße", " 🦉", "\r\n\u2028") if isinstance(step, bytes))
+
+
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("steps", "words", "end"),
     [
-        (b"a \xf0\x9f", b"\xa6\x89 b"),
-        (b"a \\ud83e", b"\\udd89 b"),
-        (b"a \xf0", b"\x9f\xa6\x89 b"),
+        pytest.param(text("Hello", " you"), "Hello you", (7, 2), id="counts after the text"),
+        pytest.param([piece("x", "stop", usage=COUNTS), usage(9, 9)], "x", (3, 1), id="counts with the text"),
+        pytest.param([piece("Hello"), STOP, DONE], "Hello", (None, None), id="no counts"),
+        pytest.param([piece("Hello"), STOP], "Hello", (None, None), id="no counts and nothing else"),
+        pytest.param([broken(b"a \xf0\x9f"), broken(b"\xa6\x89 b"), STOP], OWL, None, id="cut in bytes"),
+        pytest.param([broken(b"a \xf0"), broken(b"\x9f\xa6\x89 b"), STOP], OWL, None, id="cut after a byte"),
+        pytest.param([broken(b"a \\ud83e"), broken(b"\\udd89 b"), STOP], OWL, None, id="cut in surrogates"),
+        pytest.param(
+            [broken(b"a\\udd89"), broken(b"\\ud83e"), broken(b"b"), STOP],
+            "a\ufffd\ufffdb",
+            None,
+            id="surrogates without a partner",
+        ),
+        pytest.param(
+            [COMMENTS, piece("a", extra={"deep": [1]}), COMMENTS, piece("b", "stop"), DONE],
+            "ab",
+            None,
+            id="comments and unknown fields",
+        ),
+        pytest.param([BYTES[i : i + 1] for i in range(len(BYTES))], MULTIBYTE, None, id="byte by byte"),
+        pytest.param([BYTES], MULTIBYTE, None, id="all at once"),
+        pytest.param([BYTES.replace(b"\n", b"\r\n")], MULTIBYTE, None, id="lines that end in CRLF"),
     ],
 )
-async def test_a_character_that_is_cut_in_two_events_is_put_together(
-    upstream: FakeUpstream, first: bytes, second: bytes
+async def test_the_text_and_its_counts_come_from_the_stream(
+    upstream: FakeUpstream,
+    asked: OpenAIUpstream,
+    steps: list[Any],
+    words: str,
+    end: tuple[int | None, int | None] | None,
 ) -> None:
-    upstream.answer(broken(first), broken(second), piece("", "stop"), DONE)
-    async with engine(upstream) as asked:
-        assert (await generate(asked))[0] == "a \N{OWL} b"
+    upstream.answer(*steps)
+    found, found_end = await generate(asked)
+    assert (found, found_end.finish_reason) == (words, FinishReason.END_OF_TEXT)
+    assert end in (None, (found_end.input_tokens, found_end.generated_tokens))
 
 
-async def test_half_a_character_alone_does_not_end_the_answer(upstream: FakeUpstream) -> None:
-    upstream.answer(broken(b"a\\udd89"), broken(b"\\ud83e"), broken(b"b"), piece("", "stop"), DONE)
-    async with engine(upstream) as asked:
-        assert (await generate(asked))[0] == "a\ufffd\ufffdb"
-
-
-async def test_text_counts_and_reason_come_from_the_stream(upstream: FakeUpstream) -> None:
-    upstream.answer(*text("Hello", " you"))
-    async with engine(upstream) as asked:
-        assert await generate(asked) == ("Hello you", End(FinishReason.END_OF_TEXT, 7, 2))
-
-
-async def test_the_length_limit_is_told_as_such(upstream: FakeUpstream) -> None:
+async def test_the_length_limit_is_reported(upstream: FakeUpstream, asked: OpenAIUpstream) -> None:
     upstream.answer(*text("Hello", finish_reason="length"))
-    async with engine(upstream) as asked:
-        assert (await generate(asked))[1].finish_reason is FinishReason.LENGTH
-
-
-async def test_counts_may_be_missing(upstream: FakeUpstream) -> None:
-    for end in ([DONE], []):
-        upstream.answer(piece("Hello"), piece("", "stop"), *end)
-        async with engine(upstream) as asked:
-            assert await generate(asked) == ("Hello", End(FinishReason.END_OF_TEXT))
+    assert (await generate(asked))[1].finish_reason is FinishReason.LENGTH
 
 
 async def test_no_stop_sequence_is_sent_and_what_is_sent_is_complete(upstream: FakeUpstream) -> None:
@@ -164,14 +185,6 @@ async def test_a_step_that_upstreams_do_not_know_is_refused(upstream: FakeUpstre
             await generate(asked, SamplingParams(max_new_tokens=9, seed=3, temperature=1, typical_p=0.5))
 
 
-async def test_bytes_may_be_cut_anywhere(upstream: FakeUpstream) -> None:
-    whole = b"".join(step for step in text("Grüße", " 🦉", "\r\n\u2028") if isinstance(step, bytes))
-    for answer in ([whole[i : i + 1] for i in range(len(whole))], [whole], [whole.replace(b"\n", b"\r\n")]):
-        upstream.answer(*answer)
-        async with engine(upstream) as asked:
-            assert (await generate(asked))[0] == "Grüße 🦉\r\n\u2028"
-
-
 @st.composite
 def pieces_of_characters(draw: st.DrawFn) -> list[bytes]:
     """A text as JSON strings, whose characters may be cut into two of them: as bytes, or as halves."""
@@ -186,12 +199,6 @@ def pieces_of_characters(draw: st.DrawFn) -> list[bytes]:
             cut = draw(st.integers(1, len(as_bytes) - 1))
             written += [as_bytes[:cut], as_bytes[cut:]]
     return written
-
-
-@pytest.fixture
-async def asked(upstream: FakeUpstream) -> AsyncIterator[OpenAIUpstream]:
-    async with engine(upstream) as asked:
-        yield asked
 
 
 # The same server answers all examples.
@@ -214,41 +221,36 @@ async def test_however_the_bytes_are_cut_the_text_is_the_same(
     assert (await generate(asked))[0] == whole
 
 
-async def test_comments_and_unknown_fields_are_passed_over(upstream: FakeUpstream) -> None:
-    more = b": ping\n\nevent: x\nid: 4\nretry: 5\n\n"
-    upstream.answer(more, piece("a", extra={"deep": [1]}), more, piece("b", "stop"), DONE)
-    async with engine(upstream) as asked:
-        assert (await generate(asked))[0] == "ab"
-
-
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "message"),
     [
-        pytest.param([b"<html>"], id="html without an end"),
-        pytest.param([b"data: <html>\n\n"], id="no JSON"),
-        pytest.param([b'data: {"choices": 1}\n\n'], id="JSON of another shape"),
-        pytest.param([b'data: {"choices": [{"text": "a'], id="half an event"),
-        pytest.param([RESET], id="reset"),
-        pytest.param([DONE], id="done without a reason"),
-        pytest.param([], id="nothing"),
-        pytest.param([piece("", "abort")], id="aborted"),
-        pytest.param([data({"error": {"message": "CUDA died", "code": 500}})], id="error event"),
-        pytest.param([b"data: " + b"x" * (LONGEST_LINE + 1)], id="line without an end"),
+        pytest.param([b"<html>"], "", id="html without an end"),
+        pytest.param([b"data: <html>\n\n"], "not an event", id="no JSON"),
+        pytest.param([b'data: {"choices": 1}\n\n'], "not an event", id="JSON of another shape"),
+        pytest.param([b"data: " + DEEP + b"\n\n"], "not an event", id="nested too deeply"),
+        pytest.param([b'data: {"choices": [{"text": "a'], "", id="half an event"),
+        pytest.param([RESET], "", id="reset"),
+        pytest.param([DONE], "", id="done without a reason"),
+        pytest.param([], "", id="nothing"),
+        pytest.param([piece("", "abort")], "abort", id="aborted"),
+        pytest.param([data({"error": {"message": "CUDA died"}})], "CUDA died", id="error event"),
+        pytest.param([b"data: " + b"x" * (LONGEST_LINE + 1)], "too long", id="line without an end"),
     ],
 )
-async def test_an_answer_that_breaks_is_incomplete_with_its_text_kept(
-    upstream: FakeUpstream, broken: list[Any]
+async def test_an_answer_that_breaks_off_is_incomplete_and_keeps_its_text(
+    upstream: FakeUpstream, broken: list[Any], message: str
 ) -> None:
     # A pause, so that the reset does not overtake the text.
     upstream.answer(piece("Hello"), 0.05, *broken)
-    seen, error = await failure(upstream)
-    assert seen == "Hello"
+    text, error = await failure(upstream)
+    assert text == "Hello"
     assert isinstance(error, IncompleteGeneration)
+    assert message in str(error)
 
 
-async def test_an_upstream_that_reports_an_error_in_mid_stream_is_quoted(upstream: FakeUpstream) -> None:
-    upstream.answer(data({"error": {"message": "CUDA died"}}))
-    assert "CUDA died" in str((await failure(upstream))[1])
+async def test_a_page_instead_of_a_stream_is_incomplete(upstream: FakeUpstream) -> None:
+    upstream.answer(b"<html>Welcome</html>", content_type="text/html")
+    assert isinstance((await failure(upstream))[1], IncompleteGeneration)
 
 
 async def test_an_upstream_that_stalls_is_given_up(upstream: FakeUpstream) -> None:
@@ -308,23 +310,38 @@ async def test_statuses_are_told_apart(
     assert "html" not in str(caught)
 
 
-async def test_the_words_of_a_refusal_reach_the_client(upstream: FakeUpstream) -> None:
-    words = "This model's maximum context length is 4096 tokens."
-    for body in ({"error": {"message": words}}, {"message": words}, {"detail": words}, {"error": words}):
-        upstream.answer(json.dumps(body).encode(), status=400, content_type="application/json")
-        assert str((await failure(upstream))[1]) == words
+WHY = "This model's maximum context length is 4096 tokens."
 
 
-async def test_the_wait_that_an_overloaded_upstream_asks_for_is_passed_on(upstream: FakeUpstream) -> None:
-    upstream.answer(b"", status=429, headers={"Retry-After": "17"})
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"error": {"message": WHY}}, 400, WHY),
+        ({"message": WHY}, 400, WHY),
+        ({"detail": WHY}, 400, WHY),
+        ({"error": WHY}, 400, WHY),
+        ({"detail": [{"loc": ["body", "seed"], "msg": WHY, "type": "value_error"}]}, 422, WHY),
+        (DEEP, 500, "The upstream has answered 500."),
+    ],
+)
+async def test_the_message_of_a_refusal_reaches_the_client(
+    upstream: FakeUpstream, body: Any, status: int, message: str
+) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    upstream.answer(content, status=status, content_type="application/json")
+    assert str((await failure(upstream))[1]) == message
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"), [("17", 17), ("²", 1), ("soon", 1), ("-1", 1), ("9" * 5000, 1)]
+)
+async def test_the_wait_that_an_overloaded_upstream_asks_for_is_passed_on(
+    upstream: FakeUpstream, after: str, seconds: int
+) -> None:
+    upstream.answer(b"", status=429, headers={"Retry-After": after})
     _, error = await failure(upstream)
     assert isinstance(error, Overloaded)
-    assert error.retry_after == 17
-
-
-async def test_a_page_instead_of_a_stream_is_incomplete(upstream: FakeUpstream) -> None:
-    upstream.answer(b"<html>Welcome</html>", content_type="text/html")
-    assert isinstance((await failure(upstream))[1], IncompleteGeneration)
+    assert error.retry_after == seconds
 
 
 async def test_what_the_upstream_lists_tells_name_and_context(upstream: FakeUpstream) -> None:
@@ -413,12 +430,6 @@ async def test_usage_that_never_comes_is_not_waited_for_long(
     async with engine(upstream) as asked:
         async with asyncio.timeout(PATIENCE):
             assert (await generate(asked))[0] == "x"
-
-
-async def test_usage_within_the_last_event_is_used(upstream: FakeUpstream) -> None:
-    upstream.answer(piece("x", "stop", usage={"prompt_tokens": 3, "completion_tokens": 1}), usage(9, 9))
-    async with engine(upstream) as asked:
-        assert (await generate(asked))[1] == End(FinishReason.END_OF_TEXT, 3, 1)
 
 
 async def test_an_address_without_a_path_gets_the_usual_one(upstream: FakeUpstream) -> None:
@@ -557,14 +568,6 @@ async def test_the_text_between_is_asked_for_by_markers_or_by_a_suffix(upstream:
             await anext(asked.generate(Infill("a<|fim_suffix|>", "b"), PARAMS))
 
 
-async def test_a_wait_that_is_no_number_is_a_second(upstream: FakeUpstream) -> None:
-    for after in ("²", "soon", "-1", "9" * 5000):
-        upstream.answer(b"", status=429, headers={"Retry-After": after})
-        _, error = await failure(upstream)
-        assert isinstance(error, Overloaded)
-        assert error.retry_after == 1
-
-
 @pytest.mark.parametrize("nonsense", [1.5, "fake", {"id": "fake"}, [[]], [{"no": "id"}], None])
 async def test_what_is_no_list_of_models_is_none(upstream: FakeUpstream, nonsense: Any) -> None:
     upstream.model_list = nonsense
@@ -602,16 +605,6 @@ async def test_a_list_of_models_may_come_in_pieces(upstream: FakeUpstream) -> No
     upstream.model_list = [{"id": f"model-{number}", "max_model_len": 77} for number in range(5000)]
     async with engine(upstream) as asked:
         assert (asked.info.model_id, asked.info.context) == ("model-0", 77)
-
-
-async def test_what_is_nested_too_deeply_is_no_event_and_no_words(upstream: FakeUpstream) -> None:
-    deep = b'{"error": ' + b"[" * 100_000
-    upstream.answer(piece("Hi"), b"data: " + deep + b"\n\n")
-    seen, error = await failure(upstream)
-    assert (seen, str(error)) == ("Hi", "The upstream has sent something that is not an event.")
-    upstream.answer(deep, status=500, content_type="application/json")
-    _, error = await failure(upstream)
-    assert str(error) == "The upstream has answered 500."
 
 
 async def test_comments_are_no_answer(upstream: FakeUpstream) -> None:
@@ -660,9 +653,3 @@ async def test_a_chat_is_sent_as_its_messages(upstream: FakeUpstream) -> None:
     assert request["messages"] == messages
     assert "prompt" not in request
     assert (request["logprobs"], request["top_logprobs"]) == (True, 2)
-
-
-async def test_what_is_wrong_with_a_request_may_be_told_in_a_list(upstream: FakeUpstream) -> None:
-    body = {"detail": [{"loc": ["body", "seed"], "msg": "must be less", "type": "value_error"}]}
-    upstream.answer(json.dumps(body).encode(), status=422, content_type="application/json")
-    assert str((await failure(upstream))[1]) == "must be less"
