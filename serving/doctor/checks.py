@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import aiohttp
 
 from serving.doctor import identity
-from serving.doctor.client import Client, error_of, parsed, quote
+from serving.doctor.client import Client, error_of, quote
 from serving.doctor.protocols import Answer, TextRequest, get
 from serving.doctor.report import Finding, Status, made_up, right, unknown, wrong
-from serving.engines.remote import DEFAULT_CONTEXT, INVALID_STATUSES, message_of
+from serving.engines.remote import DEFAULT_CONTEXT, INVALID_STATUSES, message
 from serving.models.catalogue import infilling_of
 
 PROMPT = "def fibonacci(n):\n"
@@ -316,7 +316,7 @@ async def errors(client: Client) -> Finding:
     answer = await client.send(path, body)
     if answer.is_text:
         return unknown("The server answers even a prompt that is not a text.")
-    if message_of(parsed(answer.body)):
+    if message(answer.body):
         return right(f"The server sends a status and a message in JSON: {error_of(answer)}")
     return made_up(
         f"The server answers {answer.status} without a message in JSON: "
@@ -344,7 +344,7 @@ async def context(client: Client) -> Finding:
             )
         return Finding(Status.MADE_UP if remedy else Status.UNKNOWN, f"{known}; it took {words:,}.", remedy)
     error = error_of(answer)
-    if answer.status not in INVALID_STATUSES or not message_of(parsed(answer.body)):
+    if answer.status not in INVALID_STATUSES or not message(answer.body):
         return wrong(
             f"{known}; it refuses a longer prompt without a clear error: {error}",
             "We report a failure of the engine, not a prompt that is too long.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,9 +10,8 @@ from typing import Any
 import aiohttp
 
 from serving.doctor.protocols import Answer, TextProtocol, TextRequest, get, get_text
-from serving.engines.remote import ask, message_of
+from serving.engines.remote import LONGEST_ANSWER, ask, message, message_of, parse_lenient_json, read_body
 
-LONGEST_ANSWER = 4 << 20  # bytes
 LONGEST_QUOTE = 160  # characters of a server's message
 
 _BUSY = re.compile(
@@ -63,8 +61,8 @@ class Client:
             if response.status == 200 and response.content_type == "text/event-stream":
                 await self._read_events(response.content, answer)
                 return answer
-            answer.body = await _read(response)
-            content = parsed(answer.body)
+            answer.body = await read_body(response)
+            content = parse_lenient_json(answer.body)
             if get(content, "error"):
                 answer.refusal = message_of(content)
             if response.status == 200 and not answer.refusal:
@@ -83,7 +81,7 @@ class Client:
                 data = line[5:].strip()
                 if not line.startswith(b"data:") or data == b"[DONE]":
                     continue
-                event = parsed(data)
+                event = parse_lenient_json(data)
                 if event is None:
                     answer.refusal = f"an event that is not JSON: {quote(data.decode('utf-8', 'replace'))}"
                 elif get(event, "error"):
@@ -119,7 +117,7 @@ class Client:
     async def running_answers(self) -> int | None:
         """How many answers the server computes now, if it reports that."""
         async with self.http.get(f"{self.root}/metrics") as response:
-            metrics = (await _read(response)).decode("utf-8", "replace") if response.status == 200 else ""
+            metrics = (await read_body(response)).decode("utf-8", "replace") if response.status == 200 else ""
         if counts := _BUSY.findall(metrics):
             return sum(map(int, counts))
         status, slots = await self.get("slots")
@@ -137,27 +135,10 @@ class Client:
 
 def error_of(answer: Answer) -> str:
     """The status and the message of an answer that is not a text."""
-    message = answer.refusal or message_of(parsed(answer.body)) or answer.body.decode("utf-8", "replace")
-    return f"{answer.status} {quote(message)}" if message else str(answer.status)
-
-
-def parsed(body: bytes) -> Any:
-    """JSON, even with invalid UTF-8 and unpaired surrogates in it; None for anything but JSON."""
-    try:
-        return json.loads(body.decode("utf-8", "surrogateescape"))
-    except (ValueError, RecursionError):
-        return None
+    text = answer.refusal or message(answer.body) or answer.body.decode("utf-8", "replace")
+    return f"{answer.status} {quote(text)}" if text else str(answer.status)
 
 
 def quote(text: str) -> str:
     text = " ".join(text.split(" "))
     return repr(text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 1] + "…")
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > LONGEST_ANSWER:
-            break
-    return bytes(body)

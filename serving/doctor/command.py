@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
-import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from serving.addresses import is_http
+from serving.child import ChildFailed, ServingChild
 from serving.doctor.doctor import TOTAL_SECONDS, examine
 from serving.doctor.protocols import get_text
 from serving.doctor.report import CannotExamine, Report
@@ -76,39 +75,17 @@ async def _report(options: argparse.Namespace) -> Report:
             key=key,
             total_seconds=options.seconds,
         )
-    async with _embedded(options.model) as (url, key):
-        address = url if options.kind == "tgi" else f"{url}/v1"
-        return await examine(address, kind=options.kind, key=key, total_seconds=options.seconds)
-
-
-@contextlib.asynccontextmanager
-async def _embedded(model: Path) -> AsyncIterator[tuple[str, str]]:
-    """Run a serving layer with this model: its address and its key. Raises `CannotExamine`."""
-    key = secrets.token_urlsafe(32)
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "serving", "--model", str(model), "--port", "0", "--offline"),
-        "--exit-with-stdin",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "TECH_ASSISTANT_SERVING_KEY": key},
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
+    child = ServingChild(["--model", str(options.model), "--offline"])
     try:
-        line = (await child.stdout.readline()).decode()
-        if "http://" not in line:
-            raise CannotExamine("The embedded engine could not be started.")
-        url = line[line.index("http://") :].strip()
-        await _wait_until_ready(url, key)
-        yield url, key
+        await child.start()
+        url = str(child.url)
+        await _wait_until_ready(url, child.api_key)
+        address = url if options.kind == "tgi" else f"{url}/v1"
+        return await examine(address, kind=options.kind, key=child.api_key, total_seconds=options.seconds)
+    except ChildFailed as error:
+        raise CannotExamine(f"The embedded engine could not be started: {error}") from error
     finally:
-        child.stdin.close()  # the child exits with its standard input
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(10):
-                await child.wait()
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+        await child.stop()
 
 
 async def _wait_until_ready(url: str, key: str) -> None:

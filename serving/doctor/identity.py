@@ -10,7 +10,7 @@ import aiohttp
 from serving.doctor.client import Client, quote
 from serving.doctor.protocols import OpenAIProtocol, TgiProtocol, get_count, get_list, get_text
 from serving.doctor.report import CannotExamine, Finding, made_up, right, unknown
-from serving.engines.openai_client import base
+from serving.engines.openai_client import OpenAIUpstream
 from serving.engines.remote import ask
 from serving.engines.tgi_client import is_tgi, says_openai
 
@@ -29,7 +29,7 @@ async def reachable(client: Client) -> Finding:
             client.protocol = TgiProtocol(client.root)
             url = f"{client.root}/info"
         else:
-            client.protocol = OpenAIProtocol(base(client.url))
+            client.protocol = OpenAIProtocol(OpenAIUpstream.base_url(client.url))
             url = f"{client.protocol.url}/models"
         status, listed = await ask(client.http, url, seconds=None)
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:

@@ -36,7 +36,6 @@ from serving.engine import (
 from serving.engines.remote import (
     DEFAULT_CONTEXT,
     KEY_REFUSED,
-    Limits,
     RemoteEngine,
     TextDecoder,
     finish_reason,
@@ -100,19 +99,14 @@ _FINISH_REASONS = {"stop": FinishReason.END_OF_TEXT, "length": FinishReason.LENG
 
 
 class OpenAIUpstream(RemoteEngine):
-    """`url` is the base address, such as `http://127.0.0.1:8000/v1`. With `model=None` it uses the first
-    model that the server lists."""
+    name = "openai"
+    takes_chats = True
+    _software = _Software.OTHER
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        limits: Limits = Limits(),  # noqa: B008, it is frozen
-    ) -> None:
-        super().__init__(base(url), engine="openai", model=model, api_key=api_key, limits=limits, chats=True)
-        self._software = _Software.OTHER
+    @staticmethod
+    def base_url(url: str) -> str:
+        url = url.rstrip("/")
+        return url if urlsplit(url).path else f"{url}/v1"
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
@@ -264,12 +258,6 @@ class OpenAIUpstream(RemoteEngine):
             bos_token=props.get("bos_token") or None,
             eos_token=props.get("eos_token") or None,
         )
-
-
-def base(url: str) -> str:
-    """The address that the paths of this protocol are appended to."""
-    url = url.rstrip("/")
-    return url if urlsplit(url).path else f"{url}/v1"
 
 
 def _event(line: bytes) -> _Event:

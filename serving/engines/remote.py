@@ -14,7 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import aiohttp
 import msgspec
@@ -68,20 +68,22 @@ class Limits:
 
 
 class RemoteEngine(ABC):
-    """An `Engine` that asks a server at an address. Each subclass speaks one protocol."""
+    """An `Engine` that asks the server at the address `url`. Each subclass speaks one protocol. With
+    `model=None` it uses the first model of the server."""
+
+    name: ClassVar[str]
+    takes_chats: ClassVar[bool]
 
     def __init__(
         self,
         url: str,
         *,
-        engine: str,
         model: str | None = None,
         api_key: str | None = None,
         limits: Limits = Limits(),
-        chats: bool,
     ) -> None:
-        self.url = url
-        self._public_url = without_user(url)
+        self.url = self.base_url(url)
+        self._public_url = without_user(self.url)
         self._model = model
         self._api_key = api_key
         self._limits = limits
@@ -89,12 +91,17 @@ class RemoteEngine(ABC):
         self._watch: asyncio.Task[None] | None = None
         self._failure_noticed = asyncio.Event()
         self._info = EngineInfo(
-            engine=engine,
+            engine=self.name,
             state=EngineState.LOADING,
             state_detail=f"Looking for the upstream at {self._public_url}.",
             model_id=model,
-            chats=chats,
+            chats=self.takes_chats,
         )
+
+    @staticmethod
+    @abstractmethod
+    def base_url(url: str) -> str:
+        """The address that the paths of this protocol are appended to, for the address of a server."""
 
     @property
     def info(self) -> EngineInfo:
@@ -192,7 +199,7 @@ class RemoteEngine(ABC):
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(self._limits.connect):
-                return await _read(response)
+                return await read_body(response)
         return b""
 
     async def _ask(self, url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
@@ -257,14 +264,14 @@ async def ask(
     Raises aiohttp's errors and OSError."""
     method = "GET" if body is None else "POST"
     async with asyncio.timeout(seconds), session.request(method, url, json=body) as response:
-        content = await _read(response)
+        content = await read_body(response)
     try:
         return response.status, msgspec.json.decode(content)
     except (ValueError, RecursionError):
         return response.status, None
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def read_body(response: aiohttp.ClientResponse) -> bytes:
     """The body, up to `LONGEST_ANSWER`."""
     body = bytearray()
     while len(body) < LONGEST_ANSWER and (piece := await response.content.read(LONGEST_ANSWER - len(body))):
@@ -313,9 +320,17 @@ def read_event(decoder: msgspec.json.Decoder[Event], line: bytes) -> Event:
         return decoder.decode(line)
     except (ValueError, RecursionError):
         try:
-            return msgspec.convert(json.loads(line.decode("utf-8", "surrogateescape")), decoder.type)
-        except (ValueError, RecursionError) as error:
+            return msgspec.convert(parse_lenient_json(line), decoder.type)
+        except ValueError as error:
             raise IncompleteGeneration("The upstream has sent something that is not an event.") from error
+
+
+def parse_lenient_json(content: bytes) -> Any:
+    """JSON, even with invalid UTF-8 and unpaired surrogates in it; None for anything but JSON."""
+    try:
+        return json.loads(content.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def finish_reason(reasons: Mapping[str, FinishReason], name: str) -> FinishReason:

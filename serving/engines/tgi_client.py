@@ -41,7 +41,6 @@ from serving.engine import (
 from serving.engines.remote import (
     INVALID_STATUSES,
     KEY_REFUSED,
-    Limits,
     RemoteEngine,
     TextDecoder,
     finish_reason,
@@ -98,17 +97,12 @@ _FINISH_REASONS = {
 
 
 class TgiUpstream(RemoteEngine):
-    """`url` is the address of the server, such as `http://127.0.0.1:8080`. It has one model."""
+    name = "tgi"
+    takes_chats = False
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        limits: Limits = Limits(),  # noqa: B008, it is frozen
-    ) -> None:
-        super().__init__(root(url), engine="tgi", model=model, api_key=api_key, limits=limits, chats=False)
+    @staticmethod
+    def base_url(url: str) -> str:
+        return url.rstrip("/").removesuffix("/v1")
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
@@ -275,11 +269,6 @@ class TgiUpstream(RemoteEngine):
             self._failure_noticed.set()
             return Unhealthy(message)
         return GenerationFailed(message)
-
-
-def root(url: str) -> str:
-    """The address that the paths of this protocol are appended to."""
-    return url.rstrip("/").removesuffix("/v1")
 
 
 def says_openai(url: str) -> bool:

@@ -48,7 +48,7 @@ from serving.engine import (
     TokenSpan,
     Unhealthy,
 )
-from serving.engines.openai_client import OpenAIUpstream, base
+from serving.engines.openai_client import OpenAIUpstream
 from serving.engines.remote import (
     CHECK_SOON_SECONDS,
     KEY_REFUSED,
@@ -57,7 +57,7 @@ from serving.engines.remote import (
     ask,
     client_session,
 )
-from serving.engines.tgi_client import TgiUpstream, is_tgi, root, says_openai
+from serving.engines.tgi_client import TgiUpstream, is_tgi, says_openai
 
 log = logging.getLogger("serving.engines.upstreams")
 
@@ -150,10 +150,10 @@ class DetectedUpstream:
         """The engine for the server's protocol. None if the server does not show it; `info` then says why."""
         seconds = self._limits.connect
         try:
-            status, answer = await ask(http, f"{root(self._url)}/info", seconds=seconds)
+            status, answer = await ask(http, f"{TgiUpstream.base_url(self._url)}/info", seconds=seconds)
             if is_tgi(answer):
                 return TgiUpstream
-            status, answer = await ask(http, f"{base(self._url)}/models", seconds=seconds)
+            status, answer = await ask(http, f"{OpenAIUpstream.base_url(self._url)}/models", seconds=seconds)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             log.debug("detecting the protocol of the upstream", exc_info=error)
             self._info = self._not_ready("cannot be reached")

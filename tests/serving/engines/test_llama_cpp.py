@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +20,13 @@ from serving.engine import (
 from serving.engines.llama_cpp import LlamaCpp
 from serving.models.gguf_header import BadModelFile
 from tests.serving.conftest import PATIENCE, eventually
+from tests.serving.engines.conftest import loaded, until
 from tests.support.scripted_gguf import Script, write_scripted_gguf
 from tests.support.scripted_gguf import prompt as scripted
 from tests.support.tiny_gguf import END, write_tiny_gguf
 
 # All tests share one event loop, so that they can share the engine of the fixture.
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@contextlib.asynccontextmanager
-async def loaded(model: Path, **options: Any) -> AsyncIterator[LlamaCpp]:
-    engine = LlamaCpp(model, threads=1, **options)
-    await engine.start()
-
-    async def settled() -> bool:
-        return engine.info.state is not EngineState.LOADING
-
-    try:
-        await eventually(settled)
-        yield engine
-    finally:
-        await engine.close()
 
 
 async def generate(
@@ -243,10 +227,7 @@ async def test_more_generations_than_places_wait_their_turn(tiny_model: Path) ->
         await anext(running)
         second = asyncio.create_task(generate(engine))
 
-        async def waits() -> bool:
-            return engine.info.waiting == 1
-
-        await eventually(waits)
+        await until(lambda: engine.info.waiting == 1)
         await running.aclose()
         async with asyncio.timeout(PATIENCE):
             await second
@@ -263,10 +244,7 @@ async def test_giving_up_while_the_prompt_is_read_ends_the_computation_within_a_
         other = asyncio.create_task(generate(engine, max_new_tokens=200)) if busy else None
         reading = asyncio.create_task(generate(engine, " the" * 6000))  # takes several seconds to read
 
-        async def computes() -> bool:
-            return reading.done() or time.process_time() - before > 0.4
-
-        await eventually(computes)
+        await until(lambda: reading.done() or time.process_time() - before > 0.4)
         if reading.done():
             pytest.fail(f"the prompt was read at once: {await reading}")
         reading.cancel()

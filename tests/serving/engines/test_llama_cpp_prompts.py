@@ -10,7 +10,8 @@ from serving.engine import (
     InvalidRequest,
 )
 from serving.engines.llama_cpp import LlamaCpp
-from tests.serving.engines.test_llama_cpp import generate, loaded
+from tests.serving.engines.conftest import loaded
+from tests.serving.engines.test_llama_cpp import generate
 from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

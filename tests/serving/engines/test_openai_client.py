@@ -33,7 +33,8 @@ from serving.engine import (
 from serving.engines.event_stream import LONGEST_LINE
 from serving.engines.openai_client import OpenAIUpstream
 from serving.engines.remote import Limits
-from tests.serving.conftest import PATIENCE, eventually, looked_at
+from tests.serving.conftest import PATIENCE, looked_at
+from tests.serving.engines.conftest import becomes, running
 from tests.support.fake_upstream import DONE, RESET, FakeUpstream, data, piece, text, usage
 
 PARAMS = SamplingParams(max_new_tokens=20, seed=5)
@@ -392,16 +393,10 @@ async def test_an_upstream_that_goes_away_is_unhealthy_and_found_again(upstream:
         with pytest.raises(Unhealthy, match=r"cannot be reached|broke"):
             await generate(asked)
 
-        async def gone() -> bool:
-            return asked.info.state is EngineState.FAILED
-
-        await eventually(gone)
+        await becomes(asked, EngineState.FAILED)
         await upstream.__aenter__()
 
-        async def back() -> bool:
-            return asked.info.state is EngineState.READY
-
-        await eventually(back)
+        await becomes(asked, EngineState.READY)
         assert (await generate(asked))[0] == "x"
 
 
@@ -433,17 +428,8 @@ async def test_usage_that_never_comes_is_not_waited_for_long(
 
 
 async def test_an_address_without_a_path_gets_the_usual_one(upstream: FakeUpstream) -> None:
-    upstream.answer(*text("x"))
-    asked = OpenAIUpstream(upstream.url.removesuffix("/v1") + "/")
-    await asked.start()
-    try:
-
-        async def ready() -> bool:
-            return asked.info.state is EngineState.READY
-
-        await eventually(ready)
-    finally:
-        await asked.close()
+    async with running(OpenAIUpstream(upstream.url.removesuffix("/v1") + "/")) as asked:
+        assert asked.info.state is EngineState.READY
 
 
 @contextlib.asynccontextmanager
@@ -591,11 +577,8 @@ async def test_what_is_not_understood_is_looked_at_again(
         asked = await failing.__aenter__()
         assert "do not understand" in (asked.info.state_detail or "")
 
-    async def ready() -> bool:
-        return asked.info.state is EngineState.READY
-
     try:
-        await eventually(ready)
+        await becomes(asked, EngineState.READY)
     finally:
         await failing.__aexit__(None, None, None)
     assert "TypeError" in caplog.text

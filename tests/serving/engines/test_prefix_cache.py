@@ -11,8 +11,7 @@ import pytest
 
 from serving.engine import Accepted, SamplingParams
 from serving.engines.llama_cpp import LlamaCpp
-from tests.serving.conftest import eventually
-from tests.serving.engines.test_llama_cpp import loaded
+from tests.serving.engines.conftest import loaded, until
 
 BEGINNING = "the code is for you with the list of it\n" * 20
 ONE_TOKEN = SamplingParams(max_new_tokens=1, seed=1)
@@ -30,10 +29,7 @@ async def ask(engine: LlamaCpp, prompt: str) -> tuple[int, int]:
 
 
 async def kept(engine: LlamaCpp) -> None:
-    async def look() -> bool:
-        return engine._warming is not None and engine._warming.done()
-
-    await eventually(look)
+    await until(lambda: engine._warming is not None and engine._warming.done())
 
 
 async def length(engine: LlamaCpp) -> int:
@@ -190,10 +186,7 @@ def computing(engine: LlamaCpp) -> object:
 
 
 async def begun(engine: LlamaCpp, *, after: object = None) -> None:
-    async def look() -> bool:
-        return computing(engine) is not after
-
-    await eventually(look)
+    await until(lambda: computing(engine) is not after)
 
 
 async def test_no_more_than_a_few_states_are_kept(tiny_model: Path, tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ from serving.engines.tgi_client import TgiUpstream
 from serving.generation import Asked, whole
 from serving.generation import generate as generate_around
 from serving.models.catalogue import Infilling
-from tests.serving.conftest import PATIENCE, eventually, looked_at, serve
+from tests.serving.conftest import PATIENCE, looked_at, serve
+from tests.serving.engines.conftest import becomes
 from tests.support.fake_tgi import REACHED, FakeTGI, last, token
 
 PARAMS = SamplingParams(max_new_tokens=20, seed=5)
@@ -392,15 +393,9 @@ async def test_one_that_says_that_it_is_ill_is_looked_at_and_found_again(
         with pytest.raises(Unhealthy):
             await events_of(asked)
 
-        async def state_is(state: EngineState) -> None:
-            async def look() -> bool:
-                return asked.info.state is state
-
-            await eventually(look)
-
-        await state_is(EngineState.FAILED)
+        await becomes(asked, EngineState.FAILED)
         upstream.health = 200
-        await state_is(EngineState.READY)
+        await becomes(asked, EngineState.READY)
 
 
 async def test_a_chat_is_written_by_the_upstream(upstream: FakeTGI) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -15,7 +14,6 @@ from serving.engine import (
     Accepted,
     Chat,
     Chunk,
-    Engine,
     EngineState,
     GenerationFailed,
     IncompleteGeneration,
@@ -38,6 +36,7 @@ from serving.engines.upstreams import (
     upstream,
 )
 from tests.serving.conftest import PATIENCE, eventually
+from tests.serving.engines.conftest import becomes, running, started, until
 from tests.support.fake_engine import FakeEngine
 from tests.support.fake_tgi import FakeTGI, last, token
 from tests.support.fake_upstream import NEVER, RESET, FakeUpstream, Step, piece, text
@@ -61,35 +60,11 @@ async def two() -> AsyncIterator[list[FakeUpstream]]:
 
 
 @contextlib.asynccontextmanager
-async def engine_of(one: Engine) -> AsyncIterator[Engine]:
-    """It, once it has looked at its upstream."""
-    await one.start()
-    try:
-
-        async def settled() -> bool:
-            return one.info.state is not EngineState.LOADING
-
-        await eventually(settled)
-        yield one
-    finally:
-        await one.close()
-
-
-@contextlib.asynccontextmanager
 async def engine(upstreams: Sequence[FakeUpstream], **limits: float) -> AsyncIterator[Upstreams]:
-    """An engine that has looked at all its upstreams."""
     engines = {u.url: OpenAIUpstream(u.url, limits=Limits(**limits)) for u in upstreams}
-    engine = Upstreams(dict(engines))
-    await engine.start()
-    try:
-
-        async def settled() -> bool:
-            return all(one.info.state is not EngineState.LOADING for one in engines.values())
-
-        await eventually(settled)
+    async with running(Upstreams(dict(engines))) as engine:
+        await until(lambda: all(e.info.state is not EngineState.LOADING for e in engines.values()))
         yield engine
-    finally:
-        await engine.close()
 
 
 async def ask(engine: Upstreams, session: str | None = None) -> str:
@@ -268,11 +243,7 @@ async def test_one_that_failed_at_chats_is_tried_with_a_chat(monkeypatch: pytest
 
             await eventually(is_broken)
             ill.answer(*text("I am back"))
-
-            async def is_back() -> bool:
-                return not both._members[0].is_broken
-
-            await eventually(is_back)
+            await until(lambda: not both._members[0].is_broken)
 
 
 async def test_to_have_no_room_is_not_to_fail(
@@ -361,29 +332,13 @@ async def test_without_any_that_is_ready_it_is_told_what_ails_each(two: list[Fak
             await ask(both)
         assert await both.tokenize("x") is None
         two[0].model_list = 503
-
-        async def loading() -> bool:
-            return both.info.state is EngineState.LOADING
-
-        await eventually(loading)
+        await becomes(both, EngineState.LOADING)
 
 
-@contextlib.asynccontextmanager
-async def unknown(url: str) -> AsyncIterator[DetectedUpstream]:
+def detected(url: str) -> contextlib.AbstractAsyncContextManager[DetectedUpstream]:
     engine = upstream(url)
     assert isinstance(engine, DetectedUpstream)
-    await engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.close()
-
-
-async def becomes(engine: DetectedUpstream, state: EngineState, words: str = "") -> None:
-    async def look() -> bool:
-        return engine.info.state is state and words in (engine.info.state_detail or "")
-
-    await eventually(look)
+    return started(engine)
 
 
 def test_an_address_may_say_what_is_spoken_there() -> None:
@@ -404,12 +359,8 @@ async def test_a_password_in_an_address_is_shown_nowhere(
     told = [str(engine.info)]
     await engine.start()
     try:
-
-        async def has_failed() -> bool:
-            return engine.info.state is EngineState.FAILED
-
         with caplog.at_level(logging.INFO):
-            await eventually(has_failed)
+            await becomes(engine, EngineState.FAILED)
             for _ in range(FAILURES):
                 engine._members[0].note_failure("Hi")
             with pytest.raises(Unhealthy, match=r"http://127\.0\.0\.1:9.* cannot be reached") as raised:
@@ -425,7 +376,7 @@ async def test_a_password_in_an_address_takes_the_place_of_the_key() -> None:
     async with FakeUpstream() as openai:
         openai.answer(*text("Hello"))
         asked = upstream(openai.url.replace("//", "//me:word@"), api_key="key")
-        async with engine_of(asked):
+        async with running(asked):
             events = [event async for event in asked.generate("Hi", PARAMS)]
             assert [event.data for event in events if isinstance(event, Chunk)] == [b"Hello"]
         assert openai.headers[0]["Authorization"] == "Basic bWU6d29yZA=="
@@ -446,14 +397,14 @@ async def test_a_server_that_tells_what_is_too_deep_is_asked_again(monkeypatch: 
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with unknown(f"http://127.0.0.1:{runner.addresses[0][1]}") as engine:
+        async with detected(f"http://127.0.0.1:{runner.addresses[0][1]}") as engine:
             await becomes(engine, EngineState.READY)
     finally:
         await runner.cleanup()
 
 
 async def test_the_server_is_asked_what_it_speaks() -> None:
-    async with FakeTGI().running() as tgi, unknown(tgi.url) as engine:
+    async with FakeTGI().running() as tgi, detected(tgi.url) as engine:
         tgi.answers.append([token("Hello"), last()])
         tgi.spans = []
         await becomes(engine, EngineState.READY)
@@ -461,7 +412,7 @@ async def test_the_server_is_asked_what_it_speaks() -> None:
         events = [event async for event in engine.generate("Hi", PARAMS)]
         assert Chunk(b"Hello", 1) in events
         assert await engine.tokenize("") == []
-    async with FakeUpstream() as openai, unknown(openai.url.removesuffix("/v1")) as engine:
+    async with FakeUpstream() as openai, detected(openai.url.removesuffix("/v1")) as engine:
         openai.answer(*text("Hello"))
         await becomes(engine, EngineState.READY)
         assert engine.info.engine == "openai"
@@ -473,7 +424,7 @@ async def test_a_server_that_does_not_tell_yet_is_asked_again(monkeypatch: pytes
     monkeypatch.setattr("serving.engines.upstreams.CHECK_SOON_SECONDS", 0.02)
     async with FakeUpstream() as openai:
         openai.model_list = 401
-        async with unknown(openai.url.removesuffix("/v1")) as engine:
+        async with detected(openai.url.removesuffix("/v1")) as engine:
             with pytest.raises(Unhealthy):
                 await anext(engine.generate("Hi", PARAMS))
             assert await engine.tokenize("x") is None
@@ -497,19 +448,11 @@ async def test_different_kinds_work_together() -> None:
         openai.answer(*text("Hello"))
         tgi.answers += [[{"error": "full", "error_type": "overloaded"}], [token("Hello"), last()]]
         engines = {url: upstream(url) for url in (tgi.url, openai.url)}
-        both = Upstreams(engines)
-        await both.start()
-        try:
-
-            async def ready() -> bool:
-                return all(one.info.state is EngineState.READY for one in engines.values())
-
-            await eventually(ready)
+        async with started(Upstreams(engines)) as both:
+            await until(lambda: all(one.info.state is EngineState.READY for one in engines.values()))
             assert not both.info.chats
-            for _ in itertools.repeat(None, 2):  # the first is told in its stream that there is no room
+            for _ in range(2):  # the first answer says in its stream that there is no room
                 assert await ask(both) == "Hello"
-        finally:
-            await both.close()
     assert (len(tgi.requests), len(openai.requests)) == (1, 2)
 
 

@@ -33,7 +33,7 @@ from serving.models.catalogue import Infilling
 from serving.protocols import answering
 from serving.protocols.openai import DIALOGUE_STOPS
 from serving.protocols.tgi import create_app
-from tests.serving.engines.test_llama_cpp import loaded
+from tests.serving.engines.conftest import loaded
 from tests.serving.protocols.test_tgi import Connection, client
 from tests.serving.test_stopping import cut, first_match
 from tests.support.fake_engine import FakeEngine, Step
