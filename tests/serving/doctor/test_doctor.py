@@ -143,8 +143,8 @@ class Upstream:
         if not body.get("stream"):
             counts = {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
             choice = {"text": "".join(tokens), "finish_reason": reason}
-            told = {} if "no counts" in self._wrong else {"usage": counts}
-            return web.json_response({"choices": [choice], **told})
+            counted = {} if "no counts" in self._wrong else {"usage": counts}
+            return web.json_response({"choices": [choice], **counted})
         events = [
             *map(said, tokens),
             piece("", reason),
@@ -211,7 +211,7 @@ async def test_an_upstream_that_does_everything_right_is_usable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "name", "status", "words"),
+    ("wrong", "name", "status", "message"),
     [
         ("stop leaks", "stop sequences", "made up for", "the text goes on after it"),
         ("stop included", "stop sequences", "made up for", "the text ends with it"),
@@ -243,35 +243,37 @@ async def test_an_upstream_that_does_everything_right_is_usable() -> None:
         ("event error", "text", "wrong", "CUDA died"),
     ],
 )
-async def test_what_is_wrong_is_seen(
-    wrong: str, name: str, status: str, words: str, monkeypatch: pytest.MonkeyPatch
+async def test_each_fault_is_found(
+    wrong: str, name: str, status: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.doctor.checks.SETTLE_SECONDS", 0.2)
     async with Upstream(wrong) as upstream:
         report = await examined(upstream)
     assert str(of(report, name).status) == status, report.table()
-    assert words in of(report, name).observation
+    assert message in of(report, name).observation
     assert report.is_usable is all(finding.status is not Status.WRONG for finding in report.findings)
     assert report.is_usable or report.table().endswith(" wrong.\n")
 
 
 @pytest.mark.parametrize(
-    ("listed", "model", "words"),
+    ("listed", "model", "message"),
     [
         ("<html>Welcome</html>", None, "not JSON: is this the base address?"),
         ({"data": []}, None, "--upstream-model"),
         ({"data": [{"id": "fake"}]}, "mine", "no model 'mine'. It has fake"),
     ],
 )
-async def test_what_cannot_be_asked_ends_with_the_reason(listed: Any, model: str | None, words: str) -> None:
+async def test_a_server_that_cannot_be_examined_is_an_error(
+    listed: Any, model: str | None, message: str
+) -> None:
     async with Upstream(listed=listed) as upstream:
         report = await examined(upstream, model=model)
     assert not report.is_usable
-    assert words in report.findings[-1].observation
+    assert message in report.findings[-1].observation
     assert len(report.findings) < 4
 
 
-async def test_nonsense_in_the_list_and_in_the_counts_is_passed_over() -> None:
+async def test_nonsense_in_the_list_and_in_the_counts_is_ignored() -> None:
     listed = {"data": [{"id": "fake", "owned_by": ["vllm"]}]}
     for running in ("NaN", "+Inf", "none"):
         async with Upstream(listed=listed, running=running) as upstream:
@@ -280,7 +282,7 @@ async def test_nonsense_in_the_list_and_in_the_counts_is_passed_over() -> None:
         assert "no /metrics or /slots" in of(report, "cancel").observation
 
 
-async def test_a_server_that_lists_nothing_is_asked_for_the_named_model() -> None:
+async def test_a_server_without_a_list_is_asked_for_the_named_model() -> None:
     async with Upstream(listed="<html>") as upstream:
         report = await examined(upstream, model="fake")
     assert of(report, "reachable").status is Status.MADE_UP
@@ -289,7 +291,7 @@ async def test_a_server_that_lists_nothing_is_asked_for_the_named_model() -> Non
     assert of(report, "text").status is Status.RIGHT
 
 
-async def test_a_server_that_says_nothing_at_all_is_given_up() -> None:
+async def test_a_silent_server_ends_the_examination() -> None:
     left = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -305,7 +307,7 @@ async def test_a_server_that_says_nothing_at_all_is_given_up() -> None:
     assert [(f.name, str(f.status)) for f in report.findings] == [("reachable", "wrong")]
 
 
-async def test_nobody_there_is_told_as_such() -> None:
+async def test_an_unreachable_server_is_reported() -> None:
     report = await examine("http://127.0.0.1:9/v1")
     assert [(f.name, str(f.status)) for f in report.findings] == [("reachable", "wrong")]
     assert "Nobody answers" in report.findings[0].observation
@@ -317,7 +319,7 @@ async def test_a_password_and_a_key_are_not_both_sent() -> None:
     assert "secret" not in report.table()
 
 
-async def test_keys_and_escapes_are_shown_nowhere() -> None:
+async def test_no_key_and_no_control_character_is_shown() -> None:
     for wrong in ("echo", "key", "html"):
         async with Upstream(wrong) as upstream:
             upstream.url = upstream.url.replace("http://", "http://somebody:pass%40word@")
@@ -334,7 +336,7 @@ async def test_keys_and_escapes_are_shown_nowhere() -> None:
             assert ("[key]" in shown) is (wrong == "echo")
 
 
-async def test_all_of_it_is_bounded() -> None:
+async def test_the_examination_is_limited_in_time() -> None:
     async with Upstream() as upstream:
         report = await examine(upstream.url, check_seconds=1, total_seconds=2)  # no answer ever ends
         assert of(report, "text").observation.startswith("There was no answer within")
@@ -390,7 +392,7 @@ class OldTgi:
         return web.Response(body=b"".join(map(data, events)), content_type="text/event-stream")
 
 
-async def test_a_tgi_is_known_by_its_info_and_its_stops_are_made_up_for() -> None:
+async def test_tgi_is_detected_and_its_stop_sequences_are_made_up_for() -> None:
     async with OldTgi() as upstream:
         report = await examine(upstream.url, clock=Ticks())
     assert report.kind == "tgi"

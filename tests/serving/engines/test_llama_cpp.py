@@ -51,7 +51,7 @@ async def test_generates_text_up_to_the_limit_with_its_counts(engine: LlamaCpp) 
     assert all(chunk.token_id > 0 for chunk in chunks)
 
 
-async def test_an_engine_that_computes_nothing_ends_its_process(
+async def test_an_engine_that_hangs_ends_its_process(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended, looks = asyncio.Event(), 0
@@ -71,7 +71,7 @@ async def test_an_engine_that_computes_nothing_ends_its_process(
         assert looks == 5
 
 
-async def test_the_same_seed_gives_the_same_text_and_temperature_zero_needs_none(engine: LlamaCpp) -> None:
+async def test_the_same_seed_gives_the_same_text_and_temperature_zero_ignores_it(engine: LlamaCpp) -> None:
     first, again, other = [(await generate(engine, seed=seed))[0] for seed in (7, 7, 8)]
     assert first == again != other
     likeliest = {(await generate(engine, temperature=0.0, seed=seed))[0] for seed in (1, 2)}
@@ -87,7 +87,7 @@ async def test_parameters_have_their_effect(engine: LlamaCpp) -> None:
     await generate(engine, typical_p=0.5, frequency_penalty=1.0)
 
 
-async def test_the_beginning_that_was_read_before_is_not_computed_again(tiny_model: Path) -> None:
+async def test_a_known_beginning_is_not_computed_again(tiny_model: Path) -> None:
     shared = "the code\n" * 100
     async with loaded(tiny_model) as engine:
         first, second = len(await engine.tokenize(shared)), len(await engine.tokenize(shared + "class error"))
@@ -97,7 +97,7 @@ async def test_the_beginning_that_was_read_before_is_not_computed_again(tiny_mod
         assert (engine.info.computed_tokens, engine.info.reused_tokens) == (second, first)
 
 
-async def test_end_of_text_is_told_from_the_limit(tmp_path: Path) -> None:
+async def test_the_end_of_the_text_differs_from_the_length_limit(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "ends.gguf", ends=True)
     async with loaded(model) as engine:
         text, end, chunks = await generate(engine, max_new_tokens=1000)
@@ -107,7 +107,7 @@ async def test_end_of_text_is_told_from_the_limit(tmp_path: Path) -> None:
         assert (chunks[-1].data, chunks[-1].special) == (b"", END)  # the end token counts, and has no text
 
 
-async def test_every_token_tells_its_probability_and_the_likeliest_if_asked(engine: LlamaCpp) -> None:
+async def test_tokens_have_probabilities_and_alternatives_on_request(engine: LlamaCpp) -> None:
     _, _, chunks = await generate(engine, temperature=0.0, top_tokens=3)
     for chunk in chunks:
         assert chunk.logprob is not None
@@ -119,7 +119,7 @@ async def test_every_token_tells_its_probability_and_the_likeliest_if_asked(engi
     assert all(chunk.logprob is None for chunk in chunks)
 
 
-async def test_a_text_does_not_end_before_it_has_its_least_tokens(tmp_path: Path) -> None:
+async def test_a_text_does_not_end_before_min_new_tokens(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "ends.gguf", ends=True)
     async with loaded(model) as engine:
         for seed in range(4):
@@ -130,7 +130,7 @@ async def test_a_text_does_not_end_before_it_has_its_least_tokens(tmp_path: Path
         assert end == End(FinishReason.LENGTH, end.input_tokens, 40)
 
 
-async def test_a_text_does_not_end_where_its_least_tokens_end_inside_a_character(tmp_path: Path) -> None:
+async def test_min_new_tokens_may_end_inside_a_character(tmp_path: Path) -> None:
     scripts = {"a": Script([b"a"], instead=b"\xe7"), "b": Script([b"a", b"b"], instead=b"\xe7")}
     model = write_scripted_gguf(tmp_path / "scripted.gguf", scripts)
     async with loaded(model) as engine:
@@ -143,7 +143,7 @@ async def test_a_text_does_not_end_where_its_least_tokens_end_inside_a_character
                     assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) >= least
 
 
-async def test_only_the_end_of_a_prompt_is_read_if_asked(engine: LlamaCpp) -> None:
+async def test_truncate_keeps_only_the_end_of_a_prompt(engine: LlamaCpp) -> None:
     whole, end, _ = await generate(engine, "is that it you", temperature=0.0, truncate=2)
     assert end.input_tokens == 2
     tokens = await engine.tokenize("is that it you")
@@ -151,7 +151,7 @@ async def test_only_the_end_of_a_prompt_is_read_if_asked(engine: LlamaCpp) -> No
     assert (await generate(engine, kept, temperature=0.0))[0] == whole
 
 
-async def test_any_bytes_that_a_model_makes_come_out_as_whole_characters(tmp_path: Path) -> None:
+async def test_any_bytes_of_a_model_become_whole_characters(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "wild.gguf", wild=True)
     async with loaded(model) as engine:
         for seed in range(5):
@@ -160,7 +160,7 @@ async def test_any_bytes_that_a_model_makes_come_out_as_whole_characters(tmp_pat
             assert end.generated_tokens == 60 >= sum(chunk.tokens for chunk in chunks)
 
 
-async def test_what_is_no_utf8_takes_no_more_of_the_context_than_its_tokens(tmp_path: Path) -> None:
+async def test_invalid_utf8_takes_no_more_context_than_its_tokens(tmp_path: Path) -> None:
     bad = [b"\xe7", b"x"] * 20
     tail = [b"x"] * 22 + [b"\xe7"]  # at the limit there is a token to be made once more
     model = write_scripted_gguf(tmp_path / "bad.gguf", {"a": Script([*bad, *tail])}, context=64)
@@ -172,7 +172,7 @@ async def test_what_is_no_utf8_takes_no_more_of_the_context_than_its_tokens(tmp_
             assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == 63
 
 
-async def test_the_template_is_told_only_if_it_is_the_models_own(tmp_path: Path, tiny_model: Path) -> None:
+async def test_only_the_models_own_chat_template_is_reported(tmp_path: Path, tiny_model: Path) -> None:
     async with loaded(tiny_model) as engine:
         assert engine.info.chat_template is None
         assert engine.info.eos_token == END
@@ -181,18 +181,18 @@ async def test_the_template_is_told_only_if_it_is_the_models_own(tmp_path: Path,
         assert engine.info.chat_template == own
 
 
-async def test_context_defaults_to_what_the_model_was_trained_for(engine: LlamaCpp) -> None:
+async def test_the_default_context_is_that_of_the_training(engine: LlamaCpp) -> None:
     assert engine.info.context == 2048
 
 
-async def test_a_file_that_is_none_or_no_model_is_refused_at_once(tmp_path: Path) -> None:
+async def test_a_missing_file_and_a_file_that_is_no_model_are_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("not a model")
-    for name, words in (
+    for name, message in (
         ("missing.gguf", "cannot read"),
         ("text.gguf", "not a GGUF file"),
         ("", "cannot read"),
     ):
-        with pytest.raises(BadModelFile, match=words):
+        with pytest.raises(BadModelFile, match=message):
             LlamaCpp(tmp_path / name)
 
 
@@ -211,16 +211,14 @@ async def test_a_damaged_file_fails_to_load_and_says_so(damaged_model: Path) -> 
             await generate(engine)
 
 
-async def test_a_system_without_its_libraries_is_told_what_is_missing(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_missing_system_library_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     async with loaded(tiny_model) as engine:
         assert engine.info.state is EngineState.FAILED
         assert "libgomp1" in (engine.info.state_detail or "")
 
 
-async def test_more_generations_than_places_wait_their_turn(tiny_model: Path) -> None:
+async def test_more_generations_than_slots_wait(tiny_model: Path) -> None:
     async with loaded(tiny_model, parallel=1) as engine:
         running = engine.generate("the", SamplingParams(max_new_tokens=500, seed=1))
         await anext(running)
@@ -235,11 +233,11 @@ async def test_more_generations_than_places_wait_their_turn(tiny_model: Path) ->
 
 
 @pytest.mark.parametrize("busy", [False, True])
-async def test_giving_up_while_the_prompt_is_read_ends_the_computation_within_a_second(
+async def test_cancelling_while_the_prompt_is_read_ends_the_computation_within_a_second(
     slow_model: Path, busy: bool
 ) -> None:
     async with loaded(slow_model, parallel=2) as engine:
-        # Processor time and not time: it tells what is computed, however busy the machine is.
+        # Processor time shows what is computed, however busy the machine is.
         before = time.process_time()
         other = asyncio.create_task(generate(engine, max_new_tokens=200)) if busy else None
         reading = asyncio.create_task(generate(engine, " the" * 6000))  # takes several seconds to read
@@ -263,7 +261,7 @@ async def idle() -> bool:
     return time.process_time() - before < 0.05
 
 
-async def test_long_conversations_share_the_context_one_after_the_other(tmp_path: Path) -> None:
+async def test_long_conversations_use_the_context_one_after_the_other(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "tiny.gguf", context=1024)
     async with loaded(model, parallel=4) as engine:
         prompts = [f"{n} " + "the code " * 250 for n in range(6)]  # each takes over half of the context
@@ -272,7 +270,7 @@ async def test_long_conversations_share_the_context_one_after_the_other(tmp_path
         assert engine.info.waiting == 0
 
 
-async def test_what_follows_at_once_on_an_answer_that_was_given_up_is_known(slow_model: Path) -> None:
+async def test_the_prompt_of_a_cancelled_answer_stays_cached(slow_model: Path) -> None:
     async with loaded(slow_model, parallel=3) as engine:
         prompt = "the code is for you\n" * 40
         length = len(await engine.tokenize(prompt))
@@ -296,7 +294,7 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-async def test_a_text_ends_at_its_limit_wherever_in_a_character_that_is(name: str, tmp_path: Path) -> None:
+async def test_the_length_limit_may_be_inside_a_character(name: str, tmp_path: Path) -> None:
     pieces = SCRIPTS[name]
     model = write_scripted_gguf(tmp_path / "scripted.gguf", {"a": Script(pieces)})
     async with loaded(model) as engine:

@@ -28,21 +28,21 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
         (Grammar(GrammarKind.JSON, '{"enum": ["one", "two"]}'), r'"(one|two)"'),
     ],
 )
-async def test_a_grammar_is_kept_to(engine: LlamaCpp, grammar: Grammar, pattern: str) -> None:
+async def test_a_text_follows_its_grammar(engine: LlamaCpp, grammar: Grammar, pattern: str) -> None:
     for seed in range(3):
         text, end, _ = await generate(engine, seed=seed, grammar=grammar, max_new_tokens=40)
         assert re.fullmatch(pattern, text)
         assert end.finish_reason is FinishReason.END_OF_TEXT
 
 
-async def test_a_grammar_that_is_none_is_refused_and_the_engine_goes_on(engine: LlamaCpp) -> None:
+async def test_an_invalid_grammar_is_refused_and_the_engine_goes_on(engine: LlamaCpp) -> None:
     for grammar in (Grammar(GrammarKind.REGEX, "(a"), Grammar(GrammarKind.JSON, '{"type": "nothing"}')):
         with pytest.raises(InvalidRequest):
             await generate(engine, grammar=grammar)
     assert (await generate(engine))[0]
 
 
-async def test_lists_that_llama_cpp_could_not_hold_are_refused(engine: LlamaCpp) -> None:
+async def test_lists_that_are_too_long_for_llama_cpp_are_refused(engine: LlamaCpp) -> None:
     for lists in (
         '"minItems": 1000000000',
         '"maxItems": 1e9',
@@ -54,7 +54,7 @@ async def test_lists_that_llama_cpp_could_not_hold_are_refused(engine: LlamaCpp)
     assert (await generate(engine, grammar=most))[0].startswith("[")
 
 
-async def test_patterns_that_would_be_sought_together_for_minutes_are_refused(engine: LlamaCpp) -> None:
+async def test_too_many_combined_patterns_are_refused(engine: LlamaCpp) -> None:
     patterns = [f"^(a|b)*{letter}(a|b){{{n}}}$" for letter in "ab" for n in range(8, 30)]
     texts = [{"type": "string", "pattern": pattern} for pattern in patterns]
     named = {f"t{number}": text for number, text in enumerate(texts)}
@@ -66,7 +66,7 @@ async def test_patterns_that_would_be_sought_together_for_minutes_are_refused(en
             await generate(engine, grammar=Grammar(GrammarKind.JSON, json.dumps(schema)))
 
 
-async def test_a_grammar_that_llama_cpp_drops_is_told(
+async def test_a_grammar_that_llama_cpp_ignores_is_an_error(
     engine: LlamaCpp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pattern = re.compile("start: .*")

@@ -72,14 +72,14 @@ async def generate(engine: OpenAIUpstream, params: SamplingParams = PARAMS) -> t
 
 async def failure(upstream: FakeUpstream, **options: Any) -> tuple[str, ServingError]:
     """The text that came before the generation failed, and how it failed."""
-    seen = ""
+    text = ""
     async with engine(upstream, **options) as asked:
         try:
             async for event in asked.generate("Hi", PARAMS):
                 if isinstance(event, Chunk):
-                    seen += event.data.decode()
+                    text += event.data.decode()
         except ServingError as error:
-            return seen, error
+            return text, error
     pytest.fail("it did not fail")
 
 
@@ -99,7 +99,7 @@ BYTES = b"".join(step for step in text("Grüße", " 🦉", "\r\n\u2028") if isin
 
 
 @pytest.mark.parametrize(
-    ("steps", "words", "end"),
+    ("steps", "expected", "end"),
     [
         pytest.param(text("Hello", " you"), "Hello you", (7, 2), id="counts after the text"),
         pytest.param([piece("x", "stop", usage=COUNTS), usage(9, 9)], "x", (3, 1), id="counts with the text"),
@@ -129,12 +129,12 @@ async def test_the_text_and_its_counts_come_from_the_stream(
     upstream: FakeUpstream,
     asked: OpenAIUpstream,
     steps: list[Any],
-    words: str,
+    expected: str,
     end: tuple[int | None, int | None] | None,
 ) -> None:
     upstream.answer(*steps)
     found, found_end = await generate(asked)
-    assert (found, found_end.finish_reason) == (words, FinishReason.END_OF_TEXT)
+    assert (found, found_end.finish_reason) == (expected, FinishReason.END_OF_TEXT)
     assert end in (None, (found_end.input_tokens, found_end.generated_tokens))
 
 
@@ -143,7 +143,7 @@ async def test_the_length_limit_is_reported(upstream: FakeUpstream, asked: OpenA
     assert (await generate(asked))[1].finish_reason is FinishReason.LENGTH
 
 
-async def test_no_stop_sequence_is_sent_and_what_is_sent_is_complete(upstream: FakeUpstream) -> None:
+async def test_a_request_is_complete_and_has_no_stop_sequence(upstream: FakeUpstream) -> None:
     upstream.answer(*text("x"))
     params = SamplingParams(
         max_new_tokens=9,
@@ -167,7 +167,7 @@ async def test_no_stop_sequence_is_sent_and_what_is_sent_is_complete(upstream: F
 
 
 @pytest.mark.parametrize("owner", ["vllm", "sglang"])
-async def test_steps_that_are_not_wanted_are_left_out_whatever_the_model_recommends(
+async def test_sampling_steps_are_switched_off_whatever_the_model_recommends(
     upstream: FakeUpstream, owner: str
 ) -> None:
     upstream.model_list = [{"id": "fake", "owned_by": owner}]
@@ -180,10 +180,11 @@ async def test_steps_that_are_not_wanted_are_left_out_whatever_the_model_recomme
     assert (wanted["top_k"], wanted["min_p"], wanted["repetition_penalty"]) == (4, 0.0, 1.2)
 
 
-async def test_a_step_that_upstreams_do_not_know_is_refused(upstream: FakeUpstream) -> None:
-    async with engine(upstream) as asked:
-        with pytest.raises(InvalidRequest, match="typical_p"):
-            await generate(asked, SamplingParams(max_new_tokens=9, seed=3, temperature=1, typical_p=0.5))
+async def test_a_sampling_step_that_the_upstream_lacks_is_refused(
+    upstream: FakeUpstream, asked: OpenAIUpstream
+) -> None:
+    with pytest.raises(InvalidRequest, match="typical_p"):
+        await generate(asked, SamplingParams(max_new_tokens=9, seed=3, temperature=1, typical_p=0.5))
 
 
 @st.composite
@@ -268,29 +269,29 @@ async def test_an_upstream_that_stalls_is_given_up(upstream: FakeUpstream) -> No
             await upstream.disconnected.wait()
 
 
-async def test_an_endless_answer_ends_when_the_reader_has_enough(upstream: FakeUpstream) -> None:
+async def test_closing_an_endless_answer_closes_the_connection(
+    upstream: FakeUpstream, asked: OpenAIUpstream
+) -> None:
     upstream.answer(*[piece("more ")] * 20, asyncio.Event())
-    async with engine(upstream) as asked:
-        async with contextlib.aclosing(asked.generate("Hi", PARAMS)) as events:
-            async for event in events:
-                if isinstance(event, Chunk):
-                    break
-        async with asyncio.timeout(PATIENCE):
-            await upstream.disconnected.wait()
+    async with contextlib.aclosing(asked.generate("Hi", PARAMS)) as events:
+        async for event in events:
+            if isinstance(event, Chunk):
+                break
+    async with asyncio.timeout(PATIENCE):
+        await upstream.disconnected.wait()
 
 
 @pytest.mark.parametrize("steps", [[asyncio.Event()], [b": reading\n\n", asyncio.Event()]])
 async def test_cancelling_before_the_first_token_closes_the_connection(
-    upstream: FakeUpstream, steps: list[Any]
+    upstream: FakeUpstream, asked: OpenAIUpstream, steps: list[Any]
 ) -> None:
     upstream.answer(*steps)
-    async with engine(upstream) as asked:
-        task = asyncio.create_task(generate(asked))
-        async with asyncio.timeout(PATIENCE):
-            await upstream.streaming.wait()
-            task.cancel()
-            await upstream.disconnected.wait()
-        assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+    task = asyncio.create_task(generate(asked))
+    async with asyncio.timeout(PATIENCE):
+        await upstream.streaming.wait()
+        task.cancel()
+        await upstream.disconnected.wait()
+    assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
 
 
 @pytest.mark.parametrize(
@@ -301,7 +302,7 @@ async def test_cancelling_before_the_first_token_closes_the_connection(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("body", [b"<html>no</html>", b'{"error": {"message": "why"}}', b""])
-async def test_statuses_are_told_apart(
+async def test_each_status_has_its_error(
     upstream: FakeUpstream, status: int, error: type[ServingError], body: bytes
 ) -> None:
     upstream.answer(body, status=status, content_type="text/html")
@@ -345,7 +346,7 @@ async def test_the_wait_that_an_overloaded_upstream_asks_for_is_passed_on(
     assert error.retry_after == seconds
 
 
-async def test_what_the_upstream_lists_tells_name_and_context(upstream: FakeUpstream) -> None:
+async def test_name_and_context_come_from_the_list_of_models(upstream: FakeUpstream) -> None:
     for listed, context in (
         ({"max_model_len": 32768}, 32768),
         ({"meta": {"n_ctx_train": 2048}}, 2048),
@@ -362,22 +363,22 @@ async def test_what_the_upstream_lists_tells_name_and_context(upstream: FakeUpst
 
 
 @pytest.mark.parametrize(
-    ("listed", "model", "words"),
+    ("listed", "model", "message"),
     [([], None, "--upstream-model"), (404, None, "--upstream-model"), (500, "m", "500"), (401, "m", "key"),
      ([{"id": "other"}], "mine", "'mine', but: other")],
 )  # fmt: skip
 async def test_an_upstream_that_cannot_be_used_says_why(
-    upstream: FakeUpstream, listed: Any, model: str | None, words: str
+    upstream: FakeUpstream, listed: Any, model: str | None, message: str
 ) -> None:
     upstream.model_list = listed
     async with engine(upstream, model=model) as asked:
         assert asked.info.state is EngineState.FAILED
-        assert words in (asked.info.state_detail or "")
+        assert message in (asked.info.state_detail or "")
         with pytest.raises(Unhealthy):
             await generate(asked)
 
 
-async def test_an_upstream_without_a_list_works_with_a_named_model(upstream: FakeUpstream) -> None:
+async def test_an_upstream_without_a_list_of_models_works_with_a_named_model(upstream: FakeUpstream) -> None:
     upstream.model_list = 404
     upstream.answer(*text("x"))
     async with engine(upstream, model="mine") as asked:
@@ -400,7 +401,7 @@ async def test_an_upstream_that_goes_away_is_unhealthy_and_found_again(upstream:
         assert (await generate(asked))[0] == "x"
 
 
-async def test_one_connection_that_breaks_does_not_make_the_upstream_unhealthy(
+async def test_one_broken_connection_does_not_make_the_upstream_unhealthy(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def reset(request: web.Request, answer: object) -> web.StreamResponse:
@@ -417,7 +418,7 @@ async def test_one_connection_that_breaks_does_not_make_the_upstream_unhealthy(
         assert (await generate(asked))[0] == "x"
 
 
-async def test_usage_that_never_comes_is_not_waited_for_long(
+async def test_the_wait_for_missing_token_counts_is_short(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.engines.openai_client.USAGE_SECONDS", 0.05)
@@ -481,7 +482,7 @@ SCHEMA = {"type": "object"}
         (None, {"adapter_id": "unknown"}, None),
     ],
 )
-async def test_each_kind_of_upstream_is_told_in_its_own_words(
+async def test_each_software_gets_its_own_parameters(
     upstream: FakeUpstream, kind: str | None, wish: dict[str, Any], sent: dict[str, Any] | None
 ) -> None:
     """What a kind has no word for is refused; the others are sent nothing of it."""
@@ -496,7 +497,7 @@ async def test_each_kind_of_upstream_is_told_in_its_own_words(
             assert sent.items() <= upstream.requests[0].items()
 
 
-async def test_logprobs_are_not_asked_of_one_that_may_not_know_them(upstream: FakeUpstream) -> None:
+async def test_unknown_software_is_not_asked_for_logprobs(upstream: FakeUpstream) -> None:
     async with of_kind(upstream, None) as asked:
         await generate(asked, SamplingParams(max_new_tokens=9, seed=3, logprobs=True))
     assert "logprobs" not in upstream.requests[0]
@@ -514,7 +515,9 @@ async def test_an_adapter_is_a_model_with_a_parent(upstream: FakeUpstream) -> No
 LIKELY = [{"token": "e", "logprob": -5}, {"token": "f"}]
 
 
-async def test_probabilities_are_read_as_completions_and_as_chats_have_them(upstream: FakeUpstream) -> None:
+async def test_probabilities_are_read_from_completions_and_from_chats(
+    upstream: FakeUpstream, asked: OpenAIUpstream
+) -> None:
     upstream.answer(
         data({"choices": [{"text": "a", "logprobs": {"token_logprobs": [-1], "top_logprobs": [{"b": -2}]}}]}),
         data({"choices": [{"text": "c", "logprobs": {"token_logprobs": [-3], "top_logprobs": None}}]}),
@@ -531,8 +534,7 @@ async def test_probabilities_are_read_as_completions_and_as_chats_have_them(upst
         piece("", "stop"),
         DONE,
     )
-    async with engine(upstream) as asked:
-        events = [event async for event in asked.generate("Hi", PARAMS)]
+    events = [event async for event in asked.generate("Hi", PARAMS)]
     assert [(event.logprob, list(event.top)) for event in events if isinstance(event, Chunk)] == [
         (-1, [TopToken(0, "b", -2)]),
         (-3, []),
@@ -540,7 +542,7 @@ async def test_probabilities_are_read_as_completions_and_as_chats_have_them(upst
     ]
 
 
-async def test_the_text_between_is_asked_for_by_markers_or_by_a_suffix(upstream: FakeUpstream) -> None:
+async def test_infilling_uses_markers_or_a_suffix(upstream: FakeUpstream) -> None:
     upstream.answer(*text("x"))
     for model in ("fake", "Qwen/Qwen2.5-Coder-7B"):
         upstream.model_list = [{"id": model}]
@@ -555,7 +557,7 @@ async def test_the_text_between_is_asked_for_by_markers_or_by_a_suffix(upstream:
 
 
 @pytest.mark.parametrize("nonsense", [1.5, "fake", {"id": "fake"}, [[]], [{"no": "id"}], None])
-async def test_what_is_no_list_of_models_is_none(upstream: FakeUpstream, nonsense: Any) -> None:
+async def test_anything_but_a_list_of_models_counts_as_no_list(upstream: FakeUpstream, nonsense: Any) -> None:
     upstream.model_list = nonsense
     async with engine(upstream) as asked:
         assert asked.info.state is EngineState.FAILED
@@ -564,7 +566,7 @@ async def test_what_is_no_list_of_models_is_none(upstream: FakeUpstream, nonsens
         assert asked.info.state is EngineState.READY
 
 
-async def test_what_is_not_understood_is_looked_at_again(
+async def test_an_answer_that_is_not_understood_is_checked_again(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(model: dict[str, Any]) -> int:
@@ -590,7 +592,7 @@ async def test_a_list_of_models_may_come_in_pieces(upstream: FakeUpstream) -> No
         assert (asked.info.model_id, asked.info.context) == ("model-0", 77)
 
 
-async def test_comments_are_no_answer(upstream: FakeUpstream) -> None:
+async def test_comments_do_not_count_as_an_answer(upstream: FakeUpstream) -> None:
     upstream.answer(*[step for _ in range(500) for step in (b": waiting\n\n", 0.01)])
     assert "nothing for 0.2 seconds" in str((await failure(upstream, first=0.2))[1])
 
@@ -606,7 +608,7 @@ async def test_comments_are_no_answer(upstream: FakeUpstream) -> None:
         ({"chat_template": "<|im_start|>"}, None, "<|im_start|>"),
     ],
 )
-async def test_a_template_of_llama_server_is_told_if_it_is_the_models_own(
+async def test_a_template_of_llama_server_is_reported_if_it_is_the_models_own(
     upstream: FakeUpstream, props: Any, tokens: Any, template: str | None
 ) -> None:
     upstream.props, upstream.tokens_of_a_mark = props, tokens
@@ -620,7 +622,7 @@ async def test_a_template_of_llama_server_is_told_if_it_is_the_models_own(
         )
 
 
-async def test_a_chat_is_sent_as_its_messages(upstream: FakeUpstream) -> None:
+async def test_a_chat_is_sent_as_its_messages(upstream: FakeUpstream, asked: OpenAIUpstream) -> None:
     upstream.answer(
         data({"choices": [{"delta": {"role": "assistant", "content": ""}}]}),
         data({"choices": [{"delta": {"content": "Hello"}}]}),
@@ -629,8 +631,7 @@ async def test_a_chat_is_sent_as_its_messages(upstream: FakeUpstream) -> None:
     )
     messages = [{"role": "user", "content": "Hi"}]
     params = SamplingParams(max_new_tokens=9, seed=3, top_tokens=2)
-    async with engine(upstream) as asked:
-        events = [event async for event in asked.generate(Chat(messages), params)]
+    events = [event async for event in asked.generate(Chat(messages), params)]
     assert [event.data for event in events if isinstance(event, Chunk)] == [b"Hello"]
     (request,) = upstream.requests
     assert request["messages"] == messages

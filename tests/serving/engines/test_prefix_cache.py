@@ -40,7 +40,7 @@ def states(directory: Path) -> list[Path]:
     return list(directory.iterdir())
 
 
-async def test_a_beginning_is_known_to_the_first_prompts_of_every_slot(
+async def test_the_prefix_is_cached_for_the_first_prompt_of_every_slot(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     async with loaded(tiny_model, prefixes=tmp_path, parallel=3) as engine:
@@ -57,9 +57,7 @@ async def test_a_beginning_is_known_to_the_first_prompts_of_every_slot(
         assert len(states(tmp_path)) == 1
 
 
-async def test_slots_are_filled_with_no_more_than_half_of_the_context(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+async def test_the_prefix_takes_at_most_half_of_the_context(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path, parallel=4, context=1024) as engine:
         assert 3 * await length(engine) > 512
         await engine.warm(BEGINNING)
@@ -70,7 +68,7 @@ async def test_slots_are_filled_with_no_more_than_half_of_the_context(
         assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
 
 
-async def test_conversations_are_not_put_out_of_their_slots(tiny_model: Path, tmp_path: Path) -> None:
+async def test_conversations_keep_their_slots(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path, parallel=2) as engine:
         other = "add remove first last " * 20
         await ask(engine, other)
@@ -80,11 +78,11 @@ async def test_conversations_are_not_put_out_of_their_slots(tiny_model: Path, tm
         assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
 
 
-async def test_after_a_restart_the_first_prompt_does_not_pay(tiny_model: Path, tmp_path: Path) -> None:
+async def test_after_a_restart_the_prefix_is_read_from_disk(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path) as engine:
         await engine.warm(BEGINNING)
         await kept(engine)
-    async with loaded(tiny_model, prefixes=tmp_path) as engine:  # nobody has told it what to expect
+    async with loaded(tiny_model, prefixes=tmp_path) as engine:  # without a call of `warm`
         computed, reused = await ask(engine, BEGINNING + "add")
         assert (computed, reused) <= (3, await length(engine))
         assert reused >= await length(engine) - 1
@@ -148,7 +146,7 @@ async def test_a_damaged_state_that_cannot_be_removed_does_no_harm(
             assert await ask(engine, BEGINNING + "add") == (await length(engine) + 1, 0)
 
 
-async def test_of_beginnings_that_come_at_once_the_last_is_kept_and_no_other_goes_on(
+async def test_of_several_prefixes_at_once_only_the_last_is_computed(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     unseen: list[str] = []
@@ -165,7 +163,7 @@ async def test_of_beginnings_that_come_at_once_the_last_is_kept_and_no_other_goe
     assert unseen == []
 
 
-async def test_what_begins_so_waits_for_it_and_anything_else_does_not(
+async def test_prompts_with_the_prefix_wait_for_it_and_others_interrupt_it(
     slow_model: Path, tmp_path: Path
 ) -> None:
     async with loaded(slow_model, prefixes=tmp_path, parallel=2) as engine:
@@ -204,7 +202,7 @@ async def test_a_directory_that_cannot_be_written_does_no_harm(tiny_model: Path,
         assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
 
 
-async def test_closing_ends_it(slow_model: Path, tmp_path: Path) -> None:
+async def test_closing_ends_the_computation_of_the_prefix(slow_model: Path, tmp_path: Path) -> None:
     async with loaded(slow_model, prefixes=tmp_path) as engine:
         await engine.warm(BEGINNING * 4)
         await begun(engine)
