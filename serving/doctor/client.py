@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from serving.doctor.protocols import Answer, TextProtocol, TextRequest, get, get_text
+from serving.doctor.protocols import Answer, OpenAIProtocol, TextRequest, TgiProtocol, get, get_text
 from serving.engines.remote import LONGEST_ANSWER, ask, message, message_of, parse_lenient_json, read_body
 
 LONGEST_QUOTE = 160  # characters of a server's message
@@ -26,7 +26,7 @@ class Client:
     url: str
     """As the operator wrote it, with or without /v1."""
     http: aiohttp.ClientSession
-    protocol: TextProtocol
+    protocol: OpenAIProtocol | TgiProtocol
     kind: str | None
     """None until a check has found out which protocol the server speaks."""
     key: str | None
@@ -35,8 +35,6 @@ class Client:
     """The time in seconds."""
     on_text: Callable[[], None]
     """Called whenever a piece of text has been read."""
-    root: str = field(init=False)
-    """The address without /v1."""
     listed: Any = None
     """The server's list of models, or its /info; None until it has answered."""
     software: str = ""
@@ -45,8 +43,9 @@ class Client:
     sample: Answer = field(default_factory=lambda: Answer(0))
     """A streamed answer, with which others are compared."""
 
-    def __post_init__(self) -> None:
-        self.root = self.url.removesuffix("/v1")
+    @property
+    def root(self) -> str:
+        return self.url.removesuffix("/v1")
 
     async def generate(self, prompt: str, *, tokens: int, stream: bool, **options: Any) -> Answer:
         return await self.send(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -52,28 +52,16 @@ class TextRequest:
     suffix: str | None = None
 
 
-class TextProtocol(Protocol):
-    kind: str
-    url: str
-    model: str | None
-    finish_reasons: Sequence[str]
-    """Those that our engine understands."""
-
-    def encode(self, request: TextRequest) -> tuple[str, dict[str, Any]]:
-        """The address and the JSON body of the request."""
-
-    def decode(self, content: Any, answer: Answer) -> None:
-        """Add the content of an event, or of a whole answer, to `answer`."""
-
-
 @dataclass(slots=True)
 class OpenAIProtocol:
     url: str
     model: str | None = None
     kind: str = "openai"
     finish_reasons: Sequence[str] = ("stop", "length")
+    """Those that our engine understands."""
 
     def encode(self, request: TextRequest) -> tuple[str, dict[str, Any]]:
+        """The address and the JSON body of the request."""
         body: dict[str, Any] = {"model": self.model, "prompt": request.prompt, "max_tokens": request.tokens}
         body["temperature"] = 0.0 if request.seed is None else 1.0
         optional = {
@@ -87,6 +75,7 @@ class OpenAIProtocol:
         return f"{self.url}/completions", body
 
     def decode(self, content: Any, answer: Answer) -> None:
+        """Add the content of an event, or of a whole answer, to `answer`."""
         choices = get_list(content, "choices")
         choice = choices[0] if choices and isinstance(choices[0], dict) else {}
         message = choice.get("delta") or choice.get("message")

@@ -8,6 +8,7 @@ computing a request that is cancelled while it still reads the prompt.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import os
@@ -199,27 +200,18 @@ class LlamaCppServer:
                 self.read_percent = min(100, 100 * read // size)
 
 
-async def _in_thread(function: Callable[..., None], *args: object) -> None:
+def _in_thread(function: Callable[..., None], *args: object) -> asyncio.Future[None]:
     """Run in a daemon thread, so that the process can exit in the meantime: loading cannot be interrupted."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+    future: concurrent.futures.Future[None] = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()
 
     def run() -> None:
-        error = None
         try:
             function(*args)
-        except Exception as raised:  # noqa: BLE001 - the waiting task raises it
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits any more
-            loop.call_soon_threadsafe(settle, error)
+        except BaseException as error:  # noqa: BLE001 - the waiting task raises it
+            future.set_exception(error)
+        else:
+            future.set_result(None)
 
     threading.Thread(target=run, name="load-model", daemon=True).start()
-    await future
+    return asyncio.wrap_future(future)

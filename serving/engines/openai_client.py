@@ -55,13 +55,13 @@ class _Software(StrEnum):
     OTHER = "other"
 
 
-class _Likely(msgspec.Struct):
+class _TokenLogprob(msgspec.Struct):
     token: str = ""
     logprob: float | None = None
 
 
-class _ChatLogprob(_Likely):
-    top_logprobs: list[_Likely] = []
+class _ChatLogprob(_TokenLogprob):
+    top_logprobs: list[_TokenLogprob] = []
 
 
 class _Logprobs(msgspec.Struct):

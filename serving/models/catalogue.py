@@ -92,46 +92,44 @@ class Model:
         return models.joinpath(*self.repo.split("/"), *self.file.split("/"))
 
 
+def _qwen(size: str, quantisation: str, *, bytes: int, memory: int) -> Model:
+    name = f"Qwen2.5-Coder-{size}-Instruct"
+    return Model(
+        name=f"qwen2.5-coder-{size.lower()}",
+        title=f"Qwen2.5-Coder {size} Instruct",
+        repo=f"Qwen/{name}-GGUF",
+        file=f"{name}-{quantisation}.gguf".lower(),
+        of=f"Qwen/{name}",
+        bytes=bytes,
+        licence=APACHE,
+        context=32_768,
+        is_chat=True,
+        infilling=_QWEN,
+        memory=memory,
+    )
+
+
+def _starcoder2(size: str, *, bytes: int, memory: int) -> Model:
+    return Model(
+        name=f"starcoder2-{size.lower()}",
+        title=f"StarCoder2 {size}",
+        repo=f"second-state/StarCoder2-{size}-GGUF",
+        file=f"starcoder2-{size.lower()}-Q4_K_M.gguf",
+        of=f"bigcode/starcoder2-{size.lower()}",
+        converted_by="second-state",
+        bytes=bytes,
+        licence=OPENRAIL,
+        context=16_384,
+        is_chat=False,
+        infilling=_STARCODER,
+        memory=memory,
+    )
+
+
 CATALOGUE = (
-    Model(
-        name="qwen2.5-coder-1.5b",
-        title="Qwen2.5-Coder 1.5B Instruct",
-        repo="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
-        file="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
-        of="Qwen/Qwen2.5-Coder-1.5B-Instruct",
-        bytes=1_120_000_000,
-        licence=APACHE,
-        context=32_768,
-        is_chat=True,
-        infilling=_QWEN,
-        memory=23 * GB // 10,
-    ),
-    Model(
-        name="qwen2.5-coder-0.5b",
-        title="Qwen2.5-Coder 0.5B Instruct",
-        repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
-        file="qwen2.5-coder-0.5b-instruct-q8_0.gguf",
-        of="Qwen/Qwen2.5-Coder-0.5B-Instruct",
-        bytes=680_000_000,
-        licence=APACHE,
-        context=32_768,
-        is_chat=True,
-        infilling=_QWEN,
-        memory=14 * GB // 10,
-    ),
-    Model(
-        name="qwen2.5-coder-7b",
-        title="Qwen2.5-Coder 7B Instruct",
-        repo="Qwen/Qwen2.5-Coder-7B-Instruct-GGUF",
-        file="qwen2.5-coder-7b-instruct-q4_k_m.gguf",
-        of="Qwen/Qwen2.5-Coder-7B-Instruct",
-        bytes=4_680_000_000,
-        licence=APACHE,
-        context=32_768,
-        is_chat=True,
-        infilling=_QWEN,
-        memory=65 * GB // 10,
-    ),
+    _qwen("1.5B", "q4_k_m", bytes=1_120_000_000, memory=23 * GB // 10),
+    _qwen("0.5B", "q8_0", bytes=680_000_000, memory=14 * GB // 10),
+    _qwen("7B", "q4_k_m", bytes=4_680_000_000, memory=65 * GB // 10),
     Model(
         name="qwen3-coder-30b",
         title="Qwen3-Coder 30B A3B Instruct",
@@ -158,48 +156,9 @@ CATALOGUE = (
         is_chat=True,
         memory=18 * GB,
     ),
-    Model(
-        name="starcoder2-3b",
-        title="StarCoder2 3B",
-        repo="second-state/StarCoder2-3B-GGUF",
-        file="starcoder2-3b-Q4_K_M.gguf",
-        of="bigcode/starcoder2-3b",
-        converted_by="second-state",
-        bytes=1_850_000_000,
-        licence=OPENRAIL,
-        context=16_384,
-        is_chat=False,
-        infilling=_STARCODER,
-        memory=3 * GB,
-    ),
-    Model(
-        name="starcoder2-7b",
-        title="StarCoder2 7B",
-        repo="second-state/StarCoder2-7B-GGUF",
-        file="starcoder2-7b-Q4_K_M.gguf",
-        of="bigcode/starcoder2-7b",
-        converted_by="second-state",
-        bytes=4_400_000_000,
-        licence=OPENRAIL,
-        context=16_384,
-        is_chat=False,
-        infilling=_STARCODER,
-        memory=6 * GB,
-    ),
-    Model(
-        name="starcoder2-15b",
-        title="StarCoder2 15B",
-        repo="second-state/StarCoder2-15B-GGUF",
-        file="starcoder2-15b-Q4_K_M.gguf",
-        of="bigcode/starcoder2-15b",
-        converted_by="second-state",
-        bytes=9_900_000_000,
-        licence=OPENRAIL,
-        context=16_384,
-        is_chat=False,
-        infilling=_STARCODER,
-        memory=12 * GB,
-    ),
+    _starcoder2("3B", bytes=1_850_000_000, memory=3 * GB),
+    _starcoder2("7B", bytes=4_400_000_000, memory=6 * GB),
+    _starcoder2("15B", bytes=9_900_000_000, memory=12 * GB),
     Model(
         name="starcoder",
         title="StarCoder 15B",
@@ -231,7 +190,7 @@ def find(text: str) -> Model | Path:
     if os.path.isfile(text):  # `Path.is_file` raises an error if a name is too long
         return Path(text)
     if named := _ON_THE_HUB.fullmatch(text):
-        if not is_place(named["repo"], named["file"]):
+        if not is_safe_path(named["repo"], named["file"]):
             raise UnknownModel(f"--model {text}: REPO:FILE names a file of a repository on the hub")
         if _PART_OF_MANY.search(named["file"]):
             raise UnknownModel(
@@ -261,7 +220,7 @@ def find(text: str) -> Model | Path:
     )
 
 
-def is_place(repo: str, file: str) -> bool:
+def is_safe_path(repo: str, file: str) -> bool:
     """Whether the file gets a valid path inside the folder of models. Its name gets longer during the
     download."""
     parts = [*repo.split("/"), *file.split("/")]

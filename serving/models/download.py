@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from serving.addresses import is_http
-from serving.models.catalogue import in_words, is_place
+from serving.models.catalogue import in_words, is_safe_path
 from serving.models.hub_errors import (
     DownloadFailed,
     Interrupted,
@@ -66,7 +66,7 @@ Report = Callable[[int | None, int], None]
 
 def fetch(repo: str, file: str, models: Path, report: Report, sha256: str | None = None) -> Path:
     """The path of the file, once it is complete. Raises `DownloadFailed`."""
-    if not is_place(repo, file):
+    if not is_safe_path(repo, file):
         raise DownloadFailed(f"{repo}:{file} is no file of a repository.")
     os.environ.update(
         HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_VERBOSITY="error"

@@ -17,7 +17,7 @@ from serving.models.catalogue import (
     find,
     in_words,
     infilling_of,
-    is_place,
+    is_safe_path,
     licence_of,
 )
 
@@ -71,7 +71,7 @@ def test_a_named_file_stays_in_the_folder_of_models(text: str) -> None:
     except UnknownModel:
         return
     if isinstance(found, Model):
-        assert is_place(found.repo, found.file)
+        assert is_safe_path(found.repo, found.file)
         assert Path("/models") in Path(os.path.normpath(found.path(Path("/models")))).parents
 
 
