@@ -35,11 +35,11 @@ from serving.engine import (
 )
 from serving.engines.remote import (
     DEFAULT_CONTEXT,
-    KEY_REFUSED,
     RemoteEngine,
     TextDecoder,
     finish_reason,
     message_of,
+    problem_of,
     read_event,
 )
 
@@ -207,12 +207,8 @@ class OpenAIUpstream(RemoteEngine):
 
     async def _check(self) -> EngineInfo:
         status, answer = await self._ask(f"{self.url}/models")
-        if status == 503:
-            return self._not_ready("is still loading", EngineState.LOADING)
-        if status in (401, 403):
-            return self._not_ready(KEY_REFUSED)
-        if status >= 500:
-            return self._not_ready(f"answers {status}: {message_of(answer)}".rstrip(": ").rstrip("."))
+        if (problem := problem_of(status, answer)) is not None:
+            return self._not_ready(*problem)
         listed = answer.get("data") if isinstance(answer, dict) else None
         models = [
             model

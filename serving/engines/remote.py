@@ -340,6 +340,17 @@ def finish_reason(reasons: Mapping[str, FinishReason], name: str) -> FinishReaso
     return reason
 
 
+def problem_of(status: int, answer: Any) -> tuple[str, EngineState] | None:
+    """Why a server that answers a short question in this way is not ready; None if it may be."""
+    if status == 503:
+        return "is still loading", EngineState.LOADING
+    if status in (401, 403):
+        return KEY_REFUSED, EngineState.FAILED
+    if status >= 500:
+        return f"answers {status}: {message_of(answer)}".rstrip(": ").rstrip("."), EngineState.FAILED
+    return None
+
+
 def seconds_of(headers: Mapping[str, str]) -> int:
     """How long the server asks clients to wait, in `Retry-After`; 1 if it does not say."""
     after = headers.get("Retry-After", "")

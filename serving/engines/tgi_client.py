@@ -40,12 +40,12 @@ from serving.engine import (
 )
 from serving.engines.remote import (
     INVALID_STATUSES,
-    KEY_REFUSED,
     RemoteEngine,
     TextDecoder,
     finish_reason,
     message,
     message_of,
+    problem_of,
     read_event,
 )
 from serving.models.catalogue import Infilling
@@ -211,12 +211,8 @@ class TgiUpstream(RemoteEngine):
 
     async def _check(self) -> EngineInfo:
         status, info = await self._ask(f"{self.url}/info")
-        if status in (401, 403):
-            return self._not_ready(KEY_REFUSED)
-        if status == 503:
-            return self._not_ready("is still loading", EngineState.LOADING)
-        if status >= 500:
-            return self._not_ready(f"answers {status}")
+        if (problem := problem_of(status, info)) is not None:
+            return self._not_ready(*problem)
         if status != 200 or not is_tgi(info):
             return self._not_ready("does not speak TGI's protocol: it has no /info")
         if self._model not in (None, info["model_id"]):

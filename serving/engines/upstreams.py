@@ -51,11 +51,11 @@ from serving.engine import (
 from serving.engines.openai_client import OpenAIUpstream
 from serving.engines.remote import (
     CHECK_SOON_SECONDS,
-    KEY_REFUSED,
     Limits,
     RemoteEngine,
     ask,
     client_session,
+    problem_of,
 )
 from serving.engines.tgi_client import TgiUpstream, is_tgi, says_openai
 
@@ -158,12 +158,8 @@ class DetectedUpstream:
             log.debug("detecting the protocol of the upstream", exc_info=error)
             self._info = self._not_ready("cannot be reached")
             return None
-        if status == 503:
-            self._info = self._not_ready("is still loading", EngineState.LOADING)
-        elif status >= 500:
-            self._info = self._not_ready(f"answers {status}")
-        elif status in (401, 403):
-            self._info = self._not_ready(KEY_REFUSED)
+        if (problem := problem_of(status, answer)) is not None:
+            self._info = self._not_ready(*problem)
         elif isinstance(answer, dict) and "data" in answer:
             return OpenAIUpstream
         else:
