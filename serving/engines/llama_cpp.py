@@ -70,8 +70,8 @@ class _LoadedModel:
 
 
 class LlamaCpp:
-    """Raises `BadModelFile` if the file is missing or not a GGUF file. If anything else is wrong with the
-    file, `info` shows a failed state.
+    """Raises `BadModelFile` if the file is missing or not a GGUF file. For any other fault in the file,
+    `info` shows a failed state.
 
     `context` is in tokens. `threads=None` uses all processors that this process may use. The beginnings of
     prompts are kept in the directory `prefixes`. If llama.cpp computes nothing for `silence` seconds it
@@ -220,8 +220,7 @@ class LlamaCpp:
     async def _complete(
         self, loaded: _LoadedModel, text: _Generation, limit: int, sampling: dict[str, Any]
     ) -> AsyncGenerator[Chunk]:
-        """Generate again the tokens that llama.cpp did not send at the limit: without a stream it sends
-        all."""
+        """Generate the tokens that `_stream` missed at the limit: without a stream llama.cpp sends all."""
         missing = limit - text.generated
         if "grammar" in sampling:  # llama.cpp cannot continue a grammar in the middle
             text.generated = limit

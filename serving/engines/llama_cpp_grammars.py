@@ -1,5 +1,4 @@
-"""Grammars for llama.cpp: written for its grammar library llguidance, checked before, and enforced
-afterwards."""
+"""Writes grammars for llama.cpp's library llguidance, checks them before, and the text afterwards."""
 
 from __future__ import annotations
 

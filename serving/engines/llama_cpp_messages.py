@@ -77,8 +77,7 @@ def chunk_of(event: Event, count: int, vocabulary: Vocabulary) -> Chunk:
 
 
 def sampling_of(params: SamplingParams) -> dict[str, Any]:
-    """The parameters for llama.cpp. Every sampling step that it would take by default is set or switched off.
-    Raises `InvalidRequest`."""
+    """Sets or switches off every sampling step that llama.cpp has. Raises `InvalidRequest`."""
     if params.adapter_id is not None:
         raise InvalidRequest("`adapter_id` is not supported by this engine")
     if params.grammar is not None and params.min_new_tokens:

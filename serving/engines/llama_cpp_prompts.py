@@ -60,8 +60,7 @@ class PromptTokenizer:
         return tokens
 
     async def _text_tokens(self, prompt: str | list[str | int]) -> list[int]:
-        """The tokens of a text with the beginning-of-text token, unless the chat template has written it
-        already."""
+        """Adds a beginning-of-text token, unless the chat template has written it already."""
         beginning = prompt if isinstance(prompt, str) else str(prompt[0])
         add_special = not (self.bos_token and beginning.startswith(self.bos_token))
         return await self.tokenize(prompt, add_special=add_special, parse_special=True)

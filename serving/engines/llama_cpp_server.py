@@ -45,9 +45,8 @@ class LoadFailed(Exception):
 
 
 class LlamaCppServer:
-    """Serves the model file `model` once `start` has returned. `silence` is how many seconds a server that
-    works may take between two tokens, or two batches of a prompt. `prefixes` is the directory for saved
-    states."""
+    """Serves the model file `model` once `start` has returned. A working server takes at most `silence`
+    seconds between two tokens, or two batches of a prompt. `prefixes` is the directory for saved states."""
 
     def __init__(
         self, model: Path, *, parallel: int, threads: int, prefixes: Path | None, silence: float
@@ -133,8 +132,7 @@ class LlamaCppServer:
             raise GenerationFailed("The engine does not answer.") from error
 
     async def hang(self) -> None:
-        """Returns when the server hangs. Otherwise it describes its slots between two batches, whatever it
-        computes."""
+        """Returns when the server hangs. Until then it describes its slots between any two batches."""
         missed = 0
         while missed < MISSES:
             await asyncio.sleep(min(CHECK_SECONDS, self._silence))
@@ -190,9 +188,8 @@ class LlamaCppServer:
             ) from error
 
     def _read_file(self) -> None:
-        """Read the file once, so that it is in the system's cache. xllamacpp stops all Python threads while
-        it loads a model. Loading four gigabytes takes minutes from a disk, but only about a second from the
-        cache."""
+        """Read the file into the system's cache. xllamacpp stops all Python threads while it loads a model: of
+        four gigabytes that takes minutes from a disk, but only about a second from the cache."""
         size, read, buffer = self._model.stat().st_size, 0, bytearray(1 << 24)
         with self._model.open("rb", buffering=0) as file:
             while (count := file.readinto(buffer)) and not self._closing.is_set():

@@ -1,5 +1,4 @@
-"""The shared beginning of most prompts, computed once and saved on disk: llama.cpp's state after it, for each
-slot.
+"""Computes the shared beginning of most prompts once, and saves llama.cpp's state after it on disk.
 
 A file is valid for one model, one context and one build of llama.cpp. Its name contains all of them, so that
 a state that no longer fits is never read. The name also contains a digest of the file: llama.cpp does not

@@ -61,8 +61,7 @@ class Limits:
     connect: float = 5.0
     """To accept a connection, and to answer a short question."""
     first: float = 120.0
-    """From the request to the first event of the answer: the request may queue, and the server reads the
-    prompt."""
+    """From the request to the first event: the request may queue, and the server reads the prompt."""
     between: float = 30.0
     """From one event to the next. Comments, with which servers keep connections open, do not count."""
 

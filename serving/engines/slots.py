@@ -1,5 +1,4 @@
-"""The queue of generations for llama.cpp's slots and for the tokens of its context, both of which they
-share."""
+"""The queue for llama.cpp's slots and for the tokens of its context, which all generations share."""
 
 from __future__ import annotations
 
@@ -12,8 +11,7 @@ from collections.abc import AsyncGenerator
 class Slots:
     """Generations wait here, not inside llama.cpp: that gives each slot as much of the context as it asks for
     and fails all of them when the context runs out, and a request that waits there occupies one of its HTTP
-    threads. The queue is first come, first served, so that a long conversation is not passed over for
-    ever."""
+    threads. The queue is first come, first served, so that a long conversation gets its turn."""
 
     def __init__(self, slots: int, tokens: int) -> None:
         self._slots = slots

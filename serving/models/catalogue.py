@@ -185,8 +185,7 @@ _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def find(text: str) -> Model | Path:
-    """The model that `--model` names on the hub, or the path of a file. Raises `UnknownModel`. For `auto`,
-    see `choose`."""
+    """The model or the file that `--model` names, except `auto`. Raises `UnknownModel`."""
     if os.path.isfile(text):  # `Path.is_file` raises an error if a name is too long
         return Path(text)
     if named := _ON_THE_HUB.fullmatch(text):
@@ -221,8 +220,7 @@ def find(text: str) -> Model | Path:
 
 
 def is_safe_path(repo: str, file: str) -> bool:
-    """Whether the file gets a valid path inside the folder of models. Its name gets longer during the
-    download."""
+    """Whether the file stays inside the folder of models, and its name may get longer during the download."""
     parts = [*repo.split("/"), *file.split("/")]
     return all(part.strip(".") and len(os.fsencode(part)) <= LONGEST_NAME for part in parts)
 
@@ -277,8 +275,7 @@ def smallest() -> Model:
 def licence_of(
     model_id: str | None, licence: str | None = None, name: str | None = None, url: str | None = None
 ) -> Licence | None:
-    """The licence of a model, from its id (a repository or a file name) or else from the metadata of its
-    file."""
+    """The licence of a model, from its id (a repository or a file name) or else from its metadata."""
     if (known := _known(model_id)) is not None and known.licence is not None:
         return known.licence
     if licence:

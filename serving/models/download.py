@@ -210,8 +210,7 @@ class _Download:
 
 
 class _Part(io.FileIO):
-    """An incomplete file, opened for appending. It calls `written` with its size, and refuses more than
-    `limit`."""
+    """An incomplete file of at most `limit` bytes. It calls `written` with its size."""
 
     def __init__(self, path: Path, limit: int, written: Callable[[int], None]) -> None:
         super().__init__(path, "a")

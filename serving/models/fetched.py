@@ -144,8 +144,7 @@ class FetchedModel:
             self._begin()
 
     async def decline(self) -> None:
-        """Stop the download. It does not begin again by itself, not even after a restart. Raises
-        `NothingToFetch`."""
+        """Stop the download for good, also after a restart. Raises `NothingToFetch`."""
         self._check()
         await self._stop_fetching()
         self._check()  # the download may just have ended
