@@ -46,9 +46,7 @@ async def read_data(
                 raise IncompleteGeneration(f"The engine has sent nothing for {seconds:g} seconds.") from None
             except (aiohttp.ClientError, OSError) as error:
                 raise IncompleteGeneration("The connection to the engine broke off.") from error
-            if (
-                piece and b"\n" not in piece
-            ):  # do not search the same bytes twice, however small the pieces are
+            if piece and b"\n" not in piece:  # do not search `rest` again for each small piece
                 rest += piece
                 lines = []
             else:

@@ -188,8 +188,8 @@ class LlamaCppServer:
             ) from error
 
     def _read_file(self) -> None:
-        """Read the file into the system's cache. xllamacpp stops all Python threads while it loads a model: of
-        four gigabytes that takes minutes from a disk, but only about a second from the cache."""
+        """Read the file into the system's cache. xllamacpp stops all Python threads while it loads a model,
+        which takes minutes from a disk, but from the cache only about a second for four gigabytes."""
         size, read, buffer = self._model.stat().st_size, 0, bytearray(1 << 24)
         with self._model.open("rb", buffering=0) as file:
             while (count := file.readinto(buffer)) and not self._closing.is_set():
