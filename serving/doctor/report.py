@@ -49,7 +49,7 @@ class Report:
         return all(finding.status is not Status.WRONG for finding in self.findings)
 
     def table(self) -> str:
-        rows = [f"{self.url}, asked by the protocol of {'TGI' if self.kind == 'tgi' else 'OpenAI'}", ""]
+        rows = [f"{self.url}, examined by {'TGI' if self.kind == 'tgi' else 'OpenAI'}'s protocol", ""]
         for finding in self.findings:
             head = f"{finding.status:11}  {finding.name:19}  "
             indent = " " * len(head)
