@@ -26,14 +26,14 @@ import uvicorn
 
 from serving import machine
 from serving.doctor import doctor
-from serving.engine import Engine, Fetching
+from serving.engine import DownloadControl, Engine
 from serving.engines.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
 from serving.engines.remote import Limits, is_http
 from serving.engines.upstreams import Kind, Upstreams, upstream
 from serving.models import catalogue
 from serving.models.fetched import Absent, FetchedModel
 from serving.models.gguf_header import BadModelFile
-from serving.protocols.tgi import DEFAULT_LIMIT, DEFAULT_TOTAL_SECONDS, ServingApp, create_app
+from serving.protocols.application import DEFAULT_LIMIT, DEFAULT_TOTAL_SECONDS, ServingApp, create_app
 
 log = logging.getLogger("serving")
 
@@ -50,7 +50,7 @@ class _Server(uvicorn.Server):
         self, config: uvicorn.Config, app: ServingApp, *, exit_with_stdin: bool, drain_seconds: float
     ) -> None:
         super().__init__(config)
-        self._admission = app.answering.admission
+        self._admission = app.runner.admission
         self._exit_with_stdin = exit_with_stdin
         self._drain_seconds = drain_seconds
         self._signals = 0
@@ -104,12 +104,12 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        engine, fetching = _engine(options)
+        engine, download = _engine(options)
         key = options.api_key or os.environ.get(KEY_VARIABLE) or None
         app = create_app(
             engine,
             api_key=key,
-            fetching=fetching,
+            download=download,
             max_concurrent_requests=options.max_concurrent_requests,
             total_seconds=options.total_seconds,
         )
@@ -264,8 +264,8 @@ def _models() -> Path:
     return Path(platformdirs.user_data_dir("tech-assistant", appauthor=False)) / "models"
 
 
-def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
-    """The engine, and what fetches its model."""
+def _engine(options: argparse.Namespace) -> tuple[Engine, DownloadControl | None]:
+    """The engine, and the control of its download if there is one."""
     if options.model is None:
         return _upstream(options), None
 

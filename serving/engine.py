@@ -295,8 +295,8 @@ class Warming(Protocol):
         """Compute it in a quiet moment. Raises `ServingError`."""
 
 
-class Fetching(Protocol):
-    """What may fetch a model. Both raise `NothingToFetch`."""
+class DownloadControl(Protocol):
+    """Starts or declines the download of a model. Both methods raise `NothingToFetch`."""
 
     async def begin(self) -> None: ...
 

@@ -19,7 +19,7 @@ from serving.engine import (
     InvalidRequest,
     SamplingParams,
 )
-from serving.generation import Asked, Finished, Shown, best_of, generate
+from serving.generation import Delta, Finished, GenerationRequest, best_of, generate
 from tests.serving.test_stopping import STOPS, TEXTS, first_match
 from tests.support.fake_engine import FakeEngine, Step
 
@@ -28,10 +28,10 @@ ROOM = 1 << 20
 
 def ask(
     stops: list[str] | None = None, max_new_tokens: int | None = None, room: int = ROOM, **params: Any
-) -> Asked:
+) -> GenerationRequest:
     include_stop = params.pop("include_stop", False)
     sampling = SamplingParams(max_new_tokens=max_new_tokens, seed=1, **params)
-    return Asked("prompt", sampling, stops or [], include_stop, room=room)
+    return GenerationRequest("prompt", sampling, stops or [], include_stop, largest_text=room)
 
 
 async def run(*steps: Step, **asked: Any) -> tuple[list[str], Finished, FakeEngine]:
@@ -39,7 +39,7 @@ async def run(*steps: Step, **asked: Any) -> tuple[list[str], Finished, FakeEngi
     engine = FakeEngine(*steps)
     texts = []
     async for event in generate(engine, ask(**asked)):
-        if isinstance(event, Shown):
+        if isinstance(event, Delta):
             texts.append(event.token.text)
         elif isinstance(event, Finished):
             finished = event

@@ -35,7 +35,7 @@ from serving.engine import (
 )
 from serving.engines.remote import Limits
 from serving.engines.tgi_client import Tgi
-from serving.generation import Asked, whole
+from serving.generation import GenerationRequest, collect
 from serving.generation import generate as generate_around
 from serving.models.catalogue import Infilling
 from tests.serving.conftest import PATIENCE, eventually, looked_at, serve
@@ -298,8 +298,8 @@ async def test_leaving_closes_the_connection(upstream: FakeTGI, told: list[Any])
 async def test_a_stop_sequence_is_ours_and_ends_the_computation(upstream: FakeTGI) -> None:
     upstream.answers.append([token("a\nHu"), token("man: b"), asyncio.Event()])
     async with engine(upstream) as asked:
-        events = generate_around(asked, Asked("Hi", PARAMS, ["\nHuman:"]))
-        assert (await whole(events, seed=5)).text == "a"
+        events = generate_around(asked, GenerationRequest("Hi", PARAMS, ["\nHuman:"]))
+        assert (await collect(events, seed=5)).text == "a"
         async with asyncio.timeout(PATIENCE):
             await upstream.left.wait()
 

@@ -30,9 +30,9 @@ from serving.engine import (
 )
 from serving.engines.llama_cpp import LlamaCpp
 from serving.models.catalogue import Infilling
-from serving.protocols import answering
-from serving.protocols.openai import DIALOGUE_STOPS
-from serving.protocols.tgi import create_app
+from serving.protocols import runner
+from serving.protocols.application import create_app
+from serving.protocols.openai_requests import DIALOGUE_STOPS
 from tests.serving.engines.test_llama_cpp import loaded
 from tests.serving.protocols.test_tgi import Connection, client
 from tests.serving.test_stopping import cut, first_match
@@ -704,7 +704,7 @@ async def test_an_error_after_text_is_an_event_before_the_last(path: str) -> Non
 
 
 async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "KEEP_ALIVE_SECONDS", 0.01)
     held = asyncio.Event()
     connection = Connection(create_app(FakeEngine("a", held)), CHATS, {"messages": HI, "stream": True})
     async with asyncio.timeout(20):
@@ -805,7 +805,7 @@ async def test_all_errors_below_v1_have_the_protocols_shape() -> None:
             ("GET", "/v1/completions", 405),
             ("POST", "/v1/completions", 413),
         ):
-            answer = await http.request(method, path, content=b" " * (answering.LARGEST_BODY + 1))
+            answer = await http.request(method, path, content=b" " * (runner.LARGEST_BODY + 1))
             assert answer.status_code == status
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 

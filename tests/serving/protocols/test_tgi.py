@@ -23,8 +23,8 @@ from serving.engine import (
     TopToken,
     Unhealthy,
 )
-from serving.protocols import answering
-from serving.protocols.tgi import ServingApp, create_app
+from serving.protocols import runner
+from serving.protocols.application import ServingApp, create_app
 from tests.support.fake_engine import FakeEngine, Step
 
 PATIENCE = 20  # seconds for what should take none
@@ -353,7 +353,7 @@ async def test_most_and_longest_stops_are_accepted() -> None:
 
 
 async def test_body_that_is_too_large_is_refused() -> None:
-    assert (await ask("/generate", b" " * (answering.LARGEST_BODY + 1))).status_code == 413
+    assert (await ask("/generate", b" " * (runner.LARGEST_BODY + 1))).status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ async def test_unknown_routes_and_wrong_methods_are_json_errors(method: str, pat
 async def test_silent_streams_are_kept_alive_and_tell_early_that_they_are_served(
     monkeypatch: pytest.MonkeyPatch, held: asyncio.Event
 ) -> None:
-    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "KEEP_ALIVE_SECONDS", 0.01)
     connection = Connection(create_app(FakeEngine("x", before=[held])), "/generate_stream", {"inputs": "Hi"})
     async with asyncio.timeout(PATIENCE):
         assert (await connection.sent.get())["status"] == 200
@@ -423,7 +423,7 @@ async def test_silent_streams_are_kept_alive_and_tell_early_that_they_are_served
 async def test_errors_after_a_comment_but_before_text_keep_their_type(
     monkeypatch: pytest.MonkeyPatch, held: asyncio.Event
 ) -> None:
-    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "KEEP_ALIVE_SECONDS", 0.01)
     engine = FakeEngine(before=[held, Overloaded("full")])
     connection = Connection(create_app(engine), "/generate_stream", {"inputs": "Hi"})
     async with asyncio.timeout(PATIENCE):
@@ -475,7 +475,7 @@ async def test_ending_tells_streams_and_lets_nobody_in(held: asyncio.Event) -> N
     app = create_app(engine)
     connection = Connection(app, "/generate_stream", {"inputs": "Hi"})
     await engine.waiting.wait()
-    app.answering.admission.end()
+    app.runner.admission.end()
     await connection.ended()
     sent = [connection.sent.get_nowait() for _ in range(connection.sent.qsize())]
     assert b'"error_type":"incomplete_generation"' in sent[-2]["body"]
@@ -532,8 +532,8 @@ async def test_tokenize_tells_spans_where_the_engine_can() -> None:
 
 
 async def test_a_client_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
-    monkeypatch.setattr(answering, "SLOWEST_READ_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "SLOWEST_READ_SECONDS", 0.0)
     engine, never = FakeEngine("a", "b"), asyncio.Event()
 
     async def send(message: Any) -> None:
