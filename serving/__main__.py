@@ -1,8 +1,8 @@
-"""`python -m serving`: one engine behind the TGI protocol, on an address of its own.
+"""`python -m serving`: serve one engine over HTTP.
 
-Prints one line on standard output when it listens: `serving on http://HOST:PORT`. What cannot work at all
-(bad arguments, a missing model file, a taken port) ends it with code 2 and one line on standard error.
-What may yet come right, or has to be looked at, shows in `GET /info` while it runs.
+Prints one line on standard output when it listens: `serving on http://HOST:PORT`. An error that only the
+operator can correct (a wrong argument, a missing model file, a port in use) ends the process with code 2 and
+one line on standard error. Other problems, such as an upstream that is down, show in `GET /info`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ log = logging.getLogger("serving")
 KEY_VARIABLE = "TECH_ASSISTANT_SERVING_KEY"
 UPSTREAM_VARIABLE = "TECH_ASSISTANT_UPSTREAM"
 UPSTREAM_KEY_VARIABLE = "TECH_ASSISTANT_UPSTREAM_KEY"
-# From the signal on: streams are told that they end, then what is still there is cut off.
-LAST_WORDS_SECONDS = 1
+# After the signal (and the drain): running streams get an error event, then the process ends in any case.
+SHUTDOWN_SECONDS = 1
 EXIT_SECONDS = 1.4
 
 
@@ -66,7 +66,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
         self._signals += 1
         if sig != signal.SIGTERM or self._signals > 1:
-            self._drain_seconds = 0  # whoever asks by hand, or asks twice, does not want to wait
+            self._drain_seconds = 0  # Ctrl-C, or a second signal, means: now
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -77,17 +77,17 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _drain(self) -> None:
-        """Until the answers under way have ended, while new requests are refused."""
+        """Wait until the running answers have ended, while new requests are refused."""
         drained = asyncio.ensure_future(self._admission.drained())
         begun = time.monotonic()
         while not drained.done() and time.monotonic() - begun < self._drain_seconds:
-            await asyncio.wait([drained], timeout=0.1)  # a second signal may end it
+            await asyncio.wait([drained], timeout=0.1)  # a second signal sets `_drain_seconds` to 0
         drained.cancel()
 
     def _watch_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
         while os.read(0, 4096):
             pass
-        _exit_soon()  # even if the loop should hang
+        _exit_soon()  # works even if the event loop hangs
         loop.call_soon_threadsafe(setattr, self, "should_exit", True)
 
 
@@ -124,116 +124,126 @@ def main(arguments: Sequence[str]) -> int:
         server_header=False,
         ws="none",
         lifespan="on",
-        timeout_keep_alive=75,  # longer than clients keep idle connections, so that they never race us
-        timeout_graceful_shutdown=LAST_WORDS_SECONDS,
+        timeout_keep_alive=75,  # longer than clients keep idle connections: none sends into a closed one
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     try:
         server = _Server(
             config, app, exit_with_stdin=options.exit_with_stdin, drain_seconds=options.drain_seconds
         )
         server.run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn has ended everything and passes the signal on
+    except KeyboardInterrupt:  # uvicorn raises the signal again after its shutdown
         return 130
     return 0
 
 
 class _BadUsage(ValueError):
-    """The text says what is wrong with the arguments."""
+    """The message says which argument is wrong, and why."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving",
-        description="Text generation over HTTP, by the protocols of TGI and OpenAI.",
-        epilog="`python -m serving doctor URL` tells what an upstream does right.",
+        description="Text generation over HTTP, with the protocols of TGI and OpenAI.",
+        epilog="`python -m serving doctor URL` checks what an upstream supports.",
     )
     engine = parser.add_mutually_exclusive_group()
     engine.add_argument(
         "--model",
         metavar="MODEL",
-        help="for the embedded llama.cpp: a GGUF file, or what is fetched once: 'auto', REPO:FILE, or "
+        help="for the embedded llama.cpp: a GGUF file, or a model to download once: 'auto', REPO:FILE, or "
         + ", ".join(model.name for model in catalogue.CATALOGUE),
     )
     engine.add_argument(
         "--upstream",
         action="append",
         metavar="URL",
-        help="a server that speaks OpenAI's protocol or TGI's, such as http://127.0.0.1:8000/v1; several of "
-        f"them, each with this option, share the work; with a password, better given as {UPSTREAM_VARIABLE}",
+        help="a server that speaks OpenAI's protocol or TGI's, such as http://127.0.0.1:8000/v1. Repeat the "
+        f"option to share the work among several. Safer in {UPSTREAM_VARIABLE} if it has a password",
     )
     parser.add_argument(
         "--upstream-kind",
         choices=[kind.value for kind in Kind],
-        help="what it speaks (default: openai for an address that ends in /v1, else it is asked)",
+        help="the protocol of the upstream (default: openai if the address ends in /v1, else detected)",
     )
     parser.add_argument(
-        "--upstream-model", metavar="NAME", help="the model's name there (default: its first)"
+        "--upstream-model", metavar="NAME", help="the upstream's name of the model (default: its first one)"
     )
     limits = (
         (
             "connect",
             Limits().connect,
-            "that a connection to the upstream may take, and a short question to it",
+            "limit for a connection to the upstream, and for a short request to it",
         ),
         (
             "first",
             Limits().first,
-            "that the upstream may take to begin an answer; an embedded engine that computes nothing for so "
-            "long hangs: the process ends",
+            "limit for the upstream to begin an answer. An embedded engine that computes nothing for so long "
+            "counts as hung, and the process ends",
         ),
         (
             "between",
             Limits().between,
-            "that the upstream may then be silent; after that the answer has broken off",
+            "limit for a pause of the upstream within an answer, which then counts as broken off",
         ),
-        ("total", DEFAULT_TOTAL_SECONDS, "that a whole answer may take, of any engine"),
+        ("total", DEFAULT_TOTAL_SECONDS, "limit for a whole answer of any engine"),
     )
-    for name, default, words in limits:
+    for name, default, description in limits:
         parser.add_argument(
             f"--{name}-seconds",
             type=_seconds,
             default=default,
             metavar="SECONDS",
-            help=f"{words} (%(default)g)",
+            help=f"{description} (%(default)g)",
         )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (%(default)s)")
-    parser.add_argument("--api-key", metavar="KEY", help=f"of clients; better given as {KEY_VARIABLE}")
+    parser.add_argument("--port", type=int, default=8080, help="0 chooses a free one (%(default)s)")
     parser.add_argument(
-        "--models", type=Path, default=_models(), metavar="DIR", help="where fetched models are (%(default)s)"
+        "--api-key",
+        metavar="KEY",
+        help=f"the key that clients must send; safer in {KEY_VARIABLE}",
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        default=_models(),
+        metavar="DIR",
+        help="where downloaded models are (%(default)s)",
     )
     parser.add_argument(
         "--prefix-cache",
         type=Path,
         default=Path(platformdirs.user_cache_dir("tech-assistant", appauthor=False)) / "prefixes",
         metavar="DIR",
-        help="where is kept what the embedded engine has computed for the beginning of prompts (%(default)s)",
+        help="directory where the embedded engine saves the computed beginnings of prompts (%(default)s)",
     )
-    parser.add_argument("--offline", action="store_true", help="never use the network to fetch a model")
-    parser.add_argument("--context", type=_positive, help="tokens of context of the embedded engine")
+    parser.add_argument("--offline", action="store_true", help="never download a model")
+    parser.add_argument("--context", type=_positive, help="context of the embedded engine, in tokens")
     parser.add_argument(
         "--parallel",
         type=_positive,
         default=DEFAULT_PARALLEL,
-        help="answers computed at once (%(default)s)",
+        help="how many answers are computed at once (%(default)s)",
     )
     parser.add_argument(
         "--max-concurrent-requests",
         type=_positive,
         default=DEFAULT_LIMIT,
         metavar="N",
-        help="more are refused (429); those that are not computed wait (%(default)s)",
+        help="how many requests may run or wait at once; more are refused with 429 (%(default)s)",
     )
     parser.add_argument(
         "--drain-seconds",
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="that answers under way may take to end after SIGTERM (%(default)g)",
+        help="how long running answers may go on after SIGTERM (%(default)g)",
     )
-    parser.add_argument("--threads", type=_positive, help="threads that compute (default: all)")
+    parser.add_argument("--threads", type=_positive, help="computing threads (default: one per processor)")
     parser.add_argument(
-        "--exit-with-stdin", action="store_true", help="end when standard input does: never outlive a parent"
+        "--exit-with-stdin",
+        action="store_true",
+        help="end when standard input closes: never outlive the parent",
     )
     return parser
 
@@ -251,7 +261,7 @@ def _seconds(text: str) -> float:
 
 
 def _prefixes(directory: Path) -> Path | None:
-    """The directory for states of prompts, made if need be; without one they are computed at each start."""
+    """The directory of the prefix cache, created if it is missing; None if it cannot be used."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -289,8 +299,8 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, DownloadControl | None
             catalogue.in_words((least.memory or 0) + catalogue.OTHERS),
         )
         return Absent(
-            f"This machine has {has} of memory; {least.title}, the smallest model that is known here, needs "
-            f"about {needs}. Name an OpenAI-compatible server by --upstream, or a smaller model by --model."
+            f"This machine has {has} of memory. {least.title}, the smallest model of the catalogue, needs "
+            f"about {needs}. Choose a server elsewhere with --upstream, or a smaller model with --model."
         ), None
     if isinstance(model, Path):
         return load(model), None
@@ -334,7 +344,7 @@ def _address(listener: socket.socket) -> str:
 
 
 def _exit_soon() -> None:
-    """End in any case: native code that hangs cannot be interrupted otherwise."""
+    """End the process in any case. Native code that hangs cannot be interrupted in another way."""
     timer = threading.Timer(EXIT_SECONDS, os._exit, (0,))
     timer.daemon = True
     timer.start()
@@ -344,4 +354,4 @@ if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # at once: a model may still be loading in a thread that cannot be interrupted
+    os._exit(code)  # at once: a thread that loads a model cannot be interrupted

@@ -135,7 +135,7 @@ async def test_a_child_hangs_when_it_leaves_several_questions_in_a_row_unanswere
     async with await asyncio.start_server(tell, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         async with asyncio.timeout(PATIENCE):
-            await ServingChild([], hang_seconds=MISSES * 0.05)._hangs(f"http://{host}:{port}")
+            await ServingChild([], hang_seconds=MISSES * 0.05)._wait_for_hang(f"http://{host}:{port}")
     assert asked.count(SILENT) == unanswered
 
 
@@ -151,7 +151,7 @@ async def test_a_parent_that_cannot_ask_takes_no_child_for_hung(monkeypatch: pyt
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(asyncio, "open_connection", refuse)
-    hangs = asyncio.create_task(ServingChild([], hang_seconds=0.01)._hangs("http://127.0.0.1:1"))
+    hangs = asyncio.create_task(ServingChild([], hang_seconds=0.01)._wait_for_hang("http://127.0.0.1:1"))
     async with asyncio.timeout(PATIENCE):
         await asked.wait()
     assert not hangs.done()
