@@ -1,4 +1,4 @@
-"""`python -m serving` as a real process, asked by the clients that people use."""
+"""`python -m serving` as a real process, with the clients that people use."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ async def test_async_client_generates_and_streams(either: Served) -> None:
     assert [event.details is None for event in events] == [True] * (len(events) - 1) + [False]
 
 
-async def test_a_stop_sequence_is_cut_alike_in_both_ways(either: Served) -> None:
+async def test_a_stop_sequence_is_cut_with_and_without_a_stream(either: Served) -> None:
     client = AsyncClient(either.url, timeout=PATIENCE)
     free = await client.generate("the code", max_new_tokens=7)
     stop = free.generated_text[4:9]
@@ -191,10 +191,10 @@ async def test_an_unreachable_upstream_is_reported_in_info_and_to_clients(unreac
     assert (status, answer["error_type"]) == (503, "unhealthy")
 
 
-async def test_leaving_a_stream_frees_the_only_place_of_the_engine(slow_model: Path) -> None:
+async def test_a_client_that_leaves_a_stream_frees_the_only_slot(slow_model: Path) -> None:
     async with embedded(slow_model, "--parallel", "1") as served:
         body = {"inputs": " the" * 6000, "parameters": {"max_new_tokens": 1}, "stream": True}
-        for _ in range(2):  # while the prompt is being read, and with another request behind it
+        for _ in range(2):  # while the prompt is read, and then with another request waiting
             leaving = asyncio.create_task(served.post("/", body))
 
             async def computing() -> bool:
@@ -226,7 +226,7 @@ async def test_any_text_in_any_pieces_ends_before_the_first_match(
     pieces = [piece for piece in cut(whole, cuts) if piece]
     raw = b"".join(step for step in text(*pieces) if isinstance(step, bytes))
     upstream.answer(*cut(raw, byte_cuts))
-    whole_answer, streamed = await ask_both_ways(served, stops)
+    whole_answer, streamed = await request_whole_and_streamed(served, stops)
     expected, stop = first_match(stops, whole)
     reason = "eos_token" if stop is None else "stop_sequence"
     assert whole_answer["generated_text"] == streamed[-1]["generated_text"] == expected
@@ -235,7 +235,7 @@ async def test_any_text_in_any_pieces_ends_before_the_first_match(
         assert details["finish_reason"] == reason
 
 
-async def ask_both_ways(served: Served, stops: list[str]) -> tuple[Any, list[Any]]:
+async def request_whole_and_streamed(served: Served, stops: list[str]) -> tuple[Any, list[Any]]:
     body = {"inputs": "Hi", "parameters": {"stop": stops, "details": True}}
     status, whole = await served.post("/generate", body)
     assert status == 200, whole
@@ -245,7 +245,9 @@ async def ask_both_ways(served: Served, stops: list[str]) -> tuple[Any, list[Any
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_at_once_and_tells_running_streams(how: signal.Signals) -> None:
+async def test_a_signal_ends_the_process_and_running_streams_get_an_error(
+    how: signal.Signals,
+) -> None:
     async with upstreamed("--drain-seconds", "0") as (served, upstream):
         upstream.answer(piece("Hello"), asyncio.Event())
         async with served.http.post(served.url, json={"inputs": "Hi", "stream": True}) as stream:
@@ -257,7 +259,7 @@ async def test_a_signal_ends_it_at_once_and_tells_running_streams(how: signal.Si
             await served.process.wait()
 
 
-async def test_it_ends_while_a_model_is_being_loaded_and_answers_until_then(tmp_path: Path) -> None:
+async def test_the_process_answers_and_ends_while_a_model_is_being_loaded(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "large.gguf", blocks=2, width=1024)
     async with serve("--model", str(model), "--threads", "1") as served:
         status, info = await served.get("/info")
@@ -268,7 +270,7 @@ async def test_it_ends_while_a_model_is_being_loaded_and_answers_until_then(tmp_
             await served.process.wait()
 
 
-async def test_a_damaged_model_shows_in_info_and_not_as_a_crash(tmp_path: Path, tiny_model: Path) -> None:
+async def test_a_damaged_model_is_reported_in_info_without_a_crash(tmp_path: Path, tiny_model: Path) -> None:
     damaged = write_tiny_gguf(tmp_path / "damaged.gguf")
     with damaged.open("r+b") as file:
         file.truncate(150_000)
@@ -321,11 +323,11 @@ async def test_openai_async_client_gets_stops_usage_and_probabilities(chatting: 
     asked: Any = {"model": "any", "max_tokens": 7, "temperature": 0}
     async with asynchronous(chatting) as client:
         chat = await client.chat.completions.create(messages=HI, logprobs=True, top_logprobs=2, **asked)
-        told = chat.choices[0].logprobs
-        assert told is not None
-        assert told.content is not None
-        assert "".join(token.token for token in told.content) == chat.choices[0].message.content
-        assert all(token.logprob < 0 and len(token.top_logprobs) == 2 for token in told.content)
+        logprobs = chat.choices[0].logprobs
+        assert logprobs is not None
+        assert logprobs.content is not None
+        assert "".join(token.token for token in logprobs.content) == chat.choices[0].message.content
+        assert all(token.logprob < 0 and len(token.top_logprobs) == 2 for token in logprobs.content)
         assert chat.usage is not None
         assert chat.usage.completion_tokens == 7 == chat.usage.total_tokens - chat.usage.prompt_tokens
 
@@ -345,11 +347,11 @@ async def test_openai_async_client_gets_stops_usage_and_probabilities(chatting: 
         for choice in several.choices:
             assert choice.logprobs is not None
             assert "".join(choice.logprobs.tokens or ()) == choice.text
-            told = zip(choice.logprobs.text_offset or (), choice.logprobs.tokens or (), strict=True)
-            assert all(choice.text[place:].startswith(token) for place, token in told)
+            places = zip(choice.logprobs.text_offset or (), choice.logprobs.tokens or (), strict=True)
+            assert all(choice.text[place:].startswith(token) for place, token in places)
 
 
-async def test_openai_client_gets_json_of_the_schema_that_it_asks_for(templated: Served) -> None:
+async def test_openai_client_gets_json_of_its_schema(templated: Served) -> None:
     schema = {
         "type": "object",
         "properties": {"kind": {"enum": ["list", "map"]}, "size": {"type": "integer", "maximum": 9}},
@@ -478,9 +480,9 @@ async def test_hub_clients_chat(chatting: Served) -> None:
 
     await asyncio.to_thread(work)
     async with AsyncInferenceClient(base_url=chatting.url, timeout=PATIENCE) as client:
-        told = await client.chat_completion(HI, max_tokens=3, logprobs=True, top_logprobs=2)
-        assert told.choices[0].logprobs is not None
-        assert len(told.choices[0].logprobs.content[0].top_logprobs) == 2
+        answer = await client.chat_completion(HI, max_tokens=3, logprobs=True, top_logprobs=2)
+        assert answer.choices[0].logprobs is not None
+        assert len(answer.choices[0].logprobs.content[0].top_logprobs) == 2
 
 
 async def test_hub_clients_get_the_errors_that_they_know(
@@ -512,7 +514,7 @@ EDITOR = {"max_new_tokens": 60, "temperature": 0.2, "top_p": 0.95}
 
 
 @pytest.mark.parametrize("prompt", [FIM, QWEN_FIM])
-async def test_editors_get_their_completion_by_either_protocol(templated: Served, prompt: str) -> None:
+async def test_editors_get_their_completion_with_either_protocol(templated: Served, prompt: str) -> None:
     """The bodies of the language server that editor plugins use, with its default parameters."""
     body = {"parameters": {**EDITOR, "return_full_text": False}, "inputs": prompt}
     status, answer = await templated.post("/generate", body)
@@ -538,7 +540,7 @@ async def test_editors_get_their_completion_by_either_protocol(templated: Served
     assert [span["text"] for span in spans if span["text"] in marks] == (marks if own else [])
 
 
-async def test_what_comes_between_is_asked_for_by_a_suffix(templated: Served, tiny: Served) -> None:
+async def test_a_suffix_asks_for_the_text_between(templated: Served, tiny: Served) -> None:
     async with asynchronous(templated) as client:
         asked: Any = {"model": "m", "max_tokens": 9, "temperature": 0}
         written = await client.completions.create(prompt=FIM, **asked)

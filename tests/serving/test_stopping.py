@@ -165,7 +165,7 @@ def test_cuts_before_the_first_stop(
         pytest.param(["."], {"a.b": "a", "c.d": ""}, "", ".", id="nothing after the stop"),
     ],
 )
-def test_shows_of_each_piece_what_is_safe(
+def test_shows_the_safe_part_of_each_piece(
     stops: list[str], fed: dict[str, str], flushed: str, matched: str | None
 ) -> None:
     matcher = StopMatcher(stops)
@@ -175,7 +175,7 @@ def test_shows_of_each_piece_what_is_safe(
     assert matcher.matched == matched
 
 
-def test_stop_cut_in_any_unusual_way() -> None:
+def test_stop_cut_into_any_three_pieces() -> None:
     stop = "\nHuman:"
     for first in range(len(stop)):
         for second in range(first, len(stop)):
@@ -193,7 +193,7 @@ def test_empty_stop_is_refused(stops: list[str]) -> None:
         StopMatcher(stops)
 
 
-def test_stops_of_requests_that_have_ended_take_little_memory() -> None:
+def test_stops_of_finished_requests_take_little_memory() -> None:
     tracemalloc.start()
     try:
         for number in range(10):  # the most and longest stops, different ones each time

@@ -103,7 +103,7 @@ async def test_safe_text_is_shown_while_the_upstream_is_silent(scripted: Scripte
 
 @pytest.mark.of_case(28)
 @pytest.mark.parametrize("engine", [TGI])
-async def test_an_engine_without_a_least_number_of_tokens_says_so(scripted: ScriptedEngine) -> None:
+async def test_an_engine_without_a_minimum_of_tokens_refuses_it(scripted: ScriptedEngine) -> None:
     await refused(scripted, {"min_new_tokens": 2}, "`min_new_tokens` is not supported by this engine")
 
 
@@ -123,7 +123,7 @@ async def test_an_empty_stop_is_refused(scripted: ScriptedEngine, stops: list[st
         (["🦉" * 257], "`stop` supports sequences of up to 256 characters. Given: 257"),
     ],
 )
-async def test_more_and_longer_stops_are_refused(
+async def test_too_many_and_too_long_stops_are_refused(
     scripted: ScriptedEngine, stops: list[str], message: str
 ) -> None:
     await refused(scripted, {"stop": stops}, message)
