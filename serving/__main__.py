@@ -169,26 +169,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--upstream-model", metavar="NAME", help="the upstream's name of the model (default: its first one)"
     )
-    limits = (
-        (
-            "connect",
-            Limits().connect,
-            "limit for a connection to the upstream, and for a short request to it",
-        ),
+    limits = Limits()
+    for name, default, description in (
+        ("connect", limits.connect, "limit for a connection to the upstream, and for a short request to it"),
         (
             "first",
-            Limits().first,
-            "limit for the upstream to begin an answer. An embedded engine that computes nothing for so long "
-            "counts as hung, and the process ends",
+            limits.first,
+            "limit until an answer begins; after it, the embedded engine counts as hung",
         ),
-        (
-            "between",
-            Limits().between,
-            "limit for a pause of the upstream within an answer, which then counts as broken off",
-        ),
+        ("between", limits.between, "limit for a pause of the upstream within an answer"),
         ("total", DEFAULT_TOTAL_SECONDS, "limit for a whole answer of any engine"),
-    )
-    for name, default, description in limits:
+    ):
         parser.add_argument(
             f"--{name}-seconds",
             type=_seconds,
@@ -198,39 +189,28 @@ def _parser() -> argparse.ArgumentParser:
         )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="0 chooses a free one (%(default)s)")
+    parser.add_argument("--api-key", metavar="KEY", help=f"the key of clients; safer in {KEY_VARIABLE}")
     parser.add_argument(
-        "--api-key",
-        metavar="KEY",
-        help=f"the key that clients must send; safer in {KEY_VARIABLE}",
-    )
-    parser.add_argument(
-        "--models",
-        type=Path,
-        default=_models(),
-        metavar="DIR",
-        help="where downloaded models are (%(default)s)",
+        "--models", type=Path, default=_models(), metavar="DIR", help="for downloaded models (%(default)s)"
     )
     parser.add_argument(
         "--prefix-cache",
         type=Path,
         default=Path(platformdirs.user_cache_dir("tech-assistant", appauthor=False)) / "prefixes",
         metavar="DIR",
-        help="directory where the embedded engine saves the computed beginnings of prompts (%(default)s)",
+        help="where the embedded engine saves the computed beginnings of prompts (%(default)s)",
     )
     parser.add_argument("--offline", action="store_true", help="never download a model")
     parser.add_argument("--context", type=_positive, help="context of the embedded engine, in tokens")
     parser.add_argument(
-        "--parallel",
-        type=_positive,
-        default=DEFAULT_PARALLEL,
-        help="how many answers are computed at once (%(default)s)",
+        "--parallel", type=_positive, default=DEFAULT_PARALLEL, help="answers computed at once (%(default)s)"
     )
     parser.add_argument(
         "--max-concurrent-requests",
         type=_positive,
         default=DEFAULT_LIMIT,
         metavar="N",
-        help="how many requests may run or wait at once; more are refused with 429 (%(default)s)",
+        help="requests that may run or wait at once; more are refused with 429 (%(default)s)",
     )
     parser.add_argument(
         "--drain-seconds",
@@ -240,11 +220,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how long running answers may go on after SIGTERM (%(default)g)",
     )
     parser.add_argument("--threads", type=_positive, help="computing threads (default: one per processor)")
-    parser.add_argument(
-        "--exit-with-stdin",
-        action="store_true",
-        help="end when standard input closes: never outlive the parent",
-    )
+    parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input closes")
     return parser
 
 

@@ -49,47 +49,24 @@ DIALOGUE_STOPS = tuple(f"\n{label}:" for label in _LABELS.values())
 # Parameters of the protocol, or of well-known servers that speak it, which no engine here supports. Each has
 # the values that ask for nothing and are therefore accepted, as are `null`, `false`, zero and empty values.
 _UNSUPPORTED: Mapping[str, Sequence[object]] = {
-    "tools": (),
+    **dict.fromkeys(("tools", "functions", "logit_bias", "audio", "prediction", "web_search_options"), ()),
+    **dict.fromkeys(("min_p", "ignore_eos", "stop_token_ids", "bad_words", "allowed_token_ids"), ()),
+    **dict.fromkeys(("use_beam_search", "prompt_logprobs", "return_tokens_as_token_ids"), ()),
+    **dict.fromkeys(("continue_final_message", "chat_template", "chat_template_kwargs", "documents"), ()),
+    **dict.fromkeys(("structured_outputs", "guided_json", "guided_regex", "guided_choice"), ()),
+    "guided_grammar": (),
     "tool_choice": ("none", "auto"),
-    "functions": (),
     "function_call": ("none", "auto"),
-    "logit_bias": (),
     "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-    "web_search_options": (),
     "reasoning_effort": ("none",),
-    "min_p": (),
-    "ignore_eos": (),
-    "stop_token_ids": (),
-    "bad_words": (),
-    "allowed_token_ids": (),
-    "use_beam_search": (),
     "length_penalty": (1,),
-    "prompt_logprobs": (),
-    "return_tokens_as_token_ids": (),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "add_special_tokens": (True,),
     "add_generation_prompt": (True,),
-    "continue_final_message": (),
-    "chat_template": (),
-    "chat_template_kwargs": (),
-    "documents": (),
-    "structured_outputs": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
 }
-
 # The same for parameters that completions have and chats do not.
-_UNSUPPORTED_IN_CHATS: Mapping[str, Sequence[object]] = {
-    "prompt": (),
-    "suffix": (),
-    "echo": (),
-    "best_of": (1,),
-}
+_UNSUPPORTED_IN_CHATS = {**_UNSUPPORTED, "prompt": (), "suffix": (), "echo": (), "best_of": (1,)}
 
 
 class _StreamOptions(msgspec.Struct):
@@ -224,7 +201,7 @@ def read_completion_request(body: bytes, info: EngineInfo, session: str | None) 
 
 def read_chat_request(body: bytes, info: EngineInfo, session: str | None) -> OpenAIRequest:
     """`session` is the one in the request's header. Raises `InvalidRequest`."""
-    given = _read(body, _ChatBody, {**_UNSUPPORTED, **_UNSUPPORTED_IN_CHATS})
+    given = _read(body, _ChatBody, _UNSUPPORTED_IN_CHATS)
     turns = [_turn(message, f"messages[{index}]") for index, message in enumerate(given.messages)]
     n = 1 if given.n is None else given.n
     alternatives = given.top_logprobs or 0
@@ -302,50 +279,53 @@ def _hashed_session(given: _Body) -> str | None:
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32] if name else None
 
 
-def _sampling(body: _Body, limit: int | None, top_logprobs: int | None, info: EngineInfo) -> SamplingParams:
+def _sampling(given: _Body, limit: int | None, top_logprobs: int | None, info: EngineInfo) -> SamplingParams:
     """Raises `InvalidRequest`."""
-    at_least = body.min_tokens or 0
+    at_least = given.min_tokens or 0
     raise_first_problem(
         ("`max_tokens` must be strictly positive", limit is not None and limit < 1),
-        ("`temperature` must be >= 0.0 and <= 2.0", not 0 <= (body.temperature or 0) <= 2),
-        ("`top_p` must be > 0.0 and <= 1.0", body.top_p is not None and not 0 < body.top_p <= 1),
-        ("`typical_p` must be > 0.0 and <= 1.0", body.typical_p is not None and not 0 < body.typical_p <= 1),
-        ("`top_k` must be >= -1", (body.top_k or 0) < -1),
-        ("`frequency_penalty` must be >= -2.0 and <= 2.0", not -2 <= (body.frequency_penalty or 0) <= 2),
-        ("`presence_penalty` must be >= -2.0 and <= 2.0", not -2 <= (body.presence_penalty or 0) <= 2),
+        ("`temperature` must be >= 0.0 and <= 2.0", not 0 <= (given.temperature or 0) <= 2),
+        ("`top_p` must be > 0.0 and <= 1.0", given.top_p is not None and not 0 < given.top_p <= 1),
+        (
+            "`typical_p` must be > 0.0 and <= 1.0",
+            given.typical_p is not None and not 0 < given.typical_p <= 1,
+        ),
+        ("`top_k` must be >= -1", (given.top_k or 0) < -1),
+        ("`frequency_penalty` must be >= -2.0 and <= 2.0", not -2 <= (given.frequency_penalty or 0) <= 2),
+        ("`presence_penalty` must be >= -2.0 and <= 2.0", not -2 <= (given.presence_penalty or 0) <= 2),
         (
             "`repetition_penalty` must be strictly positive",
-            body.repetition_penalty is not None and body.repetition_penalty <= 0,
+            given.repetition_penalty is not None and given.repetition_penalty <= 0,
         ),
         ("`min_tokens` must be >= 0 and <= `max_tokens`", not 0 <= at_least <= (limit or at_least)),
         (
             "`truncate_prompt_tokens` must be strictly positive",
-            body.truncate_prompt_tokens is not None and body.truncate_prompt_tokens < 1,
+            given.truncate_prompt_tokens is not None and given.truncate_prompt_tokens < 1,
         ),
     )
     return SamplingParams(
         max_new_tokens=limit,
-        seed=new_seed() if body.seed is None else body.seed % (1 << 63),
-        temperature=1.0 if body.temperature is None else body.temperature,
+        seed=new_seed() if given.seed is None else given.seed % (1 << 63),
+        temperature=1.0 if given.temperature is None else given.temperature,
         # A value that keeps every token means no filter at all.
-        top_k=body.top_k if body.top_k and body.top_k > 0 else None,
-        top_p=None if body.top_p == 1 else body.top_p,
-        typical_p=None if body.typical_p == 1 else body.typical_p,
-        repetition_penalty=None if body.repetition_penalty == 1 else body.repetition_penalty,
-        frequency_penalty=body.frequency_penalty or None,
-        presence_penalty=body.presence_penalty or None,
+        top_k=given.top_k if given.top_k and given.top_k > 0 else None,
+        top_p=None if given.top_p == 1 else given.top_p,
+        typical_p=None if given.typical_p == 1 else given.typical_p,
+        repetition_penalty=None if given.repetition_penalty == 1 else given.repetition_penalty,
+        frequency_penalty=given.frequency_penalty or None,
+        presence_penalty=given.presence_penalty or None,
         min_new_tokens=at_least,
-        truncate=body.truncate_prompt_tokens,
-        grammar=_grammar(body.response_format),
-        adapter_id=_adapter(body, info),
+        truncate=given.truncate_prompt_tokens,
+        grammar=_grammar(given.response_format),
+        adapter_id=_adapter(given, info),
         logprobs=top_logprobs is not None,
         # Some upstreams report the probability of a token only together with those of its alternatives.
         top_tokens=0 if top_logprobs is None else max(1, top_logprobs),
     )
 
 
-def _limit(body: _Body) -> int | None:
-    return body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+def _limit(given: _Body) -> int | None:
+    return given.max_tokens if given.max_completion_tokens is None else given.max_completion_tokens
 
 
 def _grammar(form: _ResponseFormat | None) -> Grammar | None:
@@ -370,16 +350,16 @@ def _texts(prompt: Any) -> list[str]:
     return list(prompt)
 
 
-def _stops(body: _Body) -> tuple[str, ...]:
-    return checked_stops([body.stop] if isinstance(body.stop, str) else body.stop or [])
+def _stops(given: _Body) -> tuple[str, ...]:
+    return checked_stops([given.stop] if isinstance(given.stop, str) else given.stop or [])
 
 
-def _adapter(body: _Body, info: EngineInfo) -> str | None:
-    return body.model if body.model in info.adapters else None
+def _adapter(given: _Body, info: EngineInfo) -> str | None:
+    return given.model if given.model in info.adapters else None
 
 
-def _include_usage(body: _Body) -> bool:
-    return body.stream_options is not None and bool(body.stream_options.include_usage)
+def _include_usage(given: _Body) -> bool:
+    return given.stream_options is not None and bool(given.stream_options.include_usage)
 
 
 def _turn(message: _Message, field: str) -> dict[str, str]:

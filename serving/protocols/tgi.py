@@ -48,13 +48,7 @@ from serving.protocols.validation import MOST_BEST_OF, MOST_STOPS
 
 VERSION = "3.3.7"
 """The TGI version whose protocol this is; clients read it."""
-_HTTP_ERROR_TYPES = {
-    401: "unauthorized",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "validation",
-    500: "internal",
-}
+_ERROR_TYPES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "validation"}
 
 
 class _StreamDetails(msgspec.Struct):
@@ -221,7 +215,7 @@ class TgiProtocol:
         return json_response(self.error_event(error, error.error_type), error.status, retry_headers(error))
 
     def http_error(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-        error_type = _HTTP_ERROR_TYPES.get(status, "http")
+        error_type = _ERROR_TYPES.get(status, "internal")
         return json_response({"error": message, "error_type": error_type}, status, headers)
 
     def error_event(self, error: ServingError, error_type: str) -> object:
