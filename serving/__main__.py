@@ -70,7 +70,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._admission.close()
+        self._admission.closed = True
         await self._drain()
         _exit_soon()
         self._admission.end()
@@ -78,11 +78,9 @@ class _Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         """Wait until the running answers have ended, while new requests are refused."""
-        drained = asyncio.ensure_future(self._admission.drained())
         begun = time.monotonic()
-        while not drained.done() and time.monotonic() - begun < self._drain_seconds:
-            await asyncio.wait([drained], timeout=0.1)  # a second signal sets `_drain_seconds` to 0
-        drained.cancel()
+        while not self._admission.idle and time.monotonic() - begun < self._drain_seconds:
+            await asyncio.sleep(0.02)  # a second signal sets `_drain_seconds` to 0
 
     def _watch_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
         while os.read(0, 4096):

@@ -50,6 +50,7 @@ KEEP_ALIVE_SECONDS = 5.0
 # A client that reads nothing for so long is treated as gone. It would keep the engine busy for ever.
 SLOWEST_READ_SECONDS = 60.0
 LONGEST_SESSION = 200  # characters
+SHUTTING_DOWN = "The server is shutting down."
 
 encode = msgspec.json.Encoder().encode
 
@@ -162,25 +163,16 @@ class _Admission:
         self.limit = limit
         self._total_seconds = total_seconds
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closed = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.closed = False
+        """Whether new requests are refused."""
 
     @property
-    def closed(self) -> bool:
-        return self._closed
-
-    def close(self) -> None:
-        """Admit no more requests."""
-        self._closed = True
-
-    async def drained(self) -> None:
-        """Wait until no request is running."""
-        await self._idle.wait()
+    def idle(self) -> bool:
+        return not self._tasks
 
     def end(self) -> None:
-        """Admit no more requests, and end those that run with an error to their clients."""
-        self._closed = True
+        """Refuse new requests, and end the running ones with an error to their clients."""
+        self.closed = True
         for task in self._tasks:
             task.cancel()
 
@@ -190,30 +182,24 @@ class _Admission:
         Cancels the work and raises `ClientDisconnect` as soon as the client disconnects, and
         `IncompleteGeneration` when the total time is over. Raises `Overloaded` when too many requests run
         already, and `Unhealthy` when the server shuts down."""
-        if self._closed or len(self._tasks) >= self.limit:
+        if self.closed or len(self._tasks) >= self.limit:
             work.close()
-            raise self._shutting_down() if self._closed else Overloaded("Model is overloaded")
+            raise Unhealthy(SHUTTING_DOWN) if self.closed else Overloaded("Model is overloaded")
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        self._idle.clear()
         try:
             ended = await _first_to_end(
                 task, asyncio.create_task(_disconnected(receive)), timeout=self._total_seconds
             )
         finally:
             self._tasks.discard(task)
-            if not self._tasks:
-                self._idle.set()
         if not task.cancelled():
             return task.result()
-        if self._closed:
-            raise self._shutting_down()
+        if self.closed:
+            raise Unhealthy(SHUTTING_DOWN)
         if not ended:
             raise IncompleteGeneration(f"The answer was not complete within {self._total_seconds:g} seconds.")
         raise ClientDisconnect
-
-    def _shutting_down(self) -> Unhealthy:
-        return Unhealthy("The server is shutting down.")
 
 
 class EventStream:

@@ -31,6 +31,7 @@ from serving.engine import (
 from serving.generation import Finished, GenerationResult, Token
 from serving.models.catalogue import infilling_of, licence_of
 from serving.protocols.runner import (
+    SHUTTING_DOWN,
     EventStream,
     RequestRunner,
     json_response,
@@ -176,7 +177,7 @@ class TgiProtocol:
         if info.state is not EngineState.READY:
             raise Unhealthy(info.state_detail or "The model is not ready.")
         if self._runner.admission.closed:
-            raise Unhealthy("The server is shutting down.")
+            raise Unhealthy(SHUTTING_DOWN)
         return Response()
 
     async def metrics(self, request: Request) -> Response:

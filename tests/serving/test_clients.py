@@ -259,6 +259,23 @@ async def test_a_signal_ends_the_process_and_running_streams_get_an_error(
             await served.process.wait()
 
 
+async def test_sigterm_lets_running_answers_finish_and_refuses_new_ones() -> None:
+    async with upstreamed() as (served, upstream):
+        upstream.answer(piece("Hello"), rest := asyncio.Event(), *text(" you"))
+        async with served.http.post(served.url, json={"inputs": "Hi", "stream": True}) as stream:
+            assert b"Hello" in await stream.content.readany()
+            served.process.send_signal(signal.SIGTERM)
+
+            async def refuses() -> bool:
+                return (await served.get("/health"))[0] == 503
+
+            await eventually(refuses)
+            rest.set()
+            assert b'"generated_text":"Hello you"' in await stream.read()
+        async with asyncio.timeout(PATIENCE):
+            await served.process.wait()
+
+
 async def test_the_process_answers_and_ends_while_a_model_is_being_loaded(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "large.gguf", blocks=2, width=1024)
     async with serve("--model", str(model), "--threads", "1") as served:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,6 +36,7 @@ from serving.protocols.application import create_app
 from serving.protocols.openai_requests import DIALOGUE_STOPS
 from tests.serving.engines.test_llama_cpp import loaded
 from tests.serving.protocols.test_tgi import Connection, client
+from tests.serving.protocols.test_tgi import events as events_without_comments
 from tests.serving.test_stopping import cut, first_match
 from tests.support.fake_engine import FakeEngine, Step
 from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf
@@ -55,16 +57,13 @@ async def ask(
         return await http.post(path, json=asked | body, headers=headers)
 
 
-async def complete(*steps: Step, **body: Any) -> dict[str, Any]:
-    answer = await ask(COMPLETIONS, *steps, **body)
+async def complete(*steps: Step, path: str = COMPLETIONS, **body: Any) -> dict[str, Any]:
+    answer = await ask(path, *steps, **body)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-async def chat(*steps: Step, **body: Any) -> dict[str, Any]:
-    answer = await ask(CHATS, *steps, **body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+chat = functools.partial(complete, path=CHATS)
 
 
 async def stream(path: str, *steps: Step, **body: Any) -> list[dict[str, Any]]:
@@ -73,21 +72,16 @@ async def stream(path: str, *steps: Step, **body: Any) -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/event-stream"
     events = events_of(answer.text)
-    heads = {(e.pop("id"), e.pop("object"), e.pop("created"), e.pop("model")) for e in events}
-    assert len(heads) == 1
-    [(_, kind, _, model)] = heads
-    assert (kind, model) == (
-        "text_completion" if path == COMPLETIONS else "chat.completion.chunk",
-        "fake-model",
-    )
+    [(_, kind, _, model)] = {(e.pop("id"), e.pop("object"), e.pop("created"), e.pop("model")) for e in events}
+    assert kind == ("text_completion" if path == COMPLETIONS else "chat.completion.chunk")
+    assert model == "fake-model"
     return events
 
 
 def events_of(text: str) -> list[dict[str, Any]]:
-    blocks = [block for block in text.split("\n\n") if block and block != ":"]
-    assert blocks.pop() == "data: [DONE]"
-    assert all(block.startswith("data: ") for block in blocks)
-    return [json.loads(block[6:]) for block in blocks]
+    rest, end, after = text.partition("data: [DONE]\n\n")
+    assert (bool(end), after) == (True, "")
+    return events_without_comments(rest)
 
 
 async def sampling(path: str = COMPLETIONS, **body: Any) -> SamplingParams:

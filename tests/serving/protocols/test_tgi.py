@@ -143,31 +143,22 @@ async def test_generate_ignores_stream_in_the_body() -> None:
 
 
 async def test_stream_has_an_event_for_each_token_and_the_whole_text_in_the_last() -> None:
+    tokens = [
+        {"id": 5, "text": "Hello", "logprob": None, "special": False},
+        {"id": 4, "text": " you", "logprob": None, "special": False},
+        {"id": 0, "text": "", "logprob": None, "special": True},
+    ]
+    details = {
+        "finish_reason": "eos_token",
+        "generated_tokens": 2,
+        "seed": None,
+        "input_length": 7,
+        "stop_sequence": None,
+    }
     assert await stream("Hello", " you") == [
-        {
-            "index": 1,
-            "token": {"id": 5, "text": "Hello", "logprob": None, "special": False},
-            "generated_text": None,
-            "details": None,
-        },
-        {
-            "index": 2,
-            "token": {"id": 4, "text": " you", "logprob": None, "special": False},
-            "generated_text": None,
-            "details": None,
-        },
-        {
-            "index": 3,
-            "token": {"id": 0, "text": "", "logprob": None, "special": True},
-            "generated_text": "Hello you",
-            "details": {
-                "finish_reason": "eos_token",
-                "generated_tokens": 2,
-                "seed": None,
-                "input_length": 7,
-                "stop_sequence": None,
-            },
-        },
+        {"index": 1, "token": tokens[0], "generated_text": None, "details": None},
+        {"index": 2, "token": tokens[1], "generated_text": None, "details": None},
+        {"index": 3, "token": tokens[2], "generated_text": "Hello you", "details": details},
     ]
 
 
@@ -501,23 +492,15 @@ async def test_health_and_info_follow_the_state_of_the_engine() -> None:
     engine.becomes(EngineState.LOADING, "Loading it.")
     async with client(create_app(engine)) as http:
         health, info = await http.get("/health"), await http.get("/info")
-        assert (health.status_code, health.json()) == (
-            503,
-            {"error": "Loading it.", "error_type": "unhealthy"},
-        )
-        assert (info.status_code, info.json()["state"], info.json()["state_detail"]) == (
-            200,
-            "loading",
-            "Loading it.",
-        )
+        assert (health.status_code, info.status_code) == (503, 200)
+        assert health.json() == {"error": "Loading it.", "error_type": "unhealthy"}
+        assert (info.json()["state"], info.json()["state_detail"]) == ("loading", "Loading it.")
         engine.becomes(EngineState.READY)
         assert (await http.get("/health")).status_code == 200
         info = (await http.get("/info")).json()
     assert info["model_id"] == "fake-model"
-    assert info["max_total_tokens"] == 4096
-    assert info["max_stop_sequences"] == 16
-    assert info["max_concurrent_requests"] == 512
-    assert info["chat_template"] is None
+    assert (info["max_total_tokens"], info["max_stop_sequences"]) == (4096, 16)
+    assert (info["max_concurrent_requests"], info["chat_template"]) == (512, None)
 
 
 async def test_tokenize_returns_spans_if_the_engine_can() -> None:
