@@ -26,14 +26,14 @@ log = logging.getLogger("serving")
 ROOT = Path(__file__).resolve().parent.parent
 BAD_USAGE = 2  # exit code after which a restart would not help
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.2, 10.0
-STEADY_SECONDS = 60.0  # a child that ran for so long has started properly
+STEADY_SECONDS = 60.0  # after this time, a child has started properly
 TERMINATE_SECONDS = 1.5
 LONGEST_LINE = 2000  # characters of a line of output; the rest is cut
 START_SECONDS = 120.0  # until a child must have printed its address
 HANG_SECONDS = 30.0  # without an answer, after which a child counts as hung
 MISSES = 3  # failed checks in a row, within that time
-# While a child loads a model, it may be silent for so many times longer: xllamacpp blocks all of Python then.
-LOADING_TIMES = 20
+# While a child loads a model, more checks may fail: xllamacpp blocks all of Python then.
+LOADING_TIMES = 20  # as many as otherwise
 LOADING_STATES = ("fetching", "loading")  # in which the child loads a model, or may start to
 
 
@@ -98,21 +98,18 @@ class ServingChild:
             try:
                 code = await self._run()
             except OSError as error:  # the system has no memory or no files left
-                log.warning(
-                    "the serving process could not be started: %s; trying again in %.1f s", error, delay
-                )
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, LONGEST_DELAY_SECONDS)
-                continue
-            if self._on_exit is not None:
-                self._on_exit(code)
-            if code == BAD_USAGE:
-                self.failure = self._last_message()
-                self._settled.set()
-                return
+                outcome = f"could not be started ({error})"
+            else:
+                outcome = f"ended with code {code}"
+                if self._on_exit is not None:
+                    self._on_exit(code)
+                if code == BAD_USAGE:
+                    self.failure = self._last_message()
+                    self._settled.set()
+                    return
             if time.monotonic() - begun >= STEADY_SECONDS:
                 delay = FIRST_DELAY_SECONDS
-            log.warning("the serving process ended with code %s; starting it again in %.1f s", code, delay)
+            log.warning("the serving process %s; starting it again in %.1f s", outcome, delay)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 

@@ -141,9 +141,9 @@ class SamplingParams:
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     min_new_tokens: int = 0
-    """The text has at least so many tokens before it may end."""
+    """The minimum of tokens before the text may end."""
     truncate: int | None = None
-    """The model reads only the last so many tokens of the prompt."""
+    """How many tokens at the end of the prompt the model reads; None: all."""
     grammar: Grammar | None = None
     adapter_id: str | None = None
     logprobs: bool = False

@@ -13,7 +13,7 @@ TOKENS = (16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
 class _Histogram:
-    """For each bound, how many values were at most as large; also their sum and their number."""
+    """Counts the values up to each bound, and their sum."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds

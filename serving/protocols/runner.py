@@ -44,10 +44,10 @@ T = TypeVar("T")
 log = logging.getLogger("serving.protocols.runner")
 
 LARGEST_BODY = 4 << 20  # bytes
-# A silent stream gets a comment after so many seconds: clients usually give up after 10 s of silence or more.
+# Seconds of silence after which a stream gets a comment. Clients usually give up after 10 s or more.
 # The first comment also sends the headers, so that the client knows that it is being served.
 KEEP_ALIVE_SECONDS = 5.0
-# A client that reads nothing for so long is treated as gone. It would keep the engine busy for ever.
+# Seconds after which a client that reads nothing counts as gone. It would keep the engine busy for ever.
 SLOWEST_READ_SECONDS = 60.0
 LONGEST_SESSION = 200  # characters
 SHUTTING_DOWN = "The server is shutting down."
