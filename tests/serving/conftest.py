@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,19 +87,13 @@ async def eventually(look: Callable[[], Any]) -> Any:
 
 @contextlib.asynccontextmanager
 async def serve(*arguments: str, **environment: str) -> AsyncIterator[Served]:
-    with tempfile.TemporaryDirectory() as cache:
-        async with _serve(arguments, {"XDG_CACHE_HOME": cache, **environment}) as served:
-            yield served
-
-
-@contextlib.asynccontextmanager
-async def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Served]:
+    cache = tempfile.TemporaryDirectory()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "serving", "--port", "0", *arguments),
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, "XDG_CACHE_HOME": cache.name, **environment},
     )
     try:
         assert process.stdout is not None
@@ -112,3 +106,4 @@ async def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> As
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+        cache.cleanup()

@@ -43,6 +43,9 @@ from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf
 
 COMPLETIONS, CHATS = "/v1/completions", "/v1/chat/completions"
 HI = [{"role": "user", "content": "Hi"}]
+ARRAY = {"name": "x", "strict": True, "schema": {"type": "array"}}
+PICTURE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+TOOL_CALL = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
 
 
 async def ask(
@@ -311,34 +314,12 @@ async def test_logprobs_are_refused_if_the_engine_reports_none(path: str) -> Non
 
 
 async def test_every_parameter_reaches_the_engine() -> None:
-    everything = {
-        "max_tokens": 5,
-        "temperature": 0.5,
-        "top_p": 0.9,
-        "seed": 3,
-        "frequency_penalty": 0.1,
-        "presence_penalty": 0.2,
-        "top_k": 4,
-        "typical_p": 0.8,
-        "repetition_penalty": 1.1,
-        "min_tokens": 2,
-        "truncate_prompt_tokens": 9,
-    }
-    expected = SamplingParams(
-        max_new_tokens=5,
-        temperature=0.5,
-        top_p=0.9,
-        seed=3,
-        frequency_penalty=0.1,
-        presence_penalty=0.2,
-        top_k=4,
-        typical_p=0.8,
-        repetition_penalty=1.1,
-        min_new_tokens=2,
-        truncate=9,
-    )
+    same = {"temperature": 0.5, "top_p": 0.9, "seed": 3, "frequency_penalty": 0.1, "presence_penalty": 0.2}
+    same |= {"top_k": 4, "typical_p": 0.8, "repetition_penalty": 1.1}
+    renamed = {"max_tokens": 5, "min_tokens": 2, "truncate_prompt_tokens": 9}
+    expected = SamplingParams(**same, max_new_tokens=5, min_new_tokens=2, truncate=9)
     for path in (COMPLETIONS, CHATS):
-        assert await sampling(path, **everything) == expected
+        assert await sampling(path, **same, **renamed) == expected
 
 
 async def test_missing_parameters_have_the_protocols_defaults() -> None:
@@ -360,13 +341,7 @@ async def test_missing_parameters_have_the_protocols_defaults() -> None:
     [
         ({"type": "text"}, None),
         ({"type": "json_object"}, '{"type":"object"}'),
-        (
-            {
-                "type": "json_schema",
-                "json_schema": {"name": "x", "strict": True, "schema": {"type": "array"}},
-            },
-            '{"type":"array"}',
-        ),
+        ({"type": "json_schema", "json_schema": ARRAY}, '{"type":"array"}'),
     ],
 )
 async def test_a_response_format_becomes_a_grammar(form: dict[str, Any], grammar: str | None) -> None:
@@ -568,23 +543,8 @@ def test_labels_in_messages_are_neutralised(turns: list[tuple[str, str]], system
         (CHATS, {"messages": None}, "messages", "Expected `array`"),
         (CHATS, {"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "'tool'"),
         (CHATS, {"messages": [{"role": "user"}]}, "messages[0].content", "text"),
-        (
-            CHATS,
-            {
-                "messages": [
-                    *HI,
-                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
-                ]
-            },
-            "messages[1].content",
-            "image_url",
-        ),
-        (
-            CHATS,
-            {"messages": [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]},
-            "messages[0].tool_calls",
-            "not supported",
-        ),
+        (CHATS, {"messages": [*HI, PICTURE]}, "messages[1].content", "image_url"),
+        (CHATS, {"messages": [TOOL_CALL]}, "messages[0].tool_calls", "not supported"),
         (CHATS, {"tools": [{"type": "function"}]}, "tools", "not supported"),
         (CHATS, {"echo": True}, "echo", "not supported"),
         (CHATS, {"best_of": 2}, "best_of", "not supported"),
