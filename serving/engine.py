@@ -286,7 +286,7 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class Warming(Protocol):
+class WarmableEngine(Protocol):
     """An engine that can keep the common beginning of many prompts computed."""
 
     async def warm(self, beginning: str) -> None:

@@ -26,7 +26,7 @@ from serving.engine import (
     ServingError,
     TopToken,
     Unhealthy,
-    Warming,
+    WarmableEngine,
 )
 from serving.generation import Finished, GenerationResult, Token
 from serving.models.catalogue import infilling_of, licence_of
@@ -194,7 +194,7 @@ class TgiProtocol:
     async def prefix(self, request: Request) -> Response:
         """Accept a text that many prompts will begin with. 202: the engine keeps it ready; 204: it cannot."""
         beginning = read_text_request(await read_body(request))
-        if not isinstance(self._engine, Warming):
+        if not isinstance(self._engine, WarmableEngine):
             return Response(status_code=204)
         await self._engine.warm(beginning)
         return Response(status_code=202)

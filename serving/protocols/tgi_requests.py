@@ -105,12 +105,12 @@ def read_generate_request(
     sampled = bool(given.do_sample) or any(step is not None for step in steps)
     best_of = 1 if given.best_of is None else given.best_of
     raise_first_problem(
-        ("`max_new_tokens` must be strictly positive", not _positive(given.max_new_tokens)),
-        ("`temperature` must be strictly positive", not _positive(given.temperature)),
-        ("`top_k` must be strictly positive", not _positive(given.top_k)),
-        ("`top_p` must be > 0.0 and < 1.0", not _share(given.top_p)),
-        ("`typical_p` must be > 0.0 and < 1.0", not _share(given.typical_p)),
-        ("`repetition_penalty` must be strictly positive", not _positive(given.repetition_penalty)),
+        ("`max_new_tokens` must be strictly positive", not _is_positive(given.max_new_tokens)),
+        ("`temperature` must be strictly positive", not _is_positive(given.temperature)),
+        ("`top_k` must be strictly positive", not _is_positive(given.top_k)),
+        ("`top_p` must be > 0.0 and < 1.0", not _is_fraction(given.top_p)),
+        ("`typical_p` must be > 0.0 and < 1.0", not _is_fraction(given.typical_p)),
+        ("`repetition_penalty` must be strictly positive", not _is_positive(given.repetition_penalty)),
         (
             "`frequency_penalty` must be >= -2.0 and <= 2.0",
             given.frequency_penalty is not None and not -2 <= given.frequency_penalty <= 2,
@@ -131,7 +131,7 @@ def read_generate_request(
             "`decoder_input_details` == true is not supported when streaming tokens",
             bool(given.decoder_input_details) and stream,
         ),
-        ("`truncate` must be strictly positive", not _positive(given.truncate)),
+        ("`truncate` must be strictly positive", not _is_positive(given.truncate)),
         ("`watermark` is not supported", bool(given.watermark)),
         (
             "`min_new_tokens` must be >= 0 and <= `max_new_tokens`",
@@ -195,9 +195,9 @@ def _grammar(given: _Grammar) -> Grammar:
     raise InvalidRequest("grammar is not valid: `type` must be json, json_schema or regex, with its `value`")
 
 
-def _positive(number: float | None) -> bool:
+def _is_positive(number: float | None) -> bool:
     return number is None or number > 0
 
 
-def _share(number: float | None) -> bool:
+def _is_fraction(number: float | None) -> bool:
     return number is None or 0 < number < 1
