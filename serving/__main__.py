@@ -40,7 +40,7 @@ log = logging.getLogger("serving")
 KEY_VARIABLE = "TECH_ASSISTANT_SERVING_KEY"
 UPSTREAM_VARIABLE = "TECH_ASSISTANT_UPSTREAM"
 UPSTREAM_KEY_VARIABLE = "TECH_ASSISTANT_UPSTREAM_KEY"
-# After the signal (and the drain): running streams get an error event, then the process ends in any case.
+# Limits after the drain: for error events in running streams, and for the whole exit.
 SHUTDOWN_SECONDS = 1
 EXIT_SECONDS = 1.4
 
@@ -318,7 +318,7 @@ def _address(listener: socket.socket) -> str:
 
 
 def _exit_soon() -> None:
-    """End the process in any case. Native code that hangs cannot be interrupted in another way."""
+    """End the process soon, even if native code hangs: nothing else can interrupt that."""
     timer = threading.Timer(EXIT_SECONDS, os._exit, (0,))
     timer.daemon = True
     timer.start()

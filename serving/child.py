@@ -30,10 +30,10 @@ STEADY_SECONDS = 60.0  # after this time, a child has started properly
 TERMINATE_SECONDS = 1.5
 LONGEST_LINE = 2000  # characters of a line of output; the rest is cut
 START_SECONDS = 120.0  # until a child must have printed its address
-HANG_SECONDS = 30.0  # without an answer, after which a child counts as hung
-MISSES = 3  # failed checks in a row, within that time
-# While a child loads a model, more checks may fail: xllamacpp blocks all of Python then.
-LOADING_TIMES = 20  # as many as otherwise
+HANG_SECONDS = 30.0  # a child that answers nothing for this time counts as hung
+MISSES = 3  # how many checks in a row must fail in that time
+# While a child loads a model, LOADING_TIMES as many checks may fail: xllamacpp blocks all of Python then.
+LOADING_TIMES = 20
 LOADING_STATES = ("fetching", "loading")  # in which the child loads a model, or may start to
 
 
@@ -120,7 +120,7 @@ class ServingChild:
             sys.executable,
             *("-m", "serving", *self._arguments),
             *("--host", "127.0.0.1", "--port", "0", "--exit-with-stdin", "--drain-seconds", "0"),
-            stdin=asyncio.subprocess.PIPE,  # never written to: it closes when we end, and so ends the child
+            stdin=asyncio.subprocess.PIPE,  # never written to; if we end, it closes and the child ends
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=ROOT,
@@ -172,7 +172,7 @@ class ServingChild:
         """Return when the process has left too many checks in a row unanswered."""
         missed, state = 0, "loading"
         while missed < (MISSES * LOADING_TIMES if state in LOADING_STATES else MISSES):
-            # Check often while it loads: a process that hangs just after that must not get the longer time.
+            # Check often while it loads. If it hangs right afterwards, it must not get the longer time.
             await asyncio.sleep(self._patience / (10 if missed else 100 if state == "loading" else 2))
             try:
                 async with asyncio.timeout(self._patience):

@@ -37,7 +37,7 @@ def cpus(root: Path = Path("/")) -> int:
 
 
 def _files_of_groups(root: Path, controller: str, name: str, older_name: str) -> Iterator[Path]:
-    """The files that may limit this process, of its control group and its parents, in both versions."""
+    """The files that may contain a limit: of the control group and its parents, in versions 1 and 2."""
     groups = root / "sys/fs/cgroup"
     yield from (groups / name, groups / controller / older_name)
     with contextlib.suppress(OSError, ValueError):

@@ -258,7 +258,7 @@ def _generations(
     given: _Body,
     session: str | None,
 ) -> list[GenerationRequest]:
-    """`n` for each prompt, with different seeds."""
+    """`n` generations for each prompt, with different seeds."""
     return [
         GenerationRequest(
             prompt,

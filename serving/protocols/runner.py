@@ -44,10 +44,10 @@ T = TypeVar("T")
 log = logging.getLogger("serving.protocols.runner")
 
 LARGEST_BODY = 4 << 20  # bytes
-# Seconds of silence after which a stream gets a comment. Clients usually give up after 10 s or more.
-# The first comment also sends the headers, so that the client knows that it is being served.
+# Seconds of silence after which a stream gets a comment: clients give up after 10 s of silence or later. The
+# first comment also sends the headers, which show the client that it is being served.
 KEEP_ALIVE_SECONDS = 5.0
-# Seconds after which a client that reads nothing counts as gone. It would keep the engine busy for ever.
+# Seconds after which a client that reads nothing counts as gone: it would keep the engine busy for ever.
 SLOWEST_READ_SECONDS = 60.0
 LONGEST_SESSION = 200  # characters
 SHUTTING_DOWN = "The server is shutting down."
@@ -59,7 +59,7 @@ Write = Callable[["EventStream"], Coroutine[Any, Any, None]]
 
 
 class WireProtocol(Protocol):
-    """What a protocol brings along: its routes, and how it writes errors."""
+    """A protocol for clients: its routes, and how it writes errors."""
 
     end_of_stream: bytes
     """Sent after the last event of every stream."""

@@ -87,7 +87,7 @@ async def chained(templated: Served) -> AsyncIterator[Served]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def faked() -> AsyncIterator[tuple[Served, FakeUpstream]]:
-    """A serving layer, and its upstream that a test plays."""
+    """A serving layer, and the fake upstream behind it."""
     async with upstreamed() as both:
         yield both
 

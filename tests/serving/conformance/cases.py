@@ -78,7 +78,7 @@ class Case:
     """The stop that ends the text; None: the limit if there is one, else the end of the text."""
     limit: int | None = None
     after: str = ""
-    """The end of the prompt, after the part that selects the case."""
+    """The last part of the prompt, after the part that selects the case."""
     ends_with_last: bool = False
     """Whether the end comes with the last token, on engines that can do so."""
     asked: Mapping[str, Any] = field(default_factory=dict)

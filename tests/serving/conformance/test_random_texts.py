@@ -59,7 +59,7 @@ class RandomText:
     stops: Sequence[str]
     include_stop: bool
     limit: int | None
-    """The most tokens of it; None: all."""
+    """The token limit of the request; None: no limit that the text reaches."""
 
     @property
     def generated(self) -> Sequence[bytes]:
