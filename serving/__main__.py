@@ -25,11 +25,12 @@ import platformdirs
 import uvicorn
 
 from serving import machine
-from serving.doctor import doctor
+from serving.addresses import is_http
+from serving.doctor import command as doctor
 from serving.engine import DownloadControl, Engine
 from serving.engines.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
-from serving.engines.remote import Limits, is_http
-from serving.engines.upstreams import Kind, Upstreams, upstream
+from serving.engines.remote import Limits
+from serving.engines.upstreams import UpstreamProtocol, Upstreams, upstream
 from serving.models import catalogue
 from serving.models.fetched import Absent, FetchedModel
 from serving.models.gguf_header import BadModelFile
@@ -161,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--upstream-kind",
-        choices=[kind.value for kind in Kind],
+        choices=[kind.value for kind in UpstreamProtocol],
         help="the protocol of the upstream (default: openai if the address ends in /v1, else detected)",
     )
     parser.add_argument(
@@ -296,7 +297,7 @@ def _upstream(options: argparse.Namespace) -> Engine:
             raise _BadUsage("--upstream: must be an address such as http://127.0.0.1:8000/v1")
         engines[url] = upstream(
             url,
-            Kind(options.upstream_kind) if options.upstream_kind else None,
+            UpstreamProtocol(options.upstream_kind) if options.upstream_kind else None,
             model=options.upstream_model,
             api_key=os.environ.get(UPSTREAM_KEY_VARIABLE) or None,
             limits=limits,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.scripted_gguf import Told
+from tests.support.scripted_gguf import TokenText
 
 LLAMA_CPP, OPENAI, TGI = "llama.cpp", "OpenAI", "TGI"
 
@@ -62,7 +62,7 @@ HUMAN = "\nHuman:"
 PROMPT_STOPS = ("\nHuman:", "\nAssistant:", "\n-----\n\nHuman:")
 IM_END = "<|im_end|>"
 
-Step = Told | tuple[Told, ...]
+Step = TokenText | tuple[TokenText, ...]
 """A token, or several that an engine sends in one step."""
 
 
@@ -86,7 +86,7 @@ class Case:
     """The engines that can be made to generate this."""
 
     @property
-    def tokens(self) -> list[Told]:
+    def tokens(self) -> list[TokenText]:
         return [told for step in self.says for told in (step if isinstance(step, tuple) else (step,))]
 
     @property

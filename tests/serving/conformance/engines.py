@@ -15,7 +15,7 @@ from tests.serving.conformance.cases import LLAMA_CPP, OPENAI, TGI, Case
 from tests.serving.conftest import Served, serve
 from tests.support.fake_tgi import REACHED, FakeTGI
 from tests.support.fake_upstream import DONE, FakeUpstream, usage
-from tests.support.scripted_gguf import Script, Told, prompt, write_scripted_gguf
+from tests.support.scripted_gguf import Script, TokenText, prompt, write_scripted_gguf
 from tests.support.tiny_gguf import END
 
 FOR_EVER = "for-ever"
@@ -47,7 +47,7 @@ class ScriptedEngine:
     """Prepares the next answers for a case, and returns the prompt to send."""
     upstream: Upstream | None = None
 
-    def steps(self, case: Case) -> list[Sequence[Told]]:
+    def steps(self, case: Case) -> list[Sequence[TokenText]]:
         """The tokens of each event, as the engine reports them."""
         if self.name == LLAMA_CPP:
             return embedded_steps(case.tokens, case.limit)
@@ -69,15 +69,15 @@ class ScriptedEngine:
         return count
 
 
-def spelled(step: Sequence[Told]) -> bytes:
+def spelled(step: Sequence[TokenText]) -> bytes:
     """The bytes of some tokens; a special token has none."""
     return b"".join(told for told in step if isinstance(told, bytes))
 
 
-def embedded_steps(tokens: Sequence[Told], limit: int | None) -> list[list[Told]]:
+def embedded_steps(tokens: Sequence[TokenText], limit: int | None) -> list[list[TokenText]]:
     """Tokens as llama.cpp reports them: one that ends inside a character comes with the one that completes it
     or, if the limit comes first, alone."""
-    steps: list[list[Told]] = [[]]
+    steps: list[list[TokenText]] = [[]]
     for told in tokens[:limit]:
         steps[-1].append(told)
         if isinstance(told, str) or not _ends_within(spelled(steps[-1])):
@@ -175,7 +175,7 @@ def _tgi_answer(case: Case) -> list[bytes]:
     return [*map(tgi_event, tokens[:-1]), tgi_event(tokens[-1], (reason, count))]
 
 
-def tgi_event(told: Told, end: tuple[str, int] | None = None) -> bytes:
+def tgi_event(told: TokenText, end: tuple[str, int] | None = None) -> bytes:
     """The event of a token. `end` is the finish reason and the number of tokens."""
     details = b"null"
     if end is not None:

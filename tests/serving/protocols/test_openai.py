@@ -34,7 +34,7 @@ from serving.models.catalogue import Infilling
 from serving.protocols import runner
 from serving.protocols.application import create_app
 from serving.protocols.openai_requests import DIALOGUE_STOPS
-from tests.serving.engines.test_llama_cpp import loaded
+from tests.serving.engines.conftest import loaded
 from tests.serving.protocols.test_tgi import Connection, client
 from tests.serving.protocols.test_tgi import events as events_without_comments
 from tests.serving.test_stopping import cut, first_match
@@ -427,13 +427,13 @@ def test_markers_in_prefix_and_suffix_are_read_as_text(
     runner, engine = infilling
     assert engine._loaded is not None
     special = engine._loaded.vocabulary.special
-    tokens = runner.run(engine._prompt_tokens(engine._loaded, Infill(prefix, suffix)))
+    tokens = runner.run(engine._loaded.tokenizer.tokens(Infill(prefix, suffix)))
     marks = [special[token] for token in tokens if token in special]
     assert marks == [MARKERS["pre"], MARKERS["suf"], MARKERS["mid"]]
     places = [place for place, token in enumerate(tokens) if token in special]
     assert (places[0], places[2]) == (0, len(tokens) - 1)
     for text, part in ((prefix, tokens[1 : places[1]]), (suffix, tokens[places[1] + 1 : -1])):
-        read = runner.run(engine._ask(engine._loaded, "detokenize", tokens=part))
+        read = runner.run(engine._loaded.server.ask("detokenize", tokens=part))
         assert read["content"] == text
 
 
