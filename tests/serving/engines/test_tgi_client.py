@@ -35,7 +35,7 @@ from serving.engine import (
 )
 from serving.engines.remote import Limits
 from serving.engines.tgi_client import TgiUpstream
-from serving.generation import Asked, whole
+from serving.generation import GenerationRequest, collect
 from serving.generation import generate as generate_around
 from serving.models.catalogue import Infilling
 from tests.serving.conftest import PATIENCE, looked_at, serve
@@ -303,8 +303,8 @@ async def test_cancelling_closes_the_connection(
 
 async def test_our_stop_sequence_ends_the_computation(upstream: FakeTGI, asked: TgiUpstream) -> None:
     upstream.answers.append([token("a\nHu"), token("man: b"), asyncio.Event()])
-    events = generate_around(asked, Asked("Hi", PARAMS, ["\nHuman:"]))
-    assert (await whole(events, seed=5)).text == "a"
+    events = generate_around(asked, GenerationRequest("Hi", PARAMS, ["\nHuman:"]))
+    assert (await collect(events, seed=5)).text == "a"
     async with asyncio.timeout(PATIENCE):
         await upstream.left.wait()
 
