@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from text_generation import Client
 
 from assistant.engine import Endpoint
@@ -32,7 +32,7 @@ from assistant.web.serving_gateway import (
     Throttle,
     target_of,
 )
-from serving.protocols.tgi import create_app as create_serving
+from serving.protocols.application import create_app as create_serving
 from tests.support.application import Application, upstream, wait_for
 from tests.support.application import running as application_running
 from tests.support.fake_engine import FakeEngine
@@ -164,8 +164,11 @@ async def test_routes_for_the_operator_are_closed(client: httpx.AsyncClient, lay
 
 
 def test_each_route_of_the_serving_layer_is_listed_as_open_or_closed() -> None:
-    paths = {route.path for route in create_serving(FakeEngine()).routes if isinstance(route, Route)}
-    assert {path for path in paths if not path.startswith("/v1/")} == OPEN | CLOSED
+    v1, root = create_serving(FakeEngine()).routes
+    assert isinstance(v1, Mount)
+    assert isinstance(root, Mount)
+    assert (v1.path, root.path) == ("/v1", "")
+    assert {route.path for route in root.routes if isinstance(route, Route)} == OPEN | CLOSED
 
 
 @given(st.lists(st.sampled_from(["serving", "v1", "download", "prefix", "..", ".", "", "%", "a b"])))
