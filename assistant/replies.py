@@ -422,7 +422,7 @@ class _Author:
         if isinstance(error, DatabaseUnavailable):
             return Failure("storage", str(error))
         log.error("reply %s failed", entry.reply_id, exc_info=error)
-        return Failure("internal", "Something went wrong inside the application; its log says what.")
+        return Failure("internal", "The application failed. Its log has the details.")
 
     def _log(self, entry: JournalEntry, error: ModelError) -> None:
         if isinstance(error, Unreachable):
