@@ -43,7 +43,7 @@ from assistant.errors import (
 from assistant.knowledge.answer import answer as quotation
 from assistant.knowledge.answer import reference
 from assistant.knowledge.documentation import Documentation, DocumentationStatus, DocumentationUnreadable
-from assistant.knowledge.passage import Found
+from assistant.knowledge.passage import SearchResult
 from assistant.served import EngineState, EngineStatus, ServedModel
 from prompts.render import PromptError, QuestionTooLong
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound
@@ -550,7 +550,7 @@ class Assistant:
             return ()
         return tuple(map(reference, found.passages))
 
-    async def _find(self, turns: Sequence[Turn]) -> tuple[str, Found]:
+    async def _find(self, turns: Sequence[Turn]) -> tuple[str, SearchResult]:
         *previous, question = [turn.content for turn in turns if turn.role is Role.USER]
         return question, await self._documentation.search(question, previous=previous)
 

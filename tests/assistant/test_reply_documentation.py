@@ -21,7 +21,7 @@ from assistant.errors import (
 )
 from assistant.knowledge.answer import INSTEAD, reference
 from assistant.knowledge.documentation import DocumentationState, DocumentationUnreadable
-from assistant.knowledge.passage import Found
+from assistant.knowledge.passage import SearchResult
 from assistant.reply import Answers, Assistant, Cited, Delta, End
 from assistant.served import EngineState, Licence
 from storage.database import Database
@@ -107,7 +107,7 @@ async def test_it_is_asked_with_the_questions_before(
 async def test_what_it_does_not_know_has_no_sources(
     assistant: Assistant, documentation: FakeDocumentation
 ) -> None:
-    documentation.found = Found(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
+    documentation.found = SearchResult(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
     reply_id = await ask(assistant, "What does shutil.rmtre do?")
     events = await heard(assistant, reply_id)
     assert not any(isinstance(event, Cited) for event in events)
@@ -135,7 +135,7 @@ async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(
     begun = [await ask(assistant), await ask(assistant)]
     served.set(EngineState.READY)
     assert assistant.answers is Answers.MODEL
-    documentation.found = Found()
+    documentation.found = SearchResult()
     documentation.gate.set()
     model.say("From the model.")
     model.end()

@@ -17,9 +17,9 @@ from assistant.knowledge.answer import (
     DocumentationAnswer,
     answer,
 )
-from assistant.knowledge.passage import Found, Passage
+from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.plain_text import readable
-from tests.knowledge.reading import Piece, pieces_of
+from tests.knowledge.answer_reader import Piece, pieces_of
 from tests.support import fake_documentation
 
 RMTREE = replace(
@@ -53,7 +53,7 @@ GUIDE = Passage(
 
 
 def told(question: str, *passages: Passage) -> DocumentationAnswer:
-    return answer(question, Found(passages))
+    return answer(question, SearchResult(passages))
 
 
 def test_an_answer_as_a_person_sees_it() -> None:
@@ -217,7 +217,9 @@ def test_what_cannot_be_seen_is_in_no_part_of_an_answer() -> None:
         version=f"v{evil}",
         package=f"p{evil}",
     )
-    shown = answer("?", Found((hostile, replace(hostile, name="z")), unknown=evil, did_you_mean=(evil,)))
+    shown = answer(
+        "?", SearchResult((hostile, replace(hostile, name="z")), unknown=evil, did_you_mean=(evil,))
+    )
     quotes = "".join(source.quote + source.name + source.location for source in shown.sources)
     assert not {"\u202e", "\x1b", "\x00"} & set(shown.text + quotes)
 
@@ -242,27 +244,32 @@ def test_alternatives_of_another_package_say_which() -> None:
 
 
 def test_a_refusal_says_so_and_what_to_try() -> None:
-    shown = answer("best recipe for pancakes", Found())
+    shown = answer("best recipe for pancakes", SearchResult())
     assert shown.sources == ()
-    assert shown.text == f"{module.NOTHING_CERTAIN}\n\n{module.NAME_IT} {module.LOAD_A_MODEL}\n"
+    assert shown.text == f"{module.NO_ANSWER}\n\n{module.NAME_IT} {module.LOAD_A_MODEL}\n"
 
 
 def test_a_refusal_offers_names_that_exist() -> None:
-    found = Found(unknown="json.parse_file", did_you_mean=("json.load", "json.loads", "json.dump"))
+    found = SearchResult(unknown="json.parse_file", did_you_mean=("json.load", "json.loads", "json.dump"))
     text = answer("json.parse_file?", found).text
-    assert "It has no `json.parse_file`. Did you mean `json.load`, `json.loads` or `json.dump`?\n" in text
+    assert (
+        "The documentation has no `json.parse_file`. Did you mean `json.load`, `json.loads` or `json.dump`?\n"
+        in text
+    )
     one = answer("?", replace(found, did_you_mean=("json.load",))).text
     assert "Did you mean `json.load`?" in one
 
 
 def test_a_name_that_is_unknown_is_told_above_what_was_found() -> None:
-    shown = answer("os.rmtree", Found((RMTREE,), unknown="os.rmtree", did_you_mean=("shutil.rmtree",)))
-    assert shown.text.startswith("It has no `os.rmtree`. Did you mean `shutil.rmtree`?\n\n```python\n")
+    shown = answer("os.rmtree", SearchResult((RMTREE,), unknown="os.rmtree", did_you_mean=("shutil.rmtree",)))
+    assert shown.text.startswith(
+        "The documentation has no `os.rmtree`. Did you mean `shutil.rmtree`?\n\n```python\n"
+    )
 
 
 def test_an_unknown_name_is_shown_as_code_whatever_it_holds() -> None:
-    text = answer("?", Found(unknown="a`b](x) **c**\n# d")).text
-    assert "It has no ``a`b](x) **c** # d``." in text
+    text = answer("?", SearchResult(unknown="a`b](x) **c**\n# d")).text
+    assert "The documentation has no ``a`b](x) **c** # d``." in text
 
 
 # Any passage at all
@@ -293,7 +300,7 @@ PASSAGES = st.builds(
 def test_any_passages_make_an_answer_within_its_limits(
     question: str, passages: list[Passage], unknown: str | None, near: list[str]
 ) -> None:
-    shown = answer(question, Found(tuple(passages), unknown, tuple(near)))
+    shown = answer(question, SearchResult(tuple(passages), unknown, tuple(near)))
     assert shown.text.strip()
     assert len(shown.text) <= LONGEST_TEXT
     assert len(shown.sources) <= MOST_SOURCES
@@ -305,7 +312,7 @@ def test_any_passages_make_an_answer_within_its_limits(
 
 @given(PASSAGES)
 def test_what_is_quoted_of_the_first_passage_is_its_beginning(passage: Passage) -> None:
-    quote = answer("?", Found((passage, passage))).sources[0].quote
+    quote = answer("?", SearchResult((passage, passage))).sources[0].quote
     assert readable(passage.text).strip("\n").startswith(quote)
     assert bool(quote.strip()) == bool(readable(passage.text).strip())
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from assistant.knowledge.build import LONGEST_WARNING, MOST_PROBLEMS, MOST_WARNINGS, Folder, build
-from assistant.knowledge.index import Index, IndexFailed, IndexWriter
+from assistant.knowledge.index import Index, IndexFailed
+from assistant.knowledge.index_writer import IndexWriter
 
 
 class Built:
@@ -117,8 +118,8 @@ def test_what_is_left_out_inside_a_file_is_told(built: Built) -> None:
     (built.folder / "open.html").write_text("<p>Seen.</p><a " + "x " * 10_000)
     assert {"Long", "cells"} <= built.again().keys()
     assert sorted(built.warnings) == [
-        "cells.ipynb is read without one cell that is none.",
-        "long.md:3 is a block too long to quote; its end is left out.",
+        "The block at long.md:3 is too long to quote; its end is left out.",
+        "cells.ipynb is read without one broken cell.",
         "open.html is read without what follows a tag in line 1 that is not closed.",
     ]
     built.again()
@@ -132,7 +133,7 @@ def test_very_many_warnings_are_counted(built: Built) -> None:
     (built.folder / "a.md").write_text(block * 3 * MOST_PROBLEMS)
     built.again()
     assert len(built.warnings) == MOST_WARNINGS + 1
-    assert built.warnings[-1] == f"{7 + MOST_PROBLEMS} more things were left out."
+    assert built.warnings[-1] == f"{7 + MOST_PROBLEMS} more warnings are not shown."
     assert all(len(warning) <= LONGEST_WARNING for warning in built.warnings)
 
 
@@ -227,7 +228,7 @@ def test_where_no_process_can_be_started_is_said(built: Built, monkeypatch: pyte
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(ProcessPoolExecutor, "submit", refusing)
-    with pytest.raises(IndexFailed, match=r"no process can be started for it .*unavailable"):
+    with pytest.raises(IndexFailed, match=r"no process can be started .*unavailable"):
         built.again()
     monkeypatch.undo()
     assert list(built.again()) == ["Alpha", "Beta"]
@@ -253,7 +254,7 @@ def test_a_licence_that_has_changed_is_the_one_that_is_told(built: Built) -> Non
 def test_a_library_that_was_left_out_is_read_before_it_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant.knowledge.python_library.units", lambda: ["colorsys"])
+    monkeypatch.setattr("assistant.knowledge.reading.python_library.units", lambda: ["colorsys"])
     told: list[Mapping[str, Any]] = []
 
     def again(python: bool) -> list[int]:

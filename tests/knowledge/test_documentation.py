@@ -17,7 +17,7 @@ from assistant.knowledge.documentation import (
     DocumentationState,
     DocumentationUnreadable,
 )
-from assistant.knowledge.passage import Found
+from assistant.knowledge.passage import SearchResult
 from tests.support.application import children, is_alive, wait_for
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
@@ -64,7 +64,7 @@ async def test_it_is_read_and_then_asked(tmp_path: Path, folder: Path) -> None:
 async def test_without_a_file_nothing_is_found_and_nothing_is_read(tmp_path: Path) -> None:
     documentation = Documentation(None)
     await documentation.start()
-    assert await documentation.search("What does len do?") == Found()
+    assert await documentation.search("What does len do?") == SearchResult()
     assert (documentation.status.state, documentation.can_answer) == (DocumentationState.OFF, False)
     await documentation.close()
 
@@ -140,15 +140,15 @@ async def test_a_reader_that_cannot_be_started_is_said_at_once(
 )
 async def test_what_the_reader_prints_besides_does_not_end_the_reading(tmp_path: Path, line: bytes) -> None:
     documentation = of_folder(tmp_path, tmp_path)
-    await documentation._hear(line + b"\n")
+    await documentation._read_report(line + b"\n")
     assert documentation.status.state is DocumentationState.BUILDING
     await documentation.close()
 
 
 async def test_a_reader_that_fails_leaves_what_an_earlier_start_has_read(tmp_path: Path) -> None:
     documentation = of_folder(tmp_path, tmp_path)
-    await documentation._hear(b'{"searchable": true, "passages": 7}\n')
-    await documentation._hear(b'{"state": "failed", "detail": "The disk is full."}\n')
+    await documentation._read_report(b'{"searchable": true, "passages": 7}\n')
+    await documentation._read_report(b'{"state": "failed", "detail": "The disk is full."}\n')
     assert (documentation.status.state, documentation.status.passages) == (DocumentationState.READY, 7)
     await documentation.close()
 

@@ -12,20 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.knowledge.index import (
+from assistant.knowledge.index import Index, IndexBroken, IndexFailed, reversed_name
+from assistant.knowledge.index_writer import (
     LONGEST_TEXT,
-    Batch,
-    Index,
-    IndexBroken,
-    IndexFailed,
     IndexWriter,
-    Source,
+    ReadUnit,
     bounded,
     summary_of,
-    turned_round,
     words_of,
 )
-from assistant.knowledge.passage import Passage
+from assistant.knowledge.passage import Batch, Passage
 
 
 def passage(
@@ -34,14 +30,14 @@ def passage(
     return Passage(name, kind, name, text, "Python", "3.11", "PSF-2.0", "m.py:1", corpus, f"{name}()")
 
 
-def source(key: str, *passages: Passage, fingerprint: str = "1", **batch: object) -> Source:
-    return Source(key, "python", fingerprint, "", Batch(passages, **batch))  # type: ignore[arg-type]
+def unit(key: str, *passages: Passage, fingerprint: str = "1", **batch: object) -> ReadUnit:
+    return ReadUnit(key, "python", fingerprint, "", Batch(passages, **batch))  # type: ignore[arg-type]
 
 
 def built(file: Path) -> bytes:
     """An index of many passages; gives the bytes of its file."""
     index = IndexWriter(file)
-    index.put([source("m", *(passage(f"m.f{number}", f"Does {number}.") for number in range(500)))])
+    index.put([unit("m", *(passage(f"m.f{number}", f"Does {number}.") for number in range(500)))])
     index.tidy()
     index.close()
     return file.read_bytes()
@@ -60,7 +56,7 @@ def names(entries: object) -> list[str]:
 
 def test_a_passage_comes_back_as_it_was_put(writer: IndexWriter) -> None:
     there = passage("shutil.rmtree", "Delete a tree.\n\nReally.")
-    writer.put([source("shutil", there)])
+    writer.put([unit("shutil", there)])
     reader = Index(writer.path)
     assert [entry.passage for entry in reader.named("shutil.rmtree")] == [there]
     reader.close()
@@ -68,7 +64,7 @@ def test_a_passage_comes_back_as_it_was_put(writer: IndexWriter) -> None:
 
 def test_a_name_is_found_by_its_ending_in_any_case_and_by_its_other_names(writer: IndexWriter) -> None:
     aliases = [("posixpath.join", "os.path.join")]
-    writer.put([source("os", passage("os.path.join"), passage("str.join"), aliases=aliases)])
+    writer.put([unit("os", passage("os.path.join"), passage("str.join"), aliases=aliases)])
     assert names(writer.ending("PATH.join")) == ["os.path.join"]
     assert sorted(names(writer.ending("join"))) == ["os.path.join", "str.join"]
     assert names(writer.named("posixpath.join")) == ["os.path.join"]
@@ -87,7 +83,7 @@ def test_an_ending_is_one_of_whole_parts(writer: IndexWriter) -> None:
         "b.join-x",
         "c++.join",
     )
-    writer.put([source("x", *map(passage, there))])
+    writer.put([unit("x", *map(passage, there))])
     assert names(writer.ending("b.join")) == ["b.join", "a.b.join"]
     assert names(writer.ending("join")) == ["join", "b.join", "c++.join", "a.b.join", "a.xb.join"]
     assert names(writer.ending("join", 2)) == ["join", "b.join"]
@@ -96,13 +92,13 @@ def test_an_ending_is_one_of_whole_parts(writer: IndexWriter) -> None:
 
 
 def test_a_title_of_its_own_comes_back(writer: IndexWriter) -> None:
-    writer.put([source("x", dataclasses.replace(passage("Usage"), title="Guide › Usage"))])
+    writer.put([unit("x", dataclasses.replace(passage("Usage"), title="Guide › Usage"))])
     assert writer.named("Usage")[0].passage.title == "Guide › Usage"
 
 
 def test_a_whole_name_comes_before_one_that_is_used_more(writer: IndexWriter) -> None:
     usage = {"a.py": {"m.open": (50, 0, 0, 0), "open": (2, 0, 0, 0)}}
-    writer.put([source("x", passage("m.open"), passage("open"), usage=usage)])
+    writer.put([unit("x", passage("m.open"), passage("open"), usage=usage)])
     writer.count_uses()
     assert names(writer.ending("open")) == ["open", "m.open"]
     assert names(writer.within("m")) == ["m.open"]
@@ -111,27 +107,25 @@ def test_a_whole_name_comes_before_one_that_is_used_more(writer: IndexWriter) ->
 @pytest.mark.parametrize("typed", ["shutil.rmtre", "shutil.rmtee", "rmtreee", "shutl.rmtree"])
 def test_a_name_that_is_spelled_wrong_has_a_near_one(writer: IndexWriter, typed: str) -> None:
     others = [passage(f"shutil.{name}") for name in ("copy", "move", "copytree")]
-    writer.put([source("shutil", *others, passage("shutil.rmtree"))])
-    assert writer.near(typed)[0] == "shutil.rmtree"
+    writer.put([unit("shutil", *others, passage("shutil.rmtree"))])
+    assert writer.similar_names(typed)[0] == "shutil.rmtree"
 
 
 def test_a_name_of_the_module_that_was_named_is_nearer_than_the_same_name_elsewhere(
     writer: IndexWriter,
 ) -> None:
-    writer.put(
-        [source("x", passage("web.data_classes.ListFiles"), passage("os.listdir"), passage("os.walk"))]
-    )
-    assert writer.near("os.listfiles")[0] == "os.listdir"
+    writer.put([unit("x", passage("web.data_classes.ListFiles"), passage("os.listdir"), passage("os.walk"))])
+    assert writer.similar_names("os.listfiles")[0] == "os.listdir"
 
 
 def test_nothing_is_near_to_what_resembles_nothing(writer: IndexWriter) -> None:
-    writer.put([source("shutil", passage("shutil.rmtree"))])
-    assert writer.near("zzzzqqq") == writer.near("") == writer.near("ab") == []
+    writer.put([unit("shutil", passage("shutil.rmtree"))])
+    assert writer.similar_names("zzzzqqq") == writer.similar_names("") == writer.similar_names("ab") == []
 
 
 def test_words_are_found_in_names_texts_and_phrases(writer: IndexWriter) -> None:
     there = [passage("string.ascii_letters", "All of them."), passage("os.walk", "A tree of directories.")]
-    writer.put([source("x", *there)], {"os.walk": ("visit every folder",)})
+    writer.put([unit("x", *there)], {"os.walk": ("visit every folder",)})
     assert names(writer.matching("letters")) == ["string.ascii_letters"]
     assert names(writer.matching("directory")) == ["os.walk"]
     assert names(writer.matching("phrases : folder")) == ["os.walk"]
@@ -139,18 +133,18 @@ def test_words_are_found_in_names_texts_and_phrases(writer: IndexWriter) -> None
 
 
 def test_a_source_takes_the_place_of_what_it_was(writer: IndexWriter) -> None:
-    writer.put([source("m", passage("m.old", "Antelope."), aliases=[("m.older", "m.old")])])
-    writer.put([source("m", passage("m.new", "Badger."), fingerprint="2")])
+    writer.put([unit("m", passage("m.old", "Antelope."), aliases=[("m.older", "m.old")])])
+    writer.put([unit("m", passage("m.new", "Badger."), fingerprint="2")])
     assert writer.fingerprints() == {"m": "2"}
     assert writer.named("m.old") == writer.named("m.older") == writer.ending("old") == []
     assert writer.matching("antelope") == []
-    assert writer.near("m.olds") == []
+    assert writer.similar_names("m.olds") == []
     assert names(writer.matching("badger")) == ["m.new"]
 
 
 def test_what_is_forgotten_leaves_no_row(writer: IndexWriter) -> None:
     tables = ("source", "passage", "alias", "ending", "example_at")
-    writer.put([source("m", passage("m.f"), aliases=[("m.g", "m.f")], usage={"a.py": {"m.f": (1, 1, 1, 9)}})])
+    writer.put([unit("m", passage("m.f"), aliases=[("m.g", "m.f")], usage={"a.py": {"m.f": (1, 1, 1, 9)}})])
     writer.forget(["m", "never there"])
     counts = [writer.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
     assert counts == [0] * len(tables)
@@ -161,8 +155,8 @@ def test_what_is_forgotten_leaves_no_row(writer: IndexWriter) -> None:
 
 
 def test_sources_are_put_all_or_none(writer: IndexWriter) -> None:
-    def failing() -> Iterator[Source]:
-        yield source("m", passage("m.f"))
+    def failing() -> Iterator[ReadUnit]:
+        yield unit("m", passage("m.f"))
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -176,7 +170,7 @@ def test_an_example_is_read_word_for_word_from_the_file_that_uses_the_name(
 ) -> None:
     (tmp_path / "user.py").write_text("def f():\n    with m.f(1) as x:\n        use(x)\n")
     batch = Batch([passage("m.f")], (), {"user.py": {"m.f": (3, 2, 3, 50)}})
-    writer.put([Source("m", "python", "1", str(tmp_path), batch)])
+    writer.put([ReadUnit("m", "python", "1", str(tmp_path), batch)])
     writer.count_uses()
     (found,) = writer.named("m.f")
     assert found.uses == 3
@@ -186,13 +180,13 @@ def test_an_example_is_read_word_for_word_from_the_file_that_uses_the_name(
 
 def test_calls_within_the_package_that_offers_a_name_count_less(writer: IndexWriter) -> None:
     usage = {"m/inner.py": {"m.f": (8, 0, 0, 0)}, "other.py": {"m.g": (8, 0, 0, 0)}}
-    writer.put([source("m", passage("m.f"), passage("m.g"), usage=usage)])
+    writer.put([unit("m", passage("m.f"), passage("m.g"), usage=usage)])
     writer.count_uses()
     assert [writer.named(name)[0].uses for name in ("m.f", "m.g")] == [2, 8]
 
 
 def test_a_text_with_half_a_surrogate_pair_is_kept_but_for_that(writer: IndexWriter) -> None:
-    writer.put([source("m", passage("m.f", "a \ud800 b"))])
+    writer.put([unit("m", passage("m.f", "a \ud800 b"))])
     assert writer.named("m.f")[0].passage.text == "a ? b"
 
 
@@ -224,7 +218,8 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_an_index_of_other_code_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built(tmp_path / "documentation.db")
-    monkeypatch.setattr("assistant.knowledge.index._version", lambda: "another")
+    for module in ("index", "index_writer"):
+        monkeypatch.setattr(f"assistant.knowledge.{module}.code_version", lambda: "another")
     with pytest.raises(IndexFailed, match="another version"):
         Index(tmp_path / "documentation.db")
     index = IndexWriter(tmp_path / "documentation.db")
@@ -248,7 +243,7 @@ def test_damage_that_nobody_has_met_is_found(tmp_path: Path) -> None:
 
 def test_uses_are_to_be_counted_until_they_are(writer: IndexWriter) -> None:
     assert not writer.is_counted()
-    for change in (lambda: writer.put([source("m", passage("m.f"))]), lambda: writer.forget(["m"])):
+    for change in (lambda: writer.put([unit("m", passage("m.f"))]), lambda: writer.forget(["m"])):
         writer.count_uses()
         assert writer.is_counted()
         change()
@@ -281,7 +276,7 @@ def test_a_full_disk_is_said_in_a_sentence(writer: IndexWriter) -> None:
     writer.connection.execute(f"PRAGMA max_page_count = {pages + 2}")
     incompressible = os.urandom(40_000).hex()
     with pytest.raises(IndexFailed, match="full"):
-        writer.put([source("m", *(passage(f"m.f{at}", incompressible[at:]) for at in range(0, 60_000, 900)))])
+        writer.put([unit("m", *(passage(f"m.f{at}", incompressible[at:]) for at in range(0, 60_000, 900)))])
     assert writer.count() == 0
 
 
@@ -300,7 +295,7 @@ def test_a_long_text_is_cut_at_a_paragraph() -> None:
 
 @given(st.text(max_size=60))
 def test_any_name_can_be_put_and_asked_for(name: str) -> None:
-    assert turned_round(turned_round(name)) == turned_round(turned_round(name.lower()))
+    assert reversed_name(reversed_name(name)) == reversed_name(reversed_name(name.lower()))
     assert words_of(name).startswith(name)
 
 

@@ -20,7 +20,7 @@ from assistant.knowledge.plain_text import (
     readable,
     to_markdown,
 )
-from tests.knowledge.reading import Piece, pieces_of, unescaped
+from tests.knowledge.answer_reader import Piece, pieces_of, unescaped
 
 # Texts that are full of marks, as a fuzzer of Markdown would write them.
 SIGNS = st.text(st.sampled_from("ab1. `*_~[]()<>#-+=|\\&;:!\"'\n\t>…é"), max_size=60)

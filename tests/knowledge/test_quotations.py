@@ -26,10 +26,10 @@ import pytest
 from assistant.conversation import Source
 from assistant.knowledge.answer import INSTEAD, INTERFACE, DocumentationAnswer, answer
 from assistant.knowledge.index import Index
-from assistant.knowledge.passage import Found, Passage
-from assistant.knowledge.search import search
-from tests.knowledge.reading import Piece, pieces_of
-from tests.knowledge.test_questions_file import QUESTIONS, exists
+from assistant.knowledge.passage import Passage, SearchResult
+from assistant.knowledge.search.search import search
+from tests.knowledge.answer_reader import Piece, pieces_of
+from tests.knowledge.search.test_questions_file import QUESTIONS, exists
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 WALKED = 300  # answers on names that the index has, besides those to people's questions
@@ -229,7 +229,7 @@ def test_answers_on_names_from_all_over_the_library_are_quotations(library: Inde
     for name in walked:
         question = f"What does {name} do?"
         passages = tuple(entry.passage for entry in library.named(name)[:2])
-        for found in (search(library, question), Found(passages)):
+        for found in (search(library, question), SearchResult(passages)):
             if told := untrue(answer(question, found)):
                 wrong[name] = told
     assert len(walked) + len(QUESTIONS) > 500
@@ -253,7 +253,7 @@ RMDIR = Passage(
 
 
 def test_a_true_answer_is_found_true() -> None:
-    for found in (Found((RMDIR,)), Found(unknown="os.teleport", did_you_mean=("os.read",))):
+    for found in (SearchResult((RMDIR,)), SearchResult(unknown="os.teleport", did_you_mean=("os.read",))):
         for instead in (False, True):
             shown = answer("?", found, instead=instead)
             assert untrue(shown) == []
@@ -273,12 +273,12 @@ def test_a_true_answer_is_found_true() -> None:
     ],
 )
 def test_an_invention_is_found_out(untrue_passage: Passage) -> None:
-    assert untrue(answer("?", Found((untrue_passage,)))) != []
+    assert untrue(answer("?", SearchResult((untrue_passage,)))) != []
 
 
 @pytest.mark.parametrize(
     "line", ["It is quick.", "> It is quick.", "- `os.rmdir`: “Quick.” (x)", "```\nquick()\n```"]
 )
 def test_a_sentence_of_nobody_is_found_out(line: str) -> None:
-    shown = answer("?", Found((RMDIR,)))
+    shown = answer("?", SearchResult((RMDIR,)))
     assert untrue(replace(shown, text=f"{shown.text}\n{line}\n")) != []

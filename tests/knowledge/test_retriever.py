@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 
-from assistant.knowledge.index import Batch, IndexFailed, IndexWriter, Source
-from assistant.knowledge.passage import Passage
+from assistant.knowledge.index import IndexFailed
+from assistant.knowledge.index_writer import IndexWriter, ReadUnit
+from assistant.knowledge.passage import Batch, Passage
 from assistant.knowledge.retriever import DocumentationRetriever
 
 
@@ -33,7 +34,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("index") / "documentation.db"
     passages = [passage(f"files.open_{way}") for way in ("text", "binary", "quickly", "safely", "again")]
     with closing(IndexWriter(path)) as writer:
-        writer.put([Source("files", "python", "1", "", Batch(passages))])
+        writer.put([ReadUnit("files", "python", "1", "", Batch(passages))])
     return path
 
 

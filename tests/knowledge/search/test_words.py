@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.knowledge.words import ELSEWHERE, LIBRARIES, STOP, corrected
+from assistant.knowledge.search.words import OTHER_TECHNOLOGIES, STOP_WORDS, THIRD_PARTY, corrected
 
 KNOWN = frozenset(
     "extension dictionary receive separate packages string comma shift extend integer environment".split()  # noqa: SIM905
@@ -61,5 +61,5 @@ def test_of_any_text_something_is_made_that_begins_alike(text: str, known: froze
 
 
 def test_names_of_other_programs_are_no_words_of_asking() -> None:
-    assert not (ELSEWHERE | LIBRARIES) & STOP
-    assert not ELSEWHERE & LIBRARIES
+    assert not (OTHER_TECHNOLOGIES | THIRD_PARTY) & STOP_WORDS
+    assert not OTHER_TECHNOLOGIES & THIRD_PARTY

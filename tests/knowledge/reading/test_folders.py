@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant.knowledge import folders
-from assistant.knowledge.folders import SUFFIXES, decode, files_of, licence_of, read_file
 from assistant.knowledge.passage import Passage
+from assistant.knowledge.reading import folders
+from assistant.knowledge.reading.folders import SUFFIXES, decode, files_of, licence_of, read_file
 
 
 def read(root: Path, name: str, text: str | bytes, **how: str) -> list[Passage]:
@@ -137,9 +137,9 @@ def test_long_sections_are_parted_between_paragraphs_and_never_in_code(tmp_path:
 def test_what_cannot_be_parted_is_cut_and_told(tmp_path: Path) -> None:
     told: list[str] = []
     (tmp_path / "a.md").write_text("word " * 10_000)
-    (passage,) = read_file(tmp_path / "a.md", tmp_path, problem=told.append)
+    (passage,) = read_file(tmp_path / "a.md", tmp_path, warn=told.append)
     assert len(passage.text) <= folders.LARGEST_BLOCK
-    assert told == ["a.md:1 is a block too long to quote; its end is left out."]
+    assert told == ["The block at a.md:1 is too long to quote; its end is left out."]
 
 
 # ------------------------------------------------------------------------------------------- reStructuredText
@@ -314,10 +314,10 @@ def test_a_notebook_gives_its_cells_and_not_what_they_printed(tmp_path: Path) ->
 def test_a_broken_notebook_is_told(tmp_path: Path, text: str) -> None:
     told: list[str] = []
     (tmp_path / "a.ipynb").write_text(text)
-    assert read_file(tmp_path / "a.ipynb", tmp_path, problem=told.append) == []
+    assert read_file(tmp_path / "a.ipynb", tmp_path, warn=told.append) == []
     (sentence,) = told
-    cells = "a.ipynb is read without 3 cells that are none."
-    assert sentence == cells or sentence.startswith("a.ipynb is left out, since it is no notebook: ")
+    cells = "a.ipynb is read without 3 broken cells."
+    assert sentence == cells or sentence.startswith("a.ipynb is left out, since it is not a notebook: ")
 
 
 # -------------------------------------------------------------------------------------------------- addresses
@@ -395,21 +395,21 @@ def test_links_are_followed_within_the_folder_once_and_never_out_of_it(tmp_path:
     (root / ".data" / "y.md").write_text("y")
     (root / "y.md").symlink_to(".data/y.md")
     told: list[str] = []
-    assert names(root, problem=told.append) == ["a/x.md", "y.md"]
+    assert names(root, warn=told.append) == ["a/x.md", "y.md"]
     assert len(told) == 2
-    assert told[0].endswith("out.md is a link out of the folder, and is left out.")
-    assert read_file(root / "out.md", root, problem=told.append) == []
+    assert told[0].endswith("out.md is left out, since it is a link out of the folder.")
+    assert read_file(root / "out.md", root, warn=told.append) == []
     assert told[-1] == "out.md cannot be read (it is a link out of the folder)."
 
 
 def test_a_pipe_a_device_and_a_socket_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.md")
     told: list[str] = []
-    assert names(tmp_path, problem=told.append) == []
-    assert read_file(tmp_path / "pipe.md", tmp_path, problem=told.append) == []
+    assert names(tmp_path, warn=told.append) == []
+    assert read_file(tmp_path / "pipe.md", tmp_path, warn=told.append) == []
     assert [sentence.rpartition("/")[2] for sentence in told] == [
-        "pipe.md is no regular file, and is left out.",
-        "pipe.md cannot be read (it is no regular file).",
+        "pipe.md is left out, since it is not a regular file.",
+        "pipe.md cannot be read (it is not a regular file).",
     ]
 
 
@@ -417,7 +417,7 @@ def test_names_that_cannot_be_shown_are_told(tmp_path: Path) -> None:
     for name in (b"a\nb.md", b"c\xff.md", "d\u202e.md".encode(), b"fine \xc3\xa9.md"):
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_text("x")
     told: list[str] = []
-    assert names(tmp_path, problem=told.append) == ["fine é.md"]
+    assert names(tmp_path, warn=told.append) == ["fine é.md"]
     assert len(told) == 3
     assert all(sentence.isprintable() and sentence.encode() for sentence in told)
 
@@ -427,18 +427,18 @@ def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     (tmp_path / "a.md").touch(mode=0)
     told: list[str] = []
-    assert names(tmp_path, problem=told.append) == ["a.md"]
-    assert read_file(tmp_path / "a.md", tmp_path, problem=told.append) == []
+    assert names(tmp_path, warn=told.append) == ["a.md"]
+    assert read_file(tmp_path / "a.md", tmp_path, warn=told.append) == []
     assert len(told) == 2
 
 
 def test_a_file_that_has_gone_and_a_folder_that_is_none_are_told(tmp_path: Path) -> None:
     told: list[str] = []
-    assert read_file(tmp_path / "gone.md", tmp_path, problem=told.append) == []
-    assert list(files_of(tmp_path / "gone", problem=told.append)) == []
+    assert read_file(tmp_path / "gone.md", tmp_path, warn=told.append) == []
+    assert list(files_of(tmp_path / "gone", warn=told.append)) == []
     assert told == [
         "gone.md cannot be read (No such file or directory).",
-        f"{tmp_path / 'gone'} is no folder.",
+        f"{tmp_path / 'gone'} is not a folder.",
     ]
 
 
@@ -447,7 +447,7 @@ def test_more_files_than_are_read_are_told(tmp_path: Path, monkeypatch: pytest.M
     for number in range(4):
         (tmp_path / f"{number}.md").touch()
     told: list[str] = []
-    assert names(tmp_path, problem=told.append) == ["0.md", "1.md"]
+    assert names(tmp_path, warn=told.append) == ["0.md", "1.md"]
     assert told == [f"{tmp_path} has more than 2 files; the others are left out."]
 
 
@@ -456,14 +456,14 @@ def test_a_huge_file_is_read_as_far_as_is_sensible(tmp_path: Path) -> None:
     path.write_text("# Start\n\nHello.\n\n")
     os.truncate(path, 100 << 20)  # the rest is zeros, which take no room
     told: list[str] = []
-    assert read_file(path, tmp_path, problem=told.append) == []
-    assert told == ["huge.md is left out, since it is no text."]
+    assert read_file(path, tmp_path, warn=told.append) == []
+    assert told == ["huge.md is left out, since it is not text."]
     path.write_text("# Start\n\nHello.\n\n" + "# More\n\nText that goes on.\n\n" * 400_000)
     told.clear()
-    passages = read_file(path, tmp_path, problem=told.append)
+    passages = read_file(path, tmp_path, warn=told.append)
     assert passages[0].text == "Hello."
     assert len(passages) == folders.MOST_PASSAGES
-    assert told[0] == "huge.md is larger than 2 MiB; what comes after is left out."
+    assert told[0] == "huge.md is larger than 2 MiB; the rest is left out."
 
 
 # ------------------------------------------------------------------------------------------------------- text
@@ -499,8 +499,8 @@ def test_what_nobody_sees_is_left_out_and_lines_keep_their_numbers(tmp_path: Pat
 def test_binary_files_are_told(tmp_path: Path) -> None:
     told: list[str] = []
     (tmp_path / "a.md").write_bytes(b"\x7fELF\x01\0\0\0" * 100)
-    assert read_file(tmp_path / "a.md", tmp_path, problem=told.append) == []
-    assert told == ["a.md is left out, since it is no text."]
+    assert read_file(tmp_path / "a.md", tmp_path, warn=told.append) == []
+    assert told == ["a.md is left out, since it is not text."]
 
 
 @pytest.mark.parametrize(

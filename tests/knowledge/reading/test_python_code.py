@@ -9,29 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.knowledge.python_code import (
+from assistant.knowledge.reading.python_code import (
     LARGEST_FILE,
-    Documented,
     Module,
     SourceUnreadable,
-    documented,
     read_module,
     read_text,
 )
+from assistant.knowledge.reading.python_names import PublicDefinition, public_definitions
 
 
 def module(text: str, name: str = "m", path: str = "", **options: bool) -> Module:
     return read_module(text, name, path or f"{name.replace('.', '/')}.py", **options)
 
 
-def offered(**texts: str) -> dict[str, Documented]:
+def offered(**texts: str) -> dict[str, PublicDefinition]:
     """What a package of these files offers; `__` in a key is a dot, a key that ends in `__` a package."""
     modules = {}
     for key, text in texts.items():
         name = key.strip("_").replace("__", ".")
         path = name.replace(".", "/") + ("/__init__.py" if key.endswith("__") else ".py")
         modules[name] = read_module(text, name, path)
-    return {thing.name: thing for thing in documented(modules)}
+    return {public.name: public for public in public_definitions(modules)}
 
 
 def test_a_function_has_its_signature_docstring_and_line() -> None:
@@ -253,4 +252,4 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         found = module(text, with_undocumented=True)
     except SourceUnreadable:
         return
-    assert isinstance(list(documented({"m": found})), list)
+    assert isinstance(list(public_definitions({"m": found})), list)

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 
-from assistant.knowledge.build import build
 from assistant.knowledge.index import Index
 from benchmarks.answers import Outcome, measure, ours, plain, questions
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    """An index of the standard library of the Python that runs."""
-    path: Path = tmp_path_factory.mktemp("library") / "documentation.db"
-    build(path, lambda told: None)
-    with closing(Index(path)) as index:
-        yield index
 
 
 @pytest.fixture(scope="session")

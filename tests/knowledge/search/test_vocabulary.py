@@ -9,14 +9,14 @@ import sys
 import tomllib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.knowledge import vocabulary
-from assistant.knowledge.vocabulary import FILE, VocabularyMalformed, digest, parse, phrases
+from assistant.knowledge.search import vocabulary
+from assistant.knowledge.search.vocabulary import FILE, VocabularyMalformed, parse, phrases
 
 TABLES = tomllib.loads(FILE.read_text(encoding="utf-8"))
 MISSING = object()
@@ -156,9 +156,8 @@ def test_a_malformed_file_is_told_of_in_a_sentence(data: bytes, what: str) -> No
 
 def test_a_file_that_is_not_there_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "FILE", FILE.with_name("no such file.toml"))
-    of_no_file: Callable[[], str] = digest.__wrapped__
     with pytest.raises(VocabularyMalformed, match=r"no such file\.toml cannot be read"):
-        of_no_file()
+        phrases.__wrapped__()
 
 
 @given(st.binary(max_size=60) | st.text("[]ab.=\"',\n #", max_size=60).map(str.encode))
@@ -168,11 +167,3 @@ def test_any_bytes_are_read_or_told_of(data: bytes) -> None:
     except VocabularyMalformed:
         return
     assert all(said and all(said) for said in found.values())
-
-
-def test_the_digest_changes_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh: Callable[[], str] = digest.__wrapped__
-    assert fresh() == digest()
-    data = FILE.read_bytes()
-    monkeypatch.setattr(vocabulary, "_read", lambda: data + b"\n# more\n")
-    assert fresh() != digest()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from assistant.knowledge import python_library
 from assistant.knowledge.index import Index
 from assistant.knowledge.passage import Passage
+from assistant.knowledge.reading import python_library
 
 
 def one(library: Index, name: str) -> Passage:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assistant.knowledge.index import Batch, Index, IndexWriter, Source
-from assistant.knowledge.passage import Passage
-from assistant.knowledge.search import MOST_REMEMBERED, RecentSearches, search
+from assistant.knowledge.index import Index
+from assistant.knowledge.index_writer import IndexWriter, ReadUnit
+from assistant.knowledge.passage import Batch, Passage
+from assistant.knowledge.search.search import MOST_REMEMBERED, RecentSearches, search
 
 LIBRARY = {
     "os": ("module", "Miscellaneous operating system interfaces.", []),
@@ -63,8 +64,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     guide = [passage("Deleting files", "section", "How our tool deletes a file, step by step.", "docs")]
     with closing(IndexWriter(path)) as writer:
         phrases = {name: said for name, (_, _, said) in LIBRARY.items()}
-        writer.put([Source("library", "python", "1", "", Batch(library))], phrases)
-        writer.put([Source("guide", "docs", "1", "", Batch(guide))])
+        writer.put([ReadUnit("library", "python", "1", "", Batch(library))], phrases)
+        writer.put([ReadUnit("guide", "docs", "1", "", Batch(guide))])
     with closing(Index(path)) as found:
         yield found
 
@@ -246,9 +247,9 @@ def test_nothing_is_remembered_of_an_index_that_has_changed(tmp_path: Path) -> N
     old = passage("os.remove", "function", "Remove a file.", "python")
     new = passage("os.remove", "function", "Remove a file, if it is there.", "python")
     with closing(IndexWriter(path)) as writer:
-        writer.put([Source("library", "python", "1", "", Batch([old]))])
+        writer.put([ReadUnit("library", "python", "1", "", Batch([old]))])
         with closing(Index(path)) as reader:
             searches = RecentSearches(reader)
             assert searches.search("what does os.remove do").passages == (old,)
-            writer.put([Source("library", "python", "2", "", Batch([new]))])
+            writer.put([ReadUnit("library", "python", "2", "", Batch([new]))])
             assert searches.search("what does os.remove do").passages == (new,)

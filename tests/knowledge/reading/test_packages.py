@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from assistant.knowledge import packages
-from assistant.knowledge.packages import PackagesUnreadable, distributions, read, sites
+from assistant.knowledge.reading import packages
+from assistant.knowledge.reading.packages import PackagesUnreadable, distributions, read, sites
 
 SOURCE = '''"""A package of tests."""
 
@@ -106,14 +106,14 @@ def test_what_is_no_environment_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         sites(tmp_path)
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho nonsense\n")
-    with pytest.raises(PackagesUnreadable, match="no Python interpreter"):
+    with pytest.raises(PackagesUnreadable, match="not a working Python interpreter"):
         sites(script)
     script.chmod(0o755)
-    with pytest.raises(PackagesUnreadable, match="no Python interpreter"):
+    with pytest.raises(PackagesUnreadable, match="not a working Python interpreter"):
         sites(script)
     script.write_text("#!/bin/sh\nexec sleep 600\n")
     monkeypatch.setattr(packages, "ANSWER_SECONDS", 0.1)
-    with pytest.raises(PackagesUnreadable, match="did not say within"):
+    with pytest.raises(PackagesUnreadable, match="did not report within"):
         sites(script)
 
 
@@ -125,7 +125,7 @@ def test_a_package_with_broken_metadata_is_said_and_the_others_are_read(site: Pa
     record.symlink_to("RECORD")
     (site / "broken-1.5.dist-info" / "top_level.txt").write_bytes(b"../../..\n/etc\n\x00\n" + b"x" * 5000)
     told: list[str] = []
-    found = list(distributions(site, problem=told.append))
+    found = list(distributions(site, warn=told.append))
     assert "crank" in [one.name for one in found]
     assert all(sentence.startswith("The package 'broken' cannot be read: ") for sentence in told)
     assert len(told) == 1

@@ -6,25 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.knowledge.question import Kind, understand
-from assistant.knowledge.words import form
+from assistant.knowledge.search.question import QuestionType, parse_question
+from assistant.knowledge.search.words import form
 
 
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("How do I read a file line by line?", Kind.TASK),
-        ("what does zip do", Kind.THING),
-        ("signature of os.path.join", Kind.THING),
-        ("list vs tuple", Kind.DIFFERENCE),
-        ("What is the difference between json.dump and json.dumps?", Kind.DIFFERENCE),
-        ("days between two dates", Kind.TASK),
-        ("How do I merge two lists or dicts?", Kind.TASK),
-        ("Why do I get KeyError: 'name'?", Kind.ERROR),
+        ("How do I read a file line by line?", QuestionType.TASK),
+        ("what does zip do", QuestionType.LOOKUP),
+        ("signature of os.path.join", QuestionType.LOOKUP),
+        ("list vs tuple", QuestionType.DIFFERENCE),
+        ("What is the difference between json.dump and json.dumps?", QuestionType.DIFFERENCE),
+        ("days between two dates", QuestionType.TASK),
+        ("How do I merge two lists or dicts?", QuestionType.TASK),
+        ("Why do I get KeyError: 'name'?", QuestionType.ERROR),
     ],
 )
-def test_the_kind_of_a_question(text: str, kind: Kind) -> None:
-    assert understand(text).kind is kind
+def test_the_kind_of_a_question(text: str, kind: QuestionType) -> None:
+    assert parse_question(text).type is kind
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,17 @@ def test_the_kind_of_a_question(text: str, kind: Kind) -> None:
     ],
 )
 def test_names_are_recognised_by_how_they_are_written(text: str, names: list[str]) -> None:
-    assert [mention.name for mention in understand(text).mentions] == names
+    assert [mention.name for mention in parse_question(text).mentions] == names
 
 
 def test_code_in_a_question_is_no_part_of_its_sentences() -> None:
-    question = understand("How do I sort this?\n```\nprices = shop.prices()\n```\n")
+    question = parse_question("How do I sort this?\n```\nprices = shop.prices()\n```\n")
     assert question.mentions == ()
-    assert question.code == ("shop.prices",)
+    assert question.names_in_code == ("shop.prices",)
 
 
 def test_a_difference_has_a_subject_for_each_thing() -> None:
-    subjects = understand("Please explain how subprocess.run differs from subprocess.Popen.").subjects
+    subjects = parse_question("Please explain how subprocess.run differs from subprocess.Popen.").subjects
     assert [[m.name for m in subject.mentions] for subject in subjects] == [
         ["subprocess.run"],
         ["subprocess.Popen"],
@@ -59,14 +59,14 @@ def test_a_difference_has_a_subject_for_each_thing() -> None:
 
 @pytest.mark.parametrize("text", ["and recursively?", "what about the other way round?", "how do I sort it"])
 def test_a_short_question_that_points_back_leans(text: str) -> None:
-    assert understand(text).leans
+    assert parse_question(text).is_follow_up
 
 
 @pytest.mark.parametrize(
     "text", ["How do I reverse a list in place?", "how do i read this csv file with a header"]
 )
 def test_a_whole_question_stands_alone(text: str) -> None:
-    assert not understand(text).leans
+    assert not parse_question(text).is_follow_up
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_words_that_stand_for_each_other_have_one_form(one: str, other: str) -> 
 
 @given(st.text(max_size=400))
 def test_any_text_is_a_question_of_at_least_one_subject(text: str) -> None:
-    assert understand(text).subjects
+    assert parse_question(text).subjects
 
 
 def test_of_a_very_long_question_the_beginning_and_the_end_are_read() -> None:
-    question = understand("How do I use os.walk? " + "blah " * 20_000 + " Or rather os.scandir()")
+    question = parse_question("How do I use os.walk? " + "blah " * 20_000 + " Or rather os.scandir()")
     assert [mention.name for mention in question.mentions] == ["os.walk", "os.scandir"]
 
 
@@ -100,22 +100,22 @@ def test_of_a_very_long_question_the_beginning_and_the_end_are_read() -> None:
 def test_of_the_words_of_a_sentence_those_count_that_tell_what_is_wanted(
     text: str, words: tuple[str, ...]
 ) -> None:
-    assert understand(text).words == words
+    assert parse_question(text).words == words
 
 
 def test_a_loop_over_something_is_no_choice() -> None:
-    assert understand("loop over a list with the index").kind is Kind.TASK
+    assert parse_question("loop over a list with the index").type is QuestionType.TASK
 
 
 @pytest.mark.parametrize(
     ("text", "says"), [("join strings in Python", True), ("join strings in perl", False)]
 )
 def test_whether_a_question_speaks_of_python(text: str, says: bool) -> None:
-    assert understand(text).is_of_python is says
+    assert parse_question(text).says_python is says
 
 
 def test_what_says_the_sort_of_a_thing_may_be_a_thing_itself() -> None:
-    assert [subject.words for subject in understand("isinstance or type?").subjects] == [
+    assert [subject.words for subject in parse_question("isinstance or type?").subjects] == [
         ("isinstance",),
         ("type",),
     ]
