@@ -1,4 +1,4 @@
-"""The retriever keeps to LangChain's contract, and hands out passages whole."""
+"""The retriever follows LangChain's contract and returns all fields of a passage."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TestContract(RetrieversIntegrationTests):
         return "how do I open a file"
 
 
-def test_a_document_has_the_documentation_and_every_field_of_the_passage(path: Path) -> None:
+def test_a_document_has_the_text_and_all_fields_of_a_passage(path: Path) -> None:
     document = DocumentationRetriever(path=path).invoke("files.open_text")[0]
     wanted = passage("files.open_text")
     assert document.page_content == wanted.text
@@ -65,11 +65,11 @@ def test_a_document_has_the_documentation_and_every_field_of_the_passage(path: P
     assert document.metadata["location"] == wanted.location
 
 
-async def test_it_searches_asynchronously_too(path: Path) -> None:
+async def test_it_also_searches_asynchronously(path: Path) -> None:
     retriever = DocumentationRetriever(path=path, k=2)
     assert await retriever.ainvoke("how do I open a file") == retriever.invoke("how do I open a file")
 
 
-def test_a_missing_index_is_an_error_in_words(tmp_path: Path) -> None:
+def test_a_missing_index_is_reported(tmp_path: Path) -> None:
     with pytest.raises(IndexFailed, match="cannot be read"):
         DocumentationRetriever(path=tmp_path / "none.db").invoke("open")
