@@ -145,9 +145,6 @@ def _line(text: str, longest: int = LONGEST_LINE) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}{ELLIPSIS}"
 
 
-# ----------------------------------------------------------------------------------------------- no passages
-
-
 def _refusal(result: SearchResult, instead: bool) -> str:
     paragraphs = [INSTEAD] if instead else []
     paragraphs.append(NO_ANSWER)
@@ -168,9 +165,6 @@ def _correction(result: SearchResult) -> _Part:
             DID_YOU_MEAN.format(names=" or ".join(filter(None, (", ".join(names[:-1]), names[-1]))))
         )
     return _Part(" ".join(sentences))
-
-
-# -------------------------------------------------------------------------------------------------- passages
 
 
 def _compared(question: Question, passages: Sequence[Passage]) -> Passage | None:

@@ -35,8 +35,8 @@ SEARCH_THREADS = 2  # each has its own connection to the index
 FIRST_TIME_SECONDS = 60.0  # how long a question waits for the first reading of the standard library
 LONGEST_LINE = 1 << 16  # bytes of a line that the reading process prints
 
-UNREADABLE = "The documentation on this machine cannot be read"
-SEE_LOG = f"{UNREADABLE}. The application's log says why."  # the reason names files, so only the log has it
+# The reason names files, so only the log has it.
+SEE_LOG = "The documentation on this machine cannot be read. The application's log says why."
 
 
 class DocumentationUnreadable(Exception):

@@ -33,9 +33,6 @@ def readable(text: str) -> str:
 _ALLOWED = frozenset("\n\u200c\u200d")  # some languages need the two joiners
 
 
-# ----------------------------------------------------------------------------------------- pieces of Markdown
-
-
 def escaped(line: str) -> str:
     """A line of Markdown that shows this text. Text between double backticks becomes code, as in
     reStructuredText."""
@@ -96,9 +93,6 @@ def link(shown: str, address: str) -> str:
 
 def _longest_run(text: str) -> int:
     return max((len(run) for run in re.findall("`+", text)), default=0)
-
-
-# ------------------------------------------------------------------------------------------------ whole texts
 
 
 def to_markdown(text: str) -> str:
@@ -232,9 +226,6 @@ def _escaped_item(line: str) -> str:
 def _escaped_indented(line: str) -> str:
     text = line.lstrip()
     return line[: len(line) - len(text)] + escaped(text)
-
-
-# --------------------------------------------------------------------------------------------- parts of texts
 
 
 def excerpt(text: str, longest: int, grace: int = 0) -> tuple[str, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assistant.conversation import Source
@@ -296,6 +296,7 @@ PASSAGES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(TEXTS, st.lists(PASSAGES, max_size=6), st.none() | TEXTS, st.lists(TEXTS, max_size=6))
 def test_any_passages_make_an_answer_within_its_limits(
     question: str, passages: list[Passage], unknown: str | None, near: list[str]
@@ -310,6 +311,7 @@ def test_any_passages_make_an_answer_within_its_limits(
     shown.text.encode()  # no half of a surrogate pair
 
 
+@settings(deadline=None)
 @given(PASSAGES)
 def test_the_quote_of_the_first_passage_is_its_beginning(passage: Passage) -> None:
     quote = answer("?", SearchResult((passage, passage))).sources[0].quote

@@ -30,12 +30,12 @@ from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.search.search import search
 from tests.knowledge.answer_reader import Piece, pieces_of
 from tests.knowledge.search.test_questions_file import QUESTIONS, exists
+from tests.support.fake_documentation import RMTREE
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 WALKED = 300  # answers about names in the index, besides those to the questions
 EXAMPLE = "Example"
 EXAMPLE_LINES = 40  # an example is shorter
-SPAN = re.compile(r"(`+) ?(.+?) ?\1(?!`)")
 ITEM = re.compile(r"- `+(?P<name>[^`]+)`+(?:: “(?P<quote>.*)”)? \(.*\)", re.DOTALL)
 STANDS = re.compile(r"`(?P<name>[^`]+)`, (?P<package>.+?) \((?P<licence>.+?)\), \[?`(?P<place>[^`]+)`.*")
 BLANKS = {"{name}": "`[^`]*`", "{names}": "[^?]*", "{place}": "`[^`]*`"}
@@ -247,16 +247,12 @@ def test_answers_about_names_in_the_whole_library_are_quotations(library: Index,
 
 # The check itself
 
-RMDIR = Passage(
+RMDIR = replace(
+    RMTREE,
     name="os.rmdir",
-    kind="function",
     title="os.rmdir",
     text="Remove a directory.",
-    package="Python",
-    version="3",
-    licence="PSF-2.0",
     location="os.rmdir.__doc__",
-    corpus="python",
     signature="os.rmdir(path, *, dir_fd=None)",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,11 @@ from assistant.knowledge.index import IndexFailed
 from assistant.knowledge.index_writer import IndexWriter, ReadUnit
 from assistant.knowledge.passage import Batch, Passage
 from assistant.knowledge.retriever import DocumentationRetriever
+from tests.support.fake_documentation import RMTREE
 
 
 def passage(name: str) -> Passage:
-    return Passage(
-        name=name,
-        kind="function",
-        title=name,
-        text=f"Open a file: {name} gives access to its text.",
-        package="Python",
-        version="3.13.1",
-        licence="PSF-2.0",
-        location="io.py:1",
-        corpus="python",
-    )
+    return replace(RMTREE, name=name, title=name, text=f"Open a file: {name} gives access to its text.")
 
 
 @pytest.fixture(scope="module")

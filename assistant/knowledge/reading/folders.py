@@ -12,12 +12,13 @@ import os
 import re
 import stat
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from assistant.knowledge.passage import Passage
-from assistant.knowledge.reading.addresses import HTML, URL_SAFE, Slug, address_of, anchors_of
+from assistant.knowledge.reading.addresses import HTML, URL_SAFE, address_of, anchors_of
 from assistant.knowledge.reading.html import read_html
 from assistant.knowledge.reading.markdown import read_markdown
 from assistant.knowledge.reading.notebook import NotANotebook, read_notebook
@@ -62,9 +63,6 @@ _BLANK = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 
 def ignore(sentence: str) -> None:
     pass
-
-
-# ------------------------------------------------------------------------------------------------------ files
 
 
 def files_of(root: Path, *, warn: Warn = ignore) -> Iterator[Path]:
@@ -159,9 +157,6 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
-# ------------------------------------------------------------------------------------------------------- text
-
-
 def decode(data: bytes, *, declared: str = "") -> str:
     """Any bytes as text: by their byte order mark, as UTF-8, or in the `declared` encoding. Bytes that fit
     none of these are read as Latin-1. Lines end with a line feed alone; invisible characters, which can
@@ -210,9 +205,6 @@ def _bytes_of(path: Path, largest: int) -> tuple[bytes, bool]:
     return data[:largest], len(data) > largest
 
 
-# --------------------------------------------------------------------------------------------------- passages
-
-
 def read_file(
     path: Path,
     root: Path,
@@ -251,13 +243,13 @@ def read_file(
     address, slug = address_of(Path(place), top, file_format, base_url)
     builder = _PassageBuilder(
         page=page,
-        stem=" ".join(path.stem.replace("_", " ").split()) or label,
+        name=_clean(page.title) or " ".join(path.stem.replace("_", " ").split()) or label,
         place=label,
         package=package or printable(top.name),
         version=version,
         licence=licence_of(top),
         address=address,
-        slug=slug,
+        anchors=anchors_of(page.headings, slug) if address else {},
     )
     return builder.build(warn)
 
@@ -274,78 +266,67 @@ def _page_of(text: str, suffix: str) -> tuple[Page, str]:
     return plain_text(text), "text"
 
 
+@dataclass(slots=True)
 class _PassageBuilder:
     """Turns a page into passages."""
 
-    def __init__(
-        self,
-        *,
-        page: Page,
-        stem: str,
-        place: str,
-        package: str,
-        version: str,
-        licence: str,
-        address: str,
-        slug: Slug | None,
-    ) -> None:
-        self._page = page
-        self._name = _clean(page.title) or stem
-        self._place = place
-        self._package = package
-        self._version = version
-        self._licence = licence
-        self._address = address
-        self._done: set[Heading] = set()
-        self._has_top = any(heading.level == 1 for heading in page.headings)
-        self._anchors = anchors_of(page.headings, slug) if address else {}
+    page: Page
+    name: str  # of the page, for text above the first heading
+    place: str
+    package: str
+    version: str
+    licence: str
+    address: str
+    anchors: Mapping[Heading, str]
+    done: set[Heading] = field(default_factory=set)
 
     def build(self, warn: Warn) -> list[Passage]:
         passages: list[Passage] = []
-        for section in self._page.sections:
+        for section in self.page.sections:
             for passage in self._passages_of(section, warn):
                 if len(passages) == MOST_PASSAGES:
-                    warn(f"{self._place} has more than {MOST_PASSAGES:,} sections; the others are left out.")
+                    warn(f"{self.place} has more than {MOST_PASSAGES:,} sections; the others are left out.")
                     return passages
                 passages.append(passage)
         return passages
 
     def _passages_of(self, section: Section, warn: Warn) -> Iterator[Passage]:
-        parts = list(_parts(self._page, section))
+        parts = list(_parts(self.page, section))
         heading = section.heading
-        if not parts and heading is not None and heading.signature and heading not in self._done:
+        if not parts and heading is not None and heading.signature and heading not in self.done:
             yield self._passage(heading, "", section.start)
         if heading is not None:
-            self._done.add(heading)
+            self.done.add(heading)
         for start, end in parts:
-            text = "\n".join(self._page.lines[start:end])
+            text = "\n".join(self.page.lines[start:end])
             if len(text) > LARGEST_BLOCK:
-                number = self._page.numbers[start]
-                warn(f"The block at {self._place}:{number} is too long to quote; its end is left out.")
+                number = self.page.numbers[start]
+                warn(f"The block at {self.place}:{number} is too long to quote; its end is left out.")
                 text = text[: text.rfind("\n", 0, LARGEST_BLOCK) + 1] or text[:LARGEST_BLOCK]
             if heading is not None and heading.kind != "section":
                 text = textwrap.dedent(text)
             yield self._passage(heading, text.strip("\n").rstrip(), start)
 
     def _passage(self, heading: Heading | None, text: str, line: int) -> Passage:
-        numbers = self._page.numbers
+        numbers = self.page.numbers
         number = numbers[min(line, len(numbers) - 1)] if numbers else 1
-        anchor = self._anchors.get(heading, "") if heading else ""
+        anchor = self.anchors.get(heading, "") if heading else ""
         names = [name for name in map(_clean, heading.path) if name] if heading else []
-        if self._page.title and not self._has_top and names and not self._name.startswith(names[0]):
-            names = [self._name, *names]  # the page states its first heading only in its title
+        has_top = any(heading.level == 1 for heading in self.page.headings)
+        if self.page.title and not has_top and names and not self.name.startswith(names[0]):
+            names = [self.name, *names]  # the page states its first heading only in its title
         return Passage(
-            name=(names or [self._name])[-1],
+            name=(names or [self.name])[-1],
             kind=heading.kind if heading else "section",
-            title=" › ".join(names or [self._name]),
+            title=" › ".join(names or [self.name]),
             text=text,
-            package=self._package,
-            version=self._version,
-            licence=self._licence,
-            location=f"{self._place}:{number}",
+            package=self.package,
+            version=self.version,
+            licence=self.licence,
+            location=f"{self.place}:{number}",
             corpus="docs",
             signature="\n".join(map(_clean, heading.signature.split("\n"))) if heading else "",
-            url=f"{self._address}#{quote(anchor, safe=URL_SAFE)}" if anchor else self._address,
+            url=f"{self.address}#{quote(anchor, safe=URL_SAFE)}" if anchor else self.address,
         )
 
 
@@ -409,8 +390,6 @@ def _trimmed(page: Page, start: int, end: int) -> tuple[int, int]:
         end -= 1
     return start, end
 
-
-# ---------------------------------------------------------------------------------------------------- licence
 
 _LICENCE_FILE = re.compile(r"(?:licen[cs]e|copying|unlicense)(?:\.(?:md|txt|rst))?", re.IGNORECASE)
 _SPDX = re.compile(

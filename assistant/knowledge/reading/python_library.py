@@ -34,6 +34,7 @@ from assistant.knowledge.reading.python_names import PublicDefinition, public_de
 PACKAGE, LICENCE, CORPUS = "Python", "PSF-2.0", "python"
 VERSION = ".".join(map(str, sys.version_info[:3]))
 ROOT = Path(sysconfig.get_path("stdlib"))
+_new_passage = functools.partial(Passage, package=PACKAGE, version=VERSION, licence=LICENCE, corpus=CORPUS)
 DOCS = f"https://docs.python.org/{sys.version_info.major}.{sys.version_info.minor}/"
 TOPICS = "topics of the language"
 LONGEST_PART = 2500  # characters of a topic in one passage
@@ -342,16 +343,12 @@ def _passage(public: PublicDefinition) -> Passage:
     definition, module = public.definition, public.module
     signature = public.name + definition.signature if definition.signature else ""
     location = f"{module.path}:{definition.line}" if definition.line else f"{public.name}.__doc__"
-    return Passage(
+    return _new_passage(
         name=public.name,
         kind=definition.kind,
         title=public.name,
         text=definition.doc or _doc_in_module(module, definition.name),
-        package=PACKAGE,
-        version=VERSION,
-        licence=LICENCE,
         location=location,
-        corpus=CORPUS,
         signature=signature,
         url=_url(public.name, module),
     )
@@ -359,16 +356,12 @@ def _passage(public: PublicDefinition) -> Passage:
 
 def _module_passage(module: Module) -> Iterator[Passage]:
     location = f"{module.path}:{module.doc_line}" if module.path else f"{module.name}.__doc__"
-    yield Passage(
+    yield _new_passage(
         name=module.name,
         kind="module",
         title=module.name,
         text=module.doc,
-        package=PACKAGE,
-        version=VERSION,
-        licence=LICENCE,
         location=location,
-        corpus=CORPUS,
         url=f"{DOCS}library/{_page(module.name)}#module-{module.name}",
     )
 
@@ -452,16 +445,12 @@ def _topics() -> Batch:
         aliases += [(word, name) for word in dict.fromkeys((*words, key)) if word != name]
         for number, part in enumerate(_parts(body)):
             passages.append(
-                Passage(
+                _new_passage(
                     name=name,
                     kind="keyword" if keyword and not number else "topic",
                     title=heading,
                     text=part,
-                    package=PACKAGE,
-                    version=VERSION,
-                    licence=LICENCE,
                     location=f"pydoc_data/topics.py:{key}",
-                    corpus=CORPUS,
                     url=_topic_url(key),
                 )
             )
@@ -502,23 +491,13 @@ _OWN_PAGES = frozenset(
     xml.sax.xmlreader xmlrpc.client xmlrpc.server
     """.split()  # noqa: SIM905 - a table to read
 )
-_ASYNCIO = {
-    "tasks": "task",
-    "timeouts": "task",
-    "taskgroups": "task",
-    "coroutines": "task",
-    "threads": "task",
-    "runners": "runner",
-    "queues": "queue",
+_ASYNCIO = {  # the page for each submodule
+    **dict.fromkeys(("tasks", "timeouts", "taskgroups", "coroutines", "threads"), "task"),
+    **dict.fromkeys(("transports", "protocols"), "protocol"),
+    **dict.fromkeys(("events", "base_events"), "eventloop"),
+    **{name: name for name in ("subprocess", "exceptions")},
+    **{name: name.removesuffix("s") for name in ("runners", "queues", "streams", "futures")},
     "locks": "sync",
-    "streams": "stream",
-    "subprocess": "subprocess",
-    "futures": "future",
-    "transports": "protocol",
-    "protocols": "protocol",
-    "exceptions": "exceptions",
-    "events": "eventloop",
-    "base_events": "eventloop",
 }
 _STANDARD_TYPES = frozenset(
     """

@@ -34,9 +34,6 @@ def folded(text: str) -> str:
     return " ".join(text.split())
 
 
-# --------------------------------------------------------------------------------------------------- Markdown
-
-
 def test_a_section_has_its_headings_and_its_file_and_line(tmp_path: Path) -> None:
     passages = read(
         tmp_path,
@@ -142,8 +139,6 @@ def test_a_block_too_long_to_quote_is_cut_and_reported(tmp_path: Path) -> None:
     assert warnings == ["The block at a.md:1 is too long to quote; its end is left out."]
 
 
-# ------------------------------------------------------------------------------------------- reStructuredText
-
 REST = """\
 .. _zip-files:
 
@@ -234,9 +229,6 @@ def test_a_text_file_that_looks_like_rest_is_read_as_rest(tmp_path: Path) -> Non
     assert [each.name for each in read(tmp_path, "b.txt", "One\n\na\n\nTwo\n\nb\n")] == ["b"]
 
 
-# ------------------------------------------------------------------------------------------------------- HTML
-
-
 def test_html_gives_the_visible_main_content(tmp_path: Path) -> None:
     passages = read(
         tmp_path,
@@ -287,9 +279,6 @@ def test_html_without_main_content_is_read_whole(tmp_path: Path) -> None:
     assert one(tmp_path, "c.html", "no tag at all & more").text == "no tag at all & more"
 
 
-# -------------------------------------------------------------------------------------------------- notebooks
-
-
 def test_a_notebook_gives_its_cells_without_their_output(tmp_path: Path) -> None:
     cells = [
         {"cell_type": "markdown", "source": ["# Book\n", "\n", "Wörds.\n", "\n", "## Plot"]},
@@ -320,8 +309,6 @@ def test_a_broken_notebook_is_reported(tmp_path: Path, text: str) -> None:
     assert sentence == cells or sentence.startswith("a.ipynb is left out, since it is not a notebook: ")
 
 
-# -------------------------------------------------------------------------------------------------- addresses
-
 PAGE = "# A b\n\nx\n\n## C! d_e\n\ny\n\n## C! d_e\n\nz\n\n## Own {#own}\n\nw\n"
 
 
@@ -347,9 +334,6 @@ def test_a_code_host_keeps_file_names(tmp_path: Path) -> None:
     base = "https://github.com/acme/acme/blob/main/docs"
     assert read(tmp_path, "a b.md", PAGE, base_url=base)[0].url == f"{base}/a%20b.md#a-b"
     assert read(tmp_path, "a.md", PAGE)[0].url == ""
-
-
-# ------------------------------------------------------------------------------------------------------ files
 
 
 def names(root: Path, **how: Callable[[str], None]) -> list[str]:
@@ -465,9 +449,6 @@ def test_a_huge_file_is_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.M
     assert warnings[0] == "huge.md is larger than 2 MiB; the rest is left out."
 
 
-# ------------------------------------------------------------------------------------------------------- text
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -527,8 +508,6 @@ def test_a_plainly_stated_licence_is_recognised(tmp_path: Path, name: str, text:
     assert licence_of(tmp_path) == licence
     assert one(tmp_path, "a.md", "x").licence == licence
 
-
-# ---------------------------------------------------------------------------------------------------- hostile
 
 PIECES = """\
 # A|## `f(x)`|text|    code|```|~~~|- item|> quote|===|---|.. py:function:: f(x)|   body|.. class:: C|::|\t

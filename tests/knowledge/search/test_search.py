@@ -44,17 +44,7 @@ LIBRARY = {
 
 
 def passage(name: str, kind: str, text: str, corpus: str) -> Passage:
-    return Passage(
-        name=name,
-        kind=kind,
-        title=name,
-        text=text,
-        package="Python" if corpus == "python" else "guide",
-        version="",
-        licence="",
-        location=f"{name}.py:1",
-        corpus=corpus,
-    )
+    return Passage(name, kind, name, text, "a package", "", "", f"{name}.py:1", corpus)
 
 
 @pytest.fixture(scope="module")
