@@ -30,13 +30,13 @@ from assistant.knowledge.passage import Batch
 from assistant.knowledge.reading import packages, python_library
 
 HERE = Path(__file__).parent
-FILES_AT_ONCE = 16  # of a folder, in one task
+FILES_AT_ONCE = 16  # files of a folder in one task
 TASKS_AHEAD = 3  # tasks for each process that are queued before it needs them
 MOST_MEMORY = 1 << 30  # bytes of one reading process
 STUCK_SECONDS = 120.0  # after so long without a result, the processes are killed
 PROGRESS_SECONDS = 0.1  # between two reports
 MOST_PROBLEMS = 5  # warnings about one file
-MOST_WARNINGS = 50  # of one build; further ones are only counted
+MOST_WARNINGS = 50  # warnings of one build; further ones are only counted
 LONGEST_WARNING = 1000  # characters
 
 TaskResult = tuple[list[ReadUnit], list[str]]  # what was read, and what failed, in sentences

@@ -139,14 +139,14 @@ class IndexWriter(Index):
     def _add(self, unit: int | None, passage: Passage, phrases: Sequence[str]) -> None:
         passage = _storable(passage)
         text, lines = bounded(passage.text), "\n".join(phrases)
+        title = passage.title if passage.title != passage.name else None
         row = self.connection.execute(
             "INSERT INTO passage (source_id, name, kind, heading, text, package, version, licence, location, "
             "corpus, signature, example, example_location, url, phrases) "
             f"VALUES ({', '.join('?' * 15)})",
             (
                 *(unit, passage.name, passage.kind),
-                *(passage.title if passage.title != passage.name else None, _compress(text), passage.package),
-                passage.version,
+                *(title, zlib.compress(text.encode()), passage.package, passage.version),
                 *(passage.licence, passage.location, passage.corpus, passage.signature, passage.example),
                 *(passage.example_location, passage.url, lines),
             ),
@@ -314,10 +314,6 @@ def _columns(name: str, title: str, signature: str, text: str, phrases: str) -> 
 def _hash(*values: object) -> int:
     digest = hashlib.blake2b(repr(values).encode("utf-8", "backslashreplace"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)
-
-
-def _compress(text: str) -> bytes:
-    return zlib.compress(text.encode())
 
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W0-9_a-zA-Z]+")

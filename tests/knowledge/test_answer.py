@@ -128,7 +128,7 @@ def test_a_difference_shows_both_in_the_same_detail() -> None:
         *RMDIR.text.split("\n\n"),
     ]
     assert [source.name for source in shown.sources] == [
-        *("shutil.rmtree", "os.rmdir", "os.walk", "shutil.rmtree"),
+        *("shutil.rmtree", "os.rmdir", "os.walk", "shutil.rmtree")
     ]
     assert [piece.text for piece in pieces if piece.kind == "item"] == [
         "- `os.walk`: “Walk a tree.” (`os.rmdir.__doc__`)"

@@ -111,9 +111,7 @@ def test_a_misspelt_name_has_a_similar_one(writer: IndexWriter, typed: str) -> N
     assert writer.similar_names(typed)[0] == "shutil.rmtree"
 
 
-def test_a_name_in_the_named_module_is_more_similar(
-    writer: IndexWriter,
-) -> None:
+def test_a_name_in_the_named_module_is_more_similar(writer: IndexWriter) -> None:
     writer.put([unit("x", passage("web.data_classes.ListFiles"), passage("os.listdir"), passage("os.walk"))])
     assert writer.similar_names("os.listfiles")[0] == "os.listdir"
 

@@ -25,22 +25,7 @@ from tests.knowledge.answer_reader import Piece, pieces_of, unescaped
 # Texts full of the characters that Markdown interprets.
 SIGNS = st.text(st.sampled_from("ab1. `*_~[]()<>#-+=|\\&;:!\"'\n\t>…é"), max_size=60)
 LINES = st.sampled_from(
-    [
-        "",
-        "",
-        "word",
-        "- item",
-        "* item",
-        "  more",
-        "    deep",
-        "1. one",
-        "head",
-        "====",
-        "----",
-        "```",
-        "````",
-        "~~~",
-    ]
+    "||word|- item|* item|  more|    deep|1. one|head|====|----|```|````|~~~".split("|")  # noqa: SIM905
 )
 MARKED = SIGNS | st.lists(LINES | SIGNS.map(lambda text: text.replace("\n", " ")), max_size=9).map("\n".join)
 

@@ -1,4 +1,4 @@
-"""Documentation that has what a test gives it, without an index."""
+"""Documentation without an index, which finds what a test gives it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ FOUND = SearchResult(passages=(RMTREE,))
 
 
 class FakeDocumentation(Documentation):
-    """Finds `found` for every question, once `gate` is open; `asked` are the questions with those before."""
+    """Returns `found` for every question, as soon as `gate` is set. `asked` records all questions, each
+    after its earlier ones."""
 
     def __init__(
         self, found: SearchResult = FOUND, state: DocumentationState = DocumentationState.READY

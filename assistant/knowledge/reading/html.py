@@ -51,13 +51,9 @@ def read_html(text: str) -> Page:
         wanted = "article"
     elif _MAIN.search(text):
         wanted = "main"
-    reader = _HtmlReader(wanted)
-    reader.read(text)
-    page = reader.page.build()
+    page = _HtmlReader(wanted).read(text)
     if wanted and not any(page.lines):
-        reader = _HtmlReader("")
-        reader.read(text)
-        page = reader.page.build()
+        page = _HtmlReader("").read(text)
     return page
 
 
@@ -82,7 +78,7 @@ class _HtmlReader(HTMLParser):
         self._is_signature = False
         self._is_title = False
 
-    def read(self, text: str) -> None:
+    def read(self, text: str) -> Page:
         try:
             self.feed(text)
             if len(self.rawdata) < UNCLOSED:
@@ -92,6 +88,7 @@ class _HtmlReader(HTMLParser):
         except AssertionError:  # the parser cannot read a declaration; keep what it has read so far
             self.page.left_out = f"what follows a broken declaration in line {self.getpos()[0]}"
         self._flush()
+        return self.page.build()
 
     # HTMLParser calls these
 

@@ -63,11 +63,16 @@ _SHORT_COMPOUND = (ast.With, ast.For, ast.Try, ast.While)
 _HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their first lines are examples too
 
 
+# A node, the known types of variables there, the statement that is the example of a call in the node, and the
+# statement before or around that one.
+_Frame = tuple[ast.AST, dict[str, str], ast.stmt | None, ast.stmt | None]
+
+
 def count_calls(
     tree: ast.Module, lines: Sequence[str], module: str, imports: Mapping[str, str], own: set[str]
 ) -> dict[str, Calls]:
     """The calls in a module by full name. `own` are the names that the module defines at its top level."""
-    return _CallCounter(lines, module, dict(imports), own).count(tree)
+    return _CallCounter(lines, module, imports, own).count(tree)
 
 
 class _CallCounter:
@@ -76,62 +81,21 @@ class _CallCounter:
         self._module = module
         self._imports = imports
         self._own = own
+        self._counted: dict[str, list[int]] = {}
 
     def count(self, tree: ast.Module) -> dict[str, Calls]:
-        counted: dict[str, list[int]] = {}
-        Frame = tuple[ast.AST, dict[str, str], ast.stmt | None, ast.stmt | None]  # noqa: N806
-        waiting: list[Frame] = [(tree, {}, None, None)]
+        """Visit all nodes in the order of the source, without recursion, since code may be nested deeply."""
+        waiting: list[_Frame] = [(tree, {}, None, None)]
         while waiting:
             node, types, statement, context = waiting.pop()
             head = None
             if isinstance(node, ast.stmt):
-                if isinstance(node, _HEADED) and statement is None:
-                    head = node
-                if isinstance(node, _SIMPLE) or (
-                    isinstance(node, _SHORT_COMPOUND)
-                    and (node.end_lineno or 0) - node.lineno < LONGEST_EXAMPLE_LINES
-                    and statement is None
-                ):
-                    statement = node if statement is None else statement
-                elif not isinstance(node, _SIMPLE):
-                    statement = None if statement is None or node.lineno > statement.lineno else statement
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    types = dict(types)
-                    for argument in (*node.args.args, *node.args.kwonlyargs):
-                        types.pop(argument.arg, None)
-                        if argument.annotation is not None:
-                            known = self._resolve(_annotated_class(argument.annotation))
-                            if known:
-                                types[argument.arg] = known
-                    statement = None
-                elif isinstance(node, ast.ClassDef):
-                    statement = None
-                elif isinstance(node, ast.Assign):
-                    known = self._type(node.value, types)
-                    for target in node.targets:
-                        if isinstance(target, ast.Name):
-                            if known:
-                                types[target.id] = known
-                            else:
-                                types.pop(target.id, None)
-                elif isinstance(node, ast.With):
-                    for item in node.items:
-                        if isinstance(item.optional_vars, ast.Name):
-                            known = self._type(item.context_expr, types)
-                            if known:
-                                types[item.optional_vars.id] = known
-                elif isinstance(node, ast.ImportFrom | ast.Import):
-                    continue
+                head = node if isinstance(node, _HEADED) and statement is None else None
+                statement = _example_statement(node, statement)
+                types = self._learn_types(node, types)
             elif isinstance(node, ast.Call):
-                name = self._called(node.func, types)
-                if name and "._" not in name:
-                    calls = counted.setdefault(name, [0, 0, 0, 0])
-                    calls[0] += 1
-                    if calls[0] <= EXAMPLES_TRIED and statement is not None:
-                        first, last, score = self._example(statement, context, node, name)
-                        if score > calls[3]:
-                            calls[1:] = [first, last, score]
-            children: list[Frame] = []
+                self._count_call(node, types, statement, context)
+            children: list[_Frame] = []
             before: ast.stmt | None = node if isinstance(node, ast.If) and self._stands_alone(node) else None
             for child in ast.iter_child_nodes(node):
                 if isinstance(child, ast.stmt):
@@ -141,7 +105,40 @@ class _CallCounter:
                     children.append((child, types, head or statement, context))
             children.reverse()
             waiting.extend(children)
-        return {name: (calls[0], calls[1], calls[2], calls[3]) for name, calls in counted.items()}
+        return {name: (calls[0], calls[1], calls[2], calls[3]) for name, calls in self._counted.items()}
+
+    def _learn_types(self, node: ast.stmt, types: dict[str, str]) -> dict[str, str]:
+        """Add the types that a statement shows. A function gets its own copy."""
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            types = dict(types)
+            for argument in (*node.args.args, *node.args.kwonlyargs):
+                annotation = argument.annotation
+                known = self._resolve(_annotated_class(annotation)) if annotation is not None else ""
+                _set_type(types, argument.arg, known)
+        elif isinstance(node, ast.Assign):
+            known = self._type(node.value, types)
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    _set_type(types, target.id, known)
+        elif isinstance(node, ast.With):
+            for item in node.items:
+                known = self._type(item.context_expr, types)
+                if known and isinstance(item.optional_vars, ast.Name):
+                    types[item.optional_vars.id] = known
+        return types
+
+    def _count_call(
+        self, call: ast.Call, types: dict[str, str], statement: ast.stmt | None, context: ast.stmt | None
+    ) -> None:
+        name = self._called(call.func, types)
+        if not name or "._" in name:
+            return
+        calls = self._counted.setdefault(name, [0, 0, 0, 0])
+        calls[0] += 1
+        if calls[0] <= EXAMPLES_TRIED and statement is not None:
+            first, last, score = self._example(statement, context, call, name)
+            if score > calls[3]:
+                calls[1:] = [first, last, score]
 
     def _resolve(self, dotted: str) -> str:
         """The full name of `dotted` in this module; "" if it is unknown."""
@@ -232,6 +229,23 @@ class _CallCounter:
         if not isinstance(statement, _SIMPLE):
             score += 5
         return max(score, 1)
+
+
+def _set_type(types: dict[str, str], name: str, known: str) -> None:
+    if known:
+        types[name] = known
+    else:
+        types.pop(name, None)
+
+
+def _example_statement(node: ast.stmt, outer: ast.stmt | None) -> ast.stmt | None:
+    """The statement that is the example of a call within `node`: the outermost simple one or short block."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return None
+    is_short = (node.end_lineno or 0) - node.lineno < LONGEST_EXAMPLE_LINES
+    if isinstance(node, _SIMPLE) or (isinstance(node, _SHORT_COMPOUND) and is_short and outer is None):
+        return outer or node
+    return None if outer is None or node.lineno > outer.lineno else outer
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:

@@ -41,9 +41,9 @@ WEIGHTS = {
     "private": -0.8,  # it is deprecated or private
 }
 UNKNOWN_WORD = 1.3  # the weight of a word that no passage has, relative to the rarest word
-OTHER_TECHNOLOGY = 3.0  # the weight of a word for another program or language, likewise …
-COMPARED_TECHNOLOGY = 0.4  # … and of one that a question compares with Python
-NOT_HERE = -1  # stands for the frequency of a word that no passage covers, though an example may have it
+OTHER_TECHNOLOGY = 3.0  # the same for a word for another program or language
+COMPARED_TECHNOLOGY = 0.4  # the same for such a word if the question compares it with Python
+NOT_HERE = -1  # replaces the frequency of a word that no passage may cover, though an example may have it
 BEGINNING = 800  # characters of a passage that are searched for words
 RARE_MODULES = frozenset(
     """

@@ -297,8 +297,7 @@ def test_a_notebook_gives_its_cells_without_their_output(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["{", "[]", "3", '{"cells": 1}', '{"cells": [1, {"source": 2}, {"source": [3]}]}', "[" * 100_000],
+    "text", ["{", "[]", "3", '{"cells": 1}', '{"cells": [1, {"source": 2}, {"source": [3]}]}', "[" * 100_000]
 )
 def test_a_broken_notebook_is_reported(tmp_path: Path, text: str) -> None:
     warnings: list[str] = []
