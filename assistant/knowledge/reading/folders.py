@@ -250,6 +250,7 @@ def read_file(
         licence=licence_of(top),
         address=address,
         anchors=anchors_of(page.headings, slug) if address else {},
+        has_top=any(heading.level == 1 for heading in page.headings),
     )
     return builder.build(warn)
 
@@ -278,6 +279,7 @@ class _PassageBuilder:
     licence: str
     address: str
     anchors: Mapping[Heading, str]
+    has_top: bool  # whether a heading of the page has level 1
     done: set[Heading] = field(default_factory=set)
 
     def build(self, warn: Warn) -> list[Passage]:
@@ -312,8 +314,7 @@ class _PassageBuilder:
         number = numbers[min(line, len(numbers) - 1)] if numbers else 1
         anchor = self.anchors.get(heading, "") if heading else ""
         names = [name for name in map(_clean, heading.path) if name] if heading else []
-        has_top = any(heading.level == 1 for heading in self.page.headings)
-        if self.page.title and not has_top and names and not self.name.startswith(names[0]):
+        if self.page.title and not self.has_top and names and not self.name.startswith(names[0]):
             names = [self.name, *names]  # the page states its first heading only in its title
         return Passage(
             name=(names or [self.name])[-1],
