@@ -44,7 +44,7 @@ from assistant.events import Cited, Delta, End, ReplyEvent, Reset, Waiting
 from assistant.knowledge.answer import answer as quotation
 from assistant.knowledge.answer import reference
 from assistant.knowledge.documentation import Documentation, DocumentationUnreadable
-from assistant.knowledge.passage import Found
+from assistant.knowledge.passage import SearchResult
 from assistant.licences import Licences
 from assistant.provenance import Generation, Provenance
 from assistant.served import ServedModel
@@ -496,7 +496,7 @@ class _Author:
             return ()
         return tuple(map(reference, found.passages))
 
-    async def _find(self, turns: Sequence[Turn]) -> tuple[str, Found]:
+    async def _find(self, turns: Sequence[Turn]) -> tuple[str, SearchResult]:
         *previous, question = [turn.content for turn in turns if turn.role is Role.USER]
         return question, await self._documentation.search(question, previous=previous)
 

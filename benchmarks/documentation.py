@@ -1,13 +1,12 @@
-"""What the index of documentation costs: to build, to bring up to date, to keep and to ask.
+"""Measures what the index of documentation costs: to build, to bring up to date, to store and to search.
 
     .venv/bin/python -m benchmarks.documentation [--packages PYTHON]
 
-Builds in a temporary folder, one after the other: the standard library of the Python that runs; with the
-packages of an environment (that of this interpreter unless another is named); and beside the standard library
-a folder of synthetic Markdown until there are 100,000 passages. Each is then brought up to date with nothing
-changed, and the last with one file of the folder changed. Of each index the questions of
-`tests/knowledge/questions.toml` are asked; the peer asks the same index by plain BM25 over the same words, in
-the same run. CPU is that of all processes together.
+Builds three indexes in a temporary folder: the standard library of this Python; the same with the packages of
+an environment (this interpreter's, unless another is named); and the standard library with a folder of
+generated Markdown, 100,000 passages in all. Brings each up to date with nothing changed, and the last with
+one file changed. Then searches each for the questions in `tests/knowledge/search/questions.toml`. The peer,
+in the same run, is plain BM25 over the same words in the same index. CPU time counts all processes.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from pathlib import Path
 from statistics import median
 
 from assistant.knowledge.build import Folder, build
-from assistant.knowledge.folders import files_of
 from assistant.knowledge.index import Index
-from assistant.knowledge.packages import distributions, sites
-from assistant.knowledge.search import search
-from assistant.knowledge.vocabulary import phrases
+from assistant.knowledge.reading.folders import files_of
+from assistant.knowledge.reading.packages import distributions, sites
+from assistant.knowledge.search.search import search
+from assistant.knowledge.search.vocabulary import phrases
 
-QUESTIONS = Path(__file__).parent.parent / "tests" / "knowledge" / "questions.toml"
+QUESTIONS = Path(__file__).parent.parent / "tests" / "knowledge" / "search" / "questions.toml"
 MANY = 100_000  # passages
 SECTIONS = 50  # of one synthetic file
 WORDS_OF_A_SECTION = 60
@@ -41,13 +40,13 @@ WORDS_OF_A_SECTION = 60
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    what: str
+    name: str
     passages: int
     megabytes: float
     seconds: float
     cpu: float
-    again: float  # seconds to bring it up to date with nothing changed
-    changed: float | None  # likewise with one file of a folder changed
+    unchanged: float  # seconds to bring it up to date with nothing changed
+    changed: float | None  # the same with one file of a folder changed
     ours: Sequence[float]  # CPU milliseconds of each question
     peers: Sequence[float]
 
@@ -58,14 +57,14 @@ def cpu_seconds() -> float:
 
 
 def measure(
-    what: str, into: Path, *, environments: Sequence[Path] = (), folders: Sequence[Folder] = ()
+    name: str, into: Path, *, environments: Sequence[Path] = (), folders: Sequence[Folder] = ()
 ) -> Cost:
     def run() -> tuple[float, float]:
         begun, before = time.monotonic(), cpu_seconds()
-        build(into, lambda told: None, environments=environments, folders=folders)
+        build(into, lambda report: None, environments=environments, folders=folders)
         return time.monotonic() - begun, cpu_seconds() - before
 
-    (seconds, cpu), (again, _) = run(), run()
+    (seconds, cpu), (unchanged, _) = run(), run()
     changed = None
     if folders:
         with next(files_of(folders[0].path)).open("a", encoding="utf-8") as file:
@@ -74,21 +73,21 @@ def measure(
     questions = [one["text"] for one in tomllib.loads(QUESTIONS.read_text(encoding="utf-8"))["question"]]
     with closing(Index(into)) as index:
         size = sum(path.stat().st_size for path in into.parent.glob(f"{into.name}*")) / 1e6
-        ours = asked(questions, lambda question: search(index, question))
-        peers = asked(questions, lambda question: index.matching(any_word(question), 4))
-        return Cost(what, index.count(), size, seconds, cpu, again, changed, ours, peers)
+        ours = search_times(questions, lambda question: search(index, question))
+        peers = search_times(questions, lambda question: index.matching(any_word(question), 4))
+        return Cost(name, index.count(), size, seconds, cpu, unchanged, changed, ours, peers)
 
 
-def asked(questions: Sequence[str], answer: Callable[[str], object]) -> list[float]:
-    """CPU milliseconds of each question, the caches warmed by a first round."""
+def search_times(questions: Sequence[str], answer: Callable[[str], object]) -> list[float]:
+    """CPU milliseconds of each question, after some that warm the caches."""
     for question in questions[:20]:
         answer(question)
-    taken = []
+    times = []
     for question in questions:
         before = time.process_time()
         answer(question)
-        taken.append(1000 * (time.process_time() - before))
-    return taken
+        times.append(1000 * (time.process_time() - before))
+    return times
 
 
 def any_word(question: str) -> str:
@@ -97,9 +96,9 @@ def any_word(question: str) -> str:
 
 
 def write_many(folder: Path, passages: int) -> None:
-    """Markdown of the words that people ask with, in sentences without sense."""
+    """Generated Markdown: random words from the vocabulary, in sentences without meaning."""
     chance = random.Random(7)
-    words = sorted({word for said in phrases().values() for phrase in said for word in phrase.split()})
+    words = sorted({word for several in phrases().values() for phrase in several for word in phrase.split()})
     for number in range(-(-passages // SECTIONS)):
         sections = [
             f"## {' '.join(chance.choices(words, k=4))}\n\n"
@@ -121,7 +120,7 @@ def table(costs: Sequence[Cost]) -> str:
         ("file, MB", lambda cost: f"{cost.megabytes:.1f}"),
         ("build, s", lambda cost: f"{cost.seconds:.1f}"),
         ("build, CPU s", lambda cost: f"{cost.cpu:.1f}"),
-        ("nothing changed, s", lambda cost: f"{cost.again:.2f}"),
+        ("nothing changed, s", lambda cost: f"{cost.unchanged:.2f}"),
         ("one file changed, s", lambda cost: f"{cost.changed:.2f}" if cost.changed is not None else ""),
         ("a question, CPU ms, median", lambda cost: f"{median(cost.ours):.1f}"),
         ("a question, CPU ms, p95", lambda cost: f"{percentile(cost.ours, 0.95):.1f}"),
@@ -129,7 +128,7 @@ def table(costs: Sequence[Cost]) -> str:
         ("plain BM25, CPU ms, median", lambda cost: f"{median(cost.peers):.1f}"),
         ("ratio of the medians", lambda cost: f"{median(cost.ours) / median(cost.peers):.2f}"),
     ]
-    lines = [f"{'':<30}" + "".join(f"{cost.what:>28}" for cost in costs)]
+    lines = [f"{'':<30}" + "".join(f"{cost.name:>28}" for cost in costs)]
     lines += [f"{name:<30}" + "".join(f"{of(cost):>28}" for cost in costs) for name, of in rows]
     return "\n".join(lines)
 

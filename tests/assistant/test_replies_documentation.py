@@ -22,7 +22,7 @@ from assistant.errors import (
 from assistant.events import Cited, Delta, End
 from assistant.knowledge.answer import INSTEAD, reference
 from assistant.knowledge.documentation import DocumentationState, DocumentationUnreadable
-from assistant.knowledge.passage import Found
+from assistant.knowledge.passage import SearchResult
 from assistant.replies import Answers
 from storage.database import Database
 from storage.errors import NotFound
@@ -94,7 +94,7 @@ async def test_it_is_asked_with_the_questions_before(parts: Parts, documentation
 
 
 async def test_what_it_does_not_know_has_no_sources(parts: Parts, documentation: FakeDocumentation) -> None:
-    documentation.found = Found(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
+    documentation.found = SearchResult(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
     reply_id = await ask(parts, "What does shutil.rmtre do?")
     events = await heard(parts, reply_id)
     assert not any(isinstance(event, Cited) for event in events)
@@ -122,7 +122,7 @@ async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(
     begun = [await ask(parts), await ask(parts)]
     served.set(EngineState.READY)
     assert parts.replies.answers is Answers.MODEL
-    documentation.found = Found()
+    documentation.found = SearchResult()
     documentation.gate.set()
     model.say("From the model.")
     model.end()

@@ -1,7 +1,7 @@
-"""What a question asks: its kind, the names that it writes, the words that tell what it is about.
+"""Parses a question: what type of question it is, the names in it, and the words that say what it is about.
 
-Knows how people ask for an API in English; knows no index, so whether a name exists is not said here. Pure
-functions, and bounded: of a very long text the beginning and the end are read.
+Works without the index, so it cannot say whether a name exists. Of a very long question it reads the
+beginning and the end.
 """
 
 from __future__ import annotations
@@ -11,96 +11,85 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from assistant.knowledge.words import SORTS, informative
+from assistant.knowledge.search.words import KIND_WORDS, content_words
 
-LONGEST = 6000  # characters of a question that are read: half from its beginning, half from its end
+LONGEST = 6000  # characters that are read, half from the beginning and half from the end
 MOST_MENTIONS = 40
 MOST_WORDS = 60
 
 
-class Kind(enum.Enum):
-    """What is wanted."""
-
-    TASK = "task"  # how something is done: "how do I read a file"
-    THING = "thing"  # what a thing is, does, takes, returns: "what does zip do", "parameters of open"
-    DIFFERENCE = "difference"  # of two things or more
+class QuestionType(enum.Enum):
+    TASK = "task"  # how to do something: "how do I read a file"
+    LOOKUP = "lookup"  # what an API is, does, takes or returns: "what does zip do", "parameters of open"
+    DIFFERENCE = "difference"  # between two APIs or more
     ERROR = "error"  # why an error is raised
-
-
-class Written(enum.IntEnum):
-    """How surely something is meant as a name, by the way it is written."""
-
-    WORD = 1  # a word of the question's sentence, alone in the place of a name: "what does zip do"
-    SHAPE = 2  # looks like a name: `read_csv`, `OrderedDict`
-    QUOTED = 3  # stands in backticks
-    PATH = 4  # dotted or called: `os.path.join`, `rmtree()`
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A name as a question writes it: `path.join`; `str.join` for `"".join`."""
+    """A name in a question: `path.join`; `str.join` for `"".join`."""
 
     name: str
-    written: Written
+    is_certain: bool  # whether it can only be a name, with a dot or brackets: `os.path.join`, `rmtree()`
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One thing that is asked about: the names written for it, and its informative words in order."""
+    """One thing that is asked about: the names in the question that stand for it, and the content words."""
 
     mentions: tuple[Mention, ...]
     words: tuple[str, ...]
 
     @property
     def core(self) -> tuple[str, ...]:
-        """The words without those that say what sort of thing it is ("the zip function": zip)."""
-        return tuple(word for word in self.words if word not in SORTS)
+        """The words without those that say what kind of API it is ("the zip function": zip)."""
+        return tuple(word for word in self.words if word not in KIND_WORDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    kind: Kind
+    type: QuestionType
     subjects: tuple[Subject, ...]  # two or more for a difference, else one
-    sorts: frozenset[str]  # what sort of thing is asked for, where it says so: "module", "keyword" …
-    modules: tuple[str, ...]  # words in the place of a module: "with the os module", "in itertools"
-    code: tuple[str, ...]  # dotted names in blocks of code: hints, no more
-    leans: bool  # is it short and written as the continuation of something said before
-    opposite: bool  # asks for the other way round
-    is_of_python: bool = False  # does it say so
+    kinds: frozenset[str]  # the kinds of API that it asks for, if it says so: "module", "keyword" …
+    modules: tuple[str, ...]  # words that may name a module: "with the os module", "in itertools"
+    names_in_code: tuple[str, ...]  # dotted names in blocks of code
+    is_follow_up: bool  # whether it is short and continues an earlier question
+    asks_opposite: bool  # whether it asks for the other way round
+    says_python: bool = False
 
     @property
     def words(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(word for subject in self.subjects for word in subject.words))
 
     @property
-    def is_of_errors(self) -> bool:
-        return self.kind is Kind.ERROR or "exception" in self.sorts
+    def is_about_errors(self) -> bool:
+        return self.type is QuestionType.ERROR or "exception" in self.kinds
 
     @property
     def mentions(self) -> tuple[Mention, ...]:
         return tuple(mention for subject in self.subjects for mention in subject.mentions)
 
 
-def understand(text: str) -> Question:
-    """Reads a question. Any text at all is a question of some kind."""
+def parse_question(text: str) -> Question:
+    """Parse a question. Accepts any text."""
     prose, blocks = _without_blocks(_bounded(text))
-    marked, mentions = _mark(prose)
+    marked, mentions = _mark_names(prose)
     marked = _PROGRAM.sub(r"\g<run>", re.sub(r"\s+", " ", marked)).strip()
-    kind, subjects = _kind(marked, mentions)
+    question_type, subjects = _type_and_subjects(marked, mentions)
     plain = marked.lower()
     return Question(
-        kind=kind,
+        type=question_type,
         subjects=subjects,
-        sorts=frozenset(_SORTS[word] for word in re.findall(r"[a-z]+", plain) if word in _SORTS),
+        kinds=frozenset(_KINDS[word] for word in re.findall(r"[a-z]+", plain) if word in _KINDS),
         modules=tuple(dict.fromkeys(_modules(marked, mentions))),
-        code=tuple(dict.fromkeys(_DOTTED.findall(blocks)))[:MOST_MENTIONS],
-        leans=_leans(plain, subjects),
-        opposite=bool(_OPPOSITE.search(plain)),
-        is_of_python=bool(_PYTHON.search(plain)),
+        names_in_code=tuple(dict.fromkeys(_DOTTED.findall(blocks)))[:MOST_MENTIONS],
+        is_follow_up=_is_follow_up(plain, subjects),
+        asks_opposite=bool(_OPPOSITE.search(plain)),
+        says_python=bool(_PYTHON.search(plain)),
     )
 
 
-# What is read
+# Prose and code
 
 _FENCE = re.compile(r"(```|~~~).*?(?:\1|\Z)", re.DOTALL)
 _CODE_LINE = re.compile(
@@ -117,16 +106,16 @@ def _bounded(text: str) -> str:
 
 
 def _without_blocks(text: str) -> tuple[str, str]:
-    """The sentences of a text, and the code in it: fenced blocks and lines that can only be code."""
+    """The prose of a text, and the code in it: fenced blocks and lines that can only be code."""
     blocks: list[str] = []
 
-    def taken(found: re.Match[str]) -> str:
+    def take_out(found: re.Match[str]) -> str:
         blocks.append(found[0])
         return "\n"
 
-    prose = _FENCE.sub(taken, text)
+    prose = _FENCE.sub(take_out, text)
     if "\n" in prose.strip():
-        prose = _CODE_LINE.sub(taken, prose)
+        prose = _CODE_LINE.sub(take_out, prose)
     return (prose, "\n".join(blocks)) if prose.strip() else (text, "")
 
 
@@ -152,8 +141,8 @@ _FILE_ENDINGS = frozenset(
     yml zip
     """.split()  # noqa: SIM905 - a table to read
 )
-# Signs of the language, and how they are called where they stand alone.
-_SIGNS = {
+# Operators and other symbols of the language, and their names in English.
+_SYMBOLS = {
     "//": "floor division", "**": "power operator", "%": "modulo", ":=": "assignment expression walrus",
     "==": "equality", "!=": "inequality", "->": "return annotation", "*args": "variadic positional arguments",
     "**kwargs": "variadic keyword arguments", "@": "decorator", "...": "ellipsis", "&": "bitwise and",
@@ -161,8 +150,8 @@ _SIGNS = {
     "+=": "augmented assignment", "<": "less than", ">": "greater than", "[:]": "slice",
     "[::-1]": "reverse slice",
 }  # fmt: skip
-_SIGN = re.compile(
-    "(?<!\\S)`?(" + "|".join(map(re.escape, sorted(_SIGNS, key=len, reverse=True))) + ")`?(?=[\\s?,]|$)"
+_SYMBOL = re.compile(
+    "(?<!\\S)`?(" + "|".join(map(re.escape, sorted(_SYMBOLS, key=len, reverse=True))) + ")`?(?=[\\s?,]|$)"
 )
 _KEYWORD = re.compile(
     r"(?<!`)\b(and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for"
@@ -170,21 +159,21 @@ _KEYWORD = re.compile(
     r"|in|is|lambda|match|nonlocal|not|or|pass|raise|return|try|while|with|yield)\b(?=\s+(?:statement"
     r"|keyword|operator|clause)\b)"
 )
-# "find out whether" is no search; the sort of an "f-string" is what its letter says.
+# "find out whether" does not ask for a search, and in "f-string" the letter matters.
 _PHRASAL = re.compile(r"\b(?:find|finding|figure|work) out\b", re.IGNORECASE)
 _FSTRING = re.compile(r"\bf[- ]?strings?\b", re.IGNORECASE)
-_FIRST_MARK = 0xE000  # private-use characters: each stands for one mention while sentences are parsed
+_FIRST_MARK = 0xE000  # private-use characters; each stands for one mention while the prose is parsed
 _MARK = re.compile(r"[\ue000-\ue0ff]")
 
 
-def _mark(prose: str) -> tuple[str, list[Mention]]:
-    """The prose with one private character for each name that is written as one, and these names."""
+def _mark_names(prose: str) -> tuple[str, list[Mention]]:
+    """The prose with each name replaced by a private-use character, and the names."""
     mentions: list[Mention] = []
 
-    def mark(name: str, written: Written) -> str:
+    def mark(name: str, is_certain: bool) -> str:
         if len(mentions) >= MOST_MENTIONS:
             return name
-        mentions.append(Mention(name, written))
+        mentions.append(Mention(name, is_certain))
         return chr(_FIRST_MARK + len(mentions) - 1)
 
     def replaced(found: re.Match[str]) -> str:
@@ -195,47 +184,49 @@ def _mark(prose: str) -> tuple[str, list[Mention]]:
                 name = found[0].lstrip("@").split("(")[0]
                 if name.lower() in _ABBREVIATIONS or _is_file(name):
                     return found[0]
-                return mark(name, Written.PATH)
+                return mark(name, True)
             case "shape":
-                return mark(found[0], Written.SHAPE)
+                return mark(found[0], False)
             case _:
-                kinds = [kind for kind in ("bytes", "list", "dict") if found[kind]]
-                return mark(f"{kinds[0] if kinds else 'str'}.{found['method']}", Written.PATH)
+                return mark(_method_of_literal(found), True)
 
     prose = _FSTRING.sub("fstring", _PHRASAL.sub(" ", prose))
     prose = _KEYWORD.sub(lambda found: f"`{found[1]}`", prose)
-    prose = _SIGN.sub(lambda found: _SIGNS[found[1]], _MARK.sub(" ", prose))
+    prose = _SYMBOL.sub(lambda found: _SYMBOLS[found[1]], _MARK.sub(" ", prose))
     return _MENTION.sub(replaced, prose), mentions
 
 
-def _quoted(code: str, mark: Callable[[str, Written], str]) -> str:
-    """What stands in backticks: one name, a call of one, or some code with names in it."""
+def _method_of_literal(found: re.Match[str]) -> str:
+    """`str.join` for `"".join`."""
+    types = [name for name in ("bytes", "list", "dict") if found[name]]
+    return f"{types[0] if types else 'str'}.{found['method']}"
+
+
+def _quoted(code: str, mark: Callable[[str, bool], str]) -> str:
+    """The text between backticks with its names marked: one name, a call, or other code."""
     if re.fullmatch(_NAME, code):
-        return mark(code, Written.QUOTED)
+        return mark(code, False)
     found = _MENTION.fullmatch(code) or re.match(rf"@?(?P<path>{_NAME}(?:\.{_NAME})*)\s*\(", code)
     if found and found.groupdict().get("method"):
-        kinds = [kind for kind in ("bytes", "list", "dict") if found[kind]]
-        return mark(f"{kinds[0] if kinds else 'str'}.{found['method']}", Written.PATH)
+        return mark(_method_of_literal(found), True)
     if found and found["path"] and not _is_file(found["path"]):
-        return mark(found["path"].lstrip("@").split("(")[0], Written.PATH)
-    return " ".join(mark(name, Written.SHAPE) for name in _DOTTED.findall(code)) or code
+        return mark(found["path"].lstrip("@").split("(")[0], True)
+    return " ".join(mark(name, False) for name in _DOTTED.findall(code)) or code
 
 
 def _is_file(name: str) -> bool:
-    """`data.csv`, `example.com`: no dotted name. (`os.env` would be lost, and is no name either.)"""
+    """Whether a name with a dot is a file or host (`data.csv`, `example.com`) rather than an API."""
     head, _, last = name.rpartition(".")
     return last in _FILE_ENDINGS and "." not in head and head not in _MODULES_WITH_FILE_ENDINGS
 
 
-_MODULES_WITH_FILE_ENDINGS = frozenset(
-    {"requests", "os"}
-)  # `requests.json` is asked for as if it were a name
+_MODULES_WITH_FILE_ENDINGS = frozenset({"requests", "os"})  # people ask for `requests.json` as for a name
 
 
 # Other programs
 
 _PYTHON = re.compile(r"\b(?:python(?:ic|'s|’s|[23](?:\.\d+)?)?|cpython|py3?|standard library|stdlib)\b")
-# Which program is run tells nothing about how that is done: "run a git command", "call the ffmpeg binary".
+# How to run a program does not depend on which: "run a git command", "call the ffmpeg binary".
 _PROGRAM = re.compile(
     r"(?P<run>\b(?:run|call|execut|start|launch|invok|spawn)(?:e|s|es|ning|ing)?\s+)(?:an?\s+|the\s+|some\s+)?"
     r"(?!(?:external|shell|system|other|another)\b)[a-z][\w+-]*\s+"
@@ -243,7 +234,7 @@ _PROGRAM = re.compile(
     re.IGNORECASE,
 )
 
-# Kinds
+# Types of question
 
 _STRONG = re.compile(r"\bdiff?er(?:en[ct]\w*|s|ed)?\b|\bvs\b|\bversus\b|\bdistinguish\w*", re.IGNORECASE)
 _WEAK = re.compile(
@@ -287,12 +278,12 @@ _ERROR = re.compile(r"[A-Z]\w*(?:Error|Exception|Warning|Exit|Interrupt|Iteratio
 
 
 def is_error(name: str) -> bool:
-    """Is this the name of an exception, by its ending?"""
+    """Whether a name ends as the names of exceptions do."""
     return bool(_ERROR.match(name.rpartition(".")[2]))
 
 
-def _divided(marked: str, mentions: list[Mention]) -> tuple[Subject, ...]:
-    """The things that are told apart; none where nothing is."""
+def _compared(marked: str, mentions: list[Mention]) -> tuple[Subject, ...]:
+    """The subjects that a question compares; empty if it compares nothing."""
     strong = bool(_STRONG.search(marked))
     if not strong and not _WEAK.search(marked):
         return ()
@@ -311,26 +302,25 @@ def _divided(marked: str, mentions: list[Mention]) -> tuple[Subject, ...]:
     return apart[:4] if len(apart) > 1 else ()
 
 
-def _kind(marked: str, mentions: list[Mention]) -> tuple[Kind, tuple[Subject, ...]]:
-    apart = _divided(marked, mentions)
-    if apart:
-        return Kind.DIFFERENCE, apart
+def _type_and_subjects(marked: str, mentions: list[Mention]) -> tuple[QuestionType, tuple[Subject, ...]]:
+    compared = _compared(marked, mentions)
+    if compared:
+        return QuestionType.DIFFERENCE, compared
     whole = _subject(marked, mentions)
     if any(is_error(mention.name) for mention in mentions) and not _TASK.search(marked):
-        return Kind.ERROR, (whole,)
+        return QuestionType.ERROR, (whole,)
     if not _TASK.search(marked):
         core = [word for word in whole.core if word not in _ASKING]
-        # A name and nothing else is looked up, as is what stands alone in a question for an explanation.
+        # A single name is looked up, and so are one or two words in a question for an explanation.
         if len(core) + len(whole.mentions) <= (2 if _ABOUT.search(marked) else 1):
-            return Kind.THING, (
-                Subject(whole.mentions, tuple(word for word in whole.words if word not in _ASKING)),
-            )
-    return Kind.TASK, (whole,)
+            words = tuple(word for word in whole.words if word not in _ASKING)
+            return QuestionType.LOOKUP, (Subject(whole.mentions, words),)
+    return QuestionType.TASK, (whole,)
 
 
 # Subjects
 
-_SORTS = {
+_KINDS = {
     "module": "module", "modules": "module", "package": "module", "library": "module",
     "keyword": "keyword", "statement": "keyword", "expression": "keyword", "operator": "keyword",
     "method": "method", "methods": "method", "exception": "exception", "error": "exception",
@@ -345,7 +335,7 @@ _MODULE = re.compile(
     rf"|\b(?:using|with|via|from)\s+(?P<using>{_NAME})",
     re.IGNORECASE,
 )
-_GOES_ON = re.compile(
+_CONTINUES = re.compile(
     r"^(?:and|but|also|or|ok|okay|then|so|now|what about|how about|what if|same for|instead|only)\b"
 )
 _PRONOUN = re.compile(r"\b(?:it|its|this|these|those|them|they|that|one|former|latter|same|previous|above)\b")
@@ -363,11 +353,11 @@ def _subject(slot: str, mentions: list[Mention]) -> Subject:
         for mark in _MARK.findall(slot)
         if ord(mark) - _FIRST_MARK < len(mentions)
     )
-    said = tuple(dict.fromkeys(informative(_MARK.sub(" ", slot))))[:MOST_WORDS]
-    if not here and not said and not _LEADS_IN.search(slot):
-        # "what is the difference between is and in": where nothing else stands, a stop word is the thing.
-        said = tuple(word for word in re.findall(r"[a-z]+", slot.lower()) if word in _KEYWORDS)[-1:]
-    return Subject(here, said)
+    words = tuple(dict.fromkeys(content_words(_MARK.sub(" ", slot))))[:MOST_WORDS]
+    if not here and not words and not _LEADS_IN.search(slot):
+        # "what is the difference between is and in": if there is no other word, a stop word is the subject.
+        words = tuple(word for word in re.findall(r"[a-z]+", slot.lower()) if word in _KEYWORDS)[-1:]
+    return Subject(here, words)
 
 
 _LEADS_IN = re.compile(r"\b(?:what|what's|which|how|when|why|difference|explain|tell)\b", re.IGNORECASE)
@@ -383,12 +373,12 @@ def _modules(marked: str, mentions: list[Mention]) -> Iterator[str]:
             yield name
 
 
-def _leans(plain: str, subjects: tuple[Subject, ...]) -> bool:
-    """May this be the continuation of something said before? It is short, and begins or points like one."""
-    said = sum(len(subject.words) + len(subject.mentions) for subject in subjects)
+def _is_follow_up(plain: str, subjects: tuple[Subject, ...]) -> bool:
+    """Whether a question is short and begins or refers back as a follow-up question does."""
+    count = sum(len(subject.words) + len(subject.mentions) for subject in subjects)
     return (
-        said == 0
-        or (said <= 3 and bool(_GOES_ON.search(plain)))
-        or (said <= 1 and bool(_PRONOUN.search(plain)))
-        or (said == 1 and len(plain.split()) <= 2)
+        count == 0
+        or (count <= 3 and bool(_CONTINUES.search(plain)))
+        or (count <= 1 and bool(_PRONOUN.search(plain)))
+        or (count == 1 and len(plain.split()) <= 2)
     )

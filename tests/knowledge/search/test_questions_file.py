@@ -1,7 +1,4 @@
-"""The file of questions: its form, its proportions, and that every accepted name exists in Python.
-
-Says nothing of how the questions are answered.
-"""
+"""The file of questions: its form, its proportions, and that every accepted name exists in Python."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ TOPIC_HEADINGS = {
 
 
 def exists(name: str) -> bool:
-    """Whether this Python has it: a keyword, a built-in, a public path, the heading of a topic."""
+    """Whether this Python has a name: a keyword, a built-in, a public path, or the heading of a topic."""
     if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in TOPIC_HEADINGS:
         return True
     parts = name.split(".")
@@ -41,7 +38,7 @@ def exists(name: str) -> bool:
     for cut in range(len(parts), 0, -1):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a module that is to go away is there still
+                warnings.simplefilter("ignore")  # deprecated modules still exist
                 thing: Any = importlib.import_module(".".join(parts[:cut]))
         except ImportError:
             continue
@@ -53,14 +50,14 @@ def _has(thing: Any, path: list[str]) -> bool:
     for part in path:
         try:
             thing = getattr(thing, part)
-        except AttributeError:  # what instances alone give, such as the name of a member of an enumeration
+        except AttributeError:  # attributes of instances, such as the name of a member of an enumeration
             thing = inspect.getattr_static(thing, part, None)
         if thing is None:
             return False
     return True
 
 
-def test_every_entry_has_the_agreed_form() -> None:
+def test_every_question_has_the_agreed_form() -> None:
     for entry in QUESTIONS:
         assert set(entry) == {"text", "accepted", "kind", "split"}
         assert entry["text"].strip() == entry["text"] != ""
@@ -69,7 +66,7 @@ def test_every_entry_has_the_agreed_form() -> None:
         assert len(set(entry["accepted"])) == len(entry["accepted"]) <= 5
 
 
-def test_kinds_are_mixed_as_people_ask_and_halved_at_random() -> None:
+def test_kinds_are_in_proportion_and_halved_at_random() -> None:
     assert Counter(entry["kind"] for entry in QUESTIONS) == SHARES
     assert Counter(entry["split"] for entry in QUESTIONS) == {"tune": 130, "measured": 130}
     for kind in SHARES:
@@ -82,7 +79,7 @@ def test_no_question_is_asked_twice() -> None:
     assert [text for text, count in texts.items() if count > 1] == []
 
 
-def test_a_difference_names_two_and_the_unknown_none() -> None:
+def test_a_difference_has_two_accepted_names_and_an_unknown_none() -> None:
     for entry in QUESTIONS:
         if entry["kind"] == "difference":
             assert len(entry["accepted"]) == 2, entry["text"]

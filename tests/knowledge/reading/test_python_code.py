@@ -1,4 +1,4 @@
-"""Python source, read without being run: names, signatures, docstrings, uses; and files that are none."""
+"""Python source is read without being run: its names, signatures, docstrings and calls."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.knowledge.python_code import (
+from assistant.knowledge.reading.python_code import (
     LARGEST_FILE,
-    Documented,
     Module,
     SourceUnreadable,
-    documented,
     read_module,
     read_text,
 )
+from assistant.knowledge.reading.python_names import PublicDefinition, public_definitions
 
 
 def module(text: str, name: str = "m", path: str = "", **options: bool) -> Module:
     return read_module(text, name, path or f"{name.replace('.', '/')}.py", **options)
 
 
-def offered(**texts: str) -> dict[str, Documented]:
-    """What a package of these files offers; `__` in a key is a dot, a key that ends in `__` a package."""
+def exported(**texts: str) -> dict[str, PublicDefinition]:
+    """The public definitions of these modules. In a key, `__` is a dot, and at the end it marks a package."""
     modules = {}
     for key, text in texts.items():
         name = key.strip("_").replace("__", ".")
         path = name.replace(".", "/") + ("/__init__.py" if key.endswith("__") else ".py")
         modules[name] = read_module(text, name, path)
-    return {thing.name: thing for thing in documented(modules)}
+    return {public.name: public for public in public_definitions(modules)}
 
 
 def test_a_function_has_its_signature_docstring_and_line() -> None:
@@ -42,7 +41,7 @@ def test_a_function_has_its_signature_docstring_and_line() -> None:
     assert (definition.kind, definition.line) == ("function", 2)
 
 
-def test_methods_are_without_self_and_a_class_is_called_as_its_init() -> None:
+def test_methods_have_no_self_and_a_class_has_the_signature_of_init() -> None:
     found = module(
         "class A(B):\n"
         '    """An A."""\n'
@@ -60,7 +59,7 @@ def test_methods_are_without_self_and_a_class_is_called_as_its_init() -> None:
     assert "A._hidden" not in found
 
 
-def test_defaults_stay_with_their_arguments_when_self_goes() -> None:
+def test_defaults_stay_with_their_arguments_when_self_is_removed() -> None:
     found = module(
         'class A:\n    def f(self=1, a=2):\n        """F."""\n    def g(self, a, /, b=3):\n        """G."""\n'
     )
@@ -68,7 +67,7 @@ def test_defaults_stay_with_their_arguments_when_self_goes() -> None:
     assert found.definitions["A.g"].signature == "(a, /, b=3)"
 
 
-def test_overloads_are_not_the_function() -> None:
+def test_overloads_are_ignored() -> None:
     found = module(
         "from typing import overload\n"
         '@overload\ndef f(a: int) -> int:\n    """No."""\n'
@@ -77,18 +76,18 @@ def test_overloads_are_not_the_function() -> None:
     assert found.definitions["f"].doc == "Yes."
 
 
-def test_data_are_kept_where_something_is_said_of_them() -> None:
+def test_documented_constants_are_kept() -> None:
     found = module('A = 1\n"""One."""\n#: Two.\nB = 2\nC = 3\n').definitions
     assert {name: each.doc for name, each in found.items()} == {"A": "One.", "B": "Two."}
     assert found["A"].signature == " = 1"
 
 
-def test_a_comment_above_speaks_where_there_is_no_docstring() -> None:
+def test_a_comment_above_replaces_a_missing_docstring() -> None:
     assert module("# Do it well.\ndef f():\n    pass\n").definitions["f"].doc == "Do it well."
 
 
-def test_a_name_is_offered_under_its_shortest_public_path() -> None:
-    found = offered(
+def test_a_definition_has_its_shortest_public_name() -> None:
+    found = exported(
         pkg__="from .api import get\nfrom ._inner import hidden as shown\n",
         pkg__api='def get(url):\n    """Get."""\n',
         pkg___inner="",
@@ -97,38 +96,40 @@ def test_a_name_is_offered_under_its_shortest_public_path() -> None:
     assert "pkg.api.get" not in found
 
 
-def test_all_decides_what_a_module_offers() -> None:
-    found = offered(
+def test_all_decides_what_a_module_exports() -> None:
+    found = exported(
         m='__all__ = ["a"]\n__all__ += ["b"]\n' + "".join(f'def {n}():\n    """D."""\n' for n in "abc")
     )
     assert set(found) == {"m.a", "m.b"}
 
 
-def test_a_star_offers_what_the_other_offers() -> None:
-    found = offered(
+def test_a_star_import_exports_what_the_other_module_exports() -> None:
+    found = exported(
         pkg__="from .a import *\n", pkg__a='__all__ = ["f"]\ndef f():\n    """F."""\ndef g():\n    """G."""\n'
     )
     assert set(found) == {"pkg.f"}
 
 
-def test_stars_that_cross_again_and_again_are_followed_once() -> None:
-    """Each of two modules takes all of the next two: there are 2 ** 60 ways to the last."""
+def test_crossing_star_imports_are_followed_once() -> None:
+    """Each of two modules imports all of the next two, so there are 2 ** 60 paths to the last."""
     crossing = {
         f"pkg__{side}{depth}": f"from .a{depth + 1} import *\nfrom .b{depth + 1} import *\n"
         for depth in range(60)
         for side in "ab"
     }
-    found = offered(pkg__="from .a0 import *\n", **crossing, pkg__a60='def f():\n    """F."""\n', pkg__b60="")
+    found = exported(
+        pkg__="from .a0 import *\n", **crossing, pkg__a60='def f():\n    """F."""\n', pkg__b60=""
+    )
     assert set(found) == {"pkg.f"}
 
 
-def test_a_name_that_is_imported_when_asked_for_is_found_in_its_submodule() -> None:
-    found = offered(pkg__='__all__ = ("Pool",)\n', pkg__thread='class Pool:\n    """A pool."""\n')
+def test_a_lazily_imported_name_is_found_in_its_submodule() -> None:
+    found = exported(pkg__='__all__ = ("Pool",)\n', pkg__thread='class Pool:\n    """A pool."""\n')
     assert "pkg.Pool" in found
 
 
-def test_inherited_methods_are_offered_by_the_public_class() -> None:
-    found = offered(
+def test_inherited_methods_belong_to_the_public_class() -> None:
+    found = exported(
         pkg__="from ._core import Frame\n",
         pkg___core='class _Base:\n    def save(self):\n        """Save."""\n'
         'class Frame(_Base):\n    """A frame."""\n',
@@ -136,8 +137,8 @@ def test_inherited_methods_are_offered_by_the_public_class() -> None:
     assert found["pkg.Frame.save"].definition.doc == "Save."
 
 
-def test_imports_in_circles_end() -> None:
-    found = offered(
+def test_circular_imports_end() -> None:
+    found = exported(
         pkg__="from .a import f\n", pkg__a="from .b import f\nfrom .b import *\n", pkg__b="from .a import f\n"
     )
     assert found == {}
@@ -205,18 +206,18 @@ def test_an_example_shows_more_than_the_signature(text: str, example: str) -> No
     [b"a = '\0'", b"# coding: nonsense\n", b"\xff\xfe\xfa", b"# coding: ascii\nx = '\xe4'\n"],
     ids=["null bytes", "unknown encoding", "no encoding", "another encoding"],
 )
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "m.py").write_bytes(data)
     with pytest.raises(SourceUnreadable):
         read_text(tmp_path / "m.py")
 
 
-def test_a_file_in_the_encoding_that_it_declares_is_read(tmp_path: Path) -> None:
+def test_a_declared_encoding_is_used(tmp_path: Path) -> None:
     (tmp_path / "m.py").write_bytes("# coding: latin-1\r\nx = 'ä'\r\n".encode("latin-1"))
     assert read_text(tmp_path / "m.py") == "# coding: latin-1\nx = 'ä'\n"
 
 
-def test_what_is_no_file_of_a_sensible_size_is_refused(tmp_path: Path) -> None:
+def test_folders_links_in_circles_and_huge_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.py").mkdir()
     (tmp_path / "circle.py").symlink_to("circle.py")
     with (tmp_path / "huge.py").open("wb") as huge:
@@ -239,7 +240,7 @@ def test_source_that_is_not_python_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "deep", ["x = " + "-" * 50_000 + "1", "a" + ".b" * 50_000, "x = " + "1+" * 50_000 + "1"]
 )
-def test_source_that_is_too_deep_for_the_parser_is_no_more_than_left_out(deep: str) -> None:
+def test_source_nested_too_deeply_for_the_parser_does_no_harm(deep: str) -> None:
     read = set()
     for text in (deep, 'def f():\n    """F."""\n'):
         with contextlib.suppress(SourceUnreadable):  # how deep is too deep depends on the interpreter
@@ -253,4 +254,4 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         found = module(text, with_undocumented=True)
     except SourceUnreadable:
         return
-    assert isinstance(list(documented({"m": found})), list)
+    assert isinstance(list(public_definitions({"m": found})), list)

@@ -1,4 +1,4 @@
-"""What is found for a question, in a small index of made-up documentation."""
+"""What a search finds in a small index of invented documentation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assistant.knowledge.index import Batch, Index, IndexWriter, Source
-from assistant.knowledge.passage import Passage
-from assistant.knowledge.search import MOST_REMEMBERED, RecentSearches, search
+from assistant.knowledge.index import Index
+from assistant.knowledge.index_writer import IndexWriter, ReadUnit
+from assistant.knowledge.passage import Batch, Passage
+from assistant.knowledge.search.search import MOST_REMEMBERED, RecentSearches, search
 
 LIBRARY = {
     "os": ("module", "Miscellaneous operating system interfaces.", []),
@@ -43,17 +44,7 @@ LIBRARY = {
 
 
 def passage(name: str, kind: str, text: str, corpus: str) -> Passage:
-    return Passage(
-        name=name,
-        kind=kind,
-        title=name,
-        text=text,
-        package="Python" if corpus == "python" else "guide",
-        version="",
-        licence="",
-        location=f"{name}.py:1",
-        corpus=corpus,
-    )
+    return Passage(name, kind, name, text, "a package", "", "", f"{name}.py:1", corpus)
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +53,15 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     library = [passage(name, kind, text, "python") for name, (kind, text, _) in LIBRARY.items()]
     guide = [passage("Deleting files", "section", "How our tool deletes a file, step by step.", "docs")]
     with closing(IndexWriter(path)) as writer:
-        phrases = {name: said for name, (_, _, said) in LIBRARY.items()}
-        writer.put([Source("library", "python", "1", "", Batch(library))], phrases)
-        writer.put([Source("guide", "docs", "1", "", Batch(guide))])
+        phrases = {name: phrases for name, (_, _, phrases) in LIBRARY.items()}
+        writer.put([ReadUnit("library", "python", "1", "", Batch(library))], phrases)
+        writer.put([ReadUnit("guide", "docs", "1", "", Batch(guide))])
     with closing(Index(path)) as found:
         yield found
 
 
-def first(index: Index, question: str, **said: object) -> str | None:
-    found = search(index, question, **said)  # type: ignore[arg-type]
+def first(index: Index, question: str, **options: object) -> str | None:
+    found = search(index, question, **options)  # type: ignore[arg-type]
     return found.passages[0].name if found.passages else None
 
 
@@ -88,9 +79,11 @@ def first(index: Index, question: str, **said: object) -> str | None:
         ("How do I remove a directory and everything in it?", "shutil.rmtree"),
         ("how to sort `my_list` in place", "list.sort"),
         ("convert a dictionary to JSON", "json.dumps"),
+        ("how do I remvoe a diretcory and all in it", "shutil.rmtree"),  # misspelt words
+        ("convert a dictionery to json", "json.dumps"),
     ],
 )
-def test_what_is_asked_for_is_first(index: Index, question: str, name: str) -> None:
+def test_the_right_passage_is_first(index: Index, question: str, name: str) -> None:
     assert first(index, question) == name
 
 
@@ -102,47 +95,59 @@ def test_what_is_asked_for_is_first(index: Index, question: str, name: str) -> N
         ("json.dumps or json.loads?", {"json.dumps", "json.loads"}),
     ],
 )
-def test_of_a_difference_both_things_come_first(index: Index, question: str, names: set[str]) -> None:
+def test_both_apis_of_a_difference_come_first(index: Index, question: str, names: set[str]) -> None:
     assert {found.name for found in search(index, question).passages[:2]} == names
 
 
 @pytest.mark.parametrize("name", ["os.teleport", "foo.quuxify", "list.push", "shutil.rmtre"])
-def test_a_name_that_is_not_there_is_said_to_be_unknown(index: Index, name: str) -> None:
+def test_a_missing_name_is_reported_as_unknown(index: Index, name: str) -> None:
     found = search(index, f"What does {name} do?")
     assert found.unknown == name
     assert found.passages == ()
 
 
-def test_names_near_to_an_unknown_one_are_offered(index: Index) -> None:
+def test_names_similar_to_an_unknown_one_are_suggested(index: Index) -> None:
     assert search(index, "how do I use shutil.rmtre").did_you_mean[0] == "shutil.rmtree"
 
 
 @pytest.mark.parametrize(
     "question",
     [
+        # about something else
         "best recipe for pancakes",
         "Will it rain in Paris tomorrow?",
         "kubernetes manifest for nginx",
         "",
         "?!",
+        # about another program, though all other words fit
+        "copy a file in a docker container",
+        "git remove a file",
+        "join strings in javascript",
+        "pandas copy an object",
+        "copy a numpy list in python",
+        # with a missing name, which is not corrected like a word
+        "what does copyy do",
+        "what does shutil.rmtre do",
+        "what does __use__ do",
+        "how do I use list_sort",
     ],
 )
-def test_of_what_it_has_nothing_on_it_finds_nothing(index: Index, question: str) -> None:
+def test_a_question_without_an_answer_finds_nothing(index: Index, question: str) -> None:
     assert search(index, question).passages == ()
 
 
-def test_a_follow_up_is_understood_with_what_was_asked_before(index: Index) -> None:
+def test_a_follow_up_is_completed_by_the_earlier_question(index: Index) -> None:
     assert (
         first(index, "show me an example of it", previous=["How do I sort a list in place?"]) == "list.sort"
     )
 
 
-def test_the_other_way_round_is_what_undoes_the_thing(index: Index) -> None:
+def test_the_other_way_round_finds_the_opposite(index: Index) -> None:
     before = ["what does json.dumps do"]
     assert first(index, "and the other way round?", previous=before) == "json.loads"
 
 
-def test_a_question_that_stands_alone_is_not_led_astray(index: Index) -> None:
+def test_a_complete_question_ignores_earlier_ones(index: Index) -> None:
     alone = search(index, "How do I remove a directory and everything in it?")
     assert (
         search(index, "How do I remove a directory and everything in it?", previous=["list vs tuple"])
@@ -150,17 +155,26 @@ def test_a_question_that_stands_alone_is_not_led_astray(index: Index) -> None:
     )
 
 
-def test_only_the_corpora_that_are_asked_are_searched(index: Index) -> None:
+def test_only_the_given_corpora_are_searched(index: Index) -> None:
     assert first(index, "how do I delete a file") == "os.remove"
     assert first(index, "how do I delete a file", corpora=("docs",)) == "Deleting files"
 
 
-def test_no_more_than_the_limit_and_nothing_twice(index: Index) -> None:
+def test_a_source_without_phrases_is_found_by_its_own_texts(tmp_path: Path) -> None:
+    sections = {"Deleting files": "How our tool deletes a file.", "Sizes": "It resizes an image to fit."}
+    passages = [passage(name, "section", text, "docs") for name, text in sections.items()]
+    with closing(IndexWriter(tmp_path / "documentation.db")) as writer:
+        writer.put([ReadUnit("guide", "docs", "1", "", Batch(passages))])
+        assert first(writer, "how do I delete a file") == "Deleting files"
+        assert first(writer, "resize an image") == "Sizes"
+
+
+def test_results_are_distinct_and_within_the_limit(index: Index) -> None:
     names = [found.name for found in search(index, "copy a file", limit=2).passages]
     assert len(names) == len(set(names)) <= 2
 
 
-def test_a_passage_is_handed_out_as_it_was_written(index: Index) -> None:
+def test_a_found_passage_is_unchanged(index: Index) -> None:
     wanted = passage("zip", *LIBRARY["zip"][:2], "python")
     assert dataclasses.asdict(search(index, "what does zip do").passages[0]) == dataclasses.asdict(wanted)
 
@@ -174,41 +188,6 @@ def test_any_text_is_answered_or_refused(index: Index, question: str, before: li
 
 
 @pytest.mark.parametrize(
-    ("question", "name"),
-    [
-        ("how do I remvoe a diretcory and all in it", "shutil.rmtree"),
-        ("convert a dictionery to json", "json.dumps"),
-    ],
-)
-def test_a_misspelt_word_counts_as_the_word_that_it_stands_for(
-    index: Index, question: str, name: str
-) -> None:
-    assert first(index, question) == name
-
-
-@pytest.mark.parametrize(
-    "question",
-    ["what does copyy do", "what does shutil.rmtre do", "what does __use__ do", "how do I use list_sort"],
-)
-def test_what_stands_in_the_place_of_a_name_is_not_put_right(index: Index, question: str) -> None:
-    assert search(index, question).passages == ()
-
-
-@pytest.mark.parametrize(
-    "question",
-    [
-        "copy a file in a docker container",
-        "git remove a file",
-        "join strings in javascript",
-        "pandas copy an object",
-        "copy a numpy list in python",
-    ],
-)
-def test_of_another_program_it_says_nothing_though_all_other_words_fit(index: Index, question: str) -> None:
-    assert search(index, question).passages == ()
-
-
-@pytest.mark.parametrize(
     "question",
     [
         "python equivalent of a javascript join of strings with a separator",
@@ -219,12 +198,12 @@ def test_another_language_may_be_compared_with_python(index: Index, question: st
     assert search(index, question).passages
 
 
-def test_names_of_the_module_that_was_named_are_offered_first(index: Index) -> None:
+def test_names_in_the_named_module_are_suggested_first(index: Index) -> None:
     offered = search(index, "what does json.parse_file do").did_you_mean
     assert offered[:2] == ("json.loads", "json.dumps")
 
 
-def test_what_was_asked_lately_is_not_looked_for_again(index: Index) -> None:
+def test_a_recent_search_is_remembered(index: Index) -> None:
     searches = RecentSearches(index)
     found = searches.search("copy a file", previous=["list vs tuple"])
     assert found == search(index, "copy a file", previous=["list vs tuple"])
@@ -232,7 +211,7 @@ def test_what_was_asked_lately_is_not_looked_for_again(index: Index) -> None:
     assert searches.search("copy a file", previous=["list vs tuple"], limit=1) != found
 
 
-def test_of_many_searches_the_latest_are_remembered(index: Index) -> None:
+def test_only_the_latest_searches_are_remembered(index: Index) -> None:
     searches = RecentSearches(index)
     first, second = searches.search("copy a file"), searches.search("list vs tuple")
     for number in range(MOST_REMEMBERED - 1):
@@ -241,14 +220,14 @@ def test_of_many_searches_the_latest_are_remembered(index: Index) -> None:
     assert searches.search("list vs tuple") is not second
 
 
-def test_nothing_is_remembered_of_an_index_that_has_changed(tmp_path: Path) -> None:
+def test_a_change_of_the_index_clears_remembered_searches(tmp_path: Path) -> None:
     path = tmp_path / "documentation.db"
     old = passage("os.remove", "function", "Remove a file.", "python")
     new = passage("os.remove", "function", "Remove a file, if it is there.", "python")
     with closing(IndexWriter(path)) as writer:
-        writer.put([Source("library", "python", "1", "", Batch([old]))])
+        writer.put([ReadUnit("library", "python", "1", "", Batch([old]))])
         with closing(Index(path)) as reader:
             searches = RecentSearches(reader)
             assert searches.search("what does os.remove do").passages == (old,)
-            writer.put([Source("library", "python", "2", "", Batch([new]))])
+            writer.put([ReadUnit("library", "python", "2", "", Batch([new]))])
             assert searches.search("what does os.remove do").passages == (new,)

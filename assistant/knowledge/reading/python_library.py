@@ -1,8 +1,7 @@
-"""The documentation that the running interpreter carries: standard library, built-ins, language topics.
+"""Reads the documentation of the running interpreter: standard library, built-ins, topics of the language.
 
-Knows which modules are public and in what order people need them, what to do where a module is written in C
-(import it and ask it: only the standard library's own), and where python.org documents a name. Everything
-that has source is read with `ast` (`python_code.py`). Every word of a passage is the interpreter's own.
+Modules with Python source are read with `ast` (`python_code.py`). Modules written in C are imported and
+inspected; this is done for the standard library alone. Each passage has its address on docs.python.org.
 """
 
 from __future__ import annotations
@@ -18,29 +17,29 @@ import sysconfig
 import types
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from assistant.knowledge.index import Batch
-from assistant.knowledge.passage import Passage
-from assistant.knowledge.python_code import (
+from assistant.knowledge.passage import Batch, Passage
+from assistant.knowledge.reading.python_code import (
     Definition,
-    Documented,
     Module,
     SourceUnreadable,
-    documented,
     read_module,
     read_text,
 )
+from assistant.knowledge.reading.python_names import PublicDefinition, public_definitions
 
 PACKAGE, LICENCE, CORPUS = "Python", "PSF-2.0", "python"
 VERSION = ".".join(map(str, sys.version_info[:3]))
 ROOT = Path(sysconfig.get_path("stdlib"))
+_new_passage = functools.partial(Passage, package=PACKAGE, version=VERSION, licence=LICENCE, corpus=CORPUS)
 DOCS = f"https://docs.python.org/{sys.version_info.major}.{sys.version_info.minor}/"
 TOPICS = "topics of the language"
 LONGEST_PART = 2500  # characters of a topic in one passage
 
-# What a first question is most often about; the rest follows in the order of the alphabet.
+# The modules that people ask about most; the others follow in alphabetical order.
 FIRST = (
     *("builtins", TOPICS, "os", "pathlib", "shutil", "json", "re", "datetime", "collections", "itertools"),
     *("subprocess", "functools", "random", "math", "string", "sys", "time", "csv", "typing", "dataclasses"),
@@ -57,7 +56,7 @@ _PARTS_LEFT_OUT = frozenset(("test", "tests", "idle_test", "__main__", "__pycach
 
 
 def units() -> list[str]:
-    """The sources of the standard library, those that people ask for first at the front."""
+    """What `read` accepts: public modules, built-ins and topics of the language, most asked about first."""
     there = {
         name
         for name in sys.stdlib_module_names
@@ -67,7 +66,7 @@ def units() -> list[str]:
 
 
 def read(unit: str) -> Batch:
-    """The passages of one source."""
+    """The passages of one unit."""
     if unit == TOPICS:
         return _topics()
     if unit == "builtins":
@@ -95,11 +94,11 @@ def _source(name: str) -> Path | None:
 
 @functools.cache
 def _load(name: str) -> dict[str, Module]:
-    """The modules that a top-level name of the standard library stands for."""
+    """A top-level module of the standard library, with its submodules."""
     real = "posixpath" if name == "os.path" else name
     file = _source(real)
     if file is None:
-        return _live(name)
+        return _imported_module(name)
     files = [file]
     if file.name == "__init__.py":
         files += [
@@ -122,13 +121,13 @@ def _load(name: str) -> dict[str, Module]:
     return modules
 
 
-def _live(name: str) -> dict[str, Module]:
-    """A module that has no source, as it describes itself once it is imported."""
+def _imported_module(name: str) -> dict[str, Module]:
+    """A module without source, imported and inspected."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = importlib.import_module(name)
-    except Exception:  # noqa: BLE001 - whatever keeps a module from being imported, it is not there
+    except Exception:  # noqa: BLE001 - an import may raise anything
         return {}
     module = Module(name, "", inspect.cleandoc(found.__doc__ or ""))
     for attribute in dir(found):
@@ -138,7 +137,7 @@ def _live(name: str) -> dict[str, Module]:
 
 
 def _inspect(module: Module, name: str, value: object) -> None:
-    """Add what a live object says to the definitions of `module`."""
+    """Add a live object, and its members if it is a class, to the definitions of `module`."""
     if isinstance(value, types.ModuleType):
         return
     if isinstance(value, type):
@@ -147,7 +146,7 @@ def _inspect(module: Module, name: str, value: object) -> None:
         for member, raw in vars(value).items():
             if member.startswith("_"):
                 continue
-            # What wraps a static method has a docstring of its own.
+            # The wrapper of a static method has another docstring than the method.
             doc = _doc(getattr(value, member, raw) if isinstance(raw, classmethod | staticmethod) else raw)
             full = f"{name}.{member}"
             if isinstance(raw, types.GetSetDescriptorType | types.MemberDescriptorType | property):
@@ -179,9 +178,9 @@ _UNREAL = re.compile(r"<[^<>]*>")
 
 
 def _text_signature(value: object, name: str, doc: str) -> str:
-    """The brackets after a name: from the signature, or from the first line of the docstring."""
+    """The parameters after a name, from the signature or else from the first line of the docstring."""
     first = doc.split("\n", 1)[0]
-    said = re.match(rf"(?:[\w.]*\.)?{re.escape(name)}(\(.*)", first)
+    in_doc = re.match(rf"(?:[\w.]*\.)?{re.escape(name)}(\(.*)", first)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -192,15 +191,15 @@ def _text_signature(value: object, name: str, doc: str) -> str:
         text = str(signature)
         if _UNREAL.search(text):
             text = _UNREAL.sub("...", text)
-        if said and text == "(*args, **kwargs)":
-            return said[1]
+        if in_doc and text == "(*args, **kwargs)":
+            return in_doc[1]
         return text if len(text) <= 400 else text[:400] + "…"
-    except Exception:  # noqa: BLE001 - signatures are evaluated, so anything can be raised
-        return said[1] if said else ""
+    except Exception:  # noqa: BLE001 - evaluating a signature may raise anything
+        return in_doc[1] if in_doc else ""
 
 
 def _private(name: str) -> bool:
-    """Whether a top-level module of the standard library is there for others to offer its names."""
+    """Whether a top-level module only implements names that other modules export."""
     return name.startswith("_") or name in ("posix", "nt", "genericpath", "sre_compile")
 
 
@@ -226,22 +225,22 @@ def _module(unit: str) -> Batch:
         if not any(part.startswith("_") for part in name.split(".")):
             passages.extend(_module_passage(modules[name]))
     done: set[str] = set()
-    for thing in documented(modules, hidden=hidden):
-        done.update((thing.name, *thing.aliases))
-        thing = _looked_at(thing)
-        builtin = _builtin(thing)
+    for public in public_definitions(modules, hidden=hidden):
+        done.update((public.name, *public.aliases))
+        public = _with_live_doc(public)
+        builtin = _builtin(public)
         if builtin is not None:
-            aliases += [(name, builtin) for name in (thing.name, *thing.aliases) if name != builtin]
+            aliases += [(name, builtin) for name in (public.name, *public.aliases) if name != builtin]
             continue
-        passages.append(_passage(thing))
-        aliases += [(alias, thing.name) for alias in thing.aliases]
+        passages.append(_passage(public))
+        aliases += [(alias, public.name) for alias in public.aliases]
     for name in own:
-        for thing in _left_over(modules, name, done):
-            builtin = _builtin(thing)
+        for public in _runtime_exports(modules, name, done):
+            builtin = _builtin(public)
             if builtin is not None:
-                aliases.append((thing.name, builtin))
-            elif thing.definition.doc:
-                passages.append(_passage(thing))
+                aliases.append((public.name, builtin))
+            elif public.definition.doc:
+                passages.append(_passage(public))
     if unit == "os":
         for here in ("posixpath", "ntpath"):
             aliases.append((here, "os.path"))
@@ -255,7 +254,7 @@ def _module(unit: str) -> Batch:
 
 
 def _value(dotted: str) -> object:
-    """The live object of a public name of the standard library; `inspect.Parameter.empty` where none."""
+    """The live object that a public name stands for; `inspect.Parameter.empty` if there is none."""
     parts = dotted.split(".")
     for length in range(len(parts), 0, -1):
         module = ".".join(parts[:length])
@@ -267,119 +266,108 @@ def _value(dotted: str) -> object:
                 value: object = importlib.import_module(module)
             for part in parts[length:]:
                 value = getattr(value, part)
-        except Exception:  # noqa: BLE001 - a module that cannot be imported here has no such object
+        except Exception:  # noqa: BLE001 - an import may raise anything
             continue
         return value
     return inspect.Parameter.empty
 
 
-def _looked_at(thing: Documented) -> Documented:
-    """A datum about which the source says nothing may say something itself: `re.Pattern` is a class."""
-    definition = thing.definition
+def _with_live_doc(public: PublicDefinition) -> PublicDefinition:
+    """The same definition, described by the live object if the source is an undocumented assignment:
+    `re.Pattern` is a class, `random.choice` a function."""
+    definition = public.definition
     if definition.kind != "data" or definition.doc or definition.signature or "." in definition.name:
-        return thing
-    value = _value(thing.name)
+        return public
+    value = _value(public.name)
     doc = _doc(value)
-    if isinstance(value, type) and value.__name__ == thing.name.rpartition(".")[2]:
-        told = Definition(definition.name, "class", "", doc)
+    if isinstance(value, type) and value.__name__ == public.name.rpartition(".")[2]:
+        live = Definition(definition.name, "class", "", doc)
     elif callable(value) and not isinstance(value, type) and inspect.isroutine(value) and doc:
-        told = Definition(
-            definition.name,
-            "function",
-            _text_signature(value, value.__name__, doc),
-            doc,  # random.choice
-        )
+        signature = _text_signature(value, value.__name__, doc)
+        live = Definition(definition.name, "function", signature, doc)
     elif doc and not isinstance(value, type) and doc != _doc(type(value)):
-        told = Definition(definition.name, "data", "", doc)  # typing.List
+        live = Definition(definition.name, "data", "", doc)  # typing.List
     else:
-        return thing
-    return Documented(thing.name, told, thing.module, thing.aliases)
+        return public
+    return replace(public, definition=live)
 
 
-def _left_over(modules: dict[str, Module], name: str, done: set[str]) -> Iterator[Documented]:
-    """What a module offers only when it runs: `multiprocessing.Pool`, the methods of `re.Pattern`."""
+def _runtime_exports(modules: dict[str, Module], name: str, done: set[str]) -> Iterator[PublicDefinition]:
+    """What a module exports only at run time: `multiprocessing.Pool`, the methods of `re.Pattern`."""
     module = modules[name]
     if any(part.startswith("_") for part in name.split(".")):
         return
     live: list[str] = []
     if module.computed:
         live = list(getattr(_value(name), "__all__", ()))
-    for offered in dict.fromkeys([*(module.exports or ()), *live]):
-        if f"{name}.{offered}" in done and module.definitions.get(offered, _NOTHING).kind != "data":
+    for exported in dict.fromkeys([*(module.exports or ()), *live]):
+        if f"{name}.{exported}" in done and module.definitions.get(exported, _NOTHING).kind != "data":
             continue
-        value = _value(f"{name}.{offered}")
+        value = _value(f"{name}.{exported}")
         home = getattr(value, "__module__", None)
-        if value is inspect.Parameter.empty or not isinstance(offered, str):
+        if value is inspect.Parameter.empty or not isinstance(exported, str):
             continue
         known = not isinstance(home, str) or home in modules or home in ("builtins", name)
         if not known and not _private(str(home).partition(".")[0]):
             continue
-        told = Module(name, "", "")
-        _inspect(told, offered, value)
-        for definition in told.definitions.values():
+        inspected = Module(name, "", "")
+        _inspect(inspected, exported, value)
+        for definition in inspected.definitions.values():
             if f"{name}.{definition.name}" not in done:
-                yield Documented(f"{name}.{definition.name}", definition, told)
+                yield PublicDefinition(f"{name}.{definition.name}", definition, inspected)
 
 
 _NOTHING = Definition("", "")
 
 
-def _builtin(thing: Documented) -> str | None:
-    """The name of the built-in that a module offers again (`io.open`, `os.error`), if it is one."""
-    if thing.module.path:
+def _builtin(public: PublicDefinition) -> str | None:
+    """The name of the built-in that a module exports again, as `io.open` and `os.error` do."""
+    if public.module.path:
         return None
-    last = thing.name.rpartition(".")[2]
-    value = getattr(_value(thing.name), "__name__", None)
+    last = public.name.rpartition(".")[2]
+    value = getattr(_value(public.name), "__name__", None)
     for name in (last, value):
         if isinstance(name, str) and not name.startswith("_"):
             there = getattr(builtins, name, inspect.Parameter.empty)
-            if there is not inspect.Parameter.empty and there is _value(thing.name):
+            if there is not inspect.Parameter.empty and there is _value(public.name):
                 return name
-    if "." in thing.name:
-        owner, _, member = thing.name.rpartition(".")
+    if "." in public.name:
+        owner, _, member = public.name.rpartition(".")
         value = getattr(_value(owner), "__name__", None)
         if isinstance(value, str) and getattr(builtins, value, None) is _value(owner):
             return f"{value}.{member}"
     return None
 
 
-def _passage(thing: Documented) -> Passage:
-    definition, module = thing.definition, thing.module
-    signature = thing.name + definition.signature if definition.signature else ""
-    location = f"{module.path}:{definition.line}" if definition.line else f"{thing.name}.__doc__"
-    return Passage(
-        name=thing.name,
+def _passage(public: PublicDefinition) -> Passage:
+    definition, module = public.definition, public.module
+    signature = public.name + definition.signature if definition.signature else ""
+    location = f"{module.path}:{definition.line}" if definition.line else f"{public.name}.__doc__"
+    return _new_passage(
+        name=public.name,
         kind=definition.kind,
-        title=thing.name,
-        text=definition.doc or _mentioned(module, definition.name),
-        package=PACKAGE,
-        version=VERSION,
-        licence=LICENCE,
+        title=public.name,
+        text=definition.doc or _doc_in_module(module, definition.name),
         location=location,
-        corpus=CORPUS,
         signature=signature,
-        url=_url(thing.name, module),
+        url=_url(public.name, module),
     )
 
 
 def _module_passage(module: Module) -> Iterator[Passage]:
     location = f"{module.path}:{module.doc_line}" if module.path else f"{module.name}.__doc__"
-    yield Passage(
+    yield _new_passage(
         name=module.name,
         kind="module",
         title=module.name,
         text=module.doc,
-        package=PACKAGE,
-        version=VERSION,
-        licence=LICENCE,
         location=location,
-        corpus=CORPUS,
         url=f"{DOCS}library/{_page(module.name)}#module-{module.name}",
     )
 
 
-def _mentioned(module: Module, name: str) -> str:
-    """The lines of a module's docstring that are about one of its names: `argv -- command line …`."""
+def _doc_in_module(module: Module, name: str) -> str:
+    """The lines of a module's docstring that describe one of its names: `argv -- command line …`."""
     lines = module.doc.split("\n")
     for number, line in enumerate(lines):
         found = re.match(rf"(\s*){re.escape(name)}(\([^)]*\))?\s*(--|-|:|\u2013)\s+\S", line)
@@ -397,14 +385,14 @@ def _mentioned(module: Module, name: str) -> str:
 
 
 def _builtins() -> Batch:
-    told = Module("builtins", "", "")
+    module = Module("builtins", "", "")
     for name in dir(builtins):
         if not name.startswith("_") and name not in ("copyright", "credits", "license"):
             value = getattr(builtins, name)
             if name not in ("True", "False", "None"):
-                _inspect(told, name, value)
+                _inspect(module, name, value)
     passages, aliases = [], []
-    for definition in told.definitions.values():
+    for definition in module.definitions.values():
         value = getattr(builtins, definition.name, None)
         if isinstance(value, type) and value.__name__ != definition.name:  # IOError is OSError
             aliases.append((definition.name, value.__name__))
@@ -414,7 +402,7 @@ def _builtins() -> Batch:
             continue
         if not definition.doc and definition.kind == "data":
             continue
-        passages.append(_passage(Documented(definition.name, definition, told)))
+        passages.append(_passage(PublicDefinition(definition.name, definition, module)))
         aliases.append((f"builtins.{definition.name}", definition.name))
     return Batch(passages, aliases)
 
@@ -426,55 +414,51 @@ def _topics() -> Batch:
     try:
         import pydoc
         from pydoc_data.topics import topics
-    except ImportError:  # some distributions leave it out
+    except ImportError:  # some Linux distributions leave it out
         return Batch(())
     helper = pydoc.Helper
-    named: dict[str, list[str]] = {}  # by key of a topic: the words that lead to it
+    names_of: dict[str, list[str]] = {}  # by topic, the words under which `help()` shows it
 
-    def lead(word: str, target: object) -> None:
-        for _ in range(5):  # names of topics lead to others
+    def add_name(word: str, target: object) -> None:
+        for _ in range(5):  # a topic may refer to another one
             first = target[0] if isinstance(target, tuple) else target
             if not isinstance(first, str):
                 return
             if first in topics:
-                named.setdefault(first, []).append(word)
+                names_of.setdefault(first, []).append(word)
                 return
             target = helper.topics.get(first)
 
     for word, key in helper.keywords.items():
-        lead(word, key)
-    for word, meant in helper.topics.items():
-        lead(word.lower(), meant)
-    for word, several in helper.symbols.items():
-        for part in str(several).split(" "):
-            lead(word, part)
+        add_name(word, key)
+    for word, target in helper.topics.items():
+        add_name(word.lower(), target)
+    for word, targets in helper.symbols.items():
+        for target in str(targets).split(" "):
+            add_name(word, target)
     passages, aliases = [], []
     for key, text in topics.items():
-        words = dict.fromkeys(named.get(key, ()))
-        heading, body = _headed(text, key)
+        words = dict.fromkeys(names_of.get(key, ()))
+        heading, body = _heading_and_body(text, key)
         keyword = key if key in helper.keywords else next((w for w in words if w in helper.keywords), "")
         name = keyword or heading
         aliases += [(word, name) for word in dict.fromkeys((*words, key)) if word != name]
         for number, part in enumerate(_parts(body)):
             passages.append(
-                Passage(
+                _new_passage(
                     name=name,
                     kind="keyword" if keyword and not number else "topic",
                     title=heading,
                     text=part,
-                    package=PACKAGE,
-                    version=VERSION,
-                    licence=LICENCE,
                     location=f"pydoc_data/topics.py:{key}",
-                    corpus=CORPUS,
                     url=_topic_url(key),
                 )
             )
     return Batch(passages, aliases)
 
 
-def _headed(text: str, key: str) -> tuple[str, str]:
-    """A topic's heading, without its marks, and the text below it."""
+def _heading_and_body(text: str, key: str) -> tuple[str, str]:
+    """A topic's heading, without its underline, and the text below it."""
     lines = text.strip("\n").split("\n")
     if len(lines) > 1 and re.fullmatch(r"[*=\-~^]{3,}", lines[1].strip()):
         return lines[0].strip().replace('"', ""), "\n".join(lines[2:]).strip()
@@ -482,7 +466,7 @@ def _headed(text: str, key: str) -> tuple[str, str]:
 
 
 def _parts(text: str) -> list[str]:
-    """A long text in pieces of whole paragraphs; a code block stays with what announces it."""
+    """A long text in parts of whole paragraphs; a code block stays with the line that announces it."""
     parts: list[str] = []
     for paragraph in re.split(r"\n\n+(?=\S)", text):
         if parts and len(parts[-1]) + len(paragraph) < LONGEST_PART:
@@ -492,7 +476,7 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
-# Where python.org has it
+# Addresses on docs.python.org
 
 _OWN_PAGES = frozenset(
     """
@@ -507,30 +491,20 @@ _OWN_PAGES = frozenset(
     xml.sax.xmlreader xmlrpc.client xmlrpc.server
     """.split()  # noqa: SIM905 - a table to read
 )
-_ASYNCIO = {
-    "tasks": "task",
-    "timeouts": "task",
-    "taskgroups": "task",
-    "coroutines": "task",
-    "threads": "task",
-    "runners": "runner",
-    "queues": "queue",
+_ASYNCIO = {  # the page for each submodule
+    **dict.fromkeys(("tasks", "timeouts", "taskgroups", "coroutines", "threads"), "task"),
+    **dict.fromkeys(("transports", "protocols"), "protocol"),
+    **dict.fromkeys(("events", "base_events"), "eventloop"),
+    **{name: name for name in ("subprocess", "exceptions")},
+    **{name: name.removesuffix("s") for name in ("runners", "queues", "streams", "futures")},
     "locks": "sync",
-    "streams": "stream",
-    "subprocess": "subprocess",
-    "futures": "future",
-    "transports": "protocol",
-    "protocols": "protocol",
-    "exceptions": "exceptions",
-    "events": "eventloop",
-    "base_events": "eventloop",
 }
 _STANDARD_TYPES = frozenset(
     """
     str bytes bytearray memoryview list tuple range set frozenset dict int float complex
     """.split()  # noqa: SIM905 - a table to read
 )
-_IN_FUNCTIONS = frozenset(("int", "float", "complex"))  # the class; its methods are with the types
+_IN_FUNCTIONS = frozenset(("int", "float", "complex"))  # the classes; their methods are with the types
 
 
 def _page(module: str) -> str:

@@ -1,8 +1,8 @@
-"""The packages of a Python environment that the operator names: what their source documents, by `ast` alone.
+"""Reads the packages of a Python environment that the operator names.
 
-Knows where an environment keeps its packages, what their metadata says of version and licence, and which of
-their files are not for users (tests, vendored copies, generated code). Refuses to import any of them; an
-interpreter that is named is started once, only to say where its packages are.
+Finds the packages, their version and licence, and the source files that users need, which leaves out tests,
+vendored copies and generated code. Reads source with `ast` and imports no package. If the operator names an
+interpreter, it is started once, only to report where its packages are.
 """
 
 from __future__ import annotations
@@ -16,24 +16,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from assistant.knowledge.index import Batch
-from assistant.knowledge.passage import Passage
-from assistant.knowledge.python_code import (
-    Module,
-    SourceUnreadable,
-    Use,
-    documented,
-    read_module,
-    read_text,
-)
+from assistant.knowledge.passage import Batch, Calls, Passage
+from assistant.knowledge.reading.python_code import Module, SourceUnreadable, read_module, read_text
+from assistant.knowledge.reading.python_names import public_definitions
 
 CORPUS = "packages"
-ANSWER_SECONDS = 10.0  # an interpreter's time to say where its packages are
-MOST_FILES = 3000  # of one package; more is data in the form of code
+ANSWER_SECONDS = 10.0  # an interpreter's time to report where its packages are
+MOST_FILES = 3000  # of one package; more than that is generated
 LONGEST_LICENCE = 100  # characters; a longer field is the licence's text, not its name
 LARGEST_METADATA = 4_000_000  # bytes
 
-_ASK = "import json, sysconfig; print(json.dumps([sysconfig.get_path(k) for k in ('purelib', 'platlib')]))"
+_PRINT_FOLDERS = (
+    "import json, sysconfig; print(json.dumps([sysconfig.get_path(k) for k in ('purelib', 'platlib')]))"
+)
 _LEFT_OUT = frozenset(
     """
     test tests _test _tests vendor vendored _vendor _vendored extern third_party node_modules migrations
@@ -58,7 +53,7 @@ class Distribution:
     files: tuple[str, ...]  # below `site`, with "/"
 
     def fingerprint(self) -> str:
-        """Of the files' sizes and times; of a file that has gone, of that."""
+        """A hash of the metadata and of the files' sizes and times, which changes when the package does."""
         state = hashlib.sha256(f"{self.name} {self.version} {self.licence} {self.url}".encode())
         for file in self.files:
             try:
@@ -70,7 +65,7 @@ class Distribution:
 
 
 def sites(environment: Path) -> list[Path]:
-    """The folders of packages of an environment: of its interpreter, or of its folder.
+    """The site-packages folders of an environment, given as its interpreter or as its folder.
 
     Raises `PackagesUnreadable`.
     """
@@ -83,24 +78,23 @@ def sites(environment: Path) -> list[Path]:
                 *environment.glob("Lib/site-packages"),
             ]
         elif environment.is_file():
-            found = _asked(environment)
+            found = _sites_of_interpreter(environment)
         else:
             raise PackagesUnreadable(f"There is no Python environment at {environment}.")
         distinct = list({site.resolve(): site for site in reversed(found) if site.is_dir()}.values())[::-1]
     except OSError as error:
         raise PackagesUnreadable(f"The packages of {environment} cannot be read: {error}.") from error
     if any(not str(site).isprintable() for site in distinct):
-        raise PackagesUnreadable(f"{str(environment)!a} has a name that cannot be shown as it is.")
+        raise PackagesUnreadable(f"The name of {str(environment)!a} has characters that cannot be printed.")
     if not distinct:
-        raise PackagesUnreadable(f"{environment} is no Python environment: it has no site-packages.")
+        raise PackagesUnreadable(f"{environment} is not a Python environment: it has no site-packages.")
     return distinct
 
 
-def _asked(interpreter: Path) -> list[Path]:
-    """What an interpreter says of its own folders."""
+def _sites_of_interpreter(interpreter: Path) -> list[Path]:
     try:
         answer = subprocess.run(
-            [str(interpreter), "-I", "-c", _ASK],
+            [str(interpreter), "-I", "-c", _PRINT_FOLDERS],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=ANSWER_SECONDS,
@@ -108,20 +102,21 @@ def _asked(interpreter: Path) -> list[Path]:
         )
         return [Path(folder) for folder in json.loads(answer.stdout)]
     except subprocess.TimeoutExpired as error:
-        text = f"{interpreter} did not say within {ANSWER_SECONDS:.0f} seconds where its packages are."
+        text = f"{interpreter} did not report within {ANSWER_SECONDS:.0f} seconds where its packages are."
         raise PackagesUnreadable(text) from error
     except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
-        raise PackagesUnreadable(f"{interpreter} is no Python interpreter that can be asked.") from error
+        raise PackagesUnreadable(f"{interpreter} is not a working Python interpreter.") from error
 
 
-def distributions(site: Path, *, problem: Callable[[str], object] = str) -> Iterator[Distribution]:
-    """The packages in a folder of packages that have source files; `problem` is told of broken ones."""
+def distributions(site: Path, *, warn: Callable[[str], object] = str) -> Iterator[Distribution]:
+    """The packages in a site-packages folder that have source files; `warn` gets a sentence for each broken
+    one."""
     for folder in sorted(site.glob("*.dist-info")):
         try:
             metadata = _metadata(folder)
             files = _files(folder, site)
         except (OSError, UnicodeError, ValueError) as error:
-            problem(f"The package {folder.name.partition('-')[0]!a} cannot be read: {error}.")
+            warn(f"The package {folder.name.partition('-')[0]!a} cannot be read: {error}.")
             continue
         if not files:
             continue
@@ -156,21 +151,22 @@ def _line(text: str) -> str:
 
 
 def _licence(metadata: dict[str, list[str]]) -> str:
-    """The expression; else the field, where it is a name and not a text; else what the classifiers say."""
+    """The licence expression, else the licence field if it holds a name and no text, else the classifiers."""
     for key in ("license-expression", "license"):
-        said = metadata.get(key, [""])[0].strip()
-        if said and said.upper() != "UNKNOWN" and "\n" not in said and len(said) <= LONGEST_LICENCE:
-            return said
-    named = [
+        licence = metadata.get(key, [""])[0].strip()
+        is_name = "\n" not in licence and len(licence) <= LONGEST_LICENCE
+        if licence and licence.upper() != "UNKNOWN" and is_name:
+            return licence
+    classifiers = [
         value.rpartition("::")[2].strip()
         for value in metadata.get("classifier", ())
         if value.startswith("License ::") and not value.endswith("OSI Approved")
     ]
-    return _line(", ".join(named))
+    return _line(", ".join(classifiers))
 
 
 def _address(metadata: dict[str, list[str]]) -> str:
-    """Where the package is documented, else its home."""
+    """The address of the package's documentation, else of its home page."""
     labelled = [value.partition(",") for value in metadata.get("project-url", ())]
     by_label = {label.strip().lower(): address.strip() for label, _, address in labelled}
     wanted = ("documentation", "docs", "homepage", "home", "source", "repository")
@@ -180,7 +176,7 @@ def _address(metadata: dict[str, list[str]]) -> str:
 
 
 def _files(folder: Path, site: Path) -> tuple[str, ...]:
-    """The source files for users, by what the package's record lists or else by its top-level names."""
+    """The source files for users, from the package's RECORD, or else from its top-level names."""
     record = _text(folder / "RECORD")
     if record:
         listed = [line.rsplit(",", 2)[0].strip('"') for line in record.splitlines()]
@@ -205,7 +201,7 @@ def _for_users(file: PurePosixPath) -> bool:
 
 
 def read(distribution: Distribution) -> Batch:
-    """What a package documents, under the names that it offers."""
+    """The passages of a package, under its public names."""
     modules: dict[str, Module] = {}
     unread = 0
     for file in distribution.files:
@@ -222,17 +218,17 @@ def read(distribution: Distribution) -> Batch:
     ]
     modules_named = {passage.name for passage in passages}
     aliases: list[tuple[str, str]] = []
-    for thing in documented(modules):
-        if thing.name in modules_named:
-            continue  # a function that hides the module of its name
-        definition = thing.definition
-        location = f"{thing.module.path}:{definition.line}"
-        signature = thing.name + definition.signature if definition.signature else ""
+    for public in public_definitions(modules):
+        if public.name in modules_named:
+            continue  # a function that hides the module of the same name
+        definition = public.definition
+        location = f"{public.module.path}:{definition.line}"
+        signature = public.name + definition.signature if definition.signature else ""
         passages.append(
-            _passage(distribution, thing.name, definition.kind, definition.doc, location, signature)
+            _passage(distribution, public.name, definition.kind, definition.doc, location, signature)
         )
-        aliases += [(alias, thing.name) for alias in thing.aliases]
-    usage: dict[str, dict[str, Use]] = {
+        aliases += [(alias, public.name) for alias in public.aliases]
+    usage: dict[str, dict[str, Calls]] = {
         module.path: module.usage for module in modules.values() if module.usage
     }
     return Batch(passages, aliases, usage, unread)

@@ -1,8 +1,7 @@
-"""What counts as the same word: stop words, stems, words that stand for each other, misspelt words; and which
-words are names of other languages, programs and libraries.
+"""The English in which programmers ask: stop words, stems, synonyms, and the correction of misspelt words.
 
-Knows English as programmers ask in it; knows no API and no index. What people call an API is the vocabulary's
-to say. A word is brought to its *form*, and two texts are compared by the forms of their words.
+The form of a word is its stem, or the first of its synonyms. Texts are compared by the forms of their words.
+The phrases by which people ask for one API are in `vocabulary.toml`.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import re
 from collections.abc import Collection, Iterator
 
 WORD = re.compile(r"[^\W_]+(?:\+\+|#)?(?:['’][a-z]{1,2}\b)?")
-SHORTEST = 5  # letters of a word that may be misspelt
-CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+SHORTEST = 5  # letters of a word that is corrected
+CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
-# Words of asking, and words that every question on Python may hold: they tell nothing about what is asked.
-STOP = frozenset(
+# Words of asking, and words that any question on Python may have: they do not say what the question is about.
+STOP_WORDS = frozenset(
     """
     a about actually after all also am an and any anybody anyone anything are as at available basically be
     because been before being best better between but by came can cannot cant come could did do does doing
@@ -39,8 +38,8 @@ STOP = frozenset(
     """.split()  # noqa: SIM905 - a table to read
 )
 
-# Words that tell what sort of thing a name is, not which.
-SORTS = frozenset(
+# Words that say what kind of API a name is, not which one.
+KIND_WORDS = frozenset(
     """
     function functions method methods module modules class classes package packages library libraries
     keyword keywords statement statements builtin operator operators decorator decorators constant attribute
@@ -48,8 +47,8 @@ SORTS = frozenset(
     """.split()  # noqa: SIM905
 )
 
-# Other languages and programs that programmers ask about, by names that mean nothing else in English.
-ELSEWHERE = frozenset(
+# Other languages and programs that programmers ask about, where the name has no other meaning in English.
+OTHER_TECHNOLOGIES = frozenset(
     """
     angular ansible apache apt aws azure bash blender brew c# c++ clojure cmake cobol cpp crontab csharp css
     dart debian docker dockerfile ecmascript elasticsearch elixir emacs erlang eslint excel fish flexbox
@@ -62,8 +61,8 @@ ELSEWHERE = frozenset(
     vim vlookup vscode vue webpack wordpress yarn zig zsh
     """.split()  # noqa: SIM905
 )
-# Libraries for Python that are not its own, and what is theirs.
-LIBRARIES = frozenset(
+# Libraries for Python outside the standard library, and words for what they offer.
+THIRD_PARTY = frozenset(
     """
     airflow alembic beautifulsoup boto boto3 bs4 celery dataframe dataframes django fastapi flask gunicorn
     jax jinja jupyter keras langchain matplotlib ndarray nltk numba numpy opencv openpyxl pandas pillow plotly
@@ -72,8 +71,8 @@ LIBRARIES = frozenset(
     """.split()  # noqa: SIM905
 )
 
-# Each line: words that stand for the first of them.
-_SAME = """
+# Each line: a word and its synonyms.
+_SYNONYMS = """
     directory directories folder folders dir dirs subdirectory subdirectories subfolder subfolders
     remove delete erase rm unlink discard drop get-rid del
     create make generate build
@@ -179,7 +178,7 @@ _VOWEL = re.compile(r"[aeiouy]")
 
 @functools.lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
-    """A word without its endings: `removing`, `removed` and `removes` are all `remov`."""
+    """A word without its endings: `removing`, `removed` and `removes` all become `remov`."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
     if len(word) <= 3:
@@ -207,22 +206,22 @@ def stem(word: str) -> str:
 
 @functools.lru_cache(maxsize=65_536)
 def form(word: str) -> str:
-    """What a word is compared by: its stem, or the first of the words that stand for each other."""
+    """What a word is compared by: its stem, or the stem of the first of its synonyms."""
     word = word.lower()
     return _FORMS.get(word) or _FORMS.get(stem(word)) or stem(word)
 
 
-def alike(word: str) -> tuple[str, ...]:
-    """The written words that have the form of this one, itself first: what to ask a full-text index for."""
+def synonyms(word: str) -> tuple[str, ...]:
+    """The word itself and then its synonyms, as search terms for the full-text index."""
     word = word.lower()
-    return (word, *(other for other in _WRITTEN.get(form(word), ()) if other != word))
+    return (word, *(other for other in _SYNONYMS_OF.get(form(word), ()) if other != word))
 
 
 def corrected(word: str, known: Collection[str]) -> str:
-    """The known word that a misspelt one stands for; the word itself where none is near.
+    """The known word that a misspelt one means, or the word itself if no known one is like it.
 
-    Few letters are taken for granted: one wrong in a word of five or more, two from eight on. People get the
-    first letter right. Takes a millisecond or two with ten thousand known words.
+    Corrects one wrong letter in a word of five letters or more, two in a word of eight or more, and never the
+    first letter. Takes a millisecond or two with ten thousand known words.
     """
     if len(word) < SHORTEST or not (word.isascii() and word.isalpha()) or word in known or is_word(word):
         return word
@@ -233,19 +232,19 @@ def corrected(word: str, known: Collection[str]) -> str:
         if other[0] == word[0] and len(other) >= SHORTEST and abs(len(other) - len(word)) <= most
     ]
     edits, _, best = min(near, default=(most + 1, 0, word))
-    # In a short word another letter is another word ("swift", "shift"); a lost or a doubled one is a slip.
+    # A short word with another letter is another word ("swift", "shift"); a missing or extra one is a typo.
     if edits > most or (len(word) == SHORTEST and (len(best) == len(word) or best[-1] != word[-1])):
         return word
     return best
 
 
 def is_word(word: str) -> bool:
-    """Is this a word that is known without any index: of asking, of the same meaning, of another program?"""
-    return word in STOP or word in _FORMS or word in ELSEWHERE or word in LIBRARIES
+    """Whether this module has the word, so that it is not misspelt."""
+    return word in STOP_WORDS or word in _FORMS or word in OTHER_TECHNOLOGIES or word in THIRD_PARTY
 
 
 def _edits(one: str, other: str, most: int) -> int:
-    """How many letters were lost, added, changed or swapped with the next; `most` and one where more."""
+    """How many letters are missing, extra, wrong or swapped with the next; at most `most` + 1."""
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one):
@@ -263,40 +262,40 @@ def _edits(one: str, other: str, most: int) -> int:
 _APOSTROPHE = re.compile(r"['’]")
 
 
-def words(text: str) -> Iterator[str]:
-    """The words of a text as they are written, names taken apart: `ThreadPool` is two."""
+def split_words(text: str) -> Iterator[str]:
+    """The words of a text; a name in camel case is several: `ThreadPool` is two."""
     for word in WORD.findall(text):
-        if word.islower() and word.isalpha():  # nearly all
+        if word.islower() and word.isalpha():  # nearly always
             yield word
         else:
-            yield from CAMEL.split(_APOSTROPHE.split(word, maxsplit=1)[0])
+            yield from CAMEL_CASE.split(_APOSTROPHE.split(word, maxsplit=1)[0])
 
 
 def forms(text: str) -> set[str]:
-    """The forms of the words of a text, each once."""
-    return set(map(form, set(words(" ".join(set(WORD.findall(text)))))))
+    """The forms of the words of a text."""
+    return set(map(form, set(split_words(" ".join(set(WORD.findall(text)))))))
 
 
-def informative(text: str) -> Iterator[str]:
-    """The words of a text that tell what it is about, in lower case, in order, each as often as it stands."""
-    for word in words(text):
+def content_words(text: str) -> Iterator[str]:
+    """The words of a text that say what it is about, in lower case, in order, with repetitions."""
+    for word in split_words(text):
         lower = word.lower()
-        if lower not in STOP and not lower.isdigit() and (len(lower) > 1 or lower in "crv"):
+        if lower not in STOP_WORDS and not lower.isdigit() and (len(lower) > 1 or lower in "crv"):
             yield lower
 
 
-def _groups() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+def _synonym_tables() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     forms: dict[str, str] = {}
-    written: dict[str, tuple[str, ...]] = {}
-    for line in _SAME.split("\n"):
+    synonyms: dict[str, tuple[str, ...]] = {}
+    for line in _SYNONYMS.split("\n"):
         group = [word for word in line.split() if "-" not in word]
         if group:
             first = stem(group[0])
-            written[first] = tuple(group)
+            synonyms[first] = tuple(group)
             for word in group:
                 forms.setdefault(word, first)
                 forms.setdefault(stem(word), first)
-    return forms, written
+    return forms, synonyms
 
 
-_FORMS, _WRITTEN = _groups()
+_FORMS, _SYNONYMS_OF = _synonym_tables()

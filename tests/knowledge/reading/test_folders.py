@@ -1,4 +1,4 @@
-"""A folder of documentation: what is a section of it, where it stands, and what a folder cannot do to us."""
+"""A folder of documentation: its sections with their locations, and the harm that its files cannot do."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant.knowledge import folders
-from assistant.knowledge.folders import SUFFIXES, decode, files_of, licence_of, read_file
 from assistant.knowledge.passage import Passage
+from assistant.knowledge.reading import folders
+from assistant.knowledge.reading.folders import SUFFIXES, decode, files_of, licence_of, read_file
 
 
 def read(root: Path, name: str, text: str | bytes, **how: str) -> list[Passage]:
@@ -34,10 +34,7 @@ def folded(text: str) -> str:
     return " ".join(text.split())
 
 
-# --------------------------------------------------------------------------------------------------- Markdown
-
-
-def test_a_section_has_its_heading_those_above_it_and_its_place(tmp_path: Path) -> None:
+def test_a_section_has_its_headings_and_its_file_and_line(tmp_path: Path) -> None:
     passages = read(
         tmp_path,
         "guide/install.md",
@@ -56,7 +53,7 @@ def test_a_section_has_its_heading_those_above_it_and_its_place(tmp_path: Path) 
     }
 
 
-def test_what_only_looks_like_a_heading_is_none(tmp_path: Path) -> None:
+def test_lookalikes_of_headings_are_ignored(tmp_path: Path) -> None:
     text = "```sh\n# a comment\n```\n\n    # code\n\n> # quoted\n\n<!--\n# hidden\n-->\n\n#hash\n"
     passage = one(tmp_path, "a.md", f"# One\n\n{text}")
     assert passage.text == text.rstrip()
@@ -81,7 +78,7 @@ def test_front_matter_is_left_out_and_names_a_page_without_a_first_heading(tmp_p
     ]
 
 
-def test_a_page_is_not_named_twice(tmp_path: Path) -> None:
+def test_a_title_is_not_repeated_before_the_heading(tmp_path: Path) -> None:
     page = "<title>Structs - The Book</title><main><h2>Structs</h2><p>Hello.<h3>Fields</h3><p>Bye."
     assert [each.title for each in read(tmp_path, "a.html", page)] == ["Structs", "Structs › Fields"]
 
@@ -112,12 +109,12 @@ def test_headings_that_describe_an_api(
     assert (passage.kind, passage.name, passage.signature) == (kind, name, signature)
 
 
-def test_an_api_that_nothing_is_said_about_is_known_by_its_signature(tmp_path: Path) -> None:
+def test_an_undocumented_api_is_a_passage_with_its_signature(tmp_path: Path) -> None:
     passages = read(tmp_path, "a.md", "### `f(x)`\n\n### `g(y)`\n\nText.\n\n### Empty\n")
     assert [(each.name, each.text) for each in passages] == [("f", ""), ("g", "Text.")]
 
 
-def test_long_sections_are_parted_between_paragraphs_and_never_in_code(tmp_path: Path) -> None:
+def test_long_sections_are_split_between_paragraphs_and_never_in_code(tmp_path: Path) -> None:
     code = "```python\n" + "\n".join(f"x{n} = 1\n" for n in range(400)) + "```"
     prose = [f"Paragraph {n} " + "of words " * 30 for n in range(40)]
     text = "\n\n".join([*prose[:20], "See:", code, *prose[20:]])
@@ -134,15 +131,13 @@ def test_long_sections_are_parted_between_paragraphs_and_never_in_code(tmp_path:
         assert lines[number - 1].rstrip() == each.text.split("\n")[0].rstrip()
 
 
-def test_what_cannot_be_parted_is_cut_and_told(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_a_block_too_long_to_quote_is_cut_and_reported(tmp_path: Path) -> None:
+    warnings: list[str] = []
     (tmp_path / "a.md").write_text("word " * 10_000)
-    (passage,) = read_file(tmp_path / "a.md", tmp_path, problem=told.append)
+    (passage,) = read_file(tmp_path / "a.md", tmp_path, warn=warnings.append)
     assert len(passage.text) <= folders.LARGEST_BLOCK
-    assert told == ["a.md:1 is a block too long to quote; its end is left out."]
+    assert warnings == ["The block at a.md:1 is too long to quote; its end is left out."]
 
-
-# ------------------------------------------------------------------------------------------- reStructuredText
 
 REST = """\
 .. _zip-files:
@@ -189,7 +184,7 @@ Functions
 """
 
 
-def test_rest_has_sections_and_what_its_directives_describe(tmp_path: Path) -> None:
+def test_rest_has_sections_and_described_apis(tmp_path: Path) -> None:
     passages = read(tmp_path, "zipfile.rst", REST, base_url="https://docs.example/lib")
     top = "zipfile --- Work with ZIP"
     assert [(each.kind, each.name, each.text.split("\n")[0]) for each in passages] == [
@@ -210,7 +205,7 @@ def test_rest_has_sections_and_what_its_directives_describe(tmp_path: Path) -> N
     assert passages[2].url == "https://docs.example/lib/zipfile.html#zipfile.ZipFile.open"
 
 
-def test_headings_of_rest_are_as_deep_as_their_style_is_late(tmp_path: Path) -> None:
+def test_rest_heading_levels_follow_the_order_of_styles(tmp_path: Path) -> None:
     text = "====\nBook\n====\n\na\n\nPart\n====\n\nb\n\nChapter\n~~~~~~~\n\nc\n\nPart 2\n======\n\nd\n"
     assert [each.title for each in read(tmp_path, "a.rst", text)] == [
         "Book",
@@ -220,13 +215,13 @@ def test_headings_of_rest_are_as_deep_as_their_style_is_late(tmp_path: Path) -> 
     ]
 
 
-def test_tables_and_paragraphs_are_no_headings(tmp_path: Path) -> None:
+def test_rest_tables_and_paragraphs_are_not_headings(tmp_path: Path) -> None:
     text = "=====  =====\nA      B\n=====  =====\n1      2\n=====  =====\n\n"
     text += "first line\nsecond line\n-----------\n"
     assert [each.name for each in read(tmp_path, "a.rst", text)] == ["a"]
 
 
-def test_a_text_is_rest_if_it_looks_like_it(tmp_path: Path) -> None:
+def test_a_text_file_that_looks_like_rest_is_read_as_rest(tmp_path: Path) -> None:
     assert [each.name for each in read(tmp_path, "a.txt", "One\n===\n\na\n\nTwo\n===\n\nb\n")] == [
         "One",
         "Two",
@@ -234,10 +229,7 @@ def test_a_text_is_rest_if_it_looks_like_it(tmp_path: Path) -> None:
     assert [each.name for each in read(tmp_path, "b.txt", "One\n\na\n\nTwo\n\nb\n")] == ["b"]
 
 
-# ------------------------------------------------------------------------------------------------------- HTML
-
-
-def test_html_gives_what_is_seen_of_the_main_content(tmp_path: Path) -> None:
+def test_html_gives_the_visible_main_content(tmp_path: Path) -> None:
     passages = read(
         tmp_path,
         "guide/index.html",
@@ -287,10 +279,7 @@ def test_html_without_main_content_is_read_whole(tmp_path: Path) -> None:
     assert one(tmp_path, "c.html", "no tag at all & more").text == "no tag at all & more"
 
 
-# -------------------------------------------------------------------------------------------------- notebooks
-
-
-def test_a_notebook_gives_its_cells_and_not_what_they_printed(tmp_path: Path) -> None:
+def test_a_notebook_gives_its_cells_without_their_output(tmp_path: Path) -> None:
     cells = [
         {"cell_type": "markdown", "source": ["# Book\n", "\n", "Wörds.\n", "\n", "## Plot"]},
         {
@@ -308,19 +297,16 @@ def test_a_notebook_gives_its_cells_and_not_what_they_printed(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["{", "[]", "3", '{"cells": 1}', '{"cells": [1, {"source": 2}, {"source": [3]}]}', "[" * 100_000],
+    "text", ["{", "[]", "3", '{"cells": 1}', '{"cells": [1, {"source": 2}, {"source": [3]}]}', "[" * 100_000]
 )
-def test_a_broken_notebook_is_told(tmp_path: Path, text: str) -> None:
-    told: list[str] = []
+def test_a_broken_notebook_is_reported(tmp_path: Path, text: str) -> None:
+    warnings: list[str] = []
     (tmp_path / "a.ipynb").write_text(text)
-    assert read_file(tmp_path / "a.ipynb", tmp_path, problem=told.append) == []
-    (sentence,) = told
-    cells = "a.ipynb is read without 3 cells that are none."
-    assert sentence == cells or sentence.startswith("a.ipynb is left out, since it is no notebook: ")
+    assert read_file(tmp_path / "a.ipynb", tmp_path, warn=warnings.append) == []
+    (sentence,) = warnings
+    cells = "a.ipynb is read without 3 broken cells."
+    assert sentence == cells or sentence.startswith("a.ipynb is left out, since it is not a notebook: ")
 
-
-# -------------------------------------------------------------------------------------------------- addresses
 
 PAGE = "# A b\n\nx\n\n## C! d_e\n\ny\n\n## C! d_e\n\nz\n\n## Own {#own}\n\nw\n"
 
@@ -335,9 +321,7 @@ PAGE = "# A b\n\nx\n\n## C! d_e\n\ny\n\n## C! d_e\n\nz\n\n## Own {#own}\n\nw\n"
         ("docusaurus.config.js", "docs/a.md", ["docs/a#a-b", "docs/a#c-d_e", "docs/a#c-d_e-1"]),
     ],
 )
-def test_addresses_are_as_the_generator_makes_them(
-    tmp_path: Path, marker: str, name: str, urls: list[str]
-) -> None:
+def test_addresses_follow_the_site_generator(tmp_path: Path, marker: str, name: str, urls: list[str]) -> None:
     if marker:
         (tmp_path / marker).touch()
     passages = read(tmp_path, name, PAGE, base_url="https://docs.example/v1/")
@@ -345,20 +329,17 @@ def test_addresses_are_as_the_generator_makes_them(
     assert found == [*urls, urls[0].partition("#")[0] + "#own"]
 
 
-def test_a_host_of_code_shows_files_by_their_names(tmp_path: Path) -> None:
+def test_a_code_host_keeps_file_names(tmp_path: Path) -> None:
     base = "https://github.com/acme/acme/blob/main/docs"
     assert read(tmp_path, "a b.md", PAGE, base_url=base)[0].url == f"{base}/a%20b.md#a-b"
     assert read(tmp_path, "a.md", PAGE)[0].url == ""
-
-
-# ------------------------------------------------------------------------------------------------------ files
 
 
 def names(root: Path, **how: Callable[[str], None]) -> list[str]:
     return [str(path.relative_to(root.resolve())) for path in files_of(root, **how)]
 
 
-def test_files_are_sorted_and_those_of_others_left_out(tmp_path: Path) -> None:
+def test_files_are_sorted_and_foreign_folders_left_out(tmp_path: Path) -> None:
     wanted = ["README.md", "a/x.rst", "a/y.TXT", "b.html", "build/guide.md", "n.ipynb"]
     others = [
         ".git/a.md",
@@ -394,79 +375,77 @@ def test_links_are_followed_within_the_folder_once_and_never_out_of_it(tmp_path:
     (root / ".data").mkdir()
     (root / ".data" / "y.md").write_text("y")
     (root / "y.md").symlink_to(".data/y.md")
-    told: list[str] = []
-    assert names(root, problem=told.append) == ["a/x.md", "y.md"]
-    assert len(told) == 2
-    assert told[0].endswith("out.md is a link out of the folder, and is left out.")
-    assert read_file(root / "out.md", root, problem=told.append) == []
-    assert told[-1] == "out.md cannot be read (it is a link out of the folder)."
+    warnings: list[str] = []
+    assert names(root, warn=warnings.append) == ["a/x.md", "y.md"]
+    assert len(warnings) == 2
+    assert warnings[0].endswith("out.md is left out, since it is a link out of the folder.")
+    assert read_file(root / "out.md", root, warn=warnings.append) == []
+    assert warnings[-1] == "out.md cannot be read (it is a link out of the folder)."
 
 
-def test_a_pipe_a_device_and_a_socket_are_no_files(tmp_path: Path) -> None:
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.md")
-    told: list[str] = []
-    assert names(tmp_path, problem=told.append) == []
-    assert read_file(tmp_path / "pipe.md", tmp_path, problem=told.append) == []
-    assert [sentence.rpartition("/")[2] for sentence in told] == [
-        "pipe.md is no regular file, and is left out.",
-        "pipe.md cannot be read (it is no regular file).",
+    warnings: list[str] = []
+    assert names(tmp_path, warn=warnings.append) == []
+    assert read_file(tmp_path / "pipe.md", tmp_path, warn=warnings.append) == []
+    assert [sentence.rpartition("/")[2] for sentence in warnings] == [
+        "pipe.md is left out, since it is not a regular file.",
+        "pipe.md cannot be read (it is not a regular file).",
     ]
 
 
-def test_names_that_cannot_be_shown_are_told(tmp_path: Path) -> None:
+def test_unprintable_names_are_reported(tmp_path: Path) -> None:
     for name in (b"a\nb.md", b"c\xff.md", "d\u202e.md".encode(), b"fine \xc3\xa9.md"):
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_text("x")
-    told: list[str] = []
-    assert names(tmp_path, problem=told.append) == ["fine é.md"]
-    assert len(told) == 3
-    assert all(sentence.isprintable() and sentence.encode() for sentence in told)
+    warnings: list[str] = []
+    assert names(tmp_path, warn=warnings.append) == ["fine é.md"]
+    assert len(warnings) == 3
+    assert all(sentence.isprintable() and sentence.encode() for sentence in warnings)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="everything can be read by root")
-def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_files_without_permission_are_reported(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     (tmp_path / "a.md").touch(mode=0)
-    told: list[str] = []
-    assert names(tmp_path, problem=told.append) == ["a.md"]
-    assert read_file(tmp_path / "a.md", tmp_path, problem=told.append) == []
-    assert len(told) == 2
+    warnings: list[str] = []
+    assert names(tmp_path, warn=warnings.append) == ["a.md"]
+    assert read_file(tmp_path / "a.md", tmp_path, warn=warnings.append) == []
+    assert len(warnings) == 2
 
 
-def test_a_file_that_has_gone_and_a_folder_that_is_none_are_told(tmp_path: Path) -> None:
-    told: list[str] = []
-    assert read_file(tmp_path / "gone.md", tmp_path, problem=told.append) == []
-    assert list(files_of(tmp_path / "gone", problem=told.append)) == []
-    assert told == [
+def test_missing_files_and_folders_are_reported(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    assert read_file(tmp_path / "gone.md", tmp_path, warn=warnings.append) == []
+    assert list(files_of(tmp_path / "gone", warn=warnings.append)) == []
+    assert warnings == [
         "gone.md cannot be read (No such file or directory).",
-        f"{tmp_path / 'gone'} is no folder.",
+        f"{tmp_path / 'gone'} is not a folder.",
     ]
 
 
-def test_more_files_than_are_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_files_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "MOST_FILES", 2)
     for number in range(4):
         (tmp_path / f"{number}.md").touch()
-    told: list[str] = []
-    assert names(tmp_path, problem=told.append) == ["0.md", "1.md"]
-    assert told == [f"{tmp_path} has more than 2 files; the others are left out."]
+    warnings: list[str] = []
+    assert names(tmp_path, warn=warnings.append) == ["0.md", "1.md"]
+    assert warnings == [f"{tmp_path} has more than 2 files; the others are left out."]
 
 
-def test_a_huge_file_is_read_as_far_as_is_sensible(tmp_path: Path) -> None:
+def test_a_huge_file_is_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "MOST_PASSAGES", 1000)
     path = tmp_path / "huge.md"
     path.write_text("# Start\n\nHello.\n\n")
-    os.truncate(path, 100 << 20)  # the rest is zeros, which take no room
-    told: list[str] = []
-    assert read_file(path, tmp_path, problem=told.append) == []
-    assert told == ["huge.md is left out, since it is no text."]
-    path.write_text("# Start\n\nHello.\n\n" + "# More\n\nText that goes on.\n\n" * 400_000)
-    told.clear()
-    passages = read_file(path, tmp_path, problem=told.append)
+    os.truncate(path, 100 << 20)  # the rest is zeros, which need no disk space
+    warnings: list[str] = []
+    assert read_file(path, tmp_path, warn=warnings.append) == []
+    assert warnings == ["huge.md is left out, since it is not text."]
+    path.write_text("# Start\n\nHello.\n\n" + f"# More\n\n{'Text that goes on. ' * 50}\n\n" * 4000)
+    warnings.clear()
+    passages = read_file(path, tmp_path, warn=warnings.append)
     assert passages[0].text == "Hello."
     assert len(passages) == folders.MOST_PASSAGES
-    assert told[0] == "huge.md is larger than 2 MiB; what comes after is left out."
-
-
-# ------------------------------------------------------------------------------------------------------- text
+    assert warnings[0] == "huge.md is larger than 2 MiB; the rest is left out."
 
 
 @pytest.mark.parametrize(
@@ -480,27 +459,27 @@ def test_a_huge_file_is_read_as_far_as_is_sensible(tmp_path: Path) -> None:
         b"Gr\xfc\xdfe " + "— €".encode(),
     ],
 )
-def test_encodings_are_told_by_their_bytes(data: bytes) -> None:
+def test_encodings_are_recognised(data: bytes) -> None:
     assert decode(data) == "Grüße — €"
 
 
-def test_a_page_that_declares_its_charset_is_believed_where_it_is_not_utf8(tmp_path: Path) -> None:
+def test_a_declared_charset_is_used_for_a_page_that_is_not_utf8(tmp_path: Path) -> None:
     text = '<meta charset="windows-1251"><p>Привет'
     assert one(tmp_path, "a.html", text.encode("cp1251")).text == "Привет"
     assert one(tmp_path, "b.html", text.encode()).text == "Привет"
     assert one(tmp_path, "c.html", b'<meta charset="unicode_escape"><p>\\x41 \xe9').text == "\\x41 é"
 
 
-def test_what_nobody_sees_is_left_out_and_lines_keep_their_numbers(tmp_path: Path) -> None:
+def test_invisible_characters_are_removed_and_line_numbers_kept(tmp_path: Path) -> None:
     passage = one(tmp_path, "a.md", "# A\u202e\r\n\r\rb\x1b[31m\u2066c\x0cd\r\n")
     assert (passage.name, passage.text, passage.location) == ("A", "b[31mc d", "a.md:4")
 
 
-def test_binary_files_are_told(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_binary_files_are_reported(tmp_path: Path) -> None:
+    warnings: list[str] = []
     (tmp_path / "a.md").write_bytes(b"\x7fELF\x01\0\0\0" * 100)
-    assert read_file(tmp_path / "a.md", tmp_path, problem=told.append) == []
-    assert told == ["a.md is left out, since it is no text."]
+    assert read_file(tmp_path / "a.md", tmp_path, warn=warnings.append) == []
+    assert warnings == ["a.md is left out, since it is not text."]
 
 
 @pytest.mark.parametrize(
@@ -523,13 +502,11 @@ def test_binary_files_are_told(tmp_path: Path) -> None:
         ("LICENSE", "Ask us.", ""),
     ],
 )
-def test_a_licence_is_told_where_it_is_plain(tmp_path: Path, name: str, text: str, licence: str) -> None:
+def test_a_plainly_stated_licence_is_recognised(tmp_path: Path, name: str, text: str, licence: str) -> None:
     (tmp_path / name).write_text(text)
     assert licence_of(tmp_path) == licence
     assert one(tmp_path, "a.md", "x").licence == licence
 
-
-# ---------------------------------------------------------------------------------------------------- hostile
 
 PIECES = """\
 # A|## `f(x)`|text|    code|```|~~~|- item|> quote|===|---|.. py:function:: f(x)|   body|.. class:: C|::|\t
@@ -545,7 +522,7 @@ TEXTS = st.one_of(st.text(st.characters(codec="utf-8")), st.lists(LINES, max_siz
     st.sampled_from(sorted(SUFFIXES)),
     st.one_of(st.binary(), TEXTS.map(lambda text: text.encode("utf-8", "replace"))),
 )
-def test_whatever_a_file_holds_its_passages_stand_in_it(suffix: str, data: bytes) -> None:
+def test_passages_of_any_file_are_in_its_text(suffix: str, data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / f"a{suffix}").write_bytes(data)
@@ -608,7 +585,7 @@ def test_hostile_text_is_read_to_an_end(tmp_path: Path, suffix: str, text: str) 
     assert all(len(each.text) <= folders.LARGEST_BLOCK and len(each.title) < 3000 for each in passages)
 
 
-def test_a_tag_with_very_many_attributes_is_passed_over(tmp_path: Path) -> None:
+def test_a_tag_with_very_many_attributes_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(f"<h1>A</h1><p>One.</p><a {'b=c ' * 1_000_000}>Two.</a>")
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""The interpreter's own documentation: each thing once, under the name that people use."""
+"""The documentation of the interpreter: each API once, under its usual name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from assistant.knowledge import python_library
 from assistant.knowledge.index import Index
 from assistant.knowledge.passage import Passage
+from assistant.knowledge.reading import python_library
 
 
 def one(library: Index, name: str) -> Passage:
@@ -28,7 +28,7 @@ def one(library: Index, name: str) -> Passage:
     collections.Counter.most_common socket.socket.connect yield with lambda try json os.path
     """.split(),  # noqa: SIM905
 )
-def test_a_thing_has_one_passage_under_the_name_that_people_use(library: Index, name: str) -> None:
+def test_an_api_has_one_passage_under_its_usual_name(library: Index, name: str) -> None:
     passages = [entry.passage for entry in library.named(name)]
     assert passages[0].name == name
     assert len([each for each in passages if each.kind != "topic"]) == 1
@@ -49,7 +49,7 @@ def test_a_thing_has_one_passage_under_the_name_that_people_use(library: Index, 
         ("pathlib.Path.with_suffix", "pathlib.PurePath.with_suffix"),
     ],
 )
-def test_other_names_lead_to_it(library: Index, other: str, name: str) -> None:
+def test_an_alias_leads_to_the_passage(library: Index, other: str, name: str) -> None:
     assert one(library, other).name == name
 
 
@@ -67,11 +67,11 @@ def test_other_names_lead_to_it(library: Index, other: str, name: str) -> None:
         ("with", "reference/compound_stmts.html#with"),
     ],
 )
-def test_the_address_is_that_of_the_documentation(library: Index, name: str, page: str) -> None:
+def test_a_passage_has_its_address_on_docs_python_org(library: Index, name: str, page: str) -> None:
     assert one(library, name).url == python_library.DOCS + page
 
 
-def test_a_passage_says_where_it_stands(library: Index) -> None:
+def test_a_passage_has_its_file_and_line(library: Index) -> None:
     found = one(library, "shutil.rmtree")
     file, _, line = found.location.partition(":")
     written = (python_library.ROOT / file).read_text(encoding="utf-8").splitlines()
@@ -81,14 +81,14 @@ def test_a_passage_says_where_it_stands(library: Index) -> None:
     assert one(library, "with").location == "pydoc_data/topics.py:with"
 
 
-def test_what_only_the_docstring_of_a_module_says_is_taken_from_there(library: Index) -> None:
+def test_an_undocumented_name_gets_its_lines_from_the_module_docstring(library: Index) -> None:
     assert one(library, "sys.argv").text.startswith("argv -- command line arguments")
     assert (
         one(library, "string.ascii_letters").text == "ascii_letters -- a string containing all ASCII letters"
     )
 
 
-def test_examples_are_lines_of_the_files_that_they_name(library: Index) -> None:
+def test_examples_are_lines_of_their_files(library: Index) -> None:
     rows = library.connection.execute(
         "SELECT example, example_location FROM passage WHERE example != '' ORDER BY id LIMIT 300"
     ).fetchall()
@@ -99,7 +99,7 @@ def test_examples_are_lines_of_the_files_that_they_name(library: Index) -> None:
         assert written[int(line) - 1].strip() == example.splitlines()[0].strip()
 
 
-def test_what_has_effects_when_it_is_imported_is_left_out() -> None:
+def test_modules_with_effects_at_import_are_left_out() -> None:
     units = python_library.units()
     assert not {"antigravity", "this", "idlelib", "test", "turtledemo", "__main__"} & set(units)
     assert units[:3] == ["builtins", python_library.TOPICS, "os"]

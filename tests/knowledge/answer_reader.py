@@ -1,6 +1,6 @@
-"""Reads an answer back: the Markdown that answers are written in, as pieces of text and of code.
+"""Parses the Markdown of an answer into pieces of text and code, independently of the code that writes it.
 
-A small reader for the tests, independent of what writes: block quotes, fences, paragraphs, escapes.
+Supports block quotes, fences, paragraphs, lists and escapes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Piece:
     quoted: bool = False
 
     def __eq__(self, other: object) -> bool:
-        """Whether it reads the same; where it stands does not count."""
+        """Whether the content is the same, quoted or not."""
         return isinstance(other, Piece) and (self.kind, self.text, self.language) == (
             *(other.kind, other.text),
             other.language,
@@ -33,7 +33,7 @@ class Piece:
 
 
 def unescaped(text: str) -> str:
-    """The characters that are shown; spans of code keep their backticks."""
+    """The characters that Markdown shows; code spans keep their backticks."""
     return ESCAPE.sub(lambda found: found[1] or found[2], text)
 
 
@@ -46,7 +46,7 @@ def pieces_of(markdown: str) -> list[Piece]:
 
 
 def _containers(markdown: str) -> list[tuple[bool, list[str]]]:
-    """The lines outside and inside of block quotes, in runs."""
+    """Runs of lines, each outside or inside a block quote."""
     runs: list[tuple[bool, list[str]]] = []
     fence = ""
     for line in markdown.split("\n"):
@@ -103,6 +103,6 @@ def _paragraph(lines: list[str], quoted: bool) -> list[Piece]:
 
 
 def _is_broken(line: str) -> bool:
-    """Whether a line ends with a break, a backslash that is not escaped itself."""
+    """Whether a line ends with a hard break: a backslash that is not escaped."""
     marks = re.search(r"\\+$", line)
     return bool(marks) and len(marks[0]) % 2 == 1

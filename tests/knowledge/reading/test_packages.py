@@ -1,4 +1,4 @@
-"""The packages of an environment: found without being imported, whatever their metadata and files are."""
+"""The packages of an environment are read without being imported, whatever they contain."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from assistant.knowledge import packages
-from assistant.knowledge.packages import PackagesUnreadable, distributions, read, sites
+from assistant.knowledge.reading import packages
+from assistant.knowledge.reading.packages import PackagesUnreadable, distributions, read, sites
 
 SOURCE = '''"""A package of tests."""
 
@@ -22,7 +22,7 @@ def turn(crank, *, times=1):
 
 
 def install(site: Path, name: str, *, metadata: str | None = "", source: str | bytes = SOURCE) -> Path:
-    """A package as an installer leaves it; its module raises when it is imported."""
+    """Write a package as an installer does, and return its module."""
     module = site / name / "__init__.py"
     module.parent.mkdir(parents=True)
     module.write_bytes(source.encode() if isinstance(source, str) else source)
@@ -54,13 +54,13 @@ def test_a_package_is_read_by_its_source_and_never_imported(site: Path) -> None:
 
 
 @pytest.mark.parametrize("metadata", ["", "License: \n", f"License: {'terms ' * 10_000}\n"])
-def test_where_metadata_says_nothing_of_a_licence_none_is_told(site: Path, metadata: str) -> None:
+def test_metadata_without_a_licence_name_gives_none(site: Path, metadata: str) -> None:
     install(site, "crank", metadata=metadata)
     (found,) = distributions(site)
     assert (found.name, found.version, found.licence) == ("crank", "1.5", "")
 
 
-def test_without_metadata_the_folder_tells_name_and_version(site: Path) -> None:
+def test_without_metadata_name_and_version_come_from_the_folder(site: Path) -> None:
     install(site, "crank", metadata=None)
     assert [(one.name, one.version, one.licence) for one in distributions(site)] in (
         [],
@@ -79,14 +79,14 @@ def test_without_metadata_the_folder_tells_name_and_version(site: Path) -> None:
         b"x=" + b"-" * 90_000 + b"1",
     ],
 )
-def test_source_that_cannot_be_read_is_passed_over_and_counted(site: Path, source: bytes) -> None:
+def test_unreadable_source_is_skipped_and_counted(site: Path, source: bytes) -> None:
     install(site, "broken", source=source)
     (found,) = distributions(site)
     batch = read(found)
     assert (list(batch.passages), batch.unread) == ([], 1)
 
 
-def test_a_huge_file_is_passed_over(site: Path) -> None:
+def test_a_huge_source_file_is_skipped(site: Path) -> None:
     module = install(site, "huge")
     with module.open("r+b") as file:
         file.truncate(50_000_000)
@@ -94,44 +94,44 @@ def test_a_huge_file_is_passed_over(site: Path) -> None:
     assert read(found).unread == 1
 
 
-def test_an_environment_is_found_by_its_folder_and_by_its_interpreter(site: Path) -> None:
+def test_an_environment_is_given_by_its_folder_or_interpreter(site: Path) -> None:
     assert sites(site.parents[2]) == [site]
     assert any(path.name == "site-packages" for path in sites(Path(sys.executable)))
 
 
-def test_what_is_no_environment_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_without_an_environment_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PackagesUnreadable, match="There is no Python environment"):
         sites(tmp_path / "nothing")
     with pytest.raises(PackagesUnreadable, match="has no site-packages"):
         sites(tmp_path)
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho nonsense\n")
-    with pytest.raises(PackagesUnreadable, match="no Python interpreter"):
+    with pytest.raises(PackagesUnreadable, match="not a working Python interpreter"):
         sites(script)
     script.chmod(0o755)
-    with pytest.raises(PackagesUnreadable, match="no Python interpreter"):
+    with pytest.raises(PackagesUnreadable, match="not a working Python interpreter"):
         sites(script)
     script.write_text("#!/bin/sh\nexec sleep 600\n")
     monkeypatch.setattr(packages, "ANSWER_SECONDS", 0.1)
-    with pytest.raises(PackagesUnreadable, match="did not say within"):
+    with pytest.raises(PackagesUnreadable, match="did not report within"):
         sites(script)
 
 
-def test_a_package_with_broken_metadata_is_said_and_the_others_are_read(site: Path) -> None:
+def test_a_package_with_broken_metadata_is_reported_and_others_are_read(site: Path) -> None:
     install(site, "crank")
     install(site, "broken")
     record = site / "broken-1.5.dist-info" / "RECORD"
     record.unlink()
     record.symlink_to("RECORD")
     (site / "broken-1.5.dist-info" / "top_level.txt").write_bytes(b"../../..\n/etc\n\x00\n" + b"x" * 5000)
-    told: list[str] = []
-    found = list(distributions(site, problem=told.append))
+    warnings: list[str] = []
+    found = list(distributions(site, warn=warnings.append))
     assert "crank" in [one.name for one in found]
-    assert all(sentence.startswith("The package 'broken' cannot be read: ") for sentence in told)
-    assert len(told) == 1
+    assert all(sentence.startswith("The package 'broken' cannot be read: ") for sentence in warnings)
+    assert len(warnings) == 1
 
 
-def test_an_environment_whose_name_cannot_be_shown_is_said(tmp_path: Path) -> None:
+def test_an_environment_with_an_unprintable_name_is_reported(tmp_path: Path) -> None:
     site = tmp_path / "caf\udce9" / "lib" / "python3.11" / "site-packages"
     site.mkdir(parents=True)
     install(site, "crank")
@@ -141,7 +141,7 @@ def test_an_environment_whose_name_cannot_be_shown_is_said(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_folder_that_may_not_be_read_is_said(site: Path) -> None:
+def test_a_site_folder_without_permission_has_no_packages(site: Path) -> None:
     site.chmod(0)
     try:
         assert list(distributions(site)) == []
