@@ -51,6 +51,11 @@ class Played(ChatPage):
         )
         super().__init__(context, address)
 
+    def change_engine(self, **changes: Any) -> None:
+        """Change what the application says of its engine, and have the page ask for it now."""
+        self.engine |= changes
+        self.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
     @property
     def account(self) -> Locator:
         """Who answers, and what goes on."""

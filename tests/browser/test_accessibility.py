@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
@@ -24,18 +24,23 @@ FAILED = 'id: 0!\nevent: error\ndata: {"type": "engine_failed", "message": "The 
 
 
 class Inspection:
-    """All rules of axe-core, best practices too, on the whole page in each state that a test shows it."""
+    """Runs axe-core with all its rules on the whole page, in each state that a test brings it to."""
 
     def __init__(self, chat: ChatPage) -> None:
-        self.chat = chat
+        self.page = chat.page
         self.found: dict[str, list[str]] = {}
 
     def look(self, state: str) -> None:
-        # Colours are still changing while the pointer has just come or gone.
-        self.chat.page.wait_for_function(
+        # Colours change for a moment after the pointer has come or gone.
+        self.page.wait_for_function(
             "() => document.getAnimations().every((one) => !(one instanceof CSSTransition))"
         )
-        for violation in Axe().run(self.chat.page).response["violations"]:
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE_SCRIPT)
+        violations = self.page.evaluate(
+            "async () => (await axe.run({ resultTypes: ['violations'] })).violations"
+        )
+        for violation in violations:
             where = [str(node["target"]) for node in violation["nodes"]]
             self.found.setdefault(state, []).append(f"{violation['id']}: {', '.join(where)}")
 

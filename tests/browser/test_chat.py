@@ -356,34 +356,7 @@ def test_the_page_asks_no_foreign_host_and_breaks_no_policy(
     assert [words for words in refused if words != unknown] == []
 
 
-def test_killed_in_mid_answer_and_started_again_nothing_that_was_shown_is_missing(
-    mortal: Application, context: BrowserContext, stage: Stage
-) -> None:
-    chat = ChatPage(context, mortal.address)
-    stage.hold()
-    chat.ask("Kill the application")
-    chat.expect_text(FIRST_WORDS)
-    mortal.kill()
-    expect(chat.answer).to_contain_text("The connection is lost.")
-    shown = chat.text
-    mortal.start(port=int(mortal.address.rpartition(":")[2]))
-    chat.expect_status("interrupted")
-    assert chat.text.startswith(shown.rstrip())
-    stored = chat.stored()[1]
-    assert (stored["status"], stored["finish_reason"]) == ("interrupted", None)
-    mortal.wait_for_page()
-    kept = chat.text
-    chat.page.reload()
-    chat.expect_status("interrupted")
-    assert chat.text == kept
-    mortal.wait_until("ready")
-    stage.release()
-    chat.answer.get_by_role("button", name="Retry").click()
-    chat.expect_status("done")
-    assert LAST_WORDS in chat.text
-
-
-def test_the_serving_child_killed_in_mid_answer_fails_that_reply_and_the_next_one_works(
+def test_the_serving_layer_killed_in_mid_answer_fails_that_reply_and_the_next_one_works(
     mortal: Application, context: BrowserContext, stage: Stage
 ) -> None:
     chat = ChatPage(context, mortal.address)
@@ -404,21 +377,39 @@ def test_the_serving_child_killed_in_mid_answer_fails_that_reply_and_the_next_on
     assert LAST_WORDS in chat.text
 
 
-def test_a_question_asked_while_the_application_is_gone_is_not_lost(
-    mortal: Application, context: BrowserContext
+def test_while_the_application_is_gone_nothing_that_was_shown_or_asked_is_lost(
+    mortal: Application, context: BrowserContext, stage: Stage
 ) -> None:
-    chat = ChatPage(context, mortal.address)
+    chat, other = ChatPage(context, mortal.address), ChatPage(context, mortal.address)
+    stage.hold()
+    chat.ask("Kill the application")
+    chat.expect_text(FIRST_WORDS)
     mortal.kill()
-    chat.ask("Is anybody there?")
-    expect(chat.alarm).to_contain_text("did not reach the application")
-    expect(chat.notice).to_contain_text("cannot be reached")
-    expect(chat.composer).to_have_value("Is anybody there?")
+    expect(chat.answer).to_contain_text("The connection is lost.")
+    shown = chat.text
+    other.ask("Is anybody there?")
+    expect(other.alarm).to_contain_text("did not reach the application")
+    expect(other.notice).to_contain_text("cannot be reached")
+    expect(other.composer).to_have_value("Is anybody there?")
     mortal.start(port=int(mortal.address.rpartition(":")[2]))
+    chat.expect_status("interrupted")
+    assert chat.text.startswith(shown.rstrip())
+    stored = chat.stored()[1]
+    assert (stored["status"], stored["finish_reason"]) == ("interrupted", None)
     mortal.wait_until("ready")
-    expect(chat.notice).to_be_hidden()
-    expect(chat.composer).to_have_value("Is anybody there?")
-    chat.composer.press("Enter")
+    expect(other.notice).to_be_hidden()
+    expect(other.composer).to_have_value("Is anybody there?")
+    stage.release()
+    other.composer.press("Enter")
+    other.expect_status("done")
+    mortal.wait_for_page()
+    kept = chat.text
+    chat.page.reload()
+    chat.expect_status("interrupted")
+    assert chat.text == kept
+    chat.answer.get_by_role("button", name="Retry").click()
     chat.expect_status("done")
+    assert LAST_WORDS in chat.text
 
 
 def test_without_a_model_the_page_says_what_to_do(

@@ -47,31 +47,38 @@ def test_a_licence_is_accepted_and_the_question_goes_on(
     assert chat.calls == ["PUT"]
 
 
+DOWNLOAD_STATES = ("offered", "running", "declined", "failed")
+
+
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("state", ["offered", "running", "declined", "failed"])
-def test_axe_finds_nothing_while_a_model_is_fetched(
-    application: Application, browser: Browser, look: str, state: str
+def test_axe_finds_nothing_whatever_the_state_of_the_model(
+    application: Application, browser: Browser, look: str
 ) -> None:
     with visitor(browser, **LOOKS[look]) as context:
-        chat = Played(context, application.address, {**QUOTES, "download": {**DOWNLOAD, "state": state}})
-        expect(chat.download).to_be_visible()
-        inspection = Inspection(chat)
-        inspection.look("introduced")
-        chat.ask_and_wait("Trees")
-        chat.answer.locator(".chips button").first.click()
-        inspection.look("quoted")
-        assert inspection.found == {}
-
-
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_at_a_licence(application: Application, browser: Browser, look: str) -> None:
-    with visitor(browser, **LOOKS[look]) as context:
         chat = Played(context, application.address, {**MODEL, "licence": LICENCE})
+        inspection = Inspection(chat)
+
+        def look_at_each_state(place: str) -> None:
+            for state in DOWNLOAD_STATES:
+                chat.change_engine(**QUOTES, download={**DOWNLOAD, "state": state})
+                expect(chat.account).to_have_attribute("data-download", state)
+                expect(chat.download).to_be_visible()
+                inspection.look(f"{state}, {place}")
+            chat.change_engine(**LOST, download=None)
+            expect(chat.notice).to_contain_text("The model cannot be used now.")
+            inspection.look(f"lost, {place}")
+
         expect(chat.account).to_contain_text("Answered by Small")
         chat.ask("Under which licence?")
         expect(chat.consent).to_be_visible()
-        inspection = Inspection(chat)
         inspection.look("licence")
+        chat.consent.get_by_role("button", name="Not now").click()
+        chat.composer.fill("")
+        chat.engine["licence"], chat.model = None, "documentation"
+        look_at_each_state("introduction")
+        chat.ask_and_wait("Trees")
+        chat.answer.locator(".chips button").first.click()
+        look_at_each_state("quotation")
         assert inspection.found == {}
 
 
@@ -99,19 +106,18 @@ def test_the_time_left_is_told_once_the_speed_is_known(
     expect(chat.download.get_by_role("progressbar")).to_have_count(0)
 
 
-@pytest.mark.parametrize("state", ["offered", "running", "declined", "failed"])
-def test_who_may_change_nothing_has_no_button(
-    application: Application, context: BrowserContext, state: str
-) -> None:
-    download = {**DOWNLOAD, "state": state, "may_change": False}
-    chat = Played(context, application.address, {**QUOTES, "detail": "No network.", "download": download})
-    expect(chat.account).to_contain_text("Answers from the documentation")
-    expect(chat.download.get_by_role("button")).to_have_count(0)
-    if state in ("offered", "declined"):  # that is for somebody else to decide
-        expect(chat.download).to_be_hidden()
-    else:
-        words = {"running": "Fetching Small", "failed": "No network."}[state]
-        expect(chat.download).to_contain_text(words)
+def test_who_may_change_nothing_has_no_button(application: Application, context: BrowserContext) -> None:
+    chat = Played(context, application.address, {**QUOTES, "detail": "No network."})
+    for state in DOWNLOAD_STATES:
+        chat.change_engine(download={**DOWNLOAD, "state": state, "may_change": False})
+        expect(chat.account).to_have_attribute("data-download", state)
+        expect(chat.account).to_contain_text("Answers from the documentation")
+        expect(chat.download.get_by_role("button")).to_have_count(0)
+        if state in ("offered", "declined"):  # the operator decides
+            expect(chat.download).to_be_hidden()
+        else:
+            sentence = {"running": "Fetching Small", "failed": "No network."}[state]
+            expect(chat.download).to_contain_text(sentence)
 
 
 def test_a_press_counts_once_and_what_is_refused_is_said(
@@ -158,23 +164,23 @@ def test_above_the_composer_the_words_stand_at_the_left_and_the_button_at_the_ri
     assert button["x"] + button["width"] == pytest.approx(account["x"] + account["width"], abs=1)
 
 
-@pytest.mark.parametrize("way", ["button", "Escape"])
-def test_not_now_asks_nothing_and_leads_back_to_what_was_typed(
-    application: Application, context: BrowserContext, way: str
+def test_not_now_and_escape_ask_nothing_and_lead_back_to_what_was_typed(
+    application: Application, context: BrowserContext
 ) -> None:
     chat = Played(context, application.address, UNACCEPTED)
     expect(chat.account).to_contain_text("Answered by Small")
-    chat.ask("Under which licence?")
-    expect(chat.consent).to_be_focused()
-    if way == "button":
-        chat.consent.get_by_role("button", name="Not now").click()
-    else:
-        chat.page.keyboard.press("Escape")
-    expect(chat.consent).to_be_hidden()
-    expect(chat.composer).to_be_focused()
-    expect(chat.composer).to_have_value("Under which licence?")
-    expect(chat.answers).to_have_count(0)
-    assert chat.calls == []
+    for leave in (
+        lambda: chat.consent.get_by_role("button", name="Not now").click(),
+        lambda: chat.page.keyboard.press("Escape"),
+    ):
+        chat.ask("Under which licence?")
+        expect(chat.consent).to_be_focused()
+        leave()
+        expect(chat.consent).to_be_hidden()
+        expect(chat.composer).to_be_focused()
+        expect(chat.composer).to_have_value("Under which licence?")
+        expect(chat.answers).to_have_count(0)
+        assert chat.calls == []
 
 
 def test_an_acceptance_that_fails_is_said_and_can_be_tried_again(
@@ -235,24 +241,25 @@ def test_a_question_edited_waits_in_its_editor_for_the_licence(
     expect(chat.editor).to_have_count(0)
 
 
-@pytest.mark.parametrize("state", ["failed", "loading"])
 def test_a_model_that_is_lost_is_told_and_the_documentation_can_be_asked_until_it_is_back(
-    application: Application, context: BrowserContext, state: str
+    application: Application, context: BrowserContext
 ) -> None:
     chat = Played(context, application.address, MODEL)
-    expect(chat.account).to_contain_text("Answered by Small")
-    expect(chat.notice).to_have_count(0)
-    chat.engine |= {**LOST, "state": state}
-    chat.model = "documentation"
-    chat.ask_and_wait("Trees")  # who answers tells the page that the model is lost
-    expect(chat.notice).to_have_text(
-        "The model cannot be used now. Until it is back, answers come from the documentation on this machine."
-    )
-    expect(chat.account).not_to_contain_text("no language model is loaded")
-    expect(chat.answer.locator(".origin")).to_be_visible()
-    chat.engine |= MODEL
-    expect(chat.notice).to_have_count(0)
-    expect(chat.spoken.last).to_have_text("Answered by Small.")
+    for state in ("failed", "loading"):
+        expect(chat.account).to_contain_text("Answered by Small")
+        expect(chat.notice).to_have_count(0)
+        chat.engine |= {**LOST, "state": state}
+        chat.model = "documentation"
+        chat.ask_and_wait("Trees")  # the answer's provenance tells the page that the model is lost
+        expect(chat.notice).to_have_text(
+            "The model cannot be used now. "
+            "Until it is back, answers come from the documentation on this machine."
+        )
+        expect(chat.account).not_to_contain_text("no language model is loaded")
+        expect(chat.answer.locator(".origin")).to_be_visible()
+        chat.engine |= MODEL
+        expect(chat.notice).to_have_count(0)
+        expect(chat.spoken.last).to_have_text("Answered by Small.")
 
 
 def test_a_page_that_is_only_open_is_told_that_the_model_is_lost(
@@ -264,17 +271,3 @@ def test_a_page_that_is_only_open_is_told_that_the_model_is_lost(
     chat.engine |= LOST
     chat.page.clock.run_for(10_000)
     expect(chat.notice).to_contain_text("answers come from the documentation")
-
-
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_while_the_model_is_lost(
-    application: Application, browser: Browser, look: str
-) -> None:
-    with visitor(browser, **LOOKS[look]) as context:
-        chat = Played(context, application.address, LOST)
-        expect(chat.notice).to_be_visible()
-        inspection = Inspection(chat)
-        inspection.look("introduced")
-        chat.ask_and_wait("Trees")
-        inspection.look("lost")
-        assert inspection.found == {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,9 +29,11 @@ SLIGHT = 0.015  # of the window: a line that is new, and centred
 
 
 @pytest.fixture(scope="module")
-def quoting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
-    """Answers from documentation; it has read all of it."""
-    data = tmp_path_factory.mktemp("quoting") / "data"
+def quoting(
+    tmp_path_factory: pytest.TempPathFactory, make_data_with_documentation: Callable[[Path], Path]
+) -> Iterator[Application]:
+    """An application without a model, which answers from the documentation."""
+    data = make_data_with_documentation(tmp_path_factory.mktemp("quoting") / "data")
     with running(data, "--documentation") as application:
         application.wait_for_page()
         wait_for(lambda: documentation(application) == "ready")
@@ -38,9 +41,13 @@ def quoting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
 
 
 @pytest.fixture(scope="module")
-def grounded(theatre: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
-    """A model that is given documentation to read."""
-    data = tmp_path_factory.mktemp("grounded") / "data"
+def grounded(
+    theatre: Stage,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_data_with_documentation: Callable[[Path], Path],
+) -> Iterator[Application]:
+    """An application whose model gets passages of the documentation with each question."""
+    data = make_data_with_documentation(tmp_path_factory.mktemp("grounded") / "data")
     with running(data, "--documentation", "--upstream", theatre.url) as application:
         application.wait_until("ready")
         application.wait_for_page()

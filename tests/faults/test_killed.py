@@ -197,9 +197,12 @@ async def test_nothing_shown_is_missing_after_kill_9(tmp_path: Path, serving_url
             assert database.execute("SELECT count(*) FROM piece").fetchone() == (0,)
 
 
-def test_sources_that_were_shown_are_there_after_kill_9(tmp_path: Path, serving_url: str) -> None:
+def test_sources_that_were_shown_are_there_after_kill_9(
+    tmp_path: Path, serving_url: str, make_data_with_documentation: Callable[[Path], Path]
+) -> None:
+    data = make_data_with_documentation(tmp_path / "data")
     options = ("--serving-url", serving_url, "--documentation")
-    with running(tmp_path / "data", *options, page=False) as application:
+    with running(data, *options, page=False) as application:
         application.wait_until("ready")
         wait_for(lambda: application.client.get("/api/engine").json()["documentation"]["state"] == "ready")
         chat = application.new_chat()
