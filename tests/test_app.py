@@ -31,7 +31,7 @@ def talker() -> Iterator[str]:
 
 @pytest.fixture
 def application(tmp_path: Path, talker: str) -> Iterator[Application]:
-    with running(tmp_path, "--upstream", talker) as application:
+    with running(tmp_path, "--upstream", talker, page=False) as application:
         application.wait_until("ready")
         yield application
 
@@ -50,17 +50,19 @@ def test_an_embedded_model_answers(tmp_path: Path) -> None:
         assert application.client.get("/serving/info").status_code == 404
 
 
-def test_an_interrupt_ends_everything_and_keeps_what_was_shown(application: Application) -> None:
-    chat = application.new_chat()
-    shown = application.read_some(application.ask(chat, "q"), 30)
-    child = application.serving_pid()
-    assert application.end(signal.SIGINT) in (0, 130, -signal.SIGINT)
-    assert not is_alive(child)
-    application.start()
-    reply = application.reply(chat)
-    assert reply["status"] == "interrupted"
-    assert reply["content"].startswith(shown)
-    assert "Traceback" not in application.log, application.log
+def test_an_interrupt_ends_everything_and_keeps_what_was_shown(tmp_path: Path, talker: str) -> None:
+    with running(tmp_path, "--upstream", talker) as application:  # its page may still be loading
+        application.wait_until("ready")
+        chat = application.new_chat()
+        shown = application.read_some(application.ask(chat, "q"), 30)
+        child = application.serving_pid()
+        assert application.end(signal.SIGINT) in (0, 130, -signal.SIGINT)
+        assert not is_alive(child)
+        application.start()
+        reply = application.reply(chat)
+        assert reply["status"] == "interrupted"
+        assert reply["content"].startswith(shown)
+        assert "Traceback" not in application.log, application.log
 
 
 def test_killed_in_mid_answer_nothing_shown_is_missing(application: Application) -> None:
@@ -108,7 +110,7 @@ def refused_in_words(application: Application, cause: str) -> None:
 
 
 def test_an_upstream_that_is_not_there_is_told_in_words(tmp_path: Path, unused_tcp_port: int) -> None:
-    with running(tmp_path, "--upstream", f"http://127.0.0.1:{unused_tcp_port}/v1") as application:
+    with running(tmp_path, "--upstream", f"http://127.0.0.1:{unused_tcp_port}/v1", page=False) as application:
         application.wait_until("failed")
         refused_in_words(application, f"127.0.0.1:{unused_tcp_port}")
 
@@ -118,13 +120,13 @@ def test_a_missing_or_broken_model_is_told_in_words(tmp_path: Path, broken: byte
     model = tmp_path / "broken.gguf"
     if broken is not None:
         model.write_bytes(broken)
-    with running(tmp_path, "--model", str(model)) as application:
+    with running(tmp_path, "--model", str(model), page=False) as application:
         application.wait_until("failed")
         refused_in_words(application, "broken.gguf")
 
 
 def test_an_owner_outlives_a_restart_and_a_revoked_cookie_does_not(tmp_path: Path) -> None:
-    with running(tmp_path) as application:
+    with running(tmp_path, page=False) as application:
         chat = application.new_chat()
         revoked = dict(application.client.cookies)
         application.client.post("/api/me/revoke").raise_for_status()
@@ -192,7 +194,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, running(tmp_path / "data") as application:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        running(tmp_path / "data", page=False) as application,
+    ):
         port = str(taken.getsockname()[1])
         for arguments, words in (
             (["--port", port, "--data", str(tmp_path / "other")], "--port 0 takes a free one"),

@@ -19,8 +19,8 @@ from assistant.web.application import STATIC
 from tests.browser.stage import Stage, on_stage
 from tests.support.application import Application, running
 
-# Chromium heeds only the last list of disabled features, so Playwright's own are repeated. The last three build
-# the browser's own controls, which nobody sees here: they took a third of the time of each new window.
+# Chromium heeds only the last list of disabled features, so Playwright's own are repeated. The last three
+# build what nobody sees here, such as the popup of the address bar: a third of the time of each new window.
 DISABLED_FEATURES = (
     "AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades",
     "HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Request, Route, expect
@@ -13,8 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Request, Route, expect
 from tests.browser.chat_page import QUESTIONS, ChatPage
 from tests.browser.conftest import visitor
 from tests.browser.stage import ANSWER, FIRST_WORDS, LAST_WORDS, Stage
-from tests.support.application import Application, running
-from tests.support.tiny_gguf import write_tiny_gguf
+from tests.support.application import Application
 
 
 @pytest.fixture
@@ -424,15 +422,3 @@ def test_without_a_model_the_page_says_what_to_do(
     expect(chat.answers).to_have_count(0)
     found = chat.page.request.get(f"{without_model.address}/api/conversations").json()
     assert found["conversations"] == []
-
-
-def test_a_real_engine_answers(tmp_path: Path, context: BrowserContext) -> None:
-    model = write_tiny_gguf(tmp_path / "tiny.gguf", context=8192)
-    options = ("--model", str(model), "--threads", "1", "--max-new-tokens", "60")
-    with running(tmp_path / "data", *options) as application:
-        application.wait_for_page()
-        chat = ChatPage(context, application.address)
-        expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by")
-        chat.ask("Say something")
-        chat.expect_status("done")
-        assert chat.stored()[1]["content"] != ""

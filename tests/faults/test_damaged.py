@@ -57,7 +57,7 @@ class Whole:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     data = tmp_path_factory.mktemp("damaged") / "whole"
     answer = " ".join(f"{CANARY}{number}" for number in range(200))
-    with upstream(answer, rate=20) as url, serving(url) as layer:
+    with upstream(answer, rate=20) as url, serving("--upstream", url) as layer:
         application = Application(data, "--serving-url", layer.url, page=False)
         try:
             application.start()

@@ -197,7 +197,7 @@ async def test_a_full_disk_is_started_on_and_read(disk: SmallDisk) -> None:
 async def test_an_application_whose_disk_runs_full_is_read_and_goes_on_by_itself(
     disk: SmallDisk, count: Count
 ) -> None:
-    with upstream(ANSWER, rate=40) as url, serving(url) as layer:
+    with upstream(ANSWER, rate=40) as url, serving("--upstream", url) as layer:
         application = Application(disk.path, "--serving-url", layer.url, page=False)
         try:
             await asyncio.to_thread(application.start)

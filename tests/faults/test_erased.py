@@ -140,7 +140,7 @@ async def test_a_reader_is_waited_for_and_nobody_else_waits(database: Database, 
 async def test_erasing_ends_what_runs_and_leaves_nothing_anywhere(tmp_path: Path, count: Count) -> None:
     answer = " ".join(f"{CANARY}{number}" for number in range(1000))
     data = tmp_path / "data"
-    with upstream(answer, rate=100) as url, serving(url) as layer:
+    with upstream(answer, rate=100) as url, serving("--upstream", url) as layer:
         application = Application(data, "--serving-url", layer.url, page=False)
         try:
             await asyncio.to_thread(application.start)

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the pr
 
 @pytest.fixture(scope="module")
 def serving_url() -> Iterator[str]:
-    with upstream(ANSWER, rate=120) as url, serving(url) as layer:
+    with upstream(ANSWER, rate=120) as url, serving("--upstream", url) as layer:
         yield layer.url
 
 

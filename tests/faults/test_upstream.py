@@ -140,7 +140,7 @@ async def in_a_chain(
     limits = ("--first-seconds", SECONDS, "--between-seconds", SECONDS)
     more = [option for other in others for option in ("--upstream", other.url)]
     log = directory / "serving.log"
-    starting = serving(upstream.url, *more, *limits, log=log)
+    starting = serving("--upstream", upstream.url, *more, *limits, log=log)
     layer = await asyncio.to_thread(starting.__enter__)
     asks = ("--serving-url", layer.url, "--max-new-tokens", "64", *options)
     application = Application(directory / "data", *asks, page=False)

@@ -176,9 +176,9 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(upstream: str, *arguments: str, log: Path | None = None) -> Iterator[Serving]:
-    """The serving layer in a process of its own, for applications that come and go."""
-    command = [sys.executable, "-m", "serving", "--upstream", upstream, "--port", "0", *arguments]
+def serving(*arguments: str, log: Path | None = None) -> Iterator[Serving]:
+    """The serving layer in its own process, for applications that come and go."""
+    command = [sys.executable, "-m", "serving", "--port", "0", *arguments]
     with contextlib.ExitStack() as stack:
         errors = None if log is None else stack.enter_context(log.open("w"))
         process = subprocess.Popen(

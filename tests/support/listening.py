@@ -27,7 +27,7 @@ def client_of(application: Application) -> httpx.AsyncClient:
 @contextlib.asynccontextmanager
 async def in_front_of(upstream: str, data: Path) -> AsyncIterator[tuple[Serving, Application]]:
     """A serving layer for the upstream and an application that uses it, in processes of their own."""
-    starting = serving(upstream)
+    starting = serving("--upstream", upstream)
     layer = await asyncio.to_thread(starting.__enter__)
     application = Application(data, "--serving-url", layer.url, page=False)
     try:
