@@ -1,6 +1,6 @@
 """Start everything: settings -> storage -> serving child -> assistant -> web. `uv run app.py` is enough.
 
-Wiring only: what each part does stands in its folder. Read on in `assistant/reply.py`.
+This file only wires the parts together. To see what happens to a question, read on in `assistant/replies.py`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from assistant import logs
+from assistant.chats import Chats
+from assistant.engine import Endpoint
 from assistant.knowledge.documentation import Documentation
-from assistant.reply import Assistant
-from assistant.served import Endpoint, ServedModel
+from assistant.licences import Licences
+from assistant.replies import Replies
+from assistant.served import ServedModel
 from assistant.settings import BadSettings, Settings, keep_private, read_settings, secret_keys
 from assistant.web.application import create_app
 from assistant.web.connections import Connections, Limits
@@ -33,6 +36,8 @@ from serving.child import ServingChild
 from storage.database import Database
 from storage.errors import StorageError
 from storage.journal import Journal
+from storage.owners import OwnerStore
+from storage.running import Running
 from storage.store import ConversationStore
 
 if TYPE_CHECKING:  # imported late, see `gateway_to`
@@ -40,7 +45,7 @@ if TYPE_CHECKING:  # imported late, see `gateway_to`
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but what must end before it waits for open connections does: the replies they follow."""
+    """uvicorn, except that it ends all replies before it waits for the connections that follow them."""
 
     def __init__(self, config: uvicorn.Config, close: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
@@ -48,8 +53,8 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's own, but a signal that ended the server is not raised again: it would cut short
-        what is to be ended after the server."""
+        """As uvicorn's own, but does not raise the signal again: that would cut short what ends after the
+        server."""
         before = {
             number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
         }
@@ -65,7 +70,7 @@ class Server(uvicorn.Server):
 
 
 async def serve(settings: Settings, listener: socket.socket, connections: Connections) -> None:
-    """Run until a signal; raises `StorageError` when the data directory cannot be used."""
+    """Run until a signal. Raises `StorageError` if the data directory cannot be used."""
     key, *older_keys = secret_keys(settings)
     keep_private(settings.data)
     database = Database(settings.data / "tech-assistant.db")
@@ -73,27 +78,32 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
     documentation = documentation_of(settings)
     endpoint = endpoint_of(settings, child)
     served = ServedModel(settings, endpoint)
-    assistant = Assistant(
-        ConversationStore(database),
+    store, owners = ConversationStore(database), OwnerStore(database)
+    replies = Replies(
+        store,
         Journal(database),
+        Running(database),
         served,
         documentation,
+        Licences(owners, served),
         max_replies=settings.max_replies,
         max_waiting=settings.max_waiting,
         total_seconds=settings.total_seconds,
     )
-    await assistant.look_back()  # where the database is damaged, the start ends here, in words
+    chats = Chats(database, store, owners, replies)
+    await chats.load()  # a damaged database ends the start here, with a clear message
 
     def load_page() -> FastAPI:
         from assistant.web.page import page_app  # imports Gradio: seconds of CPU, in a thread of its own
 
-        page = page_app(assistant)
-        gc.freeze()  # its 250,000 objects stay: a search for garbage would go through them for 0.2 s
+        page = page_app(replies)
+        gc.freeze()  # its 250,000 objects stay; each search for garbage in them would take 0.2 s
         return page
 
     names = (settings.host, *settings.allowed_hosts)
     web = create_app(
-        assistant,
+        replies,
+        chats,
         key=key,
         older_keys=older_keys,
         names=names,
@@ -105,7 +115,7 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
     async def close() -> None:
         if gateway is not None:
             gateway.end()
-        await assistant.close()
+        await replies.close()
 
     server = Server(connections.config(gateway or web), close)
     starting = None if child is None else asyncio.create_task(child.start())
@@ -120,7 +130,7 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
 
 
 def documentation_of(settings: Settings) -> Documentation:
-    """The documentation that the settings name, as the index in the data directory."""
+    """The documentation that the settings name; its index is in the data directory."""
     if not settings.documentation:
         return Documentation(None)
     arguments = [
@@ -131,7 +141,7 @@ def documentation_of(settings: Settings) -> Documentation:
 
 
 def serving_child(settings: Settings) -> ServingChild | None:
-    """The serving layer as a child of this process, where a model or an upstream is named."""
+    """The serving layer as a child of this process, if the settings name a model or an upstream."""
     if settings.engine_arguments is None:
         return None
     return ServingChild(
@@ -142,13 +152,13 @@ def serving_child(settings: Settings) -> ServingChild | None:
 
 
 def endpoint_of(settings: Settings, child: ServingChild | None) -> Callable[[], Endpoint] | None:
-    """Where the serving layer is: our child, which may move when it is restarted, or the one named."""
+    """Where the serving layer is: our child, whose address changes at a restart, or the named server."""
     if child is not None:
         return lambda: Endpoint(child.url, child.api_key, child.failure)
     if settings.serving_url is not None:
         key = None if settings.serving_key is None else settings.serving_key.get_secret_value()
         if "@" in urlsplit(settings.serving_url).netloc:
-            key = None  # a name and a password in the address take the place where the key would be
+            key = None  # a user name and a password in the address take the key's place
         return lambda: Endpoint(settings.serving_url, key)
     return None
 
@@ -156,7 +166,7 @@ def endpoint_of(settings: Settings, child: ServingChild | None) -> Callable[[], 
 def gateway_to(
     endpoint: Callable[[], Endpoint] | None, web: ASGIApp, settings: Settings
 ) -> ServingGateway | None:
-    """The way to the serving layer beside `web`, where the settings expose it."""
+    """The public way to the serving layer beside `web`, if the settings expose it."""
     if not settings.expose_serving or endpoint is None or settings.serving_key is None:
         return None
     from assistant.web.serving_gateway import ServingGateway  # imports aiohttp: a tenth of a second of CPU
@@ -177,7 +187,7 @@ def announce(listener: socket.socket, settings: Settings) -> None:
 
 
 def listen(settings: Settings, backlog: int) -> socket.socket:
-    """The public socket. Raises `BadSettings` when the address cannot be had."""
+    """The public socket. Raises `BadSettings` if the address cannot be used."""
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((settings.host, settings.port), family=family, backlog=backlog)
@@ -191,15 +201,15 @@ def listen(settings: Settings, backlog: int) -> socket.socket:
 def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # there is none for Windows
+    except ImportError:  # on Windows
         return None
     return uvloop.new_event_loop
 
 
 def main(arguments: Sequence[str]) -> int:
-    os.umask(0o077)  # what people write is for nobody else on this machine
-    # Seldom look for garbage: what Gradio and LangChain make while they are imported stays, and going through
-    # it again and again took a sixth of the start, and held up the API for 0.2 s at a time.
+    os.umask(0o077)  # other users of this machine cannot read what people write
+    # Look for garbage seldom: importing Gradio and LangChain makes many objects that stay. Searching them
+    # again and again took a sixth of the start, and stopped the API for 0.2 s at a time.
     gc.set_threshold(50_000, 20, 50)
     logs.begin(sys.stderr)
     try:
@@ -213,12 +223,12 @@ def main(arguments: Sequence[str]) -> int:
     except (BadSettings, StorageError) as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # before there was a server, or a second time
+    except KeyboardInterrupt:  # before the server runs, or a second time
         return 130
     return 0
 
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    gc.freeze()  # all is closed; looking through Gradio's modules for garbage would take another second
+    gc.freeze()  # everything is closed; a last search for garbage would take another second
     sys.exit(code)

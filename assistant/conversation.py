@@ -7,10 +7,12 @@ frozen; identity and time are given by the store. Only the standard library is i
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from assistant.provenance import Provenance
 
 
 class Role(enum.StrEnum):
@@ -85,9 +87,9 @@ class Message:
     content: str
     status: Status
     created_at: datetime
+    provenance: Provenance
     finish_reason: FinishReason | None = None
     failure: Failure | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()  # best first
 
     @property

@@ -1,7 +1,6 @@
-"""Look at a serving layer, and make a `TechAssistantChat` of what it says of itself.
+"""Look at a serving layer, and make a `TechAssistantChat` from what it reports about itself.
 
-Knows how a server's description (`/info` of the TGI protocol, and what our own serving layer adds) becomes
-a ready model: name, context, template, tokens. Refuses to know when to look.
+It reports at `/info` of TGI's protocol, to which our own serving layer adds its state and its download.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from pydantic import SecretStr
 
-from assistant.model import BYTES_PER_TOKEN, Limits, ServingClient, TechAssistantChat, new_session
-from assistant.served import (
+from assistant.engine import (
     FAILED,
     NO_MODEL,
     NOTHING_TO_FETCH,
@@ -28,6 +26,7 @@ from assistant.served import (
     EngineStatus,
     Licence,
 )
+from assistant.model import BYTES_PER_TOKEN, Limits, ServingClient, TechAssistantChat, new_session
 from assistant.settings import Settings
 from prompts.render import PromptError, Template, choose_template
 
@@ -37,10 +36,10 @@ LOADING = "The model is loading."
 NOT_FETCHED = "The model could not be fetched; the application's log says why."
 DOWNLOAD_SECONDS = 10.0  # in which a serving layer begins to fetch, or stops
 
-# A model that is called by where it is on the machine that serves it.
+# A model id that is a path on the machine that serves it.
 _PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]|.*\.gguf$")
 
-# The text by which a model's tokens are measured: English and code, as answers are.
+# A text with which to count a model's tokens: English and code, as answers are.
 SAMPLE = (
     "To read a file line by line, open it in a `with` block and iterate over it:\n\n"
     '```python\nwith open("notes.txt", encoding="utf-8") as file:\n    for line in file:\n'
@@ -49,12 +48,12 @@ SAMPLE = (
 
 
 class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
-    """Looks at servers; `model` is what the last look that found one ready has made."""
+    """Looks at serving layers. `model` is the one of the last look that found one ready."""
 
     def __init__(self, settings: Settings) -> None:
         self.model: TechAssistantChat | None = None
         self._settings = settings
-        self._limits = Limits()  # our own child keeps to those of the settings, and is not silent meanwhile
+        self._limits = Limits()  # our own child keeps the operator's limits itself
         if settings.serving_url is not None:
             self._limits = Limits(settings.connect_seconds, settings.first_seconds, settings.between_seconds)
         self._session = new_session()
@@ -64,7 +63,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
         await self._session.close()
 
     async def look(self, endpoint: Endpoint) -> EngineStatus:
-        """What the server at `endpoint.url` can do now; whatever it answers is told as a status."""
+        """The status of the serving layer at `endpoint.url`. Never raises for what it answers."""
         client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._limits)
         try:
             info = await client.info()
@@ -79,12 +78,12 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
         try:
             state = EngineState(str(info.get("state", EngineState.READY)))
         except ValueError:
-            return _failed(name, "The serving layer is in a state not known here.")
+            return _failed(name, "The serving layer reports a state that this release does not know.")
         download = _download(info)
         cause = str(info.get("state_detail") or "") or None
         status = EngineStatus(
             state,
-            None if state is EngineState.NONE else name,  # what is not there is no model
+            None if state is EngineState.NONE else name,  # the name of a model that is not loaded
             cause and self._detail(state, download, cause),
             download=download,
             licence=_licence(info),
@@ -107,8 +106,10 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
         )
 
     def _detail(self, state: EngineState, download: Download | None, cause: str) -> str:
-        """What everybody may be told of a server that is in this state because of `cause`. What our own child
-        says while nothing has failed names no addresses and no paths."""
+        """A sentence for everybody about a serving layer in this state, instead of the operator's `cause`.
+
+        Only while nothing has failed, and with a local model, does `cause` name no addresses and no paths.
+        """
         if state is EngineState.FAILED:
             return FAILED
         if download is not None and download.state == "failed":
@@ -118,7 +119,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
         return NO_MODEL if state is EngineState.NONE else LOADING
 
     async def steer_download(self, endpoint: Endpoint, method: str) -> str | None:
-        """Begin (POST) or decline (DELETE) what the server may fetch; returns why it refused."""
+        """Begin (POST) or decline (DELETE) a download; returns why the serving layer refused."""
         client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._limits)
         timeout = aiohttp.ClientTimeout(total=DOWNLOAD_SECONDS)
         try:
@@ -127,8 +128,8 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             ) as answer:
                 if answer.status < 400:
                     return None
-                words = (await answer.json()).get("error") if answer.status == 409 else None
-                return str(words or NOTHING_TO_FETCH)
+                message = (await answer.json()).get("error") if answer.status == 409 else None
+                return str(message or NOTHING_TO_FETCH)
         except (aiohttp.ClientError, ValueError, OSError) as error:
             log.debug("the serving layer cannot be asked to fetch", exc_info=error)
             return "The serving layer cannot be reached now. Try again in a moment."
@@ -156,7 +157,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             limits=self._limits,
             session=self._session,
         )
-        with contextlib.suppress(PromptError):  # no question will fit either, and will say so
+        with contextlib.suppress(PromptError):  # then no question fits either, and its error says so
             await client.warm(model.beginning)
         return model
 
@@ -166,13 +167,13 @@ def _failed(model: str | None, cause: str) -> EngineStatus:
 
 
 def _shown(endpoint: Endpoint) -> str:
-    """Its address as the log may have it: without a name and a password."""
+    """The address without a user name and a password."""
     parts = urlsplit(str(endpoint.url))
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _name(info: dict[str, Any]) -> str | None:
-    """The model's name for people: a path without its folders, anything else as it is."""
+    """The model's name for people: of a path, the last part."""
     name = info.get("model_id")
     if not isinstance(name, str):
         return None
@@ -180,7 +181,7 @@ def _name(info: dict[str, Any]) -> str | None:
 
 
 def _download(info: dict[str, Any]) -> Download | None:
-    """What a server says that it fetches; None where it says nothing, or nothing that is known here."""
+    """The download that a serving layer reports; None if it reports none that we understand."""
     told = info.get("download")
     if not isinstance(told, dict):
         return None

@@ -1,8 +1,7 @@
-"""The model that the serving layer has just now: looked after in the background, waited for by replies.
+"""The model that the serving layer has now: watched in the background, awaited by replies.
 
-Knows when to look again and what to tell people meanwhile; refuses to know who starts the server, who asks
-the model, and how a server is read (`probe.py`, which is imported late: it brings LangChain along, seconds
-of CPU that the API does not wait for).
+`probe.py` reads what a serving layer reports about itself. It is imported late, because it imports LangChain,
+which takes seconds of CPU that the API does not wait for.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import enum
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from assistant.engine import FAILED, NO_MODEL, NOTHING_TO_FETCH, STARTING, Endpoint, EngineState, EngineStatus
 from assistant.errors import NoModel, NothingToFetch
 from assistant.settings import Settings
 
@@ -25,95 +23,32 @@ if TYPE_CHECKING:  # imported late, see `_keep_watching`
 
 log = logging.getLogger(__name__)
 
-STARTING = "The engine is starting."
-NO_MODEL = (
-    "No model is loaded. Start with `sh scripts/run` to have one fetched, with "
-    "`sh scripts/run --model FILE.gguf` to load yours, "
-    "or name an OpenAI-compatible server by `--upstream http://HOST/v1`."
-)
-NOTHING_TO_FETCH = "There is no model to fetch: start with `--model auto` or `--model NAME`."
-NONSENSE = "What the engine says of itself is not understood; the application's log says more."
-FAILED = "The model cannot be used now; the application's log says why."
+NONSENSE = "What the engine reports about itself cannot be understood; the application's log says more."
 
-# Seconds between two looks at the server, by what the last one found. A child without a model is looked at
-# as well: whoever runs the application may have one fetched at any time.
+# Seconds between two looks at the serving layer, by what the last one found. One without a model is watched
+# too, because the operator can begin a download at any time.
 LOOK_AGAIN = {"none": 1.0, "fetching": 0.5, "loading": 0.25, "failed": 2.0, "ready": 5.0}
 
 
-class EngineState(enum.StrEnum):
-    NONE = "none"  # no model and no server was named, or there is no model's file
-    FETCHING = "fetching"  # the model's file is on its way
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """What a model may be used for."""
-
-    id: str  # of SPDX, or the model maker's own, such as `bigcode-openrail-m`
-    name: str
-    url: str  # where its terms stand
-    must_accept: bool  # before the model is used
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A model's file on its way, or what became of it."""
-
-    state: str  # `offered`, `running`, `declined` or `failed`
-    model: str  # the name for people
-    repo: str  # on the hub
-    file: str
-    licence: str | None  # its id
-    bytes: int | None  # of the whole file; before the hub was asked, about
-    received: int
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStatus:
-    """What is known of the engine. `detail` is a sentence for everybody, without addresses, paths and the
-    words of other servers; where there is more, `cause` is it, for who runs the application and the log."""
-
-    state: EngineState
-    model: str | None = None
-    detail: str | None = None
-    parallel: int | None = None  # answers that it computes at once, where it tells
-    download: Download | None = None
-    licence: Licence | None = None
-    cause: str | None = None
-    is_lost: bool = False  # it is loading again after it was ready, or had failed
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a serving layer listens; `failure` says why there is none and will be none."""
-
-    url: str | None
-    api_key: str | None = None
-    failure: str | None = None
-
-
 class ServedModel:
-    """Watches one serving layer; `endpoint` is asked anew each time, since a restart may move it."""
+    """Watches one serving layer. `endpoint` is called before each look, because a restart may move it."""
 
     def __init__(self, settings: Settings, endpoint: Callable[[], Endpoint] | None) -> None:
         self._settings = settings
         self._endpoint = endpoint
         self._model: TechAssistantChat | None = None
         self._changed = asyncio.Condition()
-        self._looking = asyncio.Lock()  # what an older look has seen must not come after a newer one
+        self._looking = asyncio.Lock()  # so that an older look never overwrites a newer one
         self._poked = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
-        self._probe: Probe | None = None  # from when it was imported
-        self._was_there = False  # whether the last look found it ready, or failed
+        self._probe: Probe | None = None  # None until it is imported
+        self._was_there = False  # whether the last look found the model ready or failed
         self._tell: Callable[[], None] = lambda: None
         state = EngineState.NONE if endpoint is None else EngineState.LOADING
         self.status = EngineStatus(state, detail=NO_MODEL if endpoint is None else STARTING)
 
     def start(self, changed: Callable[[], None]) -> None:
-        """Begin to look; `changed` is called whenever the status is another one."""
+        """Begin to watch. Calls `changed` whenever the status changes."""
         self._tell = changed
         if self._endpoint is not None:
             self._watch = asyncio.create_task(self._keep_watching())
@@ -124,18 +59,18 @@ class ServedModel:
             await asyncio.gather(self._watch, return_exceptions=True)
 
     def look_now(self) -> None:
-        """Look at the server at once: something was seen that makes the status doubtful."""
+        """Look at once, because a reply met an error that makes the status doubtful."""
         if self.status.state is EngineState.READY:
             detail = "The engine is being checked."
             self.status = dataclasses.replace(self.status, state=EngineState.LOADING, detail=detail)
         self._poked.set()
 
     async def begin_download(self) -> None:
-        """Fetch the model's file, or go on with it. Raises `NothingToFetch`."""
+        """Begin the download of the model's file, or resume it. Raises `NothingToFetch`."""
         await self._steer_download("POST")
 
     async def decline_download(self) -> None:
-        """Do not fetch it, or no further, until somebody asks again. Raises `NothingToFetch`."""
+        """Decline the download, or stop it, until somebody begins it again. Raises `NothingToFetch`."""
         await self._steer_download("DELETE")
 
     async def _steer_download(self, method: str) -> None:
@@ -146,11 +81,13 @@ class ServedModel:
         refusal = await self._probe.steer_download(endpoint, method)
         if refusal is not None:
             raise NothingToFetch(refusal)
-        await self._look(self._probe)  # whoever steered it is told at once what has become of it
+        await self._look(self._probe)  # so that the operator sees the new state at once
 
     async def ready(self, seconds: float, *, also_lost: bool = True) -> TechAssistantChat:
-        """The model, waited for while it loads; one that was lost only if `also_lost`. Raises `NoModel` when
-        there is none to wait for."""
+        """The model. Waits up to `seconds` while it loads; for one that was ready before only if `also_lost`.
+
+        Raises `NoModel`.
+        """
 
         def is_settled() -> bool:
             status = self.status
@@ -177,20 +114,20 @@ class ServedModel:
                         await self._poked.wait()
 
     async def _look(self, probe: Probe) -> None:
-        """Look at the server once, and tell whoever waits what there is."""
+        """Look once, and wake everybody who waits for the model."""
         async with self._looking:
             status = await self._seen(probe)
-            if status.state is EngineState.LOADING:  # it will do as much as it did before
+            if status.state is EngineState.LOADING:  # it will compute as many answers at once as before
                 status = dataclasses.replace(
                     status, parallel=self.status.parallel, is_lost=self.status.is_lost or self._was_there
                 )
             self._was_there = status.state in (EngineState.READY, EngineState.FAILED)
             async with self._changed:
-                is_new, is_told = status != self.status, _words(status) != _words(self.status)
+                is_new, is_told = status != self.status, _summary(status) != _summary(self.status)
                 self.status, self._model = status, probe.model
                 self._changed.notify_all()
         if is_told:
-            log.info("engine: %s", _words(status))
+            log.info("engine: %s", _summary(status))
         if is_new:
             self._tell()
 
@@ -203,17 +140,17 @@ class ServedModel:
             return EngineStatus(EngineState.LOADING, self.status.model, STARTING)
         try:
             return await probe.look(endpoint)
-        except Exception:  # whatever a server says of itself, this must not be the last look
+        except Exception:  # whatever a server reports, there must be a next look
             if self.status.detail != NONSENSE:
                 log.exception("the serving layer was not understood")
             return EngineStatus(EngineState.FAILED, detail=NONSENSE)
 
 
-def _words(status: EngineStatus) -> str:
-    """A status for the log, without what changes twice a second while a file is fetched."""
+def _summary(status: EngineStatus) -> str:
+    """A status for the log, without the progress of a download, which changes twice a second."""
     known = status.cause or status.detail or status.model
-    words = status.model if status.state is EngineState.FETCHING else known
-    return f"{status.state} {words or ''}".rstrip()
+    text = status.model if status.state is EngineState.FETCHING else known
+    return f"{status.state} {text or ''}".rstrip()
 
 
 def _import_probe() -> type[Probe]:

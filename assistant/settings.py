@@ -1,6 +1,7 @@
-"""What the operator decides: options of the command line, else `TECH_ASSISTANT_*`, else a `.env` file.
+"""The operator's settings: from the command line, else `TECH_ASSISTANT_*` variables, else a `.env` file.
 
-Built once, frozen, handed down. A bad or unknown value fails at the start, with a sentence.
+They are read and checked once at the start. A wrong value or an unknown name ends the start with a message.
+`docs/options.md` is generated from the descriptions here, and so is `--help`.
 """
 
 from __future__ import annotations
@@ -21,32 +22,67 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, CliSuppress, NoDecode, SettingsConfigDict, SettingsError
 
 PREFIX = "TECH_ASSISTANT_"
-# From the environment (or `.env`) alone: a command line is readable by everybody on the machine.
+# Only from the environment or `.env`, because every user of the machine can read a command line.
 SECRETS = ("secret_key", "upstream_key")
-# What clients may be asked to give: long enough not to be guessed, and fit for a header.
+# A serving key must be too long to guess, and must fit into an HTTP header.
 _KEY = re.compile(r"[!-~]{16,}")
-
-# A file of a repository on the hub, OWNER/NAME:FILE.
-_ON_THE_HUB = re.compile(r"[\w.-]+/[\w.-]+:[^:]+")
-_HAS_URL = re.compile(r"(?P<path>.+?)=(?P<url>[A-Za-z][A-Za-z0-9+.-]*://.*)")
+# A file in a repository on Hugging Face, OWNER/NAME:FILE.
+_HUB_FILE = re.compile(r"[\w.-]+/[\w.-]+:[^:]+")
+_PATH_AND_URL = re.compile(r"(?P<path>.+?)=(?P<url>[A-Za-z][A-Za-z0-9+.-]*://.*)")
 
 
 class BadSettings(ValueError):
-    """The text says which setting is wrong and what it may be."""
+    """A setting is wrong; the message names it and says what it may be."""
 
 
 def _http_url(value: str) -> str:
     try:
         parts = urlsplit(value)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # half an IPv6 address, a port that is no number
+    except ValueError:  # an incomplete IPv6 address, or a port that is not a number
         is_address = False
     if not is_address:
         raise ValueError("must be an address such as http://127.0.0.1:8000")
     return value.rstrip("/")
 
 
+def _absolute(path: str | Path) -> Path:
+    """The absolute path. `~NAME` of an unknown user is not expanded."""
+    return Path(os.path.expanduser(path)).absolute()
+
+
+def _folder(docs: str) -> str:
+    """`PATH` or `PATH=URL`, with the folder's absolute path. Raises ValueError."""
+    named = None if os.path.isdir(_absolute(docs)) else _PATH_AND_URL.fullmatch(docs)
+    folder = _absolute(docs if named is None else named["path"])
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no folder {folder}")
+    return str(folder) if named is None else f"{folder}={_http_url(named['url'])}"
+
+
+def _environment(path: Path) -> Path:
+    # Symbolic links stay: an environment's interpreter is a link to one outside the environment.
+    if not os.path.exists(path := _absolute(path)):
+        raise ValueError(f"there is no interpreter and no environment {path}")
+    return path
+
+
+def _text_file(path: Path) -> Path:
+    if not os.path.isfile(path := _absolute(path)):
+        raise ValueError(f"there is no file {path}")
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    return path
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HostName = Annotated[str, AfterValidator(str.lower)]
+Network = Annotated[str, AfterValidator(lambda network: str(ipaddress.ip_network(network)))]
+Folder = Annotated[str, AfterValidator(_folder)]
+Environment = Annotated[Path, AfterValidator(_environment)]
+TextFile = Annotated[Path, AfterValidator(_text_file)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -68,104 +104,139 @@ class Settings(BaseSettings):
 
     model: str = Field(
         "auto",
-        description="the model of the embedded llama.cpp: a GGUF file, a name of the catalogue or REPO:FILE "
-        "(fetched once), 'auto' (what suits this machine, fetched at the first start) or 'none'",
+        description="model for the embedded llama.cpp: a GGUF file, a name in the catalogue or REPO:FILE "
+        "(both downloaded once), 'auto' (a model that suits this machine, downloaded at the first start), or "
+        "'none' (start without a model)",
     )
     upstream: Annotated[tuple[HttpUrl, ...], NoDecode] = Field(
         (),
-        description="a server that speaks OpenAI's protocol or TGI's, such as http://127.0.0.1:8000/v1; "
-        "several times, and they share the work",
+        description="address of a server that runs the model and speaks OpenAI's protocol or TGI's, such as "
+        "http://127.0.0.1:8000/v1; repeat the option to share the work among several servers",
     )
-    upstream_model: str | None = Field(None, description="the model's name there (default: its first)")
+    upstream_model: str | None = Field(
+        None, description="name of the model on the upstream server; if absent, the first that it lists"
+    )
     serving_url: HttpUrl | None = Field(
-        None, description="a serving layer (TGI protocol) that runs elsewhere"
+        None, description="address of a serving layer (`python -m serving`) that runs elsewhere"
     )
     expose_serving: bool = Field(
         False,
-        description="let programs that have the key of the serving layer use it, at /serving/ (TGI protocol) "
-        "and /v1/ (OpenAI protocol) of this server",
+        description="let programs that have the serving key use the model directly: at /serving/ (TGI's "
+        "protocol) and at /v1/ (OpenAI's protocol)",
     )
     serving_key: SecretStr | None = Field(
         None,
-        description="the key of the serving layer, for --serving-url and --expose-serving; better given as "
-        f"{PREFIX}SERVING_KEY, since everybody on the machine can read a command line",
+        description="key for --serving-url and --expose-serving; prefer the environment variable "
+        f"{PREFIX}SERVING_KEY, because every user of this machine can read a command line",
     )
-    host: str = Field("127.0.0.1", description="the address to listen on")
-    port: int = Field(7860, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
-    data: Path = Field(
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    data: Annotated[Path, AfterValidator(_absolute)] = Field(
         Path(platformdirs.user_data_dir("tech-assistant", appauthor=False)),
-        description="the directory of the database, keys and caches",
+        description="directory for the database, the cookie key, models and caches",
     )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="names under which browsers may reach this server, separated by commas"
-    )
-    proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_hosts: Annotated[tuple[HostName, ...], NoDecode] = Field(
         (),
-        description="addresses or networks of the proxies in front of this server, separated by commas; "
-        "what they say about the client's address and HTTPS is believed",
+        description="host names under which browsers may reach this server, separated by commas; IP "
+        "addresses and localhost are always allowed",
     )
-    offline: bool = Field(False, description="never use the network to fetch anything")
-    documentation: bool = Field(True, description="answer from the documentation on this machine")
-    docs: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="a folder of documentation to index as well, as PATH or PATH=URL; several times"
+    proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="addresses or networks of trusted reverse proxies, separated by commas; what they report "
+        "about the client's address and HTTPS is believed",
     )
-    packages: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="a Python interpreter or environment whose packages to index as well; several times"
+    offline: bool = Field(False, description="never download anything")
+    documentation: bool = Field(
+        True,
+        description="answer from the documentation on this machine, and ground the model's answers in it",
     )
-    open_browser: bool = Field(True, description="open the page when there is a screen")
+    docs: Annotated[tuple[Folder, ...], NoDecode] = Field(
+        (),
+        description="folder of documentation to index, as PATH or as PATH=URL with the address where it is "
+        "published; repeat the option for several folders",
+    )
+    packages: Annotated[tuple[Environment, ...], NoDecode] = Field(
+        (),
+        description="Python interpreter or virtual environment whose packages are indexed; repeat the option "
+        "for several",
+    )
+    open_browser: bool = Field(True, description="open the page in a browser if this machine has a screen")
 
     prompt: Literal["auto", "tech-assistant", "chat"] = Field(
-        "auto", description="how a conversation is put to the model: its own chat template or ours"
+        "auto",
+        description="prompt template: 'chat' (the model's own chat template), 'tech-assistant' (ours, for "
+        "base models), or 'auto' (the model's own if it has one)",
     )
-    chat_template: Path | None = Field(
-        None, description="a Jinja chat template that replaces the model's own"
+    chat_template: TextFile | None = Field(
+        None, description="file with a Jinja chat template to use instead of the model's own"
     )
-    max_new_tokens: int = Field(1024, ge=1, le=32768, description="the most tokens of one answer")
-    temperature: float = Field(0.2, ge=0, le=5, description="0 always takes the likeliest token")
-    top_p: float = Field(0.95, gt=0, le=1)
-    repetition_penalty: float = Field(1.0, gt=0, le=5)
-    max_replies: int = Field(256, ge=1, description="replies under way at once; more of them wait")
-    max_waiting: int = Field(256, ge=0, description="replies that wait; more are refused with 429")
-    connect_seconds: Seconds = Field(
-        5.0, description="seconds that a connection to the model's server may take"
+    max_new_tokens: int = Field(1024, ge=1, le=32768, description="maximum number of tokens in one answer")
+    temperature: float = Field(
+        0.2, ge=0, le=5, description="randomness of the answers; 0 always takes the most likely token"
     )
+    top_p: float = Field(
+        0.95, gt=0, le=1, description="sample from the most likely tokens that together have this probability"
+    )
+    repetition_penalty: float = Field(
+        1.0, gt=0, le=5, description="above 1, tokens that have already occurred become less likely"
+    )
+    max_replies: int = Field(
+        256, ge=1, description="maximum number of replies that run at once; further replies wait"
+    )
+    max_waiting: int = Field(
+        256, ge=0, description="maximum number of replies that wait; further questions are refused with 429"
+    )
+    connect_seconds: Seconds = Field(5.0, description="time limit for connecting to the model's server")
     first_seconds: Seconds = Field(
         120.0,
-        description="seconds that it may take to begin an answer; an embedded engine that computes nothing "
-        "for so long is started again",
+        description="time limit until an answer begins; an embedded engine that computes nothing for so long "
+        "is restarted",
     )
     between_seconds: Seconds = Field(
-        30.0, description="seconds that it may then be silent; after that the answer has broken off"
+        30.0, description="longest silence within an answer; after it the answer fails and its text is kept"
     )
-    total_seconds: Seconds = Field(
-        1800.0, description="seconds that a whole answer may take, however lively it is"
-    )
+    total_seconds: Seconds = Field(1800.0, description="time limit for a whole answer")
     hang_seconds: Seconds = Field(
         30.0,
         ge=1,
-        description="seconds that the serving layer may not answer at all before it is started again; twenty "
-        "times as long while it loads a model",
+        description="restart the serving layer if it does not respond for this long, or for twenty times as "
+        "long while it loads a model",
     )
-    context: int | None = Field(None, ge=256, description="tokens of context of the embedded engine")
-    parallel: int | None = Field(None, ge=1, description="replies that the embedded engine computes at once")
-    threads: int | None = Field(None, ge=1, description="threads of the embedded engine")
+    context: int | None = Field(
+        None,
+        ge=256,
+        description="context size of the embedded engine in tokens, shared by all running answers; if "
+        "absent, what the model was trained for, at most 16384",
+    )
+    parallel: int | None = Field(
+        None, ge=1, description="number of answers that the embedded engine computes at once; if absent, 4"
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="number of threads of the embedded engine; if absent, one for each processor it may use",
+    )
 
-    # SECRETS. Suppressing keeps them out of `--help` and no more: `read_settings` refuses them as options.
-    secret_key: CliSuppress[SecretStr | None] = None
-    upstream_key: CliSuppress[SecretStr | None] = None
+    # SECRETS. CliSuppress only hides them in `--help`; `read_settings` refuses them as options.
+    secret_key: CliSuppress[SecretStr | None] = Field(
+        None,
+        description="key that signs the cookies, at least 16 characters; if absent, one is generated and "
+        "kept in the data directory; NEW,OLD replaces a key",
+    )
+    upstream_key: CliSuppress[SecretStr | None] = Field(None, description="API key of the upstream server")
 
     @field_validator("model", mode="before")
     @classmethod
     def _model(cls, value: str | None) -> str:
-        if value is None:  # what the command line makes of the word "None"
+        if value is None:  # pydantic-settings turns the word "None" into this
             return "none"
         if value.lower() in ("auto", "none"):
             return value.lower()
-        return str(_whole(value)) if _is_file(value) else value
+        return str(_absolute(value)) if _is_file(value) else value
 
     @field_validator("allowed_hosts", "proxies", "docs", "packages", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):
             value = value.split(",")
         if isinstance(value, Sequence):
@@ -174,37 +245,8 @@ class Settings(BaseSettings):
 
     @field_validator("upstream", mode="before")
     @classmethod
-    def _several(cls, value: object) -> object:
+    def _split_upstreams(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _lower(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name.lower() for name in value)
-
-    @field_validator("proxies")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ipaddress.ip_network(network)) for network in value)
-
-    @field_validator("docs")
-    @classmethod
-    def _folders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(_folder, value))
-
-    @field_validator("packages")
-    @classmethod
-    def _environments(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
-        # Not resolved: the interpreter of an environment is a link to one that knows nothing of it.
-        paths = tuple(map(_whole, value))
-        if missing := [path for path in paths if not os.path.exists(path)]:
-            raise ValueError(f"there is no interpreter and no environment {missing[0]}")
-        return paths
-
-    @field_validator("data", "chat_template")
-    @classmethod
-    def _expand(cls, value: Path | None) -> Path | None:
-        return None if value is None else _whole(value)
 
     @model_validator(mode="after")
     def _one_engine(self) -> Settings:
@@ -213,16 +255,9 @@ class Settings(BaseSettings):
             given.insert(0, "model")
         if len(given) > 1:
             options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise ValueError(f"{options} exclude each other: give one of them")
+            raise ValueError(f"{options} exclude each other: give only one of them")
         if self.upstream_model is not None and not self.upstream:
             raise ValueError("--upstream-model needs --upstream")
-        if self.chat_template is not None:
-            if not os.path.isfile(self.chat_template):
-                raise ValueError(f"--chat-template: there is no file {self.chat_template}")
-            try:
-                self.chat_template.read_text(encoding="utf-8")
-            except (OSError, UnicodeError) as error:
-                raise ValueError(f"--chat-template: {self.chat_template} cannot be read: {error}") from error
         return self
 
     @model_validator(mode="after")
@@ -233,14 +268,14 @@ class Settings(BaseSettings):
             raise ValueError("--expose-serving: with --model none there is no serving layer to expose")
         if self.serving_key is None or not _KEY.fullmatch(self.serving_key.get_secret_value()):
             raise ValueError(
-                "--expose-serving needs a key that its clients must give: set "
-                f"{PREFIX}SERVING_KEY to at least 16 letters, digits or signs, without blanks"
+                f"--expose-serving needs a key for its clients: set {PREFIX}SERVING_KEY to at least 16 "
+                "letters, digits or punctuation marks, without blanks"
             )
         return self
 
     @property
     def engine_arguments(self) -> list[str] | None:
-        """The arguments of `python -m serving`, or None where no serving layer is to be started."""
+        """Arguments for `python -m serving`, or None if the application starts no serving layer."""
         common = ["--prefix-cache", str(self.data / "prefixes")]
         for name in ("connect", "first", "between", "total"):
             common += [f"--{name}-seconds", f"{getattr(self, f'{name}_seconds'):g}"]
@@ -260,17 +295,17 @@ class Settings(BaseSettings):
 
     @property
     def engine_environment(self) -> dict[str, str]:
-        """What `python -m serving` is told besides: secrets, which are on no command line."""
+        """Environment variables for `python -m serving`: secrets, which must not be on its command line."""
         environment: dict[str, str] = {}
         if self.upstream_key is not None:
             environment["TECH_ASSISTANT_UPSTREAM_KEY"] = self.upstream_key.get_secret_value()
-        if any("@" in urlsplit(url).netloc for url in self.upstream):  # a password
+        if any("@" in urlsplit(url).netloc for url in self.upstream):  # an address with a password
             environment["TECH_ASSISTANT_UPSTREAM"] = ",".join(self.upstream)
         return environment
 
     @property
     def may_manage(self) -> bool:
-        """Whether whoever reaches the page runs the application too: nobody else's browser gets here."""
+        """Whether every visitor is the operator, because only this machine can reach the page."""
         if self.allowed_hosts:
             return False
         with contextlib.suppress(ValueError):
@@ -278,46 +313,31 @@ class Settings(BaseSettings):
         return self.host.lower() == "localhost"
 
 
-def _whole(path: str | Path) -> Path:
-    """The whole path; `~` of somebody unknown stays as it is."""
-    return Path(os.path.expanduser(path)).absolute()
-
-
 def _is_file(model: str) -> bool:
-    """Whether `--model` names a file on this machine, which need not be there."""
-    if os.path.isfile(_whole(model)):  # a `Path` raises where a name is too long to be one
+    """Whether `--model` names a file on this machine. The file need not exist."""
+    if os.path.isfile(_absolute(model)):  # `Path.is_file` would raise for a name that is too long
         return True
-    if _ON_THE_HUB.fullmatch(model):
+    if _HUB_FILE.fullmatch(model):
         return False
     return model.lower().endswith(".gguf") or model.startswith(("~", "/", "."))
 
 
-def _folder(docs: str) -> str:
-    """`PATH` or `PATH=URL` with the folder's whole path. Raises ValueError."""
-    named = None if os.path.isdir(_whole(docs)) else _HAS_URL.fullmatch(docs)
-    folder = _whole(docs if named is None else named["path"])
-    if not os.path.isdir(folder):
-        raise ValueError(f"there is no folder {folder}")
-    return str(folder) if named is None else f"{folder}={_http_url(named['url'])}"
-
-
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from the command line, the environment and `.env`. Raises `BadSettings`.
-
-    `--help` prints the options and leaves by SystemExit, as a bad option does.
-    """
+    """Read and check the settings. Raises `BadSettings`, and SystemExit for `--help` and unknown options."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     unknown = sorted(
         name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known
     )
     if unknown:
-        raise BadSettings(f"{unknown[0]}: there is no such setting. There are: {', '.join(sorted(known))}")
+        raise BadSettings(
+            f"{unknown[0]}: there is no such setting. The settings are: {', '.join(sorted(known))}"
+        )
     for name in SECRETS:
         option = f"--{name.replace('_', '-')}"
         if any(argument.partition("=")[0] == option for argument in arguments):
-            raise BadSettings(f"{option}: secrets come from the environment alone, as {PREFIX}{name.upper()}")
+            raise BadSettings(f"{option}: secrets come from the environment only, as {PREFIX}{name.upper()}")
     if "--upstream=" in arguments or ("--upstream", "") in itertools.pairwise(arguments):
-        # Else nothing would be left of it, and a model would be fetched instead.
+        # An empty address would otherwise be dropped, and the application would download a model.
         raise BadSettings("--upstream: must be an address such as http://127.0.0.1:8000/v1")
     try:
         return Settings(_cli_parse_args=list(arguments))  # type: ignore[call-arg]
@@ -336,23 +356,22 @@ def _sentence(problem: dict[str, Any]) -> str:
 
 
 def secret_keys(settings: Settings) -> tuple[bytes, ...]:
-    """The keys of owners' cookies: as set, else one that is kept in the data directory (mode 0600).
+    """The keys that sign the owners' cookies: from the settings, else from a file in the data directory.
 
-    The first signs; those that it replaces are valid too. Made at the first start; a restart reads it again,
-    so that nobody loses their conversations.
+    The first key signs; cookies that the others signed are still valid. The file (mode 0600) is made at the
+    first start and read at later ones, so that owners keep their conversations.
     """
     if settings.secret_key is not None:
         keys = [key.strip() for key in settings.secret_key.get_secret_value().split(",")]
         if any(len(key) < 16 for key in keys):
             raise BadSettings(
-                f"{PREFIX}SECRET_KEY: must have at least 16 characters; of several keys, separated by "
-                "commas, each must"
+                f"{PREFIX}SECRET_KEY: each key must have at least 16 characters; commas separate several keys"
             )
         return tuple(key.encode() for key in keys)
     path = settings.data / "secret_key"
     try:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not path.exists():  # a start on a full disk must not fail at a key that is there
+        if not path.exists():  # on a full disk, a start with an existing key must not fail
             _make_key(path)
         key = path.read_text().strip()
     except OSError as error:
@@ -363,22 +382,22 @@ def secret_keys(settings: Settings) -> tuple[bytes, ...]:
 
 
 def keep_private(data: Path) -> None:
-    """Take from everybody else what they may do with the files in a data directory that was there already."""
+    """Make the files of an existing data directory readable and writable for their owner only."""
     for pattern in ("tech-assistant.db*", "documentation.db*", "secret_key*"):
         for path in data.glob(pattern):
-            with contextlib.suppress(OSError):  # another's, or on a disk that has no modes
+            with contextlib.suppress(OSError):  # another user's file, or a file system without modes
                 path.chmod(0o600)
 
 
 def _make_key(path: Path) -> None:
-    """Written aside and linked into place, so that no reader and no crash ever sees half a key."""
+    """Write the key to a temporary file and link it into place, so that nobody ever reads half a key."""
     new = path.with_name(f"secret_key.{os.getpid()}")
     try:
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(48))
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # another process was faster: its key is the one
+        with contextlib.suppress(FileExistsError):  # another process was faster, and its key counts
             os.link(new, path)
     finally:
         new.unlink(missing_ok=True)

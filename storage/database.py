@@ -1,11 +1,8 @@
-"""One SQLite database: its connections, its threads, its lock, its migrations; a full disk, and damage.
+"""One SQLite database: its connections, threads, lock and migrations; a full disk and a damaged file.
 
-Knows how to run a function in a transaction; refuses to know what the function does. There is one
-writing connection, in one thread, which also checkpoints (SQLite up to 3.51.2 can corrupt a WAL that two
-connections write or checkpoint at once); readers have their own connections, which cannot write.
-
-Whatever goes wrong with the database is a `DatabaseUnavailable`, whose words hold nothing of what is stored.
-SQLite's own may quote it.
+One connection writes, in one thread, which also checkpoints: SQLite up to 3.51.2 can corrupt a WAL that two
+connections write or checkpoint at once. Readers have their own connections, which cannot write. Whatever goes
+wrong with the database is raised as `DatabaseUnavailable`.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ import os
 import sqlite3
 import threading
 import time
-import traceback
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +24,7 @@ from typing import IO, Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
+from storage.diagnosis import CURE, DAMAGED, TROUBLE, Diagnosis, reason_of, sqlite_names
 from storage.disk import Disk
 from storage.errors import DatabaseInUse, DatabaseUnavailable, DiskFull, SchemaTooNew
 from storage.files import Files
@@ -36,28 +34,24 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-NEWEST = "0004"  # the revision that the rows of `schema.py` are written for
+NEWEST = "0005"  # the revision that the rows of `schema.py` are written for
 BUSY_MS = 5000  # how long to wait for another program that has the database
 READERS = 2  # connections and threads for reading
-MOST_TOGETHER = 100  # works in one transaction
+MOST_TOGETHER = 100  # jobs in one transaction
 EXAMINED_SECONDS = 5.0  # the most that looking for damage may take
 
-# What has to be cleaned: see `leave_traces` and `Database.clean`.
-UNCLEAN, CLEAN = 0, 1  # as SQLite's user_version; what an earlier release made has 0
+# Whether copies of deleted text may be left in the file: see `leave_traces` and `Database.clean`.
+UNCLEAN, CLEAN = 0, 1  # stored as SQLite's user_version; files of earlier releases have 0
 REWRITTEN = 64 << 20  # bytes of the largest database that is rewritten, which takes as much memory
-REST = 10  # times as long as rewriting took, the writing thread is left alone
-
-# What reading a damaged row may raise, besides what SQLite says itself.
-DAMAGED = "it is damaged, or is no database"
-CURE = "restore a backup or save what can be read: docs/docker.md says how"
-UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
-TROUBLE = (sa.exc.SQLAlchemyError, sqlite3.Error, *UNREADABLE)
+REST = 10  # after a rewrite, other work has the writing thread for so many times its duration
 
 
 @dataclass(slots=True)
 class _Job(Generic[T]):
-    """A work that waits to be written: `is_new` is refused on a disk that is almost full, `makes_room` may
-    have the reserve too."""
+    """Work that waits for the writing connection.
+
+    On a disk that is almost full, work that `is_new` is refused; work that `makes_room` may use the reserve.
+    """
 
     work: Callable[[sa.Connection], T]
     is_new: bool = False
@@ -71,9 +65,13 @@ _Attempt = Callable[[sa.Connection, _Job[Any]], tuple[Any, Exception | None]]
 class Database:
     """An open SQLite database file, migrated to the newest schema; of one event loop at a time.
 
+    `process` names whoever has it open, in the leases of running replies.
+
     Raises `DatabaseInUse` while another process has it, `SchemaTooNew` when a newer release wrote it and
     `DatabaseUnavailable` when it cannot be opened.
     """
+
+    is_shared = False  # whether several processes can have it open at once
 
     def __init__(self, path: Path) -> None:
         try:
@@ -84,6 +82,7 @@ class Database:
                 f"The database {path} cannot be opened: {error.strerror or error}"
             ) from error
         self._path = path
+        self.process = uuid.uuid4().hex
         self._disk = Disk(path.with_name(path.name + ".reserve"))
         self._disk.prepare()
         try:
@@ -92,7 +91,7 @@ class Database:
             migrate(self._writer)
         except TROUBLE as error:
             self._lock.close()
-            reason = _reason(error)
+            reason = reason_of(error)
             cure = f" To put it right, {CURE}." if reason == DAMAGED else ""
             raise DatabaseUnavailable(f"The database {path} cannot be opened: {reason}.{cure}") from None
         except SchemaTooNew:
@@ -100,8 +99,7 @@ class Database:
             raise
         self._disk.keep_reserve()
         self._files = Files(path)
-        self._is_damaged = False  # as somebody found who looked for it, or met it
-        self._logged: set[str] = set()
+        self._diagnosis = Diagnosis(path, self._disk)
         self._examining: sqlite3.Connection | None = None
         self._may_rewrite_at = 0.0  # monotonic
         self._waiting: deque[_Job[Any]] = deque()
@@ -110,21 +108,18 @@ class Database:
         self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="storage-read")
 
     async def write(self, work: Callable[[sa.Connection], T], *, makes_room: bool = False) -> T:
-        """Run `work` on the writing connection; committed when this returns, or nothing of it is.
+        """Run `work` on the writing connection. All of it is committed when this returns, or nothing.
 
-        Whatever waits to be written is written in one transaction: the disk is waited for once, however many
-        people have asked at the same moment. Each fails alone nevertheless, so a work may run twice, the
-        first time in vain.
+        Work that waits at the same moment shares one transaction, so that all of it waits for the disk once.
+        Each work still fails alone: one may therefore run twice, the first time in vain.
 
-        On a disk that is almost full it raises `DiskFull` at once, unless the work `makes_room`: deletes
-        something, or puts an end to something begun.
+        On a disk that is almost full this raises `DiskFull` at once, unless the work `makes_room`: deletes
+        something, or ends something that had begun.
         """
         return await self._enqueue(_Job(work, is_new=not makes_room, makes_room=makes_room))
 
     async def execute(self, work: Callable[[sa.Connection], T]) -> T:
-        """Like `write`, for what belongs to something that was begun while there was room: only SQLite itself
-        refuses it.
-        """
+        """Like `write`, for work on something that had begun while there was room: only SQLite refuses it."""
         return await self._enqueue(_Job(work))
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
@@ -132,27 +127,26 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._snapshot, work)
 
     async def check(self) -> None:
-        """Raises `DatabaseUnavailable` when it cannot be read or written, or damage was found; as `DiskFull`
-        when nothing new can be written.
+        """Raises `DatabaseUnavailable` if the database is damaged or cannot be read or written; `DiskFull` if
+        nothing new can be written.
         """
-        if self._is_damaged:
-            raise self._damaged()
+        if self._diagnosis.found_damage:
+            raise self._diagnosis.damaged()
         await self.execute(lambda connection: None)
         reusable = await self.read(_reusable)
         if (full := self._disk.look(reusable)) is not None:
             raise full
 
     async def examine(self) -> None:
-        """Look for damage, for a few seconds at most; what is found is logged, and `check` tells it."""
+        """Look for damage, for a few seconds at most. If there is any, it is logged and `check` raises it."""
         await asyncio.to_thread(self._examine)
 
     async def clean(self, *, rewrite: bool, patience: float = 0.0) -> None:
-        """Have what was deleted leave the files for good.
+        """Remove from the files what is left of deleted text.
 
-        SQLite overwrites what is deleted, but copies of it stay in the log, and some in the gaps of pages.
-        This empties the log, and with `rewrite` writes a database anew that is not too large. A reader may be
-        in the way, or it was rewritten just now: then it is tried again for `patience` seconds. If that is in
-        vain, the next call does it.
+        SQLite overwrites deleted text, but copies stay in the log and in gaps of pages. This empties the log
+        and, with `rewrite`, rewrites a database that is not too large. While a reader is in the way, or right
+        after a rewrite, it tries again for `patience` seconds, and then leaves it to the next call.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + patience
@@ -162,7 +156,7 @@ class Database:
             await asyncio.sleep(0.05)
 
     def close(self) -> None:
-        """Wait for what is under way, then close; readers first, so that the writer checkpoints last."""
+        """Wait for work under way, then close: readers first, so that the writer checkpoints last."""
         if (examining := self._examining) is not None:
             examining.interrupt()
         self._read_threads.shutdown(wait=True)
@@ -179,14 +173,14 @@ class Database:
         return await job.done
 
     def _write_on(self) -> None:
-        """Have what waits now written; what comes meanwhile is written next, together. One call to the thread
-        and one back for all of it: at a moment when many ask, calls to threads cost more than the writing."""
+        """Hand all waiting work to the writing thread in one call, then what has come meanwhile: when many
+        ask at once, calls between threads cost more than writing does."""
         if not self._is_writing and (jobs := self._next_jobs()):
             self._write_thread.submit(self._transact, jobs)
             self._is_writing = True
 
     def _next_jobs(self) -> list[_Job[Any]]:
-        """What is written together next, in the order in which it came; without what was given up."""
+        """The next work that shares a transaction, in the order in which it came, without cancelled work."""
         jobs: list[_Job[Any]] = []
         while self._waiting and len(jobs) < MOST_TOGETHER:
             if not (job := self._waiting.popleft()).done.cancelled():
@@ -194,14 +188,14 @@ class Database:
         return jobs
 
     def _transact(self, jobs: Sequence[_Job[Any]]) -> None:
-        """Runs in the writing thread, and at the end in the one that closes."""
+        """Runs in the writing thread, and for the last work in the thread that closes the database."""
         if not jobs:
             return
         try:
             ended = self._write_all(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             ended = [(None, error)] * len(jobs)
-        ended = [(result, failure and self._refusal(failure)) for result, failure in ended]
+        ended = [(result, failure and self._diagnosis.of(failure)) for result, failure in ended]
         try:
             jobs[0].done.get_loop().call_soon_threadsafe(self._written, jobs, ended)
         except RuntimeError:  # the loop has ended: nobody waits any more
@@ -219,7 +213,7 @@ class Database:
         self._write_on()
 
     def _write_all(self, jobs: Sequence[_Job[Any]]) -> list[tuple[Any, Exception | None]]:
-        """What each job returns or raises; those that make room have a second try on a full disk."""
+        """What each job returns or raises. On a full disk, jobs that make room have a second try."""
         ended = self._attempt_all(jobs)
         refused = [
             place
@@ -243,15 +237,15 @@ class Database:
             except _Raised:  # nothing is stored yet: once more, each in a savepoint of its own
                 return self._run(jobs, _apart)
         except sa.exc.DBAPIError as error:  # the database refuses: nothing of all this is stored
-            refusal = self._refusal(error)
-            is_of_all = isinstance(refusal, DiskFull) or "SQLITE_BUSY" in _names(error)
+            refusal = self._diagnosis.of(error)
+            is_of_all = isinstance(refusal, DiskFull) or "SQLITE_BUSY" in sqlite_names(error)
             if len(jobs) > 1 and not is_of_all:
                 return [end for job in jobs for end in self._attempt_all([job])]
             return [(None, refusal)] * len(jobs)
 
     def _run(self, jobs: Sequence[_Job[Any]], attempt: _Attempt) -> list[tuple[Any, Exception | None]]:
         if not self._files.are_ours:
-            return [(None, self._moved())] * len(jobs)
+            return [(None, self._diagnosis.moved())] * len(jobs)
         with self._writer.begin() as connection:
             full = self._disk.look() and self._disk.look(_reusable(connection))
             ended = [
@@ -262,67 +256,27 @@ class Database:
         return ended
 
     def _may_write(self, job: _Job[Any]) -> bool:
-        """Whether a job may use what is left below the floor. The reserve is for what makes room alone."""
+        """Whether a job may use the last free room of the disk. The reserve is for jobs that make room."""
         return job.makes_room or not (job.is_new or self._disk.is_spending)
-
-    def _refusal(self, error: Exception) -> Exception:
-        """What is told of an error: none of what SQLite or a row have in them, which may be people's text."""
-        if not isinstance(error, TROUBLE):
-            return error
-        names = _names(error)
-        is_of_disk = any(name.startswith("SQLITE_IOERR") for name in names)
-        if "SQLITE_FULL" in names or (is_of_disk and self._disk.look() is not None):
-            return self._disk.full()
-        reason = _reason(error)
-        if reason == DAMAGED:
-            return self._found_damage(_place_of(error))
-        self._log_once(reason)
-        return DatabaseUnavailable(f"The database cannot be used now: {reason}.")
-
-    def _found_damage(self, by: str) -> DatabaseUnavailable:
-        self._is_damaged = True
-        damaged = self._damaged()
-        self._log_once(f"{damaged} ({by})")
-        return damaged
-
-    def _damaged(self) -> DatabaseUnavailable:
-        return DatabaseUnavailable(
-            f"The database {self._path.name} is damaged: not all of it can be read. Stop the application, "
-            f"and {CURE}."
-        )
-
-    def _moved(self) -> DatabaseUnavailable:
-        moved = DatabaseUnavailable(
-            f"The database {self._path.name} was removed, replaced or cut short by another program: nothing "
-            f"is stored any more. Stop the application, and {CURE}."
-        )
-        self._log_once(str(moved))
-        return moved
-
-    def _log_once(self, words: str) -> None:
-        """Each request may meet the same trouble; the log has it once."""
-        if words not in self._logged:
-            self._logged.add(words)
-            log.error("%s", words)
 
     @contextlib.contextmanager
     def _between_transactions(self) -> Iterator[sqlite3.Connection]:
-        """The writing connection, in its thread, past SQLAlchemy, which would begin a transaction; hence the
-        driver's own errors, too."""
+        """The driver's own connection for writing, in its thread, which raises the driver's own errors:
+        SQLAlchemy would begin a transaction."""
         with self._writer.connect() as connection:
             driver = connection.connection.driver_connection
             assert driver is not None
             yield driver
 
     def _make_room(self) -> None:
-        """Room for the last that can be written: the reserve, and the log from its beginning."""
+        """Make room for last writes: give the reserve up, and let SQLite write the log from its beginning."""
         self._disk.give_up_reserve()
         with self._between_transactions() as connection, contextlib.suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _clean(self, rewrite: bool) -> bool:
-        """Whether nothing of what was deleted is left, as far as that can be had."""
-        if self._is_damaged or not self._files.are_ours:
+        """Whether nothing more can be done now to remove what is left of deleted text."""
+        if self._diagnosis.found_damage or not self._files.are_ours:
             return True
         try:
             with self._between_transactions() as connection:
@@ -335,12 +289,12 @@ class Database:
             if not is_busy:
                 self._files.log_was_emptied()
         except TROUBLE as error:  # a full disk, above all: the next call tries again
-            log.warning("deleted text could not be cleaned away: %s", self._refusal(error))
+            log.warning("deleted text could not be cleaned away: %s", self._diagnosis.of(error))
             return True
         return is_clean and not is_busy
 
     def _is_rewritten(self, connection: sqlite3.Connection) -> bool:
-        """Rewrite the database where it must be and may be; false when it has to wait for that."""
+        """Rewrite the database if it must be and may be. False if that has to wait."""
         state, pages, size = (
             int(connection.execute(f"PRAGMA {name}").fetchone()[0])
             for name in ("user_version", "page_count", "page_size")
@@ -359,7 +313,7 @@ class Database:
         return True
 
     def _examine(self) -> None:
-        """On a connection of its own, which has nothing of the file in its memory yet."""
+        """Look through the file on a new connection, which has none of it in memory yet."""
         address = f"{self._path.absolute().as_uri()}?mode=ro"
         try:
             connection = sqlite3.connect(address, uri=True, check_same_thread=False)
@@ -369,30 +323,30 @@ class Database:
             try:
                 (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
                 if found != "ok":
-                    self._found_damage("a look at the whole file")
+                    self._diagnosis.damage(found_by="a look at the whole file")
             finally:
                 self._examining = None
                 limit.cancel()
                 limit.join()
                 connection.close()
         except sqlite3.Error as error:
-            if "SQLITE_INTERRUPT" not in _names(error):
-                self._refusal(error)
+            if "SQLITE_INTERRUPT" not in sqlite_names(error):
+                self._diagnosis.of(error)
 
     def _snapshot(self, work: Callable[[sa.Connection], T]) -> T:
         try:
             with self._reader.begin() as connection:
                 return work(connection)
         except TROUBLE as error:
-            raise self._refusal(error) from None
+            raise self._diagnosis.of(error) from None
 
 
 class _Raised(Exception):
-    """One of several works has raised what the others must not suffer from."""
+    """One of several jobs has raised an error of its own, which must not harm the others."""
 
 
 def _plainly(connection: sa.Connection, job: _Job[T]) -> tuple[T | None, Exception | None]:
-    """What a job returns, without a savepoint: most jobs raise nothing. Else `_Raised`."""
+    """What a job returns. Without a savepoint, since most jobs raise nothing. Else raises `_Raised`."""
     try:
         return job.work(connection), None
     except sa.exc.DBAPIError:
@@ -402,7 +356,7 @@ def _plainly(connection: sa.Connection, job: _Job[T]) -> tuple[T | None, Excepti
 
 
 def _apart(connection: sa.Connection, job: _Job[T]) -> tuple[T | None, Exception | None]:
-    """What a job returns or raises; when it raises, nothing of it stays."""
+    """What a job returns or raises, in a savepoint: if it raises, nothing of it stays."""
     try:
         with connection.begin_nested():
             return job.work(connection), None
@@ -413,7 +367,7 @@ def _apart(connection: sa.Connection, job: _Job[T]) -> tuple[T | None, Exception
 
 
 def _reusable(connection: sa.Connection) -> int:
-    """Bytes of the file that hold nothing any more; what is new goes there first."""
+    """Bytes of the file that are free; new text goes there first."""
     pages, size = (
         connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("freelist_count", "page_size")
     )
@@ -421,36 +375,8 @@ def _reusable(connection: sa.Connection) -> int:
 
 
 def leave_traces(connection: sa.Connection) -> None:
-    """Say in a transaction that it takes text away of which copies may stay, until `Database.clean`."""
+    """Mark a transaction that deletes text: copies of the text may stay until `Database.clean`."""
     connection.exec_driver_sql(f"PRAGMA user_version = {UNCLEAN}")
-
-
-def _names(error: BaseException | None) -> list[str]:
-    """What SQLite calls an error and those behind it: after it has undone a transaction by itself, what is
-    missed is a savepoint, and the reason stands behind that."""
-    names = []
-    while error is not None:
-        if name := getattr(error, "sqlite_errorname", ""):
-            names.append(name)
-        error = error.__context__
-    return names
-
-
-def _reason(error: Exception) -> str:
-    """Why the database cannot be used, without anything that is in it."""
-    names = _names(error)
-    # What is in a row and cannot be read has no name of SQLite's.
-    if not names or any(name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) for name in names):
-        return DAMAGED
-    return f"SQLite says {names[-1]}"
-
-
-def _place_of(error: Exception) -> str:
-    """What found damage, for the log."""
-    if names := _names(error):
-        return names[-1]
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"
 
 
 def migrate(engine: sa.Engine) -> None:
@@ -458,7 +384,7 @@ def migrate(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         if _revision(connection) == NEWEST:
             return
-        # Late: most starts have nothing to migrate, and would wait for the import.
+        # Imported late: most starts have nothing to migrate.
         from alembic import command
         from alembic.config import Config
         from alembic.script import ScriptDirectory
@@ -499,8 +425,8 @@ def _engine(path: Path, *, writes: bool) -> sa.Engine:
         if writes:
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = FULL")
-            # What is deleted is overwritten, which takes as much room again until the checkpoint: who deletes
-            # much does so piece by piece.
+            # Overwrites deleted text. That takes as much room again until the checkpoint, so large deletions
+            # are made in steps.
             cursor.execute("PRAGMA secure_delete = ON")
             # Undoing part of a transaction must not need room in a temporary directory, which may be full.
             cursor.execute("PRAGMA temp_store = MEMORY")
@@ -517,7 +443,7 @@ def _engine(path: Path, *, writes: bool) -> sa.Engine:
 
 
 def _lock(path: Path) -> IO[str]:
-    """Hold `path` for this process; the system lets go of it when the process ends, however it ends."""
+    """Lock `path` for this process. The system releases it when the process ends, however it ends."""
     file = path.open("a+")
     try:
         if os.name == "posix":

@@ -27,6 +27,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
     true,
 )
@@ -88,6 +89,10 @@ messages = Table(
     Column("client_id", String(200)),
     Column("client_digest", String(64)),
     Column("created_at", UtcDateTime, nullable=False),
+    # The lease of a running reply: which process runs it, until when, and whether somebody wants it stopped.
+    Column("process", String(32)),
+    Column("lease_until", UtcDateTime),
+    Column("is_stop_requested", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("conversation_id", "client_id", name="uq_message_client"),
     UniqueConstraint("conversation_id", "position", name="uq_message_position"),
     # At most one reply of a conversation runs at a time, whoever asks.

@@ -1,20 +1,17 @@
-"""Chats in SQL: one method, one transaction.
+"""Conversations in SQL: one method, one transaction.
 
-Every method that serves a person takes the owner and touches nothing of another's: what is not theirs
-raises `NotFound`, as if it did not exist. Values come out frozen (`assistant.conversation`); rows never do.
+Every method that serves a person takes the owner, and reads and changes only what that owner has. Anything
+else raises `NotFound`, as if it did not exist. Methods return the frozen values of `assistant.conversation`.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
-import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import uuid_utils
@@ -23,9 +20,7 @@ from sqlalchemy import (
     Integer,
     Row,
     Select,
-    Table,
     bindparam,
-    case,
     delete,
     exists,
     func,
@@ -35,20 +30,21 @@ from sqlalchemy import (
     update,
 )
 
-from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Source, Status, Turn
+from assistant.conversation import Conversation, Message, Role, Status, Turn
 from storage.database import Database, leave_traces
 from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
-from storage.schema import RUNNING, acceptances, conversations, messages, pieces, revocations
+from storage.owners import NOBODY
+from storage.rows import MOST_CHARACTERS, conversation_of, message_of, messages_of
+from storage.running import lease, utc_now
+from storage.schema import RUNNING, conversations, messages
 
-NOBODY = ""  # owns what waits to be removed for good
-# At once, so that neither reading needs much memory nor removing much room:
-MOST_MESSAGES = 200  # read, unless somebody says how many
+# Limits of one transaction, so that reading takes little memory and removing little room on the disk.
+MOST_MESSAGES = 200  # that are read, if the caller names no limit
 MOST_REMOVED = 100
-MOST_CHARACTERS = 1 << 18  # of their text; the last of them may go beyond that
 MOST_IDS = 1000
 MOST_POSITION = 2**31
 
-# Statements are made once: to build one costs more than to run it.
+# Statements are built once, because building one costs more than running it.
 OWNED = select(conversations).where(
     conversations.c.id == bindparam("id"), conversations.c.owner == bindparam("owner")
 )
@@ -131,7 +127,6 @@ GROWN = (
     .where(conversations.c.id == bindparam("conversation"))
     .values(active_leaf_id=bindparam("leaf"), updated_at=bindparam("top"), title=bindparam("new_title"))
 )
-JOURNALLED = select(pieces.c.text).where(pieces.c.reply_id == bindparam("id")).order_by(pieces.c.start)
 _step = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.content, messages.c.position)
 _branch = select(*_step).where(messages.c.id == bindparam("id")).cte("branch", recursive=True)
 # Each step goes back, so that no damage makes it walk in a circle.
@@ -142,8 +137,6 @@ CONVERSATION_OF = (
     .join(messages, messages.c.conversation_id == conversations.c.id)
     .where(messages.c.id == bindparam("id"))
 )
-ACCEPTANCES = select(acceptances).where(acceptances.c.owner == bindparam("owner"))
-ACCEPTED = ACCEPTANCES.where(acceptances.c.licence == bindparam("licence"))
 DOOMED = select(conversations.c.id).where(conversations.c.owner == NOBODY).limit(1)
 # Answers before what they answer: SQLite follows a cascade no deeper than a thousand of them.
 LAST_MESSAGE = (
@@ -154,54 +147,13 @@ LAST_MESSAGE = (
 )
 REMOVE_MESSAGE = delete(messages).where(messages.c.id == bindparam("message"))
 REMOVE_CONVERSATION = delete(conversations).where(conversations.c.id == bindparam("conversation"))
-CITE = (
-    update(messages)
-    .where(messages.c.id == bindparam("reply"), RUNNING)
-    .values(sources=bindparam("cited", type_=messages.c.sources.type))
-)
-FOLD = (
-    update(messages)
-    .where(messages.c.id == bindparam("reply"))
-    .values(
-        content=bindparam("text"),
-        status=bindparam("outcome"),
-        finish_reason=bindparam("reason"),
-        failure_type=bindparam("type"),
-        failure_message=bindparam("words"),
-        provenance=bindparam("origin"),
-        sources=bindparam("cited", type_=messages.c.sources.type),
-    )
-)
-CLEAR_JOURNAL = delete(pieces).where(pieces.c.reply_id == bindparam("reply"))
-_now = bindparam("now", type_=conversations.c.updated_at.type)
-ANSWERED = (
-    update(conversations)
-    .where(
-        conversations.c.id
-        == select(messages.c.conversation_id).where(messages.c.id == bindparam("reply")).scalar_subquery()
-    )
-    .values(
-        # Never back, though the clock may have been set: the pages of a list would repeat it.
-        updated_at=case((conversations.c.updated_at > _now, conversations.c.updated_at), else_=_now),
-        model=func.coalesce(bindparam("new_model"), conversations.c.model),
-    )
-)
-
-
-# What each column of a table holds, in their order.
-KINDS = {
-    table: [
-        column.type.python_type | None if column.nullable else column.type.python_type for column in table.c
-    ]
-    for table in (conversations, messages, acceptances, revocations)
-}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The ids that a question got: of the question itself, of the reply to it, and of their conversation.
+class StoredQuestion:
+    """The ids of a question, of its reply and of their conversation.
 
-    `is_new` is false when the same `client_id` had been stored before and nothing was added.
+    `is_new` is false if the same `client_id` was stored before, and nothing was added.
     """
 
     message_id: str
@@ -212,8 +164,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What a reply answers: the turns from the root of the tree to its question, of which conversation, and
-    whether documentation may be looked up for it."""
+    """What a reply answers: the turns from the root of the conversation's tree to the question.
+
+    `grounding` says whether documentation is looked up for the answer.
+    """
 
     conversation_id: str
     turns: list[Turn]
@@ -222,7 +176,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """In the place of a parent's id: the active leaf of the conversation."""
+    """Stands for the id of the conversation's active leaf, where a parent's id is expected."""
 
 
 LATEST = Latest()
@@ -232,20 +186,16 @@ class BadCursor(ValueError):
     """A page cursor that this store did not give out."""
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class ConversationStore:
     """The conversations of every owner, in one database."""
 
-    def __init__(self, database: Database, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, database: Database, *, process: str | None = None, now: Callable[[], datetime] = utc_now
+    ) -> None:
+        """`process` will run the replies to the questions that are stored here."""
         self._database = database
+        self._process = process or database.process
         self._now = now
-
-    async def check(self) -> None:
-        """Raises `DatabaseUnavailable`; as `DiskFull` when chats can be read, but nothing new be written."""
-        await self._database.check()
 
     # Conversations
 
@@ -253,7 +203,7 @@ class ConversationStore:
         self, owner: str, title: str = "", *, grounding: bool = True
     ) -> Conversation:
         return await self._database.write(
-            lambda connection: _conversation(self._create(connection, owner, title, grounding))
+            lambda connection: conversation_of(self._create(connection, owner, title, grounding))
         )
 
     async def conversations(
@@ -269,7 +219,7 @@ class ConversationStore:
             else:
                 page_of |= {"updated_at": after[0], "id": after[1]}
                 rows = connection.execute(LISTED_AFTER, page_of).all()
-            page = [_conversation(row) for row in rows[:limit]]
+            page = [conversation_of(row) for row in rows[:limit]]
             return page, _write_cursor(page[-1]) if len(rows) > limit else None
 
         return await self._database.read(work)
@@ -278,13 +228,13 @@ class ConversationStore:
         self, owner: str, conversation_id: str, *, limit: int = MOST_MESSAGES, before: int | None = None
     ) -> tuple[Conversation, Sequence[Message]]:
         """A conversation and its newest messages, of those before position `before`, in the order in which
-        they were stored. They are fewer than `limit` where they have much text."""
+        they were stored. Long messages make a page shorter than `limit`."""
         until = MOST_POSITION if before is None else before
 
         def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
-            conversation = _conversation(_owned(connection, owner, conversation_id))
+            conversation = conversation_of(_owned(connection, owner, conversation_id))
             page = {"id": conversation_id, "before": until, "limit": limit}
-            newest = _messages(connection, MESSAGES_BEFORE, page)[::-1]
+            newest = messages_of(connection, MESSAGES_BEFORE, page)[::-1]
             if newest and newest[0].position >= until:
                 raise LookupError  # an index is damaged: pages would have no end
             return conversation, newest
@@ -294,13 +244,12 @@ class ConversationStore:
     async def messages(
         self, owner: str, conversation_id: str, *, after: int = -1
     ) -> tuple[Conversation, Sequence[Message]]:
-        """A conversation and its oldest messages, of those after position `after`; none when there are no
-        more."""
+        """A conversation and its oldest messages, of those after position `after`."""
 
         def work(connection: Connection) -> tuple[Conversation, Sequence[Message]]:
-            conversation = _conversation(_owned(connection, owner, conversation_id))
+            conversation = conversation_of(_owned(connection, owner, conversation_id))
             page = {"id": conversation_id, "after": after, "limit": MOST_MESSAGES}
-            oldest = _messages(connection, MESSAGES_AFTER, page)
+            oldest = messages_of(connection, MESSAGES_AFTER, page)
             if oldest and oldest[-1].position <= after:
                 raise LookupError  # as above
             return conversation, oldest
@@ -308,8 +257,7 @@ class ConversationStore:
         return await self._database.read(work)
 
     async def ids(self, owner: str, *, after: str = "") -> Sequence[str]:
-        """The ids of conversations, of those after `after`, in the order of their ids: unlike that of a list,
-        it stays what it is while they are read."""
+        """The next ids of conversations after the id `after`, in an order that never changes."""
         page = {"owner": owner, "after": after}
         return await self._database.read(lambda connection: connection.scalars(IDS_AFTER, page).all())
 
@@ -322,8 +270,8 @@ class ConversationStore:
         active_leaf_id: str | None = None,
         grounding: bool | None = None,
     ) -> Conversation:
-        """Change what is given. It stays where it is in the list, whose order is that of questions and
-        answers. Raises `NotFound` and `UnknownMessage`."""
+        """Change what is given. That does not move the conversation in the list, which is ordered by
+        questions and answers. Raises `NotFound` and `UnknownMessage`."""
 
         def work(connection: Connection) -> Conversation:
             row = _owned(connection, owner, conversation_id)
@@ -331,7 +279,7 @@ class ConversationStore:
                 leave_traces(connection)
             if active_leaf_id is not None and not _has(connection, conversation_id, active_leaf_id):
                 raise UnknownMessage("The message is not one of this conversation.")
-            return _conversation(
+            return conversation_of(
                 _update(
                     connection,
                     row,
@@ -344,7 +292,7 @@ class ConversationStore:
         return await self._database.write(work)
 
     async def delete(self, owner: str, conversation_id: str) -> None:
-        """From now on it is not there; `restore` brings it back until `purge` takes it away for good."""
+        """Hide a conversation until `restore` brings it back or `purge` removes it for good."""
 
         def work(connection: Connection) -> None:
             _update(connection, _owned(connection, owner, conversation_id), deleted_at=self._now())
@@ -352,28 +300,19 @@ class ConversationStore:
         await self._database.write(work, makes_room=True)
 
     async def restore(self, owner: str, conversation_id: str) -> Conversation:
-        """Bring a deleted conversation back; one that was not deleted stays as it is."""
+        """Bring a deleted conversation back. One that is not deleted stays as it is."""
 
         def work(connection: Connection) -> Conversation:
             row = _owned(connection, owner, conversation_id, or_deleted=True)
-            return _conversation(_update(connection, row, deleted_at=None))
+            return conversation_of(_update(connection, row, deleted_at=None))
 
         return await self._database.write(work)
 
-    async def erase(self, owner: str) -> bool:
-        """Take everything of an owner away, as `purge` finds it; whether there was anything."""
-
-        def work(connection: Connection) -> bool:
-            theirs = conversations.c.owner == owner
-            taken = update(conversations).where(theirs).values(owner=NOBODY, deleted_at=self._now())
-            accepted = delete(acceptances).where(acceptances.c.owner == owner)
-            return sum(connection.execute(each).rowcount for each in (taken, accepted)) > 0
-
-        return await self._database.write(work, makes_room=True)
-
     async def purge(self, *, older_than: timedelta) -> int:
-        """Remove for good what was erased, or deleted so long ago, with all that belongs to it; returns how
-        many conversations."""
+        """Remove conversations for good that were erased, or deleted longer ago than `older_than`.
+
+        Returns how many.
+        """
 
         def take(connection: Connection) -> None:
             gone = conversations.c.deleted_at <= self._now() - older_than
@@ -384,14 +323,6 @@ class ConversationStore:
         while (now_removed := await self._database.write(_remove_some, makes_room=True)) is not None:
             removed += now_removed
         return removed
-
-    async def examine(self) -> None:
-        """Look whether the database is damaged; `check` tells."""
-        await self._database.examine()
-
-    async def clean(self, *, rewrite: bool, patience: float = 0.0) -> None:
-        """Have what was deleted leave the files, too: see `Database.clean`."""
-        await self._database.clean(rewrite=rewrite, patience=patience)
 
     # Questions and replies
 
@@ -405,16 +336,15 @@ class ConversationStore:
         client_id: str | None = None,
         title: str = "",
         grounding: bool = True,
-    ) -> Asked:
-        """Store a question and the pending reply to it; `title` is for a conversation that has none, and
-        `grounding` for one that begins with it.
+    ) -> StoredQuestion:
+        """Store a question and its pending reply. A conversation without a title gets `title`.
 
-        Without a conversation it is the first question of a new one; the same `client_id` is then looked for
-        among the first questions of all. Raises `NotFound`, `UnknownParent`, `ClientIdReused` and
-        `StillAnswering`; nothing is stored then.
+        Without a conversation the question begins a new one with `grounding`; its `client_id` is then
+        compared with the first questions of all conversations. Raises `NotFound`, `UnknownParent`,
+        `ClientIdReused` and `StillAnswering`, and stores nothing then.
         """
 
-        def work(connection: Connection) -> Asked:
+        def work(connection: Connection) -> StoredQuestion:
             conversation = (
                 None if conversation_id is None else _owned(connection, owner, conversation_id, GROWING)
             )
@@ -434,10 +364,12 @@ class ConversationStore:
                 "status": Status.DONE,
                 "client_id": client_id,
                 "client_digest": None if client_id is None else _digest(text, parent_id),
+                "process": None,
+                "lease_until": None,
             }
-            reply = _pending_reply(question["id"])
+            reply = self._pending_reply(question["id"])
             self._add(connection, conversation, question, reply, title=conversation.title or title)
-            return Asked(str(question["id"]), str(reply["id"]), conversation.id)
+            return StoredQuestion(str(question["id"]), str(reply["id"]), conversation.id)
 
         return await self._database.write(work)
 
@@ -449,38 +381,38 @@ class ConversationStore:
         *,
         parent_id: str | Latest | None = LATEST,
         client_id: str | None = None,
-    ) -> Asked | None:
-        """What `ask` answered to the same `client_id` before, or None. Raises `ClientIdReused`."""
+    ) -> StoredQuestion | None:
+        """What `ask` returned for the same `client_id` before, or None. Raises `ClientIdReused`."""
 
-        def work(connection: Connection) -> Asked | None:
+        def work(connection: Connection) -> StoredQuestion | None:
             if conversation_id is not None:
                 _owned(connection, owner, conversation_id)
             return _asked_before(connection, owner, conversation_id, client_id, text, parent_id)
 
         return await self._database.read(work)
 
-    async def retry(self, owner: str, reply_id: str) -> Asked:
+    async def retry(self, owner: str, reply_id: str) -> StoredQuestion:
         """Store a pending sibling of a reply. Raises `NotFound` and `StillAnswering`."""
 
-        def work(connection: Connection) -> Asked:
+        def work(connection: Connection) -> StoredQuestion:
             row = _owned_reply(connection, owner, reply_id)
             conversation = _owned(connection, owner, row.conversation_id, GROWING)
-            sibling = _pending_reply(row.parent_id)
+            sibling = self._pending_reply(row.parent_id)
             self._add(connection, conversation, sibling, title=conversation.title)
-            return Asked(str(row.parent_id), str(sibling["id"]), conversation.id)
+            return StoredQuestion(str(row.parent_id), str(sibling["id"]), conversation.id)
 
         return await self._database.write(work)
 
     async def reply(self, owner: str, reply_id: str) -> Message:
-        """One of the assistant's messages, with the text that is stored so far."""
+        """A reply, with the text that is stored so far. Raises `NotFound`."""
 
         def work(connection: Connection) -> Message:
-            return _message(connection, _owned_reply(connection, owner, reply_id))
+            return message_of(connection, _owned_reply(connection, owner, reply_id))
 
         return await self._database.read(work)
 
     async def branch(self, reply_id: str) -> Branch:
-        """What `reply_id` answers. Without any turns if the reply is gone."""
+        """What a reply answers. A reply that was removed has no turns."""
 
         def work(connection: Connection) -> Branch:
             rows = {own_id: rest for own_id, *rest in connection.execute(BRANCH, {"id": reply_id}).all()}
@@ -489,82 +421,13 @@ class ConversationStore:
             while node is not None:
                 node, role, content, _ = rows.pop(node)
                 if not isinstance(content, str):
-                    raise TypeError  # as `_sound` does
+                    raise TypeError  # as `rows.checked` does
                 turns.append(Turn(Role(role), content))
             found = connection.execute(CONVERSATION_OF, {"id": reply_id}).first()
             conversation_id, grounding = found or ("", False)
             return Branch(str(conversation_id), turns[::-1], bool(grounding))
 
         return await self._database.read(work)
-
-    async def unfinished(self) -> Sequence[str]:
-        """The replies that are not settled: at a start, those that an earlier process left."""
-        unfinished = select(messages.c.id).where(RUNNING)
-        return await self._database.read(lambda connection: connection.scalars(unfinished).all())
-
-    async def interrupt(self, reply_ids: Sequence[str]) -> None:
-        """Settle what an earlier process left unfinished, its text kept."""
-
-        def work(connection: Connection) -> None:
-            for reply_id in reply_ids:
-                connection.execute(
-                    update(messages)
-                    .where(messages.c.id == reply_id)
-                    .values(content=_journalled(connection, reply_id), status=Status.INTERRUPTED)
-                )
-                connection.execute(CLEAR_JOURNAL, {"reply": reply_id})
-
-        await self._database.write(work, makes_room=True)
-
-    # Licences
-
-    async def accept(self, owner: str, licence: str) -> None:
-        """Record that a person has accepted the terms of a licence; the first time counts."""
-
-        def work(connection: Connection) -> None:
-            if connection.scalar(ACCEPTED, {"owner": owner, "licence": licence}) is None:
-                new = {"owner": owner, "licence": licence, "accepted_at": self._now()}
-                connection.execute(insert(acceptances), new)
-
-        await self._database.write(work)
-
-    async def acceptances(self, owner: str) -> dict[str, datetime]:
-        """The licences that a person has accepted, and when."""
-
-        def work(connection: Connection) -> dict[str, datetime]:
-            rows = connection.execute(ACCEPTANCES, {"owner": owner})
-            return {row.licence: row.accepted_at for row in (_sound(acceptances, row) for row in rows)}
-
-        return await self._database.read(work)
-
-    async def has_accepted(self, owner: str, licence: str) -> bool:
-        return await self._database.read(
-            lambda connection: connection.scalar(ACCEPTED, {"owner": owner, "licence": licence}) is not None
-        )
-
-    # Revocations
-
-    async def revoke(self, owner: str, *, kept: timedelta) -> str:
-        """From now on the owner's cookies are those with the mark that this returns. Marks that were made
-        longer ago than cookies are `kept` are removed: no cookie without them is valid any more."""
-
-        def work(connection: Connection) -> str:
-            now, mark = self._now(), secrets.token_hex(8)
-            gone = (revocations.c.owner == owner) | (revocations.c.revoked_at < now - kept)
-            connection.execute(delete(revocations).where(gone))
-            connection.execute(insert(revocations), {"owner": owner, "mark": mark, "revoked_at": now})
-            return mark
-
-        return await self._database.write(work, makes_room=True)
-
-    async def marks(self) -> dict[str, str]:
-        """Of each owner who revoked their cookies, the mark of those that are valid."""
-        every = select(revocations)
-        return await self._database.read(
-            lambda connection: {
-                row.owner: row.mark for row in map(partial(_sound, revocations), connection.execute(every))
-            }
-        )
 
     def _create(self, connection: Connection, owner: str, title: str, grounding: bool) -> Row[Any]:
         now = self._now()
@@ -580,7 +443,7 @@ class ConversationStore:
         return connection.execute(CREATE, new).one()
 
     def _add(self, connection: Connection, conversation: Row[Any], *new: dict[str, Any], title: str) -> None:
-        """Add messages at the end of a conversation, the last of them its active leaf."""
+        """Add messages at the end of a conversation. The last one becomes its active leaf."""
         if conversation.is_answering:
             raise StillAnswering("This conversation is still answering. Stop the reply or wait for its end.")
         now = self._now()
@@ -593,37 +456,24 @@ class ConversationStore:
         grown = {"conversation": conversation.id, "leaf": new[-1]["id"], "top": top, "new_title": title}
         connection.execute(GROWN, grown)
 
-
-def fold(
-    connection: Connection,
-    reply_id: str,
-    content: str,
-    status: Status,
-    finish_reason: FinishReason | None,
-    failure: Failure | None,
-    provenance: dict[str, Any],
-    sources: Sequence[Source],
-    now: datetime,
-) -> None:
-    """Turn a running reply into its final message and clear its journal; nothing if it was deleted."""
-    folded = {
-        "reply": reply_id,
-        "text": content,
-        "outcome": status,
-        "reason": finish_reason,
-        "type": None if failure is None else failure.type,
-        "words": None if failure is None else failure.message,
-        "origin": provenance,
-        "cited": stored_sources(sources),
-    }
-    if connection.execute(FOLD, folded).rowcount:
-        connection.execute(CLEAR_JOURNAL, {"reply": reply_id})
-        model = provenance.get("model")
-        connection.execute(ANSWERED, {"reply": reply_id, "now": now, "new_model": model})
+    def _pending_reply(self, question_id: Any) -> dict[str, Any]:
+        return {
+            "id": _new_id(),
+            "parent_id": question_id,
+            "role": Role.ASSISTANT,
+            "content": "",
+            "status": Status.PENDING,
+            "client_id": None,
+            "client_digest": None,
+            **lease(self._process, self._now()),
+        }
 
 
 def _remove_some(connection: Connection) -> int | None:
-    """Remove some of what is nobody's: how many conversations are gone; None when nothing was left."""
+    """Remove some messages and conversations that belong to nobody.
+
+    Returns how many conversations, or None if nothing was left.
+    """
     if connection.scalar(DOOMED) is None:
         return None
     leave_traces(connection)
@@ -643,24 +493,12 @@ def _remove_some(connection: Connection) -> int | None:
 
 
 def _top(now: datetime, last: datetime | None) -> datetime:
-    """The moment that puts a conversation on top of its owner's list, though the clock was set back."""
+    """The time that puts a conversation on top of its owner's list, even if the clock was set back."""
     return now if last is None or last < now else last + timedelta(microseconds=1)
 
 
 def _new_id() -> str:
     return str(uuid_utils.uuid7())
-
-
-def _pending_reply(question_id: Any) -> dict[str, Any]:
-    return {
-        "id": _new_id(),
-        "parent_id": question_id,
-        "role": Role.ASSISTANT,
-        "content": "",
-        "status": Status.PENDING,
-        "client_id": None,
-        "client_digest": None,
-    }
 
 
 def _owned(
@@ -685,7 +523,7 @@ def _owned_reply(connection: Connection, owner: str, reply_id: str) -> Row[Any]:
 
 
 def _update(connection: Connection, conversation: Row[Any], **values: Any) -> Row[Any]:
-    """The conversation with these values."""
+    """Store these values in a conversation and return its row."""
     changed = update(conversations).where(conversations.c.id == conversation.id).values(**values)
     return connection.execute(changed.returning(conversations)).one()
 
@@ -702,7 +540,7 @@ def _asked_before(
     client_id: str | None,
     text: str,
     parent_id: str | Latest | None,
-) -> Asked | None:
+) -> StoredQuestion | None:
     if client_id is None:
         return None
     ids = {"owner": owner, "client_id": client_id}
@@ -715,75 +553,12 @@ def _asked_before(
     if question.client_digest != _digest(text, parent_id):
         raise ClientIdReused("This client_id was used before with another message.")
     first_reply = connection.scalar(FIRST_REPLY, {"id": question.id})
-    return Asked(question.id, str(first_reply), question.conversation_id, is_new=False)
+    return StoredQuestion(question.id, str(first_reply), question.conversation_id, is_new=False)
 
 
 def _digest(text: str, parent_id: str | Latest | None) -> str:
     body = [text, "latest" if isinstance(parent_id, Latest) else [parent_id]]
     return hashlib.sha256(json.dumps(body).encode()).hexdigest()
-
-
-def _journalled(connection: Connection, reply_id: str) -> str:
-    return "".join(connection.scalars(JOURNALLED, {"id": reply_id}))
-
-
-def _sound(table: Table, row: Row[Any]) -> Row[Any]:
-    """A row that begins with all of a table's columns. Raises `TypeError` where a value is not what its
-    column holds: SQLite has no types, and damage makes anything of it.
-    """
-    if not all(map(isinstance, row, KINDS[table])):
-        raise TypeError
-    return row
-
-
-def _conversation(row: Row[Any]) -> Conversation:
-    _sound(conversations, row)
-    return Conversation(
-        id=row.id,
-        title=row.title,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        active_leaf_id=row.active_leaf_id,
-        model=row.model,
-        grounding=row.grounding,
-    )
-
-
-def _messages(connection: Connection, statement: Select[Any], page: Mapping[str, Any]) -> list[Message]:
-    """The messages of a page, and no more than have so much text together."""
-    read: list[Message] = []
-    length = 0
-    with contextlib.closing(connection.execute(statement, page)) as rows:
-        for row in rows:
-            read.append(_message(connection, row))
-            length += len(read[-1].content)
-            if length > MOST_CHARACTERS:
-                break
-    return read
-
-
-def _message(connection: Connection, row: Row[Any]) -> Message:
-    _sound(messages, row)
-    status = Status(row.status)
-    return Message(
-        id=row.id,
-        conversation_id=row.conversation_id,
-        parent_id=row.parent_id,
-        position=row.position,
-        role=Role(row.role),
-        content=row.content if status.is_final else _journalled(connection, row.id),
-        status=status,
-        created_at=row.created_at,
-        finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
-        failure=None if row.failure_type is None else Failure(row.failure_type, row.failure_message or ""),
-        provenance=dict(row.provenance),
-        sources=tuple(Source(**source) for source in row.sources or ()),
-    )
-
-
-def stored_sources(sources: Sequence[Source]) -> list[dict[str, str]] | None:
-    """Sources as their column keeps them."""
-    return [asdict(source) for source in sources] or None
 
 
 def _write_cursor(conversation: Conversation) -> str:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app import endpoint_of
-from assistant.served import FAILED, Endpoint
+from assistant.engine import FAILED, Endpoint
 from assistant.settings import read_settings
 from tests.support.application import ROOT, Application, environment, is_alive, running, upstream, wait_for
 from tests.support.tiny_gguf import write_tiny_gguf

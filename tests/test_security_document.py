@@ -33,4 +33,4 @@ def test_each_promise_names_tests_that_exist() -> None:
 
 def test_nothing_is_promised_without_a_row() -> None:
     said = [line for line in PROMISES.splitlines()[1:] if line and not line.startswith("|")]
-    assert said == ["The tests in a row hold its promise: they fail when it is broken."]
+    assert said == ["The tests in a row fail when its promise is broken."]

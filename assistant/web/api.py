@@ -1,4 +1,4 @@
-"""The HTTP API: thin routes from JSON to `assistant.reply.Assistant` and back.
+"""The HTTP API: thin routes from JSON to `assistant`, and back.
 
 Knows the shapes on the wire and whose request it is; decides nothing. The contract is in the OpenAPI
 document at `/api/openapi.json`; errors are problem documents (`problems.py`).
@@ -18,10 +18,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Match
 
+from assistant.chats import Chats
 from assistant.conversation import Conversation, Message, Source
 from assistant.errors import EmptyText, NothingToFetch, NotTheOperator
 from assistant.knowledge.documentation import DocumentationStatus
-from assistant.reply import Assistant
+from assistant.replies import Replies
 from assistant.web.events import EventStream, position_of
 from assistant.web.identity import give_anew, is_known, owner_of
 from assistant.web.openapi import ANSWERING, raises
@@ -34,7 +35,7 @@ from storage.errors import (
     UnknownMessage,
     UnknownParent,
 )
-from storage.store import LATEST, MOST_MESSAGES, MOST_POSITION, Asked, BadCursor
+from storage.store import LATEST, MOST_MESSAGES, MOST_POSITION, BadCursor, StoredQuestion
 
 UNTITLED = "New chat"
 # What proxies add: who comes through one is not at this machine.
@@ -158,7 +159,7 @@ class AskedOut(BaseModel):
     reply_id: str
 
     @classmethod
-    def of(cls, asked: Asked) -> AskedOut:
+    def of(cls, asked: StoredQuestion) -> AskedOut:
         return cls(
             conversation_id=asked.conversation_id, message_id=asked.message_id, reply_id=asked.reply_id
         )
@@ -196,7 +197,7 @@ class EngineOut(BaseModel):
     licence: LicenceOut | None
 
 
-def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
+def api_routes(replies: Replies, chats: Chats, *, may_manage: bool) -> APIRouter:
     """Everything under `/api`. With `may_manage`, people here run the application too."""
     api = APIRouter(prefix="/api")
 
@@ -208,24 +209,24 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     @api.get("/engine")
     async def engine(request: Request, owner: Owner) -> EngineOut:
         """The engine's state, its model and a sentence; who answers; how far documentation has been read."""
-        status = assistant.engine
+        status = replies.served.status
         download, licence = status.download, status.licence
         return EngineOut(
             state=status.state,
             model=status.model,
             detail=(is_operator(request) and status.cause) or status.detail,
-            answers=assistant.answers,
+            answers=replies.answers,
             download=None
             if download is None
             else DownloadOut(**asdict(download), may_change=is_operator(request)),
-            documentation=assistant.documentation,
+            documentation=replies.documentation.status,
             licence=None
             if licence is None
             else LicenceOut(
                 id=licence.id,
                 name=licence.name,
                 url=licence.url,
-                accepted=await assistant.has_accepted(owner, licence),
+                accepted=await replies.licences.may_use(owner, licence),
             ),
         )
 
@@ -233,25 +234,23 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     async def begin_download(request: Request) -> None:
         """Fetch the model that is offered, or go on with it; `GET /api/engine` tells how far it is."""
         _refuse_unless(is_operator(request))
-        await assistant.begin_download()
+        await replies.served.begin_download()
 
     @api.delete("/engine/download", status_code=204, responses=raises(NotTheOperator, NothingToFetch))
     async def decline_download(request: Request) -> None:
         """Do not fetch the model, or no further; remembered at the next start."""
         _refuse_unless(is_operator(request))
-        await assistant.decline_download()
+        await replies.served.decline_download()
 
     @api.put("/licences/{licence_id:path}", status_code=204)  # some are called by an address
     async def accept_licence(owner: Owner, licence_id: Text) -> None:
         """Accept the terms of the licence under which the model comes."""
-        await assistant.accept_licence(owner, licence_id)
+        await replies.licences.accept(owner, licence_id)
 
     @api.post("/conversations", status_code=201)
     async def create(owner: Owner, body: NewConversation | None = None) -> ConversationOut:
         body = body or NewConversation()
-        return ConversationOut.of(
-            await assistant.create_conversation(owner, body.title, grounding=body.grounding)
-        )
+        return ConversationOut.of(await chats.create(owner, body.title, grounding=body.grounding))
 
     @api.get("/conversations", responses=raises(BadCursor))
     async def conversations(
@@ -260,7 +259,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         cursor: Annotated[str | None, Query(max_length=500)] = None,
     ) -> ConversationPage:
         """A page of conversations, newest update first."""
-        page, following = await assistant.conversations(owner, limit=limit, cursor=cursor or None)
+        page, following = await chats.page(owner, limit=limit, cursor=cursor or None)
         return ConversationPage(conversations=[ConversationOut.of(one) for one in page], next=following)
 
     @api.get("/conversations/{conversation_id}")
@@ -273,7 +272,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
         """A conversation with its newest messages, in the order in which they were stored: a tree. `older`,
         if it is not null, asks as `before` for those before them.
         """
-        found, messages = await assistant.conversation(owner, conversation_id, limit=limit, before=before)
+        found, messages = await chats.conversation(owner, conversation_id, limit=limit, before=before)
         return ConversationWithMessages(
             **_conversation(found),
             messages=[_message(message) for message in messages],
@@ -283,7 +282,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     @api.patch("/conversations/{conversation_id}", responses=raises(UnknownMessage))
     async def change(owner: Owner, conversation_id: str, body: Change) -> ConversationOut:
         """Rename a conversation, choose the branch on show, or whether documentation is looked up."""
-        changed = await assistant.change(
+        changed = await chats.change(
             owner,
             conversation_id,
             title=body.title,
@@ -295,12 +294,12 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     @api.delete("/conversations/{conversation_id}", status_code=204)
     async def delete(owner: Owner, conversation_id: str) -> None:
         """Delete a conversation; within a minute it can be restored."""
-        await assistant.delete(owner, conversation_id)
+        await chats.delete(owner, conversation_id)
 
     @api.post("/conversations/{conversation_id}/restore")
     async def restore(owner: Owner, conversation_id: str) -> ConversationOut:
         """Bring a conversation back that was deleted a moment ago."""
-        return ConversationOut.of(await assistant.restore(owner, conversation_id))
+        return ConversationOut.of(await chats.restore(owner, conversation_id))
 
     @api.post(
         "/conversations/{conversation_id}/messages",
@@ -310,7 +309,7 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     async def ask(owner: Owner, conversation_id: str, body: Question) -> AskedOut:
         """Store a question and begin to answer it; the reply's events tell the answer."""
         parent = body.parent_id if "parent_id" in body.model_fields_set else LATEST
-        asked = await assistant.ask(
+        asked = await replies.ask(
             owner, conversation_id, body.text, parent_id=parent, client_id=body.client_id
         )
         return AskedOut.of(asked)
@@ -318,15 +317,13 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     @api.post("/messages", status_code=202, responses=raises(EmptyText, ClientIdReused, *ANSWERING))
     async def begin(owner: Owner, body: FirstQuestion) -> AskedOut:
         """Begin a conversation with a question: both are stored together, or neither is."""
-        asked = await assistant.ask(
-            owner, None, body.text, client_id=body.client_id, grounding=body.grounding
-        )
+        asked = await replies.ask(owner, None, body.text, client_id=body.client_id, grounding=body.grounding)
         return AskedOut.of(asked)
 
     @api.get("/replies/{reply_id}")
     async def reply(owner: Owner, reply_id: str) -> MessageOut:
         """A reply as it is stored now, finished or not."""
-        return _message(await assistant.reply(owner, reply_id))
+        return _message(await chats.reply(owner, reply_id))
 
     @api.get("/replies/{reply_id}/events", status_code=200, response_class=EventStream)
     async def events(
@@ -334,29 +331,29 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     ) -> Response:
         """Server-Sent Events of a reply; resumes after `Last-Event-ID` (or `?last_event_id=`)."""
         after = position_of(request.headers.get("last-event-id", last_event_id))
-        return EventStream(await assistant.follow(owner, reply_id, after))
+        return EventStream(await replies.follow(owner, reply_id, after))
 
     @api.post("/replies/{reply_id}/stop")
     async def stop(owner: Owner, reply_id: str) -> StatusOut:
         """End a reply; its text is kept."""
-        return StatusOut(status=await assistant.stop(owner, reply_id))
+        return StatusOut(status=await replies.stop(owner, reply_id))
 
     @api.post("/replies/{reply_id}/retry", status_code=202, responses=raises(StillAnswering, *ANSWERING))
     async def retry(owner: Owner, reply_id: str) -> AskedOut:
         """Answer the same question again; the new reply is a sibling."""
-        return AskedOut.of(await assistant.retry(owner, reply_id))
+        return AskedOut.of(await replies.retry(owner, reply_id))
 
     @api.post("/me/revoke", status_code=204)
     async def revoke(request: Request, owner: Owner) -> None:
         """Sign out everywhere else: all cookies that were given to you until now are invalid, and this answer
         gives you a new one. Your chats stay."""
-        await _revoke(assistant, request)
+        await _revoke(chats, request)
 
     @api.get("/me/export", response_class=JSONResponse)
     async def export(owner: Owner) -> Response:
         """Everything that is stored of you, as one JSON document."""
         return StreamingResponse(
-            await _from_first(_export(assistant, owner)),
+            await _from_first(_export(chats, owner)),
             media_type="application/json",
             headers={"Content-Disposition": 'attachment; filename="tech-assistant-export.json"'},
         )
@@ -365,8 +362,8 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     async def erase(request: Request, owner: Owner, body: Erasure) -> None:
         """Remove everything that is stored of you, at once and for good. Cookies that were given to you until
         now are invalid, and this answer gives you a new one."""
-        await _revoke(assistant, request)
-        await assistant.erase(owner)
+        await _revoke(chats, request)
+        await chats.erase(owner)
 
     @api.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
     async def unknown(request: Request, path: str) -> Response:
@@ -388,9 +385,9 @@ def api_routes(assistant: Assistant, *, may_manage: bool) -> APIRouter:
     return api
 
 
-async def _revoke(assistant: Assistant, request: Request) -> None:
+async def _revoke(chats: Chats, request: Request) -> None:
     if is_known(request):  # who has just come has nothing to revoke
-        await assistant.revoke(owner_of(request))
+        await chats.revoke(owner_of(request))
     give_anew(request)
 
 
@@ -399,11 +396,11 @@ def _refuse_unless(is_operator: bool) -> None:
         raise NotTheOperator("Only who runs the application may do this: its options say what is fetched.")
 
 
-async def _export(assistant: Assistant, owner: str) -> AsyncIterator[str]:
+async def _export(chats: Chats, owner: str) -> AsyncIterator[str]:
     """The document piece by piece, so that no more than a page of messages is in memory. Until the first
     piece it can be refused; later, `error` at its end says why it is not whole.
     """
-    accepted = await assistant.acceptances(owner)
+    accepted = await chats.acceptances(owner)
     head = {
         "exported_at": rfc3339(datetime.now(UTC)),
         "licences": [{"id": licence, "accepted_at": rfc3339(when)} for licence, when in accepted.items()],
@@ -412,7 +409,7 @@ async def _export(assistant: Assistant, owner: str) -> AsyncIterator[str]:
     end = between = ""
     error = None
     try:
-        async for one in assistant.export(owner):
+        async for one in chats.export(owner):
             if isinstance(one, Conversation):
                 yield (f"{end}, " if end else "") + json.dumps(_conversation(one))[:-1] + ', "messages": ['
                 end, between = "]}", ""
@@ -458,7 +455,7 @@ def _message(message: Message) -> MessageOut:
         status=message.status,
         finish_reason=message.finish_reason,
         error=None if failure is None else ErrorOut(type=failure.type, message=failure.message),
-        provenance=dict(message.provenance),
+        provenance=message.provenance.as_json(),
         sources=list(message.sources),
         created_at=rfc3339(message.created_at),
     )

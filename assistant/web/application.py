@@ -19,7 +19,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistant import __version__
-from assistant.reply import Assistant
+from assistant.chats import Chats
+from assistant.replies import Replies
 from assistant.web.api import METHODS, api_routes
 from assistant.web.connections import UnderWay
 from assistant.web.identity import Identity, cookie_name
@@ -99,7 +100,8 @@ def _import_routes() -> Callable[[ASGIApp], Awaitable[ASGIApp]]:
 
 
 def create_app(
-    assistant: Assistant,
+    replies: Replies,
+    chats: Chats,
     *,
     key: bytes,
     older_keys: Sequence[bytes] = (),
@@ -111,13 +113,14 @@ def create_app(
     hosts it answers to besides addresses and localhost; with `may_manage` whoever comes from this machine may
     say what is fetched.
 
-    The caller ends the replies (`Assistant.close`) before the server waits for its connections.
+    The caller ends the replies (`Replies.close`) before the server waits for its connections.
     """
     page = None if load_page is None else Page(load_page)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await assistant.start()
+        await replies.start()
+        await chats.start()
         loading = None if page is None else asyncio.create_task(page.run())
         try:
             yield
@@ -126,7 +129,8 @@ def create_app(
                 loading.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await loading
-            await assistant.close()
+            await replies.close()
+            await chats.close()
 
     app = FastAPI(
         title="Tech Assistant",
@@ -151,10 +155,12 @@ def create_app(
     @app.get("/ready", include_in_schema=False)
     async def ready() -> Response:
         try:
-            await assistant.check()
+            await chats.check()
         except DatabaseUnavailable as error:
             return Problem(503, "storage", str(error))
-        return JSONResponse({"engine": assistant.engine.state, "page": page is not None and page.is_ready})
+        return JSONResponse(
+            {"engine": replies.served.status.state, "page": page is not None and page.is_ready}
+        )
 
     @app.api_route("/serving/{path:path}", methods=METHODS, include_in_schema=False)
     @app.api_route("/serving", methods=METHODS, include_in_schema=False)
@@ -163,9 +169,9 @@ def create_app(
     async def not_exposed(request: Request) -> Response:
         return Problem(404, "not_found", "The serving layer is not exposed here.")
 
-    app.include_router(api_routes(assistant, may_manage=may_manage))
+    app.include_router(api_routes(replies, chats, may_manage=may_manage))
     app.mount("/ui", Static(directory=STATIC))
     if page is not None:
         app.mount("/", page)
-    identity = Identity(UnderWay(app), key=key, older_keys=older_keys, marks=assistant.marks)
+    identity = Identity(UnderWay(app), key=key, older_keys=older_keys, marks=chats.marks)
     return Guard(identity, names=names)

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from assistant.conversation import Status
-from assistant.reply import Cited, Delta, End, Event, Reset, Waiting
+from assistant.events import Cited, Delta, End, ReplyEvent, Reset, Waiting
 
 PING_SECONDS = 15.0
 EVENT_ID = re.compile(r"([0-9]{1,15})!?")
@@ -39,7 +39,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[Event], *, ping_seconds: float = PING_SECONDS) -> None:
+    def __init__(self, events: AsyncIterator[ReplyEvent], *, ping_seconds: float = PING_SECONDS) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events = events
@@ -75,7 +75,7 @@ async def left(receive: Receive) -> None:
         pass
 
 
-def encode(event: Event) -> bytes:
+def encode(event: ReplyEvent) -> bytes:
     """One event on the wire. The data is JSON, so no line break of the text can end it."""
     data: dict[str, str | None]
     match event:

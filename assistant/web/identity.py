@@ -24,7 +24,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from assistant.reply import COOKIE_KEPT
+from assistant.chats import COOKIE_KEPT
 
 KEPT_SECONDS = int(COOKIE_KEPT.total_seconds())
 RENEWED_AFTER_SECONDS = 7 * 24 * 3600

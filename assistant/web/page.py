@@ -17,7 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from assistant.conversation import Status
 from assistant.errors import AssistantError
-from assistant.reply import Assistant, Delta, End, Reset
+from assistant.events import Delta, End, Reset
+from assistant.replies import Replies
 from assistant.web.api import Text
 from assistant.web.identity import owner_of_session
 from storage.errors import NotFound, StillAnswering, StorageError
@@ -46,10 +47,10 @@ CHECKED: TypeAdapter[str] = TypeAdapter(Text)
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
-def build(assistant: Assistant) -> gr.Blocks:
+def build(replies: Replies) -> gr.Blocks:
     """The page. What it looks like is in `static/page.css`."""
 
-    programs = Programs(assistant)
+    programs = Programs(replies)
 
     async def answer(message: str, request: gr.Request) -> str:
         """Ask a question and get its answer. Further questions of a session go on with its conversation."""
@@ -97,8 +98,8 @@ def build(assistant: Assistant) -> gr.Blocks:
 class Programs:
     """Questions of programs that use Gradio's client; each of its sessions has a conversation."""
 
-    def __init__(self, assistant: Assistant) -> None:
-        self._assistant = assistant
+    def __init__(self, replies: Replies) -> None:
+        self._replies = replies
         self._conversations: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     async def answer(self, owner: str, session: str, text: str) -> str:
@@ -106,7 +107,7 @@ class Programs:
         try:
             reply = await self._ask(owner, session[:LONGEST_SESSION], CHECKED.validate_python(text))
             answer = ""
-            async for event in await self._assistant.follow(owner, reply):
+            async for event in await self._replies.follow(owner, reply):
                 match event:
                     case Delta(piece, _):
                         answer += piece
@@ -130,10 +131,10 @@ class Programs:
         if (conversation := self._conversations.get(key)) is not None:
             self._conversations.move_to_end(key)
             try:
-                return (await self._assistant.ask(owner, conversation, text)).reply_id
+                return (await self._replies.ask(owner, conversation, text)).reply_id
             except (NotFound, StillAnswering):  # deleted, or the client asks several questions at once
                 pass
-        asked = await self._assistant.ask(owner, None, text)
+        asked = await self._replies.ask(owner, None, text)
         self._conversations[key] = asked.conversation_id
         self._conversations.move_to_end(key)
         if len(self._conversations) > MOST_SESSIONS:
@@ -141,13 +142,13 @@ class Programs:
         return asked.reply_id
 
 
-def page_app(assistant: Assistant) -> FastAPI:
+def page_app(replies: Replies) -> FastAPI:
     """The page as an application, to be mounted at `/` after its lifespan was entered."""
     theme = gr.themes.Base(font=FONT, font_mono=MONO)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     return gr.mount_gradio_app(  # type: ignore[no-any-return]
         app,
-        build(assistant),
+        build(replies),
         path="",
         theme=theme,
         head=HEAD,

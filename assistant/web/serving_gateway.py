@@ -27,7 +27,7 @@ import aiohttp
 from starlette.types import ASGIApp, Receive, Scope, Send
 from yarl import URL
 
-from assistant.served import STARTING, Endpoint
+from assistant.engine import STARTING, Endpoint
 from assistant.web.connections import address_of
 from assistant.web.events import left
 from assistant.web.security import DATA_POLICY, bounded_body, security_headers

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from assistant.conversation import Role, Turn
+from assistant.engine import STARTING, Download, Endpoint, EngineState, Licence
 from assistant.errors import NoModel, NothingToFetch
-from assistant.served import STARTING, Download, Endpoint, EngineState, Licence, ServedModel
+from assistant.served import ServedModel
 from assistant.settings import Settings, read_settings
 from tests.support.fake_tgi import FakeTGI
 

@@ -9,8 +9,8 @@ from assistant.settings import BadSettings, read_settings, secret_keys
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # where no .env is
+def directory_without_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_file(
@@ -25,7 +25,7 @@ def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_fil
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["--port", "x"], "--port"),
         (["--port", "70000"], "--port"),
@@ -58,12 +58,12 @@ def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_fil
         (["--proxies", "*"], "--proxies"),
     ],
 )
-def test_a_bad_value_is_named(arguments: list[str], words: str) -> None:
-    with pytest.raises(BadSettings, match=words):
+def test_the_message_names_the_wrong_setting(arguments: list[str], message: str) -> None:
+    with pytest.raises(BadSettings, match=message):
         read_settings(arguments)
 
 
-def test_unknown_settings_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unknown_settings_are_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="TECH_ASSISTANT_MODLE"):
         read_settings([], {"TECH_ASSISTANT_MODLE": "x"})
     with pytest.raises(SystemExit):
@@ -101,23 +101,23 @@ def test_the_key_of_the_serving_layer_is_shown_nowhere(
     assert key not in str(refused.value)
     with pytest.raises(SystemExit):
         read_settings(["--help"])
-    told = capsys.readouterr().out
-    assert key not in told
-    assert "TECH_ASSISTANT_SERVING_KEY" in told
+    printed = capsys.readouterr().out
+    assert key not in printed
+    assert "TECH_ASSISTANT_SERVING_KEY" in printed
 
 
 @pytest.mark.parametrize("name", ["connect", "first", "between", "total"])
-def test_the_time_limits_are_those_of_the_serving_layer_too(name: str) -> None:
+def test_the_serving_layer_gets_the_time_limits(name: str) -> None:
     for engine in ("--model", "m.gguf"), ("--upstream", "http://x/v1"):
         arguments = read_settings([*engine, f"--{name}-seconds", "0.5"]).engine_arguments
         assert arguments is not None
         assert arguments[arguments.index(f"--{name}-seconds") + 1] == "0.5"
-    for never in ("0", "-1", "inf", "nan", "soon"):
+    for wrong in ("0", "-1", "inf", "nan", "soon"):
         with pytest.raises(BadSettings, match=f"--{name}-seconds"):
-            read_settings([f"--{name}-seconds", never])
+            read_settings([f"--{name}-seconds", wrong])
 
 
-def test_what_the_serving_layer_is_started_with(tmp_path: Path) -> None:
+def test_the_arguments_of_the_serving_layer(tmp_path: Path) -> None:
     seconds = ["--connect-seconds", "5", "--first-seconds", "120", "--between-seconds", "30"]
     prefixes = ["--prefix-cache", str(tmp_path / "data" / "prefixes"), *seconds, "--total-seconds", "1800"]
     models = ["--models", str(tmp_path / "data" / "models"), *prefixes]
@@ -134,25 +134,27 @@ def test_what_the_serving_layer_is_started_with(tmp_path: Path) -> None:
         *models,
         *("--threads", "1"),
     ]
-    for elsewhere in ("starcoder2-3b", "Qwen/Some-GGUF:some.gguf"):
-        assert arguments("--model", elsewhere) == ["--model", elsewhere, *models]
-    named = arguments("--upstream", "http://x/v1/", "--upstream", "http://y/v1", "--upstream-model", "m")
+    for name in ("starcoder2-3b", "Qwen/Some-GGUF:some.gguf"):
+        assert arguments("--model", name) == ["--model", name, *models]
+    given = arguments("--upstream", "http://x/v1/", "--upstream", "http://y/v1", "--upstream-model", "m")
     upstreams = ["--upstream", "http://x/v1", "--upstream", "http://y/v1"]
-    assert named == [*upstreams, "--upstream-model", "m", *prefixes]
+    assert given == [*upstreams, "--upstream-model", "m", *prefixes]
 
 
-def test_a_model_whose_name_is_too_long_for_a_file_is_left_to_those_who_know_models() -> None:
+def test_a_model_name_may_be_longer_than_any_file_name() -> None:
     assert read_settings(["--model", "x" * 300]).model == "x" * 300
 
 
-def test_a_file_of_that_name_is_the_model(tmp_path: Path) -> None:
+def test_a_file_wins_over_a_catalogue_name(tmp_path: Path) -> None:
     (tmp_path / "owner").mkdir()
     for name in ("starcoder2-3b", "owner/repo:file.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")
         assert read_settings(["--model", name]).model == str(tmp_path / name)
 
 
-def test_what_is_named_none_excludes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_none_goes_with_an_upstream_and_empty_variables_count_as_absent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TECH_ASSISTANT_MODEL", "none")
     assert read_settings(["--upstream", "http://x/v1"]).upstream == ("http://x/v1",)
     monkeypatch.setenv("TECH_ASSISTANT_UPSTREAM", "http://x/v1, http://y/v1/")
@@ -162,7 +164,7 @@ def test_what_is_named_none_excludes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     assert read_settings([]).model == "auto"
 
 
-def test_folders_of_documentation_are_named_one_by_one_or_by_comma(
+def test_folders_of_documentation_come_from_repeated_options_or_from_one_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b", "c=d"):
@@ -187,7 +189,9 @@ def test_folders_of_documentation_are_named_one_by_one_or_by_comma(
         (["--allowed-hosts", "assistant.example"], False),
     ],
 )
-def test_who_reaches_the_page_runs_it_only_where_nobody_else_does(arguments: list[str], may: bool) -> None:
+def test_visitors_are_operators_only_where_nobody_else_can_reach_the_page(
+    arguments: list[str], may: bool
+) -> None:
     assert read_settings(arguments).may_manage is may
 
 
@@ -199,9 +203,7 @@ def test_the_key_is_made_once_and_for_the_owner_alone(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret_key"]
 
 
-def test_a_key_that_is_there_is_read_and_nothing_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_existing_key_is_read_without_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read_settings(["--data", str(tmp_path)])
     key = secret_keys(settings)
 
@@ -212,14 +214,14 @@ def test_a_key_that_is_there_is_read_and_nothing_is_written(
     assert secret_keys(settings) == key
 
 
-def test_a_damaged_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
+def test_a_damaged_key_is_an_error(tmp_path: Path) -> None:
     settings = read_settings(["--data", str(tmp_path)])
     (tmp_path / "secret_key").write_text("")
     with pytest.raises(BadSettings, match="damaged"):
         secret_keys(settings)
 
 
-def test_the_keys_of_the_environment_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_from_the_environment_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = "s" * 20, "t" * 16
     for given, keys in ((first, (first,)), (f"{first}, {second}", (first, second))):
         monkeypatch.setenv("TECH_ASSISTANT_SECRET_KEY", given)
@@ -233,7 +235,7 @@ def test_the_keys_of_the_environment_win(tmp_path: Path, monkeypatch: pytest.Mon
         assert first not in str(refused.value)
 
 
-def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadSettings, match="--data"):
         secret_keys(read_settings(["--data", str(tmp_path / "file" / "data")]))

@@ -15,8 +15,9 @@ from starlette.types import Message, Receive, Scope, Send
 from assistant.conversation import Status
 from assistant.web.identity import Identity
 from storage.database import Database
-from storage.journal import Journal, Outcome
-from storage.store import Asked, ConversationStore
+from storage.journal import Journal
+from storage.running import Outcome
+from storage.store import ConversationStore, StoredQuestion
 from tests.faults.conftest import Count
 from tests.storage.conftest import Clock as SteadyClock
 
@@ -61,7 +62,7 @@ async def journal(database: Database, clock: Clock) -> AsyncIterator[Journal]:
     await journal.close()
 
 
-async def answer(journal: Journal, asked: Asked, text: str) -> None:
+async def answer(journal: Journal, asked: StoredQuestion, text: str) -> None:
     entry = journal.open(asked.reply_id)
     journal.append(entry, text)
     await journal.settle(entry, Outcome(Status.DONE))

@@ -14,9 +14,12 @@ import pytest
 import sqlalchemy as sa
 
 from assistant.conversation import FinishReason, Status
+from assistant.events import Delta
 from storage.database import Database
 from storage.errors import DiskFull
-from storage.journal import Journal, Outcome
+from storage.journal import Journal
+from storage.owners import OwnerStore
+from storage.running import Outcome, Running
 from storage.store import ConversationStore
 from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, ROOT, Application, serving, upstream
@@ -66,7 +69,7 @@ async def test_below_the_floor_nothing_new_begins_and_what_was_begun_ends(
         with pytest.raises(DiskFull, match=r"almost full \(3\.0 MB left\)"):
             await attempt
     journal.append(entry, "Because.")
-    assert await anext(aiter(entry.follow())) == "Because."
+    assert await anext(aiter(entry.follow())) == Delta("Because.", 8)
     await journal.settle(entry, Outcome(Status.DONE, FinishReason.EOS_TOKEN))
     assert (await store.reply(OWNER, entry.reply_id)).status is Status.DONE
     await store.delete(OWNER, other.id)
@@ -116,11 +119,11 @@ async def test_much_text_is_erased_though_its_disk_has_no_room_for_as_much_again
     """What is deleted is overwritten, and that goes through the log."""
     chat = await store.create_conversation(OWNER)
     for _ in range(40):
-        asked = await store.ask(OWNER, chat.id, "x" * 100_000)
-        await store.interrupt([asked.reply_id])
+        await store.ask(OWNER, chat.id, "x" * 100_000)
+        await Running(database, process="next").settle_abandoned()
     await database.clean(rewrite=False)
     disk.fill()
-    assert await store.erase(OWNER)
+    assert await OwnerStore(database).erase(OWNER)
     assert await store.purge(older_than=timedelta(0)) == 1
     await database.clean(rewrite=True)
     files = [path for path in disk.path.iterdir() if path.name.startswith("chats.db")]
@@ -185,7 +188,7 @@ async def test_a_full_disk_is_started_on_and_read(disk: SmallDisk) -> None:
         assert (await store.conversation(OWNER, chat.id))[0].title == "kept"
         with pytest.raises(DiskFull):
             await database.check()
-        await store.interrupt(await store.unfinished())
+        await Running(database, process="next").settle_abandoned()
         assert (await store.reply(OWNER, asked.reply_id)).status is Status.INTERRUPTED
         database.close()
     disk.empty()

@@ -16,8 +16,10 @@ import pytest
 from assistant.conversation import FinishReason, Source, Status
 from storage.database import CLEAN, Database
 from storage.errors import NotFound
-from storage.journal import Journal, Outcome
-from storage.store import Asked, ConversationStore
+from storage.journal import Journal
+from storage.owners import OwnerStore
+from storage.running import Outcome
+from storage.store import ConversationStore, StoredQuestion
 from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, Application, serving, upstream
 from tests.support.listening import ask, client_of, events, hear, messages_of, new_chat
@@ -47,7 +49,7 @@ async def chat_of(
 ) -> str:
     """A conversation full of a word: short and long texts, branches, streamed replies, two titles."""
     chat = await store.create_conversation(owner, f"{word} at first")
-    replies: list[Asked] = []
+    replies: list[StoredQuestion] = []
     for number in range(chance.randint(1, 5)):
         text = f"{word} " * chance.choice((1, 5, 40, 300, 5000))
         parent = chance.choice((None, *(asked.reply_id for asked in replies)))
@@ -87,7 +89,7 @@ async def test_what_is_purged_or_renamed_is_in_no_file(
         for chat in doomed[1:]:
             await store.delete(OWNER, chat)
         await store.purge(older_than=AT_ONCE)
-        await store.erase(OWNER)
+        await OwnerStore(database).erase(OWNER)
         assert await store.purge(older_than=AT_ONCE) == 1
         await database.clean(rewrite=True, patience=PATIENCE)
         assert found_in(tmp_path) == {}, seed
@@ -125,7 +127,7 @@ async def test_a_reader_is_waited_for_and_nobody_else_waits(database: Database, 
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM conversation").fetchone()
-        await store.erase(OWNER)
+        await OwnerStore(database).erase(OWNER)
         await store.purge(older_than=AT_ONCE)
         cleaning = asyncio.create_task(database.clean(rewrite=True, patience=PATIENCE))
         for number in range(20):
@@ -189,10 +191,10 @@ async def test_what_is_erased_cannot_be_had_again(database: Database) -> None:
     chat = await store.create_conversation(OWNER, "mine")
     asked = await store.ask(OWNER, chat.id, "q")
     await store.delete(OWNER, chat.id)
-    await store.accept(OWNER, "terms")
-    assert await store.erase(OWNER)
-    assert not await store.erase(OWNER)
+    await OwnerStore(database).accept(OWNER, "terms")
+    assert await OwnerStore(database).erase(OWNER)
+    assert not await OwnerStore(database).erase(OWNER)
     for attempt in (store.restore(OWNER, chat.id), store.reply(OWNER, asked.reply_id)):
         with pytest.raises(NotFound):
             await attempt
-    assert not await store.has_accepted(OWNER, "terms")
+    assert not await OwnerStore(database).has_accepted(OWNER, "terms")

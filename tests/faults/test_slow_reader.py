@@ -17,7 +17,7 @@ from aiohttp import web
 from starlette.types import Receive, Scope, Send
 
 from assistant.conversation import FinishReason, Status
-from assistant.reply import Delta, End, Event
+from assistant.events import Delta, End, ReplyEvent
 from assistant.web.events import EventStream
 from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, Application, Serving, peak_memory
@@ -184,7 +184,7 @@ async def test_events_are_asked_for_only_as_fast_as_they_are_read() -> None:
     sent: list[int] = []
 
     async def reply(scope: Scope, receive: Receive, send: Send) -> None:
-        async def produce() -> AsyncIterator[Event]:
+        async def produce() -> AsyncIterator[ReplyEvent]:
             sent.append(0)
             place = len(sent) - 1
             for number in range(EVENTS):

@@ -6,6 +6,7 @@ import pytest
 
 from storage.database import Database
 from storage.journal import Journal
+from storage.owners import OwnerStore
 from storage.store import ConversationStore
 
 
@@ -35,6 +36,11 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 @pytest.fixture
 def store(database: Database, clock: Clock) -> ConversationStore:
     return ConversationStore(database, now=clock)
+
+
+@pytest.fixture
+def owners(database: Database, clock: Clock) -> OwnerStore:
+    return OwnerStore(database, now=clock)
 
 
 @pytest.fixture

@@ -8,49 +8,55 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assistant.conversation import Failure, FinishReason, Source, Status
+from assistant.events import Cited, Delta, End, Reset
+from assistant.provenance import Generation, Provenance
 from storage import journal as journal_module
 from storage.database import Database
 from storage.errors import DatabaseUnavailable
-from storage.journal import Entry, Journal, Outcome
+from storage.journal import Journal, JournalEntry
+from storage.running import Outcome, Running
 from storage.store import ConversationStore
 
 OWNER = "ann"
 
 
 @pytest.fixture
-async def entry(store: ConversationStore, journal: Journal) -> Entry:
+async def entry(store: ConversationStore, journal: Journal) -> JournalEntry:
     chat = await store.create_conversation(OWNER)
     return journal.open((await store.ask(OWNER, chat.id, "why?")).reply_id)
 
 
-async def collect(entry: Entry, after: int = 0) -> str:
-    return "".join([text async for text in entry.follow(after)])
+async def collect(entry: JournalEntry, after: int = 0) -> str:
+    """All the text that a listener gets."""
+    return "".join([event.text async for event in entry.follow(after) if isinstance(event, Delta)])
 
 
 async def test_every_listener_gets_every_character_wherever_it_began(
-    store: ConversationStore, journal: Journal, entry: Entry
+    store: ConversationStore, journal: Journal, entry: JournalEntry
 ) -> None:
     text = "Ünï 🦀 code\r\n\u2028 end"
-    early = [asyncio.create_task(collect(entry, after)) for after in range(len(text) + 1)]
+    early = []
     for character in text:
+        early.append((entry.known, asyncio.create_task(collect(entry, entry.known))))
         journal.append(entry, character)
-        await asyncio.sleep(0)
+        while not entry.known:
+            await asyncio.sleep(0)
     await journal.settle(entry, Outcome(Status.DONE, FinishReason.EOS_TOKEN))
     late = [await collect(entry, after) for after in range(len(text) + 1)]
-    expected = [text[after:] for after in range(len(text) + 1)]
-    assert [await task for task in early] == expected
-    assert late == expected
+    assert late == [text[after:] for after in range(len(text) + 1)]
+    assert [await task for _, task in early] == [text[after:] for after, _ in early]
     reply = await store.reply(OWNER, entry.reply_id)
     assert (reply.content, reply.status, reply.finish_reason) == (text, Status.DONE, FinishReason.EOS_TOKEN)
 
 
 async def test_what_is_shown_is_stored_first(
-    store: ConversationStore, journal: Journal, entry: Entry
+    store: ConversationStore, journal: Journal, entry: JournalEntry
 ) -> None:
     shown = ""
     journal.append(entry, "0")
-    async for text in entry.follow():
-        shown += text
+    async for event in entry.follow():
+        assert isinstance(event, Delta)
+        shown += event.text
         stored = await store.reply(OWNER, entry.reply_id)
         assert stored.content.startswith(shown)
         if len(shown) >= 20:
@@ -77,46 +83,53 @@ SOURCE = Source("len", "len(obj)", "Python", "3.11.2", "PSF-2.0", "len.__doc__",
 
 
 async def test_sources_are_stored_before_they_are_shown_and_come_before_the_text(
-    store: ConversationStore, journal: Journal, entry: Entry
+    store: ConversationStore, journal: Journal, entry: JournalEntry
 ) -> None:
     journal.cite(entry, (SOURCE,))
     following = aiter(entry.follow())
-    assert await anext(following) == (SOURCE,)
+    assert await anext(following) == Cited((SOURCE,))
     stored = await store.reply(OWNER, entry.reply_id)
     assert (stored.sources, stored.status) == ((SOURCE,), Status.PENDING)
     journal.append(entry, "text")
-    assert await anext(following) == "text"
+    assert await anext(following) == Delta("text", 4)
     await journal.settle(entry, Outcome(Status.DONE))
-    assert [item async for item in following] == []
-    # Who comes back is told again.
-    assert [item async for item in entry.follow(2)] == [(SOURCE,), "xt"]
+    end = End(Status.DONE, None, None, 4)
+    assert [event async for event in following] == [end]
+    # A listener who comes back gets the sources again.
+    assert [event async for event in entry.follow(2)] == [Cited((SOURCE,)), Delta("xt", 4), end]
+    assert [event async for event in entry.follow(5)] == [Reset("text", 4), Cited((SOURCE,)), end]
     assert (await store.reply(OWNER, entry.reply_id)).sources == (SOURCE,)
 
 
-async def test_the_last_sources_count(store: ConversationStore, journal: Journal, entry: Entry) -> None:
+async def test_the_last_sources_count(
+    store: ConversationStore, journal: Journal, entry: JournalEntry
+) -> None:
     following = aiter(entry.follow())
     for sources in ((SOURCE, SOURCE), (SOURCE,), ()):
         journal.cite(entry, sources)
-        assert await anext(following) == sources
+        assert await anext(following) == Cited(sources)
         assert (await store.reply(OWNER, entry.reply_id)).sources == sources
     await journal.settle(entry, Outcome(Status.DONE))
-    assert [item async for item in entry.follow()] == []
+    assert [event async for event in entry.follow()] == [End(Status.DONE, None, None, 0)]
 
 
 async def test_sources_of_a_reply_that_ends_at_once_are_kept(
-    store: ConversationStore, journal: Journal, entry: Entry
+    store: ConversationStore, journal: Journal, entry: JournalEntry
 ) -> None:
     journal.cite(entry, (SOURCE, SOURCE))
     journal.append(entry, "all")
     await journal.settle(entry, Outcome(Status.DONE))
-    assert [item async for item in entry.follow()] == [(SOURCE, SOURCE), "all"]
+    end = End(Status.DONE, None, None, 3)
+    assert [event async for event in entry.follow()] == [Cited((SOURCE, SOURCE)), Delta("all", 3), end]
     assert (await store.reply(OWNER, entry.reply_id)).sources == (SOURCE, SOURCE)
 
 
-async def test_sources_outlive_a_crash(store: ConversationStore, journal: Journal, entry: Entry) -> None:
+async def test_sources_outlive_a_crash(
+    store: ConversationStore, database: Database, journal: Journal, entry: JournalEntry
+) -> None:
     journal.cite(entry, (SOURCE,))
     await anext(aiter(entry.follow()))
-    await store.interrupt(await store.unfinished())  # as the next start does
+    await Running(database, process="next").settle_abandoned()  # as the next start does
     reply = await store.reply(OWNER, entry.reply_id)
     assert (reply.sources, reply.status) == ((SOURCE,), Status.INTERRUPTED)
 
@@ -147,7 +160,7 @@ async def test_the_journal_waits_out_a_database_that_refuses(
     store: ConversationStore,
     database: Database,
     journal: Journal,
-    entry: Entry,
+    entry: JournalEntry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0)
@@ -161,19 +174,19 @@ async def test_the_journal_waits_out_a_database_that_refuses(
 
     monkeypatch.setattr(database, "execute", refusing)
     journal.append(entry, "kept")
-    assert await anext(aiter(entry.follow())) == "kept"
+    assert await anext(aiter(entry.follow())) == Delta("kept", 4)
 
 
 async def test_text_that_cannot_be_stored_is_never_shown(
     store: ConversationStore,
     database: Database,
     journal: Journal,
-    entry: Entry,
+    entry: JournalEntry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0)
     journal.append(entry, "stored")
-    assert await anext(aiter(entry.follow())) == "stored"
+    assert await anext(aiter(entry.follow())) == Delta("stored", 6)
 
     async def refuse(work: object, **more: object) -> None:
         raise DatabaseUnavailable("disk full")
@@ -203,7 +216,7 @@ async def test_a_reply_that_comes_while_the_database_refuses_does_not_wait_as_lo
     store: ConversationStore,
     database: Database,
     journal: Journal,
-    entry: Entry,
+    entry: JournalEntry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chat = await store.create_conversation(OWNER)
@@ -227,7 +240,7 @@ async def test_a_reply_that_comes_while_the_database_refuses_does_not_wait_as_lo
 
 
 async def test_a_commit_that_breaks_fails_its_replies_and_not_the_journal(
-    store: ConversationStore, journal: Journal, entry: Entry
+    store: ConversationStore, journal: Journal, entry: JournalEntry
 ) -> None:
     chat = await store.create_conversation(OWNER)
     other = journal.open((await store.ask(OWNER, chat.id, "how?")).reply_id)
@@ -236,16 +249,17 @@ async def test_a_commit_that_breaks_fails_its_replies_and_not_the_journal(
         while entry.trouble is None:
             await asyncio.sleep(0)
         journal.append(other, "fine")
-        assert await anext(aiter(other.follow())) == "fine"
+        assert await anext(aiter(other.follow())) == Delta("fine", 4)
 
 
 async def test_the_outcome_is_stored_with_the_text(
-    store: ConversationStore, journal: Journal, entry: Entry
+    store: ConversationStore, journal: Journal, entry: JournalEntry
 ) -> None:
     journal.append(entry, "half")
     failure = Failure("engine_failed", "It broke.")
-    await journal.settle(entry, Outcome(Status.FAILED, failure=failure, provenance={"model": "m", "seed": 3}))
+    made = Provenance(model="m", generation=Generation("abc", None, seed=3))
+    await journal.settle(entry, Outcome(Status.FAILED, failure=failure, provenance=made))
     reply = await store.reply(OWNER, entry.reply_id)
     assert (reply.content, reply.status, reply.failure) == ("half", Status.FAILED, failure)
-    assert reply.provenance == {"model": "m", "seed": 3}
+    assert reply.provenance == made
     assert (await store.conversation(OWNER, reply.conversation_id))[0].model == "m"

@@ -14,9 +14,11 @@ from storage.errors import (
     UnknownMessage,
     UnknownParent,
 )
-from storage.journal import Journal, Outcome
+from storage.journal import Journal
+from storage.owners import OwnerStore
+from storage.running import Outcome, Running
 from storage.schema import messages
-from storage.store import LATEST, MOST_MESSAGES, Asked, BadCursor, ConversationStore, Latest
+from storage.store import LATEST, MOST_MESSAGES, BadCursor, ConversationStore, Latest, StoredQuestion
 from tests.storage.conftest import Clock
 
 OWNER = "ann"
@@ -25,7 +27,9 @@ EARLY = "WyIwMDAxLTAxLTAxVDAwOjAwOjAwKzIzOjAwIiwieCJd"
 HALF = "WyIyMDI2LTAxLTAxVDAwOjAwOjAwKzAwOjAwIiwiXHVkODAwIl0="
 
 
-async def answered(store: ConversationStore, journal: Journal, asked: Asked, text: str = "yes") -> Asked:
+async def answered(
+    store: ConversationStore, journal: Journal, asked: StoredQuestion, text: str = "yes"
+) -> StoredQuestion:
     entry = journal.open(asked.reply_id)
     journal.append(entry, text)
     await journal.settle(entry, Outcome(Status.DONE))
@@ -156,7 +160,9 @@ async def test_an_unknown_parent_stores_nothing(store: ConversationStore) -> Non
     assert (await store.conversation(OWNER, chat.id))[1] == []
 
 
-async def test_nothing_of_another_owner_can_be_seen_or_touched(store: ConversationStore) -> None:
+async def test_nothing_of_another_owner_can_be_seen_or_touched(
+    store: ConversationStore, owners: OwnerStore
+) -> None:
     chat = await store.create_conversation(OWNER, "Mine")
     asked = await store.ask(OWNER, chat.id, "why?", client_id="k")
     other = "bob"
@@ -176,7 +182,7 @@ async def test_nothing_of_another_owner_can_be_seen_or_touched(store: Conversati
             await attempt
     assert await store.conversations(other, limit=10) == ([], None)
     assert await store.ids(other) == []
-    assert await store.erase(other) is False
+    assert await owners.erase(other) is False
     assert (await store.conversation(OWNER, chat.id))[0].title == "Mine"
 
 
@@ -318,12 +324,12 @@ async def test_a_conversation_says_whether_documentation_is_looked_up(store: Con
     assert (await store.branch(asked.reply_id)).grounding is False
 
 
-async def test_a_licence_is_accepted_once_and_by_each_alone(store: ConversationStore) -> None:
-    assert not await store.has_accepted(OWNER, "openrail")
-    await asyncio.gather(*(store.accept(OWNER, "openrail") for _ in range(3)))
-    assert await store.has_accepted(OWNER, "openrail")
-    assert not await store.has_accepted("bob", "openrail")
-    assert not await store.has_accepted(OWNER, "another")
+async def test_a_licence_is_accepted_once_and_by_each_alone(owners: OwnerStore) -> None:
+    assert not await owners.has_accepted(OWNER, "openrail")
+    await asyncio.gather(*(owners.accept(OWNER, "openrail") for _ in range(3)))
+    assert await owners.has_accepted(OWNER, "openrail")
+    assert not await owners.has_accepted("bob", "openrail")
+    assert not await owners.has_accepted(OWNER, "another")
 
 
 async def test_the_branch_on_show_is_remembered(store: ConversationStore, journal: Journal) -> None:
@@ -352,18 +358,19 @@ async def test_what_an_earlier_process_left_is_interrupted_with_its_text(
     entry = journal.open(asked.reply_id)
     for piece in ("Because ", "of ", "🦀"):
         journal.append(entry, piece)
-    async for _ in entry.follow(11):
-        break
+    async for event in entry.follow():
+        if event.position == 12:
+            break
     assert (await store.reply(OWNER, asked.reply_id)).status is Status.STREAMING
-    assert await store.unfinished() == [asked.reply_id]
-    await store.interrupt([asked.reply_id])
+    following = Running(database, process="next")
+    assert await following.settle_abandoned() == 1
     reply = await store.reply(OWNER, asked.reply_id)
     assert (reply.status, reply.content, reply.finish_reason) == (
         Status.INTERRUPTED,
         "Because of 🦀",
         None,
     )
-    assert await store.unfinished() == []
+    assert await following.settle_abandoned() == 0
 
 
 async def test_a_clock_set_back_does_not_reorder_a_chat(
@@ -378,19 +385,19 @@ async def test_a_clock_set_back_does_not_reorder_a_chat(
 
 
 async def test_a_revocation_is_kept_as_long_as_the_cookies_that_it_ends(
-    store: ConversationStore, clock: Clock
+    owners: OwnerStore, clock: Clock
 ) -> None:
     kept = timedelta(days=400)
-    first = await store.revoke("ann", kept=kept)
-    second = await store.revoke("ann", kept=kept)
+    first = await owners.revoke("ann", kept=kept)
+    second = await owners.revoke("ann", kept=kept)
     assert first != second
-    assert await store.marks() == {"ann": second}
+    assert await owners.marks() == {"ann": second}
     clock.now += timedelta(days=399)
-    third = await store.revoke("ben", kept=kept)
-    assert await store.marks() == {"ann": second, "ben": third}
+    third = await owners.revoke("ben", kept=kept)
+    assert await owners.marks() == {"ann": second, "ben": third}
     clock.now += timedelta(days=2)
-    third = await store.revoke("ben", kept=kept)
-    assert await store.marks() == {"ben": third}
+    third = await owners.revoke("ben", kept=kept)
+    assert await owners.marks() == {"ben": third}
 
 
 @pytest.mark.parametrize(
@@ -414,7 +421,7 @@ async def test_what_damage_made_of_a_row_is_told_without_it(
     other = await store.create_conversation(OWNER)
     chat = await store.create_conversation(OWNER)
     asked = await store.ask(OWNER, chat.id, "Canary")
-    await store.interrupt([asked.reply_id])
+    await Running(database, process="next").settle_abandoned()
     await database.write(lambda connection: connection.execute(text(f"UPDATE message SET {damage}")))
     refused = []
     for attempt in (store.conversation(OWNER, chat.id), store.branch(asked.reply_id)):
@@ -425,6 +432,6 @@ async def test_what_damage_made_of_a_row_is_told_without_it(
     assert refused
     assert all("is damaged" in words for words in refused)
     with pytest.raises(DatabaseUnavailable, match="is damaged"):
-        await store.check()
+        await database.check()
     assert "Canary" not in f"{refused}{caplog.text}"
     assert await store.conversation(OWNER, other.id) == (other, [])

@@ -9,8 +9,8 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 
 from assistant.conversation import Source, Turn
+from assistant.engine import Download, EngineState, EngineStatus, Licence
 from assistant.errors import NoModel
-from assistant.served import Download, EngineState, EngineStatus, Licence
 
 
 class ScriptedModel:

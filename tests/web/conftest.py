@@ -12,14 +12,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from assistant.knowledge.documentation import DocumentationState
-from assistant.reply import Assistant
 from assistant.web.application import create_app
 from assistant.web.connections import Connections, Limits
 from storage.database import Database
-from storage.journal import Journal
-from storage.store import ConversationStore
 from tests.support.fake_documentation import FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
+from tests.support.parts import Parts
 
 KEY = b"k" * 32
 
@@ -60,11 +58,10 @@ async def documentation() -> FakeDocumentation:
 @pytest.fixture
 async def address(tmp_path: Path, served: FakeServed, documentation: FakeDocumentation) -> AsyncIterator[str]:
     database = Database(tmp_path / "chats.db")
-    store, journal = ConversationStore(database), Journal(database)
-    assistant = Assistant(store, journal, served, documentation, max_replies=2, max_waiting=4)
-    async with running(create_app(assistant, key=KEY, may_manage=True)) as address:
+    parts = Parts(database, served, documentation, max_replies=2, max_waiting=4)
+    async with running(create_app(parts.replies, parts.chats, key=KEY, may_manage=True)) as address:
         yield address
-        await assistant.close()  # as app.py does: replies end before connections are waited for
+        await parts.close()  # as app.py does: replies end before connections are waited for
     database.close()
 
 

@@ -8,9 +8,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from assistant.engine import Download, EngineState, Licence
 from assistant.errors import Broken
 from assistant.knowledge.documentation import DocumentationState, DocumentationStatus
-from assistant.served import Download, EngineState, Licence
 from tests.support.fake_documentation import RMTREE, FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from assistant import errors
-from assistant.served import EngineState, Licence
+from assistant.engine import EngineState, Licence
 from assistant.web.openapi import PROBLEM
 from assistant.web.problems import KNOWN
 from assistant.web.security import MAX_BODY

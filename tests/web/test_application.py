@@ -10,13 +10,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 
-from assistant.reply import Assistant
 from assistant.web.application import create_app
 from storage.database import Database
-from storage.journal import Journal
-from storage.store import ConversationStore
 from tests.support.fake_documentation import FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
+from tests.support.parts import Parts
 from tests.web.conftest import KEY, running
 
 
@@ -43,22 +41,21 @@ def page() -> FastAPI:
 
 
 @pytest.fixture
-async def assistant(tmp_path: Path) -> AsyncIterator[Assistant]:
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     database = Database(tmp_path / "chats.db")
     served = FakeServed(ScriptedModel())
-    store, journal = ConversationStore(database), Journal(database)
-    yield Assistant(store, journal, served, FakeDocumentation(), max_replies=2, max_waiting=4)
+    yield Parts(database, served, FakeDocumentation(), max_replies=2, max_waiting=4)
     database.close()
 
 
-async def test_the_api_answers_while_the_page_is_loaded(assistant: Assistant) -> None:
+async def test_the_api_answers_while_the_page_is_loaded(parts: Parts) -> None:
     loaded = threading.Event()
 
     def load() -> FastAPI:
         loaded.wait(20)
         return page()
 
-    async with running(create_app(assistant, key=KEY, load_page=load)) as address:
+    async with running(create_app(parts.replies, parts.chats, key=KEY, load_page=load)) as address:
         async with httpx.AsyncClient(base_url=address) as client:
             early = await client.get("/")
             assert (early.status_code, early.headers["cache-control"]) == (503, "no-store, private")
@@ -67,17 +64,17 @@ async def test_the_api_answers_while_the_page_is_loaded(assistant: Assistant) ->
         loaded.set()
         assert (await status_when(address, 200)).text == "page of "
         assert (await status_when(address, 200, "/ready")).json()["page"] is True
-        await assistant.close()
+        await parts.close()
 
 
-async def test_a_page_that_cannot_be_loaded_leaves_the_api(assistant: Assistant) -> None:
+async def test_a_page_that_cannot_be_loaded_leaves_the_api(parts: Parts) -> None:
     def load() -> FastAPI:
         raise ImportError("no such page")
 
-    async with running(create_app(assistant, key=KEY, load_page=load)) as address:
+    async with running(create_app(parts.replies, parts.chats, key=KEY, load_page=load)) as address:
         async with asyncio.timeout(20):
             while "could not be loaded" not in (told := (await status_when(address, 503)).text):
                 await asyncio.sleep(0.01)
         assert "no such page" not in told
         assert (await status_when(address, 200, "/ready")).json()["page"] is False
-        await assistant.close()
+        await parts.close()

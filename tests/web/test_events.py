@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from assistant.conversation import Failure, FinishReason, Source, Status
-from assistant.reply import Cited, Delta, End, Event, Reset
+from assistant.events import Cited, Delta, End, ReplyEvent, Reset
 from assistant.web.events import EventStream, encode, position_of
 
 
@@ -58,7 +58,7 @@ def test_sources_have_no_place_in_the_text() -> None:
         ),
     ],
 )
-def test_an_event_is_three_lines(event: Event, written: tuple[str, str, dict[str, str]]) -> None:
+def test_an_event_is_three_lines(event: ReplyEvent, written: tuple[str, str, dict[str, str]]) -> None:
     lines = encode(event).decode().split("\n")
     assert lines[:2] == [f"id: {written[0]}", f"event: {written[1]}"]
     assert json.loads(lines[2].removeprefix("data: ")) == written[2]
@@ -74,7 +74,7 @@ def test_positions() -> None:
 async def test_silence_is_filled_with_comments_and_the_stream_ends_with_its_events() -> None:
     go_on = asyncio.Event()
 
-    async def events() -> AsyncIterator[Event]:
+    async def events() -> AsyncIterator[ReplyEvent]:
         yield Delta("a", 1)
         await go_on.wait()
         yield End(Status.DONE, FinishReason.EOS_TOKEN, None, 1)
@@ -95,7 +95,7 @@ async def test_silence_is_filled_with_comments_and_the_stream_ends_with_its_even
 async def test_a_reader_that_leaves_is_no_longer_written_to() -> None:
     closed = asyncio.Event()
 
-    async def events() -> AsyncIterator[Event]:
+    async def events() -> AsyncIterator[ReplyEvent]:
         try:
             yield Delta("a", 1)
             await asyncio.Event().wait()

@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from text_generation import Client
 
-from assistant.served import Endpoint
+from assistant.engine import Endpoint
 from assistant.web.serving_gateway import (
     LARGEST_BODY,
     MOST_ADDRESSES,

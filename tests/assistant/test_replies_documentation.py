@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from assistant.conversation import Failure, FinishReason, Status
+from assistant.engine import EngineState, Licence
 from assistant.errors import (
     Broken,
     LicenceNotAccepted,
@@ -19,17 +20,16 @@ from assistant.errors import (
     Refused,
     Unreachable,
 )
+from assistant.events import Cited, Delta, End
 from assistant.knowledge.answer import INSTEAD, reference
 from assistant.knowledge.documentation import DocumentationState, DocumentationUnreadable
 from assistant.knowledge.passage import Found
-from assistant.reply import Answers, Assistant, Cited, Delta, End
-from assistant.served import EngineState, Licence
+from assistant.replies import Answers
 from storage.database import Database
 from storage.errors import NotFound
-from storage.journal import Journal
-from storage.store import ConversationStore
 from tests.support.fake_documentation import RMTREE, FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
+from tests.support.parts import Parts
 
 OWNER = "ann"
 REFERENCE = reference(RMTREE)
@@ -54,132 +54,125 @@ async def served(model: ScriptedModel) -> FakeServed:
 
 
 @pytest.fixture
-async def assistant(
-    tmp_path: Path, served: FakeServed, documentation: FakeDocumentation
-) -> AsyncIterator[Assistant]:
+async def parts(tmp_path: Path, served: FakeServed, documentation: FakeDocumentation) -> AsyncIterator[Parts]:
     database = Database(tmp_path / "chats.db")
-    store, journal = ConversationStore(database), Journal(database)
-    assistant = Assistant(store, journal, served, documentation, max_replies=4, max_waiting=4)
-    await assistant.start()
-    yield assistant
-    await assistant.close()
+    parts = Parts(database, served, documentation, max_replies=4)
+    await parts.start()
+    yield parts
+    await parts.close()
     database.close()
 
 
-async def ask(assistant: Assistant, text: str = "How do I remove a folder?", chat: str | None = None) -> str:
-    return (await assistant.ask(OWNER, chat, text)).reply_id
+async def ask(parts: Parts, text: str = "How do I remove a folder?", chat: str | None = None) -> str:
+    return (await parts.replies.ask(OWNER, chat, text)).reply_id
 
 
-async def heard(assistant: Assistant, reply_id: str) -> list[object]:
+async def heard(parts: Parts, reply_id: str) -> list[object]:
     async with asyncio.timeout(20):
-        return [event async for event in await assistant.follow(OWNER, reply_id)]
+        return [event async for event in await parts.replies.follow(OWNER, reply_id)]
 
 
 async def test_without_a_model_the_documentation_is_quoted(
-    assistant: Assistant, documentation: FakeDocumentation
+    parts: Parts, documentation: FakeDocumentation
 ) -> None:
-    assert assistant.answers is Answers.DOCUMENTATION
-    reply_id = await ask(assistant)
-    cited, *deltas, end = await heard(assistant, reply_id)
+    assert parts.replies.answers is Answers.DOCUMENTATION
+    reply_id = await ask(parts)
+    cited, *deltas, end = await heard(parts, reply_id)
     assert isinstance(cited, Cited)
     assert cited.sources[0].name == "shutil.rmtree"
     text = "".join(delta.text for delta in deltas if isinstance(delta, Delta))
     assert "Recursively delete a directory tree." in text
     assert end == End(Status.DONE, FinishReason.EOS_TOKEN, None, len(text))
-    stored = await assistant.reply(OWNER, reply_id)
+    stored = await parts.chats.reply(OWNER, reply_id)
     assert (stored.content, stored.sources) == (text, cited.sources)
-    assert stored.provenance["model"] == "documentation"
-    assert stored.provenance["revision"] == documentation.version
+    assert stored.provenance.model == "documentation"
+    assert stored.provenance.revision == documentation.version
     # Who comes later is told the same.
-    assert (await heard(assistant, reply_id))[0] == cited
+    assert (await heard(parts, reply_id))[0] == cited
 
 
-async def test_it_is_asked_with_the_questions_before(
-    assistant: Assistant, documentation: FakeDocumentation
-) -> None:
-    first = await ask(assistant)
-    await heard(assistant, first)
-    chat = (await assistant.reply(OWNER, first)).conversation_id
-    await heard(assistant, await ask(assistant, "And a file?", chat))
+async def test_it_is_asked_with_the_questions_before(parts: Parts, documentation: FakeDocumentation) -> None:
+    first = await ask(parts)
+    await heard(parts, first)
+    chat = (await parts.chats.reply(OWNER, first)).conversation_id
+    await heard(parts, await ask(parts, "And a file?", chat))
     assert documentation.asked[-1] == ("How do I remove a folder?", "And a file?")
 
 
-async def test_what_it_does_not_know_has_no_sources(
-    assistant: Assistant, documentation: FakeDocumentation
-) -> None:
+async def test_what_it_does_not_know_has_no_sources(parts: Parts, documentation: FakeDocumentation) -> None:
     documentation.found = Found(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
-    reply_id = await ask(assistant, "What does shutil.rmtre do?")
-    events = await heard(assistant, reply_id)
+    reply_id = await ask(parts, "What does shutil.rmtre do?")
+    events = await heard(parts, reply_id)
     assert not any(isinstance(event, Cited) for event in events)
-    reply = await assistant.reply(OWNER, reply_id)
+    reply = await parts.chats.reply(OWNER, reply_id)
     assert (reply.sources, reply.status) == ((), Status.DONE)
     assert "shutil.rmtree" in reply.content
 
 
 async def test_a_question_waits_for_the_documentation_and_can_be_stopped(
-    assistant: Assistant, documentation: FakeDocumentation
+    parts: Parts, documentation: FakeDocumentation
 ) -> None:
     documentation.gate.clear()
     documentation.status = documentation.status.__class__(DocumentationState.BUILDING)
-    stopped, kept = await ask(assistant), await ask(assistant)
-    assert await assistant.stop(OWNER, stopped) is Status.STOPPED
+    stopped, kept = await ask(parts), await ask(parts)
+    assert await parts.replies.stop(OWNER, stopped) is Status.STOPPED
     documentation.gate.set()
-    assert (await heard(assistant, kept))[-1].status is Status.DONE  # type: ignore[attr-defined]
+    assert (await heard(parts, kept))[-1].status is Status.DONE  # type: ignore[attr-defined]
 
 
 async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(
-    assistant: Assistant, documentation: FakeDocumentation, served: FakeServed, model: ScriptedModel
+    parts: Parts, documentation: FakeDocumentation, served: FakeServed, model: ScriptedModel
 ) -> None:
     served.set(EngineState.FETCHING)
     documentation.gate.clear()
-    begun = [await ask(assistant), await ask(assistant)]
+    begun = [await ask(parts), await ask(parts)]
     served.set(EngineState.READY)
-    assert assistant.answers is Answers.MODEL
+    assert parts.replies.answers is Answers.MODEL
     documentation.found = Found()
     documentation.gate.set()
     model.say("From the model.")
     model.end()
-    after = await ask(assistant)
+    after = await ask(parts)
     for reply_id in (*begun, after):
-        await heard(assistant, reply_id)
-    by = [(await assistant.reply(OWNER, reply_id)).provenance["model"] for reply_id in (*begun, after)]
+        await heard(parts, reply_id)
+    by = [(await parts.chats.reply(OWNER, reply_id)).provenance.model for reply_id in (*begun, after)]
     assert by == ["documentation", "documentation", "scripted"]
 
 
 @pytest.mark.parametrize("found", [EngineState.NONE, EngineState.FETCHING])
 async def test_a_question_that_came_before_the_engine_was_known_is_answered_by_the_documentation(
-    assistant: Assistant, served: FakeServed, found: EngineState
+    parts: Parts, served: FakeServed, found: EngineState
 ) -> None:
     served.set(EngineState.LOADING)
-    assert assistant.answers is Answers.MODEL
-    reply_id = await ask(assistant)
+    assert parts.replies.answers is Answers.MODEL
+    reply_id = await ask(parts)
     served.set(found)
-    assert (await heard(assistant, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
-    assert (await assistant.reply(OWNER, reply_id)).provenance["model"] == "documentation"
+    assert (await heard(parts, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
+    assert (await parts.chats.reply(OWNER, reply_id)).provenance.model == "documentation"
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
 async def test_a_model_that_is_lost_is_stood_in_for_and_the_reply_says_so(
-    assistant: Assistant, served: FakeServed, model: ScriptedModel, is_lost: bool
+    parts: Parts, served: FakeServed, model: ScriptedModel, is_lost: bool
 ) -> None:
     """Asked while it has failed, or is started again, and while it was still hoped for."""
     served.set(EngineState.LOADING)
-    waited = await ask(assistant)
+    waited = await ask(parts)
     lost = EngineState.LOADING if is_lost else EngineState.FAILED
     served.set(lost, is_lost=is_lost)
-    assert assistant.answers is Answers.DOCUMENTATION
-    for reply_id in (waited, await ask(assistant)):
-        assert (await heard(assistant, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
-        reply = await assistant.reply(OWNER, reply_id)
+    assert parts.replies.answers is Answers.DOCUMENTATION
+    for reply_id in (waited, await ask(parts)):
+        assert (await heard(parts, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
+        reply = await parts.chats.reply(OWNER, reply_id)
         assert reply.content.startswith(INSTEAD)
         assert "Recursively delete a directory tree." in reply.content
-        assert reply.provenance["model"] == "documentation"
+        assert reply.provenance.model == "documentation"
     served.set(EngineState.READY)
     model.say("From the model.")
     model.end()
-    again = (await assistant.retry(OWNER, waited)).reply_id
-    await heard(assistant, again)
-    assert (await assistant.reply(OWNER, again)).content == "From the model."
+    again = (await parts.replies.retry(OWNER, waited)).reply_id
+    await heard(parts, again)
+    assert (await parts.chats.reply(OWNER, again)).content == "From the model."
 
 
 FAILURES = [
@@ -193,17 +186,18 @@ FAILURES = [
 
 @pytest.mark.parametrize(("error", "stands_in"), FAILURES)
 async def test_a_model_that_fails_before_any_text_is_stood_in_for_unless_it_only_refuses(
-    assistant: Assistant, served: FakeServed, model: ScriptedModel, error: ModelError, stands_in: bool
+    parts: Parts, served: FakeServed, model: ScriptedModel, error: ModelError, stands_in: bool
 ) -> None:
     served.set(EngineState.READY)
-    reply_id = await ask(assistant)
+    reply_id = await ask(parts)
     model.fail(error)
-    await heard(assistant, reply_id)
-    reply = await assistant.reply(OWNER, reply_id)
+    await heard(parts, reply_id)
+    reply = await parts.chats.reply(OWNER, reply_id)
     assert served.looked is isinstance(error, Unreachable)
     if stands_in:
         assert (reply.status, reply.content.startswith(INSTEAD)) == (Status.DONE, True)
-        assert (reply.provenance["model"], reply.provenance.get("sampling")) == ("documentation", None)
+        assert reply.provenance.model == "documentation"
+        assert reply.provenance.sampling is None
         assert reply.sources[0].name == "shutil.rmtree"
     else:
         assert (reply.status, reply.content) == (Status.FAILED, "")
@@ -211,121 +205,121 @@ async def test_a_model_that_fails_before_any_text_is_stood_in_for_unless_it_only
 
 @pytest.mark.parametrize("error", [error for error, _ in FAILURES])
 async def test_what_a_model_has_said_is_kept_and_never_mixed_with_documentation(
-    assistant: Assistant, served: FakeServed, model: ScriptedModel, error: ModelError
+    parts: Parts, served: FakeServed, model: ScriptedModel, error: ModelError
 ) -> None:
     served.set(EngineState.READY)
-    reply_id = await ask(assistant)
+    reply_id = await ask(parts)
     model.say("half")
     model.fail(error)
-    await heard(assistant, reply_id)
-    reply = await assistant.reply(OWNER, reply_id)
+    await heard(parts, reply_id)
+    reply = await parts.chats.reply(OWNER, reply_id)
     assert (reply.status, reply.content) == (Status.FAILED, "half")
     assert reply.failure == Failure(error.type, str(error))
 
 
 async def test_nobody_answers_where_there_is_neither_a_model_nor_documentation(
-    assistant: Assistant, documentation: FakeDocumentation, served: FakeServed, model: ScriptedModel
+    parts: Parts, documentation: FakeDocumentation, served: FakeServed, model: ScriptedModel
 ) -> None:
     documentation.status = documentation.status.__class__(DocumentationState.OFF)
     for state in (EngineState.NONE, EngineState.FAILED):
         served.set(state, "It is broken.")
-        assert assistant.answers is None
+        assert parts.replies.answers is None
         with pytest.raises(NoModelLoaded, match="It is broken"):
-            await ask(assistant)
+            await ask(parts)
     served.set(EngineState.LOADING, is_lost=True)  # it is waited for
-    reply_id = await ask(assistant)
+    reply_id = await ask(parts)
     served.set(EngineState.READY)
     model.fail(Unreachable("gone"))
-    end = (await heard(assistant, reply_id))[-1]
+    end = (await heard(parts, reply_id))[-1]
     assert end == End(Status.FAILED, None, Failure("engine_unreachable", "gone"), 0)
 
 
 async def test_documentation_that_cannot_be_read_fails_in_words(
-    assistant: Assistant, documentation: FakeDocumentation
+    parts: Parts, documentation: FakeDocumentation
 ) -> None:
     documentation.error = DocumentationUnreadable("The documentation cannot be read: disk I/O error.")
-    end = (await heard(assistant, await ask(assistant)))[-1]
+    end = (await heard(parts, await ask(parts)))[-1]
     assert isinstance(end, End)
     assert end.failure is not None
     assert (end.failure.type, end.failure.message) == ("no_documentation", str(documentation.error))
 
 
 async def test_a_model_is_given_what_the_documentation_has(
-    assistant: Assistant, served: FakeServed, model: ScriptedModel
+    parts: Parts, served: FakeServed, model: ScriptedModel
 ) -> None:
     served.set(EngineState.READY)
-    reply_id = await ask(assistant)
+    reply_id = await ask(parts)
     model.say("Use it [1].")
     model.end()
-    cited, *_ = await heard(assistant, reply_id)
+    cited, *_ = await heard(parts, reply_id)
     assert cited == Cited((REFERENCE,))
     assert model.passages == [(REFERENCE,)]
-    assert (await assistant.reply(OWNER, reply_id)).sources == (REFERENCE,)
+    assert (await parts.chats.reply(OWNER, reply_id)).sources == (REFERENCE,)
 
 
 async def test_a_conversation_can_do_without(
-    assistant: Assistant, served: FakeServed, model: ScriptedModel, documentation: FakeDocumentation
+    parts: Parts, served: FakeServed, model: ScriptedModel, documentation: FakeDocumentation
 ) -> None:
     served.set(EngineState.READY)
-    chat = await assistant.create_conversation(OWNER, grounding=False)
+    chat = await parts.chats.create(OWNER, grounding=False)
     model.say("Plain.")
     model.end()
-    await heard(assistant, await ask(assistant, chat=chat.id))
+    await heard(parts, await ask(parts, chat=chat.id))
     assert (model.passages, documentation.asked) == ([None], [])
-    await assistant.change(OWNER, chat.id, grounding=True)
+    await parts.chats.change(OWNER, chat.id, grounding=True)
     model.say("Grounded.")
     model.end()
-    await heard(assistant, await ask(assistant, chat=chat.id))
+    await heard(parts, await ask(parts, chat=chat.id))
     assert model.passages[-1] == (REFERENCE,)
 
 
 async def test_a_model_does_not_wait_for_documentation_and_does_without_what_is_broken(
-    assistant: Assistant, served: FakeServed, model: ScriptedModel, documentation: FakeDocumentation
+    parts: Parts, served: FakeServed, model: ScriptedModel, documentation: FakeDocumentation
 ) -> None:
     served.set(EngineState.READY)
     documentation.is_searchable = False
     documentation.gate.clear()
     model.say("Plain.")
     model.end()
-    await heard(assistant, await ask(assistant))
+    await heard(parts, await ask(parts))
     documentation.is_searchable = True
     documentation.error = DocumentationUnreadable("broken")
     documentation.gate.set()
     model.say("Plain.")
     model.end()
-    reply_id = await ask(assistant)
-    await heard(assistant, reply_id)
-    assert (await assistant.reply(OWNER, reply_id)).status is Status.DONE
+    reply_id = await ask(parts)
+    await heard(parts, reply_id)
+    assert (await parts.chats.reply(OWNER, reply_id)).status is Status.DONE
     assert model.passages == [(), ()]
 
 
 async def test_a_licence_is_accepted_before_the_first_reply(
-    assistant: Assistant, served: FakeServed, model: ScriptedModel
+    parts: Parts, served: FakeServed, model: ScriptedModel
 ) -> None:
     served.set(EngineState.READY, licence=OPENRAIL)
     with pytest.raises(LicenceNotAccepted, match=r"https://example\.org/terms") as refused:
-        await ask(assistant)
+        await ask(parts)
     assert refused.value.licence == OPENRAIL.id
     with pytest.raises(NotFound):
-        await assistant.accept_licence(OWNER, "another")
-    await assistant.accept_licence(OWNER, OPENRAIL.id)
-    assert await assistant.has_accepted(OWNER, OPENRAIL)
-    assert not await assistant.has_accepted("bob", OPENRAIL)
+        await parts.licences.accept(OWNER, "another")
+    await parts.licences.accept(OWNER, OPENRAIL.id)
+    assert await parts.licences.may_use(OWNER, OPENRAIL)
+    assert not await parts.licences.may_use("bob", OPENRAIL)
     model.say("Yes.")
     model.end()
-    reply_id = await ask(assistant)
-    assert (await heard(assistant, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
+    reply_id = await ask(parts)
+    assert (await heard(parts, reply_id))[-1].status is Status.DONE  # type: ignore[attr-defined]
     with pytest.raises(LicenceNotAccepted):
-        await assistant.ask("bob", None, "q")
+        await parts.replies.ask("bob", None, "q")
 
 
 async def test_a_licence_that_is_known_only_when_the_model_is_there_is_asked_for_too(
-    assistant: Assistant, served: FakeServed
+    parts: Parts, served: FakeServed
 ) -> None:
     served.set(EngineState.LOADING)
-    reply_id = await ask(assistant)
+    reply_id = await ask(parts)
     served.set(EngineState.READY, licence=OPENRAIL)
-    end = (await heard(assistant, reply_id))[-1]
+    end = (await heard(parts, reply_id))[-1]
     assert isinstance(end, End)
     assert end.failure is not None
     assert end.failure.type == "licence_not_accepted"

@@ -1,0 +1,526 @@
+"""The life of a reply, from a question to a stored answer.
+
+    ask ──> stored: question, pending reply ──> a task of this process runs the reply, under a lease
+                                                  │ 1. it waits for its turn
+                                                  │ 2. it reads the path from the root to the question
+                                                  │ 3. the model writes, with passages of the documentation;
+                                                  │    without a model, the documentation is quoted
+                                                  │ 4. each piece of text is journalled, then shown
+                                                  └ 5. the outcome is folded into the message
+
+No connection owns a reply: closing a tab does not end it, `stop` does. Whatever happens, the text that was
+shown is kept. A reply that another process runs is stopped by a request, and followed from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import enum
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from assistant.admission import Admission, Place
+from assistant.conversation import Failure, FinishReason, Message, Role, Source, Status, Turn
+from assistant.engine import EngineState
+from assistant.errors import (
+    AssistantError,
+    Broken,
+    Closing,
+    EmptyText,
+    LicenceNotAccepted,
+    ModelError,
+    NoDocumentation,
+    NoModel,
+    NoModelLoaded,
+    Unreachable,
+)
+from assistant.events import Cited, Delta, End, ReplyEvent, Reset, Waiting
+from assistant.knowledge.answer import answer as quotation
+from assistant.knowledge.answer import reference
+from assistant.knowledge.documentation import Documentation, DocumentationUnreadable
+from assistant.knowledge.passage import Found
+from assistant.licences import Licences
+from assistant.provenance import Generation, Provenance
+from assistant.served import ServedModel
+from prompts.render import PromptError, QuestionTooLong
+from storage.errors import DatabaseUnavailable, DiskFull, NotFound
+from storage.journal import NOT_STORED, Journal, JournalEntry
+from storage.running import Outcome, Running
+from storage.store import LATEST, Branch, ConversationStore, Latest, StoredQuestion
+
+if TYPE_CHECKING:  # it imports LangChain, which takes seconds of CPU
+    from langchain_core.messages import AIMessageChunk
+
+    from assistant.model import TechAssistantChat
+
+log = logging.getLogger(__name__)
+
+TITLE_LENGTH = 80  # code points of a title made from a question
+MODEL_WAIT_SECONDS = 120.0  # how long a stored question waits for a model that is loading
+LONGEST_CAUSE = 300  # characters of another server's message, in the log
+LOOK_SECONDS = 1.0  # between two looks for requests to stop, and at the text of another process
+LOOKS_A_RENEWAL = 10  # leases are renewed, and abandoned replies settled, at each of so many looks
+STOP_SECONDS = 5.0  # how long a stop waits for the process that runs the reply
+
+
+class Answers(enum.StrEnum):
+    """Who answers a question."""
+
+    MODEL = "model"
+    DOCUMENTATION = "documentation"
+
+
+@dataclass(slots=True)
+class _Run:
+    """A reply that this process runs."""
+
+    by: Answers
+    conversation_id: str
+    entry: JournalEntry
+    place: Place
+    provenance: Provenance = field(default_factory=Provenance)
+    writing: asyncio.Task[FinishReason] | None = None  # cancelled to end the reply
+    storing: asyncio.Task[None] | None = None  # never cancelled: it stores the outcome
+    ended_as: Status = Status.STOPPED  # the status of a cancelled reply
+    began: float = field(default_factory=time.monotonic)
+
+    def cancel(self, status: Status) -> None:
+        if self.writing is not None and not self.writing.done():
+            self.ended_as = status
+            self.writing.cancel()
+
+    async def end(self, status: Status) -> None:
+        """Cancel the reply and wait until its outcome is stored."""
+        self.cancel(status)
+        if self.storing is not None:
+            await asyncio.wait([self.storing])
+
+
+class Replies:
+    """The replies that this process runs, and the way to those of others."""
+
+    def __init__(
+        self,
+        store: ConversationStore,
+        journal: Journal,
+        running: Running,
+        served: ServedModel,
+        documentation: Documentation,
+        licences: Licences,
+        *,
+        max_replies: int,
+        max_waiting: int,
+        total_seconds: float | None = None,
+    ) -> None:
+        """`total_seconds` is how long a model may write at one reply, even if text keeps coming."""
+        self.served = served
+        self.documentation = documentation
+        self.licences = licences
+        self._store = store
+        self._journal = journal
+        self._running = running
+        self._author = _Author(store, journal, served, documentation, licences, total_seconds)
+        # An engine that computes a few answers at once is given no more: its own queue does not know owners.
+        self._admission = Admission(
+            limit=max_replies + max_waiting,
+            running=lambda: min(max_replies, served.status.parallel or max_replies),
+        )
+        self._beginning: set[asyncio.Task[StoredQuestion]] = set()  # questions that are being stored
+        self._runs: dict[str, _Run] = {}  # by reply id
+        self._looking: asyncio.Task[None] | None = None
+        self._is_closing = False
+
+    @property
+    def answers(self) -> Answers | None:
+        """Who would answer a question that is asked now; None when nobody would."""
+        engine = self.served.status
+        is_loading = engine.state is EngineState.LOADING
+        if engine.state is EngineState.READY or (is_loading and not engine.is_lost):
+            return Answers.MODEL
+        if self.documentation.can_answer:
+            return Answers.DOCUMENTATION
+        return Answers.MODEL if is_loading else None
+
+    @property
+    def are_running(self) -> bool:
+        """Whether this process runs any reply."""
+        return bool(self._runs)
+
+    async def start(self) -> None:
+        """Settle the replies that other processes have abandoned, and begin to answer."""
+        await self._settle_abandoned()
+        self._journal.start()
+        self.served.start(self._admission.look_again)  # another engine may answer more at once
+        await self.documentation.start()
+        self._looking = asyncio.create_task(self._keep_looking())
+
+    async def close(self) -> None:
+        """End all replies of this process as interrupted, their text stored, and stop answering."""
+        self._is_closing = True
+        await asyncio.gather(*self._beginning, return_exceptions=True)
+        await asyncio.gather(*(run.end(Status.INTERRUPTED) for run in list(self._runs.values())))
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await self.served.close()
+        await self.documentation.close()
+        await self._journal.close()
+
+    # What faces ask
+
+    async def ask(
+        self,
+        owner: str,
+        conversation_id: str | None,
+        text: str,
+        *,
+        parent_id: str | Latest | None = LATEST,
+        client_id: str | None = None,
+        grounding: bool = True,
+    ) -> StoredQuestion:
+        """Store a question and begin to answer it.
+
+        Without a conversation the question begins a new one, for whose answers documentation is looked up if
+        `grounding`. The same `client_id` with the same body returns the same ids again, even while new
+        questions are refused. Raises `AssistantError` and `storage.errors.StorageError`.
+        """
+        if not text.strip():
+            raise EmptyText("The message is empty. Write a question.")
+        try:
+            by, place = await self._admit(owner)
+            storing = self._store.ask(
+                owner,
+                conversation_id,
+                text,
+                parent_id=parent_id,
+                client_id=client_id,
+                title=_title(text),
+                grounding=grounding,
+            )
+            return await self._begin(by, place, storing)
+        except (AssistantError, DiskFull):
+            earlier = await self._store.asked(
+                owner, conversation_id, text, parent_id=parent_id, client_id=client_id
+            )
+            if earlier is None:
+                raise
+            return earlier
+
+    async def retry(self, owner: str, reply_id: str) -> StoredQuestion:
+        """Answer the same question again, as a sibling of an earlier reply."""
+        by, place = await self._admit(owner)
+        return await self._begin(by, place, self._store.retry(owner, reply_id))
+
+    async def stop(self, owner: str, reply_id: str) -> Status:
+        """End a reply, its text kept, and return how it ended; one that had ended stays as it is."""
+        reply = await self._store.reply(owner, reply_id)
+        if (run := self._runs.get(reply_id)) is not None:
+            await run.end(Status.STOPPED)
+            return (await self._store.reply(owner, reply_id)).status
+        if await self._running.is_held(reply_id):
+            await self._running.request_stop(reply_id=reply_id)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    while not (reply := await self._store.reply(owner, reply_id)).status.is_final:
+                        await asyncio.sleep(LOOK_SECONDS / 4)
+        return reply.status
+
+    async def stop_conversation(self, conversation_id: str) -> None:
+        """End the reply that runs in a conversation, whichever process runs it."""
+        ours = [run for run in self._runs.values() if run.conversation_id == conversation_id]
+        await asyncio.gather(*(run.end(Status.STOPPED) for run in ours))
+        await self._running.request_stop(conversation_id=conversation_id)
+
+    async def stop_owner(self, owner: str) -> None:
+        """End the replies of an owner that this process runs. Others end when their messages are removed."""
+        await asyncio.gather(*self._beginning, return_exceptions=True)
+        ours = [run for run in self._runs.values() if run.place.owner == owner]
+        await asyncio.gather(*(run.end(Status.STOPPED) for run in ours))
+
+    async def follow(self, owner: str, reply_id: str, after: int | None = 0) -> AsyncIterator[ReplyEvent]:
+        """The events of a reply after code point `after`; None begins with all of its text.
+
+        Raises `NotFound`.
+        """
+        if (run := self._runs.get(reply_id)) is not None and run.place.owner == owner:
+            return _follow_here(run, after)
+        is_held = await self._running.is_held(reply_id)  # first: a reply that ends meanwhile is final then
+        return self._follow_stored(owner, await self._store.reply(owner, reply_id), is_held, after)
+
+    async def _follow_stored(
+        self, owner: str, reply: Message, is_held: bool, after: int | None
+    ) -> AsyncIterator[ReplyEvent]:
+        """Follow a reply that has ended, or that another process runs if it `is_held`."""
+        sources: tuple[Source, ...] = ()
+        while True:
+            text, length = reply.content, len(reply.content)
+            if reply.sources != sources:
+                yield Cited(sources := reply.sources)
+            if after is None or after > length:
+                yield Reset(text, length)
+            elif after < length:
+                yield Delta(text[after:], length)
+            after = length
+            if reply.status.is_final:
+                yield End(reply.status, reply.finish_reason, reply.failure, length)
+                return
+            if not is_held:  # its process has ended, or the database refuses to store its end
+                yield End(Status.FAILED, None, NOT_STORED, length)
+                return
+            await asyncio.sleep(LOOK_SECONDS / 4)
+            try:
+                is_held = await self._running.is_held(reply.id)
+                reply = await self._store.reply(owner, reply.id)
+            except NotFound:  # it was deleted
+                yield End(Status.STOPPED, None, None, length)
+                return
+
+    # What happens to a question
+
+    async def _admit(self, owner: str) -> tuple[Answers, Place]:
+        """Who answers one more reply, as far as that is known now, and its place in the queue.
+
+        The caller uses the place in `_begin`.
+        """
+        if self._is_closing:
+            raise Closing("The application is shutting down. Ask again in a moment.")
+        if (by := self.answers) is None:
+            raise NoModelLoaded(self.served.status.detail or "No model is loaded.")
+        if by is Answers.MODEL:
+            await self.licences.check(owner)
+        return by, self._admission.enter(owner)
+
+    async def _begin(
+        self, by: Answers, place: Place, storing: Coroutine[None, None, StoredQuestion]
+    ) -> StoredQuestion:
+        """Store a question and run its reply, even if the connection that asked is closed meanwhile."""
+        self._beginning.add(beginning := asyncio.create_task(self._store_and_run(by, place, storing)))
+        beginning.add_done_callback(self._beginning.discard)
+        return await asyncio.shield(beginning)
+
+    async def _store_and_run(
+        self, by: Answers, place: Place, storing: Coroutine[None, None, StoredQuestion]
+    ) -> StoredQuestion:
+        is_running = False
+        try:
+            stored = await storing
+            if stored.is_new:
+                entry = self._journal.open(stored.reply_id)
+                run = _Run(by, stored.conversation_id, entry, place)
+                self._runs[stored.reply_id] = run
+                run.writing = asyncio.create_task(self._author.write(run))
+                run.storing = asyncio.create_task(self._store_outcome(run, run.writing))
+                run.storing.add_done_callback(lambda _: self._runs.pop(stored.reply_id).place.leave())
+                is_running = True
+            return stored
+        finally:
+            if not is_running:
+                place.leave()
+
+    async def _store_outcome(self, run: _Run, writing: asyncio.Task[FinishReason]) -> None:
+        """Wait until the text ends, however it ends, and store the outcome."""
+        await asyncio.wait([writing])
+        if writing.cancelled():
+            outcome = Outcome(run.ended_as)
+        elif (error := writing.exception()) is not None:
+            outcome = Outcome(Status.FAILED, failure=self._author.failure(run.entry, error))
+        else:
+            outcome = Outcome(Status.DONE, writing.result())
+        seconds = round(time.monotonic() - run.began, 3)
+        provenance = dataclasses.replace(run.provenance, seconds=seconds)
+        await self._journal.settle(run.entry, dataclasses.replace(outcome, provenance=provenance))
+
+    # Leases
+
+    async def _keep_looking(self) -> None:
+        for look in itertools.count(1):
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._look()
+                if look % LOOKS_A_RENEWAL == 0:
+                    if self._runs:
+                        await self._running.renew()
+                    await self._settle_abandoned()
+            except DatabaseUnavailable as error:  # the journal says so loudly, and ends the replies
+                log.debug("leases could not be renewed: %s", error)
+            except Exception:  # whatever it is, there must be a next look
+                log.exception("leases could not be renewed")
+
+    async def _look(self) -> None:
+        """End the replies that somebody wants stopped, and those that another process has settled."""
+        if runs := dict(self._runs):
+            leases = await self._running.leases()
+            for reply_id, run in runs.items():
+                if reply_id not in leases:
+                    run.cancel(Status.INTERRUPTED)
+                elif leases[reply_id]:
+                    run.cancel(Status.STOPPED)
+
+    async def _settle_abandoned(self) -> None:
+        try:
+            if count := await self._running.settle_abandoned():
+                log.warning("%d replies were interrupted by the end of an earlier process", count)
+        except DatabaseUnavailable as error:  # chats can still be read, and it is tried again
+            log.error("replies of an earlier process could not be settled: %s", error)
+
+
+class _Author:
+    """Writes the text of a reply: by the model, or from the documentation."""
+
+    def __init__(
+        self,
+        store: ConversationStore,
+        journal: Journal,
+        served: ServedModel,
+        documentation: Documentation,
+        licences: Licences,
+        total_seconds: float | None,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._served = served
+        self._documentation = documentation
+        self._licences = licences
+        self._total_seconds = total_seconds
+
+    async def write(self, run: _Run) -> FinishReason:
+        """Write the whole text of a reply. Raises `ModelError` and what `failure` knows."""
+        is_lost = self._is_lost
+        await run.place.turn()
+        branch = await self._store.branch(run.entry.reply_id)
+        if run.by is Answers.DOCUMENTATION:
+            return await self._quote(run, branch.turns, instead=is_lost)
+        try:
+            return await self._generate(run, branch)
+        except (NoModel, Unreachable, Broken) as error:
+            # A reply is never half the model's and half the documentation's.
+            if run.entry.text or not self._documentation.can_answer:
+                raise
+            # `NoModel` alone is no failure: the engine had not yet said that it has no model.
+            instead = not isinstance(error, NoModel) or self._is_lost
+            if instead:
+                self._log(run.entry, error)
+            return await self._quote(run, branch.turns, instead=instead)
+
+    def failure(self, entry: JournalEntry, error: BaseException) -> Failure:
+        """What the reader is told of an error; the log gets what the reader does not."""
+        if isinstance(error, ModelError):
+            self._log(entry, error)
+        if isinstance(error, ModelError | LicenceNotAccepted):
+            return Failure(error.type, str(error))
+        if isinstance(error, QuestionTooLong):
+            return Failure("question_too_long", str(error))
+        if isinstance(error, PromptError):  # it may quote the template, which is another server's
+            log.error("the prompt of reply %s failed: %s", entry.reply_id, error)
+            return Failure("prompt", "The prompt could not be written; the application's log says why.")
+        if isinstance(error, DatabaseUnavailable):
+            return Failure("storage", str(error))
+        log.error("reply %s failed", entry.reply_id, exc_info=error)
+        return Failure("internal", "Something went wrong inside the application; its log says what.")
+
+    def _log(self, entry: JournalEntry, error: ModelError) -> None:
+        if isinstance(error, Unreachable):
+            self._served.look_now()
+        cause = "" if error.__cause__ is None else f" ({str(error.__cause__)[:LONGEST_CAUSE]!r})"
+        log.warning("the answer of reply %s failed: %s%s", entry.reply_id, error, cause)
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether there is a model that should answer, and does not."""
+        return self._served.status.state in (EngineState.FAILED, EngineState.LOADING)
+
+    async def _generate(self, run: _Run, branch: Branch) -> FinishReason:
+        """Answer by the model, with passages from the documentation if the conversation wants them."""
+        can_quote = self._documentation.can_answer
+        model = await self._served.ready(MODEL_WAIT_SECONDS, also_lost=not can_quote)
+        await self._licences.check(run.place.owner)
+        sources = await self._look_up(branch.turns) if branch.grounding else None
+        try:
+            async with asyncio.timeout(self._total_seconds):
+                return await self._stream(run, model, branch, sources)
+        except TimeoutError as error:
+            raise Broken(f"The answer was not complete within {self._total_seconds:g} seconds.") from error
+
+    async def _stream(
+        self, run: _Run, model: TechAssistantChat, branch: Branch, sources: tuple[Source, ...] | None
+    ) -> FinishReason:
+        """Journal the model's text piece by piece as it comes."""
+        run.provenance = Provenance(model=model.model_name, sampling=model.sampling)
+        finish_reason: FinishReason | None = None
+        answer = model.answer(branch.turns, passages=sources, session=branch.conversation_id)
+        async with contextlib.aclosing(answer) as chunks:
+            async for chunk in chunks:
+                if (used := chunk.response_metadata.get("passages_used")) is not None and sources:
+                    self._journal.cite(run.entry, sources[:used])
+                if text := str(chunk.content):
+                    self._journal.append(run.entry, text)
+                if reason := chunk.response_metadata.get("finish_reason"):
+                    finish_reason = FinishReason(reason)
+                    run.provenance = dataclasses.replace(run.provenance, **_reported(chunk))
+        if finish_reason is None:
+            raise Broken("The answer broke off: the engine's stream ended before the answer did.")
+        return finish_reason
+
+    async def _quote(self, run: _Run, turns: Sequence[Turn], *, instead: bool) -> FinishReason:
+        """Answer by quoting the documentation, and say so if it stands in `instead` of a model."""
+        version = self._documentation.version
+        run.provenance = Provenance(model=Answers.DOCUMENTATION.value, revision=version)
+        try:
+            question, found = await self._find(turns)
+        except DocumentationUnreadable as error:
+            raise NoDocumentation(str(error)) from error
+        answer = quotation(question, found, instead=instead)
+        self._journal.cite(run.entry, answer.sources)
+        for piece in answer.pieces():
+            self._journal.append(run.entry, piece)
+            await asyncio.sleep(0)
+        return FinishReason.EOS_TOKEN
+
+    async def _look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...] | None:
+        """The passages on the last of `turns`; None where there is no documentation."""
+        if not self._documentation.can_answer:
+            return None
+        if not self._documentation.is_searchable:  # the model does not wait for it
+            return ()
+        try:
+            _, found = await self._find(turns)
+        except DocumentationUnreadable as error:  # the model answers without it
+            log.warning("the documentation could not be searched: %s", error)
+            return ()
+        return tuple(map(reference, found.passages))
+
+    async def _find(self, turns: Sequence[Turn]) -> tuple[str, Found]:
+        *previous, question = [turn.content for turn in turns if turn.role is Role.USER]
+        return question, await self._documentation.search(question, previous=previous)
+
+
+def _reported(chunk: AIMessageChunk) -> dict[str, Any]:
+    """What the last chunk of a generation reports, as fields of the provenance."""
+    reported, usage = chunk.response_metadata, chunk.usage_metadata
+    generation = Generation(
+        reported.get("template_hash"),
+        reported.get("turns_dropped"),
+        reported.get("seed"),
+        None if usage is None else usage["input_tokens"],
+        None if usage is None else usage["output_tokens"],
+    )
+    return {"revision": reported.get("revision"), "generation": generation}
+
+
+async def _follow_here(run: _Run, after: int | None) -> AsyncIterator[ReplyEvent]:
+    async for before in run.place.waits():
+        yield Waiting(before)
+    async for event in run.entry.follow(after):
+        yield event
+
+
+def _title(text: str) -> str:
+    """The title of a conversation that begins with a question: its first line that is not blank."""
+    line = " ".join(next(line for line in text.splitlines() if line.strip()).split())
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"

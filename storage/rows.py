@@ -1,0 +1,90 @@
+"""Rows become values here, and values become columns. A row that damage has changed raises an error."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, Table, bindparam, select
+
+from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Source, Status
+from assistant.provenance import Provenance
+from storage.schema import acceptances, conversations, messages, pieces, revocations
+
+MOST_CHARACTERS = 1 << 18  # of text that is read or removed at once; the last message may exceed it
+
+# What each column of a table holds, in their order.
+TYPES = {
+    table: [
+        column.type.python_type | None if column.nullable else column.type.python_type for column in table.c
+    ]
+    for table in (conversations, messages, acceptances, revocations)
+}
+JOURNALLED = select(pieces.c.text).where(pieces.c.reply_id == bindparam("id")).order_by(pieces.c.start)
+
+
+def checked(table: Table, row: Row[Any]) -> Row[Any]:
+    """A row that begins with all of a table's columns. Raises `TypeError` where a value has not the type of
+    its column: SQLite enforces no types, so a damaged file can hold anything.
+    """
+    if not all(map(isinstance, row, TYPES[table])):
+        raise TypeError
+    return row
+
+
+def conversation_of(row: Row[Any]) -> Conversation:
+    checked(conversations, row)
+    return Conversation(
+        id=row.id,
+        title=row.title,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        active_leaf_id=row.active_leaf_id,
+        model=row.model,
+        grounding=row.grounding,
+    )
+
+
+def message_of(connection: Connection, row: Row[Any]) -> Message:
+    """A message with its text: that of a running reply is in the journal."""
+    checked(messages, row)
+    status = Status(row.status)
+    return Message(
+        id=row.id,
+        conversation_id=row.conversation_id,
+        parent_id=row.parent_id,
+        position=row.position,
+        role=Role(row.role),
+        content=row.content if status.is_final else journalled(connection, row.id),
+        status=status,
+        created_at=row.created_at,
+        finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
+        failure=None if row.failure_type is None else Failure(row.failure_type, row.failure_message or ""),
+        provenance=Provenance.from_json(row.provenance),
+        sources=tuple(Source(**source) for source in row.sources or ()),
+    )
+
+
+def messages_of(connection: Connection, statement: Select[Any], page: Mapping[str, Any]) -> list[Message]:
+    """The messages of a page, up to `MOST_CHARACTERS` of text."""
+    read: list[Message] = []
+    length = 0
+    with contextlib.closing(connection.execute(statement, page)) as rows:
+        for row in rows:
+            read.append(message_of(connection, row))
+            length += len(read[-1].content)
+            if length > MOST_CHARACTERS:
+                break
+    return read
+
+
+def journalled(connection: Connection, reply_id: str) -> str:
+    """The text of a running reply that is committed."""
+    return "".join(connection.scalars(JOURNALLED, {"id": reply_id}))
+
+
+def stored_sources(sources: Sequence[Source]) -> list[dict[str, str]] | None:
+    """Sources as their column keeps them."""
+    return [asdict(source) for source in sources] or None
