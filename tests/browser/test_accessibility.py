@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.stage import FIRST_WORDS, Stage
+from tests.browser.pausable_upstream import FIRST_WORDS, PausableUpstream
 from tests.support.application import Application
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -46,17 +46,19 @@ class Inspection:
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing(application: Application, browser: Browser, stage: Stage, look: str) -> None:
+def test_axe_finds_nothing(
+    application: Application, browser: Browser, upstream: PausableUpstream, look: str
+) -> None:
     with visitor(browser, **LOOKS[look]) as context:
         chat = ChatPage(context, application.address)
         inspection = Inspection(chat)
         expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by")
         inspection.look("empty")
-        stage.hold()
+        upstream.pause()
         chat.ask("Question")
         chat.expect_text(FIRST_WORDS)
         inspection.look("answering")
-        stage.release()
+        upstream.resume()
         chat.expect_status("done")
         inspection.look("ended")
         chat.answer.get_by_role("button", name="Regenerate").click()
@@ -101,10 +103,10 @@ def test_axe_finds_nothing_without_a_model(without_model: Application, browser: 
 
 
 def test_a_screen_reader_is_told_that_it_began_its_pieces_and_its_end(
-    application: Application, context: BrowserContext, stage: Stage
+    application: Application, context: BrowserContext, upstream: PausableUpstream
 ) -> None:
     chat = ChatPage(context, application.address)
-    stage.hold()
+    upstream.pause()
     chat.ask("Read it to me")
     chat.expect_text(FIRST_WORDS)
     expect(chat.spoken).to_have_text(
@@ -118,7 +120,7 @@ def test_a_screen_reader_is_told_that_it_began_its_pieces_and_its_end(
         ]
     )
     expect(chat.answer).to_have_attribute("aria-busy", "true")
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     expect(chat.answer).to_have_attribute("aria-busy", "false")
     expect(chat.spoken.last).to_have_text("The answer is complete.")
@@ -148,11 +150,11 @@ def test_headings_lead_through_the_conversation(application: Application, contex
 
 
 def test_motion_stops_for_those_who_want_none(
-    application: Application, browser: Browser, stage: Stage
+    application: Application, browser: Browser, upstream: PausableUpstream
 ) -> None:
     with visitor(browser, reduced_motion="reduce") as context:
         chat = ChatPage(context, application.address)
-        stage.hold()
+        upstream.pause()
         chat.ask("Stand still")
         chat.expect_text(FIRST_WORDS)
         assert chat.page.evaluate("document.getAnimations().length") == 0

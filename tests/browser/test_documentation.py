@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
-from tests.browser.played import BUILDING, MODEL, QUOTES, READ, TEXT, Played
+from tests.browser.scripted_page import BUILDING, MODEL, QUOTES, READ, TEXT, ScriptedPage
 from tests.support.application import Application
 
 
 def test_a_chip_opens_the_quoted_lines_and_closes_them(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     chat.ask_and_wait("Trees")
     chips = chat.answer.get_by_role("group", name="Sources").get_by_role("button")
     expect(chips).to_have_text(
@@ -36,7 +36,7 @@ def test_a_chip_opens_the_quoted_lines_and_closes_them(
 def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     chat.ask_and_wait("Trees")
     links = chat.answer.locator("a.cite")
     expect(links).to_have_text(["[1]", "[2]"])
@@ -48,7 +48,7 @@ def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(
 
 
 def test_print_shows_every_source(application: Application, context: BrowserContext) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     chat.ask_and_wait("Trees")
     chat.page.emulate_media(media="print")
     expect(chat.answer.locator(".source")).to_have_count(2)
@@ -59,7 +59,7 @@ def test_print_shows_every_source(application: Application, context: BrowserCont
 def test_an_answer_of_the_documentation_is_labelled(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, QUOTES)
+    chat = ScriptedPage(context, application.address, QUOTES)
     expect(chat.page.locator("tech-chat .engine")).to_contain_text("no language model is loaded.")
     expect(chat.page.locator("tech-grounding")).to_be_hidden()
     chat.page.get_by_role("button", name="Remove a folder").click()
@@ -69,7 +69,7 @@ def test_an_answer_of_the_documentation_is_labelled(
 
 
 def test_the_switch_holds_for_its_conversation(application: Application, context: BrowserContext) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     switch = chat.page.get_by_role("button", name="Documentation")
     expect(switch).to_have_attribute("aria-pressed", "true")
     switch.click()
@@ -85,7 +85,7 @@ def test_the_switch_holds_for_its_conversation(application: Application, context
 def test_the_introduction_is_gone_when_something_was_asked(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, QUOTES)
+    chat = ScriptedPage(context, application.address, QUOTES)
     chat.ask_and_wait("Trees")
     expect(chat.page.locator("tech-chat .intro")).to_be_hidden()
     expect(chat.page.get_by_role("heading", level=1)).to_have_count(1)
@@ -94,7 +94,7 @@ def test_the_introduction_is_gone_when_something_was_asked(
 def test_escape_closes_an_open_source_from_the_chip_and_from_the_lines(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     chat.ask_and_wait("Trees")
     for inside in (chat.chips.last, chat.answer.get_by_label("Quoted lines").last):
         chat.chips.last.press("Enter")
@@ -105,7 +105,7 @@ def test_escape_closes_an_open_source_from_the_chip_and_from_the_lines(
 
 
 def test_what_a_chip_opens_is_brought_into_view(application: Application, context: BrowserContext) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     chat.page.set_viewport_size({"width": 900, "height": 420})
     chat.ask_and_wait("Trees")
     chat.page.get_by_role("region", name="Conversation").evaluate("node => { node.scrollTop -= 60; }")
@@ -116,7 +116,7 @@ def test_what_a_chip_opens_is_brought_into_view(application: Application, contex
 
 def test_sources_are_copied_with_the_answer(application: Application, context: BrowserContext) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     chat.ask_and_wait("Trees")
     chat.answer.get_by_role("button", name="Copy answer").click()
     expect(chat.answer.get_by_role("button", name="Copied")).to_be_visible()
@@ -137,7 +137,7 @@ def test_sources_are_copied_with_the_answer(application: Application, context: B
 def test_who_really_answered_is_said_at_the_end(
     application: Application, context: BrowserContext, engine: dict[str, Any], truth: str, is_labelled: bool
 ) -> None:
-    chat = Played(context, application.address, engine)
+    chat = ScriptedPage(context, application.address, engine)
     chat.model = truth
     chat.ask_and_wait("Trees")
     label = chat.answer.get_by_text("From the documentation")
@@ -150,7 +150,7 @@ def test_who_really_answered_is_said_at_the_end(
 def test_an_answer_is_labelled_while_it_waits_and_the_reading_is_told_until_it_is_over(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, {**QUOTES, "documentation": BUILDING})
+    chat = ScriptedPage(context, application.address, {**QUOTES, "documentation": BUILDING})
     reading = chat.account.get_by_role("progressbar", name="The documentation is being read")
     expect(reading).to_have_attribute("aria-valuenow", "33")
     expect(chat.account).to_contain_text("Reading the documentation: 33 %")
@@ -171,7 +171,7 @@ def test_what_of_the_documentation_could_not_be_read_is_said(
     application: Application, context: BrowserContext
 ) -> None:
     failed = {**READ, "state": "failed", "detail": "The documentation could not be read: the disk is full."}
-    chat = Played(context, application.address, {**QUOTES, "documentation": failed})
+    chat = ScriptedPage(context, application.address, {**QUOTES, "documentation": failed})
     expect(chat.account.get_by_text("The documentation could not be read: the disk is full.")).to_be_visible()
     expect(chat.account.get_by_role("progressbar")).to_have_count(0)
 
@@ -179,7 +179,7 @@ def test_what_of_the_documentation_could_not_be_read_is_said(
 def test_how_to_load_a_model_is_told_when_asked_for(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, {**QUOTES, "detail": "Start with `--model FILE.gguf`."})
+    chat = ScriptedPage(context, application.address, {**QUOTES, "detail": "Start with `--model FILE.gguf`."})
     how = chat.page.get_by_role("button", name="How to load one")
     advice = chat.account.get_by_text("Start with")
     expect(advice).to_be_hidden()
@@ -192,7 +192,7 @@ def test_how_to_load_a_model_is_told_when_asked_for(
 def test_a_switch_that_fails_is_put_back_and_it_is_said(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     chat.ask_and_wait("Trees")
     switch = chat.page.get_by_role("button", name="Documentation")
     refused: list[Route] = []

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.conftest import visitor
-from tests.browser.played import DOWNLOAD, LICENCE, LOST, MODEL, QUOTES, Played
+from tests.browser.scripted_page import DOWNLOAD, LICENCE, LOST, MODEL, QUOTES, ScriptedPage
 from tests.browser.test_accessibility import LOOKS, Inspection
 from tests.support.application import Application
 
@@ -16,7 +16,7 @@ from tests.support.application import Application
 def test_a_download_is_told_declined_and_followed_by_the_model(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, {**QUOTES, "state": "fetching", "download": DOWNLOAD})
+    chat = ScriptedPage(context, application.address, {**QUOTES, "state": "fetching", "download": DOWNLOAD})
     told = chat.download
     expect(told).to_contain_text("Fetching Small (986 MB, Apache-2.0) from Hugging Face: 43 %")
     expect(told.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "43")
@@ -32,7 +32,7 @@ def test_a_download_is_told_declined_and_followed_by_the_model(
 def test_a_licence_is_accepted_and_the_question_goes_on(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, {**MODEL, "licence": LICENCE})
+    chat = ScriptedPage(context, application.address, {**MODEL, "licence": LICENCE})
     expect(chat.account).to_contain_text("Answered by Small")
     chat.ask("Under which licence?")
     expect(chat.composer).to_have_value("Under which licence?")
@@ -55,7 +55,7 @@ def test_axe_finds_nothing_whatever_the_state_of_the_model(
     application: Application, browser: Browser, look: str
 ) -> None:
     with visitor(browser, **LOOKS[look]) as context:
-        chat = Played(context, application.address, {**MODEL, "licence": LICENCE})
+        chat = ScriptedPage(context, application.address, {**MODEL, "licence": LICENCE})
         inspection = Inspection(chat)
 
         def look_at_each_state(place: str) -> None:
@@ -92,7 +92,7 @@ def test_the_time_left_is_told_once_the_speed_is_known(
     context.add_init_script(
         "const now = performance.now.bind(performance);performance.now = () => now() + (window.skipped ?? 0);"
     )
-    chat = Played(context, application.address, FETCHING)
+    chat = ScriptedPage(context, application.address, FETCHING)
     left = chat.download.locator(".left")
     expect(chat.download).to_contain_text("43 %")
     expect(left).to_be_hidden()
@@ -107,7 +107,7 @@ def test_the_time_left_is_told_once_the_speed_is_known(
 
 
 def test_who_may_change_nothing_has_no_button(application: Application, context: BrowserContext) -> None:
-    chat = Played(context, application.address, {**QUOTES, "detail": "No network."})
+    chat = ScriptedPage(context, application.address, {**QUOTES, "detail": "No network."})
     for state in DOWNLOAD_STATES:
         chat.change_engine(download={**DOWNLOAD, "state": state, "may_change": False})
         expect(chat.account).to_have_attribute("data-download", state)
@@ -123,7 +123,7 @@ def test_who_may_change_nothing_has_no_button(application: Application, context:
 def test_a_press_counts_once_and_what_is_refused_is_said(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, FETCHING)
+    chat = ScriptedPage(context, application.address, FETCHING)
     button = chat.download.get_by_role("button", name="Don’t fetch")
     chat.hold()
     with chat.page.expect_request("**/api/engine/download"):
@@ -131,7 +131,7 @@ def test_a_press_counts_once_and_what_is_refused_is_said(
     expect(button).to_have_attribute("aria-disabled", "true")
     button.dispatch_event("click")
     chat.refuse("Small is on this machine already.")
-    chat.let_go()
+    chat.release()
     expect(chat.alarm).to_have_text("Small is on this machine already.")
     expect(button).not_to_have_attribute("aria-disabled", "true")
     assert chat.calls == ["DELETE"]
@@ -140,7 +140,7 @@ def test_a_press_counts_once_and_what_is_refused_is_said(
 def test_a_download_that_failed_says_why_and_is_tried_again(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, FETCHING)
+    chat = ScriptedPage(context, application.address, FETCHING)
     expect(chat.download).to_contain_text("43 %")
     failed = {**DOWNLOAD, "state": "failed"}
     chat.engine |= {"state": "none", "detail": "The network is gone.", "download": failed}
@@ -156,7 +156,7 @@ def test_above_the_composer_the_words_stand_at_the_left_and_the_button_at_the_ri
     application: Application, context: BrowserContext
 ) -> None:
     failed = {**DOWNLOAD, "state": "failed"}
-    chat = Played(context, application.address, {**QUOTES, "detail": "No network.", "download": failed})
+    chat = ScriptedPage(context, application.address, {**QUOTES, "detail": "No network.", "download": failed})
     chat.ask_and_wait("Trees")
     account, button = chat.account.bounding_box(), chat.download.get_by_role("button").bounding_box()
     assert account is not None
@@ -167,7 +167,7 @@ def test_above_the_composer_the_words_stand_at_the_left_and_the_button_at_the_ri
 def test_not_now_and_escape_ask_nothing_and_lead_back_to_what_was_typed(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, UNACCEPTED)
+    chat = ScriptedPage(context, application.address, UNACCEPTED)
     expect(chat.account).to_contain_text("Answered by Small")
     for leave in (
         lambda: chat.consent.get_by_role("button", name="Not now").click(),
@@ -186,7 +186,7 @@ def test_not_now_and_escape_ask_nothing_and_lead_back_to_what_was_typed(
 def test_an_acceptance_that_fails_is_said_and_can_be_tried_again(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, UNACCEPTED)
+    chat = ScriptedPage(context, application.address, UNACCEPTED)
     expect(chat.account).to_contain_text("Answered by Small")
     chat.ask("Under which licence?")
     agree = chat.consent.get_by_role("button", name="Accept and ask")
@@ -199,7 +199,7 @@ def test_an_acceptance_that_fails_is_said_and_can_be_tried_again(
         agree.click()
     agree.dispatch_event("click")
     chat.refuse(None)
-    chat.let_go()
+    chat.release()
     chat.expect_status("done")
     expect(chat.bubbles).to_have_text(["Under which licence?"])
     expect(chat.alarm).to_be_hidden()
@@ -207,7 +207,7 @@ def test_an_acceptance_that_fails_is_said_and_can_be_tried_again(
 
 
 def test_another_answer_waits_for_the_licence(application: Application, context: BrowserContext) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     chat.ask_and_wait("Trees")
     chat.engine["licence"] = LICENCE
     chat.page.reload()
@@ -222,7 +222,7 @@ def test_another_answer_waits_for_the_licence(application: Application, context:
 def test_a_question_edited_waits_in_its_editor_for_the_licence(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     chat.ask_and_wait("Trees")
     chat.engine["licence"] = LICENCE
     chat.page.reload()
@@ -244,7 +244,7 @@ def test_a_question_edited_waits_in_its_editor_for_the_licence(
 def test_a_model_that_is_lost_is_told_and_the_documentation_can_be_asked_until_it_is_back(
     application: Application, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     for state in ("failed", "loading"):
         expect(chat.account).to_contain_text("Answered by Small")
         expect(chat.notice).to_have_count(0)
@@ -266,7 +266,7 @@ def test_a_page_that_is_only_open_is_told_that_the_model_is_lost(
     application: Application, context: BrowserContext
 ) -> None:
     context.clock.install()
-    chat = Played(context, application.address, MODEL)
+    chat = ScriptedPage(context, application.address, MODEL)
     expect(chat.account).to_contain_text("Answered by Small")
     chat.engine |= LOST
     chat.page.clock.run_for(10_000)

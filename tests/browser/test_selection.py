@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.stage import ANSWER
+from tests.browser.pausable_upstream import ANSWER
 from tests.support.application import Application
 
 BACK = """async (text) => {

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.stage import FIRST_WORDS, Stage
+from tests.browser.pausable_upstream import FIRST_WORDS, PausableUpstream
 from tests.support.application import Application, running, wait_for
 
 SIZES = [pytest.param((1180, 800), id="wide"), pytest.param((390, 844), id="phone")]
@@ -42,13 +42,13 @@ def quoting(
 
 @pytest.fixture(scope="module")
 def grounded(
-    theatre: Stage,
+    session_upstream: PausableUpstream,
     tmp_path_factory: pytest.TempPathFactory,
     make_data_with_documentation: Callable[[Path], Path],
 ) -> Iterator[Application]:
     """An application whose model gets passages of the documentation with each question."""
     data = make_data_with_documentation(tmp_path_factory.mktemp("grounded") / "data")
-    with running(data, "--documentation", "--upstream", theatre.url) as application:
+    with running(data, "--documentation", "--upstream", session_upstream.url) as application:
         application.wait_until("ready")
         application.wait_for_page()
         wait_for(lambda: documentation(application) == "ready")
@@ -83,19 +83,19 @@ def test_in_an_answer_of_the_documentation(
 
 @pytest.mark.parametrize("size", SIZES)
 def test_in_an_answer_with_sources_that_is_still_being_written(
-    grounded: Application, browser: Browser, stage: Stage, size: tuple[int, int]
+    grounded: Application, browser: Browser, upstream: PausableUpstream, size: tuple[int, int]
 ) -> None:
     with visitor(browser, viewport={"width": size[0], "height": size[1]}) as context:
         context.add_init_script(WATCH)
         chat = ChatPage(context, grounded.address)
         expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by")
         assert large(chat) == []
-        stage.hold()
+        upstream.pause()
         chat.ask("How do I read a CSV file?")
         chat.expect_text(FIRST_WORDS)
         chips = chat.answer.get_by_role("group", name="Sources").get_by_role("button")
         expect(chips).to_have_count(0)  # they would be pushed on by each line
-        stage.release()
+        upstream.resume()
         chat.expect_status("done")
         expect(chips.first).to_be_visible()
         assert large(chat) == []
