@@ -1,4 +1,4 @@
-"""What the tests of faults share: a small disk, and the counts that they print at the end of the run."""
+"""What the fault tests share: a small disk, and the counts that are printed at the end of the run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Count = Callable[[str], None]
 
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> Count:
-    """Has a line of counts printed under the results of the run."""
-    # A property of the test: the process that runs it need not be the one that prints.
+    """Prints a line of counts below the results of the run."""
+    # A property of the test, since with xdist another process prints.
     return lambda line: request.node.user_properties.append((COUNT, line))
 
 
