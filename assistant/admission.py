@@ -1,11 +1,10 @@
-"""Who is answered now, who waits for a turn, and who is refused.
+"""Decides which replies run now, which wait, and which are refused.
 
-Knows owners and how many replies there may be; refuses to know what a reply does with its turn. A place is
-taken at once or not at all, so that nobody who is refused waits for it.
+A new reply gets a ticket immediately, or is refused immediately.
 
-Fair between owners, whoever asks most: the next turn goes to the owner of whom the fewest replies are under
-way, in rotation among equals. And of the places that are left, no owner may have taken as many already: one
-alone gets at most half of all, and however many crowd in, somebody new finds room.
+It is fair between owners, however much each of them asks. The next reply to run belongs to the owner with the
+fewest running replies, in rotation among equals. An owner gets another ticket only while the owner has fewer
+tickets than are left. So a single owner gets at most half of all tickets, and a new owner always finds one.
 """
 
 from __future__ import annotations
@@ -20,119 +19,120 @@ from assistant.errors import QueueFull
 LONGEST_RETRY_SECONDS = 60
 
 
-class Place:
-    """The place of one reply: it waits, has its turn, leaves. Made by `Admission.enter`."""
+class Ticket:
+    """Lets one reply wait, run and leave. Made by `Admission.enter`."""
 
     def __init__(self, admission: Admission, owner: str) -> None:
         self.owner = owner
         self.is_waiting = True
         self._admission = admission
-        self._began: float | None = None  # when it had its turn
+        self._started: float | None = None
         self._has_left = False
 
-    async def turn(self) -> None:
-        """Return when the turn has come."""
+    async def wait_to_start(self) -> None:
+        """Return when the reply may run."""
         while self.is_waiting:
-            await self._admission._next_move()
+            await self._admission._next_change()
 
-    async def waits(self) -> AsyncIterator[int]:
-        """How many others come first, told anew whenever that changes, until the turn has come."""
-        told = -1
+    async def positions(self) -> AsyncIterator[int]:
+        """The number of replies that run before this one, at every change, until it may run."""
+        last = -1
         while self.is_waiting:
-            if (before := self._admission._before(self)) != told:
-                told = before
-                yield before
+            if (position := self._admission._position(self)) != last:
+                last = position
+                yield position
             else:
-                await self._admission._next_move()
+                await self._admission._next_change()
 
     def leave(self) -> None:
-        """Give the place back, with the turn or without it."""
+        """Return the ticket, whether or not the reply has run."""
         self._admission._leave(self)
 
 
 class Admission:
-    """The places of all replies: `limit` of them, of which `running()` may have their turn at once.
+    """Gives out at most `limit` tickets. At most `most_running()` of their replies run at the same time.
 
-    `running` is asked anew each time, since it may depend on the engine; `look_again` when it has grown.
+    `most_running` is called each time, because it may depend on the engine. Call `start_waiting` when its
+    value has grown.
     """
 
-    def __init__(self, *, limit: int, running: Callable[[], int]) -> None:
+    def __init__(self, *, limit: int, most_running: Callable[[], int]) -> None:
         self._limit = limit
-        self._most_running = running
+        self._most_running = most_running
         self._running: Counter[str] = Counter()  # by owner
-        self._waiting: dict[str, deque[Place]] = {}  # by owner, in the order of their rotation
+        self._waiting: dict[str, deque[Ticket]] = {}  # by owner, in the order of their rotation
         self._taken = 0
-        self._move: asyncio.Future[None] | None = None
-        self._usual_seconds = 5.0  # that a reply takes: the mean of late
+        self._change: asyncio.Future[None] | None = None
+        self._usual_seconds = 5.0  # how long recent replies ran, on average
 
-    def enter(self, owner: str) -> Place:
-        """Take a place. Raises `QueueFull`, with the seconds after which there may be one."""
+    def enter(self, owner: str) -> Ticket:
+        """Take a ticket. Raises `QueueFull`, which says after how many seconds to try again."""
         left = self._limit - self._taken
         own = self._running[owner] + len(self._waiting.get(owner, ()))
         if own >= left:
             raise QueueFull(self._retry_after())
         self._taken += 1
-        place = Place(self, owner)
-        self._waiting.setdefault(owner, deque()).append(place)
-        self.look_again()
-        return place
+        ticket = Ticket(self, owner)
+        self._waiting.setdefault(owner, deque()).append(ticket)
+        self.start_waiting()
+        return ticket
 
-    def look_again(self) -> None:
-        """Give turns to those who wait, as many as there are."""
+    def start_waiting(self) -> None:
+        """Let as many waiting replies run as possible."""
         while self._waiting and self._running.total() < max(1, self._most_running()):
             owner = min(self._waiting, key=lambda owner: self._running[owner])
             queue = self._waiting.pop(owner)
-            place = queue.popleft()
+            ticket = queue.popleft()
             if queue:
                 self._waiting[owner] = queue  # at the end of the rotation
             self._running[owner] += 1
-            place._began = time.monotonic()
-            place.is_waiting = False
-            self._moved()
+            ticket._started = time.monotonic()
+            ticket.is_waiting = False
+            self._changed()
 
-    def _leave(self, place: Place) -> None:
-        if place._has_left:
+    def _leave(self, ticket: Ticket) -> None:
+        if ticket._has_left:
             return
-        place._has_left = True
-        owner = place.owner
+        ticket._has_left = True
+        owner = ticket.owner
         self._taken -= 1
-        if place._began is None:
-            place.is_waiting = False
-            self._waiting[owner].remove(place)
+        if ticket._started is None:
+            ticket.is_waiting = False
+            self._waiting[owner].remove(ticket)
             if not self._waiting[owner]:
                 del self._waiting[owner]
         else:
-            self._usual_seconds += (time.monotonic() - place._began - self._usual_seconds) / 16
+            self._usual_seconds += (time.monotonic() - ticket._started - self._usual_seconds) / 16
             self._running[owner] -= 1
             if not self._running[owner]:
                 del self._running[owner]
-        self._moved()
-        self.look_again()
+        self._changed()
+        self.start_waiting()
 
-    def _before(self, place: Place) -> int:
-        """How many of those who wait come before this one, if nobody new comes."""
-        own = self._waiting[place.owner].index(place)
-        before = own
+    def _position(self, ticket: Ticket) -> int:
+        """How many waiting replies run before this one if no other arrives."""
+        own = self._waiting[ticket.owner].index(ticket)
+        position = own
         is_earlier = True
         for owner, queue in self._waiting.items():
-            if owner == place.owner:
+            if owner == ticket.owner:
                 is_earlier = False
             else:
-                before += min(len(queue), own + is_earlier)
-        return before
+                position += min(len(queue), own + is_earlier)
+        return position
 
     def _retry_after(self) -> int:
-        """Seconds until, on average, one of the replies under way has ended."""
+        """Seconds until one of the running replies ends, on average."""
         seconds = self._usual_seconds / max(1, self._running.total())
         return max(1, min(LONGEST_RETRY_SECONDS, round(seconds)))
 
-    async def _next_move(self) -> None:
-        """Return when somebody has had a turn or has left."""
-        if self._move is None:
-            self._move = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._move)
+    async def _next_change(self) -> None:
+        """Return when any reply starts or leaves."""
+        if self._change is None:
+            self._change = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._change)
 
-    def _moved(self) -> None:
-        if self._move is not None:
-            self._move.set_result(None)
-            self._move = None
+    def _changed(self) -> None:
+        if self._change is not None:
+            self._change.set_result(None)
+            self._change = None

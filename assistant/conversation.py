@@ -1,7 +1,6 @@
 """The values of a chat: roles, statuses, messages, conversations.
 
-Knows the words of the domain and nothing else: no storage, no HTTP, no prompt format. Every value is
-frozen; identity and time are given by the store. Only the standard library is imported here.
+Every value is frozen. The store assigns ids and times. This module imports only the standard library.
 """
 
 from __future__ import annotations
@@ -16,21 +15,24 @@ if TYPE_CHECKING:
 
 
 class Role(enum.StrEnum):
-    """Who speaks in a message."""
+    """The author of a message."""
 
     USER = "user"
     ASSISTANT = "assistant"
 
 
 class Status(enum.StrEnum):
-    """Where a message stands. A user's message is always `DONE`; the last four are final."""
+    """The state of a message. A user's message is always `DONE`. The last four are final.
 
-    PENDING = "pending"  # stored, nothing generated yet
+    A reply that ends early keeps its text so far.
+    """
+
+    PENDING = "pending"  # stored, without text yet
     STREAMING = "streaming"  # text is arriving
-    DONE = "done"  # the engine ended the text
-    STOPPED = "stopped"  # a person ended it
-    FAILED = "failed"  # the engine or the way to it failed; the text so far is kept
-    INTERRUPTED = "interrupted"  # the application ended in mid-answer; the text so far is kept
+    DONE = "done"  # the text is complete
+    STOPPED = "stopped"  # the user stopped it
+    FAILED = "failed"  # the engine or the connection to it failed
+    INTERRUPTED = "interrupted"  # the application ended
 
     @property
     def is_final(self) -> bool:
@@ -38,7 +40,7 @@ class Status(enum.StrEnum):
 
 
 class FinishReason(enum.StrEnum):
-    """Why the engine ended a text, in the words of the TGI protocol."""
+    """Why the engine ended a text, by the names of the TGI protocol."""
 
     LENGTH = "length"
     EOS_TOKEN = "eos_token"
@@ -47,7 +49,7 @@ class FinishReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a prompt needs to know of a message: who said what."""
+    """The part of a message that a prompt contains."""
 
     role: Role
     content: str
@@ -55,7 +57,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a reply failed: a machine-readable type and a sentence for people."""
+    """Why a reply failed: a type for programs and a sentence for the reader."""
 
     type: str
     message: str
@@ -63,7 +65,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A piece of documentation that a reply quotes or was written from, and where it stands."""
+    """A passage of documentation that a reply cites, and where it comes from."""
 
     name: str
     title: str
@@ -72,12 +74,12 @@ class Source:
     licence: str
     location: str
     url: str
-    quote: str  # word for word
+    quote: str  # verbatim
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One node of a conversation's message tree, the `position`th that was stored of it, from 0 on."""
+    """A node of a conversation's tree of messages. `position` counts in the order of storing, from 0 on."""
 
     id: str
     conversation_id: str
@@ -99,7 +101,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A tree of messages that belongs to one owner; `active_leaf_id` ends the branch on show."""
+    """A tree of messages that belongs to one owner. The page shows the branch to `active_leaf_id`."""
 
     id: str
     title: str
@@ -107,4 +109,4 @@ class Conversation:
     updated_at: datetime
     active_leaf_id: str | None = None
     model: str | None = None
-    grounding: bool = True  # whether documentation is looked up for a model's answers
+    grounding: bool = True  # whether a model's answers use documentation

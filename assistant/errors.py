@@ -1,24 +1,22 @@
-"""What the assistant can refuse, and what can go wrong with a model.
+"""The errors of questions and replies. The message of each is a sentence for the reader.
 
-AssistantError          a question is refused; nothing is stored. `.type` is a word for programs
-├── EmptyText           there is nothing to answer
-├── NoModelLoaded       nobody is there to answer
-├── LicenceNotAccepted  the model's licence asks for an acceptance first; `.licence` is its id
-├── QueueFull           too many replies are under way; `.retry_after` in seconds
-├── NotTheOperator      only who runs the application may do this
-├── NothingToFetch      there is no model whose file could be fetched, or given up
+AssistantError          the application refuses a request and stores nothing; `.type` is for programs
+├── EmptyText           the question is blank
+├── NoModelLoaded       neither a model nor documentation can answer
+├── LicenceNotAccepted  the owner must first accept the model's licence; `.licence` is its id
+├── QueueFull           too many replies wait; `.retry_after` is in seconds
+├── NotTheOperator      only the operator may do this
+├── NothingToFetch      there is no model to fetch, and no download to cancel
 └── Closing             the application is shutting down
 
-ModelError              a reply fails; the text so far is kept. `.type` is a word for programs
-├── NoDocumentation     the documentation cannot be read after all
-├── NoModel             there is none after all, or it was not ready in time
-├── Unreachable         the serving layer cannot be reached, or went away in mid-answer
-├── Overloaded          the engine has no room now
-├── Refused             the engine did not accept the request; the text says why
+ModelError              a reply fails, and its text so far is kept; `.type` is for programs
+├── NoDocumentation     the documentation cannot be read
+├── NoModel             no model is loaded, or it was not ready in time
+├── Unreachable         the serving layer cannot be reached, or the connection to it was lost
+├── Overloaded          the engine is too busy to accept the prompt
+├── Refused             the engine does not accept the request
 │   └── PromptTooLong
-└── Broken              generation failed, or the answer ended without its end
-
-The text of each is a sentence for people.
+└── GenerationFailed    the engine failed, or its stream ended before the answer was complete
 """
 
 from __future__ import annotations
@@ -39,8 +37,8 @@ class NoModelLoaded(AssistantError):
 class LicenceNotAccepted(AssistantError):
     type = "licence_not_accepted"
 
-    def __init__(self, licence: str, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, licence: str, message: str) -> None:
+        super().__init__(message)
         self.licence = licence
 
 
@@ -49,7 +47,7 @@ class QueueFull(AssistantError):
 
     def __init__(self, retry_after: int) -> None:
         when = "in a second" if retry_after == 1 else f"in {retry_after} seconds"
-        super().__init__(f"Too many questions are waiting for their answers. Try again {when}.")
+        super().__init__(f"Too many questions are waiting to be answered. Try again {when}.")
         self.retry_after = retry_after
 
 
@@ -93,5 +91,5 @@ class PromptTooLong(Refused):
     type = "question_too_long"
 
 
-class Broken(ModelError):
+class GenerationFailed(ModelError):
     pass

@@ -1,8 +1,7 @@
-"""TechAssistantChat: a LangChain chat model over a text-generation server.
+"""TechAssistantChat: a LangChain chat model on the serving layer.
 
-Knows how messages become a prompt (through `prompts.render`) and how the server's events become chunks;
-refuses to know who asked, where the answer is kept, and what engine computes it. It speaks the TGI
-protocol by `text_generation.AsyncClient`.
+It renders the messages as a prompt (`prompts.render`), and yields what the server generates
+(`serving_client.py`) as LangChain's chunks. Import this module late: LangChain takes seconds to import.
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ import asyncio
 import contextlib
 import contextvars
 import math
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import aiohttp
-import pydantic
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel, generate_from_stream
@@ -32,135 +28,28 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict, Field, SecretStr
-from text_generation import errors
-from text_generation.client import AsyncClient
-from text_generation.types import Parameters, Request, StreamDetails, StreamResponse
+from text_generation.types import Parameters
 
 from assistant.conversation import Role, Source, Turn
-from assistant.errors import Broken, Overloaded, PromptTooLong, Refused, Unreachable
-from prompts.render import Prompt, QuestionTooLong, Template, choose_template
+from assistant.errors import PromptTooLong
+from assistant.serving_client import GenerationDetails, ServingClient, Timeouts, new_session
+from prompts.render import Prompt, QuestionTooLong, Template
+from prompts.templates import choose_template
 
 T = TypeVar("T")
 
-LONGEST_LINE = 1 << 20  # bytes of one event; the last one repeats the whole text
-SESSION_HEADER = "X-Session-Id"
-
-# A token is about this many UTF-8 bytes of English or code, until the server has told better.
+# UTF-8 bytes of a token of English or code, until a count by the server gives a better estimate.
 BYTES_PER_TOKEN = 3.0
-# When the estimate was wrong and the server says that the prompt is too long: the next budget, and tries.
+# When the server finds a prompt too long after all, the budget shrinks to this share, and so often at most.
 SHRINK = 0.7
 SHRINK_TRIES = 5
-TOO_LONG = re.compile(r"\btokens\b|context", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long the serving layer may be silent, in seconds. It sends a comment at least every 15 s while it
-    computes, so silence for longer means that it is gone, however long an answer takes as a whole."""
-
-    connect: float = 5.0
-    """Until there is a connection; also for short questions."""
-    first: float = 120.0
-    """Until it begins to answer."""
-    between: float = 30.0
-    """From then on."""
-
-
-class _Details(StreamDetails):
-    input_length: int | None = None  # the protocol's; the client's own type leaves it out
-
-
-class _Event(StreamResponse):
-    details: _Details | None = None
-
-
-class ServingClient(AsyncClient):
-    """The client with one shared HTTP session, and with time limits on silence instead of on the whole.
-
-    The stock client opens a session for each request and gives up on an answer that takes longer than
-    its timeout, however lively the stream is.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        api_key: str | None,
-        session: aiohttp.ClientSession,
-        limits: Limits = Limits(),
-    ) -> None:
-        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        super().__init__(base_url.rstrip("/") + "/", headers=headers)
-        self.timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=limits.first)
-        self._limits = limits
-        self._session = session
-
-    async def events(
-        self, prompt: str, parameters: Parameters, *, session: str | None = None
-    ) -> AsyncGenerator[_Event | None]:
-        """None as soon as the server has accepted the prompt, then the token events of one generation. Raises
-        the `text_generation.errors` and aiohttp's.
-
-        Prompts of one `session` begin alike: where several engines answer, one of them knows the beginning.
-        """
-        request = Request(inputs=prompt, stream=True, parameters=parameters).model_dump()
-        # Our own serving layer's: nobody here looks at the probabilities, and they take time.
-        request["parameters"]["logprobs"] = False
-        headers = {**(self.headers or {}), **({} if session is None else {SESSION_HEADER: session})}
-        async with self._session.post(
-            self.base_url, json=request, headers=headers, timeout=self.timeout
-        ) as response:
-            if response.status != 200:
-                raise _error(response.status, await response.content.read(LONGEST_LINE))
-            if (connection := response.connection) is not None and connection.protocol is not None:
-                connection.protocol.read_timeout = self._limits.between
-                connection.protocol.start_timeout()  # the one that runs is that of the first byte
-            yield None
-            async for line in _lines(response.content):
-                if line.startswith(b"data:"):
-                    data = line[5:]
-                    try:
-                        event = _Event.model_validate_json(data)
-                    except pydantic.ValidationError:
-                        raise _error(response.status, data) from None
-                    yield event
-
-    async def count_tokens(self, text: str) -> int | None:
-        """How many tokens the text has, or None where the server does not tell."""
-        async with self._session.post(
-            self.base_url + "tokenize", json={"inputs": text}, headers=self.headers, timeout=self.timeout
-        ) as response:
-            if response.status != 200:
-                return None
-            tokens = await response.json()
-            return len(tokens) if isinstance(tokens, list) else None
-
-    async def warm(self, beginning: str) -> None:
-        """Tell the server what prompts will begin with; one that is not ours need not understand it."""
-        timeout = aiohttp.ClientTimeout(total=self._limits.connect)
-        url, body = self.base_url + "prefix", {"inputs": beginning}
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self._session.put(url, json=body, headers=self.headers, timeout=timeout):
-                pass
-
-    async def info(self) -> dict[str, Any]:
-        """What the server says of itself. Raises aiohttp's errors and ValueError."""
-        timeout = aiohttp.ClientTimeout(total=self._limits.connect)
-        async with self._session.get(
-            self.base_url + "info", headers=self.headers, timeout=timeout
-        ) as response:
-            response.raise_for_status()
-            info = await response.json()
-        if not isinstance(info, dict):
-            raise ValueError("/info is not an object")
-        return info
 
 
 class TechAssistantChat(BaseChatModel):
     """A technical assistant made of a language model, its prompt template and its stop sequences.
 
-    Messages alternate between people and the assistant; system messages are read as part of the next
-    question. `temperature` 0 always takes the likeliest token. `context` is in tokens, for the prompt
-    and the answer together.
+    A system message becomes part of the question after it. `temperature` 0 always takes the likeliest token.
+    `context` is the number of tokens of the prompt and the answer together.
     """
 
     base_url: str
@@ -178,7 +67,7 @@ class TechAssistantChat(BaseChatModel):
     seed: int | None = None
     stop_sequences: list[str] = Field(default_factory=list, alias="stop")
     bytes_per_token: float = BYTES_PER_TOKEN
-    limits: Limits = Field(default_factory=Limits, exclude=True, repr=False)
+    timeouts: Timeouts = Field(default_factory=Timeouts, exclude=True, repr=False)
     session: aiohttp.ClientSession | None = Field(None, exclude=True, repr=False)
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, protected_namespaces=())
@@ -209,16 +98,16 @@ class TechAssistantChat(BaseChatModel):
 
     @property
     def answer_tokens(self) -> int:
-        """The most tokens of an answer: what was asked for, but never more than half of the context."""
+        """The most tokens of an answer: `max_new_tokens`, but at most half of the context."""
         return max(1, min(self.max_new_tokens, self.context // 2))
 
     @property
     def beginning(self) -> str:
-        """What every prompt begins with."""
+        """The text that every prompt begins with."""
         return self.template.beginning(budget=self.context - self.answer_tokens, count=self.count_tokens)
 
     def count_tokens(self, text: str) -> int:
-        """About how many tokens a text has; the server has the last word."""
+        """An estimate of the number of tokens of a text. Only the server knows the exact number."""
         return math.ceil(len(text.encode("utf-8", "replace")) / self.bytes_per_token)
 
     async def answer(
@@ -228,18 +117,19 @@ class TechAssistantChat(BaseChatModel):
         passages: Sequence[Source] | None = None,
         session: str | None = None,
     ) -> AsyncGenerator[AIMessageChunk]:
-        """The answer to the last of `turns`, in the chunks that `astream` gives. Raises `ModelError` and
-        `PromptError`. `session` names the conversation, for servers that remember what it begins with.
+        """The answer to the last of `turns`, in the chunks of `astream`.
 
-        `passages` is what documentation has on the question, best first; None where none is looked up for
-        this conversation, which `Template.render` tells from nothing found. With passages, or none found, a
-        chunk without text comes first, as soon as the server has accepted the prompt: its `response_metadata`
-        has `passages_used`, the number of the first of them that are in the prompt. Where a server accepts a
-        prompt and only then finds it too long, that chunk comes again, still before any text, for the prompt
-        that was sent instead: the last one counts.
+        Does not call LangChain's callbacks, which would cost more time than the chunks. Raises `ModelError`
+        and `PromptError`.
 
-        The short way, for the application: no message is made of each turn, and LangChain's callbacks, which
-        cost more than the chunks do, are not asked.
+        `session` names the conversation, see `ServingClient.generation`. `passages` are the passages of
+        documentation on the question, best first; empty if the search found none, None if this conversation
+        is answered without documentation (see `Template.render`).
+
+        Unless `passages` is None, a chunk without text comes as soon as the server accepts the prompt. Its
+        `response_metadata` has `passages_used`: how many passages, from the first on, the prompt contains. If
+        the server finds an accepted prompt too long after all, this chunk comes again for the next prompt,
+        still before any text. The last one counts.
         """
         async with contextlib.aclosing(self._chunks(turns, None, {}, passages, session)) as chunks:
             async for chunk in chunks:
@@ -267,15 +157,16 @@ class TechAssistantChat(BaseChatModel):
         session: str | None = None,
     ) -> AsyncGenerator[ChatGenerationChunk]:
         budget = whole = self.context - self.answer_tokens
-        async with self._shared_session() as http:
-            client = ServingClient(self.base_url, self._key(), http, self.limits)
+        key = None if self.api_key is None else self.api_key.get_secret_value()
+        async with new_session() if self.session is None else contextlib.nullcontext(self.session) as http:
+            client = ServingClient(self.base_url, key, http, self.timeouts)
             for last_try in (*[False] * SHRINK_TRIES, True):
                 try:
                     prompt = await self._prompt(client, turns, budget, passages)
                 except QuestionTooLong:
                     if not passages or budget == whole:
                         raise
-                    # A question is never refused for its passages.
+                    # The question may fit without its passages.
                     passages, budget = (), whole
                     prompt = await self._prompt(client, turns, budget, passages)
                 try:
@@ -285,7 +176,7 @@ class TechAssistantChat(BaseChatModel):
                         async for chunk in chunks:
                             yield chunk
                     return
-                except PromptTooLong:  # nothing was generated: the estimate of its length was too low
+                except PromptTooLong:  # nothing was generated yet; our estimate was too low
                     if last_try:
                         raise
                     budget = int(budget * SHRINK)
@@ -293,13 +184,12 @@ class TechAssistantChat(BaseChatModel):
     async def _prompt(
         self, client: ServingClient, turns: Sequence[Turn], budget: int, passages: Sequence[Source] | None
     ) -> Prompt:
-        """The prompt for these turns; a question that seems too long is counted before it is refused."""
+        """The prompt for these turns. If the question seems too long, the server counts its tokens first."""
         try:
             return self.template.render(turns, budget=budget, count=self.count_tokens, passages=passages)
         except QuestionTooLong:
             question = turns[-1].content
-            with _model_errors():
-                counted = await client.count_tokens(question)
+            counted = await client.count_tokens(question)
             estimated = self.count_tokens(question)
             if counted is None or counted >= estimated:
                 raise
@@ -314,32 +204,26 @@ class TechAssistantChat(BaseChatModel):
     async def _answer(
         self, client: ServingClient, prompt: Prompt, parameters: Parameters, session: str | None
     ) -> AsyncGenerator[ChatGenerationChunk]:
-        """The chunks of one generation: what was used for it, its text, and how it ended."""
+        """The chunks of one generation: the number of passages in its prompt, its text, and how it ended."""
         answer = self.template.answer()
-        details: _Details | None = None
-        with _model_errors():
-            async with contextlib.aclosing(client.events(prompt.text, parameters, session=session)) as events:
-                async for event in events:
-                    if event is None:
-                        if prompt.passages_used is not None:
-                            used = {"passages_used": prompt.passages_used}
-                            message = AIMessageChunk(content="", response_metadata=used)
-                            yield ChatGenerationChunk(message=message)
-                        continue
-                    if event.details is not None:
-                        details = event.details
-                    if not event.token.special and (text := answer.feed(event.token.text)):
-                        yield ChatGenerationChunk(message=AIMessageChunk(content=text))
-        if details is None:
-            raise Broken("The answer broke off: the engine's stream ended before the answer did.")
+        details: GenerationDetails | None = None
+        async with client.generation(prompt.text, parameters, session=session) as events:
+            if prompt.passages_used is not None:
+                metadata = {"passages_used": prompt.passages_used}
+                yield ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=metadata))
+            async for event in events:
+                details = event.details or details
+                if not event.token.special and (text := answer.feed(event.token.text)):
+                    yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+        assert details is not None  # the client raises otherwise
         yield self._last_chunk(prompt, answer.flush(), details)
 
-    def _last_chunk(self, prompt: Prompt, text: str, details: _Details) -> ChatGenerationChunk:
-        sent = details.input_length
+    def _last_chunk(self, prompt: Prompt, text: str, details: GenerationDetails) -> ChatGenerationChunk:
+        input_tokens, output_tokens = details.input_length, details.generated_tokens
         usage = None
-        if sent is not None:
-            made = details.generated_tokens
-            usage = UsageMetadata(input_tokens=sent, output_tokens=made, total_tokens=sent + made)
+        if input_tokens is not None:
+            total = input_tokens + output_tokens
+            usage = UsageMetadata(input_tokens=input_tokens, output_tokens=output_tokens, total_tokens=total)
         metadata = {
             "finish_reason": details.finish_reason.value,
             "model_name": self.model_name,
@@ -380,21 +264,24 @@ class TechAssistantChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        # A thread with a loop of its own: the caller's thread may already run one, as a notebook's does.
+        # In another thread, since the caller's thread may already run an event loop, as in a notebook.
         with ThreadPoolExecutor(1) as thread, asyncio.Runner() as runner:
 
-            def run(step: Coroutine[Any, Any, T]) -> T:
-                context = contextvars.copy_context()
-                return thread.submit(lambda: runner.run(step, context=context)).result()
+            def run(step: Callable[[], Awaitable[T]]) -> T:
+                async def awaited() -> T:
+                    return await step()
 
-            chunks = self._astream(messages, stop, None, **kwargs)
+                context = contextvars.copy_context()
+                return thread.submit(lambda: runner.run(awaited(), context=context)).result()
+
+            chunks = self._chunks(_turns(messages), stop, kwargs)
             try:
-                while (chunk := run(_next(chunks))) is not None:
+                while (chunk := run(lambda: anext(chunks, None))) is not None:
                     if run_manager is not None:
                         run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
                     yield chunk
             finally:
-                run(_close(chunks))
+                run(chunks.aclose)
                 thread.submit(runner.close).result()
 
     def _generate(
@@ -406,25 +293,9 @@ class TechAssistantChat(BaseChatModel):
     ) -> ChatResult:
         return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
 
-    def _key(self) -> str | None:
-        return None if self.api_key is None else self.api_key.get_secret_value()
-
-    @contextlib.asynccontextmanager
-    async def _shared_session(self) -> AsyncIterator[aiohttp.ClientSession]:
-        if self.session is not None:
-            yield self.session
-        else:
-            async with new_session() as session:
-                yield session
-
-
-def new_session() -> aiohttp.ClientSession:
-    """An HTTP session for a `TechAssistantChat`; it belongs to the running event loop."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-
 
 def _turns(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """LangChain's messages as turns; what a system message says goes before the next question."""
+    """LangChain's messages as turns. A system message goes in front of the next question."""
     turns: list[Turn] = []
     instructions: list[str] = []
     for message in messages:
@@ -443,65 +314,3 @@ def _turns(messages: Sequence[BaseMessage]) -> list[Turn]:
     if instructions:
         turns.append(Turn(Role.USER, "\n\n".join(instructions)))
     return turns
-
-
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """The lines of an event stream, of up to `LONGEST_LINE` bytes (aiohttp's own reader allows fewer)."""
-    rest = b""
-    async for data in content.iter_any():
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield line
-        if len(rest) > LONGEST_LINE:
-            raise Broken("The engine sent an event longer than this application accepts.")
-
-
-def _error(status: int, data: bytes) -> Exception:
-    """The client's error for what the server answered, whatever that is."""
-    try:
-        answer = pydantic.TypeAdapter(dict[str, Any]).validate_json(data)
-        body = {"error": str(answer["error"]), "error_type": str(answer.get("error_type", ""))}
-    except (pydantic.ValidationError, KeyError):
-        body = {"error": f"The server's answer (status {status}) is not of the TGI protocol."}
-    if status == 503 or body.get("error_type") == "unhealthy":  # the client does not know this type
-        return errors.ShardNotReadyError(body["error"])
-    return errors.parse_error(status, body)
-
-
-@contextlib.contextmanager
-def _model_errors() -> Iterator[None]:
-    """Map what the client can raise onto `ModelError`, whose words are ours: those of another server may name
-    addresses and paths, and are kept as the cause alone."""
-    try:
-        yield
-    except errors.ValidationError as error:
-        if TOO_LONG.search(str(error)):
-            raise PromptTooLong("The question, with what it follows, is too long for the model.") from error
-        raise Refused("The engine does not accept this question.") from error
-    except (errors.OverloadedError, errors.RateLimitExceededError) as error:
-        raise Overloaded("The engine is busy. Ask again in a moment.") from error
-    except (errors.ShardNotReadyError, errors.ShardTimeoutError) as error:
-        raise Unreachable("The engine is not ready.") from error
-    except (
-        errors.GenerationError,
-        errors.IncompleteGenerationError,
-        errors.BadRequestError,
-        errors.NotFoundError,
-        errors.UnknownError,
-    ) as error:
-        raise Broken("The answer broke off: the engine failed.") from error
-    except TimeoutError as error:
-        raise Unreachable("The serving layer has been silent for too long.") from error
-    except aiohttp.ClientConnectorError as error:
-        raise Unreachable("The serving layer cannot be reached.") from error
-    except (aiohttp.ClientError, ConnectionError) as error:
-        raise Unreachable("The connection to the serving layer was lost.") from error
-
-
-async def _next(chunks: AsyncIterator[ChatGenerationChunk]) -> ChatGenerationChunk | None:
-    return await anext(chunks, None)
-
-
-async def _close(chunks: AsyncIterator[ChatGenerationChunk]) -> None:
-    if (close := getattr(chunks, "aclose", None)) is not None:
-        await close()

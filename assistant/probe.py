@@ -26,9 +26,12 @@ from assistant.engine import (
     EngineStatus,
     Licence,
 )
-from assistant.model import BYTES_PER_TOKEN, Limits, ServingClient, TechAssistantChat, new_session
+from assistant.errors import ModelError
+from assistant.model import BYTES_PER_TOKEN, TechAssistantChat
+from assistant.serving_client import ServingClient, Timeouts, new_session
 from assistant.settings import Settings
-from prompts.render import PromptError, Template, choose_template
+from prompts.render import PromptError, Template
+from prompts.templates import choose_template
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +56,10 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
     def __init__(self, settings: Settings) -> None:
         self.model: TechAssistantChat | None = None
         self._settings = settings
-        self._limits = Limits()  # our own child keeps the operator's limits itself
+        self._timeouts = Timeouts()  # our own child keeps the operator's limits itself
         if settings.serving_url is not None:
-            self._limits = Limits(settings.connect_seconds, settings.first_seconds, settings.between_seconds)
+            seconds = (settings.connect_seconds, settings.first_seconds, settings.between_seconds)
+            self._timeouts = Timeouts(*seconds)
         self._session = new_session()
         self._made_from: object = None
 
@@ -64,7 +68,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
 
     async def look(self, endpoint: Endpoint) -> EngineStatus:
         """The status of the serving layer at `endpoint.url`. Never raises for what it answers."""
-        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._limits)
+        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._timeouts)
         try:
             info = await client.info()
         except aiohttp.ClientResponseError as error:
@@ -120,7 +124,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
 
     async def steer_download(self, endpoint: Endpoint, method: str) -> str | None:
         """Begin (POST) or decline (DELETE) a download; returns why the serving layer refused."""
-        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._limits)
+        client = ServingClient(str(endpoint.url), endpoint.api_key, self._session, self._timeouts)
         timeout = aiohttp.ClientTimeout(total=DOWNLOAD_SECONDS)
         try:
             async with self._session.request(
@@ -140,7 +144,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
         settings = self._settings
         try:
             tokens = await client.count_tokens(SAMPLE)
-        except (aiohttp.ClientError, ValueError, OSError):
+        except (ModelError, ValueError):
             tokens = None
         model = TechAssistantChat(
             base_url=str(endpoint.url),
@@ -154,7 +158,7 @@ class Probe(contextlib.AbstractAsyncContextManager["Probe"]):
             top_p=settings.top_p,
             repetition_penalty=settings.repetition_penalty,
             bytes_per_token=len(SAMPLE.encode()) / tokens if tokens else BYTES_PER_TOKEN,
-            limits=self._limits,
+            timeouts=self._timeouts,
             session=self._session,
         )
         with contextlib.suppress(PromptError):  # then no question fits either, and its error says so

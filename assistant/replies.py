@@ -25,14 +25,14 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from assistant.admission import Admission, Place
+from assistant.admission import Admission, Ticket
 from assistant.conversation import Failure, FinishReason, Message, Role, Source, Status, Turn
 from assistant.engine import EngineState
 from assistant.errors import (
     AssistantError,
-    Broken,
     Closing,
     EmptyText,
+    GenerationFailed,
     LicenceNotAccepted,
     ModelError,
     NoDocumentation,
@@ -83,7 +83,7 @@ class _Run:
     by: Answers
     conversation_id: str
     entry: JournalEntry
-    place: Place
+    ticket: Ticket
     provenance: Provenance = field(default_factory=Provenance)
     writing: asyncio.Task[FinishReason] | None = None  # cancelled to end the reply
     storing: asyncio.Task[None] | None = None  # never cancelled: it stores the outcome
@@ -129,7 +129,7 @@ class Replies:
         # An engine that computes a few answers at once is given no more: its own queue does not know owners.
         self._admission = Admission(
             limit=max_replies + max_waiting,
-            running=lambda: min(max_replies, served.status.parallel or max_replies),
+            most_running=lambda: min(max_replies, served.status.parallel or max_replies),
         )
         self._beginning: set[asyncio.Task[StoredQuestion]] = set()  # questions that are being stored
         self._runs: dict[str, _Run] = {}  # by reply id
@@ -156,7 +156,7 @@ class Replies:
         """Settle the replies that other processes have abandoned, and begin to answer."""
         await self._settle_abandoned()
         self._journal.start()
-        self.served.start(self._admission.look_again)  # another engine may answer more at once
+        self.served.start(self._admission.start_waiting)  # another engine may answer more at once
         await self.documentation.start()
         self._looking = asyncio.create_task(self._keep_looking())
 
@@ -193,7 +193,7 @@ class Replies:
         if not text.strip():
             raise EmptyText("The message is empty. Write a question.")
         try:
-            by, place = await self._admit(owner)
+            by, ticket = await self._admit(owner)
             storing = self._store.ask(
                 owner,
                 conversation_id,
@@ -203,7 +203,7 @@ class Replies:
                 title=_title(text),
                 grounding=grounding,
             )
-            return await self._begin(by, place, storing)
+            return await self._begin(by, ticket, storing)
         except (AssistantError, DiskFull):
             earlier = await self._store.asked(
                 owner, conversation_id, text, parent_id=parent_id, client_id=client_id
@@ -214,8 +214,8 @@ class Replies:
 
     async def retry(self, owner: str, reply_id: str) -> StoredQuestion:
         """Answer the same question again, as a sibling of an earlier reply."""
-        by, place = await self._admit(owner)
-        return await self._begin(by, place, self._store.retry(owner, reply_id))
+        by, ticket = await self._admit(owner)
+        return await self._begin(by, ticket, self._store.retry(owner, reply_id))
 
     async def stop(self, owner: str, reply_id: str) -> Status:
         """End a reply, its text kept, and return how it ended; one that had ended stays as it is."""
@@ -240,7 +240,7 @@ class Replies:
     async def stop_owner(self, owner: str) -> None:
         """End the replies of an owner that this process runs. Others end when their messages are removed."""
         await asyncio.gather(*self._beginning, return_exceptions=True)
-        ours = [run for run in self._runs.values() if run.place.owner == owner]
+        ours = [run for run in self._runs.values() if run.ticket.owner == owner]
         await asyncio.gather(*(run.end(Status.STOPPED) for run in ours))
 
     async def follow(self, owner: str, reply_id: str, after: int | None = 0) -> AsyncIterator[ReplyEvent]:
@@ -248,7 +248,7 @@ class Replies:
 
         Raises `NotFound`.
         """
-        if (run := self._runs.get(reply_id)) is not None and run.place.owner == owner:
+        if (run := self._runs.get(reply_id)) is not None and run.ticket.owner == owner:
             return _follow_here(run, after)
         is_held = await self._running.is_held(reply_id)  # first: a reply that ends meanwhile is final then
         return self._follow_stored(owner, await self._store.reply(owner, reply_id), is_held, after)
@@ -283,10 +283,10 @@ class Replies:
 
     # What happens to a question
 
-    async def _admit(self, owner: str) -> tuple[Answers, Place]:
-        """Who answers one more reply, as far as that is known now, and its place in the queue.
+    async def _admit(self, owner: str) -> tuple[Answers, Ticket]:
+        """Who answers one more reply, as far as that is known now, and its ticket for the queue.
 
-        The caller uses the place in `_begin`.
+        The caller passes the ticket to `_begin`.
         """
         if self._is_closing:
             raise Closing("The application is shutting down. Ask again in a moment.")
@@ -297,31 +297,31 @@ class Replies:
         return by, self._admission.enter(owner)
 
     async def _begin(
-        self, by: Answers, place: Place, storing: Coroutine[None, None, StoredQuestion]
+        self, by: Answers, ticket: Ticket, storing: Coroutine[None, None, StoredQuestion]
     ) -> StoredQuestion:
         """Store a question and run its reply, even if the connection that asked is closed meanwhile."""
-        self._beginning.add(beginning := asyncio.create_task(self._store_and_run(by, place, storing)))
+        self._beginning.add(beginning := asyncio.create_task(self._store_and_run(by, ticket, storing)))
         beginning.add_done_callback(self._beginning.discard)
         return await asyncio.shield(beginning)
 
     async def _store_and_run(
-        self, by: Answers, place: Place, storing: Coroutine[None, None, StoredQuestion]
+        self, by: Answers, ticket: Ticket, storing: Coroutine[None, None, StoredQuestion]
     ) -> StoredQuestion:
         is_running = False
         try:
             stored = await storing
             if stored.is_new:
                 entry = self._journal.open(stored.reply_id)
-                run = _Run(by, stored.conversation_id, entry, place)
+                run = _Run(by, stored.conversation_id, entry, ticket)
                 self._runs[stored.reply_id] = run
                 run.writing = asyncio.create_task(self._author.write(run))
                 run.storing = asyncio.create_task(self._store_outcome(run, run.writing))
-                run.storing.add_done_callback(lambda _: self._runs.pop(stored.reply_id).place.leave())
+                run.storing.add_done_callback(lambda _: self._runs.pop(stored.reply_id).ticket.leave())
                 is_running = True
             return stored
         finally:
             if not is_running:
-                place.leave()
+                ticket.leave()
 
     async def _store_outcome(self, run: _Run, writing: asyncio.Task[FinishReason]) -> None:
         """Wait until the text ends, however it ends, and store the outcome."""
@@ -392,13 +392,13 @@ class _Author:
     async def write(self, run: _Run) -> FinishReason:
         """Write the whole text of a reply. Raises `ModelError` and what `failure` knows."""
         is_lost = self._is_lost
-        await run.place.turn()
+        await run.ticket.wait_to_start()
         branch = await self._store.branch(run.entry.reply_id)
         if run.by is Answers.DOCUMENTATION:
             return await self._quote(run, branch.turns, instead=is_lost)
         try:
             return await self._generate(run, branch)
-        except (NoModel, Unreachable, Broken) as error:
+        except (NoModel, Unreachable, GenerationFailed) as error:
             # A reply is never half the model's and half the documentation's.
             if run.entry.text or not self._documentation.can_answer:
                 raise
@@ -439,13 +439,14 @@ class _Author:
         """Answer by the model, with passages from the documentation if the conversation wants them."""
         can_quote = self._documentation.can_answer
         model = await self._served.ready(MODEL_WAIT_SECONDS, also_lost=not can_quote)
-        await self._licences.check(run.place.owner)
+        await self._licences.check(run.ticket.owner)
         sources = await self._look_up(branch.turns) if branch.grounding else None
         try:
             async with asyncio.timeout(self._total_seconds):
                 return await self._stream(run, model, branch, sources)
         except TimeoutError as error:
-            raise Broken(f"The answer was not complete within {self._total_seconds:g} seconds.") from error
+            limit = f"{self._total_seconds:g} seconds"
+            raise GenerationFailed(f"The answer was not complete within {limit}.") from error
 
     async def _stream(
         self, run: _Run, model: TechAssistantChat, branch: Branch, sources: tuple[Source, ...] | None
@@ -464,7 +465,7 @@ class _Author:
                     finish_reason = FinishReason(reason)
                     run.provenance = dataclasses.replace(run.provenance, **_reported(chunk))
         if finish_reason is None:
-            raise Broken("The answer broke off: the engine's stream ended before the answer did.")
+            raise GenerationFailed("The answer broke off: the engine's stream ended before the answer did.")
         return finish_reason
 
     async def _quote(self, run: _Run, turns: Sequence[Turn], *, instead: bool) -> FinishReason:
@@ -514,7 +515,7 @@ def _reported(chunk: AIMessageChunk) -> dict[str, Any]:
 
 
 async def _follow_here(run: _Run, after: int | None) -> AsyncIterator[ReplyEvent]:
-    async for before in run.place.waits():
+    async for before in run.ticket.positions():
         yield Waiting(before)
     async for event in run.entry.follow(after):
         yield event

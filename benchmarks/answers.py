@@ -1,14 +1,15 @@
-"""How often the right documentation is found for a question, beside plain BM25 in the same run.
+"""How often the search finds the right documentation for a question, compared with plain BM25.
 
     .venv/bin/python -m benchmarks.answers [--index FILE] [--failures tune]
 
-The questions are `tests/knowledge/questions.toml`: those of the split "tune" may be looked at while the
-ranking is made, those of "measured" are only counted. The index is of the Python that runs, made in a
-temporary folder unless a file is given. The peer asks the same index for the question's words by BM25 over
-the documentation's text alone, and has no notion of not knowing.
+The questions are in `tests/knowledge/questions.toml`. Read those of the split "tune" while you work on the
+ranking, but never those of "measured". The index covers the running Python and is built in a temporary
+folder, unless a file is given. Plain BM25 searches the same index for the question's words, but only in the
+text of the documentation, and always answers.
 
-Columns: `first` is how often the right name is first, `three` how often it is among the first three (of a
-difference both), `refused` how often nothing is said about what the library does not have.
+Columns: `first` is how often the right name is first, and `three` how often it is among the first three (both
+names, if the question asks for a difference). `refused` is how often the search finds nothing, as it should,
+on a topic that the library does not have.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Answers = Callable[[Index, str], list[str]]
 
 @dataclass(slots=True)
 class Tally:
-    """What came of some questions."""
+    """The results of some questions."""
 
     asked: int = 0
     first: int = 0
@@ -47,7 +48,7 @@ class Tally:
     refused: int = 0
 
     def add(self, accepted: Sequence[str], names: Sequence[str], both: bool) -> bool:
-        """Counts an answer, and says whether there is nothing to better in it."""
+        """Count an answer; returns whether it is perfect."""
         if not accepted:
             self.unknown += 1
             self.refused += not names
@@ -69,7 +70,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Outcome:
-    """The tallies by split and kind, the CPU of a question, and what was not answered well."""
+    """The tallies by split and kind, the CPU time of a question, and the questions with imperfect answers."""
 
     tallies: dict[tuple[str, str], Tally]
     milliseconds: float
@@ -102,9 +103,9 @@ def measure(index: Index, entries: Iterable[Mapping[str, Any]], answers: Answers
     failures = []
     spent, count = 0.0, 0
     for entry in entries:
-        begun = time.process_time()
+        started = time.process_time()
         names = answers(index, entry["text"])
-        spent += time.process_time() - begun
+        spent += time.process_time() - started
         count += 1
         both = entry["kind"] == "difference"
         tallies[entry["split"], entry["kind"]].add(entry["accepted"], names, both)
@@ -114,13 +115,15 @@ def measure(index: Index, entries: Iterable[Mapping[str, Any]], answers: Answers
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How often the right documentation is found.")
-    parser.add_argument("--index", type=Path, help="a file to make or to use; a temporary one if left out")
-    parser.add_argument("--failures", choices=["tune"], help="print what is not answered well in this split")
+    parser = argparse.ArgumentParser(description="How often the search finds the right documentation.")
+    parser.add_argument("--index", type=Path, help="index file to build or use (default: a temporary one)")
+    parser.add_argument(
+        "--failures", choices=["tune"], help="print the questions of this split with imperfect answers"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = options.index or Path(folder) / "documentation.db"
-        build(path, lambda told: None)
+        build(path, lambda progress: None)
         with closing(Index(path)) as index:
             report(index, options.failures)
 
@@ -129,13 +132,13 @@ def report(index: Index, split: str | None) -> None:
     entries = questions()
     outcomes = {"ours": measure(index, entries, ours), "plain BM25": measure(index, entries, plain)}
     print(f"{index.count()} passages, {index.meta('python')}, {len(entries)} questions\n")
-    print(f"{'split':9} {'kind':11} {'who':11} {'first':>8} {'three':>8} {'refused':>8}")
+    print(f"{'split':9} {'kind':11} {'search':11} {'first':>8} {'three':>8} {'refused':>8}")
     for key in sorted(outcomes["ours"].tallies):
-        for who, outcome in outcomes.items():
-            print(f"{key[0]:9} {key[1]:11} {who:11} {outcome.tallies[key]}")
+        for name, outcome in outcomes.items():
+            print(f"{key[0]:9} {key[1]:11} {name:11} {outcome.tallies[key]}")
     print()
-    for who, outcome in outcomes.items():
-        print(f"{who:11} {outcome.milliseconds:6.2f} ms of CPU a question")
+    for name, outcome in outcomes.items():
+        print(f"{name:11} {outcome.milliseconds:6.2f} ms of CPU time per question")
     for entry, names in outcomes["ours"].failures if split else ():
         if entry["split"] == split:
             print(f"\n{entry['text']}\n    wanted {entry['accepted']}\n    found  {names}")

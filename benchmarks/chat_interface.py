@@ -1,6 +1,6 @@
-"""The peer of the benchmarks: `gr.ChatInterface` over the same upstream, as its documentation shows it.
+"""The peer of the benchmarks: `gr.ChatInterface` with the same upstream, as in Gradio's documentation.
 
-`python -m benchmarks.chat_interface URL` prints its address when it listens.
+`python -m benchmarks.chat_interface URL` prints its address once it listens.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How soon an honest client is answered while others flood the server, beside the same without a flood.
+"""How long an honest client waits while others flood the server, compared with no flood.
 
     .venv/bin/python -m benchmarks.floods
 
-Each flood of `tests.support.floods` comes from a process of its own, niced, since it shares the machine; the
-honest client asks for its list of conversations and begins one, on a connection that it keeps and on new ones
-in turn. Before each flood it does the same in peace. Memory is what the application has grown by at its peak.
-Recovery is the time after the end of the flood until the application has as few files open as before.
+Each flood of `tests.support.floods` runs in a separate process with low priority, because it shares the
+machine. The honest client lists its conversations and creates one, in turn on a kept connection and on new
+ones. It does the same before each flood. Memory is by how much the application's peak grows. Recovery is the
+time from the end of the flood until the application has as few open files as before.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NICE = ("nice", "-n", "10")
 
 @dataclass(frozen=True)
 class Waits:
-    """Milliseconds that an honest client waited for its answers, and how many were no answers."""
+    """The milliseconds that an honest client waited for its responses, and how many requests failed."""
 
     all: Sequence[float]
     failed: int
@@ -51,13 +51,13 @@ async def honest(client: httpx.AsyncClient, address: str, seconds: float) -> Wai
         async with httpx.AsyncClient(base_url=address, cookies=client.cookies, timeout=PATIENCE) as once:
             for asking in (client, once):
                 for method in ("GET", "POST"):
-                    asked = time.monotonic()
+                    started = time.monotonic()
                     try:
                         answer = await asking.request(method, "/api/conversations")
                         failed += not answer.is_success
                     except httpx.TransportError:
                         failed += 1
-                    waits.append(1000 * (time.monotonic() - asked))
+                    waits.append(1000 * (time.monotonic() - started))
         await asyncio.sleep(0.05)
     return Waits(waits, failed)
 
@@ -67,7 +67,7 @@ def open_files(pid: int) -> int:
 
 
 async def measure(kind: str, application: Application, seconds: float) -> str:
-    """A line of the table."""
+    """A row of the table."""
     assert application.process is not None
     address, pid = application.address, application.process.pid
     async with httpx.AsyncClient(base_url=address, timeout=PATIENCE) as client:
@@ -75,7 +75,7 @@ async def measure(kind: str, application: Application, seconds: float) -> str:
         async with httpx.AsyncClient(base_url=address, timeout=PATIENCE) as attacker:
             reply = await ask(attacker, await new_chat(attacker), "q")
             cookie = "; ".join(f"{name}={value}" for name, value in attacker.cookies.items())
-        peace = await honest(client, address, seconds)
+        without = await honest(client, address, seconds)
         files, memory = open_files(pid), peak_memory(pid)
         command = [*NICE, sys.executable, "-m", "tests.support.floods", kind, address]
         events = f"/api/replies/{reply}/events"
@@ -83,7 +83,7 @@ async def measure(kind: str, application: Application, seconds: float) -> str:
             *command, cookie, events, cwd=ROOT, stdout=subprocess.DEVNULL
         )
         try:
-            await asyncio.sleep(1)  # until it has begun
+            await asyncio.sleep(1)  # the flood begins meanwhile
             waits = await honest(client, address, seconds)
         finally:
             flood.kill()
@@ -93,17 +93,19 @@ async def measure(kind: str, application: Application, seconds: float) -> str:
         while open_files(pid) > files + 4:
             await asyncio.sleep(0.01)
         recovery = time.monotonic() - ended
-    return f"{kind:<15}{peace}  {waits}{waits.failed:>8}{grown / 2**20:10.0f}{recovery:10.2f}"
+    return f"{kind:<15}{without}  {waits}{waits.failed:>8}{grown / 2**20:10.0f}{recovery:10.2f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floods", description=__doc__)
     parser.add_argument("kinds", nargs="*", default=KINDS, metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--seconds", type=float, default=10, help="of each flood (%(default)g)")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="length of each flood (default: %(default)g)"
+    )
     options = parser.parse_args()
-    print(f"{'':<15}{'without, ms':>22}  {'beside the flood, ms':>22}{'':>8}{'memory':>10}{'recovery':>10}")
+    print(f"{'':<15}{'without flood, ms':>22}  {'with flood, ms':>22}{'':>8}{'memory':>10}{'recovery':>10}")
     columns = f"{'p50':>7}{'p95':>7}{'max':>8}"
-    print(f"{'flood of':<15}{columns}  {columns}{'failed':>8}{'MB':>10}{'s':>10}")
+    print(f"{'flood':<15}{columns}  {columns}{'failed':>8}{'MB':>10}{'s':>10}")
     with tempfile.TemporaryDirectory() as folder, upstream("word " * 4000, rate=20) as url:
         for kind in options.kinds:
             data = Path(folder) / kind

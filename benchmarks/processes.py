@@ -1,7 +1,4 @@
-"""What processes cost, as the kernel counts it: CPU seconds, memory, threads, children. Linux alone.
-
-Knows /proc; refuses to know what the processes do.
-"""
+"""The CPU time, memory and threads of processes, from the Linux kernel's /proc."""
 
 from __future__ import annotations
 
@@ -16,14 +13,14 @@ MEBIBYTE = 1024  # in kibibytes, as /proc counts
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Mebibytes of a process: all that is mapped into it, and its share of what others have mapped too."""
+    """The memory of a process in mebibytes: all of it, and with its share of what other processes use too."""
 
     rss: float
     pss: float
 
 
 def cpu_seconds(*pids: int) -> float:
-    """CPU seconds that these processes have used, all their threads together."""
+    """The CPU seconds that all threads of these processes have used."""
     ticks = 0
     for pid in pids:
         user, system = _stat(pid)[11:13]
@@ -43,5 +40,5 @@ def threads(pid: int) -> int:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the command, which may itself contain blanks and brackets."""
+    """The fields of /proc/PID/stat after the command's name, which may contain blanks and brackets."""
     return (PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()

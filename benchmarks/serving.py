@@ -1,15 +1,16 @@
-"""What our serving layer adds to llama.cpp: the same model, in the same run, beside llama.cpp's own server.
+"""What our serving layer costs, compared with llama.cpp's own server on the same model.
 
     .venv/bin/python -m benchmarks.serving
 
-A model of some 150 million random weights is written first: what it says means nothing, but costs as much as
-sense would. The peer is the HTTP server inside xllamacpp, with the options that ours gives it. Both are asked
-over HTTP by the same reader, by turns, and each figure is the median of the turns; ratios are within a turn.
+The model has about 150 million random weights. Its text is nonsense, but takes as long as sense. The peer is
+the HTTP server inside xllamacpp, with the options of our serving layer. The same client measures both in
+alternating rounds. Each number is the median of the rounds; each ratio compares two numbers of one round.
 
-- decoding: tokens a second from the first token to the last, of all streams together;
-- first token: behind a beginning of about 2,000 tokens: never seen, seen before, and after a restart;
-- gateway: the kernel's CPU seconds of our process a token, with an upstream that only sends;
-- matcher: one character a piece, with 16 stop sequences.
+- decoding: tokens per second of all streams together, from the first token to the last;
+- first token: after a beginning of about 2,000 tokens that is new, that the engine has read before, or that
+  it has read before a restart;
+- gateway: CPU time of our process per token, with an upstream that only sends;
+- matcher: time per piece of one character, with 16 stop sequences.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ ROOT = Path(__file__).resolve().parents[1]
 CONTEXT, PARALLEL = 16384, 8
 PROMPT = "the code is for you with the list of it\n"
 BEGINNING = "the code is for you with the list of it and a name\n" * 155  # about 2,000 tokens
-PATIENCE = 300.0  # seconds, for anything
-RATE, STREAMS, TOKENS = 40, 50, 200  # of the upstream that only sends: tokens a second, of how many, how long
+PATIENCE = 300.0  # seconds; the most that anything may take
+RATE, STREAMS, TOKENS = 40, 50, 200  # of the gateway: tokens per second and stream, streams, tokens of each
 
 
 def serve_raw(model: Path, threads: int) -> None:
-    """llama.cpp's own server, with what ours sets for the sake of speed."""
+    """Run llama.cpp's own server with the options that our serving layer sets for speed."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import xllamacpp  # 100 MB of native code: only in the process that is the peer
+    import xllamacpp  # 100 MB of native code, only needed by the peer
 
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
@@ -67,7 +68,7 @@ def serve_raw(model: Path, threads: int) -> None:
 
 @contextlib.asynccontextmanager
 async def process(*arguments: str) -> AsyncIterator[tuple[str, int]]:
-    """A Python process that says where it serves, and its id."""
+    """Run a Python process that prints its address; yields the address and the process id."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *arguments,
@@ -112,75 +113,75 @@ def our_request(prompt: str, tokens: int) -> tuple[str, dict[str, Any]]:
 Request = Callable[[str, int], tuple[str, dict[str, Any]]]
 
 
-async def read(http: aiohttp.ClientSession, url: str, asked: tuple[str, dict[str, Any]]) -> list[float]:
-    """When each event came, in seconds of the machine's clock."""
-    path, body = asked
+async def read(http: aiohttp.ClientSession, url: str, request: tuple[str, dict[str, Any]]) -> list[float]:
+    """The time of each event, in seconds of the monotonic clock."""
+    path, body = request
     times = []
     async with http.post(url + path, json=body) as answer:
         answer.raise_for_status()
         async for line in answer.content:
-            if b'"token' in line:  # "token" or "tokens", with the text
-                times.append(time.monotonic())  # noqa: PERF401 (each at its time)
+            if b'"token' in line:  # "token" or "tokens"
+                times.append(time.monotonic())  # noqa: PERF401 (one by one)
     return times
 
 
 async def decoding(url: str, request: Request, streams: int, tokens: int) -> float:
-    """Tokens a second while all stream."""
+    """Tokens per second while all stream."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         prompts = [f"{number} {PROMPT}" for number in range(streams)]
         replies = await asyncio.gather(*(read(http, url, request(prompt, tokens)) for prompt in prompts))
-    begun, ended = max(times[0] for times in replies), min(times[tokens - 1] for times in replies)
-    return sum(sum(begun < at <= ended for at in times) for times in replies) / (ended - begun)
+    start, end = max(times[0] for times in replies), min(times[tokens - 1] for times in replies)
+    return sum(sum(start < at <= end for at in times) for times in replies) / (end - start)
 
 
 async def first_token(url: str, request: Request, prompt: str) -> float:
     """Seconds until the first token."""
     async with aiohttp.ClientSession() as http:
-        begun = time.monotonic()
-        return (await read(http, url, request(prompt, 1)))[0] - begun
+        start = time.monotonic()
+        return (await read(http, url, request(prompt, 1)))[0] - start
 
 
-async def compare_decoding(raw: str, own: str, turns: int, tokens: int) -> Iterator[str]:
-    lines = [f"{'decoding':24} {'llama.cpp':>12} {'ours':>12} {'ratio':>7}   asked: at least 0.97"]
+async def compare_decoding(raw: str, own: str, rounds: int, tokens: int) -> Iterator[str]:
+    lines = [f"{'decoding':24} {'llama.cpp':>12} {'ours':>12} {'ratio':>7}   target: at least 0.97"]
     for streams in (1, PARALLEL):
         rows = []
-        for turn in range(turns + 1):
+        for number in range(rounds + 1):
             pair = {}
             sides = [(raw, raw_request), (own, our_request)]
-            for url, request in sides if turn % 2 else sides[::-1]:
+            for url, request in sides if number % 2 else sides[::-1]:
                 pair[url] = await decoding(url, request, streams, tokens)
-            if turn:  # the first is not counted
+            if number:  # the first only warms up
                 rows.append((pair[raw], pair[own]))
         ratio = median(b / a for a, b in rows)
         theirs, our = median(a for a, _ in rows), median(b for _, b in rows)
-        lines.append(f"{f'{streams} streams, tokens/s':24} {theirs:12.1f} {our:12.1f} {ratio:7.3f}")
+        lines.append(f"{f'{streams} streams, tokens per s':24} {theirs:12.1f} {our:12.1f} {ratio:7.3f}")
     return iter(lines)
 
 
-async def compare_first_token(model: Path, threads: int, turns: int) -> Iterator[str]:
+async def compare_first_token(model: Path, threads: int, rounds: int) -> Iterator[str]:
     cold, warm, restarted = [], [], []
-    for turn in range(turns):
+    for number in range(rounds):
         with tempfile.TemporaryDirectory() as cache:
             arguments = ["--model", str(model), "--context", str(CONTEXT), "--parallel", str(PARALLEL)]
             arguments += ["--threads", str(threads), "--prefix-cache", cache]
             async with ours(*arguments) as (url, _):
-                cold.append(await first_token(url, our_request, f"{BEGINNING}first {turn}"))
-                warm.append(await first_token(url, our_request, f"{BEGINNING}second {turn}"))
+                cold.append(await first_token(url, our_request, f"{BEGINNING}first {number}"))
+                warm.append(await first_token(url, our_request, f"{BEGINNING}second {number}"))
                 async with aiohttp.ClientSession() as http:
                     await (await http.put(f"{url}/prefix", json={"inputs": BEGINNING})).read()
                     async with asyncio.timeout(PATIENCE):
                         while not any(name.endswith(".state") for name in os.listdir(cache)):
                             await asyncio.sleep(0.05)
             async with ours(*arguments) as (url, _):
-                restarted.append(await first_token(url, our_request, f"{BEGINNING}third {turn}"))
-    lines = [f"{'first token':24} {'seconds':>12} {'of cold':>12} {'':7}   asked: at most 1/15"]
-    for name, seconds in (("never seen", cold), ("seen before", warm), ("after a restart", restarted)):
+                restarted.append(await first_token(url, our_request, f"{BEGINNING}third {number}"))
+    lines = [f"{'first token':24} {'seconds':>12} {'of new':>12} {'':7}   target: at most 1/15"]
+    for name, seconds in (("new", cold), ("read before", warm), ("before a restart", restarted)):
         share = median(c / s for c, s in zip(cold, seconds, strict=True))
         lines.append(f"{name:24} {median(seconds):12.3f} {f'1/{share:.1f}':>12}")
     return iter(lines)
 
 
-async def gateway(turns: int) -> Iterator[str]:
+async def gateway(rounds: int) -> Iterator[str]:
     costs = []
     text = "word " * TOKENS
     sending = ("-m", "tests.support.fake_upstream", "--rate", str(RATE), "--text", text.strip())
@@ -189,13 +190,13 @@ async def gateway(turns: int) -> Iterator[str]:
         ours("--upstream", upstream) as (url, pid),
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
-        for turn in range(turns + 1):
+        for number in range(rounds + 1):
             before = cpu_seconds(pid)
-            asked = [our_request(PROMPT, TOKENS) for _ in range(STREAMS)]
-            replies = await asyncio.gather(*(read(http, url, one) for one in asked))
-            if turn:
+            request = our_request(PROMPT, TOKENS)
+            replies = await asyncio.gather(*(read(http, url, request) for _ in range(STREAMS)))
+            if number:
                 costs.append((cpu_seconds(pid) - before) / sum(map(len, replies)) * 1e6)
-    lines = [f"{'gateway':24} {'µs a token':>12} {'':12} {'':7}   asked: at most 80"]
+    lines = [f"{'gateway':24} {'µs per token':>12} {'':12} {'':7}   target: at most 80"]
     lines.append(f"{f'{STREAMS} streams at {RATE}/s':24} {median(costs):12.1f}")
     return iter(lines)
 
@@ -204,22 +205,22 @@ def matcher() -> Iterator[str]:
     text = Path(__file__).read_bytes()
     stops = ["\nHuman:", "\nAssistant:", "\n-----\n\nHuman:", *(f"<|mark {number}|>" for number in range(13))]
     hardest = ["a" * 255 + chr(ord("b") + number) for number in range(16)]
-    yield f"{'matcher':24} {'µs a piece':>12} {'twice':>12} {'':7}   asked: at most 1, linear"
-    for name, with_stops, read in (("code", stops, text), ("all but a stop", hardest, b"a" * 10_000)):
+    yield f"{'matcher':24} {'µs per piece':>12} {'twice':>12} {'':7}   target: at most 1, linear"
+    for name, with_stops, read in (("code", stops, text), ("almost a stop", hardest, b"a" * 10_000)):
         once, twice = (_fed(with_stops, read * times) for times in (1, 2))
         yield f"{name:24} {once:12.2f} {twice:12.2f}"
 
 
 def _fed(stops: list[str], text: bytes) -> float:
-    """Microseconds a piece of one character, the least of five."""
-    pieces = [text[place : place + 1] for place in range(len(text))]
+    """The microseconds per piece of one character, the least of five."""
+    pieces = [text[index : index + 1] for index in range(len(text))]
     best = float("inf")
     for _ in range(5):
         feed = StopMatcher(stops).feed
-        begun = time.perf_counter()
+        start = time.perf_counter()
         for piece in pieces:
             feed(piece)
-        best = min(best, time.perf_counter() - begun)
+        best = min(best, time.perf_counter() - start)
     return best / len(pieces) * 1e6
 
 
@@ -240,8 +241,8 @@ async def run(options: argparse.Namespace, model: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving")
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--tokens", type=int, default=128, help="of each answer")
+    parser.add_argument("--turns", type=int, default=7, help="measurements of each number")
+    parser.add_argument("--tokens", type=int, default=128, help="length of each answer")
     parser.add_argument("--threads", type=int, default=machine.cpus())
     parser.add_argument("--raw", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -253,7 +254,7 @@ def main() -> None:
             model, context=CONTEXT, blocks=12, width=768, vocabulary=49152, heads=12, quantised=True
         )
         size = round(model.stat().st_size / 1e6)
-        print(json.dumps({"MB of weights, 8 bits each": size, "threads": options.threads}))
+        print(json.dumps({"MB of weights with 8 bits each": size, "threads": options.threads}))
         asyncio.run(run(options, model))
 
 

@@ -1,19 +1,19 @@
-"""What a streamed token costs, and how late it comes, beside `gr.ChatInterface` in the same run.
+"""The cost and the delay of a streamed token, compared with `gr.ChatInterface`.
 
     .venv/bin/python -m benchmarks.streaming
 
-An upstream in its own process says the time at a fixed rate; the application and its serving layer run as
-`app.py` starts them; readers of the event streams compare what they read with the clock. Nothing is timed on
-a single token and nothing is averaged away: percentiles are over all pieces of all replies. The CPU seconds
-are the kernel's, for the application and the serving layer together (the peer has one process); those of
-upstream and readers are not counted, but they share the machine.
+An upstream in a separate process sends the current time at a fixed rate. The application and its serving
+layer run as `app.py` starts them. Clients read the event streams and compare the time in each piece with the
+clock. Percentiles are over all pieces of all replies. CPU time, from the kernel, is that of the application
+and the serving layer together (the peer has one process). That of the upstream and of the clients does not
+count, but they share the machine.
 
-The moments at which replies send their tokens differ from run to run. Where few stream, a token costs up to a
-third less when many happen to fall together: growth with the history shows best where many stream.
+Replies happen to send their tokens at the same moment or not. With few replies, a token costs up to a third
+less when many coincide. So compare different lengths of the history with many replies.
 
-Columns: `steady` is the CPU of a token while all replies stream; `whole` shares out all CPU of the run, from
-the first question to the stored end, over its tokens. `first` is from the question to its first piece; `late`
-is how much later than it was sent a piece was read.
+Columns: `steady` is the CPU time per token while all replies stream. `whole` divides all CPU time of the run,
+from the first question to the stored end, by its tokens. `first` is the time from a question to its first
+piece. `late` is the time from sending a piece to reading it.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from tests.support.application import Application, children, running
 
 KEY = "a key for the benchmark alone"
 STAMP = re.compile(rb"\d{9,} ")
-PATIENCE = 90.0  # seconds for one run; the peer may not be done by then
+PATIENCE = 90.0  # seconds for one run; the peer may need longer
 UNLIMITED = aiohttp.ClientTimeout(total=None)
-SHORTEST_STEADY = 2.0  # seconds in which all stream: the kernel counts CPU in hundredths
+SHORTEST_STEADY = 2.0  # seconds; less is too inexact, because the kernel counts CPU time in hundredths
 TEXT = "The quick brown fox jumps over the lazy dog, and then it reads the documentation of its tools. " * 6
 
 
 @dataclass
 class Reply:
-    """What one reader saw: when it asked, and when it read what."""
+    """When one client sent its question, and what it read when."""
 
     asked: float = 0.0
     reads: list[tuple[float, bytes]] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Reply:
 
 @dataclass
 class Row:
-    who: str
+    name: str
     history: int
     replies: int
     errors: int
@@ -80,7 +80,7 @@ class Row:
     def __str__(self) -> str:
         steady = f"{self.steady:9.0f}" if self.steady else "        –"
         return (
-            f"{self.who:<16}{self.history:8}{self.replies:9}{self.errors:8}{self.tokens:8}{steady}"
+            f"{self.name:<16}{self.history:8}{self.replies:9}{self.errors:8}{self.tokens:8}{steady}"
             f"{self.whole:9.0f}{self.first:10.0f}{self.late[0]:9.0f}{self.late[1]:9.0f}"
         )
 
@@ -94,52 +94,55 @@ HEAD = (
 
 
 async def measure(
-    who: str,
+    name: str,
     history: int,
     replies: int,
     pids: list[int],
     ask: Callable[[int, Reply], Awaitable[None]],
 ) -> Row:
-    """All ask at the same moment; the row says how it went."""
-    seen = [Reply() for _ in range(replies)]
+    """Send all questions at the same moment, and measure the replies."""
+    measured = [Reply() for _ in range(replies)]
     before = cpu_seconds(*pids)
     steady: list[tuple[float, float]] = []
 
     async def watch() -> None:
-        """The CPU from the moment at which all stream until the first one ends."""
-        while not all(reply.reads or reply.error for reply in seen):
+        """Measure the CPU time from the moment when all replies stream until the first one ends."""
+        while not all(reply.reads or reply.error for reply in measured):
             await asyncio.sleep(0.05)
         steady.append((time.monotonic(), cpu_seconds(*pids)))
         while not any(task.done() for task in tasks):
             await asyncio.sleep(0.05)
             steady[1:] = [(time.monotonic(), cpu_seconds(*pids))]
 
-    tasks = [asyncio.ensure_future(ask(number, reply)) for number, reply in enumerate(seen)]
+    tasks = [asyncio.ensure_future(ask(number, reply)) for number, reply in enumerate(measured)]
     watching = asyncio.ensure_future(watch())
     _, late = await asyncio.wait(tasks, timeout=PATIENCE)
     for task in (*late, watching):
         task.cancel()
-    for reply, result in zip(seen, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
+    for reply, result in zip(measured, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
         if result is not None:
             reply.error = reply.error or repr(result)
-    await asyncio.sleep(0.5)  # what is still being stored belongs to the run
+    await asyncio.sleep(0.5)  # storing the replies belongs to the run
     used = cpu_seconds(*pids) - before
 
     stamps = [
-        (at, int(stamp) / 1e6) for reply in seen for at, data in reply.reads for stamp in STAMP.findall(data)
+        (at, int(stamp) / 1e6)
+        for reply in measured
+        for at, data in reply.reads
+        for stamp in STAMP.findall(data)
     ]
-    errors = [reply.error for reply in seen if reply.error]
+    errors = [reply.error for reply in measured if reply.error]
     if errors:
-        print(f"  {who}: {errors[0][:200]}", file=sys.stderr)
+        print(f"  {name}: {errors[0][:200]}", file=sys.stderr)
     lateness = quantiles([(at - sent) * 1000 for at, sent in stamps] or [0, 0], n=100)
-    first = [(reply.reads[0][0] - reply.asked) * 1000 for reply in seen if reply.reads]
+    first = [(reply.reads[0][0] - reply.asked) * 1000 for reply in measured if reply.reads]
     per_token = 0.0
     if len(steady) == 2 and steady[1][0] - steady[0][0] > SHORTEST_STEADY:
-        (begun, cpu_begun), (ended, cpu_ended) = steady
-        streamed = sum(begun <= at < ended for at, _ in stamps)
-        per_token = (cpu_ended - cpu_begun) / max(1, streamed) * 1e6
+        (start, cpu_start), (end, cpu_end) = steady
+        streamed = sum(start <= at < end for at, _ in stamps)
+        per_token = (cpu_end - cpu_start) / max(1, streamed) * 1e6
     return Row(
-        who,
+        name,
         history,
         replies,
         len(errors),
@@ -155,10 +158,12 @@ async def measure(
 
 
 def store_chats(data: Path, wanted: Mapping[int, int]) -> dict[int, list[tuple[str, str]]]:
-    """Store so many conversations, by the length of their history, before the application starts. Each has an
-    owner of its own: gives their cookies and ids, by the length of the history."""
+    """Store conversations before the application starts: `wanted` says how many of each length of history.
+
+    Each has another owner. Returns the owners' cookies and the conversations' ids, by the length of history.
+    """
     identity = Identity(None, key=KEY.encode(), marks={})  # type: ignore[arg-type]
-    name = cookie_name(KEY.encode())
+    cookie = cookie_name(KEY.encode())
     chats: dict[int, list[tuple[str, str]]] = {}
     data.mkdir(parents=True)
     (data / "secret_key").write_text(KEY)
@@ -189,7 +194,7 @@ def store_chats(data: Path, wanted: Mapping[int, int]) -> dict[int, list[tuple[s
                         for position, message in enumerate(ids)
                     ],
                 )
-                chats.setdefault(history, []).append((f"{name}={identity.sign(owner)}", chat))
+                chats.setdefault(history, []).append((f"{cookie}={identity.sign(owner)}", chat))
 
     asyncio.run(database.write(store))
     database.close()
@@ -224,7 +229,7 @@ async def ask_ours(
 async def ask_peer(
     session: aiohttp.ClientSession, address: str, history: int, number: int, reply: Reply
 ) -> None:
-    """What its page does for a question: three calls and a stream (numbers of Gradio 6.31)."""
+    """Send the requests of the peer's page: three calls and a stream (function numbers of Gradio 6.31)."""
     key = f"session{time.monotonic_ns()}{number}"
     past = [
         {"role": ("user", "assistant")[n % 2], "content": [{"type": "text", "text": TEXT}], "metadata": None}
@@ -237,7 +242,7 @@ async def ask_peer(
             response.raise_for_status()
             return json.loads(await response.read())
 
-    await call(27, [past])  # the history becomes the session's
+    await call(27, [past])  # set the history of the session
     reply.asked = time.monotonic()
     await call(0, ["What time is it?"])
     await call(1, [None, past])
@@ -260,32 +265,13 @@ async def ask_peer(
 
 
 @contextlib.contextmanager
-def peer(upstream: str) -> Iterator[tuple[str, int]]:
-    """Address and process of `gr.ChatInterface`."""
-    command = [sys.executable, "-m", "benchmarks.chat_interface", upstream]
+def program(*arguments: str) -> Iterator[tuple[str, int]]:
+    """Run a Python module that prints its address; yields the address and the process id."""
+    command = [sys.executable, "-m", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.kill()
-
-
-@contextlib.contextmanager
-def clock(tokens: int, rate: float) -> Iterator[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.fake_upstream",
-        "--clock",
-        str(tokens),
-        "--rate",
-        str(rate),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
         finally:
             process.kill()
 
@@ -299,8 +285,9 @@ async def run(options: argparse.Namespace) -> None:
     few = [(history, options.few) for history in options.history]
     runs = few + [(history, options.many) for history in options.history]
     rows: list[Row] = []
-    print(f"{options.tokens} tokens a reply, {options.rate:g} a second\n\n{HEAD}", flush=True)
-    with tempfile.TemporaryDirectory() as folder, clock(options.tokens, options.rate) as upstream:
+    print(f"{options.tokens} tokens per reply, {options.rate:g} per second\n\n{HEAD}", flush=True)
+    clock = ("tests.support.fake_upstream", "--clock", str(options.tokens), "--rate", str(options.rate))
+    with tempfile.TemporaryDirectory() as folder, program(*clock) as (upstream, _):
         data = Path(folder) / "data"
         wanted: Counter[int] = Counter()
         for history, replies in runs:
@@ -318,8 +305,8 @@ async def run(options: argparse.Namespace) -> None:
                     rows.append(await measure("Tech Assistant", history, replies, pids, ask))
                     print(rows[-1], flush=True)
             if not options.no_peer:
-                with peer(upstream) as (address, pid):
-                    # No more: it is far behind already.
+                with program("benchmarks.chat_interface", upstream) as (address, pid):
+                    # Skip the longer histories: the peer is far behind already.
                     for history, replies in [*few, (options.history[0], options.many)]:
                         ask = functools.partial(ask_peer, session, address, history)
                         rows.append(await measure("gr.ChatInterface", history, replies, [pid], ask))
@@ -328,38 +315,41 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def ratios(rows: list[Row]) -> Iterator[str]:
-    """What a long history costs, and what the peer costs."""
+    """The cost of a long history, and of the peer, as sentences."""
     by_run: dict[tuple[int, int], list[Row]] = {}
-    for (who, replies), own in itertools.groupby(rows, key=lambda row: (row.who, row.replies)):
-        same = list(own)
+    for (name, replies), group in itertools.groupby(rows, key=lambda row: (row.name, row.replies)):
+        same = list(group)
         first, last = same[0], same[-1]
         if first.whole and last.history > first.history:
             times = [f"{last.whole / first.whole:.2f} times (whole)"]
             if first.steady and last.steady:
                 times.append(f"{last.steady / first.steady:.2f} times (steady)")
             yield (
-                f"{who}, {replies} at once, history {last.history} to {first.history}: "
-                f"{', '.join(times)} the CPU of a token"
+                f"{name}, {replies} replies at once: a token with a history of {last.history} messages takes "
+                f"{', '.join(times)} the CPU time of one with {first.history}"
             )
         for row in same:
             by_run.setdefault((row.history, row.replies), []).append(row)
     for (history, replies), pair in by_run.items():
         ours, theirs = pair[0], pair[-1]
-        if ours.who != theirs.who and ours.whole:
+        if ours.name != theirs.name and ours.whole:
             yield (
-                f"history {history}, {replies} at once, peer to ours: {theirs.whole / ours.whole:.1f} times "
-                f"the CPU of a token, {theirs.first / ours.first:.1f} times as long to the first piece"
+                f"{replies} replies at once, {history} messages of history: the peer takes "
+                f"{theirs.whole / ours.whole:.1f} times our CPU time per token, and "
+                f"{theirs.first / ours.first:.1f} times our time to the first piece"
             )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__)
-    parser.add_argument("--tokens", type=int, default=200, help="of a reply")
-    parser.add_argument("--rate", type=float, default=20.0, help="tokens a second of a reply")
-    parser.add_argument("--few", type=int, default=50, help="replies at once")
-    parser.add_argument("--many", type=int, default=200, help="the same once more, with so many")
-    parser.add_argument("--history", type=int, nargs="*", default=[2, 50, 200], help="messages")
-    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--tokens", type=int, default=200, help="length of a reply")
+    parser.add_argument("--rate", type=float, default=20.0, help="tokens per second of a reply")
+    parser.add_argument("--few", type=int, default=50, help="replies at once in the first run")
+    parser.add_argument("--many", type=int, default=200, help="replies at once in the second run")
+    parser.add_argument(
+        "--history", type=int, nargs="*", default=[2, 50, 200], help="lengths of the history, in messages"
+    )
+    parser.add_argument("--no-peer", action="store_true", help="leave gr.ChatInterface out")
     asyncio.run(run(parser.parse_args()))
 
 

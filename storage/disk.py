@@ -1,10 +1,9 @@
-"""The room on a database's disk: a floor, below which nothing new begins, and a reserve.
+"""The free space on the database's disk: a floor for new work, and a reserve.
 
-What was begun has to end, and people have to be able to make room: the ends of replies and deletions are
-written below the floor too. Where others have filled the disk to its last byte, a file that was kept for
-this moment is removed. A start needs it as well: beside a database SQLite needs 32 KiB even to read it.
-
-Knows bytes and files; refuses to know what is written.
+Below the floor, nothing new begins. What has begun must still end, and users must be able to free space, so
+the ends of replies and deletions are written even then. The reserve is a file that we remove when other
+programs have filled the disk to its last byte. A start may need that too: SQLite needs 32 KiB beside a
+database even to read it.
 """
 
 from __future__ import annotations
@@ -22,41 +21,40 @@ MEBIBYTE = 1 << 20
 
 
 class Disk:
-    """The disk that holds `reserve`, a file beside the database; it may not be there."""
+    """The disk of the `reserve`, a file beside the database that need not exist."""
 
     def __init__(self, reserve: Path) -> None:
         self._reserve = reserve
         self._is_kept = reserve.exists()
-        self.is_spending = False  # the reserve was given up, and there is not yet room for another
+        self.is_spending = False  # the reserve was removed, and there is no space for a new one yet
 
     def look(self, reusable: int = 0) -> DiskFull | None:
-        """Why nothing new should be written now, or None.
+        """The reason why nothing new may be written now, or None.
 
-        `reusable` are bytes that the database does not use any more but has not given back to the disk.
-        They count, though only for half of the floor: what fills them goes through the log first, which
-        needs the disk itself.
+        `reusable` is the number of bytes inside the database that it no longer uses. They count for at most
+        half of the floor: what fills them goes through the log first, which takes space on the disk.
         """
-        total, free = self._room()
+        total, free = self._space()
         floor = _floor(total)
         return self.full(free) if free + min(reusable, floor // 2) < floor else None
 
     def full(self, free: int | None = None) -> DiskFull:
-        """The error that says so; `free` bytes are left."""
-        left = self._room()[1] if free is None else free
+        """The error of a full disk with `free` bytes left."""
+        left = self._space()[1] if free is None else free
         return DiskFull(
-            f"The disk of {self._reserve.parent} is almost full ({left / MEBIBYTE:.1f} MB left): "
-            "chats can be read and deleted, but nothing new is written until there is room."
+            f"The disk of {self._reserve.parent} is almost full ({left / MEBIBYTE:.1f} MB left). "
+            "You can read and delete chats. To write new messages, free some space first."
         )
 
     def keep_reserve(self) -> None:
-        """Make the reserve, if it is not there and there is room for it."""
+        """Create the reserve, if it does not exist and there is space for it."""
         if self._is_kept:
             return
-        total, free = self._room()
+        total, free = self._space()
         size = min(RESERVE, total // 16)
         if free < _floor(total) + size:
             return
-        self._is_kept = True  # also when it fails: one try is enough until it was given up
+        self._is_kept = True  # even if it fails: we try only once until it is removed
         self.is_spending = False
         with contextlib.suppress(OSError), self._reserve.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
@@ -65,18 +63,18 @@ class Disk:
                 file.write(bytes(size))
 
     def give_up_reserve(self) -> None:
-        with contextlib.suppress(OSError):  # there is none, or it must stay: then there is no room in it
+        with contextlib.suppress(OSError):  # it does not exist or cannot be removed
             self._reserve.unlink()
         self._is_kept = False
         self.is_spending = True
 
     def prepare(self) -> None:
-        """Before the database is opened: give it the room that it needs beside it."""
-        if self._room()[1] < MEBIBYTE:
+        """Make the space that the database needs to be opened."""
+        if self._space()[1] < MEBIBYTE:
             self.give_up_reserve()
 
-    def _room(self) -> tuple[int, int]:
-        """Bytes of the whole disk, and those left; of a disk that does not tell, there is enough."""
+    def _space(self) -> tuple[int, int]:
+        """The bytes of the whole disk, and the free ones. A disk that reports neither counts as free."""
         with contextlib.suppress(OSError):
             usage = shutil.disk_usage(self._reserve.parent)
             if usage.total:

@@ -1,14 +1,14 @@
-"""What storage can refuse.
+"""The errors of storage. The message of each is a sentence for the reader.
 
 StorageError
-├── NotFound              no such conversation or message for this owner
-├── UnknownMessage        the message is not one of this conversation
-│   └── UnknownParent     so is the parent
-├── ClientIdReused        the client id came before, with another body
+├── NotFound              this owner has no such conversation or message
+├── UnknownMessage        the conversation has no such message
+│   └── UnknownParent     the conversation has no such parent message
+├── ClientIdReused        the same client id came with another body
 ├── StillAnswering        the conversation has a running reply
 ├── DatabaseUnavailable   the database cannot be read or written now
-│   ├── DatabaseInUse     another process has it
-│   └── DiskFull          there is no room; it can be read, and what makes room is written
+│   ├── DatabaseInUse     another process uses it
+│   └── DiskFull          the disk is full; reading works, and so do the writes that free space
 └── SchemaTooNew          a newer release wrote the database
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 
 class StorageError(Exception):
-    """The root of this folder's errors; the text is a sentence for people."""
+    """The root of this folder's errors."""
 
 
 class NotFound(StorageError):

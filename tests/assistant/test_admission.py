@@ -5,27 +5,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant.admission import Admission, Place
+from assistant.admission import Admission, Ticket
 from assistant.errors import QueueFull
 
 
 def make(*, limit: int = 100, running: int = 1) -> Admission:
-    return Admission(limit=limit, running=lambda: running)
+    return Admission(limit=limit, most_running=lambda: running)
 
 
-async def test_turns_are_given_as_long_as_there_are_any_then_in_order() -> None:
+async def test_replies_run_while_there_is_room_and_then_in_order() -> None:
     admission = make(running=2)
-    places = [admission.enter("ann") for _ in range(4)]
-    assert [place.is_waiting for place in places] == [False, False, True, True]
-    turn = asyncio.create_task(places[2].turn())
+    tickets = [admission.enter("ann") for _ in range(4)]
+    assert [ticket.is_waiting for ticket in tickets] == [False, False, True, True]
+    start = asyncio.create_task(tickets[2].wait_to_start())
     await asyncio.sleep(0)
-    assert not turn.done()
-    places[1].leave()
-    await asyncio.wait_for(turn, 20)
-    assert places[3].is_waiting
+    assert not start.done()
+    tickets[1].leave()
+    await asyncio.wait_for(start, 20)
+    assert tickets[3].is_waiting
 
 
-async def test_who_comes_later_and_asks_less_has_the_next_turn() -> None:
+async def test_a_later_owner_with_fewer_replies_runs_next() -> None:
     admission = make(running=2)
     crowd = [admission.enter("ann") for _ in range(10)]
     bob = admission.enter("bob")
@@ -34,20 +34,20 @@ async def test_who_comes_later_and_asks_less_has_the_next_turn() -> None:
     assert crowd[2].is_waiting
 
 
-async def test_two_who_ask_much_have_turns_alternately() -> None:
+async def test_two_busy_owners_alternate() -> None:
     admission = make()
     first = admission.enter("ann")
-    places = [admission.enter(owner) for owner in ("ann", "ann", "bob", "bob")]
+    tickets = [admission.enter(owner) for owner in ("ann", "ann", "bob", "bob")]
     order = []
     running = first
-    while any(place.is_waiting for place in places):
+    while any(ticket.is_waiting for ticket in tickets):
         running.leave()
-        running = next(place for place in places if not place.is_waiting and place not in order)
+        running = next(ticket for ticket in tickets if not ticket.is_waiting and ticket not in order)
         order.append(running)
-    assert [place.owner for place in order] == ["ann", "bob", "ann", "bob"]
+    assert [ticket.owner for ticket in order] == ["ann", "bob", "ann", "bob"]
 
 
-async def test_one_alone_gets_half_of_all_places_and_somebody_new_finds_room() -> None:
+async def test_one_owner_gets_at_most_half_of_all_tickets_and_a_new_owner_always_one() -> None:
     admission = make(limit=16)
     for _ in range(8):
         admission.enter("ann")
@@ -60,7 +60,7 @@ async def test_one_alone_gets_half_of_all_places_and_somebody_new_finds_room() -
     admission.enter("cleo")
 
 
-async def test_a_full_house_says_when_to_come_back() -> None:
+async def test_a_full_queue_says_when_to_try_again() -> None:
     admission = make(limit=2)
     admission.enter("ann")
     with pytest.raises(QueueFull, match=r"again in (a second|\d+ seconds)") as refused:
@@ -68,30 +68,30 @@ async def test_a_full_house_says_when_to_come_back() -> None:
     assert 1 <= refused.value.retry_after <= 60
 
 
-async def test_who_waits_is_told_how_many_come_first_until_the_turn_has_come() -> None:
+async def test_a_waiting_reply_learns_its_position_until_it_runs() -> None:
     admission = make()
-    places = [admission.enter("ann") for _ in range(4)]
-    told: list[int] = []
+    tickets = [admission.enter("ann") for _ in range(4)]
+    positions: list[int] = []
 
     async def listen() -> None:
-        async for before in places[3].waits():
-            told.append(before)  # noqa: PERF401 (in their order, while others come and go)
+        async for position in tickets[3].positions():
+            positions.append(position)  # noqa: PERF401 (as they come)
 
     listening = asyncio.create_task(listen())
-    for place in (places[2], places[0], places[1]):
+    for ticket in (tickets[2], tickets[0], tickets[1]):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        place.leave()
+        ticket.leave()
     await asyncio.wait_for(listening, 20)
-    assert told == [2, 1, 0]
+    assert positions == [2, 1, 0]
 
 
-async def test_leaving_while_waiting_ends_the_wait_and_leaving_twice_is_once() -> None:
+async def test_leaving_ends_the_wait_and_a_second_leave_does_nothing() -> None:
     admission = make()
     first, second = admission.enter("ann"), admission.enter("bob")
     second.leave()
     second.leave()
-    await asyncio.wait_for(second.turn(), 20)
+    await asyncio.wait_for(second.wait_to_start(), 20)
     first.leave()
     first.leave()
     assert not admission.enter("ann").is_waiting
@@ -104,24 +104,24 @@ async def test_leaving_while_waiting_ends_the_wait_and_leaving_twice_is_once() -
     running=st.integers(1, 4),
     steps=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 20)), max_size=60),
 )
-def test_whoever_comes_and_goes_no_turn_is_lost_or_given_twice(
+def test_as_many_replies_run_as_may_whoever_enters_and_leaves(
     limit: int, running: int, steps: list[tuple[str, int]]
 ) -> None:
     async def play() -> None:
         admission = make(limit=limit, running=running)
-        places: list[Place] = []
+        tickets: list[Ticket] = []
         for owner, number in steps:
             if number < 12:
-                held = Counter(place.owner for place in places)[owner]
+                held = Counter(ticket.owner for ticket in tickets)[owner]
                 try:
-                    places.append(admission.enter(owner))
+                    tickets.append(admission.enter(owner))
                 except QueueFull:
-                    assert held >= limit - len(places)
+                    assert held >= limit - len(tickets)
                 else:
-                    assert held < limit - (len(places) - 1)
-            elif places:
-                places.pop(number % len(places)).leave()
-            having = sum(not place.is_waiting for place in places)
-            assert having == min(running, len(places))
+                    assert held < limit - (len(tickets) - 1)
+            elif tickets:
+                tickets.pop(number % len(tickets)).leave()
+            running_now = sum(not ticket.is_waiting for ticket in tickets)
+            assert running_now == min(running, len(tickets))
 
     asyncio.run(play())

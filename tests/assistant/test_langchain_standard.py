@@ -1,6 +1,6 @@
 """LangChain's own tests of chat models, against the real serving layer with a small model.
 
-Those of tools, structured output, images and files do not apply: the model has none, and says so.
+The tests of tools, structured output, images and files are skipped: the chat model supports none of these.
 """
 
 import subprocess
@@ -32,46 +32,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.communicate()
 
 
-class TestUnit(ChatModelUnitTests):
+class Supported:
+    """What the chat model supports, for both classes of tests."""
+
     @property
     def chat_model_class(self) -> type[TechAssistantChat]:
         return TechAssistantChat
 
+    has_tool_calling = has_structured_output = supports_json_mode = False
+
+
+class TestUnit(Supported, ChatModelUnitTests):
     @property
     def chat_model_params(self) -> dict[str, object]:
         return {"base_url": "http://127.0.0.1:9"}
 
-    @property
-    def has_tool_calling(self) -> bool:
-        return False
-
-    @property
-    def has_structured_output(self) -> bool:
-        return False
-
 
 @pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
-class TestIntegration(ChatModelIntegrationTests):
+class TestIntegration(Supported, ChatModelIntegrationTests):
     @pytest.fixture(autouse=True)
     def _server(self, server: str) -> None:
         type(self).url = server
 
     @property
-    def chat_model_class(self) -> type[TechAssistantChat]:
-        return TechAssistantChat
-
-    @property
     def chat_model_params(self) -> dict[str, object]:
         return {"base_url": self.url, "max_tokens": 24, "context": 8192, "model": "tiny.gguf"}
-
-    @property
-    def has_tool_calling(self) -> bool:
-        return False
-
-    @property
-    def has_structured_output(self) -> bool:
-        return False
-
-    @property
-    def supports_json_mode(self) -> bool:
-        return False

@@ -1,5 +1,4 @@
 import asyncio
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +8,10 @@ from aiohttp import web
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from assistant.conversation import Role, Source, Turn
-from assistant.errors import Broken, Overloaded, PromptTooLong, Refused, Unreachable
-from assistant.model import Limits, TechAssistantChat
+from assistant.errors import PromptTooLong
+from assistant.model import TechAssistantChat
 from prompts.render import QuestionTooLong
 from tests.support.fake_tgi import FakeTGI, last, token
-
-PATIENCE = 60.0  # seconds; not a measure, only an end to waiting
 
 
 def chat(tgi: FakeTGI, **more: object) -> TechAssistantChat:
@@ -25,7 +22,7 @@ async def answer(model: TechAssistantChat, text: str = "q", **options: object) -
     return "".join([chunk.text async for chunk in model.astream(text, **options)])
 
 
-async def test_an_answer_streams_and_tells_how_it_ended(tgi: FakeTGI) -> None:
+async def test_an_answer_streams_and_ends_with_its_metadata(tgi: FakeTGI) -> None:
     tgi.answers = [[token(" Use"), token(" `open`"), last(" 🦀.", "stop_sequence")]]
     chunks = [chunk async for chunk in chat(tgi).astream("q")]
     assert "".join(chunk.text for chunk in chunks) == "Use `open` 🦀."
@@ -37,7 +34,7 @@ async def test_an_answer_streams_and_tells_how_it_ended(tgi: FakeTGI) -> None:
     assert usage == [{"input_tokens": 11, "output_tokens": 3, "total_tokens": 14}]
 
 
-async def test_the_prompt_holds_the_turns_and_the_stops(tgi: FakeTGI) -> None:
+async def test_a_request_has_the_turns_and_the_stop_sequences(tgi: FakeTGI) -> None:
     tgi.answers = [[last()]]
     messages = [SystemMessage("Be brief."), HumanMessage("q1"), AIMessage("a1"), HumanMessage("q2")]
     await chat(tgi, temperature=0, stop=["END"]).ainvoke(messages)
@@ -51,13 +48,14 @@ async def test_the_prompt_holds_the_turns_and_the_stops(tgi: FakeTGI) -> None:
     assert parameters["temperature"] is None
 
 
-async def test_the_server_is_told_of_which_conversation_a_prompt_is(tgi: FakeTGI) -> None:
+async def test_a_request_names_its_conversation_and_has_the_key_which_is_not_shown(tgi: FakeTGI) -> None:
     tgi.answers = [[last()], [last()]]
-    model = chat(tgi, api_key="key")
+    model = chat(tgi, api_key="secret-key")
     for session in ("conversation-1", None):
         [_ async for _ in model.answer([Turn(Role.USER, "q")], session=session)]
     assert [headers.get("X-Session-Id") for headers in tgi.headers] == ["conversation-1", None]
-    assert [headers["Authorization"] for headers in tgi.headers] == ["Bearer key"] * 2
+    assert [headers["Authorization"] for headers in tgi.headers] == ["Bearer secret-key"] * 2
+    assert "secret-key" not in repr(model)
     assert tgi.requests[0]["parameters"]["logprobs"] is False
 
 
@@ -66,81 +64,7 @@ async def test_special_tokens_are_not_text(tgi: FakeTGI) -> None:
     assert await answer(chat(tgi)) == "yes"
 
 
-async def test_the_key_is_sent_and_not_shown(tgi: FakeTGI) -> None:
-    tgi.answers = [[last()]]
-    model = chat(tgi, api_key="secret-key")
-    await model.ainvoke("q")
-    assert tgi.headers[-1]["Authorization"] == "Bearer secret-key"
-    assert "secret-key" not in repr(model)
-
-
-async def test_pieces_of_an_event_may_come_in_any_cut(tgi: FakeTGI) -> None:
-    data = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in (token("é🦀"), last("!")))
-    tgi.answers = [[b": keep-alive\n\n", *(bytes([byte]) for byte in data)]]
-    assert await answer(chat(tgi)) == "é🦀!"
-
-
-async def test_an_event_may_be_larger_than_half_a_mebibyte(tgi: FakeTGI) -> None:
-    text = "x" * 600_000
-    tgi.answers = [[token(text), last()]]
-    assert await answer(chat(tgi)) == text
-
-
-@pytest.mark.parametrize(
-    ("answered", "error"),
-    [
-        (web.json_response({"error": "full", "error_type": "overloaded"}, status=429), Overloaded),
-        (web.json_response({"error": "bad seed", "error_type": "validation"}, status=422), Refused),
-        (web.json_response({"error": "oops", "error_type": "generation"}, status=424), Broken),
-        (web.Response(text="<html>no</html>", status=500), Broken),
-        (web.Response(text="", status=503), Unreachable),
-        ([{"error": "loading", "error_type": "unhealthy"}], Unreachable),
-        ([{"error": "oops", "error_type": "incomplete_generation"}], Broken),
-        ([token("half"), {"error": "oops", "error_type": "incomplete_generation"}], Broken),
-        ([b"data: {half\n\n"], Broken),
-        ([b"data: \xff\xfe\n\n"], Broken),
-        ([b"<html>\n"], Broken),
-        ([token("half")], Broken),
-        ([], Broken),
-        ([token("half"), ConnectionResetError], Unreachable),
-        ([b"data: " + b"x" * (2 << 20)], Broken),
-    ],
-)
-async def test_whatever_goes_wrong_is_one_of_our_errors(
-    tgi: FakeTGI, answered: object, error: type[Exception]
-) -> None:
-    tgi.answers = [answered]
-    with pytest.raises(error) as caught:
-        await answer(chat(tgi))
-    assert str(caught.value)
-
-
-async def test_a_server_that_is_not_there(unused_tcp_port: int) -> None:
-    with pytest.raises(Unreachable):
-        await answer(TechAssistantChat(base_url=f"http://127.0.0.1:{unused_tcp_port}"))
-
-
-async def test_silence_is_noticed_in_an_answer(tgi: FakeTGI) -> None:
-    tgi.answers = [[token("half"), asyncio.Event()]]
-    limits = Limits(first=2 * PATIENCE, between=0.05)
-    async with asyncio.timeout(PATIENCE):
-        with pytest.raises(Unreachable, match="silent"):
-            await answer(chat(tgi, limits=limits))
-
-
-async def test_silence_is_noticed_before_an_answer_begins() -> None:
-    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()  # until the client has gone
-        writer.close()
-
-    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        model = TechAssistantChat(base_url=f"http://{host}:{port}", limits=Limits(first=0.05))
-        with pytest.raises(Unreachable, match="silent"):
-            await answer(model)
-
-
-async def test_closing_the_stream_leaves_the_server(tgi: FakeTGI) -> None:
+async def test_closing_the_stream_closes_the_connection(tgi: FakeTGI) -> None:
     tgi.answers = [[token("half"), asyncio.Event()]]
     stream = chat(tgi).astream("q")
     assert (await anext(stream)).text == "half"
@@ -149,7 +73,7 @@ async def test_closing_the_stream_leaves_the_server(tgi: FakeTGI) -> None:
         await tgi.left.wait()
 
 
-async def test_a_prompt_that_the_server_finds_too_long_is_fitted_again(tgi: FakeTGI) -> None:
+async def test_a_prompt_that_the_server_finds_too_long_is_shortened(tgi: FakeTGI) -> None:
     too_long = {
         "error": "`inputs` tokens + `max_new_tokens` must be <= 9000. Given: 9200 and 100",
         "error_type": "validation",
@@ -163,12 +87,12 @@ async def test_a_prompt_that_the_server_finds_too_long_is_fitted_again(tgi: Fake
     assert all("last\n\nAssistant:" in request["inputs"] for request in tgi.requests)
 
 
-async def test_a_prompt_that_never_fits_says_so(tgi: FakeTGI) -> None:
-    refusal = [{"error": "must have less than 10 tokens", "error_type": "validation"}]
-    tgi.answers = [refusal] * 20
-    with pytest.raises(PromptTooLong, match="too long for the model") as refused:
+async def test_a_prompt_that_never_fits_is_an_error(tgi: FakeTGI) -> None:
+    rejection = [{"error": "must have less than 10 tokens", "error_type": "validation"}]
+    tgi.answers = [rejection] * 20
+    with pytest.raises(PromptTooLong, match="too long for the model") as error:
         await answer(chat(tgi, context=16384))
-    assert "less than 10 tokens" in str(refused.value.__cause__)  # for the log
+    assert "less than 10 tokens" in str(error.value.__cause__)  # for the log
 
 
 async def test_the_synchronous_calls_work_inside_a_running_loop(tgi: FakeTGI) -> None:
@@ -181,7 +105,7 @@ async def test_the_synchronous_calls_work_inside_a_running_loop(tgi: FakeTGI) ->
     assert await asyncio.to_thread(work) == ("one", "ab")
 
 
-async def test_a_question_that_only_seems_too_long_is_counted(tgi: FakeTGI) -> None:
+async def test_the_server_counts_a_question_that_seems_too_long(tgi: FakeTGI) -> None:
     tgi.tokens_of_a_byte = 0.2
     tgi.answers = [[token("yes"), last()]]
     model = chat(tgi, context=8000, max_tokens=100, bytes_per_token=2.0)
@@ -202,29 +126,29 @@ QUESTION = [Turn(Role.USER, "How do I remove a folder?")]
 TOO_LONG = {"error": "`inputs` must have less than 999 tokens. Given: 1000", "error_type": "validation"}
 
 
-async def told(
+async def streamed(
     model: TechAssistantChat, turns: Sequence[Turn] = QUESTION, passages: Sequence[Source] = PASSAGES
 ) -> list[object]:
-    """The numbers of passages that an answer tells to have used, and its texts, as they come."""
+    """The numbers of used passages and the texts of an answer, in their order."""
     return [
         chunk.response_metadata.get("passages_used", chunk.text)
         async for chunk in model.answer(turns, passages=passages)
     ]
 
 
-def cited(request: dict[str, Any]) -> int:
-    """How many passages a request's prompt has."""
+def passages_in(request: dict[str, Any]) -> int:
+    """The number of passages in a request's prompt."""
     return len(re.findall(r"^\[\d\] ", request["inputs"].partition("Documentation was")[2], re.MULTILINE))
 
 
-async def test_the_passages_that_are_in_the_prompt_are_told_before_there_is_text(tgi: FakeTGI) -> None:
+async def test_the_number_of_used_passages_comes_before_the_text(tgi: FakeTGI) -> None:
     computing = asyncio.Event()
     tgi.answers = [[computing, token("It"), last()]]
     answer = chat(tgi).answer(QUESTION, passages=PASSAGES)
     first = await anext(answer)
     assert (first.text, first.response_metadata) == ("", {"passages_used": 2})
     assert tgi.requests[0]["inputs"].endswith("\n\nQuestion: How do I remove a folder?\n\nAssistant:")
-    assert cited(tgi.requests[0]) == 2
+    assert passages_in(tgi.requests[0]) == 2
     computing.set()
     text, end = [chunk async for chunk in answer]
     assert text.text == "It"
@@ -234,30 +158,30 @@ async def test_the_passages_that_are_in_the_prompt_are_told_before_there_is_text
     assert "passages_used" not in end.response_metadata
 
 
-async def test_that_nothing_was_found_is_told_and_that_nothing_was_looked_up_is_not(tgi: FakeTGI) -> None:
+async def test_a_search_without_results_is_reported_and_no_search_is_not(tgi: FakeTGI) -> None:
     tgi.answers = [[token("It"), last()]] * 3
-    assert await told(chat(tgi), passages=[]) == [0, "It", ""]
+    assert await streamed(chat(tgi), passages=[]) == [0, "It", ""]
     assert [chunk.text async for chunk in chat(tgi).answer(QUESTION)] == ["It", ""]
     assert await answer(chat(tgi), QUESTION[0].content) == "It"
     assert len({request["inputs"] for request in tgi.requests}) == 1
 
 
-async def test_the_passages_of_a_prompt_that_was_refused_are_not_told(tgi: FakeTGI) -> None:
+async def test_the_passages_of_a_rejected_prompt_are_not_reported(tgi: FakeTGI) -> None:
     tgi.answers = [web.json_response(TOO_LONG, status=422), [token("It"), last()]]
-    assert await told(chat(tgi, context=2200, max_tokens=100)) == [1, "It", ""]
-    assert [cited(request) for request in tgi.requests] == [2, 1]
+    assert await streamed(chat(tgi, context=2200, max_tokens=100)) == [1, "It", ""]
+    assert [passages_in(request) for request in tgi.requests] == [2, 1]
 
 
-async def test_where_a_prompt_is_refused_late_the_last_number_of_passages_counts(tgi: FakeTGI) -> None:
+async def test_after_a_late_rejection_the_number_of_passages_comes_again(tgi: FakeTGI) -> None:
     tgi.answers = [[TOO_LONG], [token("It"), last()]]
-    assert await told(chat(tgi, context=2200, max_tokens=100)) == [2, 1, "It", ""]
+    assert await streamed(chat(tgi, context=2200, max_tokens=100)) == [2, 1, "It", ""]
 
 
-async def test_a_question_is_never_refused_for_its_passages(tgi: FakeTGI) -> None:
+async def test_passages_never_make_a_question_too_long(tgi: FakeTGI) -> None:
     model = chat(tgi, context=3000, max_tokens=100)
-    turns = [Turn(Role.USER, "q" * 4500)]  # half of the room; two tries leave less
+    turns = [Turn(Role.USER, "q" * 4500)]  # half of the budget, which shrinks twice
     tgi.tokens_of_a_byte = 1.0
     tgi.answers = [web.json_response(TOO_LONG, status=422) for _ in range(2)]
     tgi.answers.append([token("It"), last()])
-    assert await told(model, turns) == [0, "It", ""]
-    assert [cited(request) for request in tgi.requests] == [1, 0, 0]
+    assert await streamed(model, turns) == [0, "It", ""]
+    assert [passages_in(request) for request in tgi.requests] == [1, 0, 0]

@@ -9,7 +9,15 @@ import pytest
 from assistant import replies as replies_module
 from assistant.conversation import Failure, FinishReason, Role, Status, Turn
 from assistant.engine import EngineState
-from assistant.errors import Broken, Closing, EmptyText, NoModelLoaded, Overloaded, QueueFull, Unreachable
+from assistant.errors import (
+    Closing,
+    EmptyText,
+    GenerationFailed,
+    NoModelLoaded,
+    Overloaded,
+    QueueFull,
+    Unreachable,
+)
 from assistant.events import Delta, End, Reset, Waiting
 from assistant.provenance import Generation, Provenance
 from prompts.render import PromptError
@@ -152,7 +160,7 @@ async def test_stopping_what_has_ended_changes_nothing(parts: Parts, model: Scri
     [
         (Unreachable("gone"), "engine_unreachable"),
         (Overloaded("busy"), "engine_overloaded"),
-        (Broken("broke"), "engine_failed"),
+        (GenerationFailed("broke"), "engine_failed"),
         (PromptError("secret template"), "prompt"),
         (RuntimeError("secret detail"), "internal"),
     ],
@@ -205,7 +213,7 @@ async def test_a_retry_answers_the_same_question_again(parts: Parts, model: Scri
     first = await parts.replies.ask(OWNER, chat.id, "q")
     with pytest.raises(StillAnswering):
         await parts.replies.retry(OWNER, first.reply_id)
-    model.fail(Broken("broke"))
+    model.fail(GenerationFailed("broke"))
     await events(parts, first.reply_id)
     second = await parts.replies.retry(OWNER, first.reply_id)
     model.say("now")

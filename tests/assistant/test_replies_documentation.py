@@ -11,7 +11,7 @@ import pytest
 from assistant.conversation import Failure, FinishReason, Status
 from assistant.engine import EngineState, Licence
 from assistant.errors import (
-    Broken,
+    GenerationFailed,
     LicenceNotAccepted,
     ModelError,
     NoModelLoaded,
@@ -177,7 +177,7 @@ async def test_a_model_that_is_lost_is_stood_in_for_and_the_reply_says_so(
 
 FAILURES = [
     (Unreachable("gone"), True),
-    (Broken("broke"), True),
+    (GenerationFailed("broke"), True),
     (Overloaded("busy"), False),
     (Refused("no"), False),
     (PromptTooLong("too long"), False),

@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks.processes import PROC, cpu_seconds, memory, threads
 
-pytestmark = pytest.mark.skipif(not PROC.is_dir(), reason="there is no /proc")
+pytestmark = pytest.mark.skipif(not PROC.is_dir(), reason="needs /proc")
 
 
-def test_cpu_is_what_the_kernel_charges_a_process() -> None:
+def test_cpu_seconds_grow_with_work() -> None:
     me = os.getpid()
     before, began = cpu_seconds(me), time.process_time()
     while time.process_time() - began < 0.1:
@@ -20,7 +20,7 @@ def test_cpu_is_what_the_kernel_charges_a_process() -> None:
     assert cpu_seconds(me, me) == pytest.approx(2 * cpu_seconds(me), abs=0.1)
 
 
-def test_memory_is_that_of_one_process() -> None:
+def test_memory_is_of_one_process() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "x = bytes(range(256)) * 200_000; print(); input()"], stdin=-1, stdout=-1
     ) as big:

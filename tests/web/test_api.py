@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from assistant.engine import Download, EngineState, Licence
-from assistant.errors import Broken
+from assistant.errors import GenerationFailed
 from assistant.knowledge.documentation import DocumentationState, DocumentationStatus
 from tests.support.fake_documentation import RMTREE, FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
@@ -121,7 +121,7 @@ async def test_a_failed_reply_ends_with_an_error(client: httpx.AsyncClient, mode
     chat = await new_chat(client)
     reply = (await ask(client, chat))["reply_id"]
     model.say("half")
-    model.fail(Broken("The engine broke."))
+    model.fail(GenerationFailed("The engine broke."))
     heard = await listen(client, reply)
     assert heard[-1] == ("4!", "error", {"type": "engine_failed", "message": "The engine broke."})
     message = (await client.get(f"/api/conversations/{chat}")).json()["messages"][1]

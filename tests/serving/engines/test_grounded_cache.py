@@ -8,7 +8,8 @@ from typing import Any
 
 from assistant.conversation import Role, Source, Turn
 from assistant.model import TechAssistantChat
-from prompts.render import Prompt, TechAssistantTemplate
+from prompts.render import Prompt
+from prompts.templates import TechAssistantTemplate
 from tests.serving.conftest import Served, serve
 from tests.support.tiny_gguf import write_tiny_gguf
 
