@@ -108,7 +108,7 @@ def registered(app: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from ((method, path) for method in route.methods)
 
 
-if __name__ == "__main__":  # run as a process, since Gradio leaves an event loop open
+if __name__ == "__main__":  # in a process of its own, since Gradio leaves an event loop open
     from assistant.web.page import page_app
 
     print(*(" ".join(route) for route in registered(page_app(None))), sep="\n")  # type: ignore[arg-type]
