@@ -30,7 +30,7 @@ def documentation_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # which all workers share; a build waits for another of the same file
-    file = folder / "documentation" / "documentation.db"
+    file = folder / "documentation.db"
     command = [sys.executable, "-m", "assistant.knowledge", "build", "--into", str(file)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]

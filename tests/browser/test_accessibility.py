@@ -1,4 +1,4 @@
-"""For everybody: axe-core finds nothing in any state, and a screen reader is told what happens."""
+"""axe-core finds no violation in any state of the page, and a screen reader reads out what happens."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_axe_finds_nothing_without_a_model(without_model: Application, browser: 
         assert inspection.found == {}
 
 
-def test_a_screen_reader_is_told_that_it_began_its_pieces_and_its_end(
+def test_a_screen_reader_reads_the_start_the_blocks_and_the_end_of_an_answer(
     application: Application, context: BrowserContext, upstream: PausableUpstream
 ) -> None:
     chat = ChatPage(context, application.address)

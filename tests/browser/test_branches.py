@@ -1,4 +1,4 @@
-"""Questions edited and answers regenerated: nothing is overwritten, and arrows lead from one to the other."""
+"""Editing and regenerating overwrite nothing: arrows switch between the versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The browser chat on the real application, with an upstream that a test plays."""
+"""The browser chat on the real application, with an upstream that a test can pause."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_what_is_typed_is_there_after_a_reload(chat: ChatPage) -> None:
     expect(chat.composer).to_have_value("half a quest")
 
 
-def test_a_question_of_300_kb_is_refused_in_words_and_stays_in_the_composer(chat: ChatPage) -> None:
+def test_a_question_of_300_kb_is_refused_with_a_reason_and_stays_in_the_composer(chat: ChatPage) -> None:
     text = "x" * 300_000
     chat.ask(text)
     expect(chat.alarm).to_contain_text("more than 240 kB")
@@ -259,7 +259,7 @@ def test_the_reader_who_scrolls_up_is_left_alone(chat: ChatPage, upstream: Pausa
     assert scroller.evaluate(at_end)
 
 
-def test_a_hidden_tab_gives_its_connection_back_and_goes_on_when_seen(
+def test_a_hidden_tab_closes_its_stream_and_resumes_it_when_visible(
     chat: ChatPage, upstream: PausableUpstream
 ) -> None:
     hide = """isHidden => {
@@ -313,7 +313,7 @@ def test_on_a_phone_the_list_is_a_sheet_and_nothing_scrolls_sideways(
         assert small == 0
 
 
-def test_where_nothing_hovers_the_options_of_a_conversation_are_seen(
+def test_on_a_touch_screen_the_options_of_a_conversation_are_always_visible(
     application: Application, browser: Browser
 ) -> None:
     phone = {"width": 390, "height": 844}

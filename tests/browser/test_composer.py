@@ -1,4 +1,4 @@
-"""What is typed and not sent, and what the keyboard can do."""
+"""Drafts in the composer, and the keyboard."""
 
 from __future__ import annotations
 

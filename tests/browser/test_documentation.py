@@ -1,4 +1,4 @@
-"""Sources, the label, the reading and the switch, on an application that a test plays."""
+"""Documentation on the page: sources, labels, progress and the switch, with a scripted engine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from tests.browser.scripted_page import BUILDING, MODEL, QUOTES, READ, TEXT, Scr
 from tests.support.application import Application
 
 
-def test_a_chip_opens_the_quoted_lines_and_closes_them(
-    application: Application, context: BrowserContext
-) -> None:
+def test_a_chip_opens_and_closes_the_quoted_lines(application: Application, context: BrowserContext) -> None:
     chat = ScriptedPage(context, application.address, MODEL)
     chat.ask_and_wait("Trees")
     chips = chat.answer.get_by_role("group", name="Sources").get_by_role("button")
@@ -28,9 +26,15 @@ def test_a_chip_opens_the_quoted_lines_and_closes_them(
     expect(chat.answer.locator(".facts").first).to_have_text(
         "Python 3.11.2 · shutil.py:722 · PSF-2.0 · docs.python.org"
     )
-    expect(chat.answer.locator(".source a")).to_have_count(1)  # what leads elsewhere than to the web is none
+    expect(chat.answer.locator(".source a")).to_have_count(1)  # only an address of the web becomes a link
     chips.first.press("Enter")
     expect(lines).to_be_hidden()
+    for inside in (chat.chips.last, chat.answer.get_by_label("Quoted lines").last):
+        chat.chips.last.press("Enter")
+        inside.press("Escape")
+        expect(chat.answer.locator(".source").last).to_be_hidden()
+        expect(chat.chips.last).to_have_attribute("aria-expanded", "false")
+        expect(chat.chips.last).to_be_focused()
 
 
 def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(
@@ -56,7 +60,7 @@ def test_print_shows_every_source(application: Application, context: BrowserCont
         expect(source).to_be_visible()
 
 
-def test_an_answer_of_the_documentation_is_labelled(
+def test_an_answer_of_the_documentation_is_labelled_and_the_introduction_gone(
     application: Application, context: BrowserContext
 ) -> None:
     chat = ScriptedPage(context, application.address, QUOTES)
@@ -66,6 +70,8 @@ def test_an_answer_of_the_documentation_is_labelled(
     chat.expect_status("done")
     expect(chat.answer.locator(".origin")).to_have_text("From the documentation")
     expect(chat.answer.locator(".origin")).to_be_visible()
+    expect(chat.page.locator("tech-chat .intro")).to_be_hidden()
+    expect(chat.page.get_by_role("heading", level=1)).to_have_count(1)
 
 
 def test_the_switch_holds_for_its_conversation(application: Application, context: BrowserContext) -> None:
@@ -80,28 +86,6 @@ def test_the_switch_holds_for_its_conversation(application: Application, context
     with chat.page.expect_response(path):
         switch.click()
     assert chat.page.request.get(path).json()["grounding"] is True
-
-
-def test_the_introduction_is_gone_when_something_was_asked(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, QUOTES)
-    chat.ask_and_wait("Trees")
-    expect(chat.page.locator("tech-chat .intro")).to_be_hidden()
-    expect(chat.page.get_by_role("heading", level=1)).to_have_count(1)
-
-
-def test_escape_closes_an_open_source_from_the_chip_and_from_the_lines(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, MODEL)
-    chat.ask_and_wait("Trees")
-    for inside in (chat.chips.last, chat.answer.get_by_label("Quoted lines").last):
-        chat.chips.last.press("Enter")
-        inside.press("Escape")
-        expect(chat.answer.locator(".source").last).to_be_hidden()
-        expect(chat.chips.last).to_have_attribute("aria-expanded", "false")
-        expect(chat.chips.last).to_be_focused()
 
 
 def test_what_a_chip_opens_is_brought_into_view(application: Application, context: BrowserContext) -> None:
@@ -134,7 +118,7 @@ def test_sources_are_copied_with_the_answer(application: Application, context: B
         pytest.param(MODEL, "documentation", True, id="there was no model"),
     ],
 )
-def test_who_really_answered_is_said_at_the_end(
+def test_at_the_end_label_and_details_name_what_really_answered(
     application: Application, context: BrowserContext, engine: dict[str, Any], truth: str, is_labelled: bool
 ) -> None:
     chat = ScriptedPage(context, application.address, engine)
@@ -147,7 +131,7 @@ def test_who_really_answered_is_said_at_the_end(
     expect(chat.answer.locator(".details")).to_contain_text(f" · {who} · 0.1 s")
 
 
-def test_an_answer_is_labelled_while_it_waits_and_the_reading_is_told_until_it_is_over(
+def test_while_the_documentation_is_read_the_waiting_answer_is_labelled_and_progress_shown(
     application: Application, context: BrowserContext
 ) -> None:
     chat = ScriptedPage(context, application.address, {**QUOTES, "documentation": BUILDING})
@@ -167,7 +151,7 @@ def test_an_answer_is_labelled_while_it_waits_and_the_reading_is_told_until_it_i
     expect(chat.account.get_by_text("Reading the documentation")).to_be_hidden()
 
 
-def test_what_of_the_documentation_could_not_be_read_is_said(
+def test_documentation_that_could_not_be_read_is_reported(
     application: Application, context: BrowserContext
 ) -> None:
     failed = {**READ, "state": "failed", "detail": "The documentation could not be read: the disk is full."}
@@ -176,9 +160,7 @@ def test_what_of_the_documentation_could_not_be_read_is_said(
     expect(chat.account.get_by_role("progressbar")).to_have_count(0)
 
 
-def test_how_to_load_a_model_is_told_when_asked_for(
-    application: Application, context: BrowserContext
-) -> None:
+def test_a_button_shows_how_to_load_a_model(application: Application, context: BrowserContext) -> None:
     chat = ScriptedPage(context, application.address, {**QUOTES, "detail": "Start with `--model FILE.gguf`."})
     how = chat.page.get_by_role("button", name="How to load one")
     advice = chat.account.get_by_text("Start with")
@@ -189,7 +171,7 @@ def test_how_to_load_a_model_is_told_when_asked_for(
     expect(advice.locator("code")).to_have_text("--model FILE.gguf")
 
 
-def test_a_switch_that_fails_is_put_back_and_it_is_said(
+def test_a_switch_that_fails_returns_to_its_state_and_says_why(
     application: Application, context: BrowserContext
 ) -> None:
     chat = ScriptedPage(context, application.address, MODEL)

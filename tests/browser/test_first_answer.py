@@ -1,4 +1,4 @@
-"""A machine that has no network, no model and nothing prepared, from its first start on."""
+"""The first start on a machine without a network, a model or an index of documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that is fetched, and a licence to be accepted, on an application that a test plays."""
+"""Downloads, licences and lost models on the page, with a scripted engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.browser.test_accessibility import LOOKS, Inspection
 from tests.support.application import Application
 
 
-def test_a_download_is_told_declined_and_followed_by_the_model(
+def test_a_download_is_shown_and_declined_and_then_the_model_answers(
     application: Application, context: BrowserContext
 ) -> None:
     chat = ScriptedPage(context, application.address, {**QUOTES, "state": "fetching", "download": DOWNLOAD})
@@ -86,7 +86,7 @@ FETCHING = {**QUOTES, "state": "fetching", "download": DOWNLOAD}
 UNACCEPTED = {**MODEL, "licence": LICENCE}
 
 
-def test_the_time_left_is_told_once_the_speed_is_known(
+def test_the_time_left_is_shown_once_the_speed_is_known(
     application: Application, context: BrowserContext
 ) -> None:
     context.add_init_script(
@@ -106,7 +106,9 @@ def test_the_time_left_is_told_once_the_speed_is_known(
     expect(chat.download.get_by_role("progressbar")).to_have_count(0)
 
 
-def test_who_may_change_nothing_has_no_button(application: Application, context: BrowserContext) -> None:
+def test_readers_who_may_not_change_the_download_have_no_button(
+    application: Application, context: BrowserContext
+) -> None:
     chat = ScriptedPage(context, application.address, {**QUOTES, "detail": "No network."})
     for state in DOWNLOAD_STATES:
         chat.change_engine(download={**DOWNLOAD, "state": state, "may_change": False})
@@ -120,9 +122,7 @@ def test_who_may_change_nothing_has_no_button(application: Application, context:
             expect(chat.download).to_contain_text(sentence)
 
 
-def test_a_press_counts_once_and_what_is_refused_is_said(
-    application: Application, context: BrowserContext
-) -> None:
+def test_a_button_acts_once_and_a_refusal_is_shown(application: Application, context: BrowserContext) -> None:
     chat = ScriptedPage(context, application.address, FETCHING)
     button = chat.download.get_by_role("button", name="Don’t fetch")
     chat.hold()
@@ -152,7 +152,7 @@ def test_a_download_that_failed_says_why_and_is_tried_again(
     assert chat.calls == ["POST"]
 
 
-def test_above_the_composer_the_words_stand_at_the_left_and_the_button_at_the_right(
+def test_above_the_composer_the_text_is_at_the_left_and_the_button_at_the_right(
     application: Application, context: BrowserContext
 ) -> None:
     failed = {**DOWNLOAD, "state": "failed"}
@@ -183,7 +183,7 @@ def test_not_now_and_escape_ask_nothing_and_lead_back_to_what_was_typed(
         assert chat.calls == []
 
 
-def test_an_acceptance_that_fails_is_said_and_can_be_tried_again(
+def test_an_acceptance_that_fails_is_reported_and_can_be_tried_again(
     application: Application, context: BrowserContext
 ) -> None:
     chat = ScriptedPage(context, application.address, UNACCEPTED)
@@ -241,7 +241,7 @@ def test_a_question_edited_waits_in_its_editor_for_the_licence(
     expect(chat.editor).to_have_count(0)
 
 
-def test_a_model_that_is_lost_is_told_and_the_documentation_can_be_asked_until_it_is_back(
+def test_a_lost_model_is_reported_and_the_documentation_answers_until_it_is_back(
     application: Application, context: BrowserContext
 ) -> None:
     chat = ScriptedPage(context, application.address, MODEL)
@@ -262,7 +262,7 @@ def test_a_model_that_is_lost_is_told_and_the_documentation_can_be_asked_until_i
         expect(chat.spoken.last).to_have_text("Answered by Small.")
 
 
-def test_a_page_that_is_only_open_is_told_that_the_model_is_lost(
+def test_an_idle_page_notices_that_the_model_is_lost(
     application: Application, context: BrowserContext
 ) -> None:
     context.clock.install()

@@ -1,4 +1,4 @@
-"""What is selected and copied is Markdown again."""
+"""A selection is copied as Markdown."""
 
 from __future__ import annotations
 

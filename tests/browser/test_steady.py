@@ -1,4 +1,4 @@
-"""Nothing moves by itself: not while the page is built, not while an answer comes."""
+"""Nothing on the page moves by itself, neither while it loads nor while an answer arrives."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def documentation(application: Application) -> str:
 
 
 def large(chat: ChatPage) -> list[Any]:
-    """What has moved since it was last asked, beyond what is slight."""
+    """What has moved noticeably since the last call."""
     chat.page.evaluate(TWICE)
     shifts: list[Any] = chat.page.evaluate("window.shifts.splice(0)")
     return [shift for shift in shifts if shift[0] > SLIGHT]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_in_an_answer_of_the_documentation(
+def test_nothing_moves_in_an_answer_of_the_documentation(
     quoting: Application, browser: Browser, size: tuple[int, int]
 ) -> None:
     with visitor(browser, viewport={"width": size[0], "height": size[1]}) as context:
@@ -82,7 +82,7 @@ def test_in_an_answer_of_the_documentation(
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_in_an_answer_with_sources_that_is_still_being_written(
+def test_nothing_moves_while_an_answer_with_sources_is_written(
     grounded: Application, browser: Browser, upstream: PausableUpstream, size: tuple[int, int]
 ) -> None:
     with visitor(browser, viewport={"width": size[0], "height": size[1]}) as context:
@@ -102,7 +102,7 @@ def test_in_an_answer_with_sources_that_is_still_being_written(
 
 
 @pytest.mark.parametrize("is_folded", [False, True])
-def test_while_the_list_comes_wherever_it_was_left(
+def test_nothing_moves_while_the_open_or_folded_list_loads(
     application: Application, browser: Browser, is_folded: bool
 ) -> None:
     with visitor(browser, viewport={"width": 1180, "height": 800}) as context:

@@ -1,4 +1,4 @@
-"""Many tabs of one browser, which has six connections for all of them together."""
+"""Many tabs of one browser, which has six connections for all of them."""
 
 from __future__ import annotations
 
