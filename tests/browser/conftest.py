@@ -16,7 +16,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from assistant.web.application import STATIC
-from tests.browser.pausable_upstream import PausableUpstream, pausable_upstream
+from tests.browser.chat_page import ChatPage
+from tests.browser.pausable_upstream import Upstream, pausable_upstream
+from tests.browser.scripted_page import Scripted, ScriptedPage
 from tests.support.application import Application, running
 
 # Chromium heeds only the last list of disabled features, so Playwright's own are repeated. The last three
@@ -111,13 +113,13 @@ def blank(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="session")
-def session_upstream() -> Iterator[PausableUpstream]:
+def session_upstream() -> Iterator[Upstream]:
     with pausable_upstream() as upstream:
         yield upstream
 
 
 @pytest.fixture
-def upstream(session_upstream: PausableUpstream) -> Iterator[PausableUpstream]:
+def upstream(session_upstream: Upstream) -> Iterator[Upstream]:
     """The upstream of the applications, whose answers a test may pause; the next test finds it resumed."""
     yield session_upstream
     session_upstream.resume()
@@ -125,7 +127,7 @@ def upstream(session_upstream: PausableUpstream) -> Iterator[PausableUpstream]:
 
 @pytest.fixture(scope="session")
 def application(
-    session_upstream: PausableUpstream, tmp_path_factory: pytest.TempPathFactory
+    session_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Application]:
     """The application of all tests that do not stop it; each visitor has their own conversations."""
     with running(
@@ -137,9 +139,7 @@ def application(
 
 
 @pytest.fixture(scope="module")
-def killable(
-    session_upstream: PausableUpstream, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Application]:
+def killable(session_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
     """An application that a test may kill, if it starts it again."""
     with running(
         tmp_path_factory.mktemp("killable") / "data", "--upstream", session_upstream.url
@@ -154,3 +154,15 @@ def without_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applicat
     with running(tmp_path_factory.mktemp("none") / "data", "--model", "none") as application:
         application.wait_for_page()
         yield application
+
+
+@pytest.fixture
+def chat(application: Application, context: BrowserContext) -> ChatPage:
+    """The page of the application, in the browser of one visitor."""
+    return ChatPage(context, application.address)
+
+
+@pytest.fixture
+def scripted(application: Application, context: BrowserContext) -> Scripted:
+    """Opens the page of the application with the engine that a test scripts."""
+    return functools.partial(ScriptedPage, context, application.address)

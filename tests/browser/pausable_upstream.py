@@ -43,7 +43,7 @@ def words(text: str) -> list[bytes]:
     return [piece(word) for word in re.findall(r"\S+\s*", text)]
 
 
-class PausableUpstream(FakeUpstream):
+class Upstream(FakeUpstream):
     """Answers each question with `ANSWER`, word by word; while paused, only with its first half."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class PausableUpstream(FakeUpstream):
 
 
 @contextlib.contextmanager
-def pausable_upstream() -> Iterator[PausableUpstream]:
+def pausable_upstream() -> Iterator[Upstream]:
     """The upstream in its own thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -74,8 +74,8 @@ def pausable_upstream() -> Iterator[PausableUpstream]:
     def run(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
-    async def make() -> PausableUpstream:
-        return await PausableUpstream().__aenter__()
+    async def make() -> Upstream:
+        return await Upstream().__aenter__()
 
     upstream = run(make())
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import BrowserContext, Locator, Route
@@ -114,3 +115,6 @@ class ScriptedPage(ChatPage):
         events.append(("done", {"status": "done", "finish_reason": "eos_token"}))
         body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
         route.fulfill(content_type="text/event-stream", body=body)
+
+
+Scripted = Callable[[dict[str, Any]], ScriptedPage]

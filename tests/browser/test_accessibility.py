@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, BrowserContext, Route, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.pausable_upstream import FIRST_WORDS, PausableUpstream
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 from tests.support.application import Application
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -46,9 +46,7 @@ class Inspection:
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing(
-    application: Application, browser: Browser, upstream: PausableUpstream, look: str
-) -> None:
+def test_axe_finds_nothing(application: Application, browser: Browser, upstream: Upstream, look: str) -> None:
     with visitor(browser, **LOOKS[look]) as context:
         chat = ChatPage(context, application.address)
         inspection = Inspection(chat)
@@ -103,9 +101,8 @@ def test_axe_finds_nothing_without_a_model(without_model: Application, browser: 
 
 
 def test_a_screen_reader_reads_the_start_the_blocks_and_the_end_of_an_answer(
-    application: Application, context: BrowserContext, upstream: PausableUpstream
+    chat: ChatPage, upstream: Upstream
 ) -> None:
-    chat = ChatPage(context, application.address)
     upstream.pause()
     chat.ask("Read it to me")
     chat.expect_text(FIRST_WORDS)
@@ -126,10 +123,7 @@ def test_a_screen_reader_reads_the_start_the_blocks_and_the_end_of_an_answer(
     expect(chat.spoken.last).to_have_text("The answer is complete.")
 
 
-def test_a_failure_is_an_alert_where_it_happened_and_only_then(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ChatPage(context, application.address)
+def test_a_failure_is_an_alert_where_it_happened_and_only_then(chat: ChatPage) -> None:
 
     def fail(route: Route) -> None:
         route.fulfill(content_type="text/event-stream", body=FAILED)
@@ -140,8 +134,7 @@ def test_a_failure_is_an_alert_where_it_happened_and_only_then(
     expect(chat.spoken.last).to_have_text("The answer has ended early.")
 
 
-def test_headings_lead_through_the_conversation(application: Application, context: BrowserContext) -> None:
-    chat = ChatPage(context, application.address)
+def test_headings_lead_through_the_conversation(chat: ChatPage) -> None:
     chat.ask_and_wait("Headings")
     for level, name in ((1, "Headings"), (2, "Question"), (2, "Answer")):
         expect(chat.page.get_by_role("heading", level=level, name=name, exact=True)).to_have_count(1)
@@ -150,7 +143,7 @@ def test_headings_lead_through_the_conversation(application: Application, contex
 
 
 def test_motion_stops_for_those_who_want_none(
-    application: Application, browser: Browser, upstream: PausableUpstream
+    application: Application, browser: Browser, upstream: Upstream
 ) -> None:
     with visitor(browser, reduced_motion="reduce") as context:
         chat = ChatPage(context, application.address)

@@ -5,21 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, BrowserContext, Request, Route, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.pausable_upstream import FIRST_WORDS, PausableUpstream
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 from tests.support.application import Application
 
 MESSAGES = "**/api/conversations/*/messages"
 ONE = re.compile(r"/api/conversations/[^/?]+$")
-
-
-@pytest.fixture
-def chat(application: Application, context: BrowserContext) -> ChatPage:
-    return ChatPage(context, application.address)
 
 
 def active_leaf(chat: ChatPage) -> Any:
@@ -47,9 +41,7 @@ def test_an_edited_question_is_a_branch_beside_the_first(chat: ChatPage) -> None
     ] * 2
 
 
-def test_a_regenerated_answer_is_a_branch_beside_the_first(
-    chat: ChatPage, upstream: PausableUpstream
-) -> None:
+def test_a_regenerated_answer_is_a_branch_beside_the_first(chat: ChatPage, upstream: Upstream) -> None:
     chat.ask_and_wait("Once more")
     chat.answer.get_by_role("button", name="Regenerate").click()
     expect(chat.answers).to_have_count(1)
@@ -119,7 +111,7 @@ def test_walking_back_shows_what_was_written_last_on_that_branch(chat: ChatPage)
 
 
 def test_while_an_answer_is_written_neither_editing_nor_walking_is_possible_and_it_says_why(
-    chat: ChatPage, upstream: PausableUpstream
+    chat: ChatPage, upstream: Upstream
 ) -> None:
     chat.ask_and_wait("Here")
     chat.edit(chat.questions.first, "There")
@@ -207,9 +199,7 @@ def test_an_edit_that_does_not_arrive_comes_back_with_the_reason(chat: ChatPage)
     assert {body["client_id"] for body in bodies} == {sent.value.post_data_json["client_id"]}
 
 
-def test_a_retry_that_is_refused_leaves_the_answer_as_it_was(
-    chat: ChatPage, upstream: PausableUpstream
-) -> None:
+def test_a_retry_that_is_refused_leaves_the_answer_as_it_was(chat: ChatPage, upstream: Upstream) -> None:
     chat.ask_and_wait("Keep the answer")
     shown = chat.text
     retry = "**/api/replies/*/retry"
@@ -222,7 +212,7 @@ def test_a_retry_that_is_refused_leaves_the_answer_as_it_was(
 
 
 def test_an_answer_that_was_begun_elsewhere_and_is_in_the_way_is_shown(
-    chat: ChatPage, upstream: PausableUpstream
+    chat: ChatPage, upstream: Upstream
 ) -> None:
     chat.ask_and_wait("Here")
     upstream.pause()
@@ -351,7 +341,7 @@ def test_the_details_say_when_by_which_model_and_how_long(chat: ChatPage) -> Non
 
 
 def test_the_details_of_an_answer_that_was_opened_in_mid_course_are_whole(
-    chat: ChatPage, upstream: PausableUpstream
+    chat: ChatPage, upstream: Upstream
 ) -> None:
     upstream.pause()
     chat.ask("Come in late")

@@ -11,16 +11,11 @@ from playwright.sync_api import Browser, BrowserContext, Request, Route, expect
 
 from tests.browser.chat_page import QUESTIONS, ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.pausable_upstream import ANSWER, FIRST_WORDS, LAST_WORDS, PausableUpstream
+from tests.browser.pausable_upstream import ANSWER, FIRST_WORDS, LAST_WORDS, Upstream
 from tests.support.application import Application
 
 
-@pytest.fixture
-def chat(application: Application, context: BrowserContext) -> ChatPage:
-    return ChatPage(context, application.address)
-
-
-def test_a_question_is_answered_word_by_word_and_saved(chat: ChatPage, upstream: PausableUpstream) -> None:
+def test_a_question_is_answered_word_by_word_and_saved(chat: ChatPage, upstream: Upstream) -> None:
     expect(chat.page.get_by_role("heading", name="Tech Assistant")).to_be_visible()
     expect(chat.composer).to_be_focused()
     upstream.pause()
@@ -46,7 +41,7 @@ def test_a_question_is_answered_word_by_word_and_saved(chat: ChatPage, upstream:
     assert chat.text == shown
 
 
-def test_stop_ends_the_answer_and_keeps_its_text(chat: ChatPage, upstream: PausableUpstream) -> None:
+def test_stop_ends_the_answer_and_keeps_its_text(chat: ChatPage, upstream: Upstream) -> None:
     upstream.pause()
     chat.ask("Stop in the middle")
     chat.expect_text(FIRST_WORDS)
@@ -67,9 +62,7 @@ def test_stop_ends_the_answer_and_keeps_its_text(chat: ChatPage, upstream: Pausa
     assert chat.answers.count() == 1
 
 
-def test_stop_before_the_question_is_stored_stops_its_answer(
-    chat: ChatPage, upstream: PausableUpstream
-) -> None:
+def test_stop_before_the_question_is_stored_stops_its_answer(chat: ChatPage, upstream: Upstream) -> None:
     upstream.pause()
     held: list[Route] = []
     chat.page.route(QUESTIONS, lambda route: held.append(route))
@@ -82,7 +75,7 @@ def test_stop_before_the_question_is_stored_stops_its_answer(
 
 
 def test_a_tab_closed_in_mid_answer_and_opened_again_shows_the_whole_answer(
-    chat: ChatPage, context: BrowserContext, upstream: PausableUpstream
+    chat: ChatPage, context: BrowserContext, upstream: Upstream
 ) -> None:
     upstream.pause()
     chat.ask("Close the tab")
@@ -98,9 +91,7 @@ def test_a_tab_closed_in_mid_answer_and_opened_again_shows_the_whole_answer(
         assert words in again.text
 
 
-def test_going_elsewhere_and_back_in_mid_answer_loses_nothing(
-    chat: ChatPage, upstream: PausableUpstream
-) -> None:
+def test_going_elsewhere_and_back_in_mid_answer_loses_nothing(chat: ChatPage, upstream: Upstream) -> None:
     upstream.pause()
     chat.ask("First conversation")
     chat.expect_text(FIRST_WORDS)
@@ -154,7 +145,7 @@ def test_shift_enter_breaks_the_line_and_a_blank_question_is_not_sent(chat: Chat
 
 
 def test_while_an_answer_is_written_the_next_question_waits_in_the_composer(
-    chat: ChatPage, upstream: PausableUpstream
+    chat: ChatPage, upstream: Upstream
 ) -> None:
     upstream.pause()
     chat.ask("First")
@@ -238,7 +229,7 @@ def test_a_conversation_of_somebody_else_is_not_here(
         assert "?c=" not in page.url
 
 
-def test_the_reader_who_scrolls_up_is_left_alone(chat: ChatPage, upstream: PausableUpstream) -> None:
+def test_the_reader_who_scrolls_up_is_left_alone(chat: ChatPage, upstream: Upstream) -> None:
     chat.page.set_viewport_size({"width": 900, "height": 420})
     upstream.pause()
     chat.ask("Long one")
@@ -260,7 +251,7 @@ def test_the_reader_who_scrolls_up_is_left_alone(chat: ChatPage, upstream: Pausa
 
 
 def test_a_hidden_tab_closes_its_stream_and_resumes_it_when_visible(
-    chat: ChatPage, upstream: PausableUpstream
+    chat: ChatPage, upstream: Upstream
 ) -> None:
     hide = """isHidden => {
         Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
@@ -361,7 +352,7 @@ def test_the_page_asks_no_foreign_host_and_breaks_no_policy(
 
 
 def test_the_serving_layer_killed_in_mid_answer_fails_that_reply_and_the_next_one_works(
-    killable: Application, context: BrowserContext, upstream: PausableUpstream
+    killable: Application, context: BrowserContext, upstream: Upstream
 ) -> None:
     chat = ChatPage(context, killable.address)
     upstream.pause()
@@ -382,7 +373,7 @@ def test_the_serving_layer_killed_in_mid_answer_fails_that_reply_and_the_next_on
 
 
 def test_while_the_application_is_gone_nothing_that_was_shown_or_asked_is_lost(
-    killable: Application, context: BrowserContext, upstream: PausableUpstream
+    killable: Application, context: BrowserContext, upstream: Upstream
 ) -> None:
     chat, other = ChatPage(context, killable.address), ChatPage(context, killable.address)
     upstream.pause()

@@ -5,17 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.chat_page import QUESTIONS, ChatPage
-from tests.browser.pausable_upstream import FIRST_WORDS, PausableUpstream
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 from tests.support.application import Application
-
-
-@pytest.fixture
-def chat(application: Application, context: BrowserContext) -> ChatPage:
-    return ChatPage(context, application.address)
 
 
 def new_chat(chat: ChatPage) -> None:
@@ -154,7 +148,7 @@ def test_without_storage_the_page_works_all_the_same(
     expect(chat.composer).to_have_value("")
 
 
-def test_escape_in_the_composer_stops_the_answer(chat: ChatPage, upstream: PausableUpstream) -> None:
+def test_escape_in_the_composer_stops_the_answer(chat: ChatPage, upstream: Upstream) -> None:
     upstream.pause()
     chat.ask("Stop by key")
     chat.expect_text(FIRST_WORDS)
@@ -164,9 +158,7 @@ def test_escape_in_the_composer_stops_the_answer(chat: ChatPage, upstream: Pausa
     expect(chat.composer).to_be_focused()
 
 
-def test_escape_closes_what_is_open_and_the_answer_goes_on(
-    chat: ChatPage, upstream: PausableUpstream
-) -> None:
+def test_escape_closes_what_is_open_and_the_answer_goes_on(chat: ChatPage, upstream: Upstream) -> None:
     chat.ask_and_wait("Named")
     upstream.pause()
     chat.ask("Goes on")

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
-from tests.browser.scripted_page import BUILDING, MODEL, QUOTES, READ, TEXT, ScriptedPage
-from tests.support.application import Application
+from tests.browser.scripted_page import BUILDING, MODEL, QUOTES, READ, TEXT, Scripted
 
 
-def test_a_chip_opens_and_closes_the_quoted_lines(application: Application, context: BrowserContext) -> None:
-    chat = ScriptedPage(context, application.address, MODEL)
+def test_a_chip_opens_and_closes_the_quoted_lines(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     chips = chat.answer.get_by_role("group", name="Sources").get_by_role("button")
     expect(chips).to_have_text(
@@ -37,10 +36,8 @@ def test_a_chip_opens_and_closes_the_quoted_lines(application: Application, cont
         expect(chat.chips.last).to_be_focused()
 
 
-def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, MODEL)
+def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     links = chat.answer.locator("a.cite")
     expect(links).to_have_text(["[1]", "[2]"])
@@ -51,8 +48,8 @@ def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(
     assert chat.page.url == address
 
 
-def test_print_shows_every_source(application: Application, context: BrowserContext) -> None:
-    chat = ScriptedPage(context, application.address, MODEL)
+def test_print_shows_every_source(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     chat.page.emulate_media(media="print")
     expect(chat.answer.locator(".source")).to_have_count(2)
@@ -60,10 +57,8 @@ def test_print_shows_every_source(application: Application, context: BrowserCont
         expect(source).to_be_visible()
 
 
-def test_an_answer_of_the_documentation_is_labelled_and_the_introduction_gone(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, QUOTES)
+def test_an_answer_of_the_documentation_is_labelled_and_the_introduction_gone(scripted: Scripted) -> None:
+    chat = scripted(QUOTES)
     expect(chat.page.locator("tech-chat .engine")).to_contain_text("no language model is loaded.")
     expect(chat.page.locator("tech-grounding")).to_be_hidden()
     chat.page.get_by_role("button", name="Remove a folder").click()
@@ -74,8 +69,8 @@ def test_an_answer_of_the_documentation_is_labelled_and_the_introduction_gone(
     expect(chat.page.get_by_role("heading", level=1)).to_have_count(1)
 
 
-def test_the_switch_holds_for_its_conversation(application: Application, context: BrowserContext) -> None:
-    chat = ScriptedPage(context, application.address, MODEL)
+def test_the_switch_holds_for_its_conversation(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     switch = chat.page.get_by_role("button", name="Documentation")
     expect(switch).to_have_attribute("aria-pressed", "true")
     switch.click()
@@ -88,8 +83,8 @@ def test_the_switch_holds_for_its_conversation(application: Application, context
     assert chat.page.request.get(path).json()["grounding"] is True
 
 
-def test_what_a_chip_opens_is_brought_into_view(application: Application, context: BrowserContext) -> None:
-    chat = ScriptedPage(context, application.address, MODEL)
+def test_what_a_chip_opens_is_brought_into_view(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.page.set_viewport_size({"width": 900, "height": 420})
     chat.ask_and_wait("Trees")
     chat.page.get_by_role("region", name="Conversation").evaluate("node => { node.scrollTop -= 60; }")
@@ -98,9 +93,9 @@ def test_what_a_chip_opens_is_brought_into_view(application: Application, contex
     expect(chat.answer.locator(".source .facts").first).to_be_in_viewport(ratio=1)
 
 
-def test_sources_are_copied_with_the_answer(application: Application, context: BrowserContext) -> None:
+def test_sources_are_copied_with_the_answer(scripted: Scripted, context: BrowserContext) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    chat = ScriptedPage(context, application.address, MODEL)
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     chat.answer.get_by_role("button", name="Copy answer").click()
     expect(chat.answer.get_by_role("button", name="Copied")).to_be_visible()
@@ -119,9 +114,9 @@ def test_sources_are_copied_with_the_answer(application: Application, context: B
     ],
 )
 def test_at_the_end_label_and_details_name_what_really_answered(
-    application: Application, context: BrowserContext, engine: dict[str, Any], truth: str, is_labelled: bool
+    scripted: Scripted, engine: dict[str, Any], truth: str, is_labelled: bool
 ) -> None:
-    chat = ScriptedPage(context, application.address, engine)
+    chat = scripted(engine)
     chat.model = truth
     chat.ask_and_wait("Trees")
     label = chat.answer.get_by_text("From the documentation")
@@ -132,9 +127,9 @@ def test_at_the_end_label_and_details_name_what_really_answered(
 
 
 def test_while_the_documentation_is_read_the_waiting_answer_is_labelled_and_progress_shown(
-    application: Application, context: BrowserContext
+    scripted: Scripted, context: BrowserContext
 ) -> None:
-    chat = ScriptedPage(context, application.address, {**QUOTES, "documentation": BUILDING})
+    chat = scripted({**QUOTES, "documentation": BUILDING})
     reading = chat.account.get_by_role("progressbar", name="The documentation is being read")
     expect(reading).to_have_attribute("aria-valuenow", "33")
     expect(chat.account).to_contain_text("Reading the documentation: 33 %")
@@ -151,17 +146,15 @@ def test_while_the_documentation_is_read_the_waiting_answer_is_labelled_and_prog
     expect(chat.account.get_by_text("Reading the documentation")).to_be_hidden()
 
 
-def test_documentation_that_could_not_be_read_is_reported(
-    application: Application, context: BrowserContext
-) -> None:
+def test_documentation_that_could_not_be_read_is_reported(scripted: Scripted) -> None:
     failed = {**READ, "state": "failed", "detail": "The documentation could not be read: the disk is full."}
-    chat = ScriptedPage(context, application.address, {**QUOTES, "documentation": failed})
+    chat = scripted({**QUOTES, "documentation": failed})
     expect(chat.account.get_by_text("The documentation could not be read: the disk is full.")).to_be_visible()
     expect(chat.account.get_by_role("progressbar")).to_have_count(0)
 
 
-def test_a_button_shows_how_to_load_a_model(application: Application, context: BrowserContext) -> None:
-    chat = ScriptedPage(context, application.address, {**QUOTES, "detail": "Start with `--model FILE.gguf`."})
+def test_a_button_shows_how_to_load_a_model(scripted: Scripted) -> None:
+    chat = scripted({**QUOTES, "detail": "Start with `--model FILE.gguf`."})
     how = chat.page.get_by_role("button", name="How to load one")
     advice = chat.account.get_by_text("Start with")
     expect(advice).to_be_hidden()
@@ -172,9 +165,9 @@ def test_a_button_shows_how_to_load_a_model(application: Application, context: B
 
 
 def test_a_switch_that_fails_returns_to_its_state_and_says_why(
-    application: Application, context: BrowserContext
+    scripted: Scripted, context: BrowserContext
 ) -> None:
-    chat = ScriptedPage(context, application.address, MODEL)
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     switch = chat.page.get_by_role("button", name="Documentation")
     refused: list[Route] = []

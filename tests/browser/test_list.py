@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.pausable_upstream import FIRST_WORDS, PausableUpstream
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 from tests.support.application import Application
 
 LIST = "**/api/conversations?*"
@@ -222,7 +222,7 @@ def test_the_button_of_an_open_menu_is_seen_wherever_the_pointer_is(chat: ChatPa
 
 
 def test_another_conversation_deleted_in_mid_answer_leaves_the_answer_alone(
-    chat: ChatPage, upstream: PausableUpstream
+    chat: ChatPage, upstream: Upstream
 ) -> None:
     chat.page.get_by_role("navigation").get_by_role("button", name="New chat").click()
     upstream.pause()

@@ -8,15 +8,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.conftest import visitor
-from tests.browser.scripted_page import DOWNLOAD, LICENCE, LOST, MODEL, QUOTES, ScriptedPage
+from tests.browser.scripted_page import DOWNLOAD, LICENCE, LOST, MODEL, QUOTES, Scripted, ScriptedPage
 from tests.browser.test_accessibility import LOOKS, Inspection
 from tests.support.application import Application
 
 
-def test_a_download_is_shown_and_declined_and_then_the_model_answers(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, {**QUOTES, "state": "fetching", "download": DOWNLOAD})
+def test_a_download_is_shown_and_declined_and_then_the_model_answers(scripted: Scripted) -> None:
+    chat = scripted({**QUOTES, "state": "fetching", "download": DOWNLOAD})
     told = chat.download
     expect(told).to_contain_text("Fetching Small (986 MB, Apache-2.0) from Hugging Face: 43 %")
     expect(told.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "43")
@@ -29,10 +27,8 @@ def test_a_download_is_shown_and_declined_and_then_the_model_answers(
     expect(chat.spoken.last).to_have_text("Answered by Small.")
 
 
-def test_a_licence_is_accepted_and_the_question_goes_on(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, {**MODEL, "licence": LICENCE})
+def test_a_licence_is_accepted_and_the_question_goes_on(scripted: Scripted) -> None:
+    chat = scripted({**MODEL, "licence": LICENCE})
     expect(chat.account).to_contain_text("Answered by Small")
     chat.ask("Under which licence?")
     expect(chat.composer).to_have_value("Under which licence?")
@@ -86,13 +82,11 @@ FETCHING = {**QUOTES, "state": "fetching", "download": DOWNLOAD}
 UNACCEPTED = {**MODEL, "licence": LICENCE}
 
 
-def test_the_time_left_is_shown_once_the_speed_is_known(
-    application: Application, context: BrowserContext
-) -> None:
+def test_the_time_left_is_shown_once_the_speed_is_known(scripted: Scripted, context: BrowserContext) -> None:
     context.add_init_script(
         "const now = performance.now.bind(performance);performance.now = () => now() + (window.skipped ?? 0);"
     )
-    chat = ScriptedPage(context, application.address, FETCHING)
+    chat = scripted(FETCHING)
     left = chat.download.locator(".left")
     expect(chat.download).to_contain_text("43 %")
     expect(left).to_be_hidden()
@@ -106,10 +100,8 @@ def test_the_time_left_is_shown_once_the_speed_is_known(
     expect(chat.download.get_by_role("progressbar")).to_have_count(0)
 
 
-def test_readers_who_may_not_change_the_download_have_no_button(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, {**QUOTES, "detail": "No network."})
+def test_readers_who_may_not_change_the_download_have_no_button(scripted: Scripted) -> None:
+    chat = scripted({**QUOTES, "detail": "No network."})
     for state in DOWNLOAD_STATES:
         chat.change_engine(download={**DOWNLOAD, "state": state, "may_change": False})
         expect(chat.account).to_have_attribute("data-download", state)
@@ -122,8 +114,8 @@ def test_readers_who_may_not_change_the_download_have_no_button(
             expect(chat.download).to_contain_text(sentence)
 
 
-def test_a_button_acts_once_and_a_refusal_is_shown(application: Application, context: BrowserContext) -> None:
-    chat = ScriptedPage(context, application.address, FETCHING)
+def test_a_button_acts_once_and_a_refusal_is_shown(scripted: Scripted) -> None:
+    chat = scripted(FETCHING)
     button = chat.download.get_by_role("button", name="Don’t fetch")
     chat.hold()
     with chat.page.expect_request("**/api/engine/download"):
@@ -137,10 +129,8 @@ def test_a_button_acts_once_and_a_refusal_is_shown(application: Application, con
     assert chat.calls == ["DELETE"]
 
 
-def test_a_download_that_failed_says_why_and_is_tried_again(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, FETCHING)
+def test_a_download_that_failed_says_why_and_is_tried_again(scripted: Scripted) -> None:
+    chat = scripted(FETCHING)
     expect(chat.download).to_contain_text("43 %")
     failed = {**DOWNLOAD, "state": "failed"}
     chat.engine |= {"state": "none", "detail": "The network is gone.", "download": failed}
@@ -152,11 +142,9 @@ def test_a_download_that_failed_says_why_and_is_tried_again(
     assert chat.calls == ["POST"]
 
 
-def test_above_the_composer_the_text_is_at_the_left_and_the_button_at_the_right(
-    application: Application, context: BrowserContext
-) -> None:
+def test_above_the_composer_the_text_is_at_the_left_and_the_button_at_the_right(scripted: Scripted) -> None:
     failed = {**DOWNLOAD, "state": "failed"}
-    chat = ScriptedPage(context, application.address, {**QUOTES, "detail": "No network.", "download": failed})
+    chat = scripted({**QUOTES, "detail": "No network.", "download": failed})
     chat.ask_and_wait("Trees")
     account, button = chat.account.bounding_box(), chat.download.get_by_role("button").bounding_box()
     assert account is not None
@@ -164,10 +152,8 @@ def test_above_the_composer_the_text_is_at_the_left_and_the_button_at_the_right(
     assert button["x"] + button["width"] == pytest.approx(account["x"] + account["width"], abs=1)
 
 
-def test_not_now_and_escape_ask_nothing_and_lead_back_to_what_was_typed(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, UNACCEPTED)
+def test_not_now_and_escape_ask_nothing_and_lead_back_to_what_was_typed(scripted: Scripted) -> None:
+    chat = scripted(UNACCEPTED)
     expect(chat.account).to_contain_text("Answered by Small")
     for leave in (
         lambda: chat.consent.get_by_role("button", name="Not now").click(),
@@ -183,10 +169,8 @@ def test_not_now_and_escape_ask_nothing_and_lead_back_to_what_was_typed(
         assert chat.calls == []
 
 
-def test_an_acceptance_that_fails_is_reported_and_can_be_tried_again(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, UNACCEPTED)
+def test_an_acceptance_that_fails_is_reported_and_can_be_tried_again(scripted: Scripted) -> None:
+    chat = scripted(UNACCEPTED)
     expect(chat.account).to_contain_text("Answered by Small")
     chat.ask("Under which licence?")
     agree = chat.consent.get_by_role("button", name="Accept and ask")
@@ -206,8 +190,8 @@ def test_an_acceptance_that_fails_is_reported_and_can_be_tried_again(
     assert chat.calls == ["PUT", "PUT"]
 
 
-def test_another_answer_waits_for_the_licence(application: Application, context: BrowserContext) -> None:
-    chat = ScriptedPage(context, application.address, MODEL)
+def test_another_answer_waits_for_the_licence(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     chat.engine["licence"] = LICENCE
     chat.page.reload()
@@ -219,10 +203,8 @@ def test_another_answer_waits_for_the_licence(application: Application, context:
     chat.expect_version(chat.answer, "2 / 2")
 
 
-def test_a_question_edited_waits_in_its_editor_for_the_licence(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, MODEL)
+def test_a_question_edited_waits_in_its_editor_for_the_licence(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     chat.engine["licence"] = LICENCE
     chat.page.reload()
@@ -241,10 +223,8 @@ def test_a_question_edited_waits_in_its_editor_for_the_licence(
     expect(chat.editor).to_have_count(0)
 
 
-def test_a_lost_model_is_reported_and_the_documentation_answers_until_it_is_back(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ScriptedPage(context, application.address, MODEL)
+def test_a_lost_model_is_reported_and_the_documentation_answers_until_it_is_back(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     for state in ("failed", "loading"):
         expect(chat.account).to_contain_text("Answered by Small")
         expect(chat.notice).to_have_count(0)
@@ -262,11 +242,9 @@ def test_a_lost_model_is_reported_and_the_documentation_answers_until_it_is_back
         expect(chat.spoken.last).to_have_text("Answered by Small.")
 
 
-def test_an_idle_page_notices_that_the_model_is_lost(
-    application: Application, context: BrowserContext
-) -> None:
+def test_an_idle_page_notices_that_the_model_is_lost(scripted: Scripted, context: BrowserContext) -> None:
     context.clock.install()
-    chat = ScriptedPage(context, application.address, MODEL)
+    chat = scripted(MODEL)
     expect(chat.account).to_contain_text("Answered by Small")
     chat.engine |= LOST
     chat.page.clock.run_for(10_000)

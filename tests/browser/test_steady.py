@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.pausable_upstream import FIRST_WORDS, PausableUpstream
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 from tests.support.application import Application, running, wait_for
 
 SIZES = [pytest.param((1180, 800), id="wide"), pytest.param((390, 844), id="phone")]
@@ -42,7 +42,7 @@ def quoting(
 
 @pytest.fixture(scope="module")
 def grounded(
-    session_upstream: PausableUpstream,
+    session_upstream: Upstream,
     tmp_path_factory: pytest.TempPathFactory,
     make_data_with_documentation: Callable[[Path], Path],
 ) -> Iterator[Application]:
@@ -83,7 +83,7 @@ def test_nothing_moves_in_an_answer_of_the_documentation(
 
 @pytest.mark.parametrize("size", SIZES)
 def test_nothing_moves_while_an_answer_with_sources_is_written(
-    grounded: Application, browser: Browser, upstream: PausableUpstream, size: tuple[int, int]
+    grounded: Application, browser: Browser, upstream: Upstream, size: tuple[int, int]
 ) -> None:
     with visitor(browser, viewport={"width": size[0], "height": size[1]}) as context:
         context.add_init_script(WATCH)

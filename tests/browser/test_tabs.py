@@ -6,14 +6,14 @@ from playwright.sync_api import Browser, BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.pausable_upstream import FIRST_WORDS, LAST_WORDS, PausableUpstream
+from tests.browser.pausable_upstream import FIRST_WORDS, LAST_WORDS, Upstream
 from tests.support.application import Application
 
 TABS = 8
 
 
 def test_eight_tabs_are_answered_at_once_and_a_ninth_still_opens(
-    application: Application, context: BrowserContext, upstream: PausableUpstream
+    application: Application, context: BrowserContext, upstream: Upstream
 ) -> None:
     upstream.pause()
     chats = [ChatPage(context, application.address) for _ in range(TABS)]
@@ -42,10 +42,7 @@ def test_where_there_are_no_locks_the_answer_is_streamed_all_the_same(
         assert LAST_WORDS in chat.text
 
 
-def test_an_answer_that_waits_for_its_turn_says_how_many_come_first(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ChatPage(context, application.address)
+def test_an_answer_that_waits_for_its_turn_says_how_many_come_first(chat: ChatPage) -> None:
     streams: list[Route] = []
 
     def wait(route: Route) -> None:

@@ -21,6 +21,18 @@ def count(request: pytest.FixtureRequest) -> Count:
 
 
 @pytest.fixture
+def documentation_options(
+    tmp_path: Path, make_data_with_documentation: Callable[[Path], Path]
+) -> tuple[str, ...]:
+    """Options for documentation with one more file; the folder "data" holds the index of all the rest."""
+    make_data_with_documentation(tmp_path / "data")
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "trees.md").write_text("# Remove a tree\n\nTo remove a tree, call `shutil.rmtree`.\n")
+    return "--documentation", "--docs", str(library)
+
+
+@pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A disk of 16 MB."""
     try:

@@ -7,7 +7,6 @@ import contextlib
 import random
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -15,9 +14,9 @@ import pytest
 from aiohttp import web
 
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, Application, Serving
+from tests.support.application import PATIENCE
 from tests.support.fake_upstream import DONE, FakeUpstream, piece, usage
-from tests.support.listening import ask, client_of, events, hear, in_front_of, new_chat, under_way
+from tests.support.listening import Chain, ask, client_of, events, hear, in_front_of, new_chat, under_way
 
 TIMES = 20
 SEED = 4
@@ -52,20 +51,10 @@ class SlowUpstream(FakeUpstream):
         return response
 
 
-@dataclass
-class Chain:
-    upstream: SlowUpstream
-    layer: Serving
-    application: Application
-
-
 @pytest.fixture
 async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
-    async with (
-        SlowUpstream() as upstream,
-        in_front_of(upstream.url, tmp_path / "data") as (layer, application),
-    ):
-        yield Chain(upstream, layer, application)
+    async with SlowUpstream() as upstream, in_front_of(upstream, tmp_path / "data") as chain:
+        yield chain
 
 
 async def test_a_deleted_conversation_ends_and_hurts_no_other(chain: Chain, count: Count) -> None:

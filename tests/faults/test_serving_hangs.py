@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -37,16 +37,12 @@ def hanging_on_signal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def application(
-    tmp_path: Path, hanging_on_signal: None, make_data_with_documentation: Callable[[Path], Path]
+    tmp_path: Path, hanging_on_signal: None, documentation_options: tuple[str, ...]
 ) -> Iterator[Application]:
-    data = make_data_with_documentation(tmp_path / "data")
-    library = tmp_path / "library"
-    library.mkdir()
-    (library / "trees.md").write_text("# Remove a tree\n\nTo remove a tree, call `shutil.rmtree`.\n")
-    options = ("--documentation", "--docs", str(library), "--hang-seconds", HANG_SECONDS)
+    options = (*documentation_options, "--hang-seconds", HANG_SECONDS)
     with (
         upstream(ANSWER, rate=100) as url,
-        running(data, "--upstream", url, *options, page=False) as one,
+        running(tmp_path / "data", "--upstream", url, *options, page=False) as one,
     ):
         one.wait_until("ready")
         wait_for(lambda: one.client.get("/api/engine").json()["documentation"]["state"] == "ready")

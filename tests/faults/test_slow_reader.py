@@ -8,7 +8,6 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,18 @@ from assistant.conversation import FinishReason, Status
 from assistant.events import Delta, End, ReplyEvent
 from assistant.web.events import EventStream
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, Application, Serving, peak_memory
+from tests.support.application import PATIENCE, peak_memory
 from tests.support.fake_upstream import DONE, FakeUpstream, piece, usage
-from tests.support.listening import ask, client_of, events, in_front_of, messages_of, new_chat, under_way
+from tests.support.listening import (
+    Chain,
+    ask,
+    client_of,
+    events,
+    in_front_of,
+    messages_of,
+    new_chat,
+    under_way,
+)
 
 READERS = 50
 PIECES = [f"{number:03}" + "x" * 997 for number in range(400)]
@@ -105,20 +113,10 @@ class SlowReader:
         return re.findall(rb"data: (.*)\n\n", body)
 
 
-@dataclass
-class Chain:
-    upstream: SteadyUpstream
-    layer: Serving
-    application: Application
-
-
 @pytest.fixture
 async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
-    async with (
-        SteadyUpstream() as upstream,
-        in_front_of(upstream.url, tmp_path / "data") as (layer, application),
-    ):
-        yield Chain(upstream, layer, application)
+    async with SteadyUpstream() as upstream, in_front_of(upstream, tmp_path / "data") as chain:
+        yield chain
 
 
 async def test_slow_readers_slow_nobody_down_and_cost_no_memory(chain: Chain, count: Count) -> None:

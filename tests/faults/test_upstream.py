@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,18 +223,13 @@ async def test_an_upstream_that_drips_for_ever_is_ended_by_the_total_limit(
 
 
 async def test_an_upstream_that_is_down_is_stood_in_for_by_the_documentation(
-    tmp_path: Path, make_data_with_documentation: Callable[[Path], Path], count: Count
+    tmp_path: Path, documentation_options: tuple[str, ...], count: Count
 ) -> None:
     """A question comes in the moment in which it goes, and another while it is known to be away."""
-    library = tmp_path / "library"
-    library.mkdir()
-    (library / "trees.md").write_text("# Remove a tree\n\nTo remove a tree, call `shutil.rmtree`.\n")
-    make_data_with_documentation(tmp_path / "data")
-    options = ("--documentation", "--docs", str(library))
     rounds = 3
     async with (
         Upstream() as upstream,
-        in_a_chain(tmp_path, upstream, options=options) as chain,
+        in_a_chain(tmp_path, upstream, options=documentation_options) as chain,
         client_of(chain.application) as client,
         asyncio.timeout(2 * PATIENCE),
     ):

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from tests.support.application import PATIENCE, Application, Serving, serving
+from tests.support.fake_upstream import FakeUpstream
 
 
 def client_of(application: Application) -> httpx.AsyncClient:
@@ -24,16 +25,25 @@ def client_of(application: Application) -> httpx.AsyncClient:
     )
 
 
+@dataclass(frozen=True)
+class Chain:
+    """An upstream of a test, a serving layer in front of it, and an application in front of that."""
+
+    upstream: Any
+    layer: Serving
+    application: Application
+
+
 @contextlib.asynccontextmanager
-async def in_front_of(upstream: str, data: Path) -> AsyncIterator[tuple[Serving, Application]]:
+async def in_front_of(upstream: FakeUpstream, data: Path) -> AsyncIterator[Chain]:
     """A serving layer for the upstream, and an application that uses it, each in its own process."""
-    starting = serving("--upstream", upstream)
+    starting = serving("--upstream", upstream.url)
     layer = await asyncio.to_thread(starting.__enter__)
     application = Application(data, "--serving-url", layer.url, page=False)
     try:
         await asyncio.to_thread(application.start)
         await asyncio.to_thread(application.wait_until, "ready")
-        yield layer, application
+        yield Chain(upstream, layer, application)
     finally:
         application.close()
         starting.__exit__(None, None, None)
