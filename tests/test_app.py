@@ -29,9 +29,11 @@ def talking_upstream() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def application(tmp_path: Path, talking_upstream: str) -> Iterator[Application]:
-    with running(tmp_path, "--upstream", talking_upstream, page=False) as application:
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory, talking_upstream: str) -> Iterator[Application]:
+    """An application that a test may kill, if it starts it again."""
+    data = tmp_path_factory.mktemp("application")
+    with running(data, "--upstream", talking_upstream, page=False) as application:
         application.wait_until("ready")
         yield application
 
