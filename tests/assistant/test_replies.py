@@ -1,7 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -28,31 +26,6 @@ from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.support.parts import Parts
 
 OWNER = "ann"
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(tmp_path / "chats.db")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-async def model() -> ScriptedModel:
-    return ScriptedModel()
-
-
-@pytest.fixture
-async def served(model: ScriptedModel) -> FakeServed:
-    return FakeServed(model)
-
-
-@pytest.fixture
-async def parts(database: Database, served: FakeServed) -> AsyncIterator[Parts]:
-    parts = Parts(database, served)
-    await parts.start()
-    yield parts
-    await parts.close()
 
 
 async def events(parts: Parts, reply_id: str, after: int | None = 0) -> list[object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -42,11 +41,6 @@ async def documentation() -> FakeDocumentation:
 
 
 @pytest.fixture
-async def model() -> ScriptedModel:
-    return ScriptedModel()
-
-
-@pytest.fixture
 async def served(model: ScriptedModel) -> FakeServed:
     served = FakeServed(model)
     served.set(EngineState.NONE)
@@ -54,13 +48,13 @@ async def served(model: ScriptedModel) -> FakeServed:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path, served: FakeServed, documentation: FakeDocumentation) -> AsyncIterator[Parts]:
-    database = Database(tmp_path / "chats.db")
+async def parts(
+    database: Database, served: FakeServed, documentation: FakeDocumentation
+) -> AsyncIterator[Parts]:
     parts = Parts(database, served, documentation, max_replies=4)
     await parts.start()
     yield parts
     await parts.close()
-    database.close()
 
 
 async def ask(parts: Parts, text: str = "How do I remove a folder?", chat: str | None = None) -> str:

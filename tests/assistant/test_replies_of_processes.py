@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -26,20 +25,12 @@ SOURCE = Source(
 )
 
 
-@pytest.fixture
-async def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
-    """A database that several processes have open, as far as its users can tell."""
+@pytest.fixture(autouse=True)
+def _shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several processes have the database open, as far as its users can tell."""
     monkeypatch.setattr(Database, "is_shared", True)
     monkeypatch.setattr(replies_module, "LOOK_SECONDS", 0.001)
     monkeypatch.setattr(replies_module, "LOOKS_A_RENEWAL", 1)
-    database = Database(tmp_path / "chats.db")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-async def model() -> ScriptedModel:
-    return ScriptedModel()
 
 
 @pytest.fixture
