@@ -195,7 +195,7 @@ def test_an_edit_that_does_not_arrive_comes_back_with_the_reason(chat: ChatPage)
         chat.editor.press("Enter")
     chat.expect_status("done")
     expect(chat.bubbles).to_have_text(["Improved"])
-    # The same question each time: had it arrived after all, it would not be asked twice.
+    # With the same id each time, a question that had arrived after all would not be asked twice.
     assert {body["client_id"] for body in bodies} == {sent.value.post_data_json["client_id"]}
 
 
@@ -336,7 +336,7 @@ def test_the_details_say_when_by_which_model_and_how_long(chat: ChatPage) -> Non
     chat.page.on("request", lambda request: asked.append(request.url))
     details.click()
     expect(line).to_have_text(words)
-    assert asked == []  # a stored answer has them with it
+    assert asked == []  # a stored answer comes with its details
     expect(chat.questions.first.locator("time")).to_have_text(re.compile(r"\d{1,2}:\d\d"))
 
 

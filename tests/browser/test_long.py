@@ -141,7 +141,7 @@ def test_the_newest_page_is_shown_while_older_ones_are_read(
     """And nothing moves when these come."""
     chat = ChatPage(context, application.address)
     messages = [message(number) for number in range(150)]
-    # Another version of a message of the first page, in the last one.
+    # The last page has another version of a message of the first page.
     messages.insert(-2, {**message(11), "id": "other", "content": "Another answer."})
     held: list[Route] = []
     serve(chat.page, messages[-60:], older=len(messages) - 60)
