@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.stage import FIRST_WORDS, Stage
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 from tests.support.application import Application
 
 LIST = "**/api/conversations?*"
@@ -222,16 +222,16 @@ def test_the_button_of_an_open_menu_is_seen_wherever_the_pointer_is(chat: ChatPa
 
 
 def test_another_conversation_deleted_in_mid_answer_leaves_the_answer_alone(
-    chat: ChatPage, stage: Stage
+    chat: ChatPage, upstream: Upstream
 ) -> None:
     chat.page.get_by_role("navigation").get_by_role("button", name="New chat").click()
-    stage.hold()
+    upstream.pause()
     chat.ask("Being answered")
     chat.expect_text(FIRST_WORDS)
     chat.choose("About files", "Delete")
     expect(chat.listed).to_have_text(["Being answered"])
     expect(chat.listed).to_be_focused()
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
 
 

@@ -1,4 +1,4 @@
-"""File values and odd headers to each route of Gradio, open or closed: it opens no file and no address."""
+"""File values and odd headers reach each route of Gradio; it opens no file and no address."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EVENT_ROUTES = [
 
 
 class Bait:
-    """A server that counts who comes, and a file and a link to it that nobody has a reason to open."""
+    """A server that counts its visits, a file, and a link to the file; nothing has a reason to open them."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.visits = 0
@@ -85,7 +85,7 @@ async def test_no_route_of_gradio_opens_a_file_or_an_address(
         httpx.AsyncClient(base_url=application.address, timeout=PATIENCE) as client,
     ):
         bait = Bait(tmp_path, server.sockets[0].getsockname()[1])
-        for _, path in sorted(OPEN):  # what is read once is known from then on
+        for _, path in sorted(OPEN):  # these read files once and keep what they read
             await client.get(path.replace("{path:path}", "x"))
         before = watched.stat().st_size
         waiting = requests(bait.targets)

@@ -1,4 +1,4 @@
-"""An upstream that stops in the middle of its answers until the test lets it go on."""
+"""An upstream that a test can pause in the middle of its answers."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def words(text: str) -> list[bytes]:
     return [piece(word) for word in re.findall(r"\S+\s*", text)]
 
 
-class Stage(FakeUpstream):
-    """Says `ANSWER`, word by word; while held, only its first half."""
+class Upstream(FakeUpstream):
+    """Answers each question with `ANSWER`, word by word; while paused, only with its first half."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,10 +52,10 @@ class Stage(FakeUpstream):
         self._gate = asyncio.Event()
         self._gate.set()
 
-    def hold(self) -> None:
+    def pause(self) -> None:
         self._loop.call_soon_threadsafe(self._gate.clear)
 
-    def release(self) -> None:
+    def resume(self) -> None:
         self._loop.call_soon_threadsafe(self._gate.set)
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
@@ -65,8 +65,8 @@ class Stage(FakeUpstream):
 
 
 @contextlib.contextmanager
-def on_stage() -> Iterator[Stage]:
-    """The upstream in a thread of its own."""
+def pausable_upstream() -> Iterator[Upstream]:
+    """The upstream in its own thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -74,14 +74,14 @@ def on_stage() -> Iterator[Stage]:
     def run(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
-    async def make() -> Stage:
-        return await Stage().__aenter__()
+    async def make() -> Upstream:
+        return await Upstream().__aenter__()
 
-    stage = run(make())
+    upstream = run(make())
     try:
-        yield stage
+        yield upstream
     finally:
-        run(stage.__aexit__())
+        run(upstream.__aexit__())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

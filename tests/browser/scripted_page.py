@@ -1,9 +1,10 @@
-"""The page on an application whose engine and answers a test sets."""
+"""The page of an application whose engine and answers a test scripts."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import BrowserContext, Locator, Route
@@ -29,11 +30,12 @@ EXAMPLE = {**RMTREE, "title": "Example of use", "location": "a.py:1", "url": "ja
 TEXT = "It deletes a tree [1], see [2] and [3].\n\n`x[1]` and argv[1] are code."
 
 
-class Played(ChatPage):
-    """`engine` is what the application says of its engine, `model` who answers in truth.
+class ScriptedPage(ChatPage):
+    """Answers the page's requests about the engine and the events of its replies.
 
-    `calls` are the methods of what was asked to be done with the download and the licence: `refuse` says
-    what is answered instead, `hold` that nothing is, until `let_go`.
+    `engine` is the body of GET /api/engine, `model` the one that the provenance of an answer names. `calls`
+    are the methods of the requests that change the download or accept the licence; `refuse` makes them fail,
+    and `hold` keeps them waiting until `release`.
     """
 
     def __init__(self, context: BrowserContext, address: str, engine: dict[str, Any]) -> None:
@@ -47,13 +49,19 @@ class Played(ChatPage):
         context.route("**/api/licences/*", self._called)
         context.route("**/events", self._answer)
         context.route(
-            re.compile(r"/api/replies/[^/]+$"), lambda route: route.fulfill(json={"provenance": self._told})
+            re.compile(r"/api/replies/[^/]+$"),
+            lambda route: route.fulfill(json={"provenance": self._provenance}),
         )
         super().__init__(context, address)
 
+    def change_engine(self, **changes: Any) -> None:
+        """Change what the application says of its engine, and have the page ask for it now."""
+        self.engine |= changes
+        self.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
     @property
     def account(self) -> Locator:
-        """Who answers, and what goes on."""
+        """The line that names the model, with the state of the engine below."""
         return self.page.locator("tech-chat .engine")
 
     @property
@@ -74,19 +82,19 @@ class Played(ChatPage):
         return self.answer.get_by_role("group", name="Sources").get_by_role("button")
 
     def refuse(self, detail: str | None) -> None:
-        """Refuse what is asked to be done, with these words; with None no more."""
+        """Let the calls fail with this detail; with None, succeed again."""
         self._refusal = None if detail is None else {"type": "refused", "detail": detail}
 
     def hold(self) -> None:
         self._held = []
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         held, self._held = self._held or [], None
         for route in held:
             self._end(route)
 
     @property
-    def _told(self) -> dict[str, Any]:
+    def _provenance(self) -> dict[str, Any]:
         return {"model": self.model, "revision": "Python 3.11.2", "seconds": 0.1}
 
     def _called(self, route: Route) -> None:
@@ -107,3 +115,6 @@ class Played(ChatPage):
         events.append(("done", {"status": "done", "finish_reason": "eos_token"}))
         body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
         route.fulfill(content_type="text/event-stream", body=body)
+
+
+Scripted = Callable[[dict[str, Any]], ScriptedPage]
