@@ -94,7 +94,7 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
     await chats.load()  # a damaged database ends the start here, with a clear message
 
     def load_page() -> FastAPI:
-        from assistant.web.page import page_app  # imports Gradio: seconds of CPU, in a thread of its own
+        from assistant.web.pages.chat import page_app  # importing Gradio takes seconds
 
         page = page_app(replies)
         gc.freeze()  # its 250,000 objects stay; each search for garbage in them would take 0.2 s

@@ -44,7 +44,7 @@ from assistant.events import Cited, Delta, End, ReplyEvent, Reset, Waiting
 from assistant.knowledge.answer import answer as quotation
 from assistant.knowledge.answer import reference
 from assistant.knowledge.documentation import Documentation, DocumentationUnreadable
-from assistant.knowledge.passage import Found
+from assistant.knowledge.passage import SearchResult
 from assistant.licences import Licences
 from assistant.provenance import Generation, Provenance
 from assistant.served import ServedModel
@@ -414,7 +414,7 @@ class _Author:
         if isinstance(error, DatabaseUnavailable):
             return Failure("storage", str(error))
         log.error("reply %s failed", entry.reply_id, exc_info=error)
-        return Failure("internal", "Something went wrong inside the application; its log says what.")
+        return Failure("internal", "The application failed. Its log has the details.")
 
     def _log(self, entry: JournalEntry, error: ModelError) -> None:
         if isinstance(error, Unreachable):
@@ -488,7 +488,7 @@ class _Author:
             return ()
         return tuple(map(reference, found.passages))
 
-    async def _find(self, turns: Sequence[Turn]) -> tuple[str, Found]:
+    async def _find(self, turns: Sequence[Turn]) -> tuple[str, SearchResult]:
         *previous, question = [turn.content for turn in turns if turn.role is Role.USER]
         return question, await self._documentation.search(question, previous=previous)
 

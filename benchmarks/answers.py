@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.answers [--index FILE] [--failures tune]
 
-The questions are in `tests/knowledge/questions.toml`. Read those of the split "tune" while you work on the
-ranking, but never those of "measured". The index covers the running Python and is built in a temporary
+The questions are in `tests/knowledge/search/questions.toml`. Read those of the split "tune" while you work
+on the ranking, but never those of "measured". The index covers the running Python and is built in a temporary
 folder, unless a file is given. Plain BM25 searches the same index for the question's words, but only in the
 text of the documentation, and always answers.
 
@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from assistant.knowledge.build import build
-from assistant.knowledge.index import Index, Weights
-from assistant.knowledge.search import search
-from assistant.knowledge.words import STOP
+from assistant.knowledge.index import ColumnWeights, Index
+from assistant.knowledge.search.search import search
+from assistant.knowledge.search.words import STOP_WORDS
 
-QUESTIONS = Path(__file__).parent.parent / "tests" / "knowledge" / "questions.toml"
-TEXT_ALONE = Weights(words=0.0, title=0.0, summary=0.0, text=1.0, phrases=0.0)
+QUESTIONS = Path(__file__).parent.parent / "tests" / "knowledge" / "search" / "questions.toml"
+TEXT_ALONE = ColumnWeights(words=0.0, title=0.0, summary=0.0, text=1.0, phrases=0.0)
 
 Answers = Callable[[Index, str], list[str]]
 
@@ -90,7 +90,7 @@ def ours(index: Index, question: str) -> list[str]:
 
 
 def plain(index: Index, question: str) -> list[str]:
-    words = [word for word in re.findall(r"\w+", question.lower()) if word not in STOP]
+    words = [word for word in re.findall(r"\w+", question.lower()) if word not in STOP_WORDS]
     if not words:
         return []
     query = "text : (" + " OR ".join(f'"{word}"' for word in words) + ")"

@@ -1,13 +1,12 @@
-"""What the index of documentation costs: to build, to bring up to date, to keep and to ask.
+"""Measures what the index of documentation costs: to build, to bring up to date, to store and to search.
 
     .venv/bin/python -m benchmarks.documentation [--packages PYTHON]
 
-Builds in a temporary folder, one after the other: the standard library of the Python that runs; with the
-packages of an environment (that of this interpreter unless another is named); and beside the standard library
-a folder of synthetic Markdown until there are 100,000 passages. Each is then brought up to date with nothing
-changed, and the last with one file of the folder changed. Of each index the questions of
-`tests/knowledge/questions.toml` are asked; the peer asks the same index by plain BM25 over the same words, in
-the same run. CPU is that of all processes together.
+Builds three indexes in a temporary folder: the standard library of this Python; the same with the packages of
+an environment (this interpreter's, unless another is named); and the standard library with a folder of
+generated Markdown, 100,000 passages in all. Brings each up to date with nothing changed, and the last with
+one file changed. Then searches each for the questions in `tests/knowledge/search/questions.toml`. The peer,
+in the same run, is plain BM25 over the same words in the same index. CPU time counts all processes.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from assistant.knowledge.build import Folder, build
-from assistant.knowledge.folders import files_of
 from assistant.knowledge.index import Index
-from assistant.knowledge.packages import distributions, sites
-from assistant.knowledge.search import search
-from assistant.knowledge.vocabulary import phrases
+from assistant.knowledge.reading.folders import files_of
+from assistant.knowledge.reading.packages import distributions, sites
+from assistant.knowledge.search.search import search
+from assistant.knowledge.search.vocabulary import phrases
 from benchmarks.answers import questions
 
 MANY = 100_000  # passages
@@ -43,16 +42,16 @@ def cpu_seconds() -> float:
 
 
 def measure(
-    what: str, into: Path, *, environments: Sequence[Path] = (), folders: Sequence[Folder] = ()
+    name: str, into: Path, *, environments: Sequence[Path] = (), folders: Sequence[Folder] = ()
 ) -> tuple[int, dict[str, str]]:
     """The number of passages, and a column of the table: its rows by their names."""
 
     def run() -> tuple[float, float]:
         begun, before = time.monotonic(), cpu_seconds()
-        build(into, lambda told: None, environments=environments, folders=folders)
+        build(into, lambda report: None, environments=environments, folders=folders)
         return time.monotonic() - begun, cpu_seconds() - before
 
-    (seconds, cpu), (again, _) = run(), run()
+    (seconds, cpu), (unchanged, _) = run(), run()
     changed = ""
     if folders:
         with next(files_of(folders[0].path)).open("a", encoding="utf-8") as file:
@@ -61,15 +60,15 @@ def measure(
     texts = [question["text"] for question in questions()]
     with closing(Index(into)) as index:
         size = sum(path.stat().st_size for path in into.parent.glob(f"{into.name}*")) / 1e6
-        ours = asked(texts, lambda question: search(index, question))
-        peers = asked(texts, lambda question: index.matching(any_word(question), 4))
+        ours = search_times(texts, lambda question: search(index, question))
+        peers = search_times(texts, lambda question: index.matching(any_word(question), 4))
         return index.count(), {
-            "": what,
+            "": name,
             "passages": f"{index.count():,}",
             "file, MB": f"{size:.1f}",
             "build, s": f"{seconds:.1f}",
             "build, CPU s": f"{cpu:.1f}",
-            "nothing changed, s": f"{again:.2f}",
+            "nothing changed, s": f"{unchanged:.2f}",
             "one file changed, s": changed,
             "a question, CPU ms, median": f"{median(ours):.1f}",
             "a question, CPU ms, p95": f"{quantiles(ours, n=20)[18]:.1f}",
@@ -79,16 +78,16 @@ def measure(
         }
 
 
-def asked(questions: Sequence[str], answer: Callable[[str], object]) -> list[float]:
-    """CPU milliseconds of each question, the caches warmed by a first round."""
+def search_times(questions: Sequence[str], answer: Callable[[str], object]) -> list[float]:
+    """CPU milliseconds of each question, after some that warm the caches."""
     for question in questions[:20]:
         answer(question)
-    taken = []
+    times = []
     for question in questions:
         before = time.process_time()
         answer(question)
-        taken.append(1000 * (time.process_time() - before))
-    return taken
+        times.append(1000 * (time.process_time() - before))
+    return times
 
 
 def any_word(question: str) -> str:
@@ -97,9 +96,9 @@ def any_word(question: str) -> str:
 
 
 def write_many(folder: Path, passages: int) -> None:
-    """Markdown of the words that people ask with, in sentences without sense."""
+    """Generated Markdown: random words from the vocabulary, in sentences without meaning."""
     chance = random.Random(7)
-    words = sorted({word for said in phrases().values() for phrase in said for word in phrase.split()})
+    words = sorted({word for several in phrases().values() for phrase in several for word in phrase.split()})
     for number in range(-(-passages // SECTIONS)):
         sections = [
             f"## {' '.join(chance.choices(words, k=4))}\n\n"

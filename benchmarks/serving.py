@@ -33,7 +33,7 @@ import aiohttp
 
 from benchmarks.processes import cpu_seconds, program
 from serving import machine
-from serving.engines.llama_cpp import BATCH, PROMPT_CACHE_MIB
+from serving.engines.llama_cpp_server import BATCH, PROMPT_CACHE_MIB
 from serving.stopping import StopMatcher
 from tests.support.application import upstream
 from tests.support.tiny_gguf import write_tiny_gguf

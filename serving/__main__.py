@@ -1,8 +1,8 @@
-"""`python -m serving`: one engine behind the TGI protocol, on an address of its own.
+"""`python -m serving`: serve one engine over HTTP.
 
-Prints one line on standard output when it listens: `serving on http://HOST:PORT`. What cannot work at all
-(bad arguments, a missing model file, a taken port) ends it with code 2 and one line on standard error.
-What may yet come right, or has to be looked at, shows in `GET /info` while it runs.
+Prints one line on standard output when it listens: `serving on http://HOST:PORT`. An error that only the
+operator can correct (a wrong argument, a missing model file, a port in use) ends the process with code 2 and
+one line on standard error. Other problems, such as an upstream that is down, show in `GET /info`.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ import platformdirs
 import uvicorn
 
 from serving import machine
-from serving.doctor import doctor
-from serving.engine import Engine, Fetching
+from serving.addresses import is_http
+from serving.doctor import command as doctor
+from serving.engine import DownloadControl, Engine
 from serving.engines.llama_cpp import DEFAULT_PARALLEL, LlamaCpp
-from serving.engines.remote import Limits, is_http
-from serving.engines.upstreams import Kind, Upstreams, upstream
+from serving.engines.remote import Limits
+from serving.engines.upstreams import UpstreamProtocol, Upstreams, upstream
 from serving.models import catalogue
 from serving.models.fetched import Absent, FetchedModel
 from serving.models.gguf_header import BadModelFile
-from serving.protocols.tgi import DEFAULT_LIMIT, DEFAULT_TOTAL_SECONDS, ServingApp, create_app
+from serving.protocols.application import DEFAULT_LIMIT, DEFAULT_TOTAL_SECONDS, ServingApp, create_app
 
 log = logging.getLogger("serving")
 
 KEY_VARIABLE = "TECH_ASSISTANT_SERVING_KEY"
 UPSTREAM_VARIABLE = "TECH_ASSISTANT_UPSTREAM"
 UPSTREAM_KEY_VARIABLE = "TECH_ASSISTANT_UPSTREAM_KEY"
-# From the signal on: streams are told that they end, then what is still there is cut off.
-LAST_WORDS_SECONDS = 1
+# Limits after the drain: for error events in running streams, and for the whole exit.
+SHUTDOWN_SECONDS = 1
 EXIT_SECONDS = 1.4
 
 
@@ -50,7 +51,7 @@ class _Server(uvicorn.Server):
         self, config: uvicorn.Config, app: ServingApp, *, exit_with_stdin: bool, drain_seconds: float
     ) -> None:
         super().__init__(config)
-        self._admission = app.answering.admission
+        self._admission = app.runner.admission
         self._exit_with_stdin = exit_with_stdin
         self._drain_seconds = drain_seconds
         self._signals = 0
@@ -66,28 +67,26 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
         self._signals += 1
         if sig != signal.SIGTERM or self._signals > 1:
-            self._drain_seconds = 0  # whoever asks by hand, or asks twice, does not want to wait
+            self._drain_seconds = 0  # Ctrl-C, or a second signal, means: now
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._admission.close()
+        self._admission.closed = True
         await self._drain()
         _exit_soon()
         self._admission.end()
         await super().shutdown(sockets)
 
     async def _drain(self) -> None:
-        """Until the answers under way have ended, while new requests are refused."""
-        drained = asyncio.ensure_future(self._admission.drained())
+        """Wait until the running answers have ended, while new requests are refused."""
         begun = time.monotonic()
-        while not drained.done() and time.monotonic() - begun < self._drain_seconds:
-            await asyncio.wait([drained], timeout=0.1)  # a second signal may end it
-        drained.cancel()
+        while not self._admission.idle and time.monotonic() - begun < self._drain_seconds:
+            await asyncio.sleep(0.02)  # a second signal sets `_drain_seconds` to 0
 
     def _watch_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
         while os.read(0, 4096):
             pass
-        _exit_soon()  # even if the loop should hang
+        _exit_soon()  # works even if the event loop hangs
         loop.call_soon_threadsafe(setattr, self, "should_exit", True)
 
 
@@ -104,12 +103,12 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        engine, fetching = _engine(options)
+        engine, download = _engine(options)
         key = options.api_key or os.environ.get(KEY_VARIABLE) or None
         app = create_app(
             engine,
             api_key=key,
-            fetching=fetching,
+            download=download,
             max_concurrent_requests=options.max_concurrent_requests,
             total_seconds=options.total_seconds,
         )
@@ -124,117 +123,103 @@ def main(arguments: Sequence[str]) -> int:
         server_header=False,
         ws="none",
         lifespan="on",
-        timeout_keep_alive=75,  # longer than clients keep idle connections, so that they never race us
-        timeout_graceful_shutdown=LAST_WORDS_SECONDS,
+        timeout_keep_alive=75,  # longer than clients keep idle connections: none sends into a closed one
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     try:
         server = _Server(
             config, app, exit_with_stdin=options.exit_with_stdin, drain_seconds=options.drain_seconds
         )
         server.run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn has ended everything and passes the signal on
+    except KeyboardInterrupt:  # uvicorn raises the signal again after its shutdown
         return 130
     return 0
 
 
 class _BadUsage(ValueError):
-    """The text says what is wrong with the arguments."""
+    """The message says which argument is wrong, and why."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving",
-        description="Text generation over HTTP, by the protocols of TGI and OpenAI.",
-        epilog="`python -m serving doctor URL` tells what an upstream does right.",
+        description="Text generation over HTTP, with the protocols of TGI and OpenAI.",
+        epilog="`python -m serving doctor URL` checks what an upstream supports.",
     )
     engine = parser.add_mutually_exclusive_group()
     engine.add_argument(
         "--model",
         metavar="MODEL",
-        help="for the embedded llama.cpp: a GGUF file, or what is fetched once: 'auto', REPO:FILE, or "
+        help="for the embedded llama.cpp: a GGUF file, or a model to download once: 'auto', REPO:FILE, or "
         + ", ".join(model.name for model in catalogue.CATALOGUE),
     )
     engine.add_argument(
         "--upstream",
         action="append",
         metavar="URL",
-        help="a server that speaks OpenAI's protocol or TGI's, such as http://127.0.0.1:8000/v1; several of "
-        f"them, each with this option, share the work; with a password, better given as {UPSTREAM_VARIABLE}",
+        help="a server that speaks OpenAI's protocol or TGI's, such as http://127.0.0.1:8000/v1. Repeat the "
+        f"option to share the work among several. Safer in {UPSTREAM_VARIABLE} if it has a password",
     )
     parser.add_argument(
         "--upstream-kind",
-        choices=[kind.value for kind in Kind],
-        help="what it speaks (default: openai for an address that ends in /v1, else it is asked)",
+        choices=[kind.value for kind in UpstreamProtocol],
+        help="the protocol of the upstream (default: openai if the address ends in /v1, else detected)",
     )
     parser.add_argument(
-        "--upstream-model", metavar="NAME", help="the model's name there (default: its first)"
+        "--upstream-model", metavar="NAME", help="the upstream's name of the model (default: its first one)"
     )
-    limits = (
-        (
-            "connect",
-            Limits().connect,
-            "that a connection to the upstream may take, and a short question to it",
-        ),
+    limits = Limits()
+    for name, default, description in (
+        ("connect", limits.connect, "limit for a connection to the upstream, and for a short request to it"),
         (
             "first",
-            Limits().first,
-            "that the upstream may take to begin an answer; an embedded engine that computes nothing for so "
-            "long hangs: the process ends",
+            limits.first,
+            "limit until an answer begins; after it, the embedded engine counts as hung",
         ),
-        (
-            "between",
-            Limits().between,
-            "that the upstream may then be silent; after that the answer has broken off",
-        ),
-        ("total", DEFAULT_TOTAL_SECONDS, "that a whole answer may take, of any engine"),
-    )
-    for name, default, words in limits:
+        ("between", limits.between, "limit for a pause of the upstream within an answer"),
+        ("total", DEFAULT_TOTAL_SECONDS, "limit for a whole answer of any engine"),
+    ):
         parser.add_argument(
             f"--{name}-seconds",
             type=_seconds,
             default=default,
             metavar="SECONDS",
-            help=f"{words} (%(default)g)",
+            help=f"{description} (%(default)g)",
         )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (%(default)s)")
-    parser.add_argument("--api-key", metavar="KEY", help=f"of clients; better given as {KEY_VARIABLE}")
+    parser.add_argument("--port", type=int, default=8080, help="0 chooses a free one (%(default)s)")
+    parser.add_argument("--api-key", metavar="KEY", help=f"the key of clients; safer in {KEY_VARIABLE}")
     parser.add_argument(
-        "--models", type=Path, default=_models(), metavar="DIR", help="where fetched models are (%(default)s)"
+        "--models", type=Path, default=_models(), metavar="DIR", help="for downloaded models (%(default)s)"
     )
     parser.add_argument(
         "--prefix-cache",
         type=Path,
         default=Path(platformdirs.user_cache_dir("tech-assistant", appauthor=False)) / "prefixes",
         metavar="DIR",
-        help="where is kept what the embedded engine has computed for the beginning of prompts (%(default)s)",
+        help="where the embedded engine saves the computed beginnings of prompts (%(default)s)",
     )
-    parser.add_argument("--offline", action="store_true", help="never use the network to fetch a model")
-    parser.add_argument("--context", type=_positive, help="tokens of context of the embedded engine")
+    parser.add_argument("--offline", action="store_true", help="never download a model")
+    parser.add_argument("--context", type=_positive, help="context of the embedded engine, in tokens")
     parser.add_argument(
-        "--parallel",
-        type=_positive,
-        default=DEFAULT_PARALLEL,
-        help="answers computed at once (%(default)s)",
+        "--parallel", type=_positive, default=DEFAULT_PARALLEL, help="answers computed at once (%(default)s)"
     )
     parser.add_argument(
         "--max-concurrent-requests",
         type=_positive,
         default=DEFAULT_LIMIT,
         metavar="N",
-        help="more are refused (429); those that are not computed wait (%(default)s)",
+        help="requests that may run or wait at once; more are refused with 429 (%(default)s)",
     )
     parser.add_argument(
         "--drain-seconds",
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="that answers under way may take to end after SIGTERM (%(default)g)",
+        help="how long running answers may go on after SIGTERM (%(default)g)",
     )
-    parser.add_argument("--threads", type=_positive, help="threads that compute (default: all)")
-    parser.add_argument(
-        "--exit-with-stdin", action="store_true", help="end when standard input does: never outlive a parent"
-    )
+    parser.add_argument("--threads", type=_positive, help="computing threads (default: one per processor)")
+    parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input closes")
     return parser
 
 
@@ -251,7 +236,7 @@ def _seconds(text: str) -> float:
 
 
 def _prefixes(directory: Path) -> Path | None:
-    """The directory for states of prompts, made if need be; without one they are computed at each start."""
+    """The directory of the prefix cache, created if it is missing; None if it cannot be used."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -264,8 +249,8 @@ def _models() -> Path:
     return Path(platformdirs.user_data_dir("tech-assistant", appauthor=False)) / "models"
 
 
-def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
-    """The engine, and what fetches its model."""
+def _engine(options: argparse.Namespace) -> tuple[Engine, DownloadControl | None]:
+    """The engine, and the control of its download if there is one."""
     if options.model is None:
         return _upstream(options), None
 
@@ -289,8 +274,8 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, Fetching | None]:
             catalogue.in_words((least.memory or 0) + catalogue.OTHERS),
         )
         return Absent(
-            f"This machine has {has} of memory; {least.title}, the smallest model that is known here, needs "
-            f"about {needs}. Name an OpenAI-compatible server by --upstream, or a smaller model by --model."
+            f"This machine has {has} of memory. {least.title}, the smallest model of the catalogue, needs "
+            f"about {needs}. Choose a server elsewhere with --upstream, or a smaller model with --model."
         ), None
     if isinstance(model, Path):
         return load(model), None
@@ -312,7 +297,7 @@ def _upstream(options: argparse.Namespace) -> Engine:
             raise _BadUsage("--upstream: must be an address such as http://127.0.0.1:8000/v1")
         engines[url] = upstream(
             url,
-            Kind(options.upstream_kind) if options.upstream_kind else None,
+            UpstreamProtocol(options.upstream_kind) if options.upstream_kind else None,
             model=options.upstream_model,
             api_key=os.environ.get(UPSTREAM_KEY_VARIABLE) or None,
             limits=limits,
@@ -334,7 +319,7 @@ def _address(listener: socket.socket) -> str:
 
 
 def _exit_soon() -> None:
-    """End in any case: native code that hangs cannot be interrupted otherwise."""
+    """End the process soon, even if native code hangs: nothing else can interrupt that."""
     timer = threading.Timer(EXIT_SECONDS, os._exit, (0,))
     timer.daemon = True
     timer.start()
@@ -344,4 +329,4 @@ if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # at once: a model may still be loading in a thread that cannot be interrupted
+    os._exit(code)  # at once: a thread that loads a model cannot be interrupted

@@ -1,12 +1,10 @@
 """Keep `python -m serving` running as a child process, for as long as the parent lives and no longer.
 
-Knows processes, restarts, the child's one line of output and the one question by which it shows that it
-lives; refuses to know what it serves. Only the standard library: whoever starts a child does not load what
-the child is made of.
+A child that ends is started again. A child that hangs does not end, so the parent sends it health checks
+(`GET /info`) and kills it when several in a row get no answer. The parent counts checks instead of seconds:
+otherwise a busy parent, or a machine that was asleep, would make a healthy child look hung.
 
-A child that ends is started again. One that hangs never ends: it is asked what it is doing (`GET /info`), and
-killed when it leaves several such questions in a row unanswered. Questions are counted and not seconds, so
-that a parent that was busy, or on a machine that slept, takes no child for hung.
+This module needs only the standard library, so the parent does not load the serving layer.
 """
 
 from __future__ import annotations
@@ -26,29 +24,29 @@ from urllib.parse import urlsplit
 log = logging.getLogger("serving")
 
 ROOT = Path(__file__).resolve().parent.parent
-BAD_USAGE = 2  # exit code: starting again would not help
+BAD_USAGE = 2  # exit code after which a restart would not help
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.2, 10.0
-STEADY_SECONDS = 60.0  # a child that ran for so long has not failed at starting
+STEADY_SECONDS = 60.0  # after this time, a child has started properly
 TERMINATE_SECONDS = 1.5
-LONGEST_LINE = 2000  # characters of the child's words that are kept
-START_SECONDS = 120.0  # until a child says where it listens
-HANG_SECONDS = 30.0  # without an answer, after which a child hangs
-MISSES = 3  # questions in a row in which this time passes
-# A child that loads a model may be silent for so many times longer: xllamacpp stops all of Python meanwhile.
+LONGEST_LINE = 2000  # characters of a line of output; the rest is cut
+START_SECONDS = 120.0  # until a child must have printed its address
+HANG_SECONDS = 30.0  # a child that answers nothing for this time counts as hung
+MISSES = 3  # how many checks in a row must fail in that time
+# While a child loads a model, LOADING_TIMES as many checks may fail: xllamacpp blocks all of Python then.
 LOADING_TIMES = 20
-LOADS = ("fetching", "loading")  # states in which a model is loaded, or may be before the next question
+LOADING_STATES = ("fetching", "loading")  # in which the child loads a model, or may start to
 
 
 class ChildFailed(Exception):
-    """The child cannot be started; the text is what it said."""
+    """The child cannot be started. The message is the last line that it printed."""
 
 
 class ServingChild:
-    """One serving process on a loopback port, with a random key. `arguments` name the engine.
+    """One serving process on a loopback port, with a random key. `arguments` choose the engine.
 
-    `url` is None while there is no process that listens, and changes with each restart. `failure` says why
-    there is none and will be none. `on_exit` is told the code of each process that ended by itself, or that
-    was killed because it did not answer for `hang_seconds`.
+    `url` changes with each restart and is None while no process listens. `failure` is set when no process can
+    be started at all, and says why. `on_exit` gets the exit code of each process that ended by itself or was
+    killed because it did not answer for `hang_seconds`.
     """
 
     def __init__(
@@ -65,10 +63,10 @@ class ServingChild:
         self._arguments = list(arguments)
         self._environment = dict(environment or {})
         self._on_exit = on_exit
-        self._patience = hang_seconds / MISSES  # seconds for one question
+        self._patience = hang_seconds / MISSES  # for one check, in seconds
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._settled = asyncio.Event()  # there is an address, or a failure
+        self._settled = asyncio.Event()  # `url` or `failure` is known
         self._last_line = ""
 
     @property
@@ -80,7 +78,7 @@ class ServingChild:
         return self._process.pid if self._process is not None and self.alive else None
 
     async def start(self) -> None:
-        """Returns when the first address is known. Raises `ChildFailed`."""
+        """Return once the first address is known. Raises `ChildFailed`."""
         if self._keeping is None:
             self._keeping = asyncio.create_task(self._keep_running())
         await self._settled.wait()
@@ -88,7 +86,7 @@ class ServingChild:
             raise ChildFailed(self.failure)
 
     async def stop(self) -> None:
-        """Ends the process, within `TERMINATE_SECONDS`, and does not start another."""
+        """End the process within `TERMINATE_SECONDS`, and start no other."""
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
@@ -99,37 +97,36 @@ class ServingChild:
             begun = time.monotonic()
             try:
                 code = await self._run()
-            except OSError as error:  # no memory or no files are left for it now
-                log.warning("no serving process: %s; trying again in %.1f s", error, delay)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, LONGEST_DELAY_SECONDS)
-                continue
-            if self._on_exit is not None:
-                self._on_exit(code)
-            if code == BAD_USAGE:
-                self.failure = self._words()
-                self._settled.set()
-                return
+            except OSError as error:  # the system has no memory or no files left
+                outcome = f"could not be started ({error})"
+            else:
+                outcome = f"ended with code {code}"
+                if self._on_exit is not None:
+                    self._on_exit(code)
+                if code == BAD_USAGE:
+                    self.failure = self._last_message()
+                    self._settled.set()
+                    return
             if time.monotonic() - begun >= STEADY_SECONDS:
                 delay = FIRST_DELAY_SECONDS
-            log.warning("the serving process ended with code %s; starting it again in %.1f s", code, delay)
+            log.warning("the serving process %s; starting it again in %.1f s", outcome, delay)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
     async def _run(self) -> int:
-        """One process from its start to its end; returns its exit code."""
+        """Run one process from its start to its end and return its exit code."""
         self._last_line = ""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "serving", *self._arguments),
             *("--host", "127.0.0.1", "--port", "0", "--exit-with-stdin", "--drain-seconds", "0"),
-            stdin=asyncio.subprocess.PIPE,  # never written to: it ends when we do, however we end
+            stdin=asyncio.subprocess.PIPE,  # never written to; if we end, it closes and the child ends
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=ROOT,
-            # Not on the command line, which everybody on the machine can read.
+            # The key is not on the command line, which every user of the machine can read.
             env={**os.environ, **self._environment, "TECH_ASSISTANT_SERVING_KEY": self.api_key},
-            start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then ends the child
+            start_new_session=True,  # Ctrl-C must reach only the parent, which then ends the child
         )
         self._process = process
         assert process.stdin is not None
@@ -154,8 +151,8 @@ class ServingChild:
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-            # Not `asyncio.timeout`: in a task that is being cancelled, Python 3.11's first releases let it
-            # end by the cancellation, and the process would never be killed.
+            # Not `asyncio.timeout`: in the first releases of Python 3.11 it fails in a task that is being
+            # cancelled, and the process would never be killed.
             ended = asyncio.ensure_future(process.wait())
             await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
             if not ended.done():
@@ -167,30 +164,30 @@ class ServingChild:
     ) -> None:
         await asyncio.wait([address], timeout=START_SECONDS)
         if address.done():
-            await self._hangs(address.result())
+            await self._wait_for_hang(address.result())
         log.error("the serving process hangs; killing it")
         process.kill()
 
-    async def _hangs(self, url: str) -> None:
-        """Returns when the process has left too many questions in a row unanswered."""
+    async def _wait_for_hang(self, url: str) -> None:
+        """Return when the process has left too many checks in a row unanswered."""
         missed, state = 0, "loading"
-        while missed < (MISSES * LOADING_TIMES if state in LOADS else MISSES):
-            # Often while it loads, so that what hangs as soon as it is ready is not given the longer time.
+        while missed < (MISSES * LOADING_TIMES if state in LOADING_STATES else MISSES):
+            # Check often while it loads. If it hangs right afterwards, it must not get the longer time.
             await asyncio.sleep(self._patience / (10 if missed else 100 if state == "loading" else 2))
             try:
                 async with asyncio.timeout(self._patience):
                     state, missed = await self._state(url), 0
             except (TimeoutError, ConnectionError):
                 missed += 1
-            except OSError as error:  # no files or ports are left to ask by: that is no fault of the child
-                log.debug("the serving process cannot be asked", exc_info=error)
+            except OSError as error:  # we have no files or ports left, which is not the child's fault
+                log.debug("the serving process could not be checked", exc_info=error)
 
     async def _state(self, url: str) -> str:
-        """The state of the engine, as the process tells it; empty for any other answer. Raises OSError."""
+        """The state of the engine that the process reports; empty for an unknown answer. Raises OSError."""
         parts = urlsplit(url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
-            # By HTTP/1.0 the connection ends with the answer.
+            # In HTTP/1.0, the server closes the connection after the answer.
             writer.write(f"GET /info HTTP/1.0\r\nAuthorization: Bearer {self.api_key}\r\n\r\n".encode())
             answer = await reader.read()
         finally:
@@ -213,13 +210,13 @@ class ServingChild:
             self._last_line = line
             log.info("%s", line)
 
-    def _words(self) -> str:
-        """What the child said last, without its own name."""
+    def _last_message(self) -> str:
+        """The last line that the child printed, without its name."""
         return self._last_line.removeprefix("serving: ") or "The serving process could not be started."
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Lines of text, each cut to `LONGEST_LINE` characters however long it is."""
+    """The lines of a stream. Each is cut to `LONGEST_LINE` characters."""
     rest = b""
     while piece := await stream.read(4096):
         *lines, rest = (rest + piece).split(b"\n")

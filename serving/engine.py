@@ -1,15 +1,15 @@
-"""What an engine is: a prompt and sampling parameters in, chunks out. The words that `serving/` shares.
+"""The interface of an engine: a prompt and sampling parameters go in, chunks come out.
 
-Knows no protocol and no engine in particular; refuses to know about stop sequences, which no engine is
-trusted with (`generation.py` puts them around any engine).
+All of `serving/` shares these values. Stop sequences are missing on purpose: no engine is trusted with them,
+and `generation.py` applies them to the output of any engine.
 
 ServingError                 error_type              HTTP status
-├── InvalidRequest           validation              422   the request can never work as it is
-├── Overloaded               overloaded              429   no room now; there may be in `retry_after` seconds
+├── InvalidRequest           validation              422   this request can never succeed
+├── Overloaded               overloaded              429   too many requests; try again after `retry_after` s
 ├── GenerationFailed         generation              424   the engine refused or failed before any text
 ├── IncompleteGeneration     incomplete_generation   500   the text broke off
-├── Unhealthy                unhealthy               503   there is no engine now: loading, gone or broken
-└── NothingToFetch           nothing_to_fetch        409   no model could be fetched, or given up
+├── Unhealthy                unhealthy               503   the engine is loading, gone or broken
+└── NothingToFetch           nothing_to_fetch        409   there is no download to start or decline
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from serving.models.catalogue import Infilling, Licence
 
 
 class ServingError(Exception):
-    """The root of the tree above. The text is one sentence or more, for whoever sent the request."""
+    """The root of the tree above. Its message is written for the client that sent the request."""
 
     error_type: str
     status: int
@@ -35,7 +35,7 @@ class InvalidRequest(ServingError):
 
 
 class TooLong(InvalidRequest):
-    """The prompt, or the prompt and the answer that is asked for, is longer than the context."""
+    """The prompt, or the prompt and the requested answer together, exceed the context."""
 
 
 class Overloaded(ServingError):
@@ -75,7 +75,7 @@ class FinishReason(StrEnum):
 
 class EngineState(StrEnum):
     NONE = "none"
-    """There is no model, and none is on its way."""
+    """There is no model, and none is being downloaded."""
     FETCHING = "fetching"
     LOADING = "loading"
     READY = "ready"
@@ -84,10 +84,9 @@ class EngineState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A prompt as the turns of a chat: the engine writes them as its model was trained on them.
+    """A prompt as the messages of a chat, which the engine writes with its model's chat template.
 
-    `messages` are OpenAI's: a `role` and a `content` that is text, and whatever else the model's template
-    looks at.
+    `messages` have OpenAI's form: a `role`, a text as `content`, and any other fields that the template uses.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -95,9 +94,9 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Infill:
-    """A prompt whose answer is the text between the two, by a model that fills in the middle.
+    """A prompt that asks for the text between a prefix and a suffix (fill in the middle).
 
-    They are text alone: what looks like one of the model's own markers in them does not work as one.
+    Both are plain text: a special token of the model that is written in them has no effect.
     """
 
     prefix: str
@@ -105,7 +104,7 @@ class Infill:
 
 
 Prompt = str | Chat | Infill
-"""Text is taken as it is: marks in it that the model knows (of its chat template, say) work as such."""
+"""A text is used unchanged: special tokens in it, such as those of a chat template, take effect."""
 
 
 class GrammarKind(StrEnum):
@@ -117,7 +116,7 @@ class GrammarKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """What the text has to look like: a JSON schema as JSON, or a regular expression."""
+    """A constraint on the text: a JSON schema, written as JSON, or a regular expression."""
 
     kind: GrammarKind
     value: str
@@ -125,16 +124,16 @@ class Grammar:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is chosen. None leaves a step out, whatever the engine's own default is.
+    """How the next token is chosen. None switches a step off, even if the engine's own default is another.
 
-    An engine that cannot do what is asked for raises `InvalidRequest`; it leaves nothing out silently.
+    An engine raises `InvalidRequest` for a parameter that it does not support, and ignores none silently.
     """
 
     max_new_tokens: int | None
-    """None: what fits into the context, within reason."""
+    """None: as many as the context allows, up to `MOST_NEW_TOKENS`."""
     seed: int
     temperature: float = 0.0
-    """0 always takes the likeliest token."""
+    """0 always chooses the likeliest token."""
     top_k: int | None = None
     top_p: float | None = None
     typical_p: float | None = None
@@ -142,32 +141,32 @@ class SamplingParams:
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     min_new_tokens: int = 0
-    """The text does not end by itself before it has so many tokens."""
+    """The minimum of tokens before the text may end."""
     truncate: int | None = None
-    """Only so many tokens at the end of the prompt are read."""
+    """How many tokens at the end of the prompt the model reads; None: all."""
     grammar: Grammar | None = None
     adapter_id: str | None = None
     logprobs: bool = False
-    """Whether chunks shall tell `logprob`, where the engine can: it costs half a millisecond a token."""
+    """Whether chunks have a `logprob`, if the engine can report it. It costs half a millisecond per token."""
     top_tokens: int = 0
-    """How many of the likeliest tokens chunks shall tell besides, in `top`. Implies `logprobs`."""
+    """How many of the likeliest tokens each chunk lists in `top`. Implies `logprobs`."""
 
 
 MOST_NEW_TOKENS = 4096
-"""What `max_new_tokens=None` allows at most."""
+"""The upper limit for `max_new_tokens=None`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The engine has taken the request on; always the first that it yields."""
+    """The engine has accepted the request. It always yields this first."""
 
     input_tokens: int | None
-    """Length of the prompt; None where the engine does not tell."""
+    """Length of the prompt; None if the engine does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopToken:
-    """One of the likeliest tokens at a place."""
+    """One of the likeliest tokens at a position of the text."""
 
     id: int
     text: str
@@ -176,26 +175,25 @@ class TopToken:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The bytes of one token, or of several where an engine sends them together.
+    """The bytes of one token, or of several tokens that an engine sends together.
 
-    They are UTF-8 when those of all chunks are put together; each alone may begin and end inside a
-    character.
+    The bytes of all chunks together are UTF-8. A single chunk may begin or end inside a character.
     """
 
     data: bytes
     token_id: int = 0
-    """Of the last token; 0 where the engine does not tell."""
+    """Of the last token; 0 if the engine does not report it."""
     tokens: int = 1
     logprob: float | None = None
-    """Of the last token, natural; None where the engine does not tell."""
+    """Natural logarithm, of the last token; None if the engine does not report it."""
     special: str | None = None
-    """The written form of the last token where that is a mark of the model and no text: not in `data`."""
+    """The name of the last token if that is a special token. It is not part of `data`."""
     top: Sequence[TopToken] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The text has ended by itself; always the last that an engine yields. Counts are None if not told."""
+    """The text has ended. The engine always yields this last. Counts are None if it does not report them."""
 
     finish_reason: FinishReason
     input_tokens: int | None = None
@@ -204,7 +202,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class TokenSpan:
-    """A token of a given text: `text[start:stop]`, in characters. Parts of one character share its span."""
+    """A token of a text: `text[start:stop]`, in characters. Tokens of one character share its span."""
 
     id: int
     text: str
@@ -214,7 +212,7 @@ class TokenSpan:
 
 class DownloadState(StrEnum):
     OFFERED = "offered"
-    """It was declined before the last start."""
+    """The operator declined it before the last start, and can still start it."""
     RUNNING = "running"
     DECLINED = "declined"
     FAILED = "failed"
@@ -222,41 +220,41 @@ class DownloadState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """A model's file on its way, or what became of it."""
+    """The download of a model's file, running or ended."""
 
     state: DownloadState
     model: str
-    """The name for people."""
+    """The name that people read."""
     repo: str
     file: str
     licence: str | None
     bytes: int | None
-    """Of the whole file; before the hub has told it, about."""
+    """Size of the whole file; an estimate until the hub reports it."""
     received: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What an engine says of itself now; None is what is not known, or not known yet."""
+    """What an engine reports about itself now. None: not known, or not known yet."""
 
     engine: str
     state: EngineState
     state_detail: str | None = None
     model_id: str | None = None
     context: int | None = None
-    """Tokens of prompt and answer together."""
+    """The most tokens of prompt and answer together."""
     parallel: int | None = None
-    """Generations that are computed at once; more of them wait."""
+    """How many generations are computed at once. Others wait."""
     waiting: int = 0
     adapters: Sequence[str] = ()
-    """What `adapter_id` may name."""
+    """The values that `adapter_id` accepts."""
     computed_tokens: int | None = None
     reused_tokens: int | None = None
-    """Of all prompts so far: tokens that were computed, and those that it knew from an earlier prompt."""
+    """Tokens of all prompts so far: computed, and reused from earlier prompts."""
     chats: bool = False
-    """Whether `generate` takes a `Chat`: somebody there knows how the model wants one written."""
+    """Whether `generate` accepts a `Chat`, because the engine knows its model's chat template."""
     chat_template: str | None = None
-    """The model's own, as Jinja; None for a model that has none, and where it is not told."""
+    """The model's template, as Jinja; None if it has none or the engine does not report it."""
     bos_token: str | None = None
     eos_token: str | None = None
     licence: Licence | None = None
@@ -269,34 +267,34 @@ class Engine(Protocol):
     def info(self) -> EngineInfo: ...
 
     async def start(self) -> None:
-        """Begin to become ready; does not wait for it. Progress and failure show in `info`."""
+        """Start to get ready, without waiting. `info` shows progress and failure."""
 
     async def close(self) -> None:
-        """Give everything back. Generations have ended before."""
+        """Release all resources. The caller has ended all generations before."""
 
     def generate(
         self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
     ) -> AsyncGenerator[Accepted | Chunk | End]:
-        """`Accepted`, then chunks, then `End`. Raises `ServingError`; nothing has been computed when it is
-        raised before `Accepted`. Closing the generator, or cancelling its task, ends the computation.
+        """Yield `Accepted`, then chunks, then `End`. Raises `ServingError`; if that comes before `Accepted`,
+        nothing has been computed. Closing the generator or cancelling its task ends the computation.
 
-        What has the same `session` begins alike: it is computed where what it begins with may be known."""
+        Prompts of one `session` begin alike, so the engine computes them where that beginning is cached."""
         ...
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
-        """The tokens of a text; None where the engine cannot tell. Raises `ServingError`."""
+        """The tokens of a text; None if the engine cannot report them. Raises `ServingError`."""
 
 
 @runtime_checkable
-class Warming(Protocol):
-    """An engine that can keep what it has computed for what many prompts begin with."""
+class WarmableEngine(Protocol):
+    """An engine that can keep the common beginning of many prompts computed."""
 
     async def warm(self, beginning: str) -> None:
-        """Compute it in a quiet moment. Raises `ServingError`."""
+        """Compute the beginning while the engine is idle. Raises `ServingError`."""
 
 
-class Fetching(Protocol):
-    """What may fetch a model. Both raise `NothingToFetch`."""
+class DownloadControl(Protocol):
+    """Starts or declines the download of a model. Both methods raise `NothingToFetch`."""
 
     async def begin(self) -> None: ...
 
@@ -304,4 +302,4 @@ class Fetching(Protocol):
 
 
 SESSION_HEADER = "X-Session-Id"
-"""What names the session of a request, on the way to us and on to upstreams."""
+"""The HTTP header with the session id, in requests to this server and from it to upstreams."""

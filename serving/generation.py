@@ -1,7 +1,8 @@
-"""Any engine, with exact stop sequences: the one way in which protocols get text.
+"""Generate a text with any engine and cut it exactly at the first stop sequence.
 
-Knows engines and the matcher; refuses to know HTTP. Here the bytes of the engine's tokens meet the text that
-is safe to show: the texts of all tokens, the last one included, add up to exactly the generated text.
+The protocols get all their texts here. The engine yields the bytes of tokens; the matcher of
+`serving/stopping.py` decides which of them are safe to show. The texts of all tokens, including the last one,
+add up to exactly the generated text. This module knows no HTTP.
 """
 
 from __future__ import annotations
@@ -33,34 +34,32 @@ from serving.stopping import StopMatcher
 T = TypeVar("T")
 
 WIDEST_CHARACTER = 6
-"""Bytes of one character in JSON at most: control characters are written as `\\u0001`."""
-PIECES_OF_A_TOKEN = 4
-"""That an engine may send for one token at most: the bytes of a wide character."""
+"""The most bytes that one character takes in JSON: control characters are written as `\\u0001`."""
+MOST_CHUNKS_PER_TOKEN = 4
+"""An engine may send the bytes of a character one by one, and a character has at most four."""
+LARGEST_TEXT = 480 << 10
+"""Bytes of a text in JSON. The last event of a stream repeats it, and clients refuse lines over 512 KiB."""
 
 _encode = msgspec.json.Encoder().encode
 _Utf8 = codecs.getincrementaldecoder("utf-8")
 
 
-LARGEST_TEXT = 480 << 10
-"""Bytes of a text in JSON. The last event of a stream repeats it, and clients refuse lines over 512 KiB."""
-
-
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A text that somebody wants, by whatever protocol."""
+class GenerationRequest:
+    """One text to generate, whatever protocol asked for it."""
 
     prompt: Prompt
     params: SamplingParams
     stops: Sequence[str] = ()
     include_stop: bool = False
-    """The text ends behind the stop sequence, not before it."""
+    """Whether the text ends after the stop sequence instead of before it."""
     session: str | None = None
-    room: int = LARGEST_TEXT
-    """For the text, in bytes of JSON."""
+    largest_text: int = LARGEST_TEXT
+    """The most bytes that the text may take in JSON."""
 
 
 class Token(msgspec.Struct):
-    """A token, or several that an engine sent together, with the text that has become safe to show."""
+    """A token, or several that the engine sent together, with the text that has become safe to show."""
 
     id: int
     text: str
@@ -69,20 +68,20 @@ class Token(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class Shown:
-    """One step of a text: its token, and what only some protocols tell of it."""
+class Delta:
+    """What one step adds to the text: a token, and details that only some protocols report."""
 
     token: Token
-    tokens: int = 1
-    """That the engine made for it."""
+    token_count: int = 1
+    """How many tokens the engine generated in this step."""
     top: Sequence[TopToken] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of a generation. `last` is its last token, with the text that had waited until now."""
+    """The end of a generation. `last` is its last token, with the text that was held back until now."""
 
-    last: Shown
+    last: Delta
     finish_reason: FinishReason
     generated_tokens: int
     input_tokens: int | None
@@ -90,86 +89,87 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """A generation that has ended, as a whole."""
+class GenerationResult:
+    """A finished generation."""
 
     seed: int
-    tokens: Sequence[Shown]
+    deltas: Sequence[Delta]
     end: Finished
 
     @property
     def text(self) -> str:
-        return "".join(shown.token.text for shown in self.tokens)
+        return "".join(delta.token.text for delta in self.deltas)
 
     @property
     def likelihood(self) -> float:
-        """Of the average token; 0 where the engine does not tell."""
-        known = [shown.token.logprob for shown in self.tokens if shown.token.logprob is not None]
+        """The geometric mean of the tokens' probabilities; 0 where the engine reports none."""
+        known = [delta.token.logprob for delta in self.deltas if delta.token.logprob is not None]
         return math.exp(math.fsum(known) / len(known)) if known else 0.0
 
 
-async def generate(engine: Engine, asked: Asked) -> AsyncGenerator[Accepted | Shown | Finished]:
-    """`Accepted`, tokens whose text is safe to show, `Finished`. Raises `ServingError`.
+async def generate(engine: Engine, request: GenerationRequest) -> AsyncGenerator[Accepted | Delta | Finished]:
+    """Yield `Accepted`, then tokens whose text is safe to show, then `Finished`. Raises `ServingError`.
 
-    A token's text is empty while it is held back. As soon as a stop completes, the engine is cancelled; none
-    does within the first `min_new_tokens`. What is no UTF-8 is shown as U+FFFD; the part of a character with
-    which the text ends is not shown.
+    A token has an empty text while its text is held back. The engine is cancelled as soon as a stop sequence
+    completes, which none does within the first `min_new_tokens`. Bytes that are not UTF-8 become U+FFFD. If
+    the text ends inside a character, that character is left out.
 
-    A text that outgrows its room ends as if by its length limit. So does one whose engine goes on and on,
-    whatever limit it was given.
+    A text that outgrows `largest_text` ends as if it had reached its token limit. So does the text of an
+    engine that ignores that limit.
     """
-    params, room = asked.params, asked.room
-    most_pieces = PIECES_OF_A_TOKEN * (params.max_new_tokens or MOST_NEW_TOKENS)
-    matcher, decode = StopMatcher(asked.stops), _Utf8("replace").decode
+    params, room = request.params, request.largest_text
+    most_chunks = MOST_CHUNKS_PER_TOKEN * (params.max_new_tokens or MOST_NEW_TOKENS)
+    matcher, decode = StopMatcher(request.stops), _Utf8("replace").decode
     generated = 0
     input_tokens: int | None = None
     finish_reason: FinishReason | None = None
-    last: Shown | None = None
+    last: Delta | None = None
 
-    async with contextlib.aclosing(engine.generate(asked.prompt, params, session=asked.session)) as events:
+    chunks = engine.generate(request.prompt, params, session=request.session)
+    async with contextlib.aclosing(chunks) as events:
         async for event in events:
             if isinstance(event, Accepted):
                 input_tokens = event.input_tokens
                 yield event
             elif isinstance(event, Chunk):
-                if last is not None:  # it was not the last after all
+                if last is not None:  # it was not the last one
                     yield last
                     last = None
                 generated += event.tokens
                 may_stop = generated > params.min_new_tokens
                 text = decode(matcher.feed(event.data) if may_stop else event.data)
                 stop = matcher.matched
-                if stop is None and may_stop and event.special is not None and event.special in asked.stops:
+                if stop is None and may_stop and event.special is not None and event.special in request.stops:
                     stop = matcher.matched = event.special
                     text += decode(matcher.flush())
                 if stop is not None:
                     finish_reason = FinishReason.STOP_SEQUENCE
-                    if asked.include_stop:
+                    if request.include_stop:
                         text += stop
                 if text:
                     size = len(_encode(text)) - 2
                     if size > room:
                         text, finish_reason = text[: room // WIDEST_CHARACTER], FinishReason.LENGTH
                     room -= size
-                if finish_reason is None and generated >= most_pieces:
+                if finish_reason is None and generated >= most_chunks:
                     text, finish_reason = text + decode(matcher.flush()), FinishReason.LENGTH
                 special = not text and event.special is not None
-                shown = Shown(
+                delta = Delta(
                     Token(event.token_id, text, event.logprob, special),
                     event.tokens,
                     event.top[: params.top_tokens],
                 )
                 if finish_reason is not None:
-                    last = shown
+                    last = delta
                     break
                 if generated == params.max_new_tokens or not event.data:
-                    # At the limit, or an end token: the end will follow at once and belongs to this token,
-                    # and with it what was held back. Any other token without text loses nothing by waiting.
-                    last = shown
+                    # At the limit or an end token: the end follows at once. This token takes the text that is
+                    # then released. Any other token without text loses nothing by waiting.
+                    last = delta
                 else:
-                    yield shown
+                    yield delta
             else:
-                last = last or Shown(Token(0, "", None, True), tokens=0)
+                last = last or Delta(Token(0, "", None, True), token_count=0)
                 last.token.text += decode(matcher.flush())
                 last.token.special = not last.token.text
                 finish_reason = event.finish_reason
@@ -177,29 +177,29 @@ async def generate(engine: Engine, asked: Asked) -> AsyncGenerator[Accepted | Sh
                 input_tokens = input_tokens if event.input_tokens is None else event.input_tokens
                 break
 
-    # The engine computes nothing any more, however slowly the reader takes the rest.
+    # The engine has stopped by now, however slowly the client reads the end.
     if finish_reason is None or last is None:
         raise IncompleteGeneration("The engine's answer broke off.")
     yield Finished(last, finish_reason, generated, input_tokens, matcher.matched)
 
 
-async def whole(events: AsyncGenerator[Accepted | Shown | Finished], *, seed: int) -> Whole:
-    """All of a generation. Raises `ServingError`."""
-    tokens: list[Shown] = []
+async def collect(events: AsyncGenerator[Accepted | Delta | Finished], *, seed: int) -> GenerationResult:
+    """Run a generation to its end. Raises `ServingError`."""
+    deltas: list[Delta] = []
     end: Finished | None = None
     async with contextlib.aclosing(events):
         async for event in events:
             if isinstance(event, Finished):
                 end = event
             if not isinstance(event, Accepted):
-                tokens.append(event.last if isinstance(event, Finished) else event)
-    assert end is not None  # or it would have raised
-    return Whole(seed, tokens, end)
+                deltas.append(event.last if isinstance(event, Finished) else event)
+    assert end is not None  # `generate` raises an error or yields `Finished`
+    return GenerationResult(seed, deltas, end)
 
 
-async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """What they result in. The first that fails ends the others."""
-    tasks = [asyncio.create_task(work) for work in works]
+async def run_together(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all coroutines at once and return their results. The first that fails cancels the others."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -208,15 +208,16 @@ async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def best_of(engine: Engine, asked: Asked, count: int) -> list[Whole]:
-    """So many generations with seeds of their own, the likeliest first. Raises `ServingError`: one that
-    fails ends the others."""
+async def best_of(engine: Engine, request: GenerationRequest, count: int) -> list[GenerationResult]:
+    """Generate `count` texts with different seeds and sort them, the likeliest first.
 
-    def one(number: int) -> Coroutine[Any, Any, Whole]:
-        params = replace(asked.params, seed=asked.params.seed + number, logprobs=True)
-        return whole(generate(engine, replace(asked, params=params)), seed=params.seed)
+    Raises `ServingError`; a generation that fails cancels the others."""
 
-    results = await together([one(number) for number in range(count)])
+    def one(number: int) -> Coroutine[Any, Any, GenerationResult]:
+        params = replace(request.params, seed=request.params.seed + number, logprobs=True)
+        return collect(generate(engine, replace(request, params=params)), seed=params.seed)
+
+    results = await run_together([one(number) for number in range(count)])
     if not any(result.likelihood for result in results):
-        raise InvalidRequest("`best_of` != 1 is not supported by this engine: it tells no probabilities")
+        raise InvalidRequest("`best_of` != 1 is not supported by this engine: it reports no probabilities")
     return sorted(results, key=lambda result: result.likelihood, reverse=True)

@@ -1,7 +1,4 @@
-"""Counts of what the server has done, as Prometheus text under the names that TGI gives them.
-
-Knows numbers; refuses to know requests.
-"""
+"""Counters and histograms of the server as Prometheus text, under TGI's names."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ TOKENS = (16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
 class _Histogram:
-    """How many values were at most each of the bounds, their sum and their number."""
+    """Counts the values up to each bound, and their sum."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
@@ -34,7 +31,7 @@ class _Histogram:
 
 
 class Metrics:
-    """Totals since the start. Durations are in seconds."""
+    """Totals since the server started. Durations are in seconds."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -45,7 +42,7 @@ class Metrics:
             "tgi_request_mean_time_per_token_duration": (paces := _Histogram(SECONDS_A_TOKEN)),
             "tgi_request_input_length": (inputs := _Histogram(TOKENS)),
             "tgi_request_generated_tokens": (generated := _Histogram(TOKENS)),
-            # Beyond TGI: what people wait for.
+            # An addition to TGI: how long people wait before they can start to read.
             "tgi_request_time_to_first_token_duration": (firsts := _Histogram(SECONDS)),
         }
         self._durations, self._paces, self._firsts = durations, paces, firsts
@@ -54,7 +51,7 @@ class Metrics:
     def succeeded(
         self, seconds: float, *, first_seconds: float, input_tokens: int | None, generated_tokens: int
     ) -> None:
-        """`first_seconds` is until the first token."""
+        """Count a finished generation. `first_seconds` is the time until its first token."""
         self._successes += 1
         self._durations.add(seconds)
         self._firsts.add(first_seconds)
@@ -77,7 +74,7 @@ class Metrics:
             add(name, "histogram", *histogram.samples())
         add("tgi_queue_size", "gauge", ("", queued))
         add("tgi_batch_current_size", "gauge", ("", running))
-        # Beyond TGI, where the engine tells: the tokens of prompts, and those that cost nothing.
+        # Additions to TGI, if the engine reports them: prompt tokens computed, and reused at no cost.
         if computed is not None and reused is not None:
             add("tgi_prompt_tokens_computed", "counter", ("", computed))
             add("tgi_prompt_tokens_reused", "counter", ("", reused))

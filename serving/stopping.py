@@ -1,38 +1,40 @@
 """Cut a stream of text exactly before the first stop sequence in it.
 
-Knows bytes and stop sequences, nothing else: not tokens, not models, not why a text ends.
+A model streams its text in pieces, and readers watch the text grow. A stop sequence such as `\\nHuman:` must
+end the text, but no part of it may be shown. After `...\\nHum` nobody can know whether the stop sequence has
+begun or the word is `Humble`. These four characters must wait; everything before them must not.
 
-The text is UTF-8, because tokens are made of bytes: one may hold a stop and half of the character after
-it. No character's bytes begin inside another's, so to match bytes is to match characters.
+**The rule.** The stop sequence that *completes* first wins. If several complete at the same byte, the longest
+wins. The text ends before it. Where the text was cut into pieces makes no difference.
 
-It arrives in pieces, cut anywhere, and has to be shown while it grows. That is what makes this more
-than a search: after `...\\nHum` nobody knows yet whether the stop `\\nHuman:` has begun or the word is
-`Humble`. Those four characters must wait. Everything before them must not.
-
-**The rule.** Of all matches the one that *completes* first wins; of those that complete at the same
-byte, the longest. The text ends before it. How the text was cut into pieces never matters.
-
-**The idea.** Draw the stops as a tree of bytes, so that shared beginnings are shared branches. For the
-stops `\\nHuman:` and `man` (a dot is the start of the tree, brackets are complete stops):
+**The idea.** Put the stop sequences into a tree in which each edge is a byte (a trie), so that common
+beginnings share a path. This is the tree of `\\nHuman:` and `man`. The dot is the root, and brackets mark a
+complete stop sequence:
 
     . ── \\n ── H ── u ── m ── a ── n ── : [\\nHuman:]
     └── m ── a ── n [man]
 
-Walk the tree as the text is read. One sentence is kept true after each byte, and all else follows:
+The path from the root to a node spells the beginning of a stop sequence. Read the text byte by byte and move
+from node to node, so that after each byte this is true:
 
-    **The place in the tree spells the longest end of the text that begins a stop.**
+    **The current node spells the longest suffix of the text that begins a stop sequence.**
 
-- What spells nothing can never become part of a stop: it is safe to show. What is spelled may: it waits.
-  So what is held back is exactly as much as must be, and its length is the depth of the place.
-- When the next byte is not on the branch, the sentence stays true by stepping back to the place that
-  spells the next shorter end (from `\\nHum` to `m`, say) and trying again there. Each place knows its
-  next shorter one beforehand, so nothing is ever read twice.
-- A match completes when what is spelled *ends with* a stop. Mostly the place is itself the end of a
-  branch; but at `\\nHuman` it is `man` that has completed, long before the other stop could.
+Everything else follows from this invariant:
 
-Walking costs one step for each byte, and the steps back are paid for by the steps forward that went
-before. Most text contains no byte that begins a stop; that is found by one search in C and passed on
-whole. (The idea is due to Aho and Corasick, "Efficient string matching", 1975.)
+- Text before that suffix can never become part of a stop sequence, so it is safe to show. The suffix itself
+  may become one, so it is held back, and nothing else is. Its length is the depth of the node.
+- If the current node has no edge for the next byte, step back to the node that spells the next shorter suffix
+  (from `\\nHum` to `m`, for example) and try again there. These links are computed in advance, so no byte of
+  the text is ever read twice.
+- A stop sequence is complete when the suffix *ends with* it. Usually that is at the end of a path. But at
+  `\\nHuman` the text ends with `man`, which completes before `\\nHuman:` can.
+
+This takes one step forward for each byte, and never more steps back than forward. Most pieces have no byte
+that begins a stop sequence; a single search in C finds that out, and the piece passes unchanged. (The
+algorithm is from Aho and Corasick, "Efficient string matching", 1975.)
+
+Everything here works on bytes, because a token may hold a stop sequence and half of the next character.
+Matching bytes is the same as matching characters: in UTF-8, no character begins inside another.
 """
 
 from __future__ import annotations
@@ -46,23 +48,23 @@ from collections.abc import Callable, Iterable
 class StopMatcher:
     """Finds the first stop sequence in one text that arrives in pieces.
 
-    `feed` each piece and show what comes back, `flush` when no more pieces come. Once `matched` is set,
-    the text has ended and what comes after is ignored. Raises ValueError for an empty stop sequence.
+    Call `feed` with each piece and show what it returns; call `flush` at the end of the text. Once `matched`
+    is set, the text has ended and later pieces are ignored. Raises ValueError for an empty stop sequence.
     """
 
     matched: str | None
-    """The stop sequence that ended the text, if one did."""
+    """The stop sequence that ended the text, if any."""
 
     def __init__(self, stops: Iterable[str]) -> None:
         self.matched = None
-        self._held = b""  # seen, not shown: always what `_place` spells
-        self._start, self._find_beginning = _tree(tuple(stops))
-        self._place = self._start
+        self._held = b""  # read but not yet shown: what `_node` spells
+        self._root, self._find_beginning = _build_tree(tuple(stops))
+        self._node = self._root
 
     def feed(self, piece: bytes) -> bytes:
-        """Read a piece; returns the text that is now safe to show, which may be older than the piece."""
-        start, place = self._start, self._place
-        if place is start and not self._find_beginning(piece):
+        """Read a piece and return the text that is now safe to show, which may be from earlier pieces."""
+        root, node = self._root, self._node
+        if node is root and not self._find_beginning(piece):
             return piece if self.matched is None else b""
         if self.matched is not None:
             return b""
@@ -70,73 +72,73 @@ class StopMatcher:
         text = self._held + piece
         position = len(self._held)
         while position < len(text):
-            if place is start:  # nothing has begun: jump to where something may
+            if node is root:  # no stop sequence has begun: jump to the next byte that may begin one
                 beginning = self._find_beginning(text, position)
                 if beginning is None:
                     break
                 position = beginning.start()
-            place = place.after(text[position])
+            node = node.after(text[position])
             position += 1
-            if place.completed is not None:
-                self.matched, self._held, self._place = place.completed, b"", start
-                return text[: position - place.completed_length]
+            if node.completed is not None:
+                self.matched, self._held, self._node = node.completed, b"", root
+                return text[: position - node.completed_length]
 
-        self._place = place
-        safe = len(text) - place.depth
+        self._node = node
+        safe = len(text) - node.depth
         self._held = text[safe:]
         return text[:safe]
 
     def flush(self) -> bytes:
-        """The text has ended by itself: returns what was still held back."""
-        held, self._held, self._place = self._held, b"", self._start
+        """Return the text that was held back, because the text has ended without a stop sequence."""
+        held, self._held, self._node = self._held, b"", self._root
         return held
 
 
-class _Place:
-    """A place in the tree of stops. The way to it from the start spells the beginning of a stop."""
+class _Node:
+    """A node of the tree. The path to it from the root spells the beginning of a stop sequence."""
 
-    __slots__ = ("completed", "completed_length", "depth", "onward", "shorter")
+    __slots__ = ("children", "completed", "completed_length", "depth", "shorter")
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
-        self.onward: dict[int, _Place] = {}  # by the next byte of a stop
-        self.shorter: _Place | None = None  # spells the next shorter end of the same text; none at the start
-        self.completed: str | None = None  # the longest stop that what is spelled ends with
+        self.children: dict[int, _Node] = {}  # by the next byte
+        self.shorter: _Node | None = None  # spells the next shorter suffix; None at the root
+        self.completed: str | None = None  # the longest stop sequence that the spelled bytes end with
         self.completed_length = 0  # in bytes
 
-    def after(self, byte: int) -> _Place:
-        """The place that spells the longest end of the text, now that it is longer by a byte."""
-        place = self
-        while (onward := place.onward.get(byte)) is None:
-            if place.shorter is None:
-                return place  # not even this byte alone begins a stop
-            place = place.shorter
-        return onward
+    def after(self, byte: int) -> _Node:
+        """The node that keeps the invariant once this byte has been read."""
+        node = self
+        while (child := node.children.get(byte)) is None:
+            if node.shorter is None:
+                return node  # not even this byte alone begins a stop sequence
+            node = node.shorter
+        return child
 
 
-@functools.lru_cache(8)  # the largest that may be asked for take six megabytes each
-def _tree(stops: tuple[str, ...]) -> tuple[_Place, Callable[..., re.Match[bytes] | None]]:
-    """The start of the tree of these stops, and the search for a byte that begins one. They never change, so
-    that all answers with the same stops share them."""
-    start = _Place(0)
+@functools.lru_cache(8)  # the largest tree that a request may ask for takes six megabytes
+def _build_tree(stops: tuple[str, ...]) -> tuple[_Node, Callable[..., re.Match[bytes] | None]]:
+    """The root of the tree, and a search for the next byte that begins a stop sequence. Neither ever changes,
+    so all texts with the same stop sequences share them."""
+    root = _Node(0)
     for stop in stops:
         if not stop:
             raise ValueError("a stop sequence must not be empty: it would end every text before it begins")
-        place = start
+        node = root
         for byte in stop.encode("utf-8", "surrogatepass"):
-            place = place.onward.setdefault(byte, _Place(place.depth + 1))
-        place.completed, place.completed_length = stop, place.depth
+            node = node.children.setdefault(byte, _Node(node.depth + 1))
+        node.completed, node.completed_length = stop, node.depth
 
-    # Level by level: a shorter end lies on a level above, so what is known of it is complete already.
-    level_by_level = deque([start])
-    while level_by_level:
-        place = level_by_level.popleft()
-        for byte, onward in place.onward.items():
-            onward.shorter = place.shorter.after(byte) if place.shorter else start
-            if onward.completed is None:  # else it is itself a stop, and longer than any that it ends with
-                onward.completed = onward.shorter.completed
-                onward.completed_length = onward.shorter.completed_length
-            level_by_level.append(onward)
-    # No stop at all: a pattern that is never found.
-    beginnings = re.escape(bytes(start.onward))
-    return start, re.compile(b"[%b]" % beginnings if beginnings else b"(?!)").search
+    # Breadth first: a shorter suffix is less deep in the tree, so its node is finished before it is needed.
+    queue = deque([root])
+    while queue:
+        node = queue.popleft()
+        for byte, child in node.children.items():
+            child.shorter = node.shorter.after(byte) if node.shorter else root
+            if child.completed is None:  # otherwise it is a stop sequence itself, which is longer
+                child.completed = child.shorter.completed
+                child.completed_length = child.shorter.completed_length
+            queue.append(child)
+    # Without stop sequences: a pattern that never matches.
+    beginnings = re.escape(bytes(root.children))
+    return root, re.compile(b"[%b]" % beginnings if beginnings else b"(?!)").search

@@ -1,4 +1,4 @@
-"""The whole application as one process and its child, as a person runs it; only the model is small."""
+"""The whole application, `python app.py` and its serving layer, with a small model or a fake upstream."""
 
 import os
 import signal
@@ -24,14 +24,16 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="the tests lo
 
 
 @pytest.fixture(scope="module")
-def talker() -> Iterator[str]:
+def talking_upstream() -> Iterator[str]:
     with upstream(TEXT) as url:
         yield url
 
 
-@pytest.fixture
-def application(tmp_path: Path, talker: str) -> Iterator[Application]:
-    with running(tmp_path, "--upstream", talker) as application:
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory, talking_upstream: str) -> Iterator[Application]:
+    """An application that a test may kill, if it starts it again."""
+    data = tmp_path_factory.mktemp("application")
+    with running(data, "--upstream", talking_upstream, page=False) as application:
         application.wait_until("ready")
         yield application
 
@@ -50,17 +52,19 @@ def test_an_embedded_model_answers(tmp_path: Path) -> None:
         assert application.client.get("/serving/info").status_code == 404
 
 
-def test_an_interrupt_ends_everything_and_keeps_what_was_shown(application: Application) -> None:
-    chat = application.new_chat()
-    shown = application.read_some(application.ask(chat, "q"), 30)
-    child = application.serving_pid()
-    assert application.end(signal.SIGINT) in (0, 130, -signal.SIGINT)
-    assert not is_alive(child)
-    application.start()
-    reply = application.reply(chat)
-    assert reply["status"] == "interrupted"
-    assert reply["content"].startswith(shown)
-    assert "Traceback" not in application.log, application.log
+def test_an_interrupt_ends_everything_and_keeps_what_was_shown(tmp_path: Path, talking_upstream: str) -> None:
+    with running(tmp_path, "--upstream", talking_upstream) as application:  # its page may still be loading
+        application.wait_until("ready")
+        chat = application.new_chat()
+        shown = application.read_some(application.ask(chat, "q"), 30)
+        child = application.serving_pid()
+        assert application.end(signal.SIGINT) in (0, 130, -signal.SIGINT)
+        assert not is_alive(child)
+        application.start()
+        reply = application.reply(chat)
+        assert reply["status"] == "interrupted"
+        assert reply["content"].startswith(shown)
+        assert "Traceback" not in application.log, application.log
 
 
 def test_killed_in_mid_answer_nothing_shown_is_missing(application: Application) -> None:
@@ -92,8 +96,8 @@ def test_a_killed_serving_layer_fails_the_reply_and_the_next_one_works(applicati
     assert application.answer(application.ask(chat, "again"))[0] == TEXT
 
 
-def refused_in_words(application: Application, cause: str) -> None:
-    """A question is refused and not stored; only who runs the application is told why."""
+def expect_refusal(application: Application, cause: str) -> None:
+    """Expect that a question is refused and not stored, and that only the operator learns the cause."""
     assert cause in application.client.get("/api/engine").json()["detail"]
     assert cause in application.log
     others = application.client.get("/api/engine", headers={"X-Forwarded-For": "203.0.113.7"})
@@ -105,24 +109,32 @@ def refused_in_words(application: Application, cause: str) -> None:
     assert application.client.get(f"/api/conversations/{chat}").json()["messages"] == []
 
 
-def test_an_upstream_that_is_not_there_is_told_in_words(tmp_path: Path, unused_tcp_port: int) -> None:
-    with running(tmp_path, "--upstream", f"http://127.0.0.1:{unused_tcp_port}/v1") as application:
+def test_the_operator_learns_that_the_upstream_cannot_be_reached(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    with running(tmp_path, "--upstream", f"http://127.0.0.1:{unused_tcp_port}/v1", page=False) as application:
         application.wait_until("failed")
-        refused_in_words(application, f"127.0.0.1:{unused_tcp_port}")
+        expect_refusal(application, f"127.0.0.1:{unused_tcp_port}")
 
 
-@pytest.mark.parametrize("broken", [None, b"nonsense", b"GGUF" + b"\3\0\0\0" + b"\xff" * 64])
-def test_a_missing_or_broken_model_is_told_in_words(tmp_path: Path, broken: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "broken",
+    [None, b"nonsense", b"GGUF" + b"\3\0\0\0" + b"\xff" * 64],
+    ids=["missing", "no GGUF", "broken GGUF"],
+)
+def test_the_operator_learns_that_the_model_is_missing_or_broken(
+    tmp_path: Path, broken: bytes | None
+) -> None:
     model = tmp_path / "broken.gguf"
     if broken is not None:
         model.write_bytes(broken)
-    with running(tmp_path, "--model", str(model)) as application:
+    with running(tmp_path, "--model", str(model), page=False) as application:
         application.wait_until("failed")
-        refused_in_words(application, "broken.gguf")
+        expect_refusal(application, "broken.gguf")
 
 
 def test_an_owner_outlives_a_restart_and_a_revoked_cookie_does_not(tmp_path: Path) -> None:
-    with running(tmp_path) as application:
+    with running(tmp_path, page=False) as application:
         chat = application.new_chat()
         revoked = dict(application.client.cookies)
         application.client.post("/api/me/revoke").raise_for_status()
@@ -135,13 +147,13 @@ def test_an_owner_outlives_a_restart_and_a_revoked_cookie_does_not(tmp_path: Pat
             assert found.status_code == 404
 
 
-def test_files_are_for_their_owner_alone_also_where_they_were_for_all(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files_even_if_everybody_could_before(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o755)
     with running(data, page=False) as application:
         application.new_chat()
         names = {path.name for path in data.iterdir()}
-        application.kill()  # so that its log stays
+        application.kill()  # a clean end would remove the database's log
         for path in data.iterdir():
             path.chmod(0o666)
         application.start()
@@ -151,11 +163,11 @@ def test_files_are_for_their_owner_alone_also_where_they_were_for_all(tmp_path: 
 
 
 def test_secrets_are_in_no_log_and_on_no_command_line(
-    tmp_path: Path, talker: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, talking_upstream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secrets = {f"TECH_ASSISTANT_{name}_KEY": f"canary-{name}-0123456789" for name in ("SECRET", "UPSTREAM")}
     monkeypatch.setattr("tests.support.application.environment", lambda: {**environment(), **secrets})
-    with running(tmp_path / "data", "--upstream", talker) as application:
+    with running(tmp_path / "data", "--upstream", talking_upstream) as application:
         application.wait_until("ready")
         chat = application.new_chat()
         reply = application.ask(chat, "q")
@@ -177,7 +189,7 @@ def test_secrets_are_in_no_log_and_on_no_command_line(
 
 
 @pytest.mark.parametrize(("url", "key"), [("http://x", "k" * 16), ("http://me:secret@x", None)])
-def test_an_address_with_a_password_needs_no_key_beside_it(url: str, key: str | None) -> None:
+def test_an_address_with_a_password_takes_the_place_of_the_key(url: str, key: str | None) -> None:
     settings = read_settings(["--serving-url", url, "--serving-key", "k" * 16, "--expose-serving"])
     endpoint = endpoint_of(settings, None)
     assert endpoint is not None
@@ -189,8 +201,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
 
 
-def test_what_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, running(tmp_path / "data") as application:
+def test_a_start_that_fails_prints_the_reason_without_a_traceback(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        running(tmp_path / "data", page=False) as application,
+    ):
         port = str(taken.getsockname()[1])
         for arguments, words in (
             (["--port", port, "--data", str(tmp_path / "other")], "--port 0 takes a free one"),

@@ -1,4 +1,4 @@
-"""The proxies of `deploy/` before the real application: their files as they are, but for names and ports."""
+"""The proxies of `deploy/` in front of the real application; only names, ports and one time limit differ."""
 
 import contextlib
 import re
@@ -107,7 +107,7 @@ def test_a_cookie_is_secure_and_the_host_unchanged(proxy: Proxy) -> None:
         assert answer.headers["strict-transport-security"]
 
 
-def test_events_come_as_they_are_said(proxy: Proxy) -> None:
+def test_events_arrive_while_the_answer_is_written(proxy: Proxy) -> None:
     chat = proxy.client.post("/api/conversations").json()["id"]
     body = {"text": "q"}
     reply = proxy.client.post(f"/api/conversations/{chat}/messages", json=body).json()["reply_id"]
@@ -117,17 +117,19 @@ def test_events_come_as_they_are_said(proxy: Proxy) -> None:
         assert proxy.client.get(f"/api/replies/{reply}").json()["status"] != "done"
 
 
-def test_limits_are_those_of_the_application(proxy: Proxy) -> None:
+def test_headers_and_bodies_have_the_limits_of_the_application(proxy: Proxy) -> None:
     cookie = {"Cookie": "c" * 7000}
     assert proxy.client.get("/health", headers=cookie).status_code == 200
     large = proxy.client.get("/health", headers={f"x-{number}": "c" * 7000 for number in range(6)})
     assert large.status_code == 431
     body = b" " * (300 << 10)
-    with proxy.client.stream("POST", "/api/conversations", content=body) as answer:  # the rest may be cut
+    with proxy.client.stream(
+        "POST", "/api/conversations", content=body
+    ) as answer:  # the proxy may not read the rest
         assert answer.status_code == 413
 
 
-def test_half_a_header_is_cut(proxy: Proxy) -> None:
+def test_a_connection_with_half_a_header_is_closed(proxy: Proxy) -> None:
     with proxy.connect() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: a")
         with contextlib.suppress(ConnectionError):
@@ -135,8 +137,8 @@ def test_half_a_header_is_cut(proxy: Proxy) -> None:
                 pass
 
 
-def test_the_clients_address_counts_whatever_it_says_of_itself(proxy: Proxy) -> None:
-    """Shown by the brake for wrong keys, which is put on by address."""
+def test_the_clients_address_counts_whatever_its_headers_claim(proxy: Proxy) -> None:
+    """The limit of wrong keys shows it, since it counts by address."""
     answers = []
     for host in ("127.0.0.2", "127.0.0.3"):
         transport = httpx.HTTPTransport(local_address=host, verify=False)

@@ -1,4 +1,4 @@
-"""What the Dockerfile says of the application is true of it; no image is built here."""
+"""The Dockerfile agrees with the application and with .dockerignore. No image is built."""
 
 import re
 
@@ -10,7 +10,7 @@ from tests.test_imports import OURS, ROOT
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
-def test_its_variables_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_variables_ports_and_volumes_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     variables = dict(re.findall(r"(TECH_ASSISTANT_\w+)=(\S+)", DOCKERFILE))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -21,7 +21,7 @@ def test_its_variables_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"VOLUME {settings.data}\n" in DOCKERFILE
 
 
-def test_it_is_sent_what_it_copies_and_nothing_else() -> None:
+def test_the_build_context_has_what_is_copied_and_no_more() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     sent = {line.removeprefix("!") for line in ignored if line.startswith("!")}
     assert ignored[1] == "*"

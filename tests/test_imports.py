@@ -115,9 +115,9 @@ def test_no_module_imports_itself_by_a_detour() -> None:
     assert waiting == {}
 
 
-def test_only_the_web_folder_knows_gradio() -> None:
-    knowing = [name for name in MODULES if any(is_within(other, "gradio") for other in imports_of(name))]
-    assert [name for name in knowing if not is_within(name, "assistant.web")] == []
+def test_only_the_pages_import_gradio() -> None:
+    importing = [name for name in MODULES if any(is_within(other, "gradio") for other in imports_of(name))]
+    assert [name for name in importing if not is_within(name, "assistant.web.pages")] == []
 
 
 def test_starting_the_application_imports_no_gradio() -> None:

@@ -1,9 +1,9 @@
-"""`python -m assistant.knowledge`: build or refresh an index of documentation, or search one.
+"""`python -m assistant.knowledge`: build an index of documentation, bring one up to date, or search one.
 
-A build prints one JSON object a line, for the application that started it; a search prints for people.
+A build prints one JSON object a line, for the application that started it. A search prints for people.
 """
 
-# ruff: noqa: T201 - printing is what it does
+# ruff: noqa: T201 - a command prints
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ def main(arguments: Sequence[str]) -> int:
     if options.exit_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     with contextlib.suppress(OSError, AttributeError):
-        os.nice(NICENESS)  # the application's answers come first
+        os.nice(NICENESS)  # the application's replies come first
     passages = 0
 
-    def say(told: Mapping[str, Any]) -> None:
+    def report(progress: Mapping[str, Any]) -> None:
         nonlocal passages
-        passages = told.get("passages", passages)
-        print(json.dumps(told), flush=True)
+        passages = progress.get("passages", passages)
+        print(json.dumps(progress), flush=True)
 
     try:
         build(
             options.into,
-            say,
+            report,
             environments=options.packages,
             folders=options.docs,
             python=not options.no_python,
         )
     except IndexFailed as error:
-        say({"state": "failed", "detail": str(error)})
+        report({"state": "failed", "detail": str(error)})
         return 1
-    except BrokenPipeError:  # nobody listens any more
+    except BrokenPipeError:  # the application has ended
         return 1
-    say({"state": "ready", "passages": passages})
+    report({"state": "ready", "passages": passages})
     return 0
 
 
 def _end_with_stdin() -> None:
     while os.read(0, 4096):
         pass
-    os._exit(1)  # what was written is whole; the readers end with this process
+    os._exit(1)  # the index stays consistent, and the reading processes end with this one
 
 
 def _search(into: Path, question: str, limit: int) -> int:
-    from assistant.knowledge.search import search
+    from assistant.knowledge.search.search import search
 
     try:
         index = Index(into)
@@ -72,25 +72,26 @@ def _search(into: Path, question: str, limit: int) -> int:
         return 1
     with contextlib.closing(index):
         try:
-            found = search(index, question, limit=limit)
+            result = search(index, question, limit=limit)
         except sqlite3.Error as error:
             print(index.failed(error), file=sys.stderr)
             return 1
-    for passage in found.passages:
+    for passage in result.passages:
         print(passage.signature or passage.title)
         print("  " + " ".join(part for part in (passage.package, passage.version, passage.location) if part))
         for line in passage.text[:600].splitlines():
             print(f"    {line}")
         print()
-    if found.unknown:
-        print(f"There is no {found.unknown}. " + ", ".join(found.did_you_mean))
-    elif not found.passages:
-        print("The documentation has nothing on this.")
+    if result.unknown:
+        suggestion = f" Did you mean {', '.join(result.did_you_mean)}?" if result.did_you_mean else ""
+        print(f"There is no {result.unknown}.{suggestion}")
+    elif not result.passages:
+        print("The documentation has no answer to this question.")
     return 0
 
 
 def _folder(text: str) -> Folder:
-    """`PATH` or `PATH=URL`; a path with "=" in it is one where it exists."""
+    """Parses `PATH` or `PATH=URL`. A "=" that no address follows belongs to the path."""
     path, _, url = text.rpartition("=")
     if path and url.startswith(("http://", "https://")):
         return Folder(Path(path).expanduser(), url)
@@ -99,18 +100,18 @@ def _folder(text: str) -> Folder:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m assistant.knowledge", description="An index of the documentation on this machine."
+        prog="python -m assistant.knowledge", description="Builds and searches an index of documentation."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     building = commands.add_parser("build", help="build an index, or bring one up to date")
-    building.add_argument("--into", type=Path, required=True, metavar="FILE")
+    building.add_argument("--into", type=Path, required=True, metavar="FILE", help="the file of the index")
     building.add_argument(
         "--packages",
         type=lambda text: Path(text).expanduser(),
         action="append",
         default=[],
         metavar="PYTHON",
-        help="an interpreter or an environment's folder, whose packages are read (several)",
+        help="read the packages of this environment, given as its interpreter or folder (repeatable)",
     )
     building.add_argument(
         "--docs",
@@ -118,15 +119,17 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH[=URL]",
-        help="a folder of documentation, and where it can be read (several)",
+        help="read this folder of documentation, whose address on the web is URL (repeatable)",
     )
-    building.add_argument("--no-python", action="store_true", help="leave the standard library out")
+    building.add_argument("--no-python", action="store_true", help="leave out the standard library")
     building.add_argument(
-        "--exit-with-stdin", action="store_true", help="end when standard input does: never outlive a parent"
+        "--exit-with-stdin",
+        action="store_true",
+        help="exit when standard input closes, as when a parent ends",
     )
     searching = commands.add_parser("search", help="search an index")
-    searching.add_argument("--into", type=Path, required=True, metavar="FILE", help="the index")
-    searching.add_argument("--limit", type=int, default=4)
+    searching.add_argument("--into", type=Path, required=True, metavar="FILE", help="the file of the index")
+    searching.add_argument("--limit", type=int, default=4, help="the most passages to print")
     searching.add_argument("question", nargs="+")
     return parser
 

@@ -1,15 +1,14 @@
-"""Documentation mode's answer: what the documentation says on a question, word for word, as Markdown.
+"""Writes the answer that quotes the documentation, word for word, as Markdown.
 
-    question + Found ─▶ name and signature      in a block of code
-                        the passage             quoted, cut at a paragraph where it is long
-                        where it stands         name, package, version, licence, file and line
-                        an example              real code that uses it, and where that stands
-                        See also                the first sentences of up to three alternatives
+    question + SearchResult ─▶ name and signature   in a block of code
+                               the passage          quoted, and cut at a paragraph if it is long
+                               its place            name, package, version, licence, file and line
+                               an example           real code that uses it, with file and line
+                               See also             the first sentences of up to three alternatives
 
-Knows how such an answer is laid out. Invents nothing: whatever is not one of the `INTERFACE` sentences is a
-quotation, and each quotation stands in the `quote` of one of the answer's sources: the answer's own first,
-then the alternatives', last those of examples. Refuses to search and to judge what was found; pure and
-bounded: of any question and any passages it makes an answer within the limits below.
+The answer invents nothing: apart from the sentences in `INTERFACE`, all of it is quoted, and each quotation
+is in the `quote` of one of the answer's sources. The sources of passages come first, then those of the
+alternatives, then those of the examples. Every answer keeps within the limits below.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from assistant.conversation import Source
-from assistant.knowledge.passage import Found, Passage
+from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.plain_text import (
     block_quote,
     code,
@@ -31,87 +30,90 @@ from assistant.knowledge.plain_text import (
     readable,
     to_markdown,
 )
-from assistant.knowledge.question import Kind, Question, understand
+from assistant.knowledge.search.question import Question, QuestionType, parse_question
 
 LONGEST_TEXT = 8000  # characters of an answer
 LONGEST_QUOTE = 2000  # characters of a source's quote
 MOST_SOURCES = 8
 
-SHOWN = 1200  # characters of a passage that are read without scrolling
-SHOWN_OF_EACH = 800  # where two stand one after the other
-LONGEST_SHOWN = 3200  # characters with all marks of Markdown
-GRACE = 600  # more, where nothing else would be left out
+SHOWN = 1200  # characters of a passage that are quoted, which fit on a page without scrolling
+SHOWN_OF_EACH = 800  # characters of each of two passages
+LONGEST_SHOWN = 3200  # characters of a quotation with all its Markdown
+GRACE = 600  # more characters, if the passage then need not be cut
 MOST_ALTERNATIVES = 3
-LONGEST_LINE = 300  # of a name, a title, a place
+LONGEST_LINE = 300  # characters of a name, a title or a location
 LONGEST_SIGNATURE = 600
 SIGNATURE_WIDTH = 88
 EXAMPLE_LINES = 14
 LONGEST_EXAMPLE = 900
 
-NOTHING_CERTAIN = "The documentation on this machine has nothing certain on this."
-NO_SUCH_NAME = "It has no {name}."
+NO_ANSWER = "The documentation on this machine has no clear answer to this question."
+NO_SUCH_NAME = "The documentation has no {name}."
 DID_YOU_MEAN = "Did you mean {names}?"
-NAME_IT = "Name the module or the function that you mean, as in `shutil.rmtree`, and ask again."
-LOAD_A_MODEL = "Questions that no documentation answers need a language model: start with `--model auto`."
-INSTEAD = "The model cannot answer just now; the documentation does. Ask again when the model is back."
+NAME_IT = "Name the module or function that you mean, such as `shutil.rmtree`, and ask again."
+LOAD_A_MODEL = "Other questions need a language model: start the application with `--model auto`."
+INSTEAD = (
+    "The model is unavailable, so this answer quotes the documentation. Ask again when the model is back."
+)
 EXAMPLE = "Example"
 EXAMPLE_FROM = "From {place}"
 SEE_ALSO = "See also"
-GOES_ON = "…"
+ELLIPSIS = "…"
 
 INTERFACE = (
-    *(NOTHING_CERTAIN, NO_SUCH_NAME, DID_YOU_MEAN, NAME_IT, LOAD_A_MODEL, INSTEAD),
-    *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, GOES_ON),
+    *(NO_ANSWER, NO_SUCH_NAME, DID_YOU_MEAN, NAME_IT, LOAD_A_MODEL, INSTEAD),
+    *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, ELLIPSIS),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentationAnswer:
-    """Markdown, and where each quotation in it stands."""
+    """An answer as Markdown, with the source of each quotation in it."""
 
     text: str
     sources: tuple[Source, ...]
 
     def pieces(self) -> Iterator[str]:
-        """The text line by line, to be streamed; together they are the text."""
+        """The text line by line, to be streamed."""
         yield from self.text.splitlines(keepends=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Something of an answer that stands or goes as a whole."""
+    """A part of an answer, which is shown in full or left out."""
 
     markdown: str
-    gap: str = "\n\n"  # between it and what stands before
+    gap: str = "\n\n"  # between the part before and this one
     sources: tuple[Source, ...] = ()
     examples: tuple[Source, ...] = ()
 
 
-def answer(question: str, found: Found, *, instead: bool = False) -> DocumentationAnswer:
-    """The answer that `found` gives to `question`; if it is given `instead` of a model's, it says so."""
-    passages = [_readable(passage) for passage in found.passages]
+def answer(question: str, result: SearchResult, *, instead: bool = False) -> DocumentationAnswer:
+    """The answer that a search result gives to a question. With `instead`, it says that the model, which was
+    asked first, is unavailable."""
+    passages = [_readable(passage) for passage in result.passages]
     if not passages:
-        return DocumentationAnswer(_refusal(found, instead), ())
-    first, second = passages[0], _compared(understand(question), passages)
-    told = [first] if second is None else [first, second]
+        return DocumentationAnswer(_refusal(result, instead), ())
+    first, second = passages[0], _compared(parse_question(question), passages)
+    in_full = [first] if second is None else [first, second]
     parts = [_Part(INSTEAD)] if instead else []
-    parts += [_correction(found)] if found.unknown else []
-    for passage in told:
-        parts += _told(passage, SHOWN if second is None else SHOWN_OF_EACH)
-    alternatives = [passage for passage in passages if passage not in told][:MOST_ALTERNATIVES]
+    parts += [_correction(result)] if result.unknown else []
+    for passage in in_full:
+        parts += _passage_parts(passage, SHOWN if second is None else SHOWN_OF_EACH)
+    alternatives = [passage for passage in passages if passage not in in_full][:MOST_ALTERNATIVES]
     parts += _see_also(alternatives, first)
-    return _put_together(parts)
+    return _join(parts)
 
 
 def reference(passage: Passage) -> Source:
-    """What a model is given to read of a passage: its signature as the title, its words within bounds."""
+    """A passage as reference for a model: the signature as the title, and the beginning of the text."""
     passage = _readable(passage)
     quote, _ = excerpt(passage.text, LONGEST_QUOTE, 0)
     return replace(passage.source(quote or passage.signature), title=passage.signature or passage.title)
 
 
-def _put_together(parts: Sequence[_Part]) -> DocumentationAnswer:
-    """The parts in order, as far as there is room; a part that has none is left out."""
+def _join(parts: Sequence[_Part]) -> DocumentationAnswer:
+    """The parts in order; a part that no longer fits is left out."""
     text = ""
     sources: list[Source] = []
     examples: list[Source] = []
@@ -140,40 +142,34 @@ def _readable(passage: Passage) -> Passage:
 
 def _line(text: str, longest: int = LONGEST_LINE) -> str:
     line = " ".join(readable(text).split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}{GOES_ON}"
+    return line if len(line) <= longest else f"{line[: longest - 1]}{ELLIPSIS}"
 
 
-# ---------------------------------------------------------------------------------------------- nothing found
-
-
-def _refusal(found: Found, instead: bool) -> str:
+def _refusal(result: SearchResult, instead: bool) -> str:
     paragraphs = [INSTEAD] if instead else []
-    paragraphs.append(NOTHING_CERTAIN)
-    if found.unknown or found.did_you_mean:
-        paragraphs.append(_correction(found).markdown)
+    paragraphs.append(NO_ANSWER)
+    if result.unknown or result.did_you_mean:
+        paragraphs.append(_correction(result).markdown)
     paragraphs.append(NAME_IT if instead else f"{NAME_IT} {LOAD_A_MODEL}")
     return "\n\n".join(paragraphs) + "\n"
 
 
-def _correction(found: Found) -> _Part:
-    """That a name which was asked for does not exist, and which do."""
+def _correction(result: SearchResult) -> _Part:
+    """Says that a name does not exist, and suggests names that do."""
     sentences = []
-    if found.unknown and (name := code(_line(found.unknown, 120))):
+    if result.unknown and (name := code(_line(result.unknown, 120))):
         sentences.append(NO_SUCH_NAME.format(name=name))
-    if found.did_you_mean:
-        names = [code(_line(name)) for name in found.did_you_mean[:MOST_ALTERNATIVES]]
+    if result.did_you_mean:
+        names = [code(_line(name)) for name in result.did_you_mean[:MOST_ALTERNATIVES]]
         sentences.append(
             DID_YOU_MEAN.format(names=" or ".join(filter(None, (", ".join(names[:-1]), names[-1]))))
         )
     return _Part(" ".join(sentences))
 
 
-# ----------------------------------------------------------------------------------------------- what is told
-
-
 def _compared(question: Question, passages: Sequence[Passage]) -> Passage | None:
-    """The passage that the question sets against the first: both are told in equal detail."""
-    if question.kind is not Kind.DIFFERENCE or len(question.subjects) < 2:
+    """The passage that the question compares with the first; both are shown in the same detail."""
+    if question.type is not QuestionType.DIFFERENCE or len(question.subjects) < 2:
         return None
     names = [
         frozenset(
@@ -182,7 +178,7 @@ def _compared(question: Question, passages: Sequence[Passage]) -> Passage | None
         for subject in question.subjects
     ]
     about = [
-        {number for number, subject in enumerate(names) if subject & _words(passage)}
+        {number for number, subject in enumerate(names) if subject & _words_of_name(passage)}
         for passage in passages[:MOST_ALTERNATIVES]
     ]
     for passage, subjects in zip(passages[1:], about[1:], strict=False):
@@ -191,29 +187,29 @@ def _compared(question: Question, passages: Sequence[Passage]) -> Passage | None
     return None
 
 
-def _words(passage: Passage) -> frozenset[str]:
+def _words_of_name(passage: Passage) -> frozenset[str]:
     return frozenset(re.findall(r"[a-z0-9]+", passage.name.lower())) | {
         passage.name.rpartition(".")[2].lower()
     }
 
 
-def _told(passage: Passage, longest: int) -> list[_Part]:
-    quote, shown = _quoted(passage, longest)
-    told = [_heading(passage), shown, _stands(passage)]
-    parts = [_Part("\n\n".join(filter(None, told)), sources=(passage.source(quote),))]
+def _passage_parts(passage: Passage, longest: int) -> list[_Part]:
+    quote, quoted = _quoted(passage, longest)
+    paragraphs = [_heading(passage), quoted, _place(passage)]
+    parts = [_Part("\n\n".join(filter(None, paragraphs)), sources=(passage.source(quote),))]
     if passage.example.strip():
         parts.append(_example(passage))
     return parts
 
 
 def _quoted(passage: Passage, longest: int) -> tuple[str, str]:
-    """The words of a passage that are shown, and the Markdown that shows them."""
+    """The part of a passage's text that is quoted, and the Markdown of the quotation."""
     quote, is_cut = excerpt(passage.text, longest, GRACE)
     if not quote:
         return "", ""
     shown = quote if _is_markdown(passage) else to_markdown(quote)
-    quoted = block_quote(f"{shown}\n\n{GOES_ON}" if is_cut else shown)
-    if len(quoted) > LONGEST_SHOWN and longest > 1:  # hardly more than marks
+    quoted = block_quote(f"{shown}\n\n{ELLIPSIS}" if is_cut else shown)
+    if len(quoted) > LONGEST_SHOWN and longest > 1:  # nearly all of it is Markdown
         return _quoted(passage, min(longest, len(quote)) // 2)
     return quote, quoted
 
@@ -225,7 +221,7 @@ def _heading(passage: Passage) -> str:
 
 
 def _wrapped(signature: str) -> str:
-    """A signature, in lines that are not wider than a page where it has places for breaks."""
+    """A signature in lines that fit the page, broken between parameters."""
     head, bracket, rest = signature.partition("(")
     inside, closing, returned = rest.rpartition(")")
     if len(signature) <= SIGNATURE_WIDTH or not inside:
@@ -241,13 +237,13 @@ def _wrapped(signature: str) -> str:
 
 
 def _is_markdown(passage: Passage) -> bool:
-    """Whether the text was written as Markdown; it is then shown as such."""
+    """Whether the file of the passage is Markdown."""
     file = passage.location.rpartition(":")[0] or passage.location
     return passage.corpus == "docs" and file.lower().endswith((".md", ".markdown", ".mdx", ".ipynb"))
 
 
-def _stands(passage: Passage) -> str:
-    """Where a passage stands: "shutil.rmtree, Python 3.11.2 (PSF-2.0), shutil.py:722"."""
+def _place(passage: Passage) -> str:
+    """The place of a passage: "shutil.rmtree, Python 3.11.2 (PSF-2.0), shutil.py:722"."""
     name = escaped(passage.title) if passage.kind == "section" else code(passage.name)
     return ", ".join(filter(None, (name, _package(passage), link(code(passage.location), passage.url))))
 
@@ -273,7 +269,7 @@ def _example(passage: Passage) -> _Part:
 
 
 def _see_also(passages: Sequence[Passage], first: Passage) -> list[_Part]:
-    """The alternatives as a list whose head comes with the first of them."""
+    """The alternatives as a list. Its heading is in the first part, so that neither appears alone."""
     parts = []
     for passage in passages:
         sentence, is_cut = first_sentence(passage.text)
@@ -281,8 +277,8 @@ def _see_also(passages: Sequence[Passage], first: Passage) -> list[_Part]:
         is_same = (passage.package, passage.version) == (first.package, first.version)
         place = [] if is_same else [_package(passage)]
         place.append(link(code(passage.location), passage.url))
-        said = f": “{escaped(sentence)}{GOES_ON if is_cut else ''}”" if sentence else ""
-        item = f"- {name}{said} ({', '.join(place)})"
+        quote = f": “{escaped(sentence)}{ELLIPSIS if is_cut else ''}”" if sentence else ""
+        item = f"- {name}{quote} ({', '.join(place)})"
         parts.append(_Part(item, "\n", (passage.source(sentence),)))
     if parts:
         parts[0] = replace(parts[0], markdown=f"**{SEE_ALSO}**\n\n{parts[0].markdown}", gap="\n\n")

@@ -1,10 +1,8 @@
-"""A build: everything that is to be in the index is read by several processes and written by one.
+"""Builds the index, or brings it up to date: several processes read what has changed, one process writes.
 
-Knows what has changed since it was read, in what order people need it, and how to go on when a reader fails.
-Refuses to know formats (the readers do) and tables (the index does).
-
-The standard library comes first, because any first question can be answered from it; then the folders of
-documentation, then packages. What has been written is never read again, so a build that was killed goes on.
+The standard library comes first, because most first questions are about it, then the folders of
+documentation, then packages. What is in the index is not read again, so a build after one that was killed
+continues. If reading a unit fails or kills its process, the build reports the unit and goes on without it.
 """
 
 from __future__ import annotations
@@ -26,48 +24,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assistant.knowledge import packages, python_library
-from assistant.knowledge.index import Batch, IndexBroken, IndexFailed, IndexWriter, Source, remove
+from assistant.knowledge.index import IndexBroken, IndexFailed
+from assistant.knowledge.index_writer import IndexWriter, ReadUnit, remove
+from assistant.knowledge.passage import Batch
+from assistant.knowledge.reading import packages, python_library
 
 HERE = Path(__file__).parent
-FILES_AT_ONCE = 16  # of a folder, in one piece of work
-AHEAD = 3  # pieces of work a process that are handed out before it asks
-MOST_MEMORY = 1 << 30  # bytes of one process that reads
-STUCK_SECONDS = 120.0  # a piece of work that takes so long never ends
+FILES_AT_ONCE = 16  # files of a folder in one task
+TASKS_AHEAD = 3  # tasks for each process that are queued before it needs them
+MOST_MEMORY = 1 << 30  # bytes of one reading process
+STUCK_SECONDS = 120.0  # after so long without a result, the processes are killed
 PROGRESS_SECONDS = 0.1  # between two reports
-MOST_PROBLEMS = 5  # of one file that are told
-MOST_WARNINGS = 50  # of one build; more are counted
+MOST_PROBLEMS = 5  # warnings about one file
+MOST_WARNINGS = 50  # warnings of one build; further ones are only counted
 LONGEST_WARNING = 1000  # characters
 
-Read = tuple[list[Source], list[str]]  # and what failed, in sentences
+TaskResult = tuple[list[ReadUnit], list[str]]  # what was read, and what failed, in sentences
 Report = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of documentation, and the address where its files can be read ("": none)."""
+    """A folder of documentation, and its address on the web ("" if it has none)."""
 
     path: Path
     url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """A source that is to be read; `read` can be sent to another process."""
+class Unit:
+    """A module of the standard library, a package or a file, to be read as one, maybe in another process."""
 
     key: str
     corpus: str
     fingerprint: str
     root: str
-    what: str  # for people
+    description: str  # for people
     read: Callable[[], Batch]
 
     @property
     def place(self) -> str:
         return self.key.partition("\0")[2] or self.key
 
-    def source(self) -> Source:
-        return Source(self.key, self.corpus, self.fingerprint, self.root, self.read())
+    def read_all(self) -> ReadUnit:
+        return ReadUnit(self.key, self.corpus, self.fingerprint, self.root, self.read())
 
 
 def build(
@@ -81,14 +81,15 @@ def build(
 ) -> None:
     """Bring the index up to date. Raises `IndexFailed`.
 
-    `report` hears how far it is: `done`, `total`, `passages`, `what`; `searchable` once; and each `warning`.
+    `report` receives the progress (`done`, `total`, `passages`, `what`), each `warning`, and, as soon as the
+    standard library is in the index, `searchable`.
     """
     count = processes or _processors()
-    with _alone(into, lambda: report({"what": "another build of the same index is waited for"})):
+    with _exclusive(into, lambda: report({"what": "waiting for another build of the same index"})):
         try:
             _Build(into, report, count).run(environments, folders, python)
         except IndexBroken as error:
-            report({"warning": f"{error} It is made anew."})
+            report({"warning": f"{error} It will be built again."})
             remove(into)
             _Build(into, report, count).run(environments, folders, python)
 
@@ -105,7 +106,7 @@ class _Build:
         self._report = report
         self._processes = processes
         self._done = self._total = 0
-        self._told = 0.0
+        self._reported = 0.0
         self._passages = 0
         self._unread = 0
         self._warnings = 0
@@ -127,60 +128,57 @@ class _Build:
         searchable = python and index.meta("library") == sys.version
         if searchable or not python:
             self._report({"searchable": True, "passages": self._passages})
-        kept: list[str] = []
-        library = list(self._library()) if python else []
+        kept: list[str] = []  # the beginnings of keys whose units cannot be read now, but stay in the index
+        library = list(self._library_units()) if python else []
         if not python:
-            index.set_meta("library", "")  # it is forgotten below, and must be read before it is asked again
-        prose = list(self._folders(folders, kept))
-        code = list(self._packages(environments, kept))
-        self._forget((*library, *prose, *code), kept)
-        stages = [self._changed(each) for each in (library, prose, code)]
-        self._total = len(library) + len(prose) + len(code)
+            index.set_meta("library", "")  # the library is forgotten below
+        files = list(self._file_units(folders, kept))
+        code = list(self._package_units(environments, kept))
+        self._forget((*library, *files, *code), kept)
+        stages = [self._changed(each) for each in (library, files, code)]
+        self._total = len(library) + len(files) + len(code)
         self._done = self._total - sum(len(stage) for stage in stages)
         for number, stage in enumerate(stages):
-            self._read(_pieces(stage))
+            self._read(_tasks(stage))
             if number == 0 and python and not searchable:
                 if not index.fingerprints():
-                    raise IndexFailed(
-                        "The documentation cannot be read: no process that reads it stays alive."
-                    )
+                    raise IndexFailed("The documentation cannot be read: every reading process ends at once.")
                 index.count_uses()
                 index.set_meta("library", sys.version)
                 self._report({"searchable": True, **self._progress("the standard library")})
-        if not index.is_counted():  # something has changed, now or in a build that was killed
+        if not index.is_counted():  # units have changed, now or in a build that was killed
             index.count_uses()
         index.tidy()
         index.check()
         if self._unread:
-            self._warn(f"{self._unread} files of packages could not be read and were passed over.")
+            self._warn(f"{self._unread} files of packages could not be read and are left out.")
         if self._warnings > MOST_WARNINGS:
-            rest = f"{self._warnings - MOST_WARNINGS} more things were left out."
-            self._report({"warning": rest})
+            self._report({"warning": f"{self._warnings - MOST_WARNINGS} more warnings are not shown."})
         self._report(self._progress(""))
 
     def _warn(self, sentence: str) -> None:
-        """Tell what is left out; of very much the beginning, and how much more there was."""
+        """Report what is left out; beyond the first warnings, only count."""
         self._warnings += 1
         if self._warnings <= MOST_WARNINGS:
             self._report({"warning": sentence[:LONGEST_WARNING]})
 
     # What there is to read
 
-    def _library(self) -> Iterator[Unread]:
-        said = hashlib.sha256(repr(sorted(self._phrases.items())).encode()).hexdigest()
-        for unit in python_library.units():
-            yield Unread(
-                key=f"python:{unit}",
+    def _library_units(self) -> Iterator[Unit]:
+        phrases = hashlib.sha256(repr(sorted(self._phrases.items())).encode()).hexdigest()
+        for name in python_library.units():
+            yield Unit(
+                key=f"python:{name}",
                 corpus=python_library.CORPUS,
-                fingerprint=f"{_readers()} {sys.version} {said}",
+                fingerprint=f"{_reader_version()} {sys.version} {phrases}",
                 root=str(python_library.ROOT),
-                what="the standard library",
-                read=functools.partial(python_library.read, unit),
+                description="the standard library",
+                read=functools.partial(python_library.read, name),
             )
 
-    def _packages(self, environments: Sequence[Path], kept: list[str]) -> Iterator[Unread]:
-        seen: set[tuple[str, str]] = set()  # the same in several environments is read once
-        found: list[tuple[int, Unread]] = []
+    def _package_units(self, environments: Sequence[Path], kept: list[str]) -> Iterator[Unit]:
+        seen: set[tuple[str, str]] = set()  # a package in several environments is read once
+        found: list[tuple[int, Unit]] = []
         for environment in environments:
             try:
                 sites = packages.sites(environment)
@@ -190,101 +188,100 @@ class _Build:
                 continue
             keys: set[str] = set()
             for site in sites:
-                for each in packages.distributions(site, problem=self._warn):
+                for each in packages.distributions(site, warn=self._warn):
                     key = f"packages:{environment}\0{each.name}"
-                    # What an installer has left of an older version is not what is imported.
+                    # An installer may leave the metadata of an older version.
                     if (each.name, each.version) in seen or key in keys:
                         continue
                     seen.add((each.name, each.version))
                     keys.add(key)
-                    unread = Unread(
+                    unit = Unit(
                         key=key,
                         corpus=packages.CORPUS,
-                        fingerprint=f"{_readers()} {each.fingerprint()}",
+                        fingerprint=f"{_reader_version()} {each.fingerprint()}",
                         root=str(site),
-                        what=f"the package {each.name}",
+                        description=f"the package {each.name}",
                         read=functools.partial(packages.read, each),
                     )
-                    found.append((len(each.files), unread))
-        found.sort(
-            key=lambda pair: -pair[0]
-        )  # the largest first: none is left for one process alone at the end
-        yield from (unread for _, unread in found)
+                    found.append((len(each.files), unit))
+        # The largest first, so that no process reads a large one alone at the end.
+        found.sort(key=lambda pair: -pair[0])
+        yield from (unit for _, unit in found)
 
-    def _folders(self, folders: Sequence[Folder], kept: list[str]) -> Iterator[Unread]:
+    def _file_units(self, folders: Sequence[Folder], kept: list[str]) -> Iterator[Unit]:
         if not folders:
             return
-        from assistant.knowledge.folders import files_of, licence_of, shown
+        from assistant.knowledge.reading.folders import files_of, licence_of, printable
 
         for folder in folders:
             root = folder.path
-            if not os.path.exists(root):  # may say no, but never raises
-                self._warn(f"There is no documentation at {shown(str(root))}.")
+            if not os.path.exists(root):  # never raises, unlike Path.exists
+                self._warn(f"There is no documentation at {printable(str(root))}.")
                 kept.append(f"docs:{root}\0")
                 continue
-            if shown(str(root)) != str(root):
-                self._warn(f"{shown(str(root))} is left out, since its name cannot be shown as it is.")
+            if printable(str(root)) != str(root):
+                reason = "since its name has characters that cannot be printed"
+                self._warn(f"{printable(str(root))} is left out, {reason}.")
                 continue
             licence = licence_of(root)
-            for file in files_of(root, problem=self._warn):
+            for file in files_of(root, warn=self._warn):
                 try:
                     state = file.stat()
                 except OSError:
                     continue
-                yield Unread(
+                yield Unit(
                     key=f"docs:{root}\0{file}",
                     corpus="docs",
-                    fingerprint=f"{_readers()} {_stamp(state)} {folder.url} {licence}",
+                    fingerprint=f"{_reader_version()} {_file_stamp(state)} {folder.url} {licence}",
                     root=str(root),
-                    what=f"the folder {root.name or root}",
+                    description=f"the folder {root.name or root}",
                     read=functools.partial(_read_file, file, root, folder.url),
                 )
 
-    def _changed(self, sources: Iterable[Unread]) -> list[Unread]:
-        had = self._had
-        return [source for source in sources if had.get(source.key) != source.fingerprint]
+    def _changed(self, units: Iterable[Unit]) -> list[Unit]:
+        return [unit for unit in units if self._fingerprints.get(unit.key) != unit.fingerprint]
 
     @functools.cached_property
-    def _had(self) -> dict[str, str]:
+    def _fingerprints(self) -> dict[str, str]:
         return self._index.fingerprints()
 
-    def _forget(self, sources: Iterable[Unread], kept: Sequence[str]) -> None:
-        """Take away what is no longer there; what stands in a place that cannot be read now is kept."""
-        there = {source.key for source in sources}
-        gone = [key for key in self._had if key not in there and not key.startswith(tuple(kept))]
+    def _forget(self, units: Iterable[Unit], kept: Sequence[str]) -> None:
+        """Remove from the index what is no longer there, except what cannot be read just now."""
+        there = {unit.key for unit in units}
+        gone = [key for key in self._fingerprints if key not in there and not key.startswith(tuple(kept))]
         if gone:
             self._index.forget(gone)
             self._passages = self._index.count()
 
     # Reading it
 
-    def _read(self, pieces: Sequence[Sequence[Unread]]) -> None:
-        """Read pieces of work in other processes; one that ends its process is passed over."""
-        waiting = deque(pieces)
+    def _read(self, tasks: Sequence[Sequence[Unit]]) -> None:
+        """Read units in other processes. A unit that kills its process is left out."""
+        waiting = deque(tasks)
         while waiting:
-            suspects = self._read_together(waiting)
+            suspects = self._read_in_pool(waiting)
             for suspect in suspects:
-                for one in suspect:
-                    alone: deque[Sequence[Unread]] = deque([[one]])
-                    if self._read_together(alone, processes=1):
+                for unit in suspect:
+                    alone: deque[Sequence[Unit]] = deque([[unit]])
+                    if self._read_in_pool(alone, processes=1):
                         self._done += 1
-                        self._warn(f"Reading {one.what} failed ({one.place}); it is left out.")
+                        self._warn(f"Reading {unit.description} failed ({unit.place}); it is left out.")
 
-    def _read_together(
-        self, waiting: deque[Sequence[Unread]], processes: int | None = None
-    ) -> list[Sequence[Unread]]:
-        """Takes from `waiting` what it reads. Returns the pieces that were being read when a process died."""
+    def _read_in_pool(
+        self, waiting: deque[Sequence[Unit]], processes: int | None = None
+    ) -> list[Sequence[Unit]]:
+        """Take tasks from `waiting` and read them. Returns the tasks that ran when a process died."""
         count = min(processes or self._processes, len(waiting))
-        context = multiprocessing.get_context("spawn")  # the same on every system; nothing of ours is copied
-        with _startable():
-            pool = ProcessPoolExecutor(count, mp_context=context, initializer=_prepare)
-        running: dict[Future[Read], Sequence[Unread]] = {}
+        context = multiprocessing.get_context("spawn")  # the same on every system, and copies no memory
+        with _may_start_processes():
+            pool = ProcessPoolExecutor(count, mp_context=context, initializer=_prepare_process)
+        running: dict[Future[TaskResult], Sequence[Unit]] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < count * AHEAD:
-                    with _startable():
-                        future = pool.submit(_read_piece, waiting[0])
-                    running[future] = waiting.popleft()  # only now: a pool that has broken takes nothing
+                while waiting and len(running) < count * TASKS_AHEAD:
+                    with _may_start_processes():
+                        future = pool.submit(_read_task, waiting[0])
+                    running[future] = waiting.popleft()  # after submit, which a broken pool refuses
                 finished, _ = wait(running, timeout=STUCK_SECONDS, return_when=FIRST_COMPLETED)
                 if not finished:
                     for process in multiprocessing.active_children():
@@ -297,63 +294,65 @@ class _Build:
             pool.shutdown(wait=False, cancel_futures=True)
         return []
 
-    def _write(self, finished: Iterable[Future[Read]], running: dict[Future[Read], Sequence[Unread]]) -> None:
-        sources: list[Source] = []
+    def _write(
+        self, finished: Iterable[Future[TaskResult]], running: dict[Future[TaskResult], Sequence[Unit]]
+    ) -> None:
+        units: list[ReadUnit] = []
         broken: BrokenProcessPool | None = None
         for future in finished:
             try:
                 read, failed = future.result()
-                sources += read
+                units += read
                 for sentence in failed:
                     self._warn(sentence)
             except BrokenProcessPool as error:
                 broken = error
-                continue  # stays among those that are running, to be tried alone
-            except Exception as error:  # noqa: BLE001 - what cannot be sent between processes
-                for each in running[future]:
-                    self._warn(f"Reading {each.what} failed ({each.place}): {error!r}.")
-            piece = running.pop(future)
-            self._done += len(piece)
-            what = piece[0].what
-        if sources:
-            self._index.put(sources, self._phrases)
+                continue  # the task stays in `running`, to be tried alone
+            except Exception as error:  # noqa: BLE001 - such as a result that cannot be pickled
+                for unit in running[future]:
+                    self._warn(f"Reading {unit.description} failed ({unit.place}): {error!r}.")
+            task = running.pop(future)
+            self._done += len(task)
+            description = task[0].description
+        if units:
+            self._index.put(units, self._phrases)
             self._passages = self._index.count()
-            for batch in (source.batch for source in sources):
+            for batch in (unit.batch for unit in units):
                 self._unread += batch.unread
                 for sentence in batch.problems:
                     self._warn(sentence)
         if broken is not None:
             raise broken
-        if time.monotonic() - self._told >= PROGRESS_SECONDS:
-            self._told = time.monotonic()
-            self._report(self._progress(what))
+        if time.monotonic() - self._reported >= PROGRESS_SECONDS:
+            self._reported = time.monotonic()
+            self._report(self._progress(description))
 
     def _progress(self, what: str) -> dict[str, Any]:
         return {"done": self._done, "total": self._total, "passages": self._passages, "what": what}
 
 
 @contextlib.contextmanager
-def _startable() -> Iterator[None]:
+def _may_start_processes() -> Iterator[None]:
     try:
         yield
     except (OSError, ImportError, NotImplementedError) as error:  # too many processes, no semaphores
-        text = f"The documentation cannot be read: no process can be started for it ({error})."
+        text = f"The documentation cannot be read: no process can be started ({error})."
         raise IndexFailed(text) from error
 
 
-def _pieces(sources: Sequence[Unread]) -> list[Sequence[Unread]]:
-    """Work to hand out: packages and modules one by one, small files several at a time."""
-    if not sources or sources[0].corpus != "docs":
-        return [[source] for source in sources]
-    return [sources[start : start + FILES_AT_ONCE] for start in range(0, len(sources), FILES_AT_ONCE)]
+def _tasks(units: Sequence[Unit]) -> list[Sequence[Unit]]:
+    """What to hand to the processes: packages and modules one by one, small files several at a time."""
+    if not units or units[0].corpus != "docs":
+        return [[unit] for unit in units]
+    return [units[start : start + FILES_AT_ONCE] for start in range(0, len(units), FILES_AT_ONCE)]
 
 
-# In the processes that read
+# In the reading processes
 
 
-def _prepare() -> None:
-    """Never outlive the one that writes, take no more memory than a file may cost, and leave the output to
-    the one that writes: a module of the library may print."""
+def _prepare_process() -> None:
+    """Limit this process's memory, end it with its parent, and send its output to stderr, because stdout
+    carries the reports and importing a module of the library may print."""
     os.dup2(2, 1)
     with contextlib.suppress(ImportError, OSError, ValueError):  # not on every system
         import resource
@@ -370,56 +369,55 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _read_piece(piece: Sequence[Unread]) -> Read:
-    """What was read, and in sentences what could not be: the others of a piece do not suffer from it."""
+def _read_task(task: Sequence[Unit]) -> TaskResult:
+    """Read each unit. One that fails does not stop the others."""
     read, failed = [], []
-    for each in piece:
+    for unit in task:
         try:
-            read.append(each.source())
-        except Exception as error:  # noqa: BLE001 - one source that cannot be read is not the end of all
-            failed.append(f"Reading {each.what} failed ({each.place}): {error!r}.")
+            read.append(unit.read_all())
+        except Exception as error:  # noqa: BLE001 - a reader may raise anything
+            failed.append(f"Reading {unit.description} failed ({unit.place}): {error!r}.")
     return read, failed
 
 
 def _read_file(file: Path, root: Path, url: str) -> Batch:
-    from assistant.knowledge.folders import read_file
+    from assistant.knowledge.reading.folders import read_file
 
     problems: list[str] = []
 
-    def problem(sentence: str) -> None:
+    def warn(sentence: str) -> None:
         if len(problems) < MOST_PROBLEMS:
             problems.append(sentence)
 
-    return Batch(read_file(file, root, base_url=url, package=root.name, problem=problem), problems=problems)
+    return Batch(read_file(file, root, base_url=url, package=root.name, warn=warn), problems=problems)
 
 
-def _stamp(state: os.stat_result) -> str:
-    """Of a file's content and of who may read it, which only the time of the last change of status tells."""
+def _file_stamp(state: os.stat_result) -> str:
+    """Changes with a file's content (size, mtime) and with who may read it (ctime alone)."""
     return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
 
 
 def _phrases() -> Mapping[str, tuple[str, ...]]:
-    from assistant.knowledge.vocabulary import phrases
+    from assistant.knowledge.search.vocabulary import phrases
 
     return phrases()
 
 
 @functools.cache
-def _readers() -> str:
-    """Of the code that reads: when it changes, everything is read again."""
+def _reader_version() -> str:
+    """A hash of the code of all readers. When it changes, everything is read again."""
     state = hashlib.sha256()
-    for file in sorted(HERE.glob("*.py")):
-        if file.stem in ("python_code", "python_library", "packages", "folders", "markup", "passage"):
-            state.update(file.read_bytes())
+    for file in (HERE / "passage.py", *sorted((HERE / "reading").glob("*.py"))):
+        state.update(file.read_bytes())
     return state.hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def _alone(into: Path, waits: Callable[[], None]) -> Iterator[None]:
-    """One build at a time on one file; a second one waits."""
+def _exclusive(into: Path, report_wait: Callable[[], None]) -> Iterator[None]:
+    """Only one build at a time works on a file; a second one waits."""
     try:
         import fcntl
-    except ImportError:  # Windows: SQLite's own lock still keeps the file whole
+    except ImportError:  # on Windows SQLite's own lock protects the file
         yield
         return
     try:
@@ -431,6 +429,6 @@ def _alone(into: Path, waits: Callable[[], None]) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            waits()
+            report_wait()
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,8 +1,7 @@
-"""The documentation on this machine, as the application asks it: kept up to date, searched in threads.
+"""The documentation for the application: brought up to date when it starts, and searched in threads.
 
-Knows when it can be asked and how far the reading has come. The reading itself is a process of its own
-(`python -m assistant.knowledge build`), so that it costs the answers nothing and a crash of it nothing but
-itself. Refuses to know how documentation is read, kept and ranked; those parts are imported late.
+A separate process, `python -m assistant.knowledge build`, reads the documentation, so that reading neither
+slows replies nor, if it crashes, harms the application. The search is imported late, at the first question.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assistant.knowledge.passage import Found
+from assistant.knowledge.passage import SearchResult
 
 if TYPE_CHECKING:  # imported late, in the thread that searches
-    from assistant.knowledge.search import RecentSearches
+    from assistant.knowledge.search.search import RecentSearches
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
-SEARCHERS = 2  # threads, each with a connection of its own
-FIRST_TIME_SECONDS = 60.0  # how long a question waits for what is read at the first start
-LONGEST_LINE = 1 << 16  # bytes of one line of the reading process
+SEARCH_THREADS = 2  # each has its own connection to the index
+FIRST_TIME_SECONDS = 60.0  # how long a question waits for the first reading of the standard library
+LONGEST_LINE = 1 << 16  # bytes of a line that the reading process prints
 
-UNREADABLE = "The documentation on this machine cannot be read"
-SEE_LOG = f"{UNREADABLE}; the application's log says why."  # which names files, and people are told of none
+# The reason names files, so only the log has it.
+SEE_LOG = "The documentation on this machine cannot be read. The application's log says why."
 
 
 class DocumentationUnreadable(Exception):
-    """The documentation cannot be asked; the text says why."""
+    """The documentation cannot be searched; the text says why."""
 
 
 class DocumentationState(enum.StrEnum):
@@ -53,7 +52,7 @@ class DocumentationState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DocumentationStatus:
-    """How far the reading has come: `done` of `total` files, of which `passages` are in the index."""
+    """The progress of reading: `done` of `total` units are read, and the index has this many `passages`."""
 
     state: DocumentationState
     passages: int = 0
@@ -63,19 +62,19 @@ class DocumentationStatus:
 
 
 class Documentation:
-    """The index in the file `path`, which `python -m assistant.knowledge build` with `arguments` makes.
+    """The index in the file `path`, which `python -m assistant.knowledge build` makes with `arguments`.
 
-    Without a path there is no documentation; it is then `off`, and nothing is ever found.
+    Without a path the state is `off`, and a search finds nothing.
     """
 
     def __init__(self, path: Path | None, arguments: Sequence[str] = ()) -> None:
         self._path = path
         self._arguments = list(arguments)
-        self._threads = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="documentation")
-        self._of_thread = threading.local()
+        self._threads = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="documentation")
+        self._thread_local = threading.local()
         self._changed = asyncio.Condition()
         self._reading: asyncio.Task[None] | None = None
-        self.is_searchable = False  # whether a question gets its answer without waiting
+        self.is_searchable = False  # whether a search need not wait
         self.status = DocumentationStatus(
             DocumentationState.OFF if path is None else DocumentationState.BUILDING
         )
@@ -83,11 +82,11 @@ class Documentation:
 
     @property
     def can_answer(self) -> bool:
-        """Whether questions can be asked, though the first of them may have to wait."""
+        """Whether a search will have a result, though it may have to wait for it."""
         return self.status.state in (DocumentationState.BUILDING, DocumentationState.READY)
 
     async def start(self) -> None:
-        """Begin to read what has changed; does not wait for it."""
+        """Begin to read what has changed, without waiting for the end."""
         if self._path is not None:
             self._reading = asyncio.create_task(self._read())
 
@@ -97,105 +96,105 @@ class Documentation:
             await asyncio.gather(self._reading, return_exceptions=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> Found:
-        """What the documentation has on a question; `previous` are those before it, oldest first.
+    async def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> SearchResult:
+        """The passages that answer a question; `previous` are the questions before it, oldest first.
 
-        Waits while too little has been read. Raises `DocumentationUnreadable`.
+        Waits until the standard library has been read. Raises `DocumentationUnreadable`.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_TIME_SECONDS), self._changed:
                 await self._changed.wait_for(lambda: self.is_searchable or not self.can_answer)
         if self.status.state is DocumentationState.OFF:
-            return Found()
+            return SearchResult()
         if not self.is_searchable:
             raise DocumentationUnreadable(
-                self.status.detail or f"{UNREADABLE} yet: it is still being read. Ask again in a moment."
+                self.status.detail or "The documentation on this machine is still being read. Ask again soon."
             )
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, self._search, question, tuple(previous), limit
         )
 
-    def _search(self, question: str, previous: Sequence[str], limit: int) -> Found:
+    def _search(self, question: str, previous: Sequence[str], limit: int) -> SearchResult:
         """Runs in one of the threads."""
         from assistant.knowledge.index import IndexFailed
 
         try:
             return self._searches().search(question, previous=previous, limit=limit)
         except (IndexFailed, sqlite3.Error) as error:
-            self._of_thread.searches = None  # the next question opens it again
+            self._thread_local.searches = None  # the next search opens the index again
             log.error("the documentation cannot be searched: %s", error)
             raise DocumentationUnreadable(SEE_LOG) from error
 
     def _searches(self) -> RecentSearches:
         from assistant.knowledge.index import Index
-        from assistant.knowledge.search import RecentSearches
+        from assistant.knowledge.search.search import RecentSearches
 
-        searches: RecentSearches | None = getattr(self._of_thread, "searches", None)
+        searches: RecentSearches | None = getattr(self._thread_local, "searches", None)
         if searches is None:
             assert self._path is not None
-            searches = self._of_thread.searches = RecentSearches(Index(self._path))
+            searches = self._thread_local.searches = RecentSearches(Index(self._path))
         return searches
 
     async def _read(self) -> None:
-        """Have all read by a process of its own; whatever ends that, nobody waits for it any longer."""
+        """Run the reading process. However it ends, no search waits for it afterwards."""
         try:
-            code = await self._run()
-        except Exception:  # a task that nobody waits for would end unheard
+            code = await self._run_process()
+        except Exception:  # nothing awaits this task, so an exception would be lost
             log.exception("the process that reads the documentation could not be run")
-            await self._ended()
+            await self._end_reading()
             return
         if self.status.state is DocumentationState.BUILDING:
             log.error("the documentation could not be read: the process ended with code %s", code)
-            await self._ended()
+            await self._end_reading()
 
-    async def _run(self) -> int:
-        """Run the reading process to its end, and keep the status by what it says; gives its exit code."""
+    async def _run_process(self) -> int:
+        """Run the reading process and follow its reports. Returns its exit code."""
         assert self._path is not None
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "assistant.knowledge", "build", "--into", str(self._path), "--exit-with-stdin"),
             *self._arguments,
-            stdin=asyncio.subprocess.PIPE,  # never written to: it ends when we do, however we end
+            stdin=asyncio.subprocess.PIPE,  # unused; when this process ends, it closes and the other ends
             stdout=asyncio.subprocess.PIPE,
             limit=LONGEST_LINE,
             cwd=ROOT,
             env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-            start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then ends the child
+            start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which ends the other
         )
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             async for line in process.stdout:
-                await self._hear(line)
+                await self._read_report(line)
             return await process.wait()
         finally:
             process.stdin.close()
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    process.kill()  # what is in the index is whole, and the next start goes on from there
+                    process.kill()  # the index stays consistent, and the next start continues
                 await process.wait()
 
-    async def _hear(self, line: bytes) -> None:
+    async def _read_report(self, line: bytes) -> None:
         try:
-            told = json.loads(line)
+            report = json.loads(line)
         except (ValueError, RecursionError):
-            told = None
-        if not isinstance(told, dict):  # what a module of the library prints when it is imported
+            report = None
+        if not isinstance(report, dict):  # a module of the library may print when it is imported
             log.warning("documentation: %s", line.decode("utf-8", "replace").rstrip())
-        elif "warning" in told:
-            log.warning("documentation: %s", told["warning"])
-        elif told.get("state") == DocumentationState.FAILED:
-            log.error("documentation: %s", told.get("detail"))
-            await self._ended()
+        elif "warning" in report:
+            log.warning("documentation: %s", report["warning"])
+        elif report.get("state") == DocumentationState.FAILED:
+            log.error("documentation: %s", report.get("detail"))
+            await self._end_reading()
         else:
-            known = ("passages", "done", "total")
-            status = dataclasses.replace(self.status, **{name: told[name] for name in known if name in told})
-            if told.get("state") == DocumentationState.READY:
+            counts = {name: report[name] for name in ("passages", "done", "total") if name in report}
+            status = dataclasses.replace(self.status, **counts)
+            if report.get("state") == DocumentationState.READY:
                 status = dataclasses.replace(status, state=DocumentationState.READY)
-            await self._change(status, is_searchable=bool(told.get("searchable")))
+            await self._change(status, is_searchable=bool(report.get("searchable")))
 
-    async def _ended(self) -> None:
-        """No more will be read. What an earlier start has read is good enough."""
+    async def _end_reading(self) -> None:
+        """Nothing more will be read. An index that an earlier start has made can still be searched."""
         if self.is_searchable:
             status = dataclasses.replace(self.status, state=DocumentationState.READY)
         else:

@@ -1,39 +1,41 @@
-"""The values of documentation: a passage, and what was found for a question.
-
-Knows the words and nothing else: not where passages are read, kept or ranked.
-"""
+"""The values of documentation: a passage, what a reader produced, and what a search found."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from assistant.conversation import Source
+
+# Calls of a name in a file: their number, and the first line, last line and score of the best example.
+# Line 0 means that there is no example.
+Calls = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of documentation, word for word, with where it stands.
+    """A piece of documentation, word for word, with its place.
 
-    `name` is what people call it: the public dotted path of an API (`os.path.join`; built-ins bare: `len`,
-    `str.split`), the word of a keyword (`yield`), the heading of a piece of prose.
+    `name` is the public dotted path of an API (`os.path.join`; a built-in without its module: `len`,
+    `str.split`), a keyword (`yield`), or the heading of a piece of prose.
     """
 
     name: str
     kind: str  # function, class, method, property, data, module, keyword, topic, section
-    title: str  # a line for people: the name with what it belongs to, a heading with those above it
-    text: str  # the documentation, its indentation removed and nothing else
-    package: str  # "Python", a distribution's name, the name of a folder of documentation
-    version: str  # "" where there is none
-    licence: str  # an SPDX expression or what the package says; "" where it says nothing
-    location: str  # file and line below the root of what was read ("shutil.py:722"); `math.sqrt.__doc__`
+    title: str  # a line for people: the name of an API, or a heading with the headings above it
+    text: str  # the documentation, unchanged but for its indentation
+    package: str  # "Python", the name of a distribution, or the name of a folder of documentation
+    version: str  # "" if there is none
+    licence: str  # an SPDX expression or what the package states; "" if it states nothing
+    location: str  # file and line ("shutil.py:722"), or where a live object has it ("math.sqrt.__doc__")
     corpus: str  # "python", "packages" or "docs"
     signature: str = ""  # "shutil.rmtree(path, ignore_errors=False, onerror=None)"
-    example: str = ""  # lines of real code that use it, as they stand
+    example: str = ""  # lines of real code that use it, unchanged
     example_location: str = ""
     url: str = ""
 
     def source(self, quote: str, *, location: str = "") -> Source:
-        """This passage as a reply's source, with the words that were quoted from it."""
+        """This passage as a source of a reply, with the text that the reply quotes."""
         return Source(
             name=self.name,
             title=self.title,
@@ -47,12 +49,20 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What the documentation has on a question: passages, best first; none when it does not know.
+class Batch:
+    """What a reader found in one module of the standard library, one package or one file."""
 
-    `did_you_mean` are names near to one that was asked for and does not exist (`unknown`).
-    """
+    passages: Sequence[Passage]
+    aliases: Sequence[tuple[str, str]] = ()  # another name, and the name of its passage
+    usage: Mapping[str, Mapping[str, Calls]] = field(default_factory=dict)  # by file, then by called name
+    unread: int = 0  # files that could not be read
+    problems: Sequence[str] = ()  # what else was left out, in sentences for people
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The passages that answer a question, best first; none if the documentation has no answer."""
 
     passages: tuple[Passage, ...] = ()
-    unknown: str | None = None
-    did_you_mean: tuple[str, ...] = ()
+    unknown: str | None = None  # a name in the question that does not exist
+    did_you_mean: tuple[str, ...] = ()  # existing names like the unknown one

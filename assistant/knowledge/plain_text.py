@@ -1,11 +1,10 @@
-"""Documentation that is plain text, as Markdown that shows it as it stands.
+"""Turns plain text, such as a docstring, into Markdown that shows the same text.
 
-Knows how docstrings and Python's topics are laid out: paragraphs that were wrapped, lists, sessions of the
-interpreter, and whatever depends on its indentation, which stays as it is in a block of code. Refuses to
-change a word: nothing but white space and invisible characters is left out, and no character of a text can
-become Markdown of ours, so that a text cannot end the block that it stands in.
+Recognises wrapped paragraphs, lists and interpreter sessions. Text that depends on its indentation becomes a
+block of code. Only white space and invisible characters are lost. Every character that Markdown would
+interpret is escaped, so no text can end the block that contains it.
 
-`readable` is what a person may see of a text; everything else here expects texts that went through it.
+`readable` removes what a person cannot see. All other functions expect a text that went through it.
 """
 
 from __future__ import annotations
@@ -16,48 +15,45 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-WRAPPED_FROM = 55  # columns: a shorter line was ended on purpose, a longer one by the width of the text
-LONGEST_WORD = 60  # characters; a cut falls between words, but a "word" may be longer than all the rest
+WRAPPED_FROM = 55  # columns; the author ended a shorter line on purpose, a longer one may be wrapped
+LONGEST_WORD = 60  # characters; a text is cut between words, but within a longer "word"
 
 
 def readable(text: str) -> str:
-    """The text without what cannot be seen: control characters, marks that turn the direction of writing
-    round, surrogates. Lines end in a line feed alone."""
+    """The text without invisible characters: control characters, marks that reverse the direction of
+    writing, surrogates. Lines end with a line feed alone."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").expandtabs(8)
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
     return "".join(
-        sign for sign in text if sign in _KEPT or unicodedata.category(sign) not in ("Cc", "Cf", "Cs")
+        char for char in text if char in _ALLOWED or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
     )
 
 
-_KEPT = frozenset("\n\u200c\u200d")  # words of some languages are spelled with the two joiners
-
-
-# ----------------------------------------------------------------------------------------- pieces of Markdown
+_ALLOWED = frozenset("\n\u200c\u200d")  # some languages need the two joiners
 
 
 def escaped(line: str) -> str:
-    """The text of a line so that Markdown shows its very characters; what stands between two pairs of
-    backticks becomes code, as in reStructuredText."""
+    """A line of Markdown that shows this text. Text between double backticks becomes code, as in
+    reStructuredText."""
     line = _SPECIAL.sub(_escape, line)
     return _AT_THE_BEGINNING.sub(r"\1\\\2", line)
 
 
 def _escape(found: re.Match[str]) -> str:
-    sign = found[0]
+    chars = found[0]
     if found["code"]:
-        return sign
+        return chars
     before, after = (
         found.string[found.start() - 1 : found.start()],
         found.string[found.end() : found.end() + 1],
     )
-    if sign[0] == "_":
+    if chars[0] == "_":
         is_within = before.isalnum() and after.isalnum()
-        return sign if is_within else "\\_" * len(sign)
-    if sign == "*" and before.isspace() and after.isspace():
-        return sign
-    return f"\\{sign}"
+        return chars if is_within else "\\_" * len(chars)
+    if chars == "*" and before.isspace() and after.isspace():
+        return chars
+    return f"\\{chars}"
 
 
 _SPECIAL = re.compile(
@@ -69,7 +65,7 @@ _AT_THE_BEGINNING = re.compile(r"^(\s*\d{0,9})((?<!\d)[#>=]|(?<!\d)[-+](?=[\s-]|
 
 
 def code(text: str) -> str:
-    """A span of code in a line."""
+    """A span of code within a line."""
     text = " ".join(text.split())
     mark = "`" * (_longest_run(text) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
@@ -77,18 +73,18 @@ def code(text: str) -> str:
 
 
 def code_block(text: str, language: str) -> str:
-    """A block of code; its fence is longer than any in the text."""
+    """A block of code. Its fence is longer than any in the text."""
     fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def block_quote(markdown: str) -> str:
-    """Everything in a block quote: whatever `markdown` opens ends with it."""
+    """Markdown in a block quote, which ends whatever the Markdown leaves open."""
     return "\n".join(f"> {line}".rstrip() for line in markdown.split("\n"))
 
 
 def link(shown: str, address: str) -> str:
-    """A link with this Markdown, which has no link in it; without one where no browser would follow it."""
+    """The Markdown `shown` as a link; without the link if the address is not one for a browser."""
     if not re.fullmatch(r"https?://[^\s<>\\\x00-\x1f]{1,500}", address):
         return shown
     address = re.sub(r"&(?=#?[A-Za-z0-9]{1,32};)", "&amp;", address)
@@ -99,17 +95,14 @@ def _longest_run(text: str) -> int:
     return max((len(run) for run in re.findall("`+", text)), default=0)
 
 
-# -------------------------------------------------------------------------------------------------- the whole
-
-
 def to_markdown(text: str) -> str:
-    """A readable text as Markdown that shows it."""
-    return "\n\n".join(_shown(block) for block in _blocks(text))
+    """Markdown that shows a readable text."""
+    return "\n\n".join(_block_to_markdown(block) for block in _blocks(text))
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    kind: str  # prose, heading, list, continued (of a list), text, session
+    kind: str  # prose, heading, list, continued (a further paragraph of a list), text, session
     lines: tuple[str, ...]
 
 
@@ -169,12 +162,12 @@ def _classified(lines: list[str], before: list[_Block]) -> Iterator[_Block]:
 
 
 def is_heading(lines: list[str]) -> bool:
-    """Two lines of which the second underlines the first."""
+    """Whether these are two lines of which the second underlines the first."""
     return len(lines) == 2 and bool(_UNDERLINE.fullmatch(lines[1])) and len(lines[1]) >= len(lines[0]) - 2
 
 
 def _is_list(lines: list[str]) -> bool:
-    """Items whose lines all begin where the item's text does: what Markdown calls a list too."""
+    """Whether Markdown would also read this as a list: all lines of an item begin where its text begins."""
     width = -1
     for line in lines:
         indent = len(line) - len(line.lstrip())
@@ -188,7 +181,7 @@ def _is_list(lines: list[str]) -> bool:
 
 
 def _continues(lines: list[str], before: list[_Block]) -> bool:
-    """A paragraph more of the list above."""
+    """Whether this is a further paragraph of the list above."""
     if not before or before[-1].kind not in ("list", "continued"):
         return False
     items = [item for line in before[-1].lines if (item := _ITEM.match(line))]
@@ -196,7 +189,7 @@ def _continues(lines: list[str], before: list[_Block]) -> bool:
     return width > 0 and all(len(line) - len(line.lstrip()) == width for line in lines)
 
 
-def _shown(block: _Block) -> str:
+def _block_to_markdown(block: _Block) -> str:
     match block.kind:
         case "prose":
             return "\n".join(
@@ -204,12 +197,12 @@ def _shown(block: _Block) -> str:
                 for line, ends in lines_on_purpose(block.lines)
             )
         case "heading":
-            title = escaped(block.lines[0])  # signs alone are no word that could be bold
+            title = escaped(block.lines[0])  # bold needs a word
             return f"**{title}**" if re.search(r"\w", title) else title
         case "list":
-            return "\n".join(map(_listed, block.lines))
+            return "\n".join(map(_escaped_item, block.lines))
         case "continued":
-            return "\n".join(map(_indented, block.lines))
+            return "\n".join(map(_escaped_indented, block.lines))
         case _:
             plain = textwrap.dedent("\n".join(block.lines))
             is_code = block.kind == "session" or _PYTHON.match(plain)
@@ -217,30 +210,27 @@ def _shown(block: _Block) -> str:
 
 
 def lines_on_purpose(lines: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
-    """The lines of a paragraph, each with whether it was ended on purpose, not by the width of the text."""
+    """The lines of a paragraph, each with whether its author ended it on purpose rather than wrapped it."""
     for line, following in zip(lines, (*lines[1:], ""), strict=True):
         room_for = following.split(" ", 1)[0]
         yield line, following != "" and len(line) + 1 + len(room_for) < WRAPPED_FROM
 
 
-def _listed(line: str) -> str:
+def _escaped_item(line: str) -> str:
     item = _ITEM.match(line)
     if item is None:
-        return _indented(line)
+        return _escaped_indented(line)
     return item["mark"] + escaped(line[len(item["mark"]) :])
 
 
-def _indented(line: str) -> str:
+def _escaped_indented(line: str) -> str:
     text = line.lstrip()
     return line[: len(line) - len(text)] + escaped(text)
 
 
-# ------------------------------------------------------------------------------------------------------ parts
-
-
 def excerpt(text: str, longest: int, grace: int = 0) -> tuple[str, bool]:
-    """The beginning of a text up to the end of a paragraph, and whether something was left out; up to `grace`
-    characters more than `longest` where that shows all of it, or else less than half of that."""
+    """The beginning of a text up to the end of a paragraph, and whether the text was cut. It is up to `grace`
+    characters longer than `longest` if that saves a cut, or if it would else be shorter than half."""
     text = text.strip("\n").rstrip()
     if len(text) <= longest + grace:
         return text, False
@@ -253,7 +243,7 @@ def excerpt(text: str, longest: int, grace: int = 0) -> tuple[str, bool]:
 
 
 def _end_of_paragraph(text: str, longest: int) -> int:
-    """Where the last paragraph within `longest` ends that is no heading and does not lead to what follows."""
+    """Where the last paragraph within `longest` ends, not counting headings and announcements."""
     best = start = 0
     for end in re.finditer(r"\n\s*\n", text[:longest]):
         last = text[start : end.start()].split("\n")
@@ -264,23 +254,22 @@ def _end_of_paragraph(text: str, longest: int) -> int:
 
 
 def described(text: str) -> str:
-    """The text from where it begins to describe: without the signatures at the head of many docstrings, which
-    say once more how a thing is called. The whole where nothing else is said."""
+    """The text without the signatures at the head of many docstrings; all of it if nothing else follows."""
     rest = text.strip("\n")
     while rest:
         paragraph, _, after = rest.partition("\n\n")
         begun = 0
-        while found := _CALLED.match(paragraph, begun):
+        while found := _SIGNATURE.match(paragraph, begun):
             begun = found.end()
-        if not begun or _CALLED_IN_WORDS.match(paragraph, begun):
+        if not begun or _SIGNATURE_IN_WORDS.match(paragraph, begun):
             return rest
         rest = f"{paragraph[begun:]}\n\n{after}".strip("\n")
     return text
 
 
-# "rmdir(path)", "int([x]) -> integer", "D.clear() -> None.  Remove all …", with the lines that are indented
-# below. More than three words of what a call gives are a description.
-_CALLED = re.compile(
+# "rmdir(path)", "int([x]) -> integer", "D.clear() -> None.  Remove all …", with the indented lines below.
+# More than three words after the arrow are a description.
+_SIGNATURE = re.compile(
     r"""
     (?:\w+[ ]=[ ])? [^\W\d][\w.]* \( (?:[^()]|\([^()]*\))* \)
     (?:[ ]*--?>[ ]* [^\s,.]+ (?:[ ][^\s,.]+){0,2})?
@@ -288,12 +277,12 @@ _CALLED = re.compile(
     """,
     re.VERBOSE,
 )
-_CALLED_IN_WORDS = re.compile(r"[\w.]+\(.*->")
+_SIGNATURE_IN_WORDS = re.compile(r"[\w.]+\(.*->")
 
 
 def first_sentence(text: str, longest: int = 240) -> tuple[str, bool]:
-    """The first sentence of a readable text with white space folded, and whether it was cut. Signatures,
-    headings and code are passed over where there is something else."""
+    """The first sentence of a readable text on one line, and whether it was cut. Skips signatures, headings
+    and code if there is anything else."""
     blocks = _blocks(described(text))
     block = next((block for block in blocks if block.kind in ("prose", "list")), None)
     if block is None:

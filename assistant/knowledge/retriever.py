@@ -1,7 +1,6 @@
-"""The documentation as a LangChain retriever, for chains that are built elsewhere.
+"""The documentation as a LangChain retriever, for chains outside this application.
 
-Knows how a passage becomes a `Document`: the documentation is its content, all other fields are its metadata.
-Ranks nothing: `search.py` does.
+The text of a passage becomes the content of a `Document`, all other fields its metadata.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ from langchain_core.retrievers import BaseRetriever
 
 from assistant.knowledge.index import Index
 from assistant.knowledge.passage import Passage
-from assistant.knowledge.search import search
+from assistant.knowledge.search.search import search
 
 
 class DocumentationRetriever(BaseRetriever):
-    """Finds the passages that answer a question in the index at `path`: at most `k`, best first.
+    """Finds at most `k` passages that answer a question in the index at `path`, best first.
 
-    Asynchronous calls search in a thread. Raises `IndexFailed` where there is no index.
+    Asynchronous calls search in a thread. Raises `IndexFailed` if there is no index.
     """
 
     path: Path
     k: int = 4
-    corpora: tuple[str, ...] | None = None  # "python", "packages", "docs"; all of them if None
+    corpora: tuple[str, ...] | None = None  # of "python", "packages", "docs"; None for all
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         # A connection belongs to one thread, and opening one takes less than a search.
         with closing(Index(self.path)) as index:
-            found = search(index, query, limit=k or self.k, corpora=self.corpora)
-        return [_document(passage) for passage in found.passages]
+            result = search(index, query, limit=k or self.k, corpora=self.corpora)
+        return [_document(passage) for passage in result.passages]
 
 
 def _document(passage: Passage) -> Document:

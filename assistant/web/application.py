@@ -1,7 +1,6 @@
-"""The FastAPI root application: API, events, identity and security first, Gradio's page last.
+"""The FastAPI root application: the security checks, the owner's identity, the API, and last Gradio's page.
 
-Knows in which order the parts stand; refuses to know what they do. The page is imported in the background
-(it takes seconds of CPU) while the API already answers.
+The page is imported in the background, which takes seconds of CPU, while the API already answers.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from assistant import __version__
 from assistant.chats import Chats
 from assistant.replies import Replies
 from assistant.web.api import METHODS, api_routes
-from assistant.web.connections import UnderWay
+from assistant.web.connections import RequestLimiter
 from assistant.web.identity import Identity, cookie_name
 from assistant.web.openapi import describe
 from assistant.web.problems import Problem, answer_with_problems
@@ -43,12 +42,12 @@ body { font: 16px/1.5 system-ui, sans-serif; display: grid; place-items: center;
 """
 BROKEN = STARTING.replace('<meta http-equiv="refresh" content="1">', "").replace(
     "Tech Assistant is starting…",
-    "The page could not be loaded; the application's log says why. The API works.",
+    "The page could not be loaded. The application's log says why. The API works.",
 )
 
 
 class Static(StaticFiles):
-    """Files that a browser keeps but asks about each time: modules of two releases must not meet."""
+    """Static files that a browser revalidates each time, so that modules of two releases never mix."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -57,7 +56,7 @@ class Static(StaticFiles):
 
 
 class Page:
-    """The browser chat: an application that is loaded late, and until then says so."""
+    """The browser chat. Until its application is loaded, a page says that it is starting."""
 
     def __init__(self, load: Callable[[], FastAPI]) -> None:
         self._load = load
@@ -69,7 +68,7 @@ class Page:
         return self._app is not None
 
     async def run(self) -> None:
-        """Load the page and keep its lifespan until cancelled."""
+        """Load the page and keep it running until cancelled."""
         try:
             open_routes = await asyncio.to_thread(_import_routes)
             app = await asyncio.to_thread(self._load)
@@ -94,7 +93,7 @@ class Page:
 
 
 def _import_routes() -> Callable[[ASGIApp], Awaitable[ASGIApp]]:
-    from assistant.web.gradio_routes import open_routes  # its models take time to make
+    from assistant.web.pages.gradio_routes import open_routes  # its pydantic models take time to build
 
     return open_routes
 
@@ -109,9 +108,10 @@ def create_app(
     may_manage: bool = False,
     load_page: Callable[[], FastAPI] | None = None,
 ) -> ASGIApp:
-    """The whole web application. `key` signs cookies, and those of `older_keys` are valid too; `names` are
-    hosts it answers to besides addresses and localhost; with `may_manage` whoever comes from this machine may
-    say what is fetched.
+    """The whole web application.
+
+    `key` signs cookies; cookies signed with `older_keys` are valid too. `names` are the hosts to answer to
+    besides addresses and localhost. With `may_manage`, a request from this machine counts as the operator's.
 
     The caller ends the replies (`Replies.close`) before the server waits for its connections.
     """
@@ -150,7 +150,7 @@ def create_app(
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def favicon() -> Response:
-        return FileResponse(STATIC / "favicon.svg")  # until the page's scripts have named it
+        return FileResponse(STATIC / "favicon.svg")  # for browsers that ask before the page names its icon
 
     @app.get("/ready", include_in_schema=False)
     async def ready() -> Response:
@@ -173,5 +173,5 @@ def create_app(
     app.mount("/ui", Static(directory=STATIC))
     if page is not None:
         app.mount("/", page)
-    identity = Identity(UnderWay(app), key=key, older_keys=older_keys, marks=chats.marks)
+    identity = Identity(RequestLimiter(app), key=key, older_keys=older_keys, marks=chats.marks)
     return Guard(identity, names=names)

@@ -1,18 +1,19 @@
-"""What a connection may take of this server: bytes of headers, time, and a place among the others.
+"""Limits on the connections and requests of the HTTP server, which uvicorn does not have.
 
-uvicorn bounds none of these. A connection is always in one phase, and each phase has its time:
+`Connection` limits the size and the time of what a client sends. It is always in one phase, and every phase
+has a time limit:
 
-    HEADER ──> BODY ──> BUSY ──> IDLE        ENDING: refused or answered; what still comes is discarded
+    HEADER ──> BODY ──> BUSY ──> IDLE        ENDING: refused or answered; further input is discarded
       └────────────────<──────────┘
 
-Who waits can be dropped, who is being answered cannot. So when an address, or all together, have as many
-connections as they may, the one that has waited longest makes room for the new one: silent connections,
-however many, lock nobody out. Only where all are being answered is a new one refused, with 503.
+`Connections` limits their number, per address and in total. At a limit, the connection that has waited for
+its client longest is dropped for the new one, so silent connections lock nobody out. A BUSY connection is
+never dropped for another: if all are BUSY, a new one gets 503.
 
-Who is being answered is counted by `UnderWay`: requests by the client's address, also where a proxy that the
-operator names brings them, and event streams, which last, by address and owner.
+`RequestLimiter` limits the concurrent requests of an address, also behind a trusted proxy, and the event
+streams of an address and of an owner.
 
-Nothing here is done for each piece of an answer.
+None of this code runs for each piece of an answer.
 """
 
 from __future__ import annotations
@@ -44,50 +45,50 @@ from assistant.web.security import DATA_POLICY, security_headers
 
 try:
     import resource
-except ImportError:  # there is none for Windows
+except ImportError:  # Windows does not have it
     resource = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
-OTHER_FILES = 512  # the database, what is read, and connections to the serving layer
+OTHER_FILES = 512  # file descriptors for the database, files and connections to the serving layer
 SWEEP_SECONDS = 1.0
 LOG_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 5
 EVENT_STREAM = re.compile(r"/api/replies/[^/]*/events|/gradio_api/queue/data")
 NO_GRACE = (0.0, 0.0, 0.0, 0.0)
-DROP = "tech_assistant.drop"  # in a scope's extensions: ends the connection that the request came by
+DROP = "tech_assistant.drop"  # in a scope's extensions: a function that drops the request's connection
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one connection, one address, one owner and all together may take."""
+    """Limits on one connection, one address, one owner and all connections together."""
 
-    header_bytes: int = 32 << 10  # request line and headers; also what is not content of a chunked body
+    header_bytes: int = 32 << 10  # request line and headers; for a chunked body, its chunk headers
     headers: int = 100
     target_bytes: int = 8 << 10
-    pipelined: int = 16  # requests that wait until the ones before them are answered
+    pipelined: int = 16  # requests sent before the earlier ones were answered
 
     header_seconds: float = 10.0  # from the connection or a request's first byte to the end of its headers
     body_seconds: float = 30.0
-    body_rate: int = 64 << 10  # bytes a second; so much longer may a large body take
+    body_rate: int = 64 << 10  # bytes a second; a large body gets this much more time
     idle_seconds: float = 30.0  # between two requests
-    write_seconds: float = 30.0  # in which a client takes another `write_bytes` of what waits for it
+    write_seconds: float = 30.0  # in which a slow reader must take another `write_bytes` of the answer
     write_bytes: int = 64 << 10
-    ending_seconds: float = 2.0  # of reading on after a refusal: a reset would take the refusal away
+    ending_seconds: float = 2.0  # of reading on after a refusal: a reset could discard the refusal
 
     connections: int = 4096
-    backlog: int = 4096  # connections that the system keeps until they are accepted, and that come at once
+    backlog: int = 4096  # connections that the system accepts before we do
     connections_of_address: int = 768
-    # Seconds of ENDING, HEADER, BODY and IDLE, before which nobody makes room for others of the same address.
+    # Seconds in ENDING, HEADER, BODY and IDLE before a connection is dropped for one of the same address.
     grace: tuple[float, ...] = (0.0, 3.0, 1.0, 5.0)
-    requests_of_address: int = 1024  # under way at once; one page asks for a hundred files
+    requests_of_address: int = 1024  # at the same time; one page loads a hundred files
     streams_of_address: int = 400
     streams_of_owner: int = 32
-    held_bytes: int = 256 << 20  # of half bodies, and of answers that wait for slow readers, altogether
+    held_bytes: int = 256 << 20  # unfinished bodies and unsent answers, of all connections
 
     @classmethod
     def of_this_process(cls) -> Limits:
-        """As many connections as there may be files beside ours; that limit is raised where it may be."""
+        """As many connections as this process may open files. Raises the process's limit if it can."""
         most = cls()
         wanted = most.connections + most.backlog
         free = _open_files(wanted + OTHER_FILES) - OTHER_FILES
@@ -95,7 +96,7 @@ class Limits:
 
 
 class Phase(enum.IntEnum):
-    """What a connection waits for. In the order in which they make room for new ones; BUSY never does."""
+    """What a connection waits for. Lower phases are dropped first for new connections, BUSY never."""
 
     ENDING = 0
     HEADER = 1
@@ -104,8 +105,8 @@ class Phase(enum.IntEnum):
     BUSY = 4
 
 
-class Crowd:
-    """Connections that share a bound, by phase; in each phase those come first that are in it longest."""
+class Group:
+    """Connections that share a limit, by phase, the longest in each phase first."""
 
     def __init__(self, most: int, grace: Sequence[float] = NO_GRACE) -> None:
         self._most = most
@@ -116,7 +117,7 @@ class Crowd:
         return sum(map(len, self.phases))
 
     def make_room(self, now: float) -> None:
-        """Drop who waits until there is room for one more, but for those who have just come."""
+        """Drop waiting connections until there is room for one more, except within their grace period."""
         while len(self) >= self._most:
             longest = (next(iter(phase)) for phase in self.phases[: Phase.BUSY] if phase)
             waiting = next((one for one in longest if now - one.since >= self._grace[one.phase]), None)
@@ -124,29 +125,25 @@ class Crowd:
                 break
             waiting.drop()
 
-    def bound_bodies(self) -> None:
-        """Drop the longest of too many half bodies: they cost the most memory."""
+    def limit_bodies(self) -> None:
+        """Drop the oldest of too many unfinished bodies: they cost the most memory."""
         bodies = self.phases[Phase.BODY]
         while len(bodies) > max(self._most // 4, 1):
             next(iter(bodies)).drop()
 
 
 class Connections:
-    """All connections of a server; `proxies` are those that bring the requests of many people."""
+    """All connections of a server. `proxies` are trusted networks, exempt from the limit per address."""
 
     def __init__(
-        self,
-        limits: Limits,
-        proxies: Iterable[str] = (),
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        self, limits: Limits, proxies: Iterable[str] = (), *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.limits = limits
         self.clock = clock
-        self.refused: Counter[str] = Counter()  # since it was logged
+        self.refused: Counter[str] = Counter()  # since the last line in the log
         self._proxies = tuple(map(ipaddress.ip_network, proxies))
-        self._all = Crowd(limits.connections)
-        self._by_address: dict[str, Crowd] = {}
+        self._all = Group(limits.connections)
+        self._by_address: dict[str, Group] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._logged = -LOG_SECONDS
 
@@ -156,50 +153,49 @@ class Connections:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many are being answered that nobody can make room."""
+        """Whether all connections are BUSY, so that none can be dropped for a new one."""
         return len(self.busy) >= self.limits.connections
 
     @property
     def busy(self) -> Collection[Connection]:
-        """Those that are being answered."""
         return self._all.phases[Phase.BUSY]
 
     def config(self, app: ASGIApp, **more: Any) -> uvicorn.Config:
-        """For a server of `app` whose connections these are."""
+        """The configuration of a server that runs `app` within these limits."""
         return uvicorn.Config(
             app,
-            http=functools.partial(Connection, self),  # type: ignore[arg-type]  # it is only called
+            http=functools.partial(Connection, self),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             log_config=None,
             backlog=self.limits.backlog,
-            # Else uvicorn asks an environment variable, and believes this machine.
+            # Without this, uvicorn reads an environment variable and trusts this machine.
             forwarded_allow_ips=[str(network) for network in self._proxies],
             timeout_graceful_shutdown=1,
             **more,
         )
 
     def enter(self, connection: Connection, host: str) -> None:
-        """Count a new connection, for which others may have to make room."""
-        crowds = [self._all]
+        """Count a new connection, and drop others for it if there are too many."""
+        groups = [self._all]
         if not self._is_proxy(host):
-            crowd = Crowd(self.limits.connections_of_address, self.limits.grace)
-            crowds.insert(0, self._by_address.setdefault(address_of(host), crowd))
-        connection.crowds = crowds
-        for crowd in crowds:
-            crowd.make_room(connection.since)
-            crowd.phases[connection.phase][connection] = None
+            group = Group(self.limits.connections_of_address, self.limits.grace)
+            groups.insert(0, self._by_address.setdefault(address_of(host), group))
+        connection.groups = groups
+        for group in groups:
+            group.make_room(connection.since)
+            group.phases[connection.phase][connection] = None
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep_again)
 
     def leave(self, connection: Connection) -> None:
-        for crowd in connection.crowds:
-            del crowd.phases[connection.phase][connection]
+        for group in connection.groups:
+            del group.phases[connection.phase][connection]
 
     def sweep(self) -> None:
-        """Let every connection see what time it is."""
+        """Enforce the time limits and the limit on memory, and log what was refused."""
         now = self.clock()
         for connection in (connections := list(itertools.chain(*self._all.phases))):
-            connection.look(now)
+            connection.end_if_overdue(now)
         held = sum(connection.held for connection in connections)
         while held > self.limits.held_bytes:
             largest = max(connections, key=lambda connection: connection.held)
@@ -207,11 +203,11 @@ class Connections:
             held -= largest.held
             self.refused["memory"] += 1
             largest.drop()
-        for address in [address for address, crowd in self._by_address.items() if not len(crowd)]:
+        for address in [address for address, group in self._by_address.items() if not len(group)]:
             del self._by_address[address]
         if self.refused and now - self._logged >= LOG_SECONDS:
-            told = ", ".join(f"{number} {what}" for what, number in self.refused.most_common())
-            log.warning("connections refused or dropped: %s", told)
+            counts = ", ".join(f"{number} {reason}" for reason, number in self.refused.most_common())
+            log.warning("connections refused or dropped: %s", counts)
             self.refused.clear()
             self._logged = now
 
@@ -230,32 +226,32 @@ class Connections:
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, with bounds."""
+    """uvicorn's connection, with limits."""
 
     def __init__(self, connections: Connections, **more: Any) -> None:
         super().__init__(**more)
         self._connections = connections
         self._limits = connections.limits
-        self.crowds: list[Crowd] = []
+        self.groups: list[Group] = []
         self.phase = Phase.HEADER
         self.since = connections.clock()  # when this phase began
-        self._unsent: tuple[int, float] | None = None  # bytes that wait for a slow reader, seen when
+        self._unsent: tuple[int, float] | None = None  # bytes that wait for a slow reader, and since when
         self._running: RequestResponseCycle | None = None
-        self._refusal: tuple[int, str, str] | None = None  # what a callback of the parser has to say
+        self._refusal: tuple[int, str, str] | None = None  # set by a callback of the parser
 
-        # Of the request that is being read.
+        # The request that is being read.
         self._in_header = True
         self._has_begun = False
-        self._ended_one = False  # the piece that is being parsed has the end of a request
+        self._ended_one = False  # whether a request ended in the piece that is being parsed
         self._header_bytes = 0
         self._body_bytes = 0
-        self._framing_bytes = 0  # of a body: sizes of chunks, extensions, trailers
+        self._framing_bytes = 0  # of a chunked body: sizes, extensions, trailers
 
-    # The connection's own life.
+    # The connection.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # As answers see it: what they close may still have something to read.
+        # The transport that answers write to. Its `close` first reads what the client still sends.
         self._closing = SimpleNamespace(
             write=transport.write, is_closing=transport.is_closing, close=self._close
         )
@@ -265,17 +261,17 @@ class Connection(HttpToolsProtocol):
         self._leave()
         super().connection_lost(exc)
         if self._running is not None and not self._running.response_complete:
-            self._disconnect(self._running)  # uvicorn tells the last request alone, not the one it waits for
+            self._disconnect(self._running)  # with pipelining, uvicorn disconnects only the last request
 
     def drop(self) -> None:
-        """End it at once."""
+        """Close the connection at once."""
         self._leave()
         if self.cycle is not None:
-            self.cycle.body = bytearray()  # many may be dropped before their applications hear of it
+            self.cycle.body = bytearray()  # free it now: the application may hear of this much later
         self.transport.abort()
 
-    def look(self, now: float) -> None:
-        """End what takes too long."""
+    def end_if_overdue(self, now: float) -> None:
+        """End the connection if it has exceeded the time limit of its phase."""
         limits, waited = self._limits, now - self.since
         if self._is_read_too_slowly(now):
             self._connections.refused["slow readers"] += 1
@@ -295,7 +291,7 @@ class Connection(HttpToolsProtocol):
             self.drop()
 
     def _is_read_too_slowly(self, now: float) -> bool:
-        """Whether the client hardly takes what waits for it, while nothing is added to that."""
+        """Whether the client has taken less than `write_bytes` of a finished or paused answer in the time."""
         size = 0
         if self.flow.write_paused or self.phase in (Phase.IDLE, Phase.ENDING):
             size = self.transport.get_write_buffer_size()
@@ -308,22 +304,22 @@ class Connection(HttpToolsProtocol):
     def _move(self, phase: Phase) -> None:
         if phase is self.phase:
             return
-        for crowd in self.crowds:
-            del crowd.phases[self.phase][self]
-            crowd.phases[phase][self] = None
+        for group in self.groups:
+            del group.phases[self.phase][self]
+            group.phases[phase][self] = None
         self.phase = phase
         self.since = self._connections.clock()
         if phase is Phase.BODY:
-            for crowd in self.crowds:
-                crowd.bound_bodies()
+            for group in self.groups:
+                group.limit_bodies()
 
     def _leave(self) -> None:
         self._connections.leave(self)
-        self.crowds = []
+        self.groups = []
         self.phase = Phase.ENDING
 
     def _close(self) -> None:
-        """Close it when what was written is sent."""
+        """Close the connection as soon as everything is sent."""
         if self._in_header:
             self.transport.close()
             self._move(Phase.ENDING)
@@ -331,8 +327,8 @@ class Connection(HttpToolsProtocol):
             self._read_on()
 
     def _read_on(self) -> None:
-        """Close our half, and read what still comes for a moment: closed at once, the system would send a
-        reset, which can overtake the answer."""
+        """Close our half and go on reading for a moment: an immediate close makes the system send a reset,
+        which can overtake the answer."""
         if not self.transport.is_closing():
             self.transport.write_eof()
             self.flow.resume_reading()
@@ -340,14 +336,14 @@ class Connection(HttpToolsProtocol):
 
     @property
     def held(self) -> int:
-        """Bytes of memory that the client has us keep."""
+        """Bytes of memory that this connection occupies."""
         return self.transport.get_write_buffer_size() + self._body_bytes * (self.phase is Phase.BODY)
 
     def _refuse(self, status: int, type: str, detail: str, **headers: str) -> None:
         self._connections.refused[f"{status} {type}"] += 1
         if self._is_answering:
             if self._in_header or self.pipeline or self.cycle.response_started:
-                self.drop()  # in the middle of another answer
+                self.drop()  # a refusal cannot be sent in the middle of another answer
                 return
             self._disconnect(self.cycle)
         self.transport.write(_answer(status, type, detail, headers))
@@ -362,13 +358,13 @@ class Connection(HttpToolsProtocol):
         cycle.disconnected = True
         cycle.message_event.set()
 
-    # What comes.
+    # Input.
 
     def data_received(self, data: bytes) -> None:
         if self.phase is Phase.ENDING:
             return
         if self.cycle is None and self._connections.is_full:
-            detail = "There are too many connections. Try again in a moment."
+            detail = "The server has too many connections. Try again in a moment."
             self._refuse(503, "too_many_connections", detail, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
             return
         if self.phase is Phase.IDLE:
@@ -383,19 +379,19 @@ class Connection(HttpToolsProtocol):
                 self._refuse(431, "headers_too_large", f"The headers have more than {most:,} bytes.")
                 return
             if self._framing_bytes > most + self._body_bytes:
-                detail = "The chunks of the body say more about it than it contains."
+                detail = "The chunk headers of the body are larger than the body."
                 self._refuse(431, "headers_too_large", detail)
                 return
         self._settle()
 
     def _parse(self, piece: bytes) -> bool:
-        """Whether the connection can go on."""
+        """Parse one piece of input. Returns whether the connection goes on."""
         began_in_body = not self._in_header
         body_bytes = self._body_bytes
         self._ended_one = False
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:  # to what nobody speaks here, and the rest is not HTTP
+        except httptools.HttpParserUpgrade:  # not supported, and the rest is not HTTP
             self.cycle.keep_alive = False
             self._settle()
             return False
@@ -419,7 +415,7 @@ class Connection(HttpToolsProtocol):
         else:
             self._move(Phase.HEADER if self._header_bytes or self.cycle is None else Phase.IDLE)
 
-    # What the parser finds.
+    # Callbacks of the parser.
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -434,14 +430,14 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_header:
-            return  # a trailer, after everybody has looked at the headers
+            return  # a trailer: the headers have already been checked
         super().on_header(name, value)
         if len(self.headers) > self._limits.headers:
-            self._stop(431, "too_many_headers", f"There are more than {self._limits.headers} headers.")
+            self._stop(431, "too_many_headers", f"The request has more than {self._limits.headers} headers.")
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= self._limits.pipelined:
-            self._stop(400, "pipelined", "Too many requests have come before their answers.")
+            self._stop(400, "pipelined", "Too many requests were sent without waiting for an answer.")
         super().on_headers_complete()
         self._in_header = False
         self._body_bytes = self._framing_bytes = 0
@@ -458,22 +454,22 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
 
     def _stop(self, *refusal: Any) -> None:
-        """End the parsing: the parser makes an error of its own of whatever is raised here."""
+        """Stop parsing. The parser replaces the exception, so the refusal is kept in `_refusal`."""
         self._refusal = refusal
         raise ValueError(refusal[-1])
 
-    # What is answered.
+    # Answers.
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """As uvicorn's own, but for the time of an idle connection, which `look` has."""
+        """uvicorn's method without its idle timeout, which `end_if_overdue` replaces."""
         self.server_state.total_requests += 1
         if self.phase is Phase.ENDING:
             return
-        if not self._in_header and not self.pipeline:  # answered before it has come as a whole
+        if not self._in_header and not self.pipeline:  # answered before its body has arrived
             self._read_on()
             return
         self.flow.resume_reading()
@@ -482,11 +478,11 @@ class Connection(HttpToolsProtocol):
         self._settle()
 
 
-class UnderWay:
-    """`app` with bounds on what one address and one owner have under way at once.
+class RequestLimiter:
+    """Middleware that limits the concurrent requests and event streams of one address and of one owner.
 
-    Where an address has as many event streams as it may, the longest of whoever has most of them there makes
-    room: people who share an address do not keep each other out, and a stream that ends is resumed.
+    At an address's limit of event streams, the oldest stream of the owner who has the most there is dropped
+    for the new one. So people who share an address do not lock each other out. A dropped stream resumes.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits = Limits()) -> None:
@@ -502,7 +498,7 @@ class UnderWay:
             return
         address = address_of(scope["client"][0] if scope.get("client") else "")
         if self._requests[address] >= self._limits.requests_of_address:
-            refusal = _too_many(503, "Too many requests from your address are under way.")
+            refusal = _too_many(503, "Your address has too many open requests.")
             await refusal(scope, receive, send)
             return
         self._requests[address] += 1
@@ -517,16 +513,15 @@ class UnderWay:
     async def _stream(self, address: str, scope: Scope, receive: Receive, send: Send) -> None:
         owner = owner_of(HTTPConnection(scope))
         if self._owners[owner] >= self._limits.streams_of_owner:
-            await _too_many(429, "Too many streams of yours are open. Close some pages.")(
-                scope, receive, send
-            )
+            refusal = _too_many(429, "You are following too many answers at once. Close some pages.")
+            await refusal(scope, receive, send)
             return
         here = self._streams.get(address, {})
         if len(here) >= self._limits.streams_of_address:
             owners = Counter(stream.owner for stream in here)
-            longest = max(here, key=lambda stream: owners[stream.owner])  # the first of the largest
-            self._forget(longest)
-            longest.drop()
+            oldest = max(here, key=lambda stream: owners[stream.owner])  # of equals, `max` takes the first
+            self._forget(oldest)
+            oldest.drop()
         stream = _Stream(owner, address, scope.get("extensions", {}).get(DROP, lambda: None))
         self._owners[owner] += 1
         self._streams.setdefault(address, {})[stream] = None
@@ -537,7 +532,7 @@ class UnderWay:
 
     def _forget(self, stream: _Stream) -> None:
         here = self._streams.get(stream.address, {})
-        if stream not in here:  # it has made room
+        if stream not in here:  # it was dropped for another one
             return
         del here[stream]
         if not here:
@@ -563,21 +558,17 @@ def _too_many(status: int, detail: str) -> Problem:
 
 
 def _answer(status: int, type: str, detail: str, headers: Mapping[str, str]) -> bytes:
-    """A whole response: a problem document, after which the connection is closed."""
+    """The bytes of a response with a problem document, after which the connection is closed."""
     security = {**security_headers(is_https=False), "Content-Security-Policy": DATA_POLICY}
-    problem = Problem(
-        status,
-        type,
-        detail,
-        headers={**security, "Cache-Control": "no-store", "Connection": "close", **headers},
-    )
+    headers = {**security, "Cache-Control": "no-store", "Connection": "close", **headers}
+    problem = Problem(status, type, detail, headers=headers)
     lines = [name + b": " + value + b"\r\n" for name, value in problem.raw_headers]
     return b"".join([STATUS_LINE[status], *lines, b"\r\n", bytes(problem.body)])
 
 
 @functools.lru_cache(4096)
 def address_of(host: str) -> str:
-    """What counts as one client: an address, or of IPv6 the network that one customer has."""
+    """What counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -590,7 +581,7 @@ def address_of(host: str) -> str:
 
 
 def _open_files(wanted: int) -> int:
-    """How many files this process may have open, of those that are wanted."""
+    """The number of files that this process may open, after raising the limit towards `wanted`."""
     if resource is None:
         return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -598,7 +589,7 @@ def _open_files(wanted: int) -> int:
         return wanted
     if soft < wanted:
         more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(OSError, ValueError):  # some systems have a limit of their own besides
+        with contextlib.suppress(OSError, ValueError):  # some systems have a lower limit than they report
             resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
             soft = more
     return soft

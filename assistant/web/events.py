@@ -1,13 +1,12 @@
-"""A reply's events as Server-Sent Events.
+"""The events of a reply as Server-Sent Events.
 
-The id of an event is the number of code points sent so far, so that a resume means the same after a
-reload or a restart; the terminal event's id ends in `!`.
+The id of an event is the number of code points of the reply so far, so a stream can be resumed even after a
+restart. The id of the last event ends in `!`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -16,15 +15,16 @@ from dataclasses import asdict
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from assistant.conversation import Status
+from assistant.conversation import Failure, Status
 from assistant.events import Cited, Delta, End, ReplyEvent, Reset, Waiting
+from assistant.web.disconnect import while_connected
 
 PING_SECONDS = 15.0
 EVENT_ID = re.compile(r"([0-9]{1,15})!?")
 
 
 def position_of(event_id: str | None) -> int | None:
-    """The code point after which a listener goes on; None for an id that we did not give."""
+    """The code point after which to resume, or None for an id that is not ours."""
     if event_id is None:
         return 0
     match = EVENT_ID.fullmatch(event_id)
@@ -32,9 +32,9 @@ def position_of(event_id: str | None) -> int | None:
 
 
 class EventStream(Response):
-    """A response of its own kind: the events, a comment when nothing came for a while, an end when they end.
+    """The response with the events, and with a comment at intervals that keeps the connection alive.
 
-    Written on ASGI itself because its cost is paid for each token of each reader.
+    It uses ASGI directly because its cost arises for each token of each reader.
     """
 
     media_type = "text/event-stream"
@@ -47,39 +47,29 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        sending = asyncio.create_task(self._send_all(send))
-        leaving = asyncio.create_task(left(receive))
+        pinging = asyncio.create_task(self._ping(send))
         try:
-            while not (await self._first_of(sending, leaving)):
-                await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
+            is_connected = await while_connected(asyncio.create_task(self._send_all(send)), receive)
         finally:
-            for task in (sending, leaving):
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sending
-        if not leaving.done() or leaving.cancelled():
+            pinging.cancel()
+        if is_connected:
             await send({"type": "http.response.body", "body": b""})
-
-    async def _first_of(self, *tasks: asyncio.Task[None]) -> bool:
-        done, _ = await asyncio.wait(tasks, timeout=self._ping_seconds, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
 
     async def _send_all(self, send: Send) -> None:
         async for event in self._events:
             await send({"type": "http.response.body", "body": encode(event), "more_body": True})
 
-
-async def left(receive: Receive) -> None:
-    """Return when the client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    async def _ping(self, send: Send) -> None:
+        while True:
+            await asyncio.sleep(self._ping_seconds)
+            await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
 
 
 def encode(event: ReplyEvent) -> bytes:
-    """One event on the wire. The data is JSON, so no line break of the text can end it."""
+    """One event on the wire. The data is JSON, so a line break in the text cannot end it."""
     data: dict[str, str | None]
     match event:
-        case Waiting(before):  # no place in the text, hence no id
+        case Waiting(before):  # has no position in the text, so it has no id
             return b'event: waiting\ndata: {"before": %d}\n\n' % before
         case Cited(sources):
             cited = json.dumps({"sources": [asdict(source) for source in sources]})
@@ -89,11 +79,8 @@ def encode(event: ReplyEvent) -> bytes:
         case Reset(text, position):
             name, event_id, data = "reset", str(position), {"text": text}
         case End(Status.FAILED, _, failure, position):
-            name, event_id = "error", f"{position}!"
-            data = {
-                "type": failure.type if failure else "internal",
-                "message": failure.message if failure else "The reply failed.",
-            }
+            failure = failure or Failure("internal", "The reply failed.")
+            name, event_id, data = "error", f"{position}!", {"type": failure.type, "message": failure.message}
         case End(status, finish_reason, _, position):
             name, event_id, data = "done", f"{position}!", {"status": status, "finish_reason": finish_reason}
     return f"id: {event_id}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode()

@@ -1,13 +1,13 @@
-"""Whose request it is: an anonymous owner, told by a signed cookie that is given on first contact.
+"""Identifies the owner of a request by a signed cookie. Owners are anonymous.
 
-The cookie holds a random id, a mark and a signature with its time, nothing of the person. It is given with
-the page and the API alone. Its name is told from the key, so that two installations on one host (cookies do
-not know ports) do not take each other's owners away. Under HTTPS the name begins with `__Host-`, which
-browsers take from this very host alone, and no other name is read: a cookie without it may have been planted
-by whoever owns another name of the domain, or the network.
+The page and the API give the cookie on first contact. It holds a random owner id, a mark, and a signature
+with a time, and no personal data. Its name is derived from the key, because cookies do not distinguish ports:
+two installations on one host must not overwrite each other's cookie. Under HTTPS the name begins with
+`__Host-`, which browsers accept only from this host. No other name is read then, because another host of the
+domain, or somebody on the network, could have planted the cookie.
 
-A cookie is valid for `COOKIE_KEPT` since it was last renewed, and only with the mark that its owner's last
-revocation made, if there was one.
+A cookie is valid for `COOKIE_KEPT` since its last renewal. After an owner has revoked their cookies, only
+cookies with the mark of that revocation are valid.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from assistant.chats import COOKIE_KEPT
 
 KEPT_SECONDS = int(COOKIE_KEPT.total_seconds())
 RENEWED_AFTER_SECONDS = 7 * 24 * 3600
-MOST_REMEMBERED = 4096  # cookies whose signature is not checked again
+MOST_REMEMBERED = 4096  # cookies whose checked signatures are cached
 LONGEST_COOKIE = 200  # characters
-MOST_TRIED = 4  # cookies of one name: of several, the first that is valid counts
-SHORTEST_SESSION = 32  # characters; Gradio's client takes a UUID, its page something that can be guessed
+MOST_TRIED = 4  # cookies of one name that are tried until one is valid
+SHORTEST_SESSION = 32  # characters: Gradio's client uses a UUID, its page a shorter name that can be guessed
 
 
 @dataclass(frozen=True, slots=True)
 class _Cookie:
-    """What a cookie with a good signature says."""
+    """The content of a cookie with a valid signature."""
 
     owner: str
     mark: str  # empty before the owner's first revocation
@@ -45,9 +45,10 @@ class _Cookie:
 
 
 class Identity:
-    """Sets `scope["state"]["owner"]` for each request, and the cookie where there is none yet.
+    """Middleware that sets `scope["state"]["owner"]`, and gives a cookie to a client that has none.
 
-    `older_keys` verify what `key` then signs anew. `marks` are those that owners' revocations have made.
+    A cookie signed with one of `older_keys` is replaced by one signed with `key`. `marks` holds the mark of
+    each owner's last revocation.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Identity:
         keys = (key, *older_keys)
         self._names = [cookie_name(key) for key in keys]
         self._signers = [TimestampSigner(key, salt="owner", digest_method=hashlib.sha256) for key in keys]
-        # A page sends its cookie with each request: most have been looked at a moment ago.
+        # A page sends its cookie with each request, so most cookies were checked a moment ago.
         self._unsign = functools.lru_cache(MOST_REMEMBERED)(self._check)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,7 +78,7 @@ class Identity:
     def _private(
         self, scope: Scope, owner: str, cookie: _Cookie | None, send: Send, *, is_given: bool
     ) -> Send:
-        """For an answer that is somebody's: kept by nobody else, and with the cookie where that is due."""
+        """Mark an answer as private, so that no cache stores it, and add the cookie if it is due."""
         state = scope["state"]
         mark = "" if cookie is None else cookie.mark
         is_due = is_given and (cookie is None or _is_due(cookie))
@@ -87,7 +88,7 @@ class Identity:
                 headers = MutableHeaders(scope=message)
                 headers["Cache-Control"] = "no-store, private"
                 now = self._marks.get(owner, mark)
-                # What was asked with a cookie that was revoked meanwhile gets none, but for who revoked it.
+                # A cookie that was revoked meanwhile is not renewed, except by the request that revoked it.
                 if state.get("is_given_anew") or (is_due and now == mark):
                     for line in self._lines(owner, now, cookie, is_https=_is_https(scope)):
                         headers.append("Set-Cookie", line)
@@ -96,7 +97,7 @@ class Identity:
         return private
 
     def _read(self, scope: Scope) -> _Cookie | None:
-        """What the first valid cookie of ours says."""
+        """The first valid cookie of ours in a request."""
         sent = [value for name, value in scope["headers"] if name == b"cookie"]
         if not sent:
             return None
@@ -112,20 +113,20 @@ class Identity:
         return None
 
     def _check(self, number: int, value: bytes) -> _Cookie:
-        """What a value says that was signed with the key of that number. Raises `BadSignature`."""
-        if len(value) > LONGEST_COOKIE:  # as it is remembered
+        """The cookie in a value that is signed with key `number`. Raises `BadSignature`."""
+        if len(value) > LONGEST_COOKIE:  # since it is cached
             raise BadSignature("is too long")
         signed, given = self._signers[number].unsign(value, return_timestamp=True)
         owner, _, mark = signed.decode().partition(".")
         return _Cookie(owner, mark, given.timestamp(), is_old_key=number > 0)
 
     def _is_valid(self, cookie: _Cookie) -> bool:
-        # What seems to come from the future was given before the clock was set back.
+        # A time in the future means that the clock was set back since.
         is_kept = abs(time.time() - cookie.given) <= KEPT_SECONDS
         return is_kept and self._marks.get(cookie.owner, cookie.mark) == cookie.mark
 
     def _lines(self, owner: str, mark: str, cookie: _Cookie | None, *, is_https: bool) -> Iterable[str]:
-        """The lines that give a cookie, and take away what older keys have signed."""
+        """The `Set-Cookie` values that give a cookie and remove one that an older key signed."""
         prefix, end = ("__Host-", "; Secure") if is_https else ("", "")
         end = f"; Path=/; HttpOnly; SameSite=Lax{end}"
         yield f"{prefix}{self._names[0]}={self.sign(owner, mark)}; Max-Age={KEPT_SECONDS}{end}"
@@ -133,24 +134,24 @@ class Identity:
             yield from (f"{prefix}{name}=; Max-Age=0{end}" for name in self._names[1:])
 
     def sign(self, owner: str, mark: str = "") -> str:
-        """The value of an owner's cookie."""
+        """The value of an owner's cookie, signed."""
         return self._signers[0].sign(f"{owner}.{mark}" if mark else owner).decode()
 
 
 def cookie_name(key: bytes) -> str:
-    """The name of the cookie that a key signs; under HTTPS, `__Host-` comes before it."""
+    """The name of the cookie that a key signs, without the `__Host-` that HTTPS puts before it."""
     return "tech_assistant_" + hashlib.sha256(b"cookie name" + key).hexdigest()[:8]
 
 
 def values_of(name: bytes, headers: Iterable[bytes]) -> list[bytes]:
-    """The values of the first `MOST_TRIED` cookies of a name. Nothing else of the headers is parsed."""
+    """The values of the first `MOST_TRIED` cookies of a name. Nothing else in the headers is parsed."""
     pairs = b";" + b";".join(headers).replace(b"; ", b";")
     found = pairs.split(b";" + name + b"=", MOST_TRIED)[1:]
     return [value.partition(b";")[0] for value in found]
 
 
 def _is_due(cookie: _Cookie) -> bool:
-    """Whether to give it anew."""
+    """Whether to renew the cookie."""
     return cookie.is_old_key or not 0 <= time.time() - cookie.given < RENEWED_AFTER_SECONDS
 
 
@@ -159,24 +160,24 @@ def _is_https(scope: Scope) -> bool:
 
 
 def owner_of(connection: HTTPConnection) -> str:
-    """The owner whose request this is."""
+    """The owner of this request."""
     return str(connection.scope["state"]["owner"])
 
 
 def is_known(connection: HTTPConnection) -> bool:
-    """Whether the owner came with a cookie, and is not just made up for this request."""
+    """Whether the request had a valid cookie. Otherwise its owner is new."""
     return bool(connection.scope["state"]["is_known"])
 
 
 def give_anew(connection: HTTPConnection) -> None:
-    """Have the answer give the owner's cookie with their newest mark."""
+    """Give the owner a cookie with their newest mark in the answer to this request."""
     connection.scope["state"]["is_given_anew"] = True
 
 
 def owner_of_session(connection: HTTPConnection, session: str | None) -> str:
-    """The owner of a program that names its session and keeps no cookies, as Gradio's client does.
+    """The owner of a program that names its session and keeps no cookies, such as Gradio's client.
 
-    A cookie that it was given comes first. A session's name tells its owner only if nobody guesses it.
+    A cookie takes precedence. A session name is used only if it is too long to guess.
     """
     if is_known(connection) or len(session or "") < SHORTEST_SESSION:
         return owner_of(connection)

@@ -1,8 +1,7 @@
-"""The description of the API, at `/api/openapi.json`: FastAPI's, with the errors and the cookie that it does
-not know.
+"""Adds the errors and the cookie to FastAPI's description of the API at `/api/openapi.json`.
 
-Each operation tells its errors: those that its route names (`raises`), and those that come of what it is (a
-change, something with a body or with a name in its path), so that a new route has them by itself.
+Each operation lists the errors that its route names (`raises`) and those that follow from its method, its
+input and its path, so a new route has the latter automatically.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from assistant.errors import Closing, LicenceNotAccepted, NoModelLoaded, QueueFu
 from assistant.web.problems import KNOWN, Problem
 from assistant.web.security import SAFE_METHODS
 
-# Status and types of what is not raised by a route.
+# Status and types of errors that no route raises.
 OF_ALL = {
     400: ("bad_request", "pipelined"),
     408: ("timeout",),
@@ -31,13 +30,13 @@ OF_CHANGES = {403: ("foreign_origin",), 413: ("too_large",)}
 OF_INPUT = {422: ("invalid",)}
 OF_PATHS = {404: ("not_found",)}
 
-# What every route that begins a reply raises.
+# The errors of every route that begins a reply.
 ANSWERING = (QueueFull, LicenceNotAccepted, NoModelLoaded, Closing)
 
 TYPES = "x-problem-types"
 PROBLEM = {
     "title": "Problem",
-    "description": "RFC 9457. `type` is a word for programs, `detail` a sentence for people.",
+    "description": "RFC 9457. `type` is for programs, `detail` is a sentence for people.",
     "type": "object",
     "required": ["type", "title", "status", "detail"],
     "properties": {
@@ -46,7 +45,7 @@ PROBLEM = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "errors": {
-            "description": "of an `invalid` request: what is wrong, and where",
+            "description": "of an `invalid` request: where and what the errors are",
             "type": "array",
             "items": {
                 "type": "object",
@@ -62,16 +61,16 @@ PROBLEM = {
 
 
 def raises(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
-    """What a route says of its own errors, as its `responses`."""
-    told: dict[int | str, dict[str, Any]] = {}
+    """A route's own errors, as its `responses`."""
+    responses: dict[int | str, dict[str, Any]] = {}
     for error in errors:
         status, name = next((status, name) for kind, status, name in KNOWN if issubclass(error, kind))
-        told.setdefault(status, {"description": "", TYPES: []})[TYPES].append(name)
-    return told
+        responses.setdefault(status, {"description": "", TYPES: []})[TYPES].append(name)
+    return responses
 
 
 def describe(app: FastAPI, *, cookie: str) -> None:
-    """Have the application's description tell all problems, and the name of its cookie."""
+    """Add all problems and the name of the cookie to the application's description."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -80,7 +79,7 @@ def describe(app: FastAPI, *, cookie: str) -> None:
         document = generate()
         for path, item in document["paths"].items():
             for method, operation in item.items():
-                _tell_problems(operation, path, method.upper())
+                _add_problems(operation, path, method.upper())
         components = document.setdefault("components", {})
         schemas = components.setdefault("schemas", {})
         for unused in ("HTTPValidationError", "ValidationError"):
@@ -91,7 +90,7 @@ def describe(app: FastAPI, *, cookie: str) -> None:
                 "type": "apiKey",
                 "in": "cookie",
                 "name": cookie,
-                "description": "Given on first contact; under HTTPS, `__Host-` comes before its name.",
+                "description": "Given on first contact. Under HTTPS its name begins with `__Host-`.",
             }
         }
         document["security"] = [{}, {"cookie": []}]
@@ -100,11 +99,11 @@ def describe(app: FastAPI, *, cookie: str) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _tell_problems(operation: dict[str, Any], path: str, method: str) -> None:
+def _add_problems(operation: dict[str, Any], path: str, method: str) -> None:
     responses = operation["responses"]
     problems: dict[int, list[str]] = {}
-    for told in _problems_of(operation, path, method):
-        for status, names in told.items():
+    for group in _problems_of(operation, path, method):
+        for status, names in group.items():
             problems.setdefault(status, []).extend(names)
     for status, response in responses.items():
         if TYPES in response:
@@ -125,7 +124,7 @@ def _tell_problems(operation: dict[str, Any], path: str, method: str) -> None:
 
 
 def _problems_of(operation: dict[str, Any], path: str, method: str) -> Iterator[Mapping[int, Sequence[str]]]:
-    """What comes of what an operation is."""
+    """The problems that follow from an operation's method, input and path."""
     yield OF_ALL
     if method not in SAFE_METHODS:
         yield OF_CHANGES

@@ -1,6 +1,6 @@
-"""Errors in words for people: every error under `/api` is `application/problem+json` (RFC 9457).
+"""Turns errors into HTTP answers. Every error under `/api` is `application/problem+json` (RFC 9457).
 
-The only place where an error becomes a status and a sentence. `type` is a word for programs.
+`type` is for programs, `detail` is a sentence for people.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from storage.errors import (
 )
 from storage.store import BadCursor
 
-RETRY_AFTER_SECONDS = 5  # where the error does not know
+RETRY_AFTER_SECONDS = 5  # if the error has no `retry_after`
 
-# Error, status, type; the first that fits.
+# Error, status, type. The first match counts.
 KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
     (EmptyText, 422, "empty_text"),
     (NoModelLoaded, 503, "no_model"),
@@ -59,18 +59,12 @@ KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
 
 
 class Problem(Response):
-    """A problem document. `type` is a word such as `not_found`; `detail` a sentence."""
+    """A problem document. `type` is an identifier such as `not_found`, `detail` a sentence."""
 
     media_type = "application/problem+json"
 
     def __init__(
-        self,
-        status: int,
-        type: str,
-        detail: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        **more: Any,
+        self, status: int, type: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
     ) -> None:
         title = HTTPStatus(status).phrase
         body = {"type": type, "title": title, "status": status, "detail": detail, **more}
@@ -78,7 +72,7 @@ class Problem(Response):
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem document of an error of ours."""
+    """The problem document for an error in `KNOWN`. Raises any other error again."""
     for kind, status, name in KNOWN:
         if isinstance(error, kind):
             after = getattr(error, "retry_after", RETRY_AFTER_SECONDS)
@@ -88,7 +82,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def answer_with_problems(app: FastAPI) -> None:
-    """Make the application answer every error by a problem document."""
+    """Make the application answer every error with a problem document."""
 
     async def ours(request: Request, error: Exception) -> Response:
         return problem_of(error)
@@ -108,7 +102,7 @@ def answer_with_problems(app: FastAPI) -> None:
         return Problem(error.status_code, name, str(error.detail), headers=error.headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:  # the server logs it
-        return Problem(500, "internal", "Something went wrong inside the application; its log says what.")
+        return Problem(500, "internal", "The application failed. Its log has the details.")
 
     app.add_exception_handler(AssistantError, ours)
     app.add_exception_handler(StorageError, ours)
@@ -118,14 +112,7 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, unexpected)
 
 
-async def refuse(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    status: int,
-    type: str,
-    detail: str,
-) -> None:
-    """Answer from a middleware."""
+async def refuse(scope: Scope, receive: Receive, send: Send, status: int, type: str, detail: str) -> None:
+    """Answer a request with a problem document, from a middleware."""
     response: ASGIApp = Problem(status, type, detail)
     await response(scope, receive, send)

@@ -1,8 +1,8 @@
-"""What every request passes before anything of ours sees it, as one pure ASGI middleware.
+"""The first checks of every request, and the security headers of every answer, as one ASGI middleware.
 
-The Host is one that we answer to (DNS rebinding), an unsafe method comes from our own pages (forged
-requests), the body is bounded, and every answer, a refusal too, carries its security headers, none of which
-lets another site read it. `identity.py` then tells whose request it is.
+The Host must be a name of this server (against DNS rebinding). A request that changes something must come
+from our own pages (against cross-site request forgery). The size of the body is limited. No answer lets
+another site read it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script\s*>", re.DOTALL | re.IGNORECASE)
 
-# A page of Gradio's: its component templates are compiled in the browser, hence 'unsafe-eval'; inline
-# scripts run by their hash alone. No foreign host is reached, so model text cannot send anything away.
+# Gradio compiles its component templates in the browser, hence 'unsafe-eval'. Inline scripts run only by
+# their hash. No other host can be reached, so the model's text cannot send anything away.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval'{hashes}; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; media-src 'self' blob: data:; "
     "worker-src 'self' blob:; manifest-src 'self'; frame-src 'none'; object-src 'none'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'self'; webrtc 'block'"
 )
-# What a page of ours never asks a browser for, nor anything that is in it.
+# Features of the browser that our pages, and any frame in them, may not use.
 PERMISSIONS = ", ".join(
     f"{feature}=()"
     for feature in (
@@ -45,7 +45,7 @@ DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 class Guard:
-    """Refuses what cannot be meant for us; see the module."""
+    """Middleware that refuses requests with a foreign Host or Origin, or with too large a body."""
 
     def __init__(self, app: ASGIApp, *, names: Iterable[str]) -> None:
         self.app = app
@@ -54,28 +54,28 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        if scope["type"] != "http":  # nothing of ours speaks by a WebSocket
+        if scope["type"] != "http":  # we have no WebSockets
             return
         send = _secured(send, is_https=scope["scheme"] == "https")
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             name = ", ".join(hosts)[:200]
-            detail = f"This server does not answer to the name {name!r}; its operator can allow it."
+            detail = f"This server does not answer to the name {name!r}. The operator can allow it."
             await refuse(scope, receive, _closing(send), 421, "unknown_host", detail)
             return
         if scope["method"] not in SAFE_METHODS:
             if not _same_origin(headers, hosts[0]):
-                detail = "The request comes from another site's page."
+                detail = "The request comes from a page of another site."
                 await refuse(scope, receive, _closing(send), 403, "foreign_origin", detail)
                 return
             came = await bounded_body(headers.get("content-length", "0"), receive, MAX_BODY)
             if came is None:
-                detail = f"The request has more than {MAX_BODY:,} bytes."
+                detail = f"The request is larger than {MAX_BODY:,} bytes."
                 await refuse(scope, receive, _closing(send), 413, "too_large", detail)
                 return
             body, is_whole = came
-            if not is_whole:  # its client has gone, or was dropped: half a request is not acted on
+            if not is_whole:  # the client has disconnected
                 return
             receive = replayed(body, receive)
         await self.app(scope, receive, send)
@@ -94,7 +94,7 @@ class Guard:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a `Host` is that of somebody who sits at this machine."""
+    """Whether a `Host` names this machine by its loopback address or as localhost."""
     name = _hostname(host) or ""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(name).is_loopback
@@ -102,7 +102,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def _hostname(host: str) -> str | None:
-    """The name or the address in a `Host`, in small letters; None where that is not all of it."""
+    """The name or address in a `Host`, in lower case and without its port. None if it is not valid."""
     if not HOST.fullmatch(host):
         return None
     try:
@@ -114,7 +114,7 @@ def _hostname(host: str) -> str | None:
 
 
 def _same_origin(headers: Headers, host: str) -> bool:
-    """Whether a request comes from a page of this server, or from no page at all (a program)."""
+    """Whether a request comes from a page of this server, or from a program that is no browser."""
     origin = headers.get("origin")
     if origin is not None:
         return origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
@@ -122,9 +122,11 @@ def _same_origin(headers: Headers, host: str) -> bool:
 
 
 async def bounded_body(length: str, receive: Receive, most: int) -> tuple[bytes, bool] | None:
-    """What has come of a body, and whether that is all of it; else its client has gone. None as soon as it is
-    known to be larger than `most` bytes, by its `length` (the header) or as it comes."""
-    # Nothing makes a number of thousands of digits, were they zeros.
+    """Read a body of at most `most` bytes and whether it is complete, or None if it is larger.
+
+    `length` is the Content-Length header. The body is incomplete if the client disconnects.
+    """
+    # Python is slow to parse numbers of thousands of digits, even if they are zeros.
     if not length.isdecimal() or len(length) > 20 or int(length) > most:
         return None
     body = bytearray()
@@ -141,21 +143,24 @@ async def bounded_body(length: str, receive: Receive, most: int) -> tuple[bytes,
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that was read, then whatever comes after it."""
-    told = False
+    """A `receive` that first returns a body that was already read."""
+    is_replayed = False
 
     async def replay() -> Message:
-        nonlocal told
-        if told:
+        nonlocal is_replayed
+        if is_replayed:
             return await receive()
-        told = True
+        is_replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
 
 
 def _closing(send: Send) -> Send:
-    """For an answer before the body was read: what is still coming must not be read as a request."""
+    """Close the connection after an answer that comes before the body was read.
+
+    Otherwise the server would read the rest of the body as the next request.
+    """
 
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -166,14 +171,14 @@ def _closing(send: Send) -> Send:
 
 
 def _secured(send: Send, *, is_https: bool) -> Send:
-    """Adds the security headers to an answer; a page has brought its own content security policy."""
+    """Add the security headers to an answer. A page already has its own content security policy."""
     security = security_headers(is_https=is_https)
 
     async def secured(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name in [name for name in headers if name.startswith("access-control-")]:
-                del headers[name]  # Gradio lets the pages of any site read its answers, cookies included
+                del headers[name]  # Gradio lets the pages of any site read its answers, with cookies
             headers.update(security)
             headers.setdefault("Content-Security-Policy", DATA_POLICY)
         await send(message)
@@ -182,7 +187,7 @@ def _secured(send: Send, *, is_https: bool) -> Send:
 
 
 def security_headers(*, is_https: bool) -> dict[str, str]:
-    """Those of every answer, besides its content security policy."""
+    """The headers that every answer has, without its content security policy."""
     headers = {
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",

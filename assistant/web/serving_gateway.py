@@ -1,12 +1,11 @@
-"""The serving layer on the application's own port, for programs that have its key (`--expose-serving`).
+"""Forwards requests to the serving layer, for programs that have its key (`--expose-serving`).
 
-`/serving/…` is the TGI protocol, `/v1/…` OpenAI's. Knows who may come in, what of a request and of an answer
-is passed on, and what to say when there is nobody to pass it to; refuses to know what is asked. It stands
-before everything of the page: programs send no cookies, and a key that no other site's page has makes the
-checks of `security.py` needless here. Nothing is done for each token but to hand its bytes on.
+`/serving/…` is the TGI protocol, `/v1/…` is OpenAI's. The gateway checks the key, forwards a few headers and
+the bytes of request and answer, and answers itself if the serving layer cannot. It comes before the checks of
+`security.py`: programs send no cookies, and the page of another site does not have the key.
 
-What operators alone may do (fetch a model, keep a beginning ready) is not passed on, and a path that is not
-known here is not either: a route that the serving layer gets is closed until it is named in `OPEN`.
+Only the routes in `OPEN` are forwarded. So a new route of the serving layer is closed until it is added
+there, and what only the operator may do (download a model, keep a prefix ready) stays closed.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from yarl import URL
 
 from assistant.engine import STARTING, Endpoint
 from assistant.web.connections import address_of
-from assistant.web.events import left
+from assistant.web.disconnect import while_connected
 from assistant.web.security import DATA_POLICY, bounded_body, security_headers
 
 log = logging.getLogger(__name__)
@@ -37,19 +36,19 @@ log = logging.getLogger(__name__)
 OPEN = frozenset(
     {"/", "/generate", "/generate_stream", "/tokenize", "/info", "/health", "/ping", "/metrics"}
 )  # and whatever is under /v1/
-LARGEST_BODY = 4 << 20  # bytes, as the serving layer has it
+LARGEST_BODY = 4 << 20  # bytes, the same as in the serving layer
 CONNECT_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 2
-WRONG_KEYS = 10  # of one address, after which it waits
+WRONG_KEYS = 10  # from one address before it must wait
 WRONG_KEY_SECONDS = 60.0  # how long it waits, and how long a wrong key counts
-KNOWN_SECONDS = 3600.0  # how long an address from which the right key came never waits
+KNOWN_SECONDS = 3600.0  # how long an address that sent the right key never waits
 MOST_ADDRESSES = 4096  # that are remembered
 DONE = b"data: [DONE]\n\n"  # the end of a stream in OpenAI's protocol
 
-# Of a request, besides its body. The rest is the client's own affair: cookies, addresses, names.
-PASSED_ON = frozenset({b"accept", b"content-type", b"x-session-id"})
-# Of an answer. Not among them: cookies, leave for other sites to read it, what is of one connection alone.
-PASSED_BACK = frozenset(
+# The headers of a request that are forwarded. Others may identify a person.
+REQUEST_HEADERS = frozenset({b"accept", b"content-type", b"x-session-id"})
+# The headers of an answer that are forwarded: no cookies, no CORS, nothing that concerns one connection.
+ANSWER_HEADERS = frozenset(
     {
         *(b"allow", b"cache-control", b"content-encoding", b"content-length", b"content-type"),
         *(b"retry-after", b"x-accel-buffering", b"x-request-id"),
@@ -57,14 +56,14 @@ PASSED_BACK = frozenset(
 )
 
 UNREACHABLE = "The serving layer cannot be reached. Try again in a moment."
-TOO_MANY_TRIES = "Too many wrong keys have come from this address. Try again later."
-NOT_LET_IN = "The serving layer does not accept this server's key."
-BROKEN_OFF = "The serving layer has broken off the answer."
+TOO_MANY_TRIES = "Too many wrong keys from this address. Try again later."
+KEY_REFUSED = "The serving layer does not accept this server's key."
+BROKEN_OFF = "The serving layer stopped before the end of the answer."
 ENDING = "The server is shutting down."
 
 
 class ServingGateway:
-    """`app`, with the serving layer at `endpoint` beside it for clients that give the `key`."""
+    """Middleware around `app` that forwards to the serving layer at `endpoint` for clients with the `key`."""
 
     def __init__(self, app: ASGIApp, *, endpoint: Callable[[], Endpoint], key: str) -> None:
         self.app = app
@@ -73,19 +72,19 @@ class ServingGateway:
         self._session: aiohttp.ClientSession | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self._ending = False
-        self._brake = Brake()
+        self._throttle = Throttle()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             async with _new_session() as self._session:
                 await self.app(scope, receive, send)
-        elif scope["type"] == "http" and _is_meant(scope["path"]):
+        elif scope["type"] == "http" and _is_for_serving(scope["path"]):
             await self._answer(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
     def end(self) -> None:
-        """Let nobody in any more, and tell those whose answers are under way that they end here."""
+        """Stop forwarding, and end the answers under way with an error."""
         self._ending = True
         for task in self._under_way:
             task.cancel()
@@ -96,111 +95,101 @@ class ServingGateway:
         target = target_of(scope["path"])
         given = headers.get(b"authorization", b"")
         address = address_of(scope["client"][0] if scope.get("client") else "")
-        if (seconds := self._brake.seconds(address)) > 0:
+        if (seconds := self._throttle.seconds(address)) > 0:
             await answer.refuse(429, TOO_MANY_TRIES, {"Retry-After": str(math.ceil(seconds))})
-        elif not given or not self._brake.lets_in(address, is_right=self._is_key(given)):
+        elif not given or not self._throttle.admits(address, is_right=self._is_key(given)):
             await answer.refuse(401, "The key is missing or wrong.", {"WWW-Authenticate": "Bearer"})
         elif target is None:
-            await answer.refuse(404, "There is nothing here.")
+            await answer.refuse(404, "There is nothing at this path.")
         elif scope["method"] not in ("GET", "HEAD", "POST"):
             await answer.refuse(405, "Method Not Allowed", {"Allow": "GET, HEAD, POST"})
         else:
             length = headers.get(b"content-length", b"0").decode("latin-1")
-            came = await bounded_body(length, receive, LARGEST_BODY)
-            if came is None:
-                words = f"The body is larger than {LARGEST_BODY} bytes."
-                # What is still coming must not be read as the next request.
-                await answer.refuse(413, words, {"Connection": "close"})
+            received = await bounded_body(length, receive, LARGEST_BODY)
+            if received is None:
+                message = f"The body is larger than {LARGEST_BODY} bytes."
+                # Otherwise the server would read the rest of the body as the next request.
+                await answer.refuse(413, message, {"Connection": "close"})
                 return
-            body, is_whole = came
+            body, is_whole = received
             if not is_whole:
                 return
             if scope["query_string"]:
                 target += "?" + quote(scope["query_string"], safe="%=&+,;:@/?!$'()*-._~")
-            await self._while_wanted(self._pass_on(target, body, headers, answer), receive, answer)
+            await self._until_end(self._forward(target, body, headers, answer), receive, answer)
 
     def _is_key(self, authorization: bytes) -> bool:
         scheme, _, key = authorization.partition(b" ")
         return hmac.compare_digest(key.strip(), self._key) and scheme.lower() == b"bearer"
 
-    async def _while_wanted(self, work: Coroutine[Any, Any, None], receive: Receive, answer: _Answer) -> None:
-        """The work, until its client has gone or the server ends: then it is cancelled at once, and with it
-        the request to the serving layer."""
+    async def _until_end(self, work: Coroutine[Any, Any, None], receive: Receive, answer: _Answer) -> None:
+        """Do the work until the client disconnects or the server ends, which also ends the request to the
+        serving layer."""
         task = asyncio.create_task(work)
-        watcher = asyncio.create_task(left(receive))
         self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         if self._ending:
             task.cancel()
-        try:
-            await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            has_gone = watcher.done()
-            task.cancel()
-            watcher.cancel()
-            await asyncio.gather(task, watcher, return_exceptions=True)
-            self._under_way.discard(task)
-        if not task.cancelled():
-            task.result()
-        elif not has_gone:
+        if await while_connected(task, receive) and task.cancelled():
             await answer.fail(ENDING)
 
-    async def _pass_on(
+    async def _forward(
         self, target: str, body: bytes, headers: Mapping[bytes, bytes], answer: _Answer
     ) -> None:
         endpoint = self._endpoint()
         if endpoint.url is None or endpoint.failure is not None:
             await answer.fail(endpoint.failure or STARTING)
             return
-        passed = {name.decode(): headers[name].decode("latin-1") for name in PASSED_ON if name in headers}
+        names = REQUEST_HEADERS & headers.keys()
+        forwarded = {name.decode(): headers[name].decode("latin-1") for name in names}
         if endpoint.api_key is not None:
-            passed["authorization"] = f"Bearer {endpoint.api_key}"
+            forwarded["authorization"] = f"Bearer {endpoint.api_key}"
         assert self._session is not None
         try:
             async with self._session.request(
                 answer.method,
                 URL(endpoint.url.rstrip("/") + target, encoded=True),
                 data=io.BytesIO(body) if body else None,
-                # A compressed stream would come in lumps.
-                headers={**passed, "accept-encoding": "identity"},
+                # Compression would delay the pieces of a stream.
+                headers={**forwarded, "accept-encoding": "identity"},
                 allow_redirects=False,
             ) as response:
-                if response.status in (401, 403):  # it is this server's key that it does not take
+                if response.status in (401, 403):  # it refuses this server's key, not the client's
                     log.warning("the serving layer does not accept the key: it answers %s", response.status)
-                    await answer.fail(NOT_LET_IN)
+                    await answer.fail(KEY_REFUSED)
                     return
                 await answer.begin(
-                    response.status,
-                    [(name.lower(), value) for name, value in response.raw_headers],
+                    response.status, [(name.lower(), value) for name, value in response.raw_headers]
                 )
                 while piece := await response.content.readany():
                     await answer.write(piece)
                 await answer.end()
         except (aiohttp.ClientError, OSError) as error:
-            log.debug("the serving layer cannot be asked", exc_info=error)
+            log.debug("the serving layer cannot be reached", exc_info=error)
             await answer.fail(UNREACHABLE)
 
 
-class Brake:
-    """Slows down who guesses keys, by address: after some wrong ones, no key is looked at for a while.
+class Throttle:
+    """Slows down the guessing of keys: after some wrong keys, an address must wait.
 
-    An address from which the right key came lately never waits: programs there must not suffer from another
-    one that has an old key, or from somebody who guesses behind the same router.
+    An address that sent the right key in the last hour never waits. Otherwise one program with an old key, or
+    an attacker behind the same router, could lock out the others.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wrong: OrderedDict[str, list[float]] = OrderedDict()  # when they came
-        self._known: OrderedDict[str, float] = OrderedDict()  # when the right one came
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()  # the times of wrong keys
+        self._known: OrderedDict[str, float] = OrderedDict()  # the time of the last right key
 
     def seconds(self, address: str) -> float:
-        """How long this address must wait; 0 if its key is to be looked at."""
+        """How long this address must wait, or 0 if its key may be checked."""
         now, wrong = self._clock(), self._wrong.get(address, [])
         if len(wrong) < WRONG_KEYS or now - self._known.get(address, -math.inf) < KNOWN_SECONDS:
             return 0
         return max(wrong[-1] + WRONG_KEY_SECONDS - now, 0)
 
-    def lets_in(self, address: str, *, is_right: bool) -> bool:
-        """Whether a key that was looked at is right, which is remembered."""
+    def admits(self, address: str, *, is_right: bool) -> bool:
+        """Remember whether this address's key was right, and return it."""
         now = self._clock()
         if is_right:
             _remember(self._known, address, now)
@@ -218,7 +207,7 @@ def _remember(remembered: OrderedDict[str, Any], address: str, value: object) ->
 
 
 class _Answer:
-    """What one client gets: the serving layer's answer piece by piece, or words in the protocol's shape."""
+    """The answer to one client: the serving layer's, piece by piece, or an error in the protocol's shape."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.method: str = scope["method"]
@@ -228,11 +217,11 @@ class _Answer:
         self._security_headers = _raw({**security, "Content-Security-Policy": DATA_POLICY})
         self._begun = False
         self._is_stream = False
-        self._last = b"\n\n"  # the last bytes that were written
+        self._last = b"\n\n"  # the last bytes that were sent
 
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """`headers` have names in small letters; only those of `PASSED_BACK` are used."""
-        kept = [(name, value) for name, value in headers if name in PASSED_BACK]
+        """Begin the answer with those of the `headers` that are in `ANSWER_HEADERS`. Names in lower case."""
+        kept = [(name, value) for name, value in headers if name in ANSWER_HEADERS]
         self._is_stream = dict(kept).get(b"content-type", b"").startswith(b"text/event-stream")
         await self._start(status, kept)
 
@@ -243,32 +232,32 @@ class _Answer:
     async def end(self, piece: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": piece})
 
-    async def fail(self, words: str) -> None:
-        """Say that there is no answer, or no more of it.
+    async def fail(self, message: str) -> None:
+        """Report that there is no answer, or that it ends early.
 
-        What has begun is no whole answer any more. A stream can say so between two events; all else is left
-        without its end, and the server closes the connection.
+        A stream that has begun can carry an error between two events. Any other answer that has begun is left
+        without its end, so that the server closes the connection.
         """
         if not self._begun:
-            await self.refuse(503, words, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+            await self.refuse(503, message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         elif self._is_stream and self._last.endswith(b"\n\n"):
-            words = BROKEN_OFF if words == UNREACHABLE else words
-            event = json.dumps(self._error(500, words, "incomplete_generation"))
+            message = BROKEN_OFF if message == UNREACHABLE else message
+            event = json.dumps(self._error(500, message, "incomplete_generation"))
             await self.end(b"data: " + event.encode() + b"\n\n" + (DONE if self._is_openai else b""))
 
-    async def refuse(self, status: int, words: str, headers: Mapping[str, str] | None = None) -> None:
-        body = json.dumps(self._error(status, words, _TYPES[status])).encode()
-        told = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
-        await self._start(status, _raw(told))
+    async def refuse(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        body = json.dumps(self._error(status, message, _ERROR_TYPES[status])).encode()
+        own = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        await self._start(status, _raw({**own, **(headers or {})}))
         await self.end(body)
 
-    def _error(self, status: int, words: str, error_type: str) -> object:
+    def _error(self, status: int, message: str, error_type: str) -> object:
         if not self._is_openai:
-            return {"error": words, "error_type": error_type}
+            return {"error": message, "error_type": error_type}
         kind = "invalid_request_error" if status < 500 else "server_error"
         kind = "service_unavailable_error" if status == 503 else kind
         code = "invalid_api_key" if status == 401 else error_type
-        return {"error": {"message": words, "type": kind, "param": None, "code": code}}
+        return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._begun = True
@@ -276,8 +265,8 @@ class _Answer:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
-# As the serving layer calls what it refuses itself.
-_TYPES = {
+# The same error types as in the serving layer.
+_ERROR_TYPES = {
     401: "unauthorized",
     404: "not_found",
     405: "method_not_allowed",
@@ -288,22 +277,22 @@ _TYPES = {
 
 
 def target_of(path: str) -> str | None:
-    """The path at the serving layer, quoted, or None where there is nothing for clients."""
+    """The path at the serving layer, quoted, or None if it is not open to clients."""
     path = path.removeprefix("/serving") or "/"
     if path not in OPEN and not path.startswith("/v1/"):
         return None
-    if any(part in (".", "..") for part in path.split("/")):  # on the way, somebody may resolve them
+    if any(part in (".", "..") for part in path.split("/")):  # a client or proxy may resolve them
         return None
     return quote(path, safe="/")
 
 
-def _is_meant(path: str) -> bool:
+def _is_for_serving(path: str) -> bool:
     return path in ("/serving", "/v1") or path.startswith(("/serving/", "/v1/"))
 
 
 def _new_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        # How many may ask at once is the serving layer's to say, and so is how long an answer may take.
+        # The serving layer limits concurrent requests and the duration of an answer.
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -1,7 +1,7 @@
-"""Read Server-Sent Events from an engine's HTTP response: fast, bounded, and never waiting for ever.
+"""Reads Server-Sent Events from an engine's HTTP response, within limits of size and time.
 
-Knows bytes, lines and time limits; refuses to know what the data means. Engines put each event's data on
-one line, so a line is all that has to be put together again from pieces cut anywhere, within characters too.
+The response arrives in pieces that may be cut anywhere, even inside a character. Engines write the data of
+each event on one line, so we only have to join the pieces of a line.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ async def read_data(
     begun: float | None = None,
     comments_count: bool = True,
 ) -> AsyncGenerator[bytes]:
-    """The data of each event. Raises `IncompleteGeneration` when the stream stalls, breaks or overflows.
+    """The data of each event. Raises `IncompleteGeneration` if the stream stalls, breaks off or has a line
+    that is too long.
 
-    `first_seconds` is the limit until anything arrives, from when it has `begun` by the loop's clock;
-    `between_seconds` from then on, while it is waited for: a reader may take its time. Where comments do not
-    count, a server that only says that it is there is silent.
+    `first_seconds` limits the time from `begun` (by the clock of the loop) to the first event, and
+    `between_seconds` the time from one event to the next; the time that the caller takes does not count. With
+    `comments_count`, a comment counts as an event.
     """
     now = asyncio.get_running_loop().time
     alarm = _Alarm()
@@ -45,7 +46,7 @@ async def read_data(
                 raise IncompleteGeneration(f"The engine has sent nothing for {seconds:g} seconds.") from None
             except (aiohttp.ClientError, OSError) as error:
                 raise IncompleteGeneration("The connection to the engine broke off.") from error
-            if piece and b"\n" not in piece:  # never search the rest twice, however small the pieces are
+            if piece and b"\n" not in piece:  # do not search `rest` again for each small piece
                 rest += piece
                 lines = []
             else:
@@ -67,18 +68,18 @@ async def read_data(
 
 
 class _Alarm:
-    """Ends a wait when its time is up, as `asyncio.timeout_at` does, and cheaper for many short waits: one
-    timer, which is set anew when it has rung too early, instead of one for each of them."""
+    """A time limit like `asyncio.timeout_at`, but cheaper for many short waits: they share one timer, which
+    is set again if it rings too early."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[Any] | None = None  # that waits
+        self._task: asyncio.Task[Any] | None = None  # the task that waits
         self._until = self._set_for = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._rang = False
 
     async def wait(self, waiting: Awaitable[bytes], until: float) -> bytes:
-        """Raises TimeoutError."""
+        """Raises TimeoutError at the time `until`."""
         task = asyncio.current_task()
         assert task is not None
         cancelling = task.cancelling()
@@ -106,7 +107,7 @@ class _Alarm:
     def _ring(self) -> None:
         self._set_for = math.inf
         if self._task is None:
-            return  # the next who waits sets it
+            return  # the next wait sets it again
         if self._loop.time() < self._until:
             self._set(self._until)
         else:

@@ -1,7 +1,7 @@
-"""An engine elsewhere that speaks OpenAI's protocol: vLLM, SGLang, llama-server and many more.
+"""The engine on another server that speaks OpenAI's protocol: vLLM, SGLang, llama-server and many more.
 
-Knows that protocol and where its kinds of servers differ; refuses to know why the text is wanted. It sends
-no stop sequences: upstreams differ in what they do with them. When one completes, the connection is closed.
+It sends no stop sequences, because servers treat them differently. When one is complete, the caller closes
+the connection.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
@@ -25,35 +25,29 @@ from serving.engine import (
     EngineInfo,
     EngineState,
     FinishReason,
-    GenerationFailed,
     Grammar,
     GrammarKind,
     IncompleteGeneration,
     InvalidRequest,
-    Overloaded,
     Prompt,
     SamplingParams,
-    ServingError,
     TopToken,
 )
 from serving.engines.remote import (
     DEFAULT_CONTEXT,
-    KEY_REFUSED,
-    CutText,
-    Limits,
-    Remote,
-    message,
+    RemoteEngine,
+    TextDecoder,
+    finish_reason,
     message_of,
+    problem_of,
     read_event,
-    reason_of,
-    seconds_of,
 )
 
-USAGE_SECONDS = 2.0  # the token counts come right after the end of the text, or are done without
+USAGE_SECONDS = 2.0  # to wait for the token counts after the end of the text
 
 
-class _Kind(StrEnum):
-    """What the upstream is, by what it says of its models: they differ in all that OpenAI's does not have."""
+class _Software(StrEnum):
+    """The software of the upstream, by the owner of its models. Each has other extensions of the protocol."""
 
     VLLM = "vllm"
     SGLANG = "sglang"
@@ -61,17 +55,17 @@ class _Kind(StrEnum):
     OTHER = "other"
 
 
-class _Likely(msgspec.Struct):
+class _TokenLogprob(msgspec.Struct):
     token: str = ""
     logprob: float | None = None
 
 
-class _ChatLogprob(_Likely):
-    top_logprobs: list[_Likely] = []
+class _ChatLogprob(_TokenLogprob):
+    top_logprobs: list[_TokenLogprob] = []
 
 
 class _Logprobs(msgspec.Struct):
-    """As completions have them, and as chats do."""
+    """The first two fields are those of completions, `content` is that of chats."""
 
     token_logprobs: list[float | None] | None = None
     top_logprobs: list[dict[str, float] | None] | None = None
@@ -104,24 +98,20 @@ _EVENT = msgspec.json.Decoder(_Event)
 _FINISH_REASONS = {"stop": FinishReason.END_OF_TEXT, "length": FinishReason.LENGTH}
 
 
-class OpenAICompatible(Remote):
-    """`url` is the base, such as `http://127.0.0.1:8000/v1`. `model` None takes the first that it lists."""
+class OpenAIUpstream(RemoteEngine):
+    name = "openai"
+    takes_chats = True
+    _software = _Software.OTHER
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        limits: Limits = Limits(),  # noqa: B008, it is frozen
-    ) -> None:
-        super().__init__(base(url), engine="openai", model=model, api_key=api_key, limits=limits, chats=True)
-        self._kind = _Kind.OTHER
+    @staticmethod
+    def base_url(url: str) -> str:
+        url = url.rstrip("/")
+        return url if urlsplit(url).path else f"{url}/v1"
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
     ) -> AsyncGenerator[Accepted | Chunk | End]:
-        self._check_ready()
+        self._require_ready()
         is_chat = isinstance(prompt, Chat)
         request = {
             "model": self._model_of(params),
@@ -134,16 +124,16 @@ class OpenAICompatible(Remote):
             path = "chat/completions" if is_chat else "completions"
             lines = await self._events(stack, path, request, session)
             yield Accepted(None)
-            text = CutText()
+            decoder = TextDecoder()
             async for line in lines:
                 if line == b"[DONE]":
                     break
                 event = _event(line)
                 for choice in event.choices[:1]:
-                    if (chunk := _chunk(choice, text)) is not None:
+                    if (chunk := _chunk(choice, decoder)) is not None:
                         yield chunk
                     if choice.finish_reason is not None:
-                        reason = reason_of(_FINISH_REASONS, choice.finish_reason)
+                        reason = finish_reason(_FINISH_REASONS, choice.finish_reason)
                         usage = event.usage or await _usage(lines)
                         yield End(reason, usage.prompt_tokens, usage.completion_tokens)
                         return
@@ -162,17 +152,17 @@ class OpenAICompatible(Remote):
             return {"messages": list(prompt.messages)}
         if isinstance(prompt, str):
             return {"prompt": prompt}
-        if (marks := self._marks()) is None:  # the upstream may know how, or say that it does not
-            if self._kind is _Kind.LLAMA_CPP:  # it would leave `suffix` out without a word
-                raise InvalidRequest("no markers for the middle of a text are known for this model")
+        if (markers := self._markers()) is None:  # the server may fill in the middle itself, or refuse
+            if self._software is _Software.LLAMA_CPP:  # it ignores `suffix` without an error
+                raise InvalidRequest("we know no markers with which this model fills in the middle of a text")
             return {"prompt": prompt.prefix, "suffix": prompt.suffix}
-        return {"prompt": self._marked(prompt, marks)}
+        return {"prompt": self._with_markers(prompt, markers)}
 
     def _sampling(self, params: SamplingParams, *, is_chat: bool) -> dict[str, Any]:
-        """Raises `InvalidRequest` for what this kind of upstream has no word for."""
-        context, kind = self._info.context or DEFAULT_CONTEXT, self._kind
+        """Raises `InvalidRequest` for a parameter that the upstream's software does not support."""
+        software = self._software
         sampling: dict[str, Any] = {
-            "max_tokens": self._most_new_tokens(params),
+            "max_tokens": self._max_new_tokens(params),
             "temperature": params.temperature,
             "seed": params.seed % (1 << 63),
             "top_p": 1.0 if params.top_p is None else params.top_p,
@@ -182,32 +172,32 @@ class OpenAICompatible(Remote):
         if params.presence_penalty is not None:
             sampling["presence_penalty"] = params.presence_penalty
         if params.grammar is not None:
-            sampling |= _structured(params.grammar, kind)
-        if params.top_tokens or (params.logprobs and kind is not _Kind.OTHER):
+            sampling |= _structured(params.grammar, software)
+        if params.top_tokens or (params.logprobs and software is not _Software.OTHER):
             most = max(1, params.top_tokens)
             sampling |= {"logprobs": True, "top_logprobs": most} if is_chat else {"logprobs": most}
-        if kind is _Kind.LLAMA_CPP:
+        if software is _Software.LLAMA_CPP:
             sampling |= {  # its own defaults are not neutral
                 "top_k": params.top_k or 0,
                 "min_p": 0.0,
                 "typical_p": 1.0 if params.typical_p is None else params.typical_p,
                 "repeat_penalty": 1.0 if params.repetition_penalty is None else params.repetition_penalty,
-                "repeat_last_n": context,
+                "repeat_last_n": self._info.context or DEFAULT_CONTEXT,
             }
         else:
-            if kind in (_Kind.VLLM, _Kind.SGLANG):  # the model's own file fills in what is not said
+            if software in (_Software.VLLM, _Software.SGLANG):  # or the model's own file sets them
                 sampling |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
             if params.top_k is not None:
                 sampling["top_k"] = params.top_k
             if params.repetition_penalty is not None:
                 sampling["repetition_penalty"] = params.repetition_penalty
         others = {
-            "typical_p": (params.typical_p, (_Kind.LLAMA_CPP,)),
-            "min_new_tokens": (params.min_new_tokens or None, (_Kind.VLLM, _Kind.SGLANG)),
-            "truncate": (params.truncate, (_Kind.VLLM,)),
+            "typical_p": (params.typical_p, (_Software.LLAMA_CPP,)),
+            "min_new_tokens": (params.min_new_tokens or None, (_Software.VLLM, _Software.SGLANG)),
+            "truncate": (params.truncate, (_Software.VLLM,)),
         }
-        for name, (value, kinds) in others.items():
-            if value is not None and kind not in kinds:
+        for name, (value, supporting) in others.items():
+            if value is not None and software not in supporting:
                 raise InvalidRequest(f"`{name}` is not supported by this engine")
         if params.min_new_tokens:
             sampling["min_tokens"] = params.min_new_tokens
@@ -215,14 +205,10 @@ class OpenAICompatible(Remote):
             sampling["truncate_prompt_tokens"] = params.truncate
         return sampling
 
-    async def _look(self) -> EngineInfo:
+    async def _check(self) -> EngineInfo:
         status, answer = await self._ask(f"{self.url}/models")
-        if status == 503:
-            return self._failed("is still loading", EngineState.LOADING)
-        if status in (401, 403):
-            return self._failed(KEY_REFUSED)
-        if status >= 500:
-            return self._failed(f"answers {status}: {message_of(answer)}".rstrip(": ").rstrip("."))
+        if (problem := problem_of(status, answer)) is not None:
+            return self._not_ready(*problem)
         listed = answer.get("data") if isinstance(answer, dict) else None
         models = [
             model
@@ -232,12 +218,12 @@ class OpenAICompatible(Remote):
         chosen = next((m for m in models if self._model in (None, m["id"])), {})
         name = self._model or chosen.get("id")
         if name is None:
-            return self._failed("lists no model: name one by --upstream-model")
+            return self._not_ready("lists no model: name one with --upstream-model")
         if models and not chosen:
             names = ", ".join(str(model["id"]) for model in models[:5])
-            return self._failed(f"has no model {name!r}, but: {names}")
+            return self._not_ready(f"has no model {name!r}, but: {names}")
         owner = chosen.get("owned_by")
-        self._kind = _Kind(owner) if owner in list(_Kind) else _Kind.OTHER
+        self._software = _Software(owner) if owner in list(_Software) else _Software.OTHER
         info = EngineInfo(
             engine="openai",
             state=EngineState.READY,
@@ -246,7 +232,7 @@ class OpenAICompatible(Remote):
             chats=True,
             adapters=[str(model["id"]) for model in models if model.get("parent")],
         )
-        return await self._with_template(info) if self._kind is _Kind.LLAMA_CPP else info
+        return await self._with_template(info) if self._software is _Software.LLAMA_CPP else info
 
     async def _with_template(self, info: EngineInfo) -> EngineInfo:
         root = self.url.removesuffix("/v1")
@@ -255,8 +241,8 @@ class OpenAICompatible(Remote):
             return info
         template = props.get("chat_template") or None
         if template and "<|im_start|>" in template:
-            # For a model without a template llama-server reports one that is made for other models. It
-            # is not the model's own if its vocabulary lacks the mark that the template is written with.
+            # For a model without a template llama-server reports ChatML. That is not the model's own template
+            # if its vocabulary lacks ChatML's token.
             body = {"content": "<|im_start|>", "parse_special": True}
             _, answer = await self._ask(f"{root}/tokenize", body)
             if isinstance(answer, dict) and len(answer.get("tokens") or ()) > 1:
@@ -269,22 +255,6 @@ class OpenAICompatible(Remote):
             eos_token=props.get("eos_token") or None,
         )
 
-    def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> ServingError:
-        words = message(body)
-        if status in (429, 503):  # which is what they say when their queues are full
-            return Overloaded(words or "The upstream is overloaded.", retry_after=seconds_of(headers))
-        if status in (400, 413, 422):
-            return InvalidRequest(words or f"The upstream has refused the request ({status}).")
-        if status in (401, 403):
-            return GenerationFailed(f"The upstream {KEY_REFUSED}.")
-        return GenerationFailed(f"The upstream has answered {status}{': ' + words if words else '.'}")
-
-
-def base(url: str) -> str:
-    """The address at which the routes of this protocol begin."""
-    url = url.rstrip("/")
-    return url if urlsplit(url).path else f"{url}/v1"
-
 
 def _event(line: bytes) -> _Event:
     event = read_event(_EVENT, line)
@@ -293,39 +263,41 @@ def _event(line: bytes) -> _Event:
     return event
 
 
-def _chunk(choice: _Choice, cut: CutText) -> Chunk | None:
-    """The text of an event's choice, with what is told of its last token; None where there is none."""
+def _chunk(choice: _Choice, decoder: TextDecoder) -> Chunk | None:
+    """The text of an event and the probabilities of its last token; None for an event without text."""
     text = choice.text if choice.delta is None else choice.delta.content
     if not text:
         return None
     logprob: float | None = None
     top: list[TopToken] = []
-    if (told := choice.logprobs) is not None and told.content:
-        logprob = told.content[-1].logprob
-        top = [TopToken(0, likely.token, likely.logprob or 0.0) for likely in told.content[-1].top_logprobs]
-    elif told is not None and told.token_logprobs:
-        logprob = told.token_logprobs[-1]
-        likeliest = (told.top_logprobs or [None])[-1] or {}
+    if (logprobs := choice.logprobs) is not None and logprobs.content:
+        logprob = logprobs.content[-1].logprob
+        top = [
+            TopToken(0, likely.token, likely.logprob or 0.0) for likely in logprobs.content[-1].top_logprobs
+        ]
+    elif logprobs is not None and logprobs.token_logprobs:
+        logprob = logprobs.token_logprobs[-1]
+        likeliest = (logprobs.top_logprobs or [None])[-1] or {}
         top = [TopToken(0, token, chance) for token, chance in likeliest.items()]
-    return Chunk(cut.of(text), logprob=logprob, top=top)
+    return Chunk(decoder.decode(text), logprob=logprob, top=top)
 
 
-def _structured(grammar: Grammar, kind: _Kind) -> dict[str, Any]:
+def _structured(grammar: Grammar, software: _Software) -> dict[str, Any]:
     is_json = grammar.kind is GrammarKind.JSON
     value = json.loads(grammar.value) if is_json else grammar.value
-    if kind is _Kind.VLLM:
+    if software is _Software.VLLM:
         return {"structured_outputs": {"json" if is_json else "regex": value}}
-    if kind is _Kind.SGLANG:
+    if software is _Software.SGLANG:
         return {"json_schema" if is_json else "regex": grammar.value}
     if not is_json:
-        raise InvalidRequest("grammar is not supported: this engine knows no regular expressions")
-    if kind is _Kind.LLAMA_CPP:
+        raise InvalidRequest("grammar is not supported: this engine takes no regular expressions")
+    if software is _Software.LLAMA_CPP:
         return {"json_schema": value}
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": value}}}
 
 
 async def _usage(lines: AsyncGenerator[bytes]) -> _Usage:
-    """The token counts, which some upstreams send after the text, some with it, and some not at all."""
+    """The token counts after the text. Some servers send none."""
     with contextlib.suppress(TimeoutError, IncompleteGeneration):
         async with asyncio.timeout(USAGE_SECONDS):
             async for line in lines:
@@ -337,7 +309,7 @@ async def _usage(lines: AsyncGenerator[bytes]) -> _Usage:
 
 
 def _context(model: dict[str, Any]) -> int:
-    """Tokens of context by a model's entry in the list, as vLLM, SGLang or llama-server write it."""
+    """The context in tokens, from the entry of a model in the list of vLLM, SGLang or llama-server."""
     meta = model.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     for value in (model.get("max_model_len"), meta.get("n_ctx"), meta.get("n_ctx_train")):

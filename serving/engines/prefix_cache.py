@@ -1,10 +1,9 @@
-"""What most prompts begin with, computed once and kept on disk: llama.cpp's state after it, for each slot.
+"""Computes the shared beginning of most prompts once, and saves llama.cpp's state after it on disk.
 
-Knows llama.cpp's slots and files of their state; refuses to know what the tokens say and when there is time
-to compute them. A file belongs to one model, one context and one build of llama.cpp: all of that is in its
-name, so that a state that no longer fits is never read. So is a digest of what is in it: llama.cpp believes
-what it reads, and ends the whole process over a file that is cut short. What cannot be read or written is
-computed anew.
+A file is valid for one model, one context and one build of llama.cpp. Its name contains all of them, so that
+a state that no longer fits is never read. The name also contains a digest of the file: llama.cpp does not
+check what it reads, and a truncated file ends the whole process. If a file cannot be read or written, the
+state is computed again.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,15 @@ from serving.engine import ServingError
 
 log = logging.getLogger("serving.engines.prefix_cache")
 
-MOST_FILES = 4  # in the directory: some ten megabytes each
+MOST_FILES = 4  # in the directory, of some ten megabytes each
 SUFFIX = ".state"
-HEAD = 1 << 20  # bytes of a model's file that stand for it, with its size and time
+HEAD = 1 << 20  # bytes at the start of a model file that identify it, together with its size and time
 
 Ask = Callable[..., Awaitable[Any]]
 
 
 def fingerprint(model: Path, *others: object) -> str:
-    """What a state of this model is good for, as a word for file names. Raises OSError."""
+    """Identifies the model, and everything else that a state depends on, in file names. Raises OSError."""
     status = model.stat()
     digest = hashlib.sha256(repr((status.st_size, status.st_mtime_ns, *others)).encode())
     with model.open("rb") as file:
@@ -39,8 +38,8 @@ def fingerprint(model: Path, *others: object) -> str:
 
 
 class PrefixCache:
-    """The states in a directory that llama.cpp writes to. `ask` posts to llama.cpp: a path and a body.
-    Together the slots are filled with no more than `room` tokens, but for the first."""
+    """The states that llama.cpp saves in a directory. `ask` sends a path and a body to llama.cpp. The slots
+    are filled with `room` tokens at most, not counting the first slot."""
 
     def __init__(self, directory: Path, model: str, ask: Ask, *, slots: int, room: int) -> None:
         self._directory = directory
@@ -49,22 +48,22 @@ class PrefixCache:
         self._room = room
         self._ask = ask
         self.tokens: Sequence[int] = ()
-        """The beginning that slots are filled with, as far as it is known here."""
+        """The prefix in the slots; empty until `keep` has set it."""
         self._name = ""
 
     async def restore_last(self) -> None:
-        """Fill the slots with the beginning that this model had last."""
+        """Fill the slots with the latest prefix of this model."""
         last = max(self._files(f"{self._model}-*{SUFFIX}"), key=_age, default=None)
         if last is not None:
             await self._fill(last.stem.rpartition("-")[0], range(self._slots))
 
-    async def keep(self, tokens: Sequence[int], *, fresh: bool) -> None:
-        """Fill the slots with this beginning: as it is on disk, or computed now. Other slots than the first
-        are filled only while they are `fresh`: conversations may be in them. Raises `ServingError`."""
+    async def keep(self, tokens: Sequence[int], *, all_slots: bool) -> None:
+        """Fill the slots with this prefix: read it from the disk, or compute it. Without `all_slots`, only
+        one slot: the others may contain conversations. Raises `ServingError`."""
         name = f"{self._model}-{hashlib.sha256(repr(list(tokens)).encode()).hexdigest()[:16]}"
-        fitting = max(1, self._room // len(tokens)) if fresh else 1
+        fitting = max(1, self._room // len(tokens)) if all_slots else 1
         if name != self._name and not await self._fill(name, range(min(fitting, self._slots))):
-            # Its answer of one token is not wanted; the state is that after the prompt.
+            # The answer does not matter, only the state after the prompt.
             answer = await self._ask("completion", prompt=list(tokens), n_predict=0)
             await self._save(name, slot := int(answer["id_slot"]))
             others = [other for other in range(self._slots) if other != slot]
@@ -103,7 +102,7 @@ class PrefixCache:
             for old in sorted(self._files(f"*{SUFFIX}"), key=_age, reverse=True)[MOST_FILES:]:
                 old.unlink(missing_ok=True)
         except (ServingError, OSError) as error:
-            log.warning("the beginning of prompts could not be kept in %s: %s", self._directory, error)
+            log.warning("the beginning of prompts could not be saved in %s: %s", self._directory, error)
             with contextlib.suppress(OSError):
                 (self._directory / part).unlink(missing_ok=True)
 
@@ -111,6 +110,54 @@ class PrefixCache:
         with contextlib.suppress(OSError):
             return list(self._directory.glob(pattern))
         return []
+
+
+class PrefixWarmer:
+    """Computes a prefix while no generation runs. A generation that begins with the prefix waits for it,
+    because it could only compute the same; any other generation interrupts it."""
+
+    def __init__(self) -> None:
+        self._prefix: list[int] = []
+        self._computing: asyncio.Task[None] | None = None
+        self._generations = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_fresh = True  # no generation has run yet
+
+    async def warm(self, cache: PrefixCache, prefix: list[int]) -> None:
+        """Returns once `cache` holds the prefix. Raises `ServingError`."""
+        self._prefix = prefix
+        try:
+            while prefix != list(cache.tokens):
+                while self._generations:
+                    await self._idle.wait()
+                self._computing = asyncio.create_task(cache.keep(prefix, all_slots=self._is_fresh))
+                await asyncio.wait([self._computing])
+                if not self._computing.cancelled():
+                    self._computing.result()
+        finally:
+            if self._computing is not None:
+                self._computing.cancel()
+
+    async def make_way(self, tokens: list[int]) -> None:
+        """Returns when a generation with this prompt may begin."""
+        if self._computing is None or self._computing.done():
+            return
+        if tokens[: len(self._prefix)] != self._prefix:
+            self._computing.cancel()
+        await asyncio.wait([self._computing])
+
+    @contextlib.asynccontextmanager
+    async def generation(self) -> AsyncGenerator[None]:
+        self._generations += 1
+        self._idle.clear()
+        self._is_fresh = False
+        try:
+            yield
+        finally:
+            self._generations -= 1
+            if not self._generations:
+                self._idle.set()
 
 
 def _digest(path: Path) -> str:

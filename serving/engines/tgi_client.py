@@ -1,11 +1,10 @@
-"""An engine elsewhere that speaks TGI's protocol: text-generation-inference, or what speaks like it.
+"""The engine on another server that speaks TGI's protocol: text-generation-inference, or a server like it.
 
-Knows that protocol and what each way of failing means; refuses to know why the text is wanted. It sends no
-stop sequences: TGI leaves them in the text, and misses those that end inside a token. When one completes, the
-connection is closed.
+It sends no stop sequences: TGI leaves them in the text, and misses those that end inside a token. When one is
+complete, the caller closes the connection.
 
-TGI takes every request on, and tells in the stream what is wrong with it. So the request is accepted here
-when the first token has come, and what comes before that is an error of its own kind.
+TGI accepts every request and reports errors in the stream. So this engine accepts a request only when the
+first token has come. An error before that is an error about the request.
 """
 
 from __future__ import annotations
@@ -40,20 +39,19 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.engines.remote import (
-    KEY_REFUSED,
-    CutText,
-    Limits,
-    Remote,
+    INVALID_STATUSES,
+    RemoteEngine,
+    TextDecoder,
+    finish_reason,
     message,
     message_of,
+    problem_of,
     read_event,
-    reason_of,
-    seconds_of,
 )
 from serving.models.catalogue import Infilling
 
 INVALID = "Input validation error: "
-"""What TGI writes before its words for a request that cannot work, and we do too."""
+"""How TGI's messages about invalid requests begin, and ours too."""
 
 
 class _Token(msgspec.Struct):
@@ -94,34 +92,29 @@ _EVENT = msgspec.json.Decoder(_Event)
 _FINISH_REASONS = {
     "length": FinishReason.LENGTH,
     "eos_token": FinishReason.END_OF_TEXT,
-    "stop_sequence": FinishReason.END_OF_TEXT,  # of the server's own configuration: none was sent
+    "stop_sequence": FinishReason.END_OF_TEXT,  # from the server's own configuration: we send none
 }
 
 
-class Tgi(Remote):
-    """`url` is the address of the server, such as `http://127.0.0.1:8080`. It has one model."""
+class TgiUpstream(RemoteEngine):
+    name = "tgi"
+    takes_chats = False
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        limits: Limits = Limits(),  # noqa: B008, it is frozen
-    ) -> None:
-        super().__init__(root(url), engine="tgi", model=model, api_key=api_key, limits=limits, chats=False)
+    @staticmethod
+    def base_url(url: str) -> str:
+        return url.rstrip("/").removesuffix("/v1")
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
     ) -> AsyncGenerator[Accepted | Chunk | End]:
-        self._check_ready()
+        self._require_ready()
         parameters = self._parameters(params)
-        request = {"inputs": await self._written(prompt), "parameters": parameters}
+        request = {"inputs": await self._as_text(prompt), "parameters": parameters}
         accepted = False
         generated = 0
         async with contextlib.AsyncExitStack() as stack:
             lines = await self._events(stack, "generate_stream", request, session)
-            text = CutText()
+            decoder = TextDecoder()
             async for line in lines:
                 event = read_event(_EVENT, line)
                 if event.error is not None:
@@ -133,19 +126,19 @@ class Tgi(Remote):
                     accepted = True
                     yield Accepted(None)
                 generated += 1
-                yield _chunk(event.token, event.top_tokens or [], text)
+                yield _chunk(event.token, event.top_tokens or [], decoder)
                 if event.details is not None:
-                    reason = reason_of(_FINISH_REASONS, event.details.finish_reason)
+                    reason = finish_reason(_FINISH_REASONS, event.details.finish_reason)
                     yield End(reason, event.details.input_length, event.details.generated_tokens)
                     return
-                if event.generated_text is not None:  # the end, by one that tells no details
+                if event.generated_text is not None:  # the end, from a server that sends no details
                     is_full = generated >= parameters["max_new_tokens"]
                     yield End(FinishReason.LENGTH if is_full else FinishReason.END_OF_TEXT)
                     return
         raise IncompleteGeneration("The upstream's answer broke off.")
 
     async def tokenize(self, text: str) -> list[TokenSpan] | None:
-        answer = await self._told("tokenize", {"inputs": text})
+        answer = await self._answer("tokenize", {"inputs": text})
         try:
             spans = msgspec.convert(answer, list[_Span])
         except ValueError:
@@ -153,19 +146,19 @@ class Tgi(Remote):
         return [TokenSpan(span.id, span.text, span.start, span.stop) for span in spans]
 
     def _parameters(self, params: SamplingParams) -> dict[str, Any]:
-        """Raises `InvalidRequest` for what TGI has no word for."""
+        """Raises `InvalidRequest` for a parameter that TGI does not have."""
         if params.min_new_tokens:
             raise InvalidRequest("`min_new_tokens` is not supported by this engine")
         if params.presence_penalty:
             raise InvalidRequest("`presence_penalty` is not supported by this engine")
         is_sampled = params.temperature > 0
         parameters: dict[str, Any] = {
-            "max_new_tokens": self._most_new_tokens(params),
+            "max_new_tokens": self._max_new_tokens(params),
             "do_sample": is_sampled,
             "details": True,
             "return_full_text": False,
         }
-        if is_sampled:  # any of these makes TGI draw; the likeliest token they leave as it is
+        if is_sampled:  # each of these makes TGI sample, and none changes which token is the likeliest
             parameters |= {
                 "seed": params.seed % (1 << 63),
                 "temperature": params.temperature,
@@ -186,23 +179,22 @@ class Tgi(Remote):
             parameters["grammar"] = {"type": "json" if is_json else "regex", "value": value}
         return {name: value for name, value in parameters.items() if value is not None}
 
-    async def _written(self, prompt: Prompt) -> str:
-        """The prompt as text: there is nothing else in this protocol that tells tokens. Raises
-        `ServingError`."""
+    async def _as_text(self, prompt: Prompt) -> str:
+        """The prompt as text, the only form that this protocol has. Raises `ServingError`."""
         if isinstance(prompt, str):
             return prompt
         if isinstance(prompt, Chat):
-            templated = await self._told("chat_tokenize", _chat(list(prompt.messages)))
+            templated = await self._answer("chat_tokenize", _chat(list(prompt.messages)))
             if (text := _templated(templated)) is None:
-                raise InvalidRequest("this upstream does not know how its model wants a chat written")
+                raise InvalidRequest("this upstream has no chat template for its model")
             return text
-        if (marks := self._marks()) is None:
-            raise InvalidRequest("the model of this upstream does not fill in the middle, as far as is known")
-        return self._marked(prompt, marks)
+        if (markers := self._markers()) is None:
+            raise InvalidRequest("we know no markers with which this upstream's model fills in the middle")
+        return self._with_markers(prompt, markers)
 
-    async def _told(self, path: str, body: dict[str, Any]) -> Any:
-        """The answer to a short question; None where the server does not know it. Raises `ServingError`."""
-        self._check_ready()
+    async def _answer(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer to a short question; None if the server has no such path. Raises `ServingError`."""
+        self._require_ready()
         try:
             status, answer = await self._ask(f"{self.url}/{path}", body)
         except TimeoutError as error:
@@ -210,93 +202,78 @@ class Tgi(Remote):
                 f"The upstream has not answered within {self._limits.connect:g} seconds."
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            self._doubted.set()
-            raise Unhealthy(f"The upstream at {self._shown} broke the connection off.") from error
+            raise self._broken_off() from error
         if status in (404, 405, 501):
             return None
         if status != 200:
             raise self._refusal(status, {}, msgspec.json.encode(answer))
         return answer
 
-    async def _look(self) -> EngineInfo:
-        status, told = await self._ask(f"{self.url}/info")
-        if status in (401, 403):
-            return self._failed(KEY_REFUSED)
-        if status == 503:
-            return self._failed("is still loading", EngineState.LOADING)
-        if status >= 500:
-            return self._failed(f"answers {status}")
-        if status != 200 or not is_tgi(told):
-            return self._failed("does not speak TGI's protocol: it has no /info")
-        if self._model not in (None, told["model_id"]):
-            return self._failed(f"has no model {self._model!r}, but: {told['model_id']}")
-        state = told.get("state", EngineState.READY)
-        if state != EngineState.READY:  # one of ours, which tells what it is about
+    async def _check(self) -> EngineInfo:
+        status, info = await self._ask(f"{self.url}/info")
+        if (problem := problem_of(status, info)) is not None:
+            return self._not_ready(*problem)
+        if status != 200 or not is_tgi(info):
+            return self._not_ready("does not speak TGI's protocol: it has no /info")
+        if self._model not in (None, info["model_id"]):
+            return self._not_ready(f"has no model {self._model!r}, but: {info['model_id']}")
+        state = info.get("state", EngineState.READY)
+        if state != EngineState.READY:  # another serving layer of ours, which reports its state
             is_loading = state in (EngineState.LOADING, EngineState.FETCHING)
-            return self._failed(
-                f"is not ready: {told.get('state_detail') or state}".rstrip("."),
+            return self._not_ready(
+                f"is not ready: {info.get('state_detail') or state}".rstrip("."),
                 EngineState.LOADING if is_loading else EngineState.FAILED,
             )
         health, _ = await self._ask(f"{self.url}/health")
         if health >= 500:
-            return self._failed("says that it is not healthy")
+            return self._not_ready("reports that it is not healthy")
         _, templated = await self._ask(
             f"{self.url}/chat_tokenize", _chat([{"role": "user", "content": "Hello"}])
         )
-        adapters = told.get("adapters")
+        adapters = info.get("adapters")
         return EngineInfo(
             engine="tgi",
             state=EngineState.READY,
-            model_id=str(told["model_id"]),
-            context=_number(told.get("max_total_tokens")),
-            parallel=_number(told.get("max_batch_size")),
+            model_id=str(info["model_id"]),
+            context=_number(info.get("max_total_tokens")),
+            parallel=_number(info.get("max_batch_size")),
             chats=_templated(templated) is not None,
             adapters=tuple(map(str, adapters)) if isinstance(adapters, list) else (),
-            chat_template=_words(told.get("chat_template")),
-            bos_token=_words(told.get("bos_token")),
-            eos_token=_words(told.get("eos_token")),
-            infilling=_infilling(told.get("infilling")),
+            chat_template=_text(info.get("chat_template")),
+            bos_token=_text(info.get("bos_token")),
+            eos_token=_text(info.get("eos_token")),
+            infilling=_infilling(info.get("infilling")),
         )
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> ServingError:
-        words = message(body)
-        if status in (401, 403):
-            return GenerationFailed(f"The upstream {KEY_REFUSED}.")
-        if status in (400, 413, 422):
-            error_type = InvalidRequest.error_type
-        elif status == 429:
-            return Overloaded(words or "The upstream is overloaded.", retry_after=seconds_of(headers))
-        else:
-            error_type = {500: "incomplete_generation", 503: "unhealthy"}.get(status, "")
-        return self._error(words or f"it has answered {status}.", error_type)
+        # TGI gives these two another meaning than OpenAI's protocol does.
+        if (error_type := {500: "incomplete_generation", 503: "unhealthy"}.get(status)) is not None:
+            return self._error(message(body) or f"it has answered {status}.", error_type)
+        error = super()._refusal(status, headers, body)
+        return self._error(str(error), InvalidRequest.error_type) if status in INVALID_STATUSES else error
 
-    def _error(self, words: str, error_type: str) -> ServingError:
-        """What an error of TGI's is here, by the name of its type."""
+    def _error(self, message: str, error_type: str) -> ServingError:
+        """Our error for TGI's type of an error."""
         if error_type == InvalidRequest.error_type:
-            return InvalidRequest(words.removeprefix(INVALID))
+            return InvalidRequest(message.removeprefix(INVALID))
         if error_type == Overloaded.error_type:
-            return Overloaded(words)
-        words = f"The upstream failed: {words}"
+            return Overloaded(message)
+        message = f"The upstream failed: {message}"
         if error_type.startswith(IncompleteGeneration.error_type):  # or incomplete_generation_stream
-            return IncompleteGeneration(words)
+            return IncompleteGeneration(message)
         if error_type == Unhealthy.error_type:
-            self._doubted.set()
-            return Unhealthy(words)
-        return GenerationFailed(words)
-
-
-def root(url: str) -> str:
-    """The address at which the routes of this protocol begin."""
-    return url.rstrip("/").removesuffix("/v1")
+            self._failure_noticed.set()
+            return Unhealthy(message)
+        return GenerationFailed(message)
 
 
 def says_openai(url: str) -> bool:
-    """Whether an address itself says that OpenAI's protocol is meant."""
+    """Whether the address alone shows that the server speaks OpenAI's protocol."""
     return urlsplit(url).path.rstrip("/").endswith("/v1")
 
 
 def is_tgi(info: Any) -> bool:
-    """Whether what /info has answered is TGI's."""
+    """Whether the answer of /info comes from TGI."""
     limits = ("max_total_tokens", "max_input_tokens", "max_input_length")
     return isinstance(info, dict) and "model_id" in info and any(limit in info for limit in limits)
 
@@ -306,38 +283,38 @@ def _chat(messages: list[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _templated(answer: Any) -> str | None:
-    """The text of a chat. The token with which all texts begin is left out: it is put before them again."""
+    """The text of a chat, without the beginning-of-text token: the server adds that to every prompt."""
     try:
-        told = msgspec.convert(answer, _Templated)
+        templated = msgspec.convert(answer, _Templated)
     except ValueError:
         return None
-    text, spans = told.templated_text, told.tokenize_response
+    text, spans = templated.templated_text, templated.tokenize_response
     if len(spans) > 1 and spans[0].id == spans[1].id and spans[0].stop == 0 < spans[1].stop:
         text = text[spans[1].stop :]
     return text
 
 
-def _chunk(token: _Token, top: list[_Token], cut: CutText) -> Chunk:
+def _chunk(token: _Token, top: list[_Token], decoder: TextDecoder) -> Chunk:
     likely = tuple(TopToken(other.id, other.text, other.logprob or 0.0) for other in top)
-    data, special = (b"", token.text or None) if token.special else (cut.of(token.text), None)
+    data, special = (b"", token.text or None) if token.special else (decoder.decode(token.text), None)
     return Chunk(data, token.id, logprob=token.logprob, special=special, top=likely)
 
 
 def _share(share: float | None) -> float | None:
-    """TGI has no word for all of it but silence."""
+    """None stands for the whole distribution, which TGI takes no value for."""
     return None if share is None or share >= 1 else share
 
 
-def _number(told: Any) -> int | None:
-    return told if isinstance(told, int) and told > 0 else None
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
 
 
-def _words(told: Any) -> str | None:
-    return told if isinstance(told, str) and told else None
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
-def _infilling(told: Any) -> Infilling | None:
+def _infilling(value: Any) -> Infilling | None:
     try:
-        return msgspec.convert(told, Infilling | None)
+        return msgspec.convert(value, Infilling | None)
     except ValueError:
         return None

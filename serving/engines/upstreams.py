@@ -1,17 +1,19 @@
-"""Upstreams by their addresses: what each speaks, and several of them as one engine.
+"""Makes an engine of an upstream's address, and one engine of several upstreams.
 
-Knows who is well, who is busy and who was asked before; refuses to know protocols. What is asked again
-elsewhere, and when, is decided here alone:
+With several upstreams this module alone decides which of them answers a request:
 
-- **Where.** What has a session goes where it went before, because its beginning is known there: to the
-  first, in an order of its own, of those that are well and have room (rendezvous hashing: when one goes, only
-  its sessions move). Anything else goes where least is under way.
-- **Again.** Once, elsewhere, and only before the first token. Until then the client has seen nothing but
-  comments, so `Accepted` waits for the first token too. A request that cannot work is not asked again.
-- **Not too often.** When all are ill, asking again doubles the load: one request in ten may be, and a few
-  more.
-- **The breaker.** One that fails several times in a row before any token is left alone, until it has given a
-  token to a request of our own. To have no room is not to fail. When nobody else is left, it is asked.
+- **Choice.** A request with a session goes to the upstream that has answered the session before, because that
+  one has cached how the prompt begins. Rendezvous hashing finds it: each session orders the upstreams in its
+  own way and takes the first that works and has room, so when one disappears, only its sessions move. A
+  request without a session goes to the upstream with the fewest requests.
+- **Retry.** A request that fails before its first token is sent once more, to another upstream. Until then
+  the client has received nothing but comments, so `Accepted` is held back until the first token too. An
+  invalid request is never retried.
+- **Retry budget.** When all upstreams fail, retries double the load. So only one request in ten may be
+  retried, and a few more.
+- **Circuit breaker.** An upstream that fails several times in a row before the first token gets no more
+  requests until it has answered a probe. An upstream that has no room has not failed. If no other upstream is
+  left, it is asked all the same.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from serving.addresses import without_user
 from serving.engine import (
     Accepted,
     Chat,
@@ -45,137 +48,142 @@ from serving.engine import (
     TokenSpan,
     Unhealthy,
 )
-from serving.engines.openai_client import OpenAICompatible, base
-from serving.engines.remote import KEY_REFUSED, LOOK_SOON_SECONDS, Limits, Remote, ask, client_session, shown
-from serving.engines.tgi_client import Tgi, is_tgi, root, says_openai
+from serving.engines.openai_client import OpenAIUpstream
+from serving.engines.remote import (
+    CHECK_SOON_SECONDS,
+    Limits,
+    RemoteEngine,
+    ask,
+    client_session,
+    problem_of,
+)
+from serving.engines.tgi_client import TgiUpstream, is_tgi, says_openai
 
 log = logging.getLogger("serving.engines.upstreams")
 
-Event = Accepted | Chunk | End
+Output = Accepted | Chunk | End
 
-FAILURES = 3  # in a row, after which an upstream is left alone
-PROBE_SECONDS = 5.0  # from then until it is tried, twice as long after each time that this fails
+FAILURES = 3  # in a row, after which an upstream gets no more requests
+PROBE_SECONDS = 5.0  # before the first probe; doubled after each probe that fails
 LONGEST_PROBE_SECONDS = 60.0
-LONGEST_FULL_SECONDS = 30  # that one is passed over for having said that it has no room
+LONGEST_FULL_SECONDS = 30  # for which an upstream without room is avoided
 RETRY_SHARE = 0.1  # of all requests
-RETRY_FLOOR_SECONDS = 10.0  # one more may be asked again in so many seconds
-MOST_RETRIES = 10.0  # that may have been saved up
+RETRY_FLOOR_SECONDS = 10.0  # each such interval allows one more retry
+MOST_RETRIES = 10.0  # that can be saved up
 
 
-class Kind(StrEnum):
-    """What an upstream speaks."""
-
+class UpstreamProtocol(StrEnum):
     OPENAI = "openai"
     TGI = "tgi"
 
 
 def upstream(
     url: str,
-    kind: Kind | None = None,
+    protocol: UpstreamProtocol | None = None,
     *,
     model: str | None = None,
     api_key: str | None = None,
     limits: Limits = Limits(),  # noqa: B008, it is frozen
 ) -> Engine:
-    """The engine at an address. Without a `kind`, an address that ends in `/v1` is OpenAI's; else the server
-    is asked."""
+    """The engine for an address. Without a `protocol`, an address that ends in `/v1` belongs to a server of
+    OpenAI's protocol; any other server is asked."""
     if "@" in urlsplit(url).netloc:
-        api_key = None  # a name and a password in the address take the place where the key would be
-    if kind is None and not says_openai(url):
-        return Unknown(url, model=model, api_key=api_key, limits=limits)
-    known = Tgi if kind is Kind.TGI else OpenAICompatible
-    return known(url, model=model, api_key=api_key, limits=limits)
+        api_key = None  # the user name and password in the address are sent in its place
+    if protocol is None and not says_openai(url):
+        return DetectedUpstream(url, model=model, api_key=api_key, limits=limits)
+    engine = TgiUpstream if protocol is UpstreamProtocol.TGI else OpenAIUpstream
+    return engine(url, model=model, api_key=api_key, limits=limits)
 
 
-class Unknown:
-    """An engine at an address where it is not known what is spoken, until the server has told it."""
+class DetectedUpstream:
+    """An engine that first asks the server which protocol it speaks."""
 
     def __init__(self, url: str, *, model: str | None, api_key: str | None, limits: Limits) -> None:
         self._url = url
         self._model = model
         self._api_key = api_key
         self._limits = limits
-        self._known: Remote | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._engine: RemoteEngine | None = None
+        self._detecting: asyncio.Task[None] | None = None
         self._info = EngineInfo(
             engine="upstream",
             state=EngineState.LOADING,
-            state_detail=f"Looking for the upstream at {shown(url)}.",
+            state_detail=f"Looking for the upstream at {without_user(url)}.",
             model_id=model,
         )
 
     @property
     def info(self) -> EngineInfo:
-        return self._info if self._known is None else self._known.info
+        return self._info if self._engine is None else self._engine.info
 
     async def start(self) -> None:
-        self._asking = asyncio.create_task(self._ask())
+        self._detecting = asyncio.create_task(self._detect())
 
     async def close(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
-        if self._known is not None:
-            await self._known.close()
+        if self._detecting is not None:
+            self._detecting.cancel()
+            await asyncio.gather(self._detecting, return_exceptions=True)
+        if self._engine is not None:
+            await self._engine.close()
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
-    ) -> AsyncGenerator[Event]:
-        if self._known is None:
+    ) -> AsyncGenerator[Output]:
+        if self._engine is None:
             raise Unhealthy(self._info.state_detail or "The upstream is not ready.")
-        async with contextlib.aclosing(self._known.generate(prompt, params, session=session)) as events:
-            async for event in events:
-                yield event
+        async with contextlib.aclosing(self._engine.generate(prompt, params, session=session)) as outputs:
+            async for output in outputs:
+                yield output
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
-        return None if self._known is None else await self._known.tokenize(text)
+        return None if self._engine is None else await self._engine.tokenize(text)
 
-    async def _ask(self) -> None:
+    async def _detect(self) -> None:
         async with client_session(self._api_key, self._limits) as http:
-            while (kind := await self._kind(http)) is None:
-                await asyncio.sleep(LOOK_SOON_SECONDS)
-        known = kind(self._url, model=self._model, api_key=self._api_key, limits=self._limits)
-        await known.start()
-        self._known = known
+            while (engine_class := await self._engine_class(http)) is None:
+                await asyncio.sleep(CHECK_SOON_SECONDS)
+        engine = engine_class(self._url, model=self._model, api_key=self._api_key, limits=self._limits)
+        await engine.start()
+        self._engine = engine
 
-    async def _kind(self, http: aiohttp.ClientSession) -> type[Tgi | OpenAICompatible] | None:
-        """What speaks the server's protocol; None while it does not tell, which `info` says then."""
+    async def _engine_class(self, http: aiohttp.ClientSession) -> type[TgiUpstream | OpenAIUpstream] | None:
+        """The engine for the server's protocol. None if the server does not show it; `info` then says why."""
         seconds = self._limits.connect
         try:
-            status, told = await ask(http, f"{root(self._url)}/info", seconds=seconds)
-            if is_tgi(told):
-                return Tgi
-            status, told = await ask(http, f"{base(self._url)}/models", seconds=seconds)
+            status, answer = await ask(http, f"{TgiUpstream.base_url(self._url)}/info", seconds=seconds)
+            if is_tgi(answer):
+                return TgiUpstream
+            status, answer = await ask(http, f"{OpenAIUpstream.base_url(self._url)}/models", seconds=seconds)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            log.debug("asking the upstream what it is", exc_info=error)
-            self._info = self._failed("cannot be reached")
+            log.debug("detecting the protocol of the upstream", exc_info=error)
+            self._info = self._not_ready("cannot be reached")
             return None
-        if status == 503:
-            self._info = self._failed("is still loading", EngineState.LOADING)
-        elif status >= 500:
-            self._info = self._failed(f"answers {status}")
-        elif status in (401, 403):
-            self._info = self._failed(KEY_REFUSED)
-        elif isinstance(told, dict) and "data" in told:
-            return OpenAICompatible
+        if (problem := problem_of(status, answer)) is not None:
+            self._info = self._not_ready(*problem)
+        elif isinstance(answer, dict) and "data" in answer:
+            return OpenAIUpstream
         else:
-            self._info = self._failed("lists no models and has no /info: say what it is by --upstream-kind")
+            self._info = self._not_ready(
+                "lists no models and has no /info: name its protocol with --upstream-kind"
+            )
         return None
 
-    def _failed(self, what: str, state: EngineState = EngineState.FAILED) -> EngineInfo:
-        return replace(self._info, state=state, state_detail=f"The upstream at {shown(self._url)} {what}.")
+    def _not_ready(self, problem: str, state: EngineState = EngineState.FAILED) -> EngineInfo:
+        detail = f"The upstream at {without_user(self._url)} {problem}."
+        return replace(self._info, state=state, state_detail=detail)
 
 
 class _Member:
-    """One of several upstreams, and what is known of how it fares."""
+    """One of several upstreams, its load and its recent failures."""
 
     def __init__(self, url: str, engine: Engine) -> None:
         self.url = url
+        self.public_url = without_user(url)
         self.engine = engine
-        self.under_way = 0
-        self.last = 0  # when it was asked last, in requests
+        self.running_requests = 0
+        self.last_request = 0  # the number of its latest request, among those to all upstreams
         self.failures = 0  # in a row
-        self._chat_failed = False  # and not a text: some servers have only the one or the other
+        self._chat_failed = False  # some servers answer only chats, and others only plain text
         self.probing: asyncio.Task[None] | None = None
         self._full_until = 0.0
 
@@ -184,28 +192,28 @@ class _Member:
         return self.engine.info.state is EngineState.READY
 
     @property
-    def is_left_alone(self) -> bool:
+    def is_broken(self) -> bool:
         return self.probing is not None
 
     @property
     def has_room(self) -> bool:
         return time.monotonic() >= self._full_until
 
-    def is_full(self, seconds: int) -> None:
+    def note_full(self, seconds: int) -> None:
         self._full_until = time.monotonic() + min(seconds, LONGEST_FULL_SECONDS)
 
-    def works(self) -> None:
+    def note_success(self) -> None:
         self.failures = 0
         self._full_until = 0.0
         probing, self.probing = self.probing, None
         if probing is not None and probing is not asyncio.current_task():
             probing.cancel()
 
-    def fails(self, prompt: Prompt) -> None:
+    def note_failure(self, prompt: Prompt) -> None:
         self.failures += 1
         self._chat_failed = isinstance(prompt, Chat)
         if self.failures >= FAILURES and self.probing is None:
-            log.warning("the upstream at %s failed %d times in a row", shown(self.url), self.failures)
+            log.warning("the upstream at %s failed %d times in a row", self.public_url, self.failures)
             self.probing = asyncio.create_task(self._probe())
 
     async def close(self) -> None:
@@ -214,74 +222,76 @@ class _Member:
             await asyncio.gather(self.probing, return_exceptions=True)
 
     async def _probe(self) -> None:
-        """Until it has given a token to a request of our own."""
+        """Send requests of one token until one succeeds."""
         seconds = PROBE_SECONDS
         while True:
             await asyncio.sleep(seconds)
-            if not self.is_ready:  # it is watched: it will be known when it is back
+            if not self.is_ready:  # the engine itself checks whether its server is back
                 continue
             prompt = Chat([{"role": "user", "content": "Hello"}]) if self._chat_failed else "Hello"
             generating = self.engine.generate(prompt, SamplingParams(max_new_tokens=1, seed=0))
             try:
-                async with contextlib.aclosing(generating) as events:
-                    await _first(events)
+                async with contextlib.aclosing(generating) as outputs:
+                    await _up_to_first_token(outputs)
             except ServingError as error:
-                log.info("the upstream at %s still fails: %s", shown(self.url), error)
-            except Exception:  # or nobody would ever try again
-                log.exception("trying the upstream at %s", shown(self.url))
+                log.info("the upstream at %s still fails: %s", self.public_url, error)
+            except Exception:  # the probes must go on
+                log.exception("probing the upstream at %s", self.public_url)
             else:
-                log.info("the upstream at %s works again", shown(self.url))
-                self.works()
+                log.info("the upstream at %s works again", self.public_url)
+                self.note_success()
                 return
             seconds = min(2 * seconds, LONGEST_PROBE_SECONDS)
 
-    def weight(self, session: str) -> bytes:
-        """Its place in the session's order."""
+    def rank(self, session: str) -> bytes:
+        """The session takes the upstream with the highest rank."""
         return hashlib.blake2b(f"{session}\n{self.url}".encode("utf-8", "surrogatepass")).digest()
 
 
-class _Retries:
-    """How many requests may still be asked again."""
+class _RetryBudget:
+    """Limits how many requests may be retried."""
 
     def __init__(self) -> None:
-        self._left = MOST_RETRIES
-        self._looked = time.monotonic()
+        self._retries = MOST_RETRIES
+        self._updated = time.monotonic()
 
-    def earn(self) -> None:
-        """There is one more request."""
+    def add_request(self) -> None:
         now = time.monotonic()
-        earned = RETRY_SHARE + (now - self._looked) / RETRY_FLOOR_SECONDS
-        self._left, self._looked = min(MOST_RETRIES, self._left + earned), now
+        earned = RETRY_SHARE + (now - self._updated) / RETRY_FLOOR_SECONDS
+        self._retries, self._updated = min(MOST_RETRIES, self._retries + earned), now
 
     def take(self) -> bool:
-        if self._left < 1:
+        """Whether one more request may be retried."""
+        if self._retries < 1:
             return False
-        self._left -= 1
+        self._retries -= 1
         return True
 
 
 class Upstreams:
-    """Several engines, by their addresses, that have the same model. An `Engine`."""
+    """One `Engine` of several, by their addresses. All of them must have the same model."""
 
     def __init__(self, engines: dict[str, Engine]) -> None:
         self._members = [_Member(url, engine) for url, engine in engines.items()]
-        self._retries = _Retries()
+        self._retry_budget = _RetryBudget()
         self._requests = 0
         self._warned: frozenset[str] = frozenset()
 
     @property
     def info(self) -> EngineInfo:
-        """Of all that are ready together: what each of them can do, and how much all of them can."""
+        """What every ready upstream can do, and how much all of them can do together."""
         infos = [member.engine.info for member in self._members]
         ready = [info for info in infos if info.state is EngineState.READY]
-        ill = [info.state_detail for info in infos if info.state is not EngineState.READY]
-        detail = " ".join(detail for detail in ill if detail) or None
+        details = [info.state_detail for info in infos if info.state is not EngineState.READY]
+        detail = " ".join(detail for detail in details if detail) or None
         if not ready:
             is_loading = any(info.state is EngineState.LOADING for info in infos)
             state = EngineState.LOADING if is_loading else EngineState.FAILED
             return replace(infos[0], state=state, state_detail=detail)
         first = ready[0]
-        self._warn(frozenset(info.model_id for info in ready if info.model_id is not None), first.model_id)
+        self._warn_of_different_models(
+            frozenset(info.model_id for info in ready if info.model_id is not None), first.model_id
+        )
         contexts = [info.context for info in ready if info.context is not None]
         parallel = [info.parallel for info in ready]
         return replace(
@@ -305,45 +315,45 @@ class Upstreams:
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
-    ) -> AsyncGenerator[Event]:
-        self._retries.earn()
+    ) -> AsyncGenerator[Output]:
+        self._retry_budget.add_request()
         member = self._choose(session)
         if member is None:
             raise Unhealthy(self.info.state_detail or "No upstream is ready.")
-        asked_again = False
+        is_retry = False
         while True:
             failure: ServingError
-            with self._asking(member):
+            with self._running(member):
                 generating = member.engine.generate(prompt, params, session=session)
-                async with contextlib.aclosing(generating) as events:
+                async with contextlib.aclosing(generating) as outputs:
                     try:
-                        begun = await _first(events)
+                        beginning = await _up_to_first_token(outputs)
                     except InvalidRequest:
                         raise
                     except Overloaded as error:
-                        member.is_full(error.retry_after)
+                        member.note_full(error.retry_after)
                         failure = error
                     except ServingError as error:
-                        member.fails(prompt)
+                        member.note_failure(prompt)
                         failure = error
                     else:
-                        member.works()
-                        for event in begun:
-                            yield event
-                        async for event in events:
-                            yield event
+                        member.note_success()
+                        for output in beginning:
+                            yield output
+                        async for output in outputs:
+                            yield output
                         return
-            other = None if asked_again else self._choose(session, but=member, failure=failure)
-            if other is None or not self._retries.take():
+            other = None if is_retry else self._choose(session, but=member, failure=failure)
+            if other is None or not self._retry_budget.take():
                 raise failure
-            log.info("asked again at %s: %s", shown(other.url), failure)
-            member, asked_again = other, True
+            log.info("retrying at %s: %s", other.public_url, failure)
+            member, is_retry = other, True
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
-        """By the first that tells: some have no word for it, and one may just have gone."""
+        """Not every engine can tokenize, and one may have just shut down: the first answer counts."""
         failure: ServingError | None = None
-        there = [member for member in self._members if member.is_ready]
-        for member in sorted(there, key=lambda one: (one.is_left_alone, one.under_way, one.last)):
+        ready = [member for member in self._members if member.is_ready]
+        for member in sorted(ready, key=lambda m: (m.is_broken, m.running_requests, m.last_request)):
             try:
                 tokens = await member.engine.tokenize(text)
             except InvalidRequest:
@@ -360,41 +370,42 @@ class Upstreams:
     def _choose(
         self, session: str | None, *, but: _Member | None = None, failure: ServingError | None = None
     ) -> _Member | None:
-        """Whom to ask; None where there is nobody. After one had no room, only who may have some."""
-        there = [member for member in self._members if member.is_ready and member is not but]
-        well = [member for member in there if not member.is_left_alone] or there
-        free = [member for member in well if member.has_room]
+        """The upstream for a request; None if there is none. If the request failed for lack of room, only an
+        upstream that may have room."""
+        ready = [member for member in self._members if member.is_ready and member is not but]
+        working = [member for member in ready if not member.is_broken] or ready
+        free = [member for member in working if member.has_room]
         if not free and not isinstance(failure, Overloaded):
-            free = well
+            free = working
         if session is not None:
-            return max(free, key=lambda member: member.weight(session), default=None)
-        return min(free, key=lambda member: (member.under_way, member.last), default=None)
+            return max(free, key=lambda member: member.rank(session), default=None)
+        return min(free, key=lambda member: (member.running_requests, member.last_request), default=None)
 
     @contextlib.contextmanager
-    def _asking(self, member: _Member) -> Iterator[None]:
+    def _running(self, member: _Member) -> Iterator[None]:
         self._requests += 1
-        member.last = self._requests
-        member.under_way += 1
+        member.last_request = self._requests
+        member.running_requests += 1
         try:
             yield
         finally:
-            member.under_way -= 1
+            member.running_requests -= 1
 
-    def _warn(self, models: frozenset[str], used: str | None) -> None:
+    def _warn_of_different_models(self, models: frozenset[str], reported: str | None) -> None:
         if len(models) > 1 and models != self._warned:
             self._warned = models
             log.warning(
-                "the upstreams have different models: %s. %s is told.", ", ".join(sorted(models)), used
+                "the upstreams have different models: %s. We report %s.", ", ".join(sorted(models)), reported
             )
 
 
-async def _first(events: AsyncGenerator[Event]) -> list[Event]:
-    """What an engine yields up to the first token, or the end if there is none. Raises `ServingError`."""
-    begun: list[Event] = []
-    async for event in events:
-        begun.append(event)
-        if not isinstance(event, Accepted):
-            return begun
+async def _up_to_first_token(outputs: AsyncGenerator[Output]) -> list[Output]:
+    """The engine's outputs up to the first token, or up to the end without any. Raises `ServingError`."""
+    beginning: list[Output] = []
+    async for output in outputs:
+        beginning.append(output)
+        if not isinstance(output, Accepted):
+            return beginning
     raise IncompleteGeneration("The engine's answer broke off.")
 
 

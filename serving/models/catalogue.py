@@ -1,8 +1,6 @@
-"""The catalogue: models that are known to be of use here, and what `--model` may name.
+"""The catalogue of models that we recommend, and the meaning of `--model`.
 
-Knows names, files on the hub, licences, and how much memory a model takes; refuses to know how a file is
-fetched (`download.py`) and what loads it. Sizes are about: the hub tells the true one before a byte is
-fetched, and the hash by which the file is verified.
+Sizes are approximate. Before a download the hub reports the exact size, and the hash that verifies the file.
 """
 
 from __future__ import annotations
@@ -16,28 +14,26 @@ from pathlib import Path
 
 GB = 10**9
 
-# What the application and the system need beside a model.
+# Memory that the application and the system need besides the model.
 OTHERS = GB // 2
-# Of a file that nobody has measured: its context and caches.
+# Memory that we assume for the context and the caches of any other file.
 CONTEXT_MEMORY = GB
-LONGEST_NAME = 200  # bytes of a folder's or a file's name; systems allow 255
+LONGEST_NAME = 200  # bytes in the name of a folder or file; systems allow 255
 
 
 class UnknownModel(ValueError):
-    """The text says what `--model` may be instead."""
+    """The text says what `--model` may name instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """What a model may be used for."""
-
     id: str
-    """As SPDX has it, or the hub."""
+    """The identifier in SPDX, or else on the hub."""
     name: str
     url: str
-    """Where its terms stand."""
+    """The address of its terms."""
     must_accept: bool = False
-    """Whoever uses the model has to agree to its terms first: it forbids some uses."""
+    """It forbids some uses, so that users must agree to its terms first."""
 
 
 APACHE = Licence("apache-2.0", "Apache License 2.0", "https://www.apache.org/licenses/LICENSE-2.0")
@@ -55,7 +51,7 @@ _LICENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Infilling:
-    """The markers by which a model is asked for the middle of a text."""
+    """The markers in a prompt that make a model fill in the middle of a text."""
 
     prefix: str
     suffix: str
@@ -68,74 +64,72 @@ _QWEN = Infilling("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A file on the hub, and what is known of it; None is what is not known."""
+    """A model file on the hub. Unknown properties are None."""
 
     name: str
-    """What `--model` calls it."""
+    """The name for `--model`."""
     title: str
-    """What people are told."""
+    """The name that the reader sees."""
     repo: str
     file: str
     of: str | None = None
-    """The model that the file was made of, by its id on the hub."""
+    """The id of the original model on the hub."""
     converted_by: str | None = None
-    """Who made the file, where it was not the model's maker."""
+    """The author of the file, if that is not the author of the model."""
     bytes: int | None = None
     sha256: str | None = None
     licence: Licence | None = None
     context: int | None = None
-    """Tokens that it was trained for."""
+    """The number of tokens that the model was trained for."""
     is_chat: bool | None = None
-    """It was trained to answer, and has a template of its own; a base model gets ours."""
+    """It was trained on chats and has its own chat template. A base model gets our prompt template."""
     infilling: Infilling | None = None
     memory: int | None = None
-    """Bytes that it takes with its context."""
+    """Bytes of memory for the model and its context."""
 
     def path(self, models: Path) -> Path:
-        """Where its file is, below the folder of models."""
+        """The path of the file in the folder of models."""
         return models.joinpath(*self.repo.split("/"), *self.file.split("/"))
 
 
+def _qwen(size: str, quantisation: str, *, bytes: int, memory: int) -> Model:
+    name = f"Qwen2.5-Coder-{size}-Instruct"
+    return Model(
+        name=f"qwen2.5-coder-{size.lower()}",
+        title=f"Qwen2.5-Coder {size} Instruct",
+        repo=f"Qwen/{name}-GGUF",
+        file=f"{name}-{quantisation}.gguf".lower(),
+        of=f"Qwen/{name}",
+        bytes=bytes,
+        licence=APACHE,
+        context=32_768,
+        is_chat=True,
+        infilling=_QWEN,
+        memory=memory,
+    )
+
+
+def _starcoder2(size: str, *, bytes: int, memory: int) -> Model:
+    return Model(
+        name=f"starcoder2-{size.lower()}",
+        title=f"StarCoder2 {size}",
+        repo=f"second-state/StarCoder2-{size}-GGUF",
+        file=f"starcoder2-{size.lower()}-Q4_K_M.gguf",
+        of=f"bigcode/starcoder2-{size.lower()}",
+        converted_by="second-state",
+        bytes=bytes,
+        licence=OPENRAIL,
+        context=16_384,
+        is_chat=False,
+        infilling=_STARCODER,
+        memory=memory,
+    )
+
+
 CATALOGUE = (
-    Model(
-        name="qwen2.5-coder-1.5b",
-        title="Qwen2.5-Coder 1.5B Instruct",
-        repo="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
-        file="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
-        of="Qwen/Qwen2.5-Coder-1.5B-Instruct",
-        bytes=1_120_000_000,
-        licence=APACHE,
-        context=32_768,
-        is_chat=True,
-        infilling=_QWEN,
-        memory=23 * GB // 10,
-    ),
-    Model(
-        name="qwen2.5-coder-0.5b",
-        title="Qwen2.5-Coder 0.5B Instruct",
-        repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
-        file="qwen2.5-coder-0.5b-instruct-q8_0.gguf",
-        of="Qwen/Qwen2.5-Coder-0.5B-Instruct",
-        bytes=680_000_000,
-        licence=APACHE,
-        context=32_768,
-        is_chat=True,
-        infilling=_QWEN,
-        memory=14 * GB // 10,
-    ),
-    Model(
-        name="qwen2.5-coder-7b",
-        title="Qwen2.5-Coder 7B Instruct",
-        repo="Qwen/Qwen2.5-Coder-7B-Instruct-GGUF",
-        file="qwen2.5-coder-7b-instruct-q4_k_m.gguf",
-        of="Qwen/Qwen2.5-Coder-7B-Instruct",
-        bytes=4_680_000_000,
-        licence=APACHE,
-        context=32_768,
-        is_chat=True,
-        infilling=_QWEN,
-        memory=65 * GB // 10,
-    ),
+    _qwen("1.5B", "q4_k_m", bytes=1_120_000_000, memory=23 * GB // 10),
+    _qwen("0.5B", "q8_0", bytes=680_000_000, memory=14 * GB // 10),
+    _qwen("7B", "q4_k_m", bytes=4_680_000_000, memory=65 * GB // 10),
     Model(
         name="qwen3-coder-30b",
         title="Qwen3-Coder 30B A3B Instruct",
@@ -162,48 +156,9 @@ CATALOGUE = (
         is_chat=True,
         memory=18 * GB,
     ),
-    Model(
-        name="starcoder2-3b",
-        title="StarCoder2 3B",
-        repo="second-state/StarCoder2-3B-GGUF",
-        file="starcoder2-3b-Q4_K_M.gguf",
-        of="bigcode/starcoder2-3b",
-        converted_by="second-state",
-        bytes=1_850_000_000,
-        licence=OPENRAIL,
-        context=16_384,
-        is_chat=False,
-        infilling=_STARCODER,
-        memory=3 * GB,
-    ),
-    Model(
-        name="starcoder2-7b",
-        title="StarCoder2 7B",
-        repo="second-state/StarCoder2-7B-GGUF",
-        file="starcoder2-7b-Q4_K_M.gguf",
-        of="bigcode/starcoder2-7b",
-        converted_by="second-state",
-        bytes=4_400_000_000,
-        licence=OPENRAIL,
-        context=16_384,
-        is_chat=False,
-        infilling=_STARCODER,
-        memory=6 * GB,
-    ),
-    Model(
-        name="starcoder2-15b",
-        title="StarCoder2 15B",
-        repo="second-state/StarCoder2-15B-GGUF",
-        file="starcoder2-15b-Q4_K_M.gguf",
-        of="bigcode/starcoder2-15b",
-        converted_by="second-state",
-        bytes=9_900_000_000,
-        licence=OPENRAIL,
-        context=16_384,
-        is_chat=False,
-        infilling=_STARCODER,
-        memory=12 * GB,
-    ),
+    _starcoder2("3B", bytes=1_850_000_000, memory=3 * GB),
+    _starcoder2("7B", bytes=4_400_000_000, memory=6 * GB),
+    _starcoder2("15B", bytes=9_900_000_000, memory=12 * GB),
     Model(
         name="starcoder",
         title="StarCoder 15B",
@@ -219,9 +174,9 @@ CATALOGUE = (
         memory=12 * GB,
     ),
 )
-"""The first is the default."""
+"""The first model is the default."""
 
-# What a machine may get without having been asked for it, the best first.
+# The models that `--model auto` may choose, the best first.
 AUTO = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b")
 
 _ON_THE_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^:]+)")
@@ -230,19 +185,16 @@ _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def find(text: str) -> Model | Path:
-    """What `--model` names: a model on the hub, or a file here. Raises `UnknownModel`.
-
-    `auto` is not among them: see `choose`.
-    """
-    if os.path.isfile(text):  # a `Path` raises where a name is too long to be one
+    """The model or the file that `--model` names, except `auto`. Raises `UnknownModel`."""
+    if os.path.isfile(text):  # `Path.is_file` raises an error if a name is too long
         return Path(text)
     if named := _ON_THE_HUB.fullmatch(text):
-        if not is_place(named["repo"], named["file"]):
+        if not is_safe_path(named["repo"], named["file"]):
             raise UnknownModel(f"--model {text}: REPO:FILE names a file of a repository on the hub")
         if _PART_OF_MANY.search(named["file"]):
             raise UnknownModel(
-                f"--model {text}: this is one of several files that make up a model. Name one that is in a "
-                "single file, or bring them all here and give the path of the first."
+                f"--model {text}: this is one of several files of a model. Name a model that is a single "
+                "file, or copy all files to this machine and give the path of the first."
             )
         return on_hub(named["repo"], named["file"])
     if text.lower().endswith(".gguf") or text.startswith(("/", ".", "~")):
@@ -254,9 +206,9 @@ def find(text: str) -> Model | Path:
         for model in CATALOGUE:
             if text.lower() in (model.repo.lower(), (model.of or "").lower()):
                 raise UnknownModel(
-                    f"--model {text}: did you mean {model.name}? Files are named as REPO:FILE."
+                    f"--model {text}: did you mean {model.name}? To name a file, write REPO:FILE."
                 )
-        raise UnknownModel(f"--model {text}: which of its files? Name one, as {text}:FILE.gguf")
+        raise UnknownModel(f"--model {text}: which of its files? Name one, for example {text}:FILE.gguf")
     close = [name for name in by_name if text.lower() in name] or difflib.get_close_matches(
         text.lower(), by_name, n=3, cutoff=0.5
     )
@@ -267,32 +219,31 @@ def find(text: str) -> Model | Path:
     )
 
 
-def is_place(repo: str, file: str) -> bool:
-    """Whether a file of a repository has a place below the folder of models, and room for what its name gets
-    while it is fetched."""
+def is_safe_path(repo: str, file: str) -> bool:
+    """Whether the file stays inside the folder of models, and its name may get longer during the download."""
     parts = [*repo.split("/"), *file.split("/")]
     return all(part.strip(".") and len(os.fsencode(part)) <= LONGEST_NAME for part in parts)
 
 
 def on_hub(repo: str, file: str) -> Model:
-    """A file on the hub: of the catalogue, or one of which only its name is known."""
+    """The catalogue's entry for a file on the hub, or a new one for an unknown file."""
     for model in CATALOGUE:
         if (repo.lower(), file.lower()) == (model.repo.lower(), model.file.lower()):
             return model
-    kin = next((model for model in CATALOGUE if repo.lower() == model.repo.lower()), None)
+    sibling = next((model for model in CATALOGUE if repo.lower() == model.repo.lower()), None)
     return Model(
         name=f"{repo}:{file}",
         title=file.rpartition("/")[2],
         repo=repo,
         file=file,
-        licence=licence_of(repo) if kin is None else kin.licence,
+        licence=licence_of(repo) if sibling is None else sibling.licence,
         infilling=infilling_of(repo),
     )
 
 
 def choose(models: Path, memory: int | None) -> Model | Path | None:
-    """The model for a machine of so many bytes of memory. What is in the folder of models comes before what
-    would have to be fetched. None: the machine is too small for any."""
+    """The model for a machine with so many bytes of memory; None if it is too small for any model. A model in
+    the folder `models` is preferred to one that must be fetched."""
 
     def fits(needed: int | None) -> bool:
         return memory is None or needed is None or needed + OTHERS <= memory
@@ -308,7 +259,7 @@ def choose(models: Path, memory: int | None) -> Model | Path | None:
 
 
 def files_in(models: Path) -> list[Path]:
-    """The model files in a folder, however they came there, the newest first."""
+    """All model files in a folder, the newest first."""
     found = [
         path
         for path in models.rglob("*.gguf")
@@ -322,26 +273,28 @@ def smallest() -> Model:
 
 
 def licence_of(
-    model_id: str | None, told: str | None = None, name: str | None = None, url: str | None = None
+    model_id: str | None, licence: str | None = None, name: str | None = None, url: str | None = None
 ) -> Licence | None:
-    """The licence of a model, by its id (a repository, or a file's name) or by what its file tells of it."""
+    """The licence of a model, from its id (a repository or a file name) or else from its metadata."""
     if (known := _known(model_id)) is not None and known.licence is not None:
         return known.licence
-    if told:
-        identifier = told.strip().lower()
+    if licence:
+        identifier = licence.strip().lower()
         if identifier in _LICENCES:
             return _LICENCES[identifier]
         must_accept = "rail" in re.split(r"[^a-z]", identifier.replace("openrail", "rail"))
-        link = url or (f"https://spdx.org/licenses/{told}" if not must_accept else "https://www.licenses.ai/")
-        return Licence(told, name or told, link, must_accept)
-    # Whatever was made of a model of BigCode comes under its licence, which asks that of it.
+        link = url or (
+            f"https://spdx.org/licenses/{licence}" if not must_accept else "https://www.licenses.ai/"
+        )
+        return Licence(licence, name or licence, link, must_accept)
+    # BigCode's licence also applies to every model that is derived from one of its models.
     if model_id is not None and re.search(r"starcoder|santacoder", _last(model_id)):
         return OPENRAIL
     return None
 
 
 def infilling_of(model_id: str | None) -> Infilling | None:
-    """The markers of a model, by its id."""
+    """The infilling markers of a model, from its id."""
     if model_id is None:
         return None
     if (known := _known(model_id)) is not None:
@@ -353,7 +306,7 @@ def infilling_of(model_id: str | None) -> Infilling | None:
 
 
 def _known(model_id: str | None) -> Model | None:
-    """The model of the catalogue that has this id: of the hub, or a file that has its name."""
+    """The catalogue's entry for an id on the hub, or for a file name."""
     if model_id is None:
         return None
     wanted = model_id.lower()
@@ -375,7 +328,7 @@ def either(names: Sequence[str]) -> str:
 
 
 def in_words(size: int) -> str:
-    """A number of bytes for people."""
+    """A number of bytes as text, such as `1.1 GB`."""
     for unit, one in (("GB", GB), ("MB", 10**6), ("kB", 1000)):
         if size >= one:
             number = size / one

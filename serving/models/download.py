@@ -1,22 +1,23 @@
-"""`python -m serving.models.download`: fetch one file of the Hugging Face hub, as a program of its own.
+"""`python -m serving.models.download` fetches one file of the Hugging Face hub, in a process of its own.
 
-    DIR/OWNER/NAME/FILE                  a file that is complete and verified
-    DIR/OWNER/NAME/FILE.ETAG.part        one on its way: what has come is kept, and goes on from there
+    DIR/OWNER/NAME/FILE                  a complete and verified file
+    DIR/OWNER/NAME/FILE.ETAG.part        an incomplete file, from which the next download goes on
 
-Knows the hub (through `huggingface_hub`: its address, `HF_ENDPOINT`, and token, `HF_TOKEN`), what can go
-wrong on the way, and how to say it; refuses to know models and engines. It is a program so that it can be
-ended at any moment, by whatever means, and gives its memory back. It writes one JSON object a line:
-`{"bytes", "received"}` while it fetches, last `{"path"}`, or `{"failed"}`, which is a sentence with the next
-step. It ends when its standard input does.
+The process can be killed at any moment. It prints JSON objects, one a line: `{"bytes", "received"}` while it
+fetches, and at the end `{"path"}`, or `{"failed"}` with a sentence that names the next step. It exits when
+its standard input is closed.
+
+huggingface_hub transfers the bytes and tries again when a connection breaks off. We call its `http_get`,
+because `hf_hub_download` cannot go on with the bytes that a killed process has left.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -25,78 +26,56 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from serving.models.catalogue import either, in_words, is_place
+from serving.addresses import is_http
+from serving.models.catalogue import in_words, is_safe_path
+from serving.models.hub_errors import (
+    DownloadFailed,
+    Interrupted,
+    host,
+    hub_errors,
+    hub_refused,
+    not_a_hub,
+    storage_refused,
+)
 
-if TYPE_CHECKING:  # imported late, with its settings in the environment
+if TYPE_CHECKING:  # imported late: it reads its settings from the environment at import
+    from huggingface_hub import HfFileMetadata
     from huggingface_hub.errors import HfHubHTTPError
 
 try:
     import fcntl
-except ImportError:  # Windows: two at once are not kept apart there
+except ImportError:  # Windows: two downloads of one file are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
-TELL_SECONDS = 0.2
-# Bytes that stay free for all others on the disk; of a small disk a twentieth.
-KEPT_FREE = 512 << 20
-LONGEST_DELAY = 30.0
-LONGEST_FAILURE = 2000  # characters; some are the hub's
+REPORT_SECONDS = 0.2
+CHUNK = 1 << 16  # bytes: what is written, and reported, at once
+KEPT_FREE = 512 << 20  # bytes of the disk that stay free; on a small disk a twentieth of it
+TRIES = 6  # in a row that bring no byte
+FIRST_TRIES = 3  # while there is no byte yet: without a network the operator wants to know soon
+LONGEST_WAIT = 30.0  # seconds between two tries
+LONGEST_MESSAGE = 2000  # characters; the hub's names may be longer
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
-
-class DownloadFailed(Exception):
-    """The text says why, and what to do."""
-
-
-class _Trouble(Exception):
-    """May come right by itself; the text says what it is, `delay` after how many seconds the hub wants to be
-    asked again."""
-
-    def __init__(self, words: str, delay: float = 0.0) -> None:
-        super().__init__(words)
-        self.delay = delay
+Report = Callable[[int | None, int], None]
+"""Called with the size of the file, if it is known, and the number of bytes received."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How often and how long: tries without a byte in between, and seconds before the second of them."""
-
-    tries: int = 6
-    first_tries: int = 3
-    """While nothing has come yet: where there is no network, people want to know soon."""
-    delay: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A file on the hub. Raises ValueError for names that would leave the folder, or that no folder takes."""
-
-    repo: str
-    file: str
-    sha256: str | None = None
-
-    def __post_init__(self) -> None:
-        if not is_place(self.repo, self.file):
-            raise ValueError(f"{self.repo}:{self.file} is no file of a repository")
-
-
-Tell = Callable[[int | None, int], None]
-"""Is told, at least as often as `TELL_SECONDS`, how large the file is and how much of it is here."""
-
-
-def fetch(wanted: Wanted, models: Path, tell: Tell, patience: Patience | None = None) -> Path:
-    """The file's path, once it is complete. Raises `DownloadFailed`."""
-    # Nothing is told to anybody, and the file is fetched as a stream that can be watched.
-    os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_XET="1")
-    path = models.joinpath(*wanted.repo.split("/"), *wanted.file.split("/"))
+def fetch(repo: str, file: str, models: Path, report: Report, sha256: str | None = None) -> Path:
+    """The path of the file, once it is complete. Raises `DownloadFailed`."""
+    if not is_safe_path(repo, file):
+        raise DownloadFailed(f"{repo}:{file} is no file of a repository.")
+    os.environ.update(
+        HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_VERBOSITY="error"
+    )
+    path = models.joinpath(*repo.split("/"), *file.split("/"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path, tell):
-            return path if path.is_file() else _Fetch(wanted, path, tell, patience or Patience()).run()
+        with _locked(path, report):
+            return path if path.is_file() else _Download(repo, file, path, report, sha256).run()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadFailed(_no_room(path.parent, None)) from error
@@ -104,263 +83,149 @@ def fetch(wanted: Wanted, models: Path, tell: Tell, patience: Patience | None = 
 
 
 def received(path: Path) -> int:
-    """How many bytes of a file that is not complete are here."""
+    """How many bytes of an incomplete file are on the disk."""
     return max(map(_size, _parts(path)), default=0)
 
 
-class _Fetch:
-    def __init__(self, wanted: Wanted, path: Path, tell: Tell, patience: Patience) -> None:
-        self._wanted = wanted
+class _Download:
+    def __init__(self, repo: str, file: str, path: Path, report: Report, sha256: str | None) -> None:
+        self._repo = repo
+        self._file = file
         self._path = path
-        self._tell = tell
-        self._patience = patience
-        self._told = 0.0
+        self._report = report
+        self._known_sha256 = sha256
 
     def run(self) -> Path:
-        is_second = False
-        while True:
-            part, sha256 = self._bring_all()
+        for _ in range(2):
+            part, sha256 = self._fetch()
             if sha256 is None or _sha256(part) == sha256:
-                break
+                _sync(part)
+                os.replace(part, self._path)
+                _sync(self._path.parent)
+                return self._path
             part.unlink()
-            if is_second:
-                raise DownloadFailed(
-                    f"What the hub sent as {self._wanted.file} is damaged: its SHA-256 is wrong, twice. It "
-                    "was removed. Try again later, or choose another model by --model."
-                )
-            is_second = True
-        _sync(part)
-        os.replace(part, self._path)
-        _sync(self._path.parent)
-        return self._path
+        raise DownloadFailed(
+            f"What the hub sent as {self._file} is damaged: its SHA-256 is wrong, twice. It was removed. "
+            "Try again later, or choose another model with --model."
+        )
 
-    def _bring_all(self) -> tuple[Path, str | None]:
-        """The file with all its bytes, and the hash that it should have where that is known."""
-        tries, had = 0, -1
+    def _fetch(self) -> tuple[Path, str | None]:
+        """All bytes of the file, and its SHA-256 if that is known."""
+        tries, before = 0, received(self._path)
         while True:
-            found = None
             try:
-                found = self._ask()
-                part = self._part(found.etag)
-                if self._bring(found, part):
-                    return part, found.sha256
-                raise _Trouble(f"{_host()} ended the answer too early.")
-            except _Trouble as trouble:
-                has = _size(self._part(found.etag)) if found is not None else received(self._path)
-                tries = 1 if has > had >= 0 else tries + 1
-                had = has
-                if tries >= (self._patience.tries if has else self._patience.first_tries):
-                    raise DownloadFailed(self._gave_up(str(trouble), has)) from trouble
-                delay = max(self._patience.delay * 2 ** (tries - 1), trouble.delay)
-                time.sleep(min(delay, LONGEST_DELAY))
+                metadata, sha256 = self._ask_hub()
+                part = self._part(str(metadata.etag))
+                self._transfer(metadata, part)
+                return part, sha256
+            except Interrupted as error:
+                now = received(self._path)
+                tries = 1 if now > before else tries + error.tries
+                before = now
+                if tries >= TRIES and now:
+                    hint = f"{in_words(now)} have arrived and are kept: try again to continue."
+                    raise DownloadFailed(f"{error} {hint}") from error
+                if tries >= FIRST_TRIES and not now:
+                    hint = f"Try again later, or fetch {self._file} on another machine and start with"
+                    raise DownloadFailed(f"{error} {hint} --model FILE.gguf.") from error
+                time.sleep(min(max(2 ** (tries - 2), error.wait), LONGEST_WAIT))
 
-    def _ask(self) -> _Found:
-        """What the hub says of the file."""
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    def _ask_hub(self) -> tuple[HfFileMetadata, str | None]:
+        """What the hub says about the file, and its SHA-256 if that is known."""
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import HFValidationError
 
-        wanted = self._wanted
+        if not is_http(constants.ENDPOINT):
+            raise not_a_hub()
+        unreachable = Interrupted(f"{host()} cannot be reached: is this machine on the network?")
         try:
-            with _hub_errors(self._refused):
-                said = get_hf_file_metadata(hf_hub_url(wanted.repo, wanted.file))
+            with hub_errors(self._refusal, unreachable):
+                metadata = get_hf_file_metadata(hf_hub_url(self._repo, self._file))
         except HFValidationError as error:
-            raise DownloadFailed(f"{wanted.repo} is no name of a repository on the hub.") from error
-        except ValueError as error:  # an address that is none, a number that is none
-            raise _no_hub() from error
-        size = said.size or 0
-        if said.commit_hash is None or not said.etag or size < 1:
-            raise _no_hub()  # a proxy's page, perhaps, that says nothing of the file
-        etag = said.etag.lower()
-        told = etag if SHA256.fullmatch(etag) else None
-        if wanted.sha256 is not None and told not in (None, wanted.sha256):
+            raise DownloadFailed(f"{self._repo} is no name of a repository on the hub.") from error
+        except ValueError as error:  # an invalid address or number
+            raise not_a_hub() from error
+        is_complete = metadata.commit_hash and metadata.etag and (metadata.size or 0) > 0
+        if not is_complete or not is_http(metadata.location):
+            raise not_a_hub()  # perhaps the page of a proxy
+        etag = str(metadata.etag).lower()
+        sha256 = etag if SHA256.fullmatch(etag) else None
+        if self._known_sha256 is not None and sha256 not in (None, self._known_sha256):
             raise DownloadFailed(
-                f"{wanted.file} on the hub is another file than the one that is known here, and was not "
-                "fetched. Choose another by --model."
+                f"{self._file} on the hub is another file than the one that we know, so it was not fetched. "
+                "Choose another model with --model."
             )
-        return _Found(said.location, etag, wanted.sha256 or told, size)
+        return metadata, self._known_sha256 or sha256
 
     def _part(self, etag: str) -> Path:
-        name = re.sub(r"[^0-9a-z]", "", etag)[:16]
+        name = re.sub(r"[^0-9a-z]", "", etag.lower())[:16]
         return self._path.with_name(f"{self._path.name}.{name}.part")
 
-    def _bring(self, found: _Found, part: Path) -> bool:
-        """Add to the part what is missing; whether it is complete then."""
-        for other in _parts(self._path):  # of an older version of the file
-            if other != part:
+    def _transfer(self, metadata: HfFileMetadata, part: Path) -> None:
+        """Add the missing bytes to `part`."""
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+
+        size, url = metadata.size or 0, metadata.location
+        for other in _parts(self._path):
+            if other != part or other.is_symlink() or _size(other) > size:  # not of this version of the file
                 other.unlink()
-        if part.is_symlink() or _size(part) > found.bytes:  # not of our making
-            part.unlink()
-        has = _size(part)
-        self._tell(found.bytes, has)
-        if has < found.bytes:
-            self._check_room(found, has)
-            with part.open("ab", buffering=0) as file:
-                self._stream(found, file, has)
-                has = file.tell()
-            self._tell(found.bytes, has)
-        return has == found.bytes
+        self._report(size, begun := _size(part))
+        if begun == size:
+            return
+        self._check_room(part, size)
+        constants.DOWNLOAD_CHUNK_SIZE = CHUNK  # an incomplete chunk is lost when the connection breaks off
+        is_hub = _origin(url) == _origin(constants.ENDPOINT)
+        headers = {"Accept-Encoding": "identity"} | (build_hf_headers() if is_hub else {})  # with the token
+        last_report = 0.0
 
-    def _stream(self, found: _Found, file: BinaryIO, has: int) -> None:
-        from httpx2 import Timeout
-        from huggingface_hub import constants
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+        def written(count: int) -> None:
+            nonlocal last_report
+            if (now := time.monotonic()) - last_report >= REPORT_SECONDS:
+                last_report = now
+                self._report(size, count)
+                self._check_room(part, size)
 
-        headers = {"Accept-Encoding": "identity"}
-        if has:
-            headers["Range"] = f"bytes={has}-"
-        timeout = Timeout(constants.HF_HUB_DOWNLOAD_TIMEOUT, connect=constants.HF_HUB_ETAG_TIMEOUT)
-        is_hub = _origin(found.location) == _origin(constants.ENDPOINT)
-        if is_hub:  # nobody else gets the token
-            headers |= build_hf_headers()
-        with (
-            _hub_errors(self._refused if is_hub else _storage_refused),
-            get_session().stream("GET", found.location, headers=headers, timeout=timeout) as answer,
-        ):
-            hf_raise_for_status(answer)
-            if has and answer.status_code != 206:  # all of it comes again
-                file.truncate(0)
-                has = 0
-            for piece in answer.iter_raw():
-                has += len(piece)
-                if has > found.bytes:  # perhaps without end; nor can what came before be trusted
-                    file.truncate(0)
-                    raise _Trouble(f"{_host()} sends more of {self._wanted.file} than it says that it has.")
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[file.write(rest) :]
-                if (now := time.monotonic()) - self._told >= TELL_SECONDS:
-                    self._told = now
-                    self._tell(found.bytes, has)
-                    self._check_room(found, has)
-
-    def _check_room(self, found: _Found, has: int) -> None:
-        disk = shutil.disk_usage(self._path.parent)
-        kept = min(KEPT_FREE, disk.total // 20)
-        missing = found.bytes - has
-        if disk.free - kept < missing:
-            raise DownloadFailed(_no_room(self._path.parent, missing + kept))
-
-    def _refused(self, error: HfHubHTTPError) -> Exception:
-        """What the hub's refusal means."""
-        from huggingface_hub import constants
-        from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
-
-        wanted, status = self._wanted, error.response.status_code
-        page = f"{public(constants.ENDPOINT)}/{wanted.repo}"
-        if isinstance(error, GatedRepoError):
-            return DownloadFailed(
-                f"{wanted.repo} is given only to those who have accepted its terms. Accept them at {page}, "
-                "set HF_TOKEN to a token of your account, and start again."
-            )
-        if isinstance(error, EntryNotFoundError) or (status == 404 and self._files()):
-            return DownloadFailed(self._no_such_file())
-        if status == 404:
-            return DownloadFailed(
-                f"There is no repository {wanted.repo} on {_host()}. Check its name, or choose another by "
-                "--model."
-            )
-        if status in (401, 403) or isinstance(error, RepositoryNotFoundError):
-            token = "another HF_TOKEN" if _has_token() else "HF_TOKEN"
-            return DownloadFailed(
-                f"{_host()} does not give {wanted.repo} to this machine ({status}): it does not exist, is "
-                f"private, or wants its terms accepted. See {page}, accept its terms, set {token}, and start "
-                "again."
-            )
-        if status == 416:  # the part is longer than the file: it is of another one
-            for part in _parts(self._path):
-                part.unlink()
-            return _Trouble(f"{_host()} has another file than before.")
-        if status in (408, 429) or status >= 500:
-            words = "has had too many requests" if status == 429 else "has a problem of its own"
-            return _Trouble(f"{_host()} {words} ({status}).", _retry_after(error))
-        return DownloadFailed(
-            f"{_host()} refused {wanted.repo} ({status}). See {page}, or choose another by --model."
-        )
-
-    def _files(self) -> list[str]:
-        """The model files that the repository has; none where that cannot be told."""
-        from huggingface_hub import HfApi
-
+        refused = self._refusal if is_hub else storage_refused
+        broken_off = Interrupted(f"The connection to {host()} broke off.", tries=TRIES)  # of http_get
         try:
-            siblings = HfApi().model_info(self._wanted.repo, timeout=10).siblings or []
-        except Exception:  # noqa: BLE001 - it is only for a hint
-            return []
-        return [sibling.rfilename for sibling in siblings if sibling.rfilename.endswith(".gguf")]
+            with _Part(part, size, written) as file, hub_errors(refused, broken_off):
+                http_get(url, file, resume_size=begun, headers=headers)
+        except OSError as error:
+            if error.errno is not None:  # a fault of the disk
+                raise
+        if _size(part) < size:
+            raise Interrupted(f"{host()} ended the answer too early.")
+        self._report(size, size)
 
-    def _no_such_file(self) -> str:
-        wanted, files = self._wanted, self._files()
-        close = difflib.get_close_matches(wanted.file, files, n=3, cutoff=0.5) or files[:5]
-        hint = f"Did you mean {either(close)}?" if close else "Choose another by --model."
-        return f"{wanted.repo} has no file {wanted.file}. {hint}"
+    def _refusal(self, error: HfHubHTTPError) -> Exception:
+        return hub_refused(error, self._repo, self._file)
 
-    def _gave_up(self, words: str, received: int) -> str:
-        if received:
-            return f"{words} {in_words(received)} have come and are kept: try again to go on from there."
-        return (
-            f"{words} Try again later, or fetch {self._wanted.file} on another machine and start with "
-            "--model FILE.gguf."
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    location: str
-    etag: str
-    sha256: str | None
-    bytes: int
+    def _check_room(self, part: Path, size: int) -> None:
+        disk = shutil.disk_usage(part.parent)
+        needed = size - _size(part) + min(KEPT_FREE, disk.total // 20)
+        if disk.free < needed:
+            raise DownloadFailed(_no_room(part.parent, needed))
 
 
-@contextlib.contextmanager
-def _hub_errors(refused: Callable[[HfHubHTTPError], Exception]) -> Iterator[None]:
-    """What `huggingface_hub` and its client raise, as ours."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+class _Part(io.FileIO):
+    """An incomplete file of at most `limit` bytes. It calls `written` with its size."""
 
-    try:
-        yield
-    except HfHubHTTPError as error:
-        raise refused(error) from error
-    except OfflineModeIsEnabled as error:
-        raise DownloadFailed("HF_HUB_OFFLINE forbids to fetch. Unset it, and start again.") from error
-    except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-        raise _Trouble(f"{_host()} cannot be reached: is this machine on the network?") from error
-    except httpx2.InvalidURL as error:
-        raise _no_hub() from error
-    except httpx2.TimeoutException as error:
-        raise _Trouble(f"{_host()} has stopped answering.") from error
-    except httpx2.HTTPError as error:
-        raise _Trouble(f"The connection to {_host()} broke off.") from error
+    def __init__(self, path: Path, limit: int, written: Callable[[int], None]) -> None:
+        super().__init__(path, "a")
+        self._limit = limit
+        self._written = written
 
-
-def _host() -> str:
-    from huggingface_hub import constants
-
-    return urlsplit(public(constants.ENDPOINT)).netloc
-
-
-def public(address: str) -> str:
-    """An address as it may be told: without a name and a password for it."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def _no_hub() -> DownloadFailed:
-    return DownloadFailed(
-        f"{_host()} does not answer as a hub of models does: something may have answered in its place. "
-        "Check the network and HF_ENDPOINT, and try again."
-    )
-
-
-def _storage_refused(error: HfHubHTTPError) -> Exception:
-    """The hub sends its clients to a storage elsewhere, by addresses that are good for some time only."""
-    host, status = error.response.url.host, error.response.status_code
-    return _Trouble(f"{host}, which stores the hub's files, refused ({status}).", _retry_after(error))
-
-
-def _has_token() -> bool:
-    from huggingface_hub import get_token
-
-    return get_token() is not None
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self._limit:
+            self.truncate(0)  # the bytes before cannot be trusted either
+            raise Interrupted(f"{host()} sends more bytes than it said that the file has.")
+        rest = memoryview(data)
+        while rest:
+            rest = rest[super().write(rest) :]
+        self._written(self.tell())
+        return len(data)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -368,36 +233,27 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def _retry_after(error: HfHubHTTPError) -> float:
-    with contextlib.suppress(ValueError):
-        return float(error.response.headers.get("Retry-After", "0"))
-    return 0.0
-
-
 def _no_room(folder: Path, needed: int | None) -> str:
     free = in_words(shutil.disk_usage(folder).free)
     needs = "" if needed is None else f" {in_words(needed)} are needed and"
     return (
         f"There is no room for the model:{needs} {folder} has {free} left. Make room and try again, or name "
-        "another folder by --data."
+        "another folder with --data."
     )
 
 
 def _parts(path: Path) -> list[Path]:
-    """What has come of a file, in each of its versions."""
-    try:
-        beside = list(path.parent.iterdir())
-    except OSError:
-        return []
+    """The incomplete files of all versions of a file."""
     is_part = re.compile(re.escape(path.name) + r"\.[0-9a-z]*\.part").fullmatch
-    return [other for other in beside if is_part(other.name)]
+    with contextlib.suppress(OSError):
+        return [other for other in path.parent.iterdir() if is_part(other.name)]
+    return []
 
 
 def _size(path: Path) -> int:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+    return 0
 
 
 def _sha256(path: Path) -> str:
@@ -406,7 +262,7 @@ def _sha256(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """What a file or a folder holds is there after a power cut too."""
+    """Write a file or a folder to the disk, so that it survives a power cut."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -416,8 +272,8 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, tell: Tell) -> Iterator[None]:
-    """Hold the file's folder alone. While another process has it, what that one has fetched is told."""
+def _locked(path: Path, report: Report) -> Iterator[None]:
+    """Lock the folder of the file. While another process has the lock, report what that one has received."""
     if fcntl is None:
         yield
         return
@@ -428,8 +284,8 @@ def _locked(path: Path, tell: Tell) -> Iterator[None]:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                tell(None, received(path))
-                time.sleep(TELL_SECONDS)
+                report(None, received(path))
+                time.sleep(REPORT_SECONDS)
             except OSError:  # some network file systems have no locks
                 break
         yield
@@ -442,30 +298,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("repo")
     parser.add_argument("file")
     parser.add_argument("models", type=Path, metavar="DIR")
-    parser.add_argument("--sha256", help="of the file, where it is known")
-    parser.add_argument(
-        "--delay", type=float, default=Patience().delay, help="seconds before the second try (%(default)s)"
-    )
+    parser.add_argument("--sha256", help="the SHA-256 of the file, if it is known")
     options = parser.parse_args(arguments)
     threading.Thread(target=_exit_with_stdin, daemon=True).start()
 
-    def say(**words: Any) -> None:
-        print(json.dumps(words), flush=True)
+    def say(**message: Any) -> None:
+        print(json.dumps(message), flush=True)
+
+    def report(size: int | None, count: int) -> None:
+        say(bytes=size, received=count)
 
     try:
-        wanted = Wanted(options.repo, options.file, options.sha256)
-    except ValueError as error:
-        say(failed=f"{error}.")
-        return 1
-    try:
-        path = fetch(
-            wanted,
-            options.models,
-            lambda size, received: say(bytes=size, received=received),
-            Patience(delay=options.delay),
-        )
+        path = fetch(options.repo, options.file, options.models, report, options.sha256)
     except DownloadFailed as error:
-        say(failed=str(error)[:LONGEST_FAILURE])
+        say(failed=str(error)[:LONGEST_MESSAGE])
         return 1
     say(path=str(path))
     return 0

@@ -1,10 +1,10 @@
-"""An engine whose model may still have to come from the hub: fetched, then loaded, without a restart.
+"""The engine for a model that may still be on the hub: fetches the file, then loads it, without a restart.
 
-    nothing here ──> FETCHING ──> LOADING ──> READY
+    no file ──> FETCHING ──> LOADING ──> READY
       NONE: offered, declined or failed, with the reason and the next step
 
-Knows when a file is fetched and when it is not: never again without being asked once somebody has declined.
-Refuses to know how (`download.py`, a process of its own that is ended at any moment) and what loads it.
+After the operator has declined a download, it begins only when they ask for it. `download.py` fetches the
+file in a process of its own, which can be killed at any moment.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from serving.addresses import without_user
 from serving.engine import (
     Accepted,
     Chunk,
@@ -35,7 +36,7 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.models.catalogue import Model, in_words
-from serving.models.download import public, received
+from serving.models.download import received
 from serving.models.gguf_header import BadModelFile
 
 log = logging.getLogger("serving.models.fetched")
@@ -46,7 +47,7 @@ BROKE_OFF = "The download ended unexpectedly. Try again."
 
 
 class Absent:
-    """No model, and none to fetch; `detail` says why, and what to do."""
+    """The engine when there is no model and none to fetch. `detail` says why, and what to do."""
 
     def __init__(self, detail: str) -> None:
         self.info = EngineInfo(engine="none", state=EngineState.NONE, state_detail=detail)
@@ -67,7 +68,7 @@ class Absent:
 
 
 class FetchedModel:
-    """The model in `models`, fetched unless it is there; `load` makes an engine of its file."""
+    """Fetches the model into the folder `models` unless it is there. `load` makes an engine of the file."""
 
     def __init__(
         self, model: Model, models: Path, load: Callable[[Path], Engine], *, offline: bool = False
@@ -79,7 +80,7 @@ class FetchedModel:
         self._offline = offline
         self._engine: Engine | None = None
         self._fetching: asyncio.Task[None] | None = None
-        self._is_told = False  # how large the file is
+        self._has_size = False  # the hub has reported the size of the file
         self._info = EngineInfo(
             engine="llama.cpp",
             state=EngineState.NONE,
@@ -104,7 +105,7 @@ class FetchedModel:
         download = self._info.download
         if self._info.state is not EngineState.FETCHING or download is None:
             return self._info
-        # As the file is now: the process tells it only as long as bytes come.
+        # From the file: the process reports only while it receives bytes.
         download = replace(download, received=received(self._path))
         size = download.bytes
         how_far = f" ({100 * download.received // size} % of {in_words(size)})" if size else ""
@@ -117,14 +118,14 @@ class FetchedModel:
             await self._take_over()
         elif self._offline:
             self._info = replace(self._info, download=None)
-            self._tell(
-                f"No model is on this machine, and --offline forbids to fetch {title}. Start once without "
-                "it, or name a GGUF file by --model."
+            self._set_detail(
+                f"There is no model on this machine, and --offline forbids fetching {title}. Start once "
+                "without --offline, or name a GGUF file with --model."
             )
         elif self._declined.exists():
-            self._stay(
+            self._set_state(
                 DownloadState.OFFERED,
-                f"{title} is not on this machine: it was declined. It can still be fetched.",
+                f"{title} is not on this machine: its download was declined. You can still start it.",
             )
         else:
             self._begin()
@@ -135,7 +136,7 @@ class FetchedModel:
             await self._engine.close()
 
     async def begin(self) -> None:
-        """Fetch the file, or go on with it. Raises `NothingToFetch`."""
+        """Start the download, or continue it. Raises `NothingToFetch`."""
         self._check()
         if self._fetching is None or self._fetching.done():
             with contextlib.suppress(OSError):
@@ -143,16 +144,18 @@ class FetchedModel:
             self._begin()
 
     async def decline(self) -> None:
-        """Stop at once, and begin only when asked, at the next start too. Raises `NothingToFetch`."""
+        """Stop the download for good, also after a restart. Raises `NothingToFetch`."""
         self._check()
         await self._stop_fetching()
-        self._check()  # it may have become complete just now
-        with contextlib.suppress(OSError):  # the next start asks again, then
+        self._check()  # the download may just have ended
+        with contextlib.suppress(OSError):  # then the next start fetches it again
             self._declined.parent.mkdir(parents=True, exist_ok=True)
             self._declined.write_text(
-                f"{self._model.title} was declined: it is fetched only when somebody asks for it again.\n"
+                f"The download of {self._model.title} was declined. It begins only if you ask for it.\n"
             )
-        self._stay(DownloadState.DECLINED, f"{self._model.title} is not fetched: it was declined.")
+        self._set_state(
+            DownloadState.DECLINED, f"{self._model.title} was not fetched: the download was declined."
+        )
 
     def generate(
         self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
@@ -174,23 +177,23 @@ class FetchedModel:
 
     def _ready(self) -> Engine:
         if self._engine is None:
-            raise Unhealthy(self.info.state_detail or "The model is not here yet.")
+            raise Unhealthy(self.info.state_detail or "The model has not been fetched yet.")
         return self._engine
 
     def _begin(self) -> None:
         model = self._model
-        size = "of a size that the hub will tell" if model.bytes is None else f"about {in_words(model.bytes)}"
-        licence = "its licence is told there" if model.licence is None else model.licence.name
+        size = "the hub will report the size" if model.bytes is None else f"about {in_words(model.bytes)}"
+        licence = "see there for its licence" if model.licence is None else model.licence.name
         conversion = f", as converted by {model.converted_by}" if model.converted_by else ""
-        hub = public(os.environ.get("HF_ENDPOINT") or HUB)
+        hub = without_user(os.environ.get("HF_ENDPOINT") or HUB)
         log.info(
-            "fetching %s (%s; %s%s) from %s/%s, once, into %s. To decline, do so on the page, or start with "
-            "--model none",
+            "fetching %s (%s; %s%s) from %s/%s, once, into %s. You can decline it in the browser, or start "
+            "with --model none",
             *(model.title, size, licence, conversion, hub, model.repo, self._path.parent),
         )
         if model.licence is not None and model.licence.must_accept:
             log.info("its licence forbids some uses: read %s", model.licence.url)
-        self._stay(DownloadState.RUNNING, None)
+        self._set_state(DownloadState.RUNNING, None)
         self._fetching = asyncio.create_task(self._fetch())
 
     async def _fetch(self) -> None:
@@ -198,22 +201,22 @@ class FetchedModel:
             failure = await self._run()
         except OSError as error:
             failure = f"The download could not be started: {error.strerror or error}."
-        except Exception:  # nobody waits for this task: it must not end unheard
+        except Exception:  # no other code awaits this task and would report the error
             log.exception("the download could not be followed")
             failure = BROKE_OFF
         if failure is None:
             await self._take_over()
         else:
-            self._stay(DownloadState.FAILED, failure)
+            self._set_state(DownloadState.FAILED, failure)
 
     async def _run(self) -> str | None:
-        """The download from its start to its end; returns why it failed."""
+        """Run the download process. Returns the failure, if there was one."""
         model = self._model
         known = [] if model.sha256 is None else ["--sha256", model.sha256]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "serving.models.download", model.repo, model.file, str(self._models), *known),
-            stdin=asyncio.subprocess.PIPE,  # it ends when we do, however we end
+            stdin=asyncio.subprocess.PIPE,  # the process exits when this one does, whatever the reason
             stdout=asyncio.subprocess.PIPE,
             cwd=ROOT,
             env={name: value for name, value in os.environ.items() if not name.startswith("TECH_ASSISTANT_")},
@@ -222,36 +225,36 @@ class FetchedModel:
         assert process.stdout is not None
         try:
             async for line in process.stdout:
-                said = json.loads(line)
-                if "failed" in said:
-                    return str(said["failed"])
-                if "path" in said:
+                message = json.loads(line)
+                if "failed" in message:
+                    return str(message["failed"])
+                if "path" in message:
                     return None
-                self._told(said["bytes"], said["received"])
+                self._note_size(message["bytes"], message["received"])
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
         return BROKE_OFF
 
-    def _told(self, size: int | None, has: int) -> None:
-        """The hub has said how large the file is."""
+    def _note_size(self, size: int | None, has: int) -> None:
+        """Keep the size that the hub reports for the file."""
         download = self._info.download
         assert download is not None
-        if size is None or self._is_told:
+        if size is None or self._has_size:
             return
-        self._is_told = True
-        log.info("%s has %s, %s of them are here", self._model.file, in_words(size), in_words(has))
+        self._has_size = True
+        log.info("%s has %s, of which %s have arrived", self._model.file, in_words(size), in_words(has))
         self._info = replace(self._info, download=replace(download, bytes=size))
 
     async def _take_over(self) -> None:
-        """The file is there: load it."""
+        """Load the complete file."""
         self._info = replace(self._info, download=None)
         try:
             engine = self._load(self._path)
         except BadModelFile as error:
             self._info = replace(self._info, state=EngineState.FAILED)
-            self._tell(str(error))
+            self._set_detail(str(error))
         else:
             self._engine = engine
             await engine.start()
@@ -261,19 +264,18 @@ class FetchedModel:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
 
-    def _stay(self, state: DownloadState, detail: str | None) -> None:
-        """The download is in this state now, and why."""
+    def _set_state(self, state: DownloadState, detail: str | None) -> None:
         download = self._info.download
         assert download is not None
-        self._is_told = False
+        self._has_size = False
         self._info = replace(
             self._info,
             state=EngineState.FETCHING if state is DownloadState.RUNNING else EngineState.NONE,
             download=replace(download, state=state, received=received(self._path)),
         )
         if detail is not None:
-            self._tell(detail)
+            self._set_detail(detail)
 
-    def _tell(self, detail: str) -> None:
+    def _set_detail(self, detail: str) -> None:
         self._info = replace(self._info, state_detail=detail)
         log.warning("%s", detail)

@@ -1,7 +1,7 @@
-"""Read the metadata at the head of a GGUF file, without loading the model.
+"""Reads the metadata in the header of a GGUF file, without loading the model. GGUF versions 2 and 3.
 
-Knows the layout of the header (GGUF version 2 and 3, little-endian); refuses to know tensors. llama.cpp
-reads it too, but does not tell everything: for a model without a chat template it reports one of its own.
+llama.cpp reads the header too, but does not report all of it: for a model without a chat template it reports
+one of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class BadModelFile(ValueError):
 
 
 def check_magic(path: Path) -> None:
-    """Raises `BadModelFile` when there is no such file or it is plainly something else."""
+    """Raises `BadModelFile` if the file cannot be read or does not begin like a GGUF file."""
     try:
         with path.open("rb") as file:
             start = file.read(len(MAGIC))
@@ -35,8 +35,8 @@ def check_magic(path: Path) -> None:
 
 
 def read_metadata(path: Path, *arrays: str) -> tuple[dict[str, Value], dict[str, Array]]:
-    """The metadata by key: single values, and of the arrays (the vocabulary is one) those that are named, of
-    strings or integers, empty where they are not there. Raises `BadModelFile`."""
+    """The metadata by key: all single values, and the named arrays of strings or integers, which are empty if
+    the file lacks them. Raises `BadModelFile`."""
     check_magic(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -53,45 +53,47 @@ class _Reader:
         self._position = len(MAGIC)
 
     def metadata(self, arrays: dict[str, Array]) -> tuple[dict[str, Value], dict[str, Array]]:
-        """The single values, and the `arrays`, filled in where they are there."""
+        """The single values, and `arrays` with the values that the file has for them."""
         version, _tensors, pairs = self._number("I"), self._number("Q"), self._number("Q")
         if version not in (2, 3):
             raise BadModelFile(f"GGUF version {version} is not supported")
         metadata = {}
         for _ in range(int(pairs)):
-            key, kind = self._string(), int(self._number("I"))
-            if kind == _ARRAY and key in arrays:
+            key, value_type = self._string(), int(self._number("I"))
+            if value_type == _ARRAY and key in arrays:
                 arrays[key] = self._array()
-            elif kind == _ARRAY:
+            elif value_type == _ARRAY:
                 self._skip_array()
             else:
-                metadata[key] = self._string() if kind == _STRING else self._number(self._format(kind))
+                metadata[key] = (
+                    self._string() if value_type == _STRING else self._number(self._format(value_type))
+                )
         return metadata, arrays
 
     def _array(self) -> Array:
-        kind, count = int(self._number("I")), int(self._number("Q"))
-        if kind == _STRING:
+        item_type, count = int(self._number("I")), int(self._number("Q"))
+        if item_type == _STRING:
             return [self._string(errors="replace") for _ in range(count)]
-        numbers = struct.unpack_from(f"<{count}{self._format(kind)}", self._data, self._position)
-        self._position += struct.calcsize(f"<{count}{self._format(kind)}")
+        numbers = struct.unpack_from(f"<{count}{self._format(item_type)}", self._data, self._position)
+        self._position += struct.calcsize(f"<{count}{self._format(item_type)}")
         return [int(number) for number in numbers]
 
     def _skip_array(self) -> None:
-        kind, count = int(self._number("I")), int(self._number("Q"))
-        if kind not in (_STRING, _ARRAY):
-            self._position += count * struct.calcsize("<" + self._format(kind))
+        item_type, count = int(self._number("I")), int(self._number("Q"))
+        if item_type not in (_STRING, _ARRAY):
+            self._position += count * struct.calcsize("<" + self._format(item_type))
             return
         for _ in range(count):
-            if kind == _STRING:
+            if item_type == _STRING:
                 length = int(self._number("Q"))
                 self._position += length
             else:
                 self._skip_array()
 
-    def _format(self, kind: int) -> str:
-        if kind not in _NUMBERS:
-            raise struct.error(f"unknown kind of value {kind}")
-        return _NUMBERS[kind]
+    def _format(self, value_type: int) -> str:
+        if value_type not in _NUMBERS:
+            raise struct.error(f"unknown type of value {value_type}")
+        return _NUMBERS[value_type]
 
     def _number(self, format: str) -> int | float | bool:
         value: int | float | bool
@@ -103,6 +105,6 @@ class _Reader:
         length = int(self._number("Q"))
         raw = self._data[self._position : self._position + length]
         if len(raw) != length:
-            raise struct.error("the file ends within a string")
+            raise struct.error("the file ends inside a string")
         self._position += length
         return raw.decode("utf-8", errors)

@@ -1,28 +1,29 @@
-"""What a client may ask for by the TGI protocol: bodies, read and checked at the edge.
+"""Read and check the bodies of TGI's protocol.
 
-Knows names, types, ranges and TGI's words for what is wrong; refuses to know how text is generated.
-A parameter is either honoured or refused, never silently left out: here where no engine could honour it,
-else by the engine.
+A parameter is either honoured or refused, never silently ignored: this module refuses what no engine could
+honour, and the engine refuses what it cannot honour itself. Errors have TGI's own wording where TGI has one.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from serving.engine import Grammar, GrammarKind, InvalidRequest, SamplingParams
-from serving.generation import LARGEST_TEXT, Asked
+from serving.generation import LARGEST_TEXT, GenerationRequest
+from serving.protocols.validation import (
+    MOST_BEST_OF,
+    checked_grammar,
+    checked_stops,
+    json_grammar,
+    new_seed,
+    raise_first_problem,
+)
 
-MOST_STOPS = 16
-LONGEST_STOP = 256  # characters
-MOST_BEST_OF = 4
 MOST_TOP_TOKENS = 5
 DEFAULT_NEW_TOKENS = 100
-LARGEST_GRAMMAR = 64 << 10  # bytes
 
 
 class _Grammar(msgspec.Struct):
@@ -31,7 +32,7 @@ class _Grammar(msgspec.Struct):
 
 
 class _Parameters(msgspec.Struct):
-    """As clients send them: all of them, mostly null."""
+    """Clients send all of them, and most are null."""
 
     max_new_tokens: int | None = DEFAULT_NEW_TOKENS
     do_sample: bool | None = False
@@ -52,7 +53,7 @@ class _Parameters(msgspec.Struct):
     grammar: _Grammar | None = None
     adapter_id: str | None = None
     watermark: bool | None = False
-    # Beyond the protocol:
+    # Additions to the protocol:
     logprobs: bool | None = True
     include_stop: bool | None = False
     min_new_tokens: int | None = None
@@ -65,15 +66,15 @@ class _Body(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateRequest:
-    """What is asked for, and how the answer is to be written."""
+class TgiRequest:
+    """A checked request: what to generate, and how to write the answer."""
 
-    asked: Asked
+    generation: GenerationRequest
     prompt: str
     stream: bool
     details: bool
     prefill: bool
-    """Whether the details shall tell the tokens of the prompt."""
+    """Whether the details list the tokens of the prompt."""
     best_of: int
     return_full_text: bool
 
@@ -90,9 +91,8 @@ _decode_text = msgspec.json.Decoder(_Text).decode
 
 def read_generate_request(
     body: bytes, *, stream: bool | None = None, session: str | None = None
-) -> GenerateRequest:
-    """`stream` None: the body says whether it is to be a stream. Raises `InvalidRequest`, in TGI's words
-    where it has some."""
+) -> TgiRequest:
+    """With `stream` None, the body says whether the answer is a stream. Raises `InvalidRequest`."""
     try:
         request = _decode_body(body)
     except (ValueError, RecursionError) as error:
@@ -104,13 +104,13 @@ def read_generate_request(
     steps = (given.temperature, given.top_k, given.top_p, given.typical_p)
     sampled = bool(given.do_sample) or any(step is not None for step in steps)
     best_of = 1 if given.best_of is None else given.best_of
-    _check(
-        ("`max_new_tokens` must be strictly positive", not _positive(given.max_new_tokens)),
-        ("`temperature` must be strictly positive", not _positive(given.temperature)),
-        ("`top_k` must be strictly positive", not _positive(given.top_k)),
-        ("`top_p` must be > 0.0 and < 1.0", not _share(given.top_p)),
-        ("`typical_p` must be > 0.0 and < 1.0", not _share(given.typical_p)),
-        ("`repetition_penalty` must be strictly positive", not _positive(given.repetition_penalty)),
+    raise_first_problem(
+        ("`max_new_tokens` must be strictly positive", not _is_positive(given.max_new_tokens)),
+        ("`temperature` must be strictly positive", not _is_positive(given.temperature)),
+        ("`top_k` must be strictly positive", not _is_positive(given.top_k)),
+        ("`top_p` must be > 0.0 and < 1.0", not _is_fraction(given.top_p)),
+        ("`typical_p` must be > 0.0 and < 1.0", not _is_fraction(given.typical_p)),
+        ("`repetition_penalty` must be strictly positive", not _is_positive(given.repetition_penalty)),
         (
             "`frequency_penalty` must be >= -2.0 and <= 2.0",
             given.frequency_penalty is not None and not -2 <= given.frequency_penalty <= 2,
@@ -131,7 +131,7 @@ def read_generate_request(
             "`decoder_input_details` == true is not supported when streaming tokens",
             bool(given.decoder_input_details) and stream,
         ),
-        ("`truncate` must be strictly positive", not _positive(given.truncate)),
+        ("`truncate` must be strictly positive", not _is_positive(given.truncate)),
         ("`watermark` is not supported", bool(given.watermark)),
         (
             "`min_new_tokens` must be >= 0 and <= `max_new_tokens`",
@@ -151,21 +151,21 @@ def read_generate_request(
         truncate=given.truncate,
         grammar=None if given.grammar is None else _grammar(given.grammar),
         adapter_id=given.adapter_id,
-        # TGI tells them always. They take time, which is saved by saying that they are not wanted.
+        # TGI always reports them. They cost time, which clients save with `logprobs: false`.
         logprobs=given.logprobs is not False or bool(given.top_n_tokens),
         top_tokens=given.top_n_tokens or 0,
     )
-    room = LARGEST_TEXT - (len(msgspec.json.encode(request.inputs)) if given.return_full_text else 0)
-    if room <= 0:
+    largest_text = LARGEST_TEXT - (len(msgspec.json.encode(request.inputs)) if given.return_full_text else 0)
+    if largest_text <= 0:
         raise InvalidRequest("`inputs` is too long for `return_full_text`")
-    return GenerateRequest(
-        asked=Asked(
+    return TgiRequest(
+        generation=GenerationRequest(
             request.inputs,
             params,
-            read_stops(given.stop or []),
+            checked_stops(given.stop or []),
             bool(given.include_stop),
             session=session,
-            room=room,
+            largest_text=largest_text,
         ),
         prompt=request.inputs,
         stream=stream,
@@ -177,64 +177,27 @@ def read_generate_request(
 
 
 def read_text_request(body: bytes) -> str:
-    """The text of a request that has nothing else. Raises `InvalidRequest`."""
+    """The text of a request that consists of a text alone. Raises `InvalidRequest`."""
     try:
         return _decode_text(body).inputs
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(str(error)) from None
 
 
-def read_stops(stops: Sequence[str]) -> tuple[str, ...]:
-    """The stop sequences, checked. Raises `InvalidRequest`."""
-    if len(stops) > MOST_STOPS:
-        raise InvalidRequest(f"`stop` supports up to {MOST_STOPS} stop sequences. Given: {len(stops)}")
-    for stop in stops:
-        if not stop:
-            raise InvalidRequest("`stop` must not contain an empty string")
-        if len(stop) > LONGEST_STOP:
-            raise InvalidRequest(
-                f"`stop` supports sequences of up to {LONGEST_STOP} characters. Given: {len(stop)}"
-            )
-    return tuple(stops)
-
-
-def json_grammar(schema: Any) -> Grammar:
-    """Raises `InvalidRequest` for what is no JSON schema."""
-    if not isinstance(schema, dict):
-        raise InvalidRequest("grammar is not valid: a JSON schema is an object")
-    return Grammar(GrammarKind.JSON, _bounded(msgspec.json.encode(schema).decode()))
-
-
-def new_seed() -> int:
-    return secrets.randbits(31)
-
-
 def _grammar(given: _Grammar) -> Grammar:
     value = given.value
     if given.type == "regex" and isinstance(value, str) and value:
-        return Grammar(GrammarKind.REGEX, _bounded(value))
+        return checked_grammar(Grammar(GrammarKind.REGEX, value))
     if given.type in ("json", "json_object"):
         return json_grammar(value)
-    if given.type == "json_schema":  # as OpenAI has it: the schema has a name beside it
+    if given.type == "json_schema":  # OpenAI's form: the schema has a name beside it
         return json_grammar(value.get("schema") if isinstance(value, dict) else value)
     raise InvalidRequest("grammar is not valid: `type` must be json, json_schema or regex, with its `value`")
 
 
-def _bounded(grammar: str) -> str:
-    if len(grammar.encode()) > LARGEST_GRAMMAR:
-        raise InvalidRequest(f"grammar is not valid: it is larger than {LARGEST_GRAMMAR} bytes")
-    return grammar
-
-
-def _check(*problems: tuple[str, bool]) -> None:
-    for problem, is_there in problems:
-        if is_there:
-            raise InvalidRequest(problem)
-
-
-def _positive(number: float | None) -> bool:
+def _is_positive(number: float | None) -> bool:
     return number is None or number > 0
 
 
-def _share(number: float | None) -> bool:
+def _is_fraction(number: float | None) -> bool:
     return number is None or 0 < number < 1

@@ -21,7 +21,7 @@ from assistant.errors import (
 from assistant.events import Cited, Delta, End
 from assistant.knowledge.answer import INSTEAD, reference
 from assistant.knowledge.documentation import DocumentationState, DocumentationUnreadable
-from assistant.knowledge.passage import Found
+from assistant.knowledge.passage import SearchResult
 from assistant.replies import Answers
 from storage.database import Database
 from storage.errors import NotFound
@@ -73,7 +73,7 @@ async def test_it_is_asked_with_the_questions_before(parts: Parts) -> None:
 
 
 async def test_what_it_does_not_know_has_no_sources(parts: Parts) -> None:
-    parts.documentation.found = Found(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
+    parts.documentation.found = SearchResult(unknown="shutil.rmtre", did_you_mean=("shutil.rmtree",))
     reply_id = await ask(parts, "What does shutil.rmtre do?")
     assert not any(isinstance(event, Cited) for event in await events(parts, reply_id))
     reply = await parts.chats.reply(OWNER, reply_id)
@@ -96,7 +96,7 @@ async def test_a_reply_keeps_who_began_it_while_a_model_takes_over(parts: Parts)
     begun = [await ask(parts), await ask(parts)]
     parts.served.set(EngineState.READY)
     assert parts.replies.answers is Answers.MODEL
-    parts.documentation.found = Found()
+    parts.documentation.found = SearchResult()
     parts.documentation.gate.set()
     parts.answer("From the model.")
     after = await ask(parts)

@@ -1,4 +1,4 @@
-"""The browser chat as a person uses it."""
+"""The browser chat, as a person uses it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 expect.set_options(timeout=30_000)
 
-QUESTIONS = re.compile(r"/api/(conversations/[^/]+/)?messages$")  # where they are sent
+QUESTIONS = re.compile(r"/api/(conversations/[^/]+/)?messages$")  # the addresses that take a question
 
 
 class ChatPage:
@@ -45,7 +45,7 @@ class ChatPage:
 
     @property
     def bubbles(self) -> Locator:
-        """What was asked, as it is shown."""
+        """The texts of the questions, as they are shown."""
         return self.page.locator("tech-chat .bubble")
 
     @property
@@ -54,12 +54,12 @@ class ChatPage:
 
     @property
     def spoken(self) -> Locator:
-        """What a screen reader is told, piece by piece."""
+        """The paragraphs that a screen reader reads out."""
         return self.page.get_by_role("log").locator("p")
 
     @property
     def text(self) -> str:
-        """What is shown of the last answer."""
+        """The text of the last answer, as it is shown."""
         return self.answer.locator(".text").inner_text()
 
     @property
@@ -89,7 +89,7 @@ class ChatPage:
 
     @property
     def conversation(self) -> str:
-        """The id in the address, as soon as there is one."""
+        """The conversation's id in the address of the page; waits for it."""
         self.page.wait_for_url("**/?c=*")
         return self.page.url.partition("?c=")[2]
 
@@ -98,7 +98,7 @@ class ChatPage:
         self.composer.press("Enter")
 
     def ask_and_wait(self, text: str) -> None:
-        """Ask, and see the whole answer."""
+        """Ask, and wait for the whole answer."""
         count = self.answers.count()
         self.ask(text)
         expect(self.answers).to_have_count(count + 1)
@@ -115,13 +115,13 @@ class ChatPage:
         expect(self.editor).to_be_focused()
 
     def expect_version(self, message: Locator, words: str) -> None:
-        """That a question or answer is version such of so many: "2 / 3"."""
+        """Expect a label such as "2 / 3" at a question or an answer."""
         expect(message.locator(".versions")).to_have_text(words)
 
     def walk(self, message: Locator, name: str) -> None:
-        """Go to the version "before" or "after" a question's or an answer's."""
+        """Go to the "Previous" or the "Next" version of a question or an answer."""
         message.hover()
-        message.get_by_role("button", name=f"Version {name} this one").click()
+        message.get_by_role("button", name=f"{name} version").click()
 
     def expect_status(self, status: str) -> None:
         expect(self.answer).to_have_attribute("data-status", status)
@@ -130,7 +130,7 @@ class ChatPage:
         expect(self.answer.locator(".text")).to_contain_text(text)
 
     def stored(self) -> list[dict[str, Any]]:
-        """The conversation's messages, as the API has them for this visitor."""
+        """The messages of the conversation, from the API."""
         found = self.page.request.get(f"{self.address}/api/conversations/{self.conversation}")
         messages: list[dict[str, Any]] = found.json()["messages"]
         return messages

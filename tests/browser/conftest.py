@@ -1,4 +1,4 @@
-"""A real Chromium: on blank pages with one module of the page's scripts, and on the real application."""
+"""A real Chromium, for the real application and for single scripts of its page."""
 
 from __future__ import annotations
 
@@ -16,19 +16,30 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from assistant.web.application import STATIC
-from tests.browser.stage import Stage, on_stage
+from tests.browser.chat_page import ChatPage
+from tests.browser.pausable_upstream import Upstream, pausable_upstream
+from tests.browser.scripted_page import Scripted, ScriptedPage
 from tests.support.application import Application, running
 
-QUIET = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+# Chromium heeds only the last list of disabled features, so Playwright's own are repeated. The last three
+# build what nobody sees here, such as the popup of the address bar: a third of the time of each new window.
+DISABLED_FEATURES = (
+    "AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades",
+    "HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding",
+    "ThirdPartyStoragePartitioning", "AvoidCorsURLLoaderRestartOnRedirect", "OptimizationHints",
+    "NetworkTimeServiceQuerying", "AimEnabled", "PreconnectToSearch",
+    "WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess",
 )  # fmt: skip
-PATIENCE_MS = 30_000  # not a measure, only an end to waiting
+CHROMIUM_OPTIONS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", f"--disable-features={','.join(DISABLED_FEATURES)}",
+)  # fmt: skip
+PATIENCE_MS = 30_000  # until a test gives up; no test measures speed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of this folder, and run them last: Playwright keeps an event loop in the main thread
-    until the session ends, and no asynchronous test can have its own beside it."""
+    until the session ends, and asynchronous tests need their own there."""
     ours = [item for item in items if Path(__file__).parent in item.path.parents]
     for item in ours:
         item.add_marker(pytest.mark.browser)
@@ -42,14 +53,14 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.fail("There is no Chromium: `sh scripts/test` brings one, CHROMIUM=PATH names one.")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A visitor: cookies and storage of their own."""
+    """The browser of one visitor, with its own cookies and storage."""
     with visitor(browser) as context:
         yield context
 
@@ -67,7 +78,9 @@ def visitor(browser: Browser, **options: Any) -> Iterator[BrowserContext]:
     assert errors == []
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class ScriptHandler(SimpleHTTPRequestHandler):
+    """Serves the scripts and, at /, an empty page; logs nothing."""
+
     extensions_map: ClassVar = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}
 
     def log_message(self, format: str, *arguments: object) -> None:
@@ -85,8 +98,10 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def blank(browser: Browser) -> Iterator[Page]:
-    """An empty page of a host that has the scripts and nothing else, no policy either."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(STATIC))) as server:
+    """An empty page that can import the scripts, without a Content-Security-Policy."""
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(ScriptHandler, directory=str(STATIC))
+    ) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         with visitor(browser) as context:
@@ -98,31 +113,37 @@ def blank(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="session")
-def theatre() -> Iterator[Stage]:
-    with on_stage() as stage:
-        yield stage
+def session_upstream() -> Iterator[Upstream]:
+    with pausable_upstream() as upstream:
+        yield upstream
 
 
 @pytest.fixture
-def stage(theatre: Stage) -> Iterator[Stage]:
-    """The upstream of the applications: `hold()` and `release()` say how far its answers go."""
-    yield theatre
-    theatre.release()
+def upstream(session_upstream: Upstream) -> Iterator[Upstream]:
+    """The upstream of the applications, whose answers a test may pause; the next test finds it resumed."""
+    yield session_upstream
+    session_upstream.resume()
 
 
 @pytest.fixture(scope="session")
-def application(theatre: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
-    """One application for all tests that leave it as it is; each visitor has conversations of their own."""
-    with running(tmp_path_factory.mktemp("shared") / "data", "--upstream", theatre.url) as application:
+def application(
+    session_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Application]:
+    """The application of all tests that do not stop it; each visitor has their own conversations."""
+    with running(
+        tmp_path_factory.mktemp("shared") / "data", "--upstream", session_upstream.url
+    ) as application:
         application.wait_until("ready")
         application.wait_for_page()
         yield application
 
 
-@pytest.fixture
-def mortal(stage: Stage, tmp_path: Path) -> Iterator[Application]:
-    """An application that the test may kill."""
-    with running(tmp_path / "data", "--upstream", stage.url) as application:
+@pytest.fixture(scope="module")
+def killable(session_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    """An application that a test may kill, if it starts it again."""
+    with running(
+        tmp_path_factory.mktemp("killable") / "data", "--upstream", session_upstream.url
+    ) as application:
         application.wait_until("ready")
         application.wait_for_page()
         yield application
@@ -133,3 +154,15 @@ def without_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applicat
     with running(tmp_path_factory.mktemp("none") / "data", "--model", "none") as application:
         application.wait_for_page()
         yield application
+
+
+@pytest.fixture
+def chat(application: Application, context: BrowserContext) -> ChatPage:
+    """The page of the application, in the browser of one visitor."""
+    return ChatPage(context, application.address)
+
+
+@pytest.fixture
+def scripted(application: Application, context: BrowserContext) -> Scripted:
+    """Opens the page of the application with the engine that a test scripts."""
+    return functools.partial(ScriptedPage, context, application.address)

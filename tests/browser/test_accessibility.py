@@ -1,16 +1,16 @@
-"""For everybody: axe-core finds nothing in any state, and a screen reader is told what happens."""
+"""axe-core finds no violation in any state of the page, and a screen reader reads out what happens."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Route, expect
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.stage import FIRST_WORDS, Stage
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 from tests.support.application import Application
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -24,34 +24,39 @@ FAILED = 'id: 0!\nevent: error\ndata: {"type": "engine_failed", "message": "The 
 
 
 class Inspection:
-    """All rules of axe-core, best practices too, on the whole page in each state that a test shows it."""
+    """Runs axe-core with all its rules on the whole page, in each state that a test brings it to."""
 
     def __init__(self, chat: ChatPage) -> None:
-        self.chat = chat
+        self.page = chat.page
         self.found: dict[str, list[str]] = {}
 
     def look(self, state: str) -> None:
-        # Colours are still changing while the pointer has just come or gone.
-        self.chat.page.wait_for_function(
+        # Colours change for a moment after the pointer has come or gone.
+        self.page.wait_for_function(
             "() => document.getAnimations().every((one) => !(one instanceof CSSTransition))"
         )
-        for violation in Axe().run(self.chat.page).response["violations"]:
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE_SCRIPT)
+        violations = self.page.evaluate(
+            "async () => (await axe.run({ resultTypes: ['violations'] })).violations"
+        )
+        for violation in violations:
             where = [str(node["target"]) for node in violation["nodes"]]
             self.found.setdefault(state, []).append(f"{violation['id']}: {', '.join(where)}")
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing(application: Application, browser: Browser, stage: Stage, look: str) -> None:
+def test_axe_finds_nothing(application: Application, browser: Browser, upstream: Upstream, look: str) -> None:
     with visitor(browser, **LOOKS[look]) as context:
         chat = ChatPage(context, application.address)
         inspection = Inspection(chat)
         expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by")
         inspection.look("empty")
-        stage.hold()
+        upstream.pause()
         chat.ask("Question")
         chat.expect_text(FIRST_WORDS)
         inspection.look("answering")
-        stage.release()
+        upstream.resume()
         chat.expect_status("done")
         inspection.look("ended")
         chat.answer.get_by_role("button", name="Regenerate").click()
@@ -90,21 +95,20 @@ def test_axe_finds_nothing_without_a_model(without_model: Application, browser: 
         inspection = Inspection(chat)
         inspection.look("without a model")
         chat.go("/?c=nobodys")
-        expect(chat.page.get_by_text("This conversation is not here.")).to_be_visible()
+        expect(chat.page.get_by_text("This conversation cannot be found.")).to_be_visible()
         inspection.look("not here")
         assert inspection.found == {}
 
 
-def test_a_screen_reader_is_told_that_it_began_its_pieces_and_its_end(
-    application: Application, context: BrowserContext, stage: Stage
+def test_a_screen_reader_reads_the_start_the_blocks_and_the_end_of_an_answer(
+    chat: ChatPage, upstream: Upstream
 ) -> None:
-    chat = ChatPage(context, application.address)
-    stage.hold()
+    upstream.pause()
     chat.ask("Read it to me")
     chat.expect_text(FIRST_WORDS)
     expect(chat.spoken).to_have_text(
         [
-            "The question is sent.",
+            "The question was sent.",
             "The answer begins.",
             "Use with, which closes the file, too.",
             "How it goes",
@@ -113,16 +117,13 @@ def test_a_screen_reader_is_told_that_it_began_its_pieces_and_its_end(
         ]
     )
     expect(chat.answer).to_have_attribute("aria-busy", "true")
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     expect(chat.answer).to_have_attribute("aria-busy", "false")
     expect(chat.spoken.last).to_have_text("The answer is complete.")
 
 
-def test_a_failure_is_an_alert_where_it_happened_and_only_then(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ChatPage(context, application.address)
+def test_a_failure_is_an_alert_where_it_happened_and_only_then(chat: ChatPage) -> None:
 
     def fail(route: Route) -> None:
         route.fulfill(content_type="text/event-stream", body=FAILED)
@@ -130,11 +131,10 @@ def test_a_failure_is_an_alert_where_it_happened_and_only_then(
     chat.page.route("**/events", fail)
     chat.ask("Fails")
     expect(chat.answer.get_by_role("alert")).to_have_text("The engine broke off.")
-    expect(chat.spoken.last).to_have_text("The answer has ended early.")
+    expect(chat.spoken.last).to_have_text("The answer ended early.")
 
 
-def test_headings_lead_through_the_conversation(application: Application, context: BrowserContext) -> None:
-    chat = ChatPage(context, application.address)
+def test_headings_lead_through_the_conversation(chat: ChatPage) -> None:
     chat.ask_and_wait("Headings")
     for level, name in ((1, "Headings"), (2, "Question"), (2, "Answer")):
         expect(chat.page.get_by_role("heading", level=level, name=name, exact=True)).to_have_count(1)
@@ -143,11 +143,11 @@ def test_headings_lead_through_the_conversation(application: Application, contex
 
 
 def test_motion_stops_for_those_who_want_none(
-    application: Application, browser: Browser, stage: Stage
+    application: Application, browser: Browser, upstream: Upstream
 ) -> None:
     with visitor(browser, reduced_motion="reduce") as context:
         chat = ChatPage(context, application.address)
-        stage.hold()
+        upstream.pause()
         chat.ask("Stand still")
         chat.expect_text(FIRST_WORDS)
         assert chat.page.evaluate("document.getAnimations().length") == 0

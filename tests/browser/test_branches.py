@@ -1,25 +1,19 @@
-"""Questions edited and answers regenerated: nothing is overwritten, and arrows lead from one to the other."""
+"""Editing and regenerating overwrite nothing: arrows switch between the versions."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, BrowserContext, Request, Route, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.stage import FIRST_WORDS, Stage
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 from tests.support.application import Application
 
 MESSAGES = "**/api/conversations/*/messages"
 ONE = re.compile(r"/api/conversations/[^/?]+$")
-
-
-@pytest.fixture
-def chat(application: Application, context: BrowserContext) -> ChatPage:
-    return ChatPage(context, application.address)
 
 
 def active_leaf(chat: ChatPage) -> Any:
@@ -35,7 +29,7 @@ def test_an_edited_question_is_a_branch_beside_the_first(chat: ChatPage) -> None
     expect(chat.composer).to_be_focused()
     chat.expect_status("done")
     chat.expect_version(chat.questions.first, "2 / 2")
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["First question", "What came after it"])
     chat.expect_version(chat.questions.first, "1 / 2")
     stored = chat.stored()
@@ -47,27 +41,27 @@ def test_an_edited_question_is_a_branch_beside_the_first(chat: ChatPage) -> None
     ] * 2
 
 
-def test_a_regenerated_answer_is_a_branch_beside_the_first(chat: ChatPage, stage: Stage) -> None:
+def test_a_regenerated_answer_is_a_branch_beside_the_first(chat: ChatPage, upstream: Upstream) -> None:
     chat.ask_and_wait("Once more")
     chat.answer.get_by_role("button", name="Regenerate").click()
     expect(chat.answers).to_have_count(1)
     chat.expect_status("done")
     chat.expect_version(chat.answer, "2 / 2")
-    stage.hold()
+    upstream.pause()
     chat.answer.get_by_role("button", name="Regenerate").click()
     chat.expect_text(FIRST_WORDS)
     chat.send.click()
     chat.expect_status("stopped")
     chat.expect_version(chat.answer, "3 / 3")
-    chat.walk(chat.answer, "before")
+    chat.walk(chat.answer, "Previous")
     chat.expect_version(chat.answer, "2 / 3")
     chat.expect_status("done")
-    first = chat.answer.get_by_role("button", name="Version before this one")
+    first = chat.answer.get_by_role("button", name="Previous version")
     expect(first).to_be_focused()
     chat.page.keyboard.press("Enter")
     chat.expect_version(chat.answer, "1 / 3")
     # At the end of the way the focus is on the arrow that leads back.
-    expect(chat.answer.get_by_role("button", name="Version after this one")).to_be_focused()
+    expect(chat.answer.get_by_role("button", name="Next version")).to_be_focused()
     expect(chat.spoken.last).to_have_text("Version 1 of 3 is shown.")
     assert [message["status"] for message in chat.stored()] == ["done", "done", "done", "stopped"]
 
@@ -81,7 +75,7 @@ def test_the_branch_on_show_is_the_same_after_a_reload_and_in_other_tabs(
     other = ChatPage(context, chat.address, f"/?c={chat.conversation}")
     expect(other.bubbles).to_have_text(["Other way"])
     with chat.page.expect_response(lambda response: response.request.method == "PATCH"):
-        chat.walk(chat.questions.first, "before")
+        chat.walk(chat.questions.first, "Previous")
     expect(other.bubbles).to_have_text(["One way"])
     assert active_leaf(chat) == chat.stored()[1]["id"]
     chat.page.reload()
@@ -94,7 +88,7 @@ def test_the_next_question_follows_the_branch_on_show(chat: ChatPage) -> None:
     chat.edit(chat.questions.first, "Branch")
     chat.expect_status("done")
     chat.page.route("**/api/conversations/*", lambda route: route.abort())  # the choice is not stored
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.alarm).to_contain_text("could not be saved")
     chat.page.unroute("**/api/conversations/*")
     chat.ask_and_wait("Leaf")
@@ -111,21 +105,21 @@ def test_walking_back_shows_what_was_written_last_on_that_branch(chat: ChatPage)
     chat.expect_status("done")
     chat.edit(chat.questions.first, "Another root")
     chat.expect_status("done")
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["Root", "Second"])
     chat.expect_version(chat.answer, "2 / 2")
 
 
 def test_while_an_answer_is_written_neither_editing_nor_walking_is_possible_and_it_says_why(
-    chat: ChatPage, stage: Stage
+    chat: ChatPage, upstream: Upstream
 ) -> None:
     chat.ask_and_wait("Here")
     chat.edit(chat.questions.first, "There")
     chat.expect_status("done")
-    stage.hold()
+    upstream.pause()
     chat.ask("And on")
     chat.expect_text(FIRST_WORDS)
-    for name in ("Edit question", "Version before this one"):
+    for name in ("Edit question", "Previous version"):
         button = chat.questions.first.get_by_role("button", name=name)
         expect(button).to_have_attribute("aria-disabled", "true")
         expect(button).to_have_attribute("title", re.compile("An answer is being written"))
@@ -133,7 +127,7 @@ def test_while_an_answer_is_written_neither_editing_nor_walking_is_possible_and_
         expect(chat.alarm).to_contain_text("An answer is being written")
         expect(chat.bubbles).to_have_text(["There", "And on"])
     expect(chat.editor).to_have_count(0)
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     expect(chat.questions.first.get_by_role("button", name="Edit question")).to_have_attribute(
         "aria-disabled", "false"
@@ -201,11 +195,11 @@ def test_an_edit_that_does_not_arrive_comes_back_with_the_reason(chat: ChatPage)
         chat.editor.press("Enter")
     chat.expect_status("done")
     expect(chat.bubbles).to_have_text(["Improved"])
-    # The same question each time: had it arrived after all, it would not be asked twice.
+    # With the same id each time, a question that had arrived after all would not be asked twice.
     assert {body["client_id"] for body in bodies} == {sent.value.post_data_json["client_id"]}
 
 
-def test_a_retry_that_is_refused_leaves_the_answer_as_it_was(chat: ChatPage, stage: Stage) -> None:
+def test_a_retry_that_is_refused_leaves_the_answer_as_it_was(chat: ChatPage, upstream: Upstream) -> None:
     chat.ask_and_wait("Keep the answer")
     shown = chat.text
     retry = "**/api/replies/*/retry"
@@ -217,15 +211,17 @@ def test_a_retry_that_is_refused_leaves_the_answer_as_it_was(chat: ChatPage, sta
     assert chat.text == shown
 
 
-def test_an_answer_that_was_begun_elsewhere_and_is_in_the_way_is_shown(chat: ChatPage, stage: Stage) -> None:
+def test_an_answer_that_was_begun_elsewhere_and_is_in_the_way_is_shown(
+    chat: ChatPage, upstream: Upstream
+) -> None:
     chat.ask_and_wait("Here")
-    stage.hold()
+    upstream.pause()
     address = f"{chat.address}/api/conversations/{chat.conversation}/messages"
     chat.page.request.post(address, data={"text": "From a program"})
     chat.answer.get_by_role("button", name="Regenerate").click()
     expect(chat.bubbles).to_have_text(["Here", "From a program"])
     chat.expect_text(FIRST_WORDS)
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     assert len(chat.stored()) == 4
 
@@ -240,11 +236,11 @@ def test_the_version_on_show_is_saved_in_its_own_conversation(chat: ChatPage) ->
         leaves.append(chat.stored()[1]["id"])
     held: list[Route] = []
     chat.page.route(ONE, lambda route: held.append(route) if is_change(route) else route.continue_())
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["Second"])
     chat.listed.get_by_text("First").click()
     expect(chat.bubbles).to_have_text(["First, edited"])
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["First"])
     with chat.page.expect_request(is_save) as second:
         held[0].continue_()
@@ -272,7 +268,7 @@ def test_what_was_read_before_the_reader_walked_does_not_lead_back(chat: ChatPag
         chat.page.evaluate("data => new BroadcastChannel('tech-assistant').postMessage(data)", changed)
     chat.questions.first.hover()
     before = held[0].fetch().json()
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["First"])
     before["messages"].append({**before["messages"][0], "id": "from-elsewhere"})
     held[0].fulfill(json=before)
@@ -280,16 +276,17 @@ def test_what_was_read_before_the_reader_walked_does_not_lead_back(chat: ChatPag
     expect(chat.bubbles).to_have_text(["First"])
 
 
-def test_nothing_is_asked_in_a_conversation_that_could_not_be_read(chat: ChatPage) -> None:
+def test_nothing_is_asked_in_a_conversation_that_failed_to_load(chat: ChatPage) -> None:
     chat.ask_and_wait("First")
     chat.page.route(ONE, lambda route: route.abort())
     chat.go(f"/?c={chat.conversation}")
     again = chat.page.get_by_role("button", name="Try again")
     expect(again).to_be_visible()
     chat.ask("Second")
-    expect(chat.alarm).to_contain_text("could not be read")
+    expect(chat.alarm).to_contain_text("could not be loaded")
     expect(chat.composer).to_have_value("Second")
-    again.click()
+    with chat.page.expect_event("requestfailed"):
+        again.click()
     expect(again).to_be_focused()
     chat.page.unroute(ONE)
     again.click()
@@ -310,8 +307,8 @@ def test_walking_keeps_the_arrows_where_they_are(application: Application, brows
         chat.edit(question, "\n".join(f"Line {number}" for number in range(12)))
         chat.expect_status("done")
         question.hover()
-        arrow = question.get_by_role("button", name="Version before this one")
-        other = question.get_by_role("button", name="Version after this one")
+        arrow = question.get_by_role("button", name="Previous version")
+        other = question.get_by_role("button", name="Next version")
         places = [arrow.bounding_box()]
         for button, words in ((arrow, "Short"), (other, "Line 11"), (arrow, "Short")):
             button.click()
@@ -339,19 +336,19 @@ def test_the_details_say_when_by_which_model_and_how_long(chat: ChatPage) -> Non
     chat.page.on("request", lambda request: asked.append(request.url))
     details.click()
     expect(line).to_have_text(words)
-    assert asked == []  # a stored answer has them with it
+    assert asked == []  # a stored answer comes with its details
     expect(chat.questions.first.locator("time")).to_have_text(re.compile(r"\d{1,2}:\d\d"))
 
 
 def test_the_details_of_an_answer_that_was_opened_in_mid_course_are_whole(
-    chat: ChatPage, stage: Stage
+    chat: ChatPage, upstream: Upstream
 ) -> None:
-    stage.hold()
+    upstream.pause()
     chat.ask("Come in late")
     chat.expect_text(FIRST_WORDS)
     chat.page.reload()
     chat.expect_text(FIRST_WORDS)
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     chat.answer.get_by_role("button", name="Details").click()
     expect(chat.answer.locator(".details")).to_contain_text("fake · 100 tokens in")

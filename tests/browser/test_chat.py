@@ -1,36 +1,29 @@
-"""The browser chat on the real application, with an upstream that a test plays."""
+"""The browser chat on the real application, with an upstream that a test can pause."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Request, Route, expect
 
 from tests.browser.chat_page import QUESTIONS, ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.stage import ANSWER, FIRST_WORDS, LAST_WORDS, Stage
-from tests.support.application import Application, running
-from tests.support.tiny_gguf import write_tiny_gguf
+from tests.browser.pausable_upstream import ANSWER, FIRST_WORDS, LAST_WORDS, Upstream
+from tests.support.application import Application
 
 
-@pytest.fixture
-def chat(application: Application, context: BrowserContext) -> ChatPage:
-    return ChatPage(context, application.address)
-
-
-def test_a_question_is_answered_word_by_word_and_saved(chat: ChatPage, stage: Stage) -> None:
+def test_a_question_is_answered_word_by_word_and_saved(chat: ChatPage, upstream: Upstream) -> None:
     expect(chat.page.get_by_role("heading", name="Tech Assistant")).to_be_visible()
     expect(chat.composer).to_be_focused()
-    stage.hold()
+    upstream.pause()
     chat.ask("How do I read a file?")
     chat.expect_status("streaming")
     chat.expect_text(FIRST_WORDS)
     expect(chat.send).to_have_accessible_name("Stop")
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     expect(chat.send).to_have_accessible_name("Send")
     assert LAST_WORDS in chat.text
@@ -48,8 +41,8 @@ def test_a_question_is_answered_word_by_word_and_saved(chat: ChatPage, stage: St
     assert chat.text == shown
 
 
-def test_stop_ends_the_answer_and_keeps_its_text(chat: ChatPage, stage: Stage) -> None:
-    stage.hold()
+def test_stop_ends_the_answer_and_keeps_its_text(chat: ChatPage, upstream: Upstream) -> None:
+    upstream.pause()
     chat.ask("Stop in the middle")
     chat.expect_text(FIRST_WORDS)
     chat.send.click()
@@ -63,14 +56,14 @@ def test_stop_ends_the_answer_and_keeps_its_text(chat: ChatPage, stage: Stage) -
     assert chat.text == kept
     chat.answer.get_by_role("button", name="Retry").click()
     chat.expect_status("streaming")
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     assert LAST_WORDS in chat.text
     assert chat.answers.count() == 1
 
 
-def test_stop_before_the_question_is_stored_stops_its_answer(chat: ChatPage, stage: Stage) -> None:
-    stage.hold()
+def test_stop_before_the_question_is_stored_stops_its_answer(chat: ChatPage, upstream: Upstream) -> None:
+    upstream.pause()
     held: list[Route] = []
     chat.page.route(QUESTIONS, lambda route: held.append(route))
     with chat.page.expect_request(QUESTIONS):
@@ -82,24 +75,24 @@ def test_stop_before_the_question_is_stored_stops_its_answer(chat: ChatPage, sta
 
 
 def test_a_tab_closed_in_mid_answer_and_opened_again_shows_the_whole_answer(
-    chat: ChatPage, context: BrowserContext, stage: Stage
+    chat: ChatPage, context: BrowserContext, upstream: Upstream
 ) -> None:
-    stage.hold()
+    upstream.pause()
     chat.ask("Close the tab")
     chat.expect_text(FIRST_WORDS)
     path = f"/?c={chat.conversation}"
     chat.page.close()
     again = ChatPage(context, chat.address, path)
     again.expect_text(FIRST_WORDS)
-    stage.release()
+    upstream.resume()
     again.expect_status("done")
     assert again.stored()[1]["content"].strip() == ANSWER.strip()
     for words in ("Use with, which closes the file", "not tried", LAST_WORDS):
         assert words in again.text
 
 
-def test_going_elsewhere_and_back_in_mid_answer_loses_nothing(chat: ChatPage, stage: Stage) -> None:
-    stage.hold()
+def test_going_elsewhere_and_back_in_mid_answer_loses_nothing(chat: ChatPage, upstream: Upstream) -> None:
+    upstream.pause()
     chat.ask("First conversation")
     chat.expect_text(FIRST_WORDS)
     first = chat.conversation
@@ -112,7 +105,7 @@ def test_going_elsewhere_and_back_in_mid_answer_loses_nothing(chat: ChatPage, st
     chat.page.go_back()
     expect(chat.page.locator(".bubble")).to_have_text("First conversation")
     chat.expect_text(FIRST_WORDS)
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     assert chat.conversation == first
     assert LAST_WORDS in chat.text
@@ -152,16 +145,16 @@ def test_shift_enter_breaks_the_line_and_a_blank_question_is_not_sent(chat: Chat
 
 
 def test_while_an_answer_is_written_the_next_question_waits_in_the_composer(
-    chat: ChatPage, stage: Stage
+    chat: ChatPage, upstream: Upstream
 ) -> None:
-    stage.hold()
+    upstream.pause()
     chat.ask("First")
     chat.expect_status("streaming")
     chat.composer.fill("Second")
     chat.composer.press("Enter")
     expect(chat.alarm).to_contain_text("An answer is being written")
     expect(chat.composer).to_have_value("Second")
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     chat.composer.press("Enter")
     expect(chat.answers).to_have_count(2)
@@ -202,10 +195,10 @@ def test_what_is_typed_is_there_after_a_reload(chat: ChatPage) -> None:
     expect(chat.composer).to_have_value("half a quest")
 
 
-def test_a_question_of_300_kb_is_refused_in_words_and_stays_in_the_composer(chat: ChatPage) -> None:
+def test_a_question_of_300_kb_is_refused_with_a_reason_and_stays_in_the_composer(chat: ChatPage) -> None:
     text = "x" * 300_000
     chat.ask(text)
-    expect(chat.alarm).to_contain_text("more than 240 kB")
+    expect(chat.alarm).to_contain_text("longer than 240 kB")
     expect(chat.answers).to_have_count(0)
     assert chat.composer.input_value() == text
 
@@ -229,16 +222,16 @@ def test_a_conversation_of_somebody_else_is_not_here(
     chat.expect_status("done")
     with visitor(browser) as stranger:
         page = ChatPage(stranger, application.address, f"/?c={chat.conversation}").page
-        expect(page.get_by_text("This conversation is not here.")).to_be_visible()
+        expect(page.get_by_text("This conversation cannot be found.")).to_be_visible()
         expect(page.get_by_text("Mine")).to_have_count(0)
         page.locator("tech-chat").get_by_role("button", name="New chat").click()
         expect(page.get_by_role("heading", name="Tech Assistant")).to_be_visible()
         assert "?c=" not in page.url
 
 
-def test_the_reader_who_scrolls_up_is_left_alone(chat: ChatPage, stage: Stage) -> None:
+def test_the_reader_who_scrolls_up_is_left_alone(chat: ChatPage, upstream: Upstream) -> None:
     chat.page.set_viewport_size({"width": 900, "height": 420})
-    stage.hold()
+    upstream.pause()
     chat.ask("Long one")
     chat.expect_text(FIRST_WORDS)
     scroller = chat.page.get_by_role("region", name="Conversation")
@@ -249,7 +242,7 @@ def test_the_reader_who_scrolls_up_is_left_alone(chat: ChatPage, stage: Stage) -
     to_end = chat.page.get_by_role("button", name="Go to the end")
     expect(to_end).to_be_visible()
     top = scroller.evaluate("node => node.scrollTop")
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     assert scroller.evaluate("node => node.scrollTop") == top
     to_end.click()
@@ -257,7 +250,9 @@ def test_the_reader_who_scrolls_up_is_left_alone(chat: ChatPage, stage: Stage) -
     assert scroller.evaluate(at_end)
 
 
-def test_a_hidden_tab_gives_its_connection_back_and_goes_on_when_seen(chat: ChatPage, stage: Stage) -> None:
+def test_a_hidden_tab_closes_its_stream_and_resumes_it_when_visible(
+    chat: ChatPage, upstream: Upstream
+) -> None:
     hide = """isHidden => {
         Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
         document.dispatchEvent(new Event("visibilitychange"));
@@ -266,7 +261,7 @@ def test_a_hidden_tab_gives_its_connection_back_and_goes_on_when_seen(chat: Chat
     def is_stream(request: Request) -> bool:
         return request.url.endswith("/events")
 
-    stage.hold()
+    upstream.pause()
     chat.ask("Look away")
     chat.expect_text(FIRST_WORDS)
     with chat.page.expect_event("requestfailed", is_stream):
@@ -274,7 +269,7 @@ def test_a_hidden_tab_gives_its_connection_back_and_goes_on_when_seen(chat: Chat
     with chat.page.expect_request(is_stream) as resumed:
         chat.page.evaluate(hide, False)
     assert re.fullmatch(r"[1-9]\d*", resumed.value.headers["last-event-id"])
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
     shown = chat.text
     chat.page.reload()
@@ -309,7 +304,7 @@ def test_on_a_phone_the_list_is_a_sheet_and_nothing_scrolls_sideways(
         assert small == 0
 
 
-def test_where_nothing_hovers_the_options_of_a_conversation_are_seen(
+def test_on_a_touch_screen_the_options_of_a_conversation_are_always_visible(
     application: Application, browser: Browser
 ) -> None:
     phone = {"width": 390, "height": 844}
@@ -356,69 +351,60 @@ def test_the_page_asks_no_foreign_host_and_breaks_no_policy(
     assert [words for words in refused if words != unknown] == []
 
 
-def test_killed_in_mid_answer_and_started_again_nothing_that_was_shown_is_missing(
-    mortal: Application, context: BrowserContext, stage: Stage
+def test_the_serving_layer_killed_in_mid_answer_fails_that_reply_and_the_next_one_works(
+    killable: Application, context: BrowserContext, upstream: Upstream
 ) -> None:
-    chat = ChatPage(context, mortal.address)
-    stage.hold()
-    chat.ask("Kill the application")
-    chat.expect_text(FIRST_WORDS)
-    mortal.kill()
-    expect(chat.answer).to_contain_text("The connection is lost.")
-    shown = chat.text
-    mortal.start(port=int(mortal.address.rpartition(":")[2]))
-    chat.expect_status("interrupted")
-    assert chat.text.startswith(shown.rstrip())
-    stored = chat.stored()[1]
-    assert (stored["status"], stored["finish_reason"]) == ("interrupted", None)
-    mortal.wait_for_page()
-    kept = chat.text
-    chat.page.reload()
-    chat.expect_status("interrupted")
-    assert chat.text == kept
-    mortal.wait_until("ready")
-    stage.release()
-    chat.answer.get_by_role("button", name="Retry").click()
-    chat.expect_status("done")
-    assert LAST_WORDS in chat.text
-
-
-def test_the_serving_child_killed_in_mid_answer_fails_that_reply_and_the_next_one_works(
-    mortal: Application, context: BrowserContext, stage: Stage
-) -> None:
-    chat = ChatPage(context, mortal.address)
-    stage.hold()
+    chat = ChatPage(context, killable.address)
+    upstream.pause()
     chat.ask("Kill the engine")
     chat.expect_text(FIRST_WORDS)
     shown = chat.text
-    os.kill(mortal.serving_pid(), signal.SIGKILL)
+    os.kill(killable.serving_pid(), signal.SIGKILL)
     chat.expect_status("failed")
     assert chat.text.startswith(shown.rstrip())
     assert chat.stored()[1]["status"] == "failed"
     expect(chat.answer.locator(".note p")).not_to_be_empty()
-    mortal.wait_until("ready")
-    stage.release()
+    killable.wait_until("ready")
+    upstream.resume()
     chat.ask("And the next one?")
     expect(chat.answers).to_have_count(2)
     chat.expect_status("done")
     assert LAST_WORDS in chat.text
 
 
-def test_a_question_asked_while_the_application_is_gone_is_not_lost(
-    mortal: Application, context: BrowserContext
+def test_while_the_application_is_gone_nothing_that_was_shown_or_asked_is_lost(
+    killable: Application, context: BrowserContext, upstream: Upstream
 ) -> None:
-    chat = ChatPage(context, mortal.address)
-    mortal.kill()
-    chat.ask("Is anybody there?")
-    expect(chat.alarm).to_contain_text("did not reach the application")
-    expect(chat.notice).to_contain_text("cannot be reached")
-    expect(chat.composer).to_have_value("Is anybody there?")
-    mortal.start(port=int(mortal.address.rpartition(":")[2]))
-    mortal.wait_until("ready")
-    expect(chat.notice).to_be_hidden()
-    expect(chat.composer).to_have_value("Is anybody there?")
-    chat.composer.press("Enter")
+    chat, other = ChatPage(context, killable.address), ChatPage(context, killable.address)
+    upstream.pause()
+    chat.ask("Kill the application")
+    chat.expect_text(FIRST_WORDS)
+    killable.kill()
+    expect(chat.answer).to_contain_text("The connection is lost.")
+    shown = chat.text
+    other.ask("Is anybody there?")
+    expect(other.alarm).to_contain_text("did not reach the application")
+    expect(other.notice).to_contain_text("cannot be reached")
+    expect(other.composer).to_have_value("Is anybody there?")
+    killable.start(port=int(killable.address.rpartition(":")[2]))
+    chat.expect_status("interrupted")
+    assert chat.text.startswith(shown.rstrip())
+    stored = chat.stored()[1]
+    assert (stored["status"], stored["finish_reason"]) == ("interrupted", None)
+    killable.wait_until("ready")
+    expect(other.notice).to_be_hidden()
+    expect(other.composer).to_have_value("Is anybody there?")
+    upstream.resume()
+    other.composer.press("Enter")
+    other.expect_status("done")
+    killable.wait_for_page()
+    kept = chat.text
+    chat.page.reload()
+    chat.expect_status("interrupted")
+    assert chat.text == kept
+    chat.answer.get_by_role("button", name="Retry").click()
     chat.expect_status("done")
+    assert LAST_WORDS in chat.text
 
 
 def test_without_a_model_the_page_says_what_to_do(
@@ -433,15 +419,3 @@ def test_without_a_model_the_page_says_what_to_do(
     expect(chat.answers).to_have_count(0)
     found = chat.page.request.get(f"{without_model.address}/api/conversations").json()
     assert found["conversations"] == []
-
-
-def test_a_real_engine_answers(tmp_path: Path, context: BrowserContext) -> None:
-    model = write_tiny_gguf(tmp_path / "tiny.gguf", context=8192)
-    options = ("--model", str(model), "--threads", "1", "--max-new-tokens", "60")
-    with running(tmp_path / "data", *options) as application:
-        application.wait_for_page()
-        chat = ChatPage(context, application.address)
-        expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by")
-        chat.ask("Say something")
-        chat.expect_status("done")
-        assert chat.stored()[1]["content"] != ""

@@ -1,21 +1,15 @@
-"""What is typed and not sent, and what the keyboard can do."""
+"""Drafts in the composer, and the keyboard."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.chat_page import QUESTIONS, ChatPage
-from tests.browser.stage import FIRST_WORDS, Stage
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 from tests.support.application import Application
-
-
-@pytest.fixture
-def chat(application: Application, context: BrowserContext) -> ChatPage:
-    return ChatPage(context, application.address)
 
 
 def new_chat(chat: ChatPage) -> None:
@@ -154,8 +148,8 @@ def test_without_storage_the_page_works_all_the_same(
     expect(chat.composer).to_have_value("")
 
 
-def test_escape_in_the_composer_stops_the_answer(chat: ChatPage, stage: Stage) -> None:
-    stage.hold()
+def test_escape_in_the_composer_stops_the_answer(chat: ChatPage, upstream: Upstream) -> None:
+    upstream.pause()
     chat.ask("Stop by key")
     chat.expect_text(FIRST_WORDS)
     expect(chat.composer).to_be_focused()
@@ -164,16 +158,16 @@ def test_escape_in_the_composer_stops_the_answer(chat: ChatPage, stage: Stage) -
     expect(chat.composer).to_be_focused()
 
 
-def test_escape_closes_what_is_open_and_the_answer_goes_on(chat: ChatPage, stage: Stage) -> None:
+def test_escape_closes_what_is_open_and_the_answer_goes_on(chat: ChatPage, upstream: Upstream) -> None:
     chat.ask_and_wait("Named")
-    stage.hold()
+    upstream.pause()
     chat.ask("Goes on")
     chat.expect_text(FIRST_WORDS)
     chat.options("Named").click()
     chat.page.keyboard.press("Escape")
     expect(chat.page.get_by_role("menu")).to_be_hidden()
     chat.expect_status("streaming")
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
 
 

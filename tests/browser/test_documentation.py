@@ -1,4 +1,4 @@
-"""Sources, the label, the reading and the switch, on an application that a test plays."""
+"""Documentation on the page: sources, labels, progress and the switch, with a scripted engine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
-from tests.browser.played import BUILDING, MODEL, QUOTES, READ, TEXT, Played
-from tests.support.application import Application
+from tests.browser.scripted_page import BUILDING, MODEL, QUOTES, READ, TEXT, Scripted
 
 
-def test_a_chip_opens_the_quoted_lines_and_closes_them(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, MODEL)
+def test_a_chip_opens_and_closes_the_quoted_lines(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     chips = chat.answer.get_by_role("group", name="Sources").get_by_role("button")
     expect(chips).to_have_text(
@@ -28,15 +25,19 @@ def test_a_chip_opens_the_quoted_lines_and_closes_them(
     expect(chat.answer.locator(".facts").first).to_have_text(
         "Python 3.11.2 · shutil.py:722 · PSF-2.0 · docs.python.org"
     )
-    expect(chat.answer.locator(".source a")).to_have_count(1)  # what leads elsewhere than to the web is none
+    expect(chat.answer.locator(".source a")).to_have_count(1)  # only an address of the web becomes a link
     chips.first.press("Enter")
     expect(lines).to_be_hidden()
+    for inside in (chat.chips.last, chat.answer.get_by_label("Quoted lines").last):
+        chat.chips.last.press("Enter")
+        inside.press("Escape")
+        expect(chat.answer.locator(".source").last).to_be_hidden()
+        expect(chat.chips.last).to_have_attribute("aria-expanded", "false")
+        expect(chat.chips.last).to_be_focused()
 
 
-def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, MODEL)
+def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     links = chat.answer.locator("a.cite")
     expect(links).to_have_text(["[1]", "[2]"])
@@ -47,8 +48,8 @@ def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(
     assert chat.page.url == address
 
 
-def test_print_shows_every_source(application: Application, context: BrowserContext) -> None:
-    chat = Played(context, application.address, MODEL)
+def test_print_shows_every_source(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     chat.page.emulate_media(media="print")
     expect(chat.answer.locator(".source")).to_have_count(2)
@@ -56,20 +57,20 @@ def test_print_shows_every_source(application: Application, context: BrowserCont
         expect(source).to_be_visible()
 
 
-def test_an_answer_of_the_documentation_is_labelled(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, QUOTES)
+def test_an_answer_of_the_documentation_is_labelled_and_the_introduction_gone(scripted: Scripted) -> None:
+    chat = scripted(QUOTES)
     expect(chat.page.locator("tech-chat .engine")).to_contain_text("no language model is loaded.")
     expect(chat.page.locator("tech-grounding")).to_be_hidden()
     chat.page.get_by_role("button", name="Remove a folder").click()
     chat.expect_status("done")
     expect(chat.answer.locator(".origin")).to_have_text("From the documentation")
     expect(chat.answer.locator(".origin")).to_be_visible()
+    expect(chat.page.locator("tech-chat .intro")).to_be_hidden()
+    expect(chat.page.get_by_role("heading", level=1)).to_have_count(1)
 
 
-def test_the_switch_holds_for_its_conversation(application: Application, context: BrowserContext) -> None:
-    chat = Played(context, application.address, MODEL)
+def test_the_switch_holds_for_its_conversation(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     switch = chat.page.get_by_role("button", name="Documentation")
     expect(switch).to_have_attribute("aria-pressed", "true")
     switch.click()
@@ -82,30 +83,8 @@ def test_the_switch_holds_for_its_conversation(application: Application, context
     assert chat.page.request.get(path).json()["grounding"] is True
 
 
-def test_the_introduction_is_gone_when_something_was_asked(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, QUOTES)
-    chat.ask_and_wait("Trees")
-    expect(chat.page.locator("tech-chat .intro")).to_be_hidden()
-    expect(chat.page.get_by_role("heading", level=1)).to_have_count(1)
-
-
-def test_escape_closes_an_open_source_from_the_chip_and_from_the_lines(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, MODEL)
-    chat.ask_and_wait("Trees")
-    for inside in (chat.chips.last, chat.answer.get_by_label("Quoted lines").last):
-        chat.chips.last.press("Enter")
-        inside.press("Escape")
-        expect(chat.answer.locator(".source").last).to_be_hidden()
-        expect(chat.chips.last).to_have_attribute("aria-expanded", "false")
-        expect(chat.chips.last).to_be_focused()
-
-
-def test_what_a_chip_opens_is_brought_into_view(application: Application, context: BrowserContext) -> None:
-    chat = Played(context, application.address, MODEL)
+def test_what_a_chip_opens_is_brought_into_view(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.page.set_viewport_size({"width": 900, "height": 420})
     chat.ask_and_wait("Trees")
     chat.page.get_by_role("region", name="Conversation").evaluate("node => { node.scrollTop -= 60; }")
@@ -114,9 +93,9 @@ def test_what_a_chip_opens_is_brought_into_view(application: Application, contex
     expect(chat.answer.locator(".source .facts").first).to_be_in_viewport(ratio=1)
 
 
-def test_sources_are_copied_with_the_answer(application: Application, context: BrowserContext) -> None:
+def test_sources_are_copied_with_the_answer(scripted: Scripted, context: BrowserContext) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    chat = Played(context, application.address, MODEL)
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     chat.answer.get_by_role("button", name="Copy answer").click()
     expect(chat.answer.get_by_role("button", name="Copied")).to_be_visible()
@@ -134,10 +113,10 @@ def test_sources_are_copied_with_the_answer(application: Application, context: B
         pytest.param(MODEL, "documentation", True, id="there was no model"),
     ],
 )
-def test_who_really_answered_is_said_at_the_end(
-    application: Application, context: BrowserContext, engine: dict[str, Any], truth: str, is_labelled: bool
+def test_at_the_end_label_and_details_name_what_really_answered(
+    scripted: Scripted, engine: dict[str, Any], truth: str, is_labelled: bool
 ) -> None:
-    chat = Played(context, application.address, engine)
+    chat = scripted(engine)
     chat.model = truth
     chat.ask_and_wait("Trees")
     label = chat.answer.get_by_text("From the documentation")
@@ -147,10 +126,10 @@ def test_who_really_answered_is_said_at_the_end(
     expect(chat.answer.locator(".details")).to_contain_text(f" · {who} · 0.1 s")
 
 
-def test_an_answer_is_labelled_while_it_waits_and_the_reading_is_told_until_it_is_over(
-    application: Application, context: BrowserContext
+def test_while_the_documentation_is_read_the_waiting_answer_is_labelled_and_progress_shown(
+    scripted: Scripted, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, {**QUOTES, "documentation": BUILDING})
+    chat = scripted({**QUOTES, "documentation": BUILDING})
     reading = chat.account.get_by_role("progressbar", name="The documentation is being read")
     expect(reading).to_have_attribute("aria-valuenow", "33")
     expect(chat.account).to_contain_text("Reading the documentation: 33 %")
@@ -163,23 +142,19 @@ def test_an_answer_is_labelled_while_it_waits_and_the_reading_is_told_until_it_i
     chat.engine["documentation"] = READ
     expect(reading).to_be_hidden()
     expect(chat.answer).not_to_contain_text("still being read")
-    expect(chat.spoken.last).to_have_text("The documentation is read.")
+    expect(chat.spoken.last).to_have_text("The documentation has been read.")
     expect(chat.account.get_by_text("Reading the documentation")).to_be_hidden()
 
 
-def test_what_of_the_documentation_could_not_be_read_is_said(
-    application: Application, context: BrowserContext
-) -> None:
+def test_documentation_that_could_not_be_read_is_reported(scripted: Scripted) -> None:
     failed = {**READ, "state": "failed", "detail": "The documentation could not be read: the disk is full."}
-    chat = Played(context, application.address, {**QUOTES, "documentation": failed})
+    chat = scripted({**QUOTES, "documentation": failed})
     expect(chat.account.get_by_text("The documentation could not be read: the disk is full.")).to_be_visible()
     expect(chat.account.get_by_role("progressbar")).to_have_count(0)
 
 
-def test_how_to_load_a_model_is_told_when_asked_for(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, {**QUOTES, "detail": "Start with `--model FILE.gguf`."})
+def test_a_button_shows_how_to_load_a_model(scripted: Scripted) -> None:
+    chat = scripted({**QUOTES, "detail": "Start with `--model FILE.gguf`."})
     how = chat.page.get_by_role("button", name="How to load one")
     advice = chat.account.get_by_text("Start with")
     expect(advice).to_be_hidden()
@@ -189,10 +164,10 @@ def test_how_to_load_a_model_is_told_when_asked_for(
     expect(advice.locator("code")).to_have_text("--model FILE.gguf")
 
 
-def test_a_switch_that_fails_is_put_back_and_it_is_said(
-    application: Application, context: BrowserContext
+def test_a_switch_that_fails_returns_to_its_state_and_says_why(
+    scripted: Scripted, context: BrowserContext
 ) -> None:
-    chat = Played(context, application.address, MODEL)
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     switch = chat.page.get_by_role("button", name="Documentation")
     refused: list[Route] = []

@@ -1,4 +1,4 @@
-"""A machine that has no network, no model and nothing prepared, from its first start on."""
+"""The first start on a machine without a network, a model or an index of documentation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_first_question_is_answered_by_quotation_and_the_answer_stays(
         chat = ChatPage(context, application.address)
         chat.ask("How do I remove a folder with everything in it?")
         quotation = chat.answer.get_by_text("Recursively delete a directory tree.").first
-        expect(quotation).to_be_in_viewport()  # it is read from its beginning, though it is long
+        expect(quotation).to_be_in_viewport()  # the page shows the beginning of a long answer
         expect(chat.questions.last).to_be_in_viewport()
         expect(chat.answer.get_by_text("From the documentation")).to_be_visible()
         chips = chat.answer.get_by_role("group", name="Sources").get_by_role("button")

@@ -1,4 +1,4 @@
-"""highlight.js: colours never change the code, and lines in pieces are lines."""
+"""highlight.js: colouring never changes the code, whether it comes whole or in pieces."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLOUR = """async ([language, pieces]) => {
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(language=LANGUAGES, pieces=PIECES)
-def test_the_text_is_kept_and_pieces_give_what_the_whole_gives(
+def test_colouring_keeps_the_text_and_pieces_give_what_the_whole_gives(
     blank: Page, language: str, pieces: list[str]
 ) -> None:
     text = "".join(pieces)

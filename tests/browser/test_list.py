@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.stage import FIRST_WORDS, Stage
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 from tests.support.application import Application
 
 LIST = "**/api/conversations?*"
@@ -105,7 +105,7 @@ def test_a_deleted_conversation_can_be_brought_back(chat: ChatPage, context: Bro
     assert "?c=" not in chat.page.url
     for one in (chat, other):
         expect(one.listed).to_have_count(0)
-    expect(other.page.get_by_text("This conversation is not here.")).to_be_visible()
+    expect(other.page.get_by_text("This conversation cannot be found.")).to_be_visible()
     chat.toast.get_by_role("button", name="Undo").click()
     expect(chat.listed).to_have_text(["About files"])
     expect(chat.bubbles).to_have_text(["About files"])
@@ -222,16 +222,16 @@ def test_the_button_of_an_open_menu_is_seen_wherever_the_pointer_is(chat: ChatPa
 
 
 def test_another_conversation_deleted_in_mid_answer_leaves_the_answer_alone(
-    chat: ChatPage, stage: Stage
+    chat: ChatPage, upstream: Upstream
 ) -> None:
     chat.page.get_by_role("navigation").get_by_role("button", name="New chat").click()
-    stage.hold()
+    upstream.pause()
     chat.ask("Being answered")
     chat.expect_text(FIRST_WORDS)
     chat.choose("About files", "Delete")
     expect(chat.listed).to_have_text(["Being answered"])
     expect(chat.listed).to_be_focused()
-    stage.release()
+    upstream.resume()
     chat.expect_status("done")
 
 
@@ -247,7 +247,7 @@ def test_an_undo_that_comes_too_late_says_so(chat: ChatPage) -> None:
     chat.page.route("**/restore", lambda route: route.fulfill(status=404, json={"detail": "It is gone."}))
     chat.choose("About files", "Delete")
     chat.toast.get_by_role("button", name="Undo").click()
-    expect(chat.toast).to_contain_text("It is too late")
+    expect(chat.toast).to_contain_text("It has been deleted for good")
     expect(chat.listed).to_have_count(0)
 
 

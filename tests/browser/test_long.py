@@ -1,4 +1,4 @@
-"""Long conversations: the end is painted first, the rest on demand, and the reader keeps the place."""
+"""Long conversations: the end is shown first, the rest on demand, and the reader's place stays."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def message(number: int) -> dict[str, Any]:
 
 
 def serve(page: Page, messages: list[dict[str, Any]], older: int | None = None) -> None:
-    """Stand for the application where a conversation is read."""
+    """Answer the request for the conversation in place of the application."""
     body = {
         "id": "long",
         "title": "Long one",
@@ -113,13 +113,13 @@ def test_a_branch_that_is_longer_than_the_window_is_shown_to_its_end(
     chat.go("/?c=long")
     expect(chat.bubbles).to_have_text(["Other way"])
     chat.page.route("**/api/conversations/long", lambda route: route.fulfill(json={}))
-    chat.walk(chat.questions.first, "before")
+    chat.walk(chat.questions.first, "Previous")
     expect(shown(chat)).to_have_count(2 * PAIRS)
     expect(chat.bubbles.first).to_be_in_viewport()
     expect(chat.bubbles.last).to_have_text(f"Question {PAIRS - 1}")
 
 
-def test_a_conversation_that_grows_leaves_what_is_far_above(
+def test_a_conversation_that_grows_hides_messages_far_above(
     application: Application, context: BrowserContext
 ) -> None:
     chat = ChatPage(context, application.address)
@@ -141,7 +141,7 @@ def test_the_newest_page_is_shown_while_older_ones_are_read(
     """And nothing moves when these come."""
     chat = ChatPage(context, application.address)
     messages = [message(number) for number in range(150)]
-    # Another version of a message of the first page, in the last one.
+    # The last page has another version of a message of the first page.
     messages.insert(-2, {**message(11), "id": "other", "content": "Another answer."})
     held: list[Route] = []
     serve(chat.page, messages[-60:], older=len(messages) - 60)
@@ -165,6 +165,6 @@ def test_the_newest_page_is_shown_while_older_ones_are_read(
     expect(earlier).to_be_hidden()
     expect(chat.bubbles.first).to_have_text("Question 0")
     chat.expect_version(shown(chat).nth(11), "1 / 2")
-    chat.walk(shown(chat).nth(11), "after")
+    chat.walk(shown(chat).nth(11), "Next")
     expect(shown(chat)).to_have_count(12)
     expect(shown(chat).last).to_contain_text("Another answer.")

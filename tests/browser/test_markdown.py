@@ -1,4 +1,4 @@
-"""markdown.js: what it makes of a text, that no text does harm, and that pieces make what the whole makes."""
+"""markdown.js: what it renders, that no text does harm, and that pieces render like the whole text."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ TEXTS = st.lists(FRAGMENTS, max_size=14).map("".join)
 @example(text="```\ncode\n" + "`" * 60 + "x", cuts=[69])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 120), max_size=20))
-def test_any_cutting_gives_what_the_whole_text_gives(blank: Page, text: str, cuts: list[int]) -> None:
+def test_a_text_in_pieces_renders_like_the_whole_text(blank: Page, text: str, cuts: list[int]) -> None:
     places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
     pieces = [text[start:end] for start, end in itertools.pairwise(places)]
     whole, cut = blank.evaluate(
@@ -245,7 +245,7 @@ def test_what_may_still_become_markup_is_held_back_until_it_is_known(blank: Page
     ],
     ids=lambda text: text[:6],
 )
-def test_a_text_made_to_be_slow_is_not(blank: Page, text: str) -> None:
+def test_no_text_makes_the_reader_slow(blank: Page, text: str) -> None:
     milliseconds = blank.evaluate(
         """async (text) => {
             const { MarkdownView } = await import("/markdown.js");

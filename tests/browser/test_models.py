@@ -1,4 +1,4 @@
-"""A model that is fetched, and a licence to be accepted, on an application that a test plays."""
+"""Downloads, licences and lost models on the page, with a scripted engine."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.conftest import visitor
-from tests.browser.played import DOWNLOAD, LICENCE, LOST, MODEL, QUOTES, Played
+from tests.browser.scripted_page import DOWNLOAD, LICENCE, LOST, MODEL, QUOTES, Scripted, ScriptedPage
 from tests.browser.test_accessibility import LOOKS, Inspection
 from tests.support.application import Application
 
 
-def test_a_download_is_told_declined_and_followed_by_the_model(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, {**QUOTES, "state": "fetching", "download": DOWNLOAD})
+def test_a_download_is_shown_and_declined_and_then_the_model_answers(scripted: Scripted) -> None:
+    chat = scripted({**QUOTES, "state": "fetching", "download": DOWNLOAD})
     told = chat.download
     expect(told).to_contain_text("Fetching Small (986 MB, Apache-2.0) from Hugging Face: 43 %")
     expect(told.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "43")
@@ -29,15 +27,13 @@ def test_a_download_is_told_declined_and_followed_by_the_model(
     expect(chat.spoken.last).to_have_text("Answered by Small.")
 
 
-def test_a_licence_is_accepted_and_the_question_goes_on(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, {**MODEL, "licence": LICENCE})
+def test_a_licence_is_accepted_and_the_question_goes_on(scripted: Scripted) -> None:
+    chat = scripted({**MODEL, "licence": LICENCE})
     expect(chat.account).to_contain_text("Answered by Small")
     chat.ask("Under which licence?")
     expect(chat.composer).to_have_value("Under which licence?")
     notice = chat.consent
-    expect(notice).to_contain_text("Small comes under the OpenRAIL licence, which forbids some uses.")
+    expect(notice).to_contain_text("Small is under the OpenRAIL licence, which forbids some uses.")
     expect(notice).to_be_focused()
     chat.engine["licence"] = {**LICENCE, "accepted": True}
     notice.get_by_role("button", name="Accept and ask").click()
@@ -47,31 +43,38 @@ def test_a_licence_is_accepted_and_the_question_goes_on(
     assert chat.calls == ["PUT"]
 
 
+DOWNLOAD_STATES = ("offered", "running", "declined", "failed")
+
+
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("state", ["offered", "running", "declined", "failed"])
-def test_axe_finds_nothing_while_a_model_is_fetched(
-    application: Application, browser: Browser, look: str, state: str
+def test_axe_finds_nothing_whatever_the_state_of_the_model(
+    application: Application, browser: Browser, look: str
 ) -> None:
     with visitor(browser, **LOOKS[look]) as context:
-        chat = Played(context, application.address, {**QUOTES, "download": {**DOWNLOAD, "state": state}})
-        expect(chat.download).to_be_visible()
+        chat = ScriptedPage(context, application.address, {**MODEL, "licence": LICENCE})
         inspection = Inspection(chat)
-        inspection.look("introduced")
-        chat.ask_and_wait("Trees")
-        chat.answer.locator(".chips button").first.click()
-        inspection.look("quoted")
-        assert inspection.found == {}
 
+        def look_at_each_state(place: str) -> None:
+            for state in DOWNLOAD_STATES:
+                chat.change_engine(**QUOTES, download={**DOWNLOAD, "state": state})
+                expect(chat.account).to_have_attribute("data-download", state)
+                expect(chat.download).to_be_visible()
+                inspection.look(f"{state}, {place}")
+            chat.change_engine(**LOST, download=None)
+            expect(chat.notice).to_contain_text("The model cannot be used now.")
+            inspection.look(f"lost, {place}")
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_at_a_licence(application: Application, browser: Browser, look: str) -> None:
-    with visitor(browser, **LOOKS[look]) as context:
-        chat = Played(context, application.address, {**MODEL, "licence": LICENCE})
         expect(chat.account).to_contain_text("Answered by Small")
         chat.ask("Under which licence?")
         expect(chat.consent).to_be_visible()
-        inspection = Inspection(chat)
         inspection.look("licence")
+        chat.consent.get_by_role("button", name="Not now").click()
+        chat.composer.fill("")
+        chat.engine["licence"], chat.model = None, "documentation"
+        look_at_each_state("introduction")
+        chat.ask_and_wait("Trees")
+        chat.answer.locator(".chips button").first.click()
+        look_at_each_state("quotation")
         assert inspection.found == {}
 
 
@@ -79,13 +82,11 @@ FETCHING = {**QUOTES, "state": "fetching", "download": DOWNLOAD}
 UNACCEPTED = {**MODEL, "licence": LICENCE}
 
 
-def test_the_time_left_is_told_once_the_speed_is_known(
-    application: Application, context: BrowserContext
-) -> None:
+def test_the_time_left_is_shown_once_the_speed_is_known(scripted: Scripted, context: BrowserContext) -> None:
     context.add_init_script(
         "const now = performance.now.bind(performance);performance.now = () => now() + (window.skipped ?? 0);"
     )
-    chat = Played(context, application.address, FETCHING)
+    chat = scripted(FETCHING)
     left = chat.download.locator(".left")
     expect(chat.download).to_contain_text("43 %")
     expect(left).to_be_hidden()
@@ -99,25 +100,22 @@ def test_the_time_left_is_told_once_the_speed_is_known(
     expect(chat.download.get_by_role("progressbar")).to_have_count(0)
 
 
-@pytest.mark.parametrize("state", ["offered", "running", "declined", "failed"])
-def test_who_may_change_nothing_has_no_button(
-    application: Application, context: BrowserContext, state: str
-) -> None:
-    download = {**DOWNLOAD, "state": state, "may_change": False}
-    chat = Played(context, application.address, {**QUOTES, "detail": "No network.", "download": download})
-    expect(chat.account).to_contain_text("Answers from the documentation")
-    expect(chat.download.get_by_role("button")).to_have_count(0)
-    if state in ("offered", "declined"):  # that is for somebody else to decide
-        expect(chat.download).to_be_hidden()
-    else:
-        words = {"running": "Fetching Small", "failed": "No network."}[state]
-        expect(chat.download).to_contain_text(words)
+def test_readers_who_may_not_change_the_download_have_no_button(scripted: Scripted) -> None:
+    chat = scripted({**QUOTES, "detail": "No network."})
+    for state in DOWNLOAD_STATES:
+        chat.change_engine(download={**DOWNLOAD, "state": state, "may_change": False})
+        expect(chat.account).to_have_attribute("data-download", state)
+        expect(chat.account).to_contain_text("Answers from the documentation")
+        expect(chat.download.get_by_role("button")).to_have_count(0)
+        if state in ("offered", "declined"):  # the operator decides
+            expect(chat.download).to_be_hidden()
+        else:
+            sentence = {"running": "Fetching Small", "failed": "No network."}[state]
+            expect(chat.download).to_contain_text(sentence)
 
 
-def test_a_press_counts_once_and_what_is_refused_is_said(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, FETCHING)
+def test_a_button_acts_once_and_a_refusal_is_shown(scripted: Scripted) -> None:
+    chat = scripted(FETCHING)
     button = chat.download.get_by_role("button", name="Don’t fetch")
     chat.hold()
     with chat.page.expect_request("**/api/engine/download"):
@@ -125,16 +123,14 @@ def test_a_press_counts_once_and_what_is_refused_is_said(
     expect(button).to_have_attribute("aria-disabled", "true")
     button.dispatch_event("click")
     chat.refuse("Small is on this machine already.")
-    chat.let_go()
+    chat.release()
     expect(chat.alarm).to_have_text("Small is on this machine already.")
     expect(button).not_to_have_attribute("aria-disabled", "true")
     assert chat.calls == ["DELETE"]
 
 
-def test_a_download_that_failed_says_why_and_is_tried_again(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, FETCHING)
+def test_a_download_that_failed_says_why_and_is_tried_again(scripted: Scripted) -> None:
+    chat = scripted(FETCHING)
     expect(chat.download).to_contain_text("43 %")
     failed = {**DOWNLOAD, "state": "failed"}
     chat.engine |= {"state": "none", "detail": "The network is gone.", "download": failed}
@@ -146,11 +142,9 @@ def test_a_download_that_failed_says_why_and_is_tried_again(
     assert chat.calls == ["POST"]
 
 
-def test_above_the_composer_the_words_stand_at_the_left_and_the_button_at_the_right(
-    application: Application, context: BrowserContext
-) -> None:
+def test_above_the_composer_the_text_is_at_the_left_and_the_button_at_the_right(scripted: Scripted) -> None:
     failed = {**DOWNLOAD, "state": "failed"}
-    chat = Played(context, application.address, {**QUOTES, "detail": "No network.", "download": failed})
+    chat = scripted({**QUOTES, "detail": "No network.", "download": failed})
     chat.ask_and_wait("Trees")
     account, button = chat.account.bounding_box(), chat.download.get_by_role("button").bounding_box()
     assert account is not None
@@ -158,29 +152,25 @@ def test_above_the_composer_the_words_stand_at_the_left_and_the_button_at_the_ri
     assert button["x"] + button["width"] == pytest.approx(account["x"] + account["width"], abs=1)
 
 
-@pytest.mark.parametrize("way", ["button", "Escape"])
-def test_not_now_asks_nothing_and_leads_back_to_what_was_typed(
-    application: Application, context: BrowserContext, way: str
-) -> None:
-    chat = Played(context, application.address, UNACCEPTED)
+def test_not_now_and_escape_ask_nothing_and_lead_back_to_what_was_typed(scripted: Scripted) -> None:
+    chat = scripted(UNACCEPTED)
     expect(chat.account).to_contain_text("Answered by Small")
-    chat.ask("Under which licence?")
-    expect(chat.consent).to_be_focused()
-    if way == "button":
-        chat.consent.get_by_role("button", name="Not now").click()
-    else:
-        chat.page.keyboard.press("Escape")
-    expect(chat.consent).to_be_hidden()
-    expect(chat.composer).to_be_focused()
-    expect(chat.composer).to_have_value("Under which licence?")
-    expect(chat.answers).to_have_count(0)
-    assert chat.calls == []
+    for leave in (
+        lambda: chat.consent.get_by_role("button", name="Not now").click(),
+        lambda: chat.page.keyboard.press("Escape"),
+    ):
+        chat.ask("Under which licence?")
+        expect(chat.consent).to_be_focused()
+        leave()
+        expect(chat.consent).to_be_hidden()
+        expect(chat.composer).to_be_focused()
+        expect(chat.composer).to_have_value("Under which licence?")
+        expect(chat.answers).to_have_count(0)
+        assert chat.calls == []
 
 
-def test_an_acceptance_that_fails_is_said_and_can_be_tried_again(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, UNACCEPTED)
+def test_an_acceptance_that_fails_is_reported_and_can_be_tried_again(scripted: Scripted) -> None:
+    chat = scripted(UNACCEPTED)
     expect(chat.account).to_contain_text("Answered by Small")
     chat.ask("Under which licence?")
     agree = chat.consent.get_by_role("button", name="Accept and ask")
@@ -193,15 +183,15 @@ def test_an_acceptance_that_fails_is_said_and_can_be_tried_again(
         agree.click()
     agree.dispatch_event("click")
     chat.refuse(None)
-    chat.let_go()
+    chat.release()
     chat.expect_status("done")
     expect(chat.bubbles).to_have_text(["Under which licence?"])
     expect(chat.alarm).to_be_hidden()
     assert chat.calls == ["PUT", "PUT"]
 
 
-def test_another_answer_waits_for_the_licence(application: Application, context: BrowserContext) -> None:
-    chat = Played(context, application.address, MODEL)
+def test_another_answer_waits_for_the_licence(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     chat.engine["licence"] = LICENCE
     chat.page.reload()
@@ -213,16 +203,14 @@ def test_another_answer_waits_for_the_licence(application: Application, context:
     chat.expect_version(chat.answer, "2 / 2")
 
 
-def test_a_question_edited_waits_in_its_editor_for_the_licence(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = Played(context, application.address, MODEL)
+def test_a_question_edited_waits_in_its_editor_for_the_licence(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
     chat.ask_and_wait("Trees")
     chat.engine["licence"] = LICENCE
     chat.page.reload()
     expect(chat.answers).to_have_count(1)
     chat.edit(chat.questions.last, "Forests")
-    expect(chat.page.locator(".editor .reason")).to_have_text("The model’s licence is to be accepted first.")
+    expect(chat.page.locator(".editor .reason")).to_have_text("Accept the model’s licence first.")
     chat.page.keyboard.press("Escape")
     expect(chat.consent).to_be_hidden()
     expect(chat.editor).to_be_focused()
@@ -235,46 +223,29 @@ def test_a_question_edited_waits_in_its_editor_for_the_licence(
     expect(chat.editor).to_have_count(0)
 
 
-@pytest.mark.parametrize("state", ["failed", "loading"])
-def test_a_model_that_is_lost_is_told_and_the_documentation_can_be_asked_until_it_is_back(
-    application: Application, context: BrowserContext, state: str
-) -> None:
-    chat = Played(context, application.address, MODEL)
-    expect(chat.account).to_contain_text("Answered by Small")
-    expect(chat.notice).to_have_count(0)
-    chat.engine |= {**LOST, "state": state}
-    chat.model = "documentation"
-    chat.ask_and_wait("Trees")  # who answers tells the page that the model is lost
-    expect(chat.notice).to_have_text(
-        "The model cannot be used now. Until it is back, answers come from the documentation on this machine."
-    )
-    expect(chat.account).not_to_contain_text("no language model is loaded")
-    expect(chat.answer.locator(".origin")).to_be_visible()
-    chat.engine |= MODEL
-    expect(chat.notice).to_have_count(0)
-    expect(chat.spoken.last).to_have_text("Answered by Small.")
+def test_a_lost_model_is_reported_and_the_documentation_answers_until_it_is_back(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
+    for state in ("failed", "loading"):
+        expect(chat.account).to_contain_text("Answered by Small")
+        expect(chat.notice).to_have_count(0)
+        chat.engine |= {**LOST, "state": state}
+        chat.model = "documentation"
+        chat.ask_and_wait("Trees")  # the answer's provenance tells the page that the model is lost
+        expect(chat.notice).to_have_text(
+            "The model cannot be used now. "
+            "Until it is back, answers come from the documentation on this machine."
+        )
+        expect(chat.account).not_to_contain_text("no language model is loaded")
+        expect(chat.answer.locator(".origin")).to_be_visible()
+        chat.engine |= MODEL
+        expect(chat.notice).to_have_count(0)
+        expect(chat.spoken.last).to_have_text("Answered by Small.")
 
 
-def test_a_page_that_is_only_open_is_told_that_the_model_is_lost(
-    application: Application, context: BrowserContext
-) -> None:
+def test_an_idle_page_notices_that_the_model_is_lost(scripted: Scripted, context: BrowserContext) -> None:
     context.clock.install()
-    chat = Played(context, application.address, MODEL)
+    chat = scripted(MODEL)
     expect(chat.account).to_contain_text("Answered by Small")
     chat.engine |= LOST
     chat.page.clock.run_for(10_000)
     expect(chat.notice).to_contain_text("answers come from the documentation")
-
-
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_while_the_model_is_lost(
-    application: Application, browser: Browser, look: str
-) -> None:
-    with visitor(browser, **LOOKS[look]) as context:
-        chat = Played(context, application.address, LOST)
-        expect(chat.notice).to_be_visible()
-        inspection = Inspection(chat)
-        inspection.look("introduced")
-        chat.ask_and_wait("Trees")
-        inspection.look("lost")
-        assert inspection.found == {}

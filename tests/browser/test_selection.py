@@ -1,4 +1,4 @@
-"""What is selected and copied is Markdown again."""
+"""A selection is copied as Markdown."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.stage import ANSWER
-from tests.support.application import Application
+from tests.browser.pausable_upstream import ANSWER
 
 BACK = """async (text) => {
     const { MarkdownView } = await import("/markdown.js");
@@ -39,9 +38,8 @@ def test_markdown_comes_back(blank: Page, text: str) -> None:
         assert back == text
 
 
-def test_what_is_selected_is_copied_as_markdown(application: Application, context: BrowserContext) -> None:
+def test_what_is_selected_is_copied_as_markdown(chat: ChatPage, context: BrowserContext) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    chat = ChatPage(context, application.address)
     chat.ask_and_wait("What shall I copy?")
     chat.page.evaluate("document.getSelection().selectAllChildren(document.querySelector('tech-chat .list'))")
     chat.page.keyboard.press("Control+C")
@@ -53,11 +51,8 @@ def test_what_is_selected_is_copied_as_markdown(application: Application, contex
     assert chat.page.evaluate("navigator.clipboard.readText()").startswith('with open("notes.txt") as file:')
 
 
-def test_the_copy_button_gives_the_answer_as_it_was_written(
-    application: Application, context: BrowserContext
-) -> None:
+def test_the_copy_button_gives_the_answer_as_it_was_written(chat: ChatPage, context: BrowserContext) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    chat = ChatPage(context, application.address)
     chat.ask_and_wait("Copy it all")
     chat.answer.get_by_role("button", name="Copy answer").click()
     expect(chat.answer.get_by_role("button", name="Copied")).to_be_visible()

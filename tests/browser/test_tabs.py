@@ -1,4 +1,4 @@
-"""Many tabs of one browser, which has six connections for all of them together."""
+"""Many tabs of one browser, which has six connections for all of them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from playwright.sync_api import Browser, BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import visitor
-from tests.browser.stage import FIRST_WORDS, LAST_WORDS, Stage
+from tests.browser.pausable_upstream import FIRST_WORDS, LAST_WORDS, Upstream
 from tests.support.application import Application
 
 TABS = 8
 
 
 def test_eight_tabs_are_answered_at_once_and_a_ninth_still_opens(
-    application: Application, context: BrowserContext, stage: Stage
+    application: Application, context: BrowserContext, upstream: Upstream
 ) -> None:
-    stage.hold()
+    upstream.pause()
     chats = [ChatPage(context, application.address) for _ in range(TABS)]
     for number, chat in enumerate(chats):
         chat.ask(f"Question {number}")
@@ -24,7 +24,7 @@ def test_eight_tabs_are_answered_at_once_and_a_ninth_still_opens(
         chat.expect_status("streaming")
     ninth = ChatPage(context, application.address)
     expect(ninth.listed).to_have_count(TABS)
-    stage.release()
+    upstream.resume()
     for number, chat in enumerate(chats):
         chat.expect_status("done")
         assert LAST_WORDS in chat.text
@@ -42,10 +42,7 @@ def test_where_there_are_no_locks_the_answer_is_streamed_all_the_same(
         assert LAST_WORDS in chat.text
 
 
-def test_an_answer_that_waits_for_its_turn_says_how_many_come_first(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ChatPage(context, application.address)
+def test_an_answer_that_waits_for_its_turn_says_how_many_come_first(chat: ChatPage) -> None:
     streams: list[Route] = []
 
     def wait(route: Route) -> None:
@@ -58,9 +55,9 @@ def test_an_answer_that_waits_for_its_turn_says_how_many_come_first(
     chat.page.route("**/api/replies/*/events", wait)
     chat.ask("Patience")
     note = chat.answer.locator(".note")
-    expect(note).to_have_text("Waiting for its turn: 1 answer comes first.")
-    said = ["Waiting for its turn: 3 answers come first.", "Waiting for its turn: 1 answer comes first."]
-    expect(chat.spoken).to_have_text(["The question is sent.", *said])
+    expect(note).to_have_text("Waiting in the queue: 1 answer is ahead.")
+    said = ["Waiting in the queue: 3 answers are ahead.", "Waiting in the queue: 1 answer is ahead."]
+    expect(chat.spoken).to_have_text(["The question was sent.", *said])
     chat.expect_status("pending")
     chat.page.unroute("**/api/replies/*/events")
     for stream in streams[1:]:

@@ -1,4 +1,4 @@
-"""What the tests of faults share: a small disk, and the counts that they print at the end of the run."""
+"""What the fault tests share: a small disk, and the counts that are printed at the end of the run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,21 @@ Count = Callable[[str], None]
 
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> Count:
-    """Has a line of counts printed under the results of the run."""
-    # A property of the test: the process that runs it need not be the one that prints.
+    """Prints a line of counts below the results of the run."""
+    # A property of the test, since with xdist another process prints.
     return lambda line: request.node.user_properties.append((COUNT, line))
+
+
+@pytest.fixture
+def documentation_options(
+    tmp_path: Path, make_data_with_documentation: Callable[[Path], Path]
+) -> tuple[str, ...]:
+    """Options for documentation with one more file; the folder "data" holds the index of all the rest."""
+    make_data_with_documentation(tmp_path / "data")
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "trees.md").write_text("# Remove a tree\n\nTo remove a tree, call `shutil.rmtree`.\n")
+    return "--documentation", "--docs", str(library)
 
 
 @pytest.fixture

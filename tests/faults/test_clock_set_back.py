@@ -1,4 +1,4 @@
-"""A clock that is set back by hours, again and again: chats, their pages and owners stay as they are."""
+"""The clock is set back by hours, many times: chats keep their order, their pages and their owners."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEPS = 200
 
 
 class Clock(SteadyClock):
-    """Goes back by hours when it is told so."""
+    """A clock that a test can set back."""
 
     times_set_back = 0
 

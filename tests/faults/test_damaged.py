@@ -1,4 +1,4 @@
-"""A database that breaks: what cannot be read or stored is said, in words that hold nothing of it."""
+"""A damaged database: the application says what it cannot read or store, and reveals no text of it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the pr
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A data directory with chats, its application ended, and what it takes to damage copies of it."""
+class IntactData:
+    """The data directory of an application that has ended, whose copies the tests damage."""
 
     data: Path
     cookies: httpx.Cookies
@@ -43,7 +43,7 @@ class Whole:
 
     @contextlib.contextmanager
     def copy(self, at: Path) -> Iterator[Application]:
-        """An application, not yet started, with a copy of the data."""
+        """An application with a copy of the data, not yet started."""
         shutil.copytree(self.data, at)
         application = Application(at, "--serving-url", self.layer, page=False)
         application.client.cookies = self.cookies
@@ -54,10 +54,10 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IntactData]:
     data = tmp_path_factory.mktemp("damaged") / "whole"
     answer = " ".join(f"{CANARY}{number}" for number in range(200))
-    with upstream(answer, rate=20) as url, serving(url) as layer:
+    with upstream(answer, rate=20) as url, serving("--upstream", url) as layer:
         application = Application(data, "--serving-url", layer.url, page=False)
         try:
             application.start()
@@ -67,13 +67,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
                 reply = application.ask(chat, f"{CANARY}, why? " * (1 + number**3))
                 application.client.post(f"/api/replies/{reply}/stop").raise_for_status()
             assert application.end() == 0
-            yield Whole(data, application.client.cookies, chats, layer.url)
+            yield IntactData(data, application.client.cookies, chats, layer.url)
         finally:
             application.close()
 
 
-async def use(client: httpx.AsyncClient, chats: tuple[str, ...], seen: Counter[str]) -> None:
-    """Ask for everything that there is, and count what is answered."""
+async def use_everything(client: httpx.AsyncClient, chats: tuple[str, ...], counts: Counter[str]) -> None:
+    """Read and change all that there is, and count the kinds of answers."""
     requests: list[tuple[str, str, object]] = [
         *(("GET", f"/api/conversations/{chat}", None) for chat in chats),
         ("GET", "/api/conversations", None),
@@ -87,33 +87,33 @@ async def use(client: httpx.AsyncClient, chats: tuple[str, ...], seen: Counter[s
     ]
     for method, address, body in requests:
         answer = await client.request(method, address, json=body)
-        seen["requests"] += 1
+        counts["requests"] += 1
         if answer.is_success:
             if address == "/api/me/export":
-                seen["texts in errors"] += CANARY in str(answer.json()["error"])
+                counts["texts in errors"] += CANARY in str(answer.json()["error"])
             continue
-        seen["texts in errors"] += CANARY in answer.text
-        seen["refused in words"] += answer.json()["type"] == "storage"
-        seen["other errors"] += answer.json()["type"] not in ("storage", "not_found")
+        counts["texts in errors"] += CANARY in answer.text
+        counts["refused with a reason"] += answer.json()["type"] == "storage"
+        counts["other errors"] += answer.json()["type"] not in ("storage", "not_found")
 
 
-def look_into(log: str, seen: Counter[str]) -> None:
-    seen["texts in the log"] += log.count(CANARY)
-    seen["tracebacks"] += log.count("Traceback")
+def count_in_log(log: str, counts: Counter[str]) -> None:
+    counts["texts in the log"] += log.count(CANARY)
+    counts["tracebacks"] += log.count("Traceback")
 
 
-def is_fine(seen: Counter[str]) -> bool:
+def is_fine(counts: Counter[str]) -> bool:
     return not any(
-        seen[what] for what in ("other errors", "texts in errors", "texts in the log", "tracebacks")
+        counts[what] for what in ("other errors", "texts in errors", "texts in the log", "tracebacks")
     )
 
 
-def told(seen: Counter[str]) -> str:
-    return ", ".join(f"{what} {number}" for what, number in seen.items())
+def as_text(counts: Counter[str]) -> str:
+    return ", ".join(f"{what} {number}" for what, number in counts.items())
 
 
 def pages_of(database: Path) -> dict[str, int]:
-    """A page of each kind: the first, the roots of tables and indexes, and some of what is below them."""
+    """One page of each sort: the first, the roots of tables and indexes, and some below them."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         (count,) = connection.execute("PRAGMA page_count").fetchone()
         roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0"))
@@ -125,43 +125,43 @@ def pages_of(database: Path) -> dict[str, int]:
     }
 
 
-async def test_a_page_of_zeroes_is_told_of_and_nothing_in_the_others(
-    whole: Whole, tmp_path: Path, count: Count
+async def test_a_page_of_zeroes_is_reported_and_the_others_are_served(
+    intact: IntactData, tmp_path: Path, count: Count
 ) -> None:
-    """Zeroed before the start: it ends in words, or serves what can be read."""
-    seen: Counter[str] = Counter()
-    for name, number in pages_of(whole.data / DATABASE).items():
-        with whole.copy(tmp_path / name) as application:
+    """The page is zeroed before the start, which fails with a reason or serves what can be read."""
+    counts: Counter[str] = Counter()
+    for name, number in pages_of(intact.data / DATABASE).items():
+        with intact.copy(tmp_path / name) as application:
             with (application.data / DATABASE).open("r+b") as file:
                 file.seek((number - 1) * PAGE)
                 file.write(bytes(PAGE))
             ended = await asyncio.to_thread(_begin, application)
-            seen["damaged pages"] += 1
+            counts["damaged pages"] += 1
             if ended is not None:
                 assert ended == 2, name
                 assert "cannot be opened" in application.log or "is damaged" in application.log
-                seen["starts refused in words"] += 1
+                counts["starts refused with a reason"] += 1
             else:
                 async with client_of(application) as client, asyncio.timeout(PATIENCE):
-                    before = seen["refused in words"]
-                    await use(client, whole.chats, seen)
-                    is_met = seen["refused in words"] > before
+                    before = counts["refused with a reason"]
+                    await use_everything(client, intact.chats, counts)
+                    is_met = counts["refused with a reason"] > before
                     ready = await client.get("/ready")
                     assert not is_met or (ready.status_code, ready.json()["type"]) == (503, "storage"), name
-                    seen["not ready"] += ready.status_code == 503
+                    counts["not ready"] += ready.status_code == 503
                 assert application.end() == 0
-            look_into(application.log, seen)
-    count(f"zeroed pages: {told(seen)}")
-    assert is_fine(seen), seen
-    assert seen["refused in words"] > 0
-    assert seen["starts refused in words"] > 0
+            count_in_log(application.log, counts)
+    count(f"zeroed pages: {as_text(counts)}")
+    assert is_fine(counts), counts
+    assert counts["refused with a reason"] > 0
+    assert counts["starts refused with a reason"] > 0
 
 
 def _begin(application: Application) -> int | None:
-    """Start it; its exit code if it ended instead."""
+    """Start the application; returns its exit code if it ended instead."""
     try:
         application.start()
-    except AssertionError:  # it has said no address
+    except AssertionError:  # it printed no address
         return application.end()
     wait_for(lambda: application.client.get("/api/engine").json()["state"] == "ready")
     return None
@@ -219,57 +219,57 @@ IN_PLACE = (zeroed, garbage, garbage_in_the_log)
 MOVED = (cut, log_cut, unlinked, log_unlinked, replaced, folder_removed)
 
 
-async def test_what_breaks_while_it_runs_is_told_and_takes_no_question_into_nothing(
-    whole: Whole, tmp_path: Path, count: Count
+async def test_damage_while_it_runs_is_reported_and_no_question_is_accepted_and_lost(
+    intact: IntactData, tmp_path: Path, count: Count
 ) -> None:
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
 
-    async def break_it(harm: Callable[[Path], None]) -> None:
-        with whole.copy(tmp_path / harm.__name__) as application:
+    async def break_it(damage: Callable[[Path], None]) -> None:
+        with intact.copy(tmp_path / damage.__name__) as application:
             await asyncio.to_thread(application.start)
             await asyncio.to_thread(application.wait_until, "ready")
             async with client_of(application) as client, asyncio.timeout(PATIENCE):
-                running = await ask(client, whole.chats[-1], "q")
+                running = await ask(client, intact.chats[-1], "q")
                 await anext(events(client, running))
                 listening = asyncio.create_task(hear(client, running))
-                harm(application.data / DATABASE)
-                if harm in MOVED:
-                    for address in (f"conversations/{whole.chats[0]}/messages", "conversations"):
+                damage(application.data / DATABASE)
+                if damage in MOVED:
+                    for address in (f"conversations/{intact.chats[0]}/messages", "conversations"):
                         body = {"text": CANARY} if "messages" in address else {}
                         answer = await client.post(f"/api/{address}", json=body)
                         assert (answer.status_code, answer.json().get("type")) == (503, "storage"), (
-                            harm,
+                            damage,
                             answer.text,
                         )
-                        assert "another program" in answer.json()["detail"], harm
-                        seen["questions refused"] += 1
-                await use(client, whole.chats, seen)
+                        assert "another program" in answer.json()["detail"], damage
+                        counts["questions refused"] += 1
+                await use_everything(client, intact.chats, counts)
                 heard = await listening
-                if harm in MOVED:
-                    assert heard.told["type"] == "storage", (harm, heard.told)
-                    seen["replies that failed in words"] += 1
-                seen["texts in errors"] += heard.end == "error" and CANARY in str(heard.told)
+                if damage in MOVED:
+                    assert heard.end_data["type"] == "storage", (damage, heard.end_data)
+                    counts["replies that failed with a reason"] += 1
+                counts["texts in errors"] += heard.end == "error" and CANARY in str(heard.end_data)
                 ready = await client.get("/ready")
-                assert (ready.status_code, ready.json()["type"]) == (503, "storage"), harm
-                assert (await client.get("/health")).status_code == 200, harm
-                seen["not ready"] += 1
-            assert application.end() == 0, harm
-            look_into(application.log, seen)
+                assert (ready.status_code, ready.json()["type"]) == (503, "storage"), damage
+                assert (await client.get("/health")).status_code == 200, damage
+                counts["not ready"] += 1
+            assert application.end() == 0, damage
+            count_in_log(application.log, counts)
 
     await asyncio.gather(*map(break_it, (*IN_PLACE, *MOVED)))
-    count(f"broken in {len(IN_PLACE) + len(MOVED)} ways while it ran: {told(seen)}")
-    assert is_fine(seen), seen
+    count(f"broken in {len(IN_PLACE) + len(MOVED)} ways while it ran: {as_text(counts)}")
+    assert is_fine(counts), counts
 
 
-def test_damage_is_found_by_itself_though_nobody_reads_it(whole: Whole, tmp_path: Path) -> None:
-    page = pages_of(whole.data / DATABASE)["sqlite_autoindex_message_1"]
-    with whole.copy(tmp_path / "data") as application:
+def test_damage_is_found_even_where_nobody_reads(intact: IntactData, tmp_path: Path) -> None:
+    page = pages_of(intact.data / DATABASE)["sqlite_autoindex_message_1"]
+    with intact.copy(tmp_path / "data") as application:
         with (application.data / DATABASE).open("r+b") as file:
             file.seek((page - 1) * PAGE)
             file.write(bytes(PAGE))
         application.start()
         wait_for(lambda: application.client.get("/ready").status_code == 503)
         assert "is damaged" in application.client.get("/ready").json()["detail"]
-        assert application.client.get(f"/api/conversations/{whole.chats[0]}").status_code == 200
+        assert application.client.get(f"/api/conversations/{intact.chats[0]}").status_code == 200
         assert application.log.count("is damaged") == 1
         assert CANARY not in application.log

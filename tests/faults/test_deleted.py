@@ -1,4 +1,4 @@
-"""A conversation that is deleted while it is being answered, at any moment of the answer."""
+"""A conversation is deleted while it is answered, at any moment of the answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import random
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -15,9 +14,9 @@ import pytest
 from aiohttp import web
 
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, Application, Serving
+from tests.support.application import PATIENCE
 from tests.support.fake_upstream import DONE, FakeUpstream, piece, usage
-from tests.support.listening import ask, client_of, events, hear, in_front_of, new_chat, under_way
+from tests.support.listening import Chain, ask, client_of, events, hear, in_front_of, new_chat, under_way
 
 TIMES = 20
 SEED = 4
@@ -27,15 +26,15 @@ FOREVER = "An answer without an end."
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
 
 
-class Talker(FakeUpstream):
-    """Says its words slowly, and over and over to who asks for an answer without an end."""
+class SlowUpstream(FakeUpstream):
+    """Sends its words slowly, and without an end to a prompt that contains `FOREVER`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.talking = 0
+        self.answering = 0
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        self.talking += 1
+        self.answering += 1
         try:
             is_endless = FOREVER in (await request.json())["prompt"]
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -48,31 +47,24 @@ class Talker(FakeUpstream):
                     break
             await response.write(piece("", "stop") + usage(7, len(WORDS)) + DONE)
         finally:
-            self.talking -= 1
+            self.answering -= 1
         return response
 
 
-@dataclass
-class Stage:
-    upstream: Talker
-    layer: Serving
-    application: Application
-
-
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with Talker() as upstream, in_front_of(upstream.url, tmp_path / "data") as (layer, application):
-        yield Stage(upstream, layer, application)
+async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
+    async with SlowUpstream() as upstream, in_front_of(upstream, tmp_path / "data") as chain:
+        yield chain
 
 
-async def test_a_deleted_conversation_ends_and_hurts_no_other(stage: Stage, count: Count) -> None:
+async def test_a_deleted_conversation_ends_and_hurts_no_other(chain: Chain, count: Count) -> None:
     chance = random.Random(SEED)
     length = len("".join(WORDS))
     # Right after it was asked, in mid-answer, and around the end of one that ends by itself.
     moments = [0, 0, 0, *[length - 1] * 2, *[length] * 2]
     moments += [chance.randrange(1, 2 * length) for _ in range(TIMES - len(moments))]
     ends: dict[str, int] = {}
-    async with client_of(stage.application) as client, asyncio.timeout(PATIENCE):
+    async with client_of(chain.application) as client, asyncio.timeout(PATIENCE):
         for number, moment in enumerate(moments):
             doomed, spared = [await new_chat(client) for _ in range(2)]
             question = "Be short." if moment in (length - 1, length) else FOREVER
@@ -101,11 +93,11 @@ async def test_a_deleted_conversation_ends_and_hurts_no_other(stage: Stage, coun
                 assert (await client.get(f"/api/{address}")).status_code == 404, address
             heard = await listening
             assert (heard.text, heard.end) == ("".join(WORDS), "done")
-            while stage.upstream.talking or await under_way(stage.layer):  # the engine stops computing
+            while chain.upstream.answering or await under_way(chain.layer):  # the engine stops computing
                 await asyncio.sleep(0.01)
-            with contextlib.closing(sqlite3.connect(stage.application.data / "tech-assistant.db")) as look:
+            with contextlib.closing(sqlite3.connect(chain.application.data / "tech-assistant.db")) as look:
                 assert look.execute("SELECT count(*) FROM piece").fetchone() == (0,)
-    told = ", ".join(f"{status} {times}" for status, times in sorted(ends.items()))
-    count(f"deleted in mid-answer: {TIMES} ({told}), nothing left in the journal, no other hurt")
-    assert "Traceback" not in stage.application.log, stage.application.log
-    assert "ERROR" not in stage.application.log, stage.application.log
+    ended = ", ".join(f"{status} {times}" for status, times in sorted(ends.items()))
+    count(f"deleted in mid-answer: {TIMES} ({ended}), nothing left in the journal, no other hurt")
+    assert "Traceback" not in chain.application.log, chain.application.log
+    assert "ERROR" not in chain.application.log, chain.application.log

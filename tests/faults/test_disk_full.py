@@ -1,4 +1,4 @@
-"""A disk that runs full: what was shown stays, what is new is refused in words, until there is room again."""
+"""The disk runs full: what was shown stays, and what is new is refused until there is room again."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_what_is_deleted_makes_room_although_the_file_stays_as_large(disk:
     with pytest.raises(DiskFull):
         await store.create_conversation(OWNER)
     await database.write(lambda connection: connection.execute(PURGE), makes_room=True)
-    await database.clean(rewrite=False)  # what is deleted is overwritten, which the log had to hold too
+    await database.clean(rewrite=False)  # deleting overwrites the text, which filled the database's log
     await database.check()
     await store.create_conversation(OWNER)
     database.close()
@@ -116,7 +116,7 @@ async def test_on_a_disk_filled_to_the_last_byte_people_can_read_and_delete(
 async def test_much_text_is_erased_though_its_disk_has_no_room_for_as_much_again(
     disk: SmallDisk, database: Database, store: ConversationStore
 ) -> None:
-    """What is deleted is overwritten, and that goes through the log."""
+    """Deleting overwrites the text, and the database's log has to hold that too."""
     chat = await store.create_conversation(OWNER)
     for _ in range(40):
         await store.ask(OWNER, chat.id, "x" * 100_000)
@@ -134,7 +134,7 @@ async def test_much_text_is_erased_though_its_disk_has_no_room_for_as_much_again
 async def test_text_for_which_there_is_no_room_is_not_stored_and_not_half_of_it(
     disk: SmallDisk, database: Database, store: ConversationStore, length: int
 ) -> None:
-    """Also where the cache of the transaction is smaller than the text."""
+    """Even if the text is larger than the cache of the transaction."""
     chat = await store.create_conversation(OWNER)
     asked = await store.ask(OWNER, chat.id, "why?")
     disk.fill()
@@ -154,7 +154,7 @@ async def test_text_for_which_there_is_no_room_is_not_stored_and_not_half_of_it(
     await database.execute(add)
 
 
-async def test_when_the_reserve_is_used_up_too_everybody_is_told_so(
+async def test_when_the_reserve_is_used_up_every_writer_gets_the_reason(
     disk: SmallDisk, database: Database, store: ConversationStore
 ) -> None:
     asked = await store.ask(OWNER, (await store.create_conversation(OWNER)).id, "why?")
@@ -170,11 +170,11 @@ async def test_when_the_reserve_is_used_up_too_everybody_is_told_so(
                 written += 1
     assert 0 < written < len(rows)
     assert len((await store.reply(OWNER, asked.reply_id)).content) == written * 10_000
-    with pytest.raises(DiskFull):  # the reserve was not for this
+    with pytest.raises(DiskFull):  # the reserve is only for what makes room
         await database.execute(lambda connection: connection.execute(ADD, rows[-1]))
 
 
-async def test_a_full_disk_is_started_on_and_read(disk: SmallDisk) -> None:
+async def test_a_database_on_a_full_disk_opens_and_is_read(disk: SmallDisk) -> None:
     path = disk.path / "chats.db"
     database = Database(path)
     store = ConversationStore(database)
@@ -197,10 +197,10 @@ async def test_a_full_disk_is_started_on_and_read(disk: SmallDisk) -> None:
     database.close()
 
 
-async def test_an_application_whose_disk_runs_full_is_read_and_goes_on_by_itself(
+async def test_an_application_whose_disk_runs_full_stays_readable_and_recovers_by_itself(
     disk: SmallDisk, count: Count
 ) -> None:
-    with upstream(ANSWER, rate=40) as url, serving(url) as layer:
+    with upstream(ANSWER, rate=40) as url, serving("--upstream", url) as layer:
         application = Application(disk.path, "--serving-url", layer.url, page=False)
         try:
             await asyncio.to_thread(application.start)
@@ -229,7 +229,7 @@ async def test_an_application_whose_disk_runs_full_is_read_and_goes_on_by_itself
                     assert (await client.delete(f"/api/conversations/{chat}")).status_code == 204
                 heard = await asyncio.gather(*listening)  # until the journal gives up
                 for chat, one in zip(chats, heard, strict=True):
-                    assert one.told["type"] == "storage", one.told
+                    assert one.end_data["type"] == "storage", one.end_data
                     assert (await messages_of(client, chat))[-1]["content"].startswith(one.text)
             application.kill()
             await asyncio.to_thread(application.start)
@@ -248,18 +248,18 @@ async def test_an_application_whose_disk_runs_full_is_read_and_goes_on_by_itself
     shown = sum(len(one.text) for one in heard)
     count(
         f"disk full: replies under way {CHATS}, shown {shown:,} code points, missing {missing}, unsettled "
-        f"{unsettled}, refused in words {refused}, deleted {CHATS - 1}, started on it once, went on by itself"
+        f"{unsettled}, refused with a reason {refused}, deleted {CHATS - 1}, restarted once"
     )
     assert (missing, unsettled) == (0, 0)
     assert "Traceback" not in application.log, application.log
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root has run these tests as they are")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has run these tests already")
 def test_the_same_where_nobody_is_root(count: Count) -> None:
-    """In a namespace of our own, in which we may mount; not every system lets everybody have one."""
+    """Runs this file in a namespace of its own, where it may mount; not every system allows that."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this system gives no namespaces to everybody")
+        pytest.skip("this system does not let every user have a namespace")
     tests = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", __file__]
     ended = subprocess.run([*namespace, *tests], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout

@@ -1,4 +1,4 @@
-"""What was deleted is nowhere: every file of the data directory is searched for its bytes."""
+"""Deleted text is in no file: the tests search the data directory for its bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AT_ONCE = timedelta(0)
 
 
 def found_in(folder: Path, text: str = CANARY) -> dict[str, int]:
-    """How often each file has the text in it, of those that have."""
+    """The names of the files that contain the text, and how often."""
     files = (path for path in folder.rglob("*") if path.is_file())
     counts = {path.name: path.read_bytes().count(text.encode()) for path in files}
     return {name: count for name, count in counts.items() if count}
@@ -47,7 +47,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 async def chat_of(
     store: ConversationStore, journal: Journal, owner: str, word: str, chance: random.Random
 ) -> str:
-    """A conversation full of a word: short and long texts, branches, streamed replies, two titles."""
+    """A conversation full of one word: short and long texts, branches, streamed replies, two titles."""
     chat = await store.create_conversation(owner, f"{word} at first")
     replies: list[StoredQuestion] = []
     for number in range(chance.randint(1, 5)):
@@ -142,7 +142,7 @@ async def test_a_reader_is_waited_for_and_nobody_else_waits(database: Database, 
 async def test_erasing_ends_what_runs_and_leaves_nothing_anywhere(tmp_path: Path, count: Count) -> None:
     answer = " ".join(f"{CANARY}{number}" for number in range(1000))
     data = tmp_path / "data"
-    with upstream(answer, rate=100) as url, serving(url) as layer:
+    with upstream(answer, rate=100) as url, serving("--upstream", url) as layer:
         application = Application(data, "--serving-url", layer.url, page=False)
         try:
             await asyncio.to_thread(application.start)

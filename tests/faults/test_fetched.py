@@ -1,4 +1,4 @@
-"""The whole application while its model is on its way: nothing waits for it, and it takes over by itself."""
+"""The application while its model is being downloaded: nothing waits, and then the model takes over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.fake_hub import FakeHub
 from tests.support.tiny_gguf import write_tiny_gguf
 
 REPO, FILE = "Maker/Tiny-GGUF", "tiny.gguf"
-HELD = 1 << 17  # bytes that come before the gate opens
+HELD = 1 << 17  # bytes that the hub sends before its gate opens
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="the tests look at processes in /proc")
 
@@ -45,9 +45,9 @@ def download(application: Application) -> dict[str, object]:
 def test_the_next_question_is_answered_by_the_model_that_has_come(
     application: Application, hub: FakeHub
 ) -> None:
-    told = application.client.get("/api/engine").json()
-    assert told["download"]["state"] == "running"
-    assert told["download"]["bytes"] == len(hub.files[f"{REPO}/{FILE}"])
+    shown = download(application)
+    assert shown["state"] == "running"
+    assert shown["bytes"] == len(hub.files[f"{REPO}/{FILE}"])
     before = application.serving_pid()
     hub.gate.set()
     application.wait_until("ready")
@@ -69,7 +69,7 @@ def test_answers_of_the_documentation_that_are_under_way_end_as_they_began(
         (data / "documentation.db.lock").open("w") as lock,
         running(data, *options, page=False) as application,
     ):
-        fcntl.flock(lock, fcntl.LOCK_EX)  # as another build would: until it is over, questions wait
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as another build would; until it is over, questions wait
         application.wait_until("fetching")
         begun = {chat: application.ask(chat, "What does len do?") for chat in new_chats(application, 2)}
         hub.gate.set()

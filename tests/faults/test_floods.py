@@ -1,6 +1,6 @@
-"""Floods of the real application, with an honest client beside: it is answered, and memory stays bounded.
+"""Beside each flood an honest client is answered, and the application's memory stays bounded.
 
-How fast it is answered says `benchmarks.floods`.
+`benchmarks.floods` measures how fast the client is answered.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.support.application import PATIENCE, ROOT, Application, peak_memory, 
 from tests.support.floods import KINDS
 from tests.support.listening import ask, new_chat
 
-REQUESTS = 20  # of the honest client, half of them on a connection of their own
-# Connections of a flood that there must have been: more than one address may have, where they wait.
+REQUESTS = 20  # of the honest client, half of them on new connections
+# Connections that a flood must have opened; where connections wait, more than one address may have.
 BEGUN = dict.fromkeys(("silent", "half headers", "half bodies", "idle", "event streams"), 300)
 MEGABYTE = 1 << 20
 MOST_GROWTH = 160 * MEGABYTE
@@ -49,19 +49,19 @@ def open_files(application: Application) -> int:
 
 @contextlib.asynccontextmanager
 async def flooding(kind: str, *more: str) -> AsyncIterator[Counter[str]]:
-    """A flood from another process; yields what its connections have met so far."""
-    met: Counter[str] = Counter()
+    """A flood from another process; yields how its connections have fared so far."""
+    outcomes: Counter[str] = Counter()
     command = [sys.executable, "-m", "tests.support.floods", kind, *more]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
 
     async def read() -> None:
         assert process.stdout is not None
         async for line in process.stdout:
-            met.update(Counter(json.loads(line)) - met)
+            outcomes.update(Counter(json.loads(line)) - outcomes)
 
     reading = asyncio.create_task(read())
     try:
-        yield met
+        yield outcomes
     finally:
         process.kill()
         await process.wait()
@@ -81,9 +81,9 @@ async def test_an_honest_client_beside_a_flood_is_answered(
             reply = await ask(attacker, await new_chat(attacker), "q")
             cookie = "; ".join(f"{name}={value}" for name, value in attacker.cookies.items())
         more = [cookie, f"/api/replies/{reply}/events"]
-        async with flooding(kind, address, *more) as met:
+        async with flooding(kind, address, *more) as outcomes:
             honest = 0
-            while honest < REQUESTS or met["begun"] < BEGUN.get(kind, 16):
+            while honest < REQUESTS or outcomes["begun"] < BEGUN.get(kind, 16):
                 async with httpx.AsyncClient(
                     base_url=address, cookies=client.cookies, timeout=PATIENCE
                 ) as once:
@@ -92,11 +92,11 @@ async def test_an_honest_client_beside_a_flood_is_answered(
                         assert (await asking.post("/api/conversations")).status_code == 201
                         honest += 2
         grown = peak_memory(application.process.pid) - before
-        while open_files(application) > files + 10:  # the honest client's own, and the attacker's reply
+        while open_files(application) > files + 10:  # of the honest client and the attacker's reply
             await asyncio.sleep(0.02)
         assert (await client.get("/ready")).status_code == 200
-    met = ", ".join(f"{number} {what}" for what, number in met.items())
-    count(f"flood of {kind}: {met}; {honest} honest requests answered, memory grown by {grown >> 20} MB")
+    fared = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
+    count(f"flood of {kind}: {fared}; {honest} honest requests answered, memory grown by {grown >> 20} MB")
     assert grown < MOST_GROWTH
     assert "Traceback" not in application.log, application.log
     assert application.log.count("\n") < 100

@@ -1,4 +1,4 @@
-"""File values and odd headers to each route of Gradio, open or closed: it opens no file and no address."""
+"""File values and odd headers reach each route of Gradio; it opens no file and no address."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, ROOT, Application
 from tests.support.gradio_attack import CLOSED, TARGETS, files, nested
 from tests.support.watched import WATCHED
-from tests.web.test_gradio_routes import JOIN, OPEN
+from tests.web.pages.test_gradio_routes import JOIN, OPEN
 
 AT_ONCE = 16
 EVENT_ROUTES = [
@@ -26,7 +26,7 @@ EVENT_ROUTES = [
 
 
 class Bait:
-    """A server that counts who comes, and a file and a link to it that nobody has a reason to open."""
+    """A server that counts its visits, a file, and a link to the file; nothing has a reason to open them."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.visits = 0
@@ -85,7 +85,7 @@ async def test_no_route_of_gradio_opens_a_file_or_an_address(
         httpx.AsyncClient(base_url=application.address, timeout=PATIENCE) as client,
     ):
         bait = Bait(tmp_path, server.sockets[0].getsockname()[1])
-        for _, path in sorted(OPEN):  # what is read once is known from then on
+        for _, path in sorted(OPEN):  # these read files once and keep what they read
             await client.get(path.replace("{path:path}", "x"))
         before = watched.stat().st_size
         waiting = requests(bait.targets)

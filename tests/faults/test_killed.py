@@ -1,4 +1,4 @@
-"""`kill -9` of the application, at any moment of the life of a reply."""
+"""`kill -9` of the application, at any moment in the life of a reply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.application import PATIENCE, Application, running, serving, u
 from tests.support.listening import ask, client_of, events, hear, messages_of
 
 KILLS = 12
-LANES = 2  # applications that live and die beside each other, so that all cores have something to do
+LANES = 2  # applications that are killed and restarted side by side, so that no core is idle
 CHATS = 4  # of each application, answered at the same time
 SEED = 20
 ANSWER = " ".join(f"wörd{number}🦀" if number % 7 == 0 else f"word{number}" for number in range(150))
@@ -30,38 +30,38 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the pr
 
 @pytest.fixture(scope="module")
 def serving_url() -> Iterator[str]:
-    with upstream(ANSWER, rate=120) as url, serving(url) as layer:
+    with upstream(ANSWER, rate=120) as url, serving("--upstream", url) as layer:
         yield layer.url
 
 
 @dataclass
-class Asked:
-    """One question and what a listener has seen of its answer."""
+class Question:
+    """A question, and what its listener got of the answer."""
 
     chat: str
     question: str
     client_id: str
-    reply: str | None = None  # once it is acknowledged
+    reply: str | None = None  # its id, once the question is acknowledged
     shown: str = ""
     ended: bool = False
 
 
 @dataclass
-class Seen:
+class Tally:
     kills: int = 0
     shown: int = 0  # code points
-    missing: int = 0  # replies that lack some of what was shown
+    missing: int = 0  # replies that lack some of the text that was shown
     unsettled: int = 0
-    lost: int = 0  # questions that were acknowledged
+    lost: int = 0  # acknowledged questions that are not stored
     unacknowledged: int = 0
     slowest: float = 0.0  # from the start of a process to the last settled reply
     stored: dict[str, tuple[str, str]] = field(default_factory=dict)  # status and text of each reply
 
 
 class Round:
-    """Questions in all chats at once, and the moment at which their application is killed."""
+    """Asks in all chats at once, and kills the application at a moment."""
 
-    def __init__(self, application: Application, asked: list[Asked], moment: Moment) -> None:
+    def __init__(self, application: Application, asked: list[Question], moment: Moment) -> None:
         self.application = application
         self.asked = asked
         self._moment = moment
@@ -86,17 +86,17 @@ class Round:
             await asyncio.gather(*(self._follow(client, one) for one in self.asked))
         assert self._killed
 
-    async def _follow(self, client: httpx.AsyncClient, one: Asked) -> None:
+    async def _follow(self, client: httpx.AsyncClient, one: Question) -> None:
         with contextlib.suppress(httpx.TransportError):
             one.reply = await ask(client, one.chat, one.question, one.client_id)
-            self._look()
+            self._kill_if_due()
             async for name, data in events(client, one.reply):
                 if name == "delta":
                     one.shown += data["text"]
                 one.ended = name in ("done", "error")
-                self._look()
+                self._kill_if_due()
 
-    def _look(self) -> None:
+    def _kill_if_due(self) -> None:
         if callable(self._moment) and self._moment(self):
             self._kill()
 
@@ -107,11 +107,11 @@ class Round:
 
 
 Moment = Callable[[Round], bool] | float
-"""A condition, or so many seconds after the questions were sent."""
+"""A condition, or a number of seconds after the questions were sent."""
 
 
 def moments(chance: random.Random) -> list[Moment]:
-    """When the application is killed: while it takes questions, in mid-answer, around the end."""
+    """When to kill the application: while it takes questions, in mid-answer, around the end."""
     chosen: list[Moment] = [
         *[chance.uniform(0, 0.01) for _ in range(4)],
         lambda now: now.acknowledged == 1,
@@ -127,69 +127,71 @@ def moments(chance: random.Random) -> list[Moment]:
     return chosen
 
 
-async def live_and_die(application: Application, kills: list[Moment], seen: Seen) -> None:
+async def kill_and_restart(application: Application, kills: list[Moment], tally: Tally) -> None:
     await asyncio.to_thread(application.start)
     chats = [application.new_chat() for _ in range(CHATS)]
     for number, moment in enumerate(kills):
-        asked = [Asked(chat, f"question {number}", f"{number}") for chat in chats]
+        asked = [Question(chat, f"question {number}", f"{number}") for chat in chats]
         await Round(application, asked, moment).run()
-        seen.kills += 1
+        tally.kills += 1
         begun = time.monotonic()
         await asyncio.to_thread(application.start)
         async with client_of(application) as client:
-            for one in asked:  # the first that is asked of the new process
-                look(await messages_of(client, one.chat), one, seen)
-            seen.slowest = max(seen.slowest, time.monotonic() - begun)
+            for one in asked:  # the first requests to the new process
+                compare(await messages_of(client, one.chat), one, tally)
+            tally.slowest = max(tally.slowest, time.monotonic() - begun)
             for one in asked:
-                if one.reply is None:  # what was not acknowledged is sent again, and is there once
-                    seen.unacknowledged += 1
+                if one.reply is None:  # a question that was not acknowledged is sent again
+                    tally.unacknowledged += 1
                     reply = await ask(client, one.chat, one.question, one.client_id)
                     await client.post(f"/api/replies/{reply}/stop")
-    async with client_of(application) as client:  # after all this the chats are whole and go on
+    async with client_of(application) as client:  # in the end the chats are whole and go on
         for chat in chats:
             messages = await messages_of(client, chat)
             questions = [message["content"] for message in messages if message["role"] == "user"]
             assert questions == [f"question {number}" for number in range(len(kills))]
             for message in messages:
                 stored = (message["status"], message["content"])
-                assert seen.stored.get(message["id"], stored) == stored
+                assert tally.stored.get(message["id"], stored) == stored
             assert (await hear(client, await ask(client, chat, "and now?"))).text == ANSWER
 
 
-def look(messages: list[dict[str, Any]], one: Asked, seen: Seen) -> None:
-    """Whether all of a reply that was shown is there, and its end."""
+def compare(messages: list[dict[str, Any]], one: Question, tally: Tally) -> None:
+    """Count in the tally what is missing of a reply that was shown."""
     question = next((message for message in messages if message["content"] == one.question), None)
     if question is None:
-        seen.lost += one.reply is not None
+        tally.lost += one.reply is not None
         return
     reply = next(message for message in messages if message["parent_id"] == question["id"])
-    seen.lost += one.reply not in (None, reply["id"])
-    seen.stored[reply["id"]] = reply["status"], reply["content"]
-    seen.shown += len(one.shown)
-    seen.unsettled += reply["status"] not in ("interrupted", "done")
+    tally.lost += one.reply not in (None, reply["id"])
+    tally.stored[reply["id"]] = reply["status"], reply["content"]
+    tally.shown += len(one.shown)
+    tally.unsettled += reply["status"] not in ("interrupted", "done")
     is_whole = (reply["status"], reply["content"]) == ("done", ANSWER)
-    seen.missing += not (is_whole if one.ended else reply["content"].startswith(one.shown))
+    tally.missing += not (is_whole if one.ended else reply["content"].startswith(one.shown))
 
 
 async def test_nothing_shown_is_missing_after_kill_9(tmp_path: Path, serving_url: str, count: Count) -> None:
     kills = moments(random.Random(SEED))
-    seen = Seen()
+    tally = Tally()
     lanes = [
         Application(tmp_path / f"lane{lane}", "--serving-url", serving_url, page=False)
         for lane in range(LANES)
     ]
     try:
-        await asyncio.gather(*(live_and_die(one, kills[lane::LANES], seen) for lane, one in enumerate(lanes)))
+        await asyncio.gather(
+            *(kill_and_restart(one, kills[lane::LANES], tally) for lane, one in enumerate(lanes))
+        )
     finally:
         for one in lanes:
             one.close()
     count(
-        f"kill -9 of the application: kills {seen.kills}, replies {len(seen.stored)}, "
-        f"shown {seen.shown:,} code points, missing {seen.missing}, unsettled {seen.unsettled}, "
-        f"questions lost {seen.lost}, not acknowledged and sent again {seen.unacknowledged}, "
-        f"from start to settled {seen.slowest:.1f} s at most"
+        f"kill -9 of the application: kills {tally.kills}, replies {len(tally.stored)}, "
+        f"shown {tally.shown:,} code points, missing {tally.missing}, unsettled {tally.unsettled}, "
+        f"questions lost {tally.lost}, not acknowledged and sent again {tally.unacknowledged}, "
+        f"from start to settled {tally.slowest:.1f} s at most"
     )
-    assert (seen.kills, seen.missing, seen.unsettled, seen.lost) == (KILLS, 0, 0, 0)
+    assert (tally.kills, tally.missing, tally.unsettled, tally.lost) == (KILLS, 0, 0, 0)
     for one in lanes:
         assert "Traceback" not in one.log, one.log
         with contextlib.closing(sqlite3.connect(one.data / "tech-assistant.db")) as database:
@@ -197,9 +199,12 @@ async def test_nothing_shown_is_missing_after_kill_9(tmp_path: Path, serving_url
             assert database.execute("SELECT count(*) FROM piece").fetchone() == (0,)
 
 
-def test_sources_that_were_shown_are_there_after_kill_9(tmp_path: Path, serving_url: str) -> None:
+def test_sources_that_were_shown_are_there_after_kill_9(
+    tmp_path: Path, serving_url: str, make_data_with_documentation: Callable[[Path], Path]
+) -> None:
+    data = make_data_with_documentation(tmp_path / "data")
     options = ("--serving-url", serving_url, "--documentation")
-    with running(tmp_path / "data", *options, page=False) as application:
+    with running(data, *options, page=False) as application:
         application.wait_until("ready")
         wait_for(lambda: application.client.get("/api/engine").json()["documentation"]["state"] == "ready")
         chat = application.new_chat()

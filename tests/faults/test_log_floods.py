@@ -1,4 +1,4 @@
-"""Whoever reaches the server asks for what it cannot answer, thousands of times: its log stays short."""
+"""Thousands of requests that cannot be answered: the log of the application stays short."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def hostile() -> Iterator[bytes]:
 
 
 def send(address: tuple[str, int], data: bytes, *, stays: bool) -> None:
-    """Send and leave, at once or after something was answered."""
+    """Send, and leave at once or, if the client `stays`, after the first bytes of the answer."""
     with contextlib.suppress(OSError), socket.create_connection(address, timeout=0.3) as connection:
         connection.sendall(data)
         if stays:

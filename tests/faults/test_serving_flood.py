@@ -1,4 +1,4 @@
-"""More requests than the serving layer lets in, and clients that leave: nothing is lost or left over."""
+"""More requests than the serving layer accepts, and clients that leave: nothing is lost or left over."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def under_way(served: Served) -> int:
     return int(body.split(b"\ntgi_batch_current_size ")[1].split()[0])
 
 
-async def test_a_flood_is_refused_at_the_door_and_what_was_let_in_is_answered(count: Count) -> None:
+async def test_what_the_queue_has_no_room_for_is_refused_and_all_else_is_answered(count: Count) -> None:
     answered, refused = Counter[str](), Counter[str]()
     limits = aiohttp.TCPConnector(limit=0)
     async with (
@@ -78,7 +78,7 @@ def last(stream: str) -> str:
     return str(json.loads(stream.strip().split("\n\n")[-1].removeprefix("data: "))["generated_text"])
 
 
-async def test_clients_that_go_away_in_every_way_leave_nothing_behind(count: Count) -> None:
+async def test_clients_that_leave_in_any_way_leave_no_generation_behind(count: Count) -> None:
     async with FakeUpstream() as upstream, serve("--upstream", upstream.url) as served:
         await served.becomes("ready")
         never = asyncio.Event()
@@ -113,7 +113,7 @@ async def test_clients_that_go_away_in_every_way_leave_nothing_behind(count: Cou
 
 
 async def stream_under_way(served: Served, upstream: FakeUpstream) -> tuple[asyncio.Event, asyncio.Task[str]]:
-    """An answer that waits for the event, and its whole stream to come."""
+    """An answer that waits for the returned event, and a task that reads its stream."""
     rest = asyncio.Event()
     upstream.answer(piece("All"), rest, *text(" is", " well."))
 
@@ -134,7 +134,7 @@ async def closing(served: Served) -> None:
     await eventually(look)
 
 
-async def test_the_end_waits_for_the_answers_that_are_under_way() -> None:
+async def test_it_ends_after_the_answers_that_are_under_way() -> None:
     async with FakeUpstream() as upstream, serve("--upstream", upstream.url) as served:
         await served.becomes("ready")
         rest, reading = await stream_under_way(served, upstream)
@@ -149,16 +149,16 @@ async def test_the_end_waits_for_the_answers_that_are_under_way() -> None:
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM, signal.SIGTERM], [signal.SIGINT]])
-async def test_who_asks_twice_or_by_hand_does_not_wait(signals: list[signal.Signals]) -> None:
+async def test_a_second_signal_or_an_interrupt_ends_it_at_once(signals: list[signal.Signals]) -> None:
     async with FakeUpstream() as upstream, serve("--upstream", upstream.url) as served:
         await served.becomes("ready")
         rest, reading = await stream_under_way(served, upstream)
         for number, one in enumerate(signals):
-            if number:  # two at once would be one
+            if number:  # two signals at once would count as one
                 await closing(served)
             served.process.send_signal(one)
         async with asyncio.timeout(PATIENCE):
-            told = await reading
+            stream = await reading
             await served.process.wait()
-        assert "The server is shutting down." in told
+        assert "The server is shutting down." in stream
         rest.set()

@@ -1,4 +1,4 @@
-"""A serving layer that hangs is replaced: replies fail in words, their text is kept, and nobody waits."""
+"""A serving layer that hangs is replaced: its replies fail with a reason and keep their text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.listening import ask, client_of, events, hear, messages_of, n
 from tests.support.tiny_gguf import write_tiny_gguf
 
 HANG_SECONDS = "2"
-ROUNDS = 1  # of each way to hang
+ROUNDS = 1  # for each way to hang
 ENGINES = 1  # that hang
 SEED = 11
 ANSWER = " ".join(f"wörd{number}🦀" for number in range(100))
@@ -31,16 +31,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the proce
 
 
 @pytest.fixture
-def breakable(monkeypatch: pytest.MonkeyPatch) -> None:
+def hanging_on_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "support" / "hanging"))
 
 
 @pytest.fixture
-def application(tmp_path: Path, breakable: None) -> Iterator[Application]:
-    library = tmp_path / "library"
-    library.mkdir()
-    (library / "trees.md").write_text("# Remove a tree\n\nTo remove a tree, call `shutil.rmtree`.\n")
-    options = ("--documentation", "--docs", str(library), "--hang-seconds", HANG_SECONDS)
+def application(
+    tmp_path: Path, hanging_on_signal: None, documentation_options: tuple[str, ...]
+) -> Iterator[Application]:
+    options = (*documentation_options, "--hang-seconds", HANG_SECONDS)
     with (
         upstream(ANSWER, rate=100) as url,
         running(tmp_path / "data", "--upstream", url, *options, page=False) as one,
@@ -99,7 +98,7 @@ async def test_a_serving_layer_that_hangs_costs_the_replies_under_way_and_is_rep
 
 
 def busiest_thread(pid: int) -> int:
-    """The thread that has computed most, but for the first, in which Python runs."""
+    """The thread that has computed most, apart from the first, which runs Python."""
 
     def ticks(thread: str) -> int:
         stat = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()
@@ -109,7 +108,7 @@ def busiest_thread(pid: int) -> int:
 
 
 async def test_an_engine_that_hangs_while_its_process_answers_is_replaced(
-    tmp_path: Path, breakable: None, count: Count
+    tmp_path: Path, hanging_on_signal: None, count: Count
 ) -> None:
     model = write_tiny_gguf(tmp_path / "slow.gguf", context=8192, blocks=4, width=384)
     options = ("--model", str(model), "--threads", "1", "--first-seconds", "4", "--max-new-tokens", "64")
@@ -120,13 +119,13 @@ async def test_an_engine_that_hangs_while_its_process_answers_is_replaced(
             for _ in range(ENGINES):
                 async with asyncio.timeout(PATIENCE):
                     first = await hear(client, await ask(client, chat, "Well?"))
-                    assert first.end == "done", (first.told, application.log)
+                    assert first.end == "done", (first.end_data, application.log)
                     pid = application.serving_pid()
                     thread = busiest_thread(pid)
                     assert ctypes.CDLL(None).syscall(SYS_TGKILL, pid, thread, signal.SIGUSR2) == 0
                     heard = await hear(client, await ask(client, chat, "And now?"))
                     assert heard.end == "error", heard
-                    assert heard.told["type"] in ("engine_unreachable", "engine_failed"), heard.told
+                    assert heard.end_data["type"] in ("engine_unreachable", "engine_failed"), heard.end_data
                     while (await asyncio.to_thread(application.serving_pid)) == pid:
                         await asyncio.sleep(0.05)
                     await becomes_ready(client)

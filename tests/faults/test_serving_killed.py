@@ -1,4 +1,4 @@
-"""`kill -9` of the serving layer in mid-answer: the reply fails, its text is kept, and the next one works."""
+"""`kill -9` of the serving layer in mid-answer: the reply fails and keeps its text; the next one works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers that take one byte at a time: nobody else waits for them, and nothing piles up for them."""
+"""Readers that take one byte at a time: nobody else waits, and no memory fills up for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,23 +19,32 @@ from assistant.conversation import FinishReason, Status
 from assistant.events import Delta, End, ReplyEvent
 from assistant.web.events import EventStream
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, Application, Serving, peak_memory
+from tests.support.application import PATIENCE, peak_memory
 from tests.support.fake_upstream import DONE, FakeUpstream, piece, usage
-from tests.support.listening import ask, client_of, events, in_front_of, messages_of, new_chat, under_way
+from tests.support.listening import (
+    Chain,
+    ask,
+    client_of,
+    events,
+    in_front_of,
+    messages_of,
+    new_chat,
+    under_way,
+)
 
 READERS = 50
 PIECES = [f"{number:03}" + "x" * 997 for number in range(400)]
 ANSWER = "".join(PIECES)
-SMALLEST = 1  # bytes of a socket's buffer; the system makes some KB of it
+SMALLEST = 1  # bytes of a socket's buffer; the system rounds it up to a few KB
 EVENTS = 200  # of 10 KB
 MEGABYTE = 1 << 20
-STUCK_SECONDS = 1.0  # in which a write that is not held back has long succeeded
+STUCK_SECONDS = 1.0  # a write that takes longer is blocked by the reader
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
 
 
-class Talker(FakeUpstream):
-    """Says `PIECES`; or says the same without an end, and tells when it was held back from saying more."""
+class SteadyUpstream(FakeUpstream):
+    """Sends `PIECES`; or sends without an end, and sets `held_back` when the reader blocks it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +73,7 @@ class Talker(FakeUpstream):
 
 
 class SlowReader:
-    """A connection with the smallest of buffers, read as far as the test says."""
+    """A connection with the smallest buffer, which reads only what the test says."""
 
     def __init__(self, address: str) -> None:
         host, port = address.removeprefix("http://").split(":")
@@ -93,7 +101,7 @@ class SlowReader:
 
     @property
     def text(self) -> str:
-        """The text of all events that have come as a whole."""
+        """The text of all events that have arrived completely."""
         return "".join(json.loads(data).get("text", "") for data in self._events())
 
     @property
@@ -105,21 +113,14 @@ class SlowReader:
         return re.findall(rb"data: (.*)\n\n", body)
 
 
-@dataclass
-class Stage:
-    upstream: Talker
-    layer: Serving
-    application: Application
-
-
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with Talker() as upstream, in_front_of(upstream.url, tmp_path / "data") as (layer, application):
-        yield Stage(upstream, layer, application)
+async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
+    async with SteadyUpstream() as upstream, in_front_of(upstream, tmp_path / "data") as chain:
+        yield chain
 
 
-async def test_slow_readers_slow_nobody_down_and_cost_no_memory(stage: Stage, count: Count) -> None:
-    application = stage.application
+async def test_slow_readers_slow_nobody_down_and_cost_no_memory(chain: Chain, count: Count) -> None:
+    application = chain.application
     assert application.process is not None
     async with client_of(application) as client, asyncio.timeout(PATIENCE):
         chat = await new_chat(client)
@@ -160,27 +161,27 @@ async def test_slow_readers_slow_nobody_down_and_cost_no_memory(stage: Stage, co
     assert "Traceback" not in application.log, application.log
 
 
-async def test_a_slow_client_of_the_serving_layer_holds_its_upstream_back(stage: Stage, count: Count) -> None:
-    stage.upstream.is_endless = True
-    before = peak_memory(stage.layer.pid)
-    with contextlib.closing(SlowReader(stage.layer.url)) as reader:
+async def test_a_slow_client_of_the_serving_layer_holds_its_upstream_back(chain: Chain, count: Count) -> None:
+    chain.upstream.is_endless = True
+    before = peak_memory(chain.layer.pid)
+    with contextlib.closing(SlowReader(chain.layer.url)) as reader:
         body = json.dumps({"inputs": "Hi", "parameters": {"max_new_tokens": 4000}})
         reader.send("POST /generate_stream", "Content-Type: application/json", body=body)
         async with asyncio.timeout(PATIENCE):
-            await stage.upstream.held_back.wait()
-        assert not stage.upstream.disconnected.is_set()
-        assert await under_way(stage.layer) == 1
-        grown = peak_memory(stage.layer.pid) - before
+            await chain.upstream.held_back.wait()
+        assert not chain.upstream.disconnected.is_set()
+        assert await under_way(chain.layer) == 1
+        grown = peak_memory(chain.layer.pid) - before
     async with asyncio.timeout(PATIENCE):
-        await stage.upstream.disconnected.wait()
-        while await under_way(stage.layer):
+        await chain.upstream.disconnected.wait()
+        while await under_way(chain.layer):
             await asyncio.sleep(0.02)
     count(f"a client of the serving layer that reads nothing: memory grown by {grown / MEGABYTE:.0f} MB")
     assert grown < 16 * MEGABYTE
 
 
 async def test_events_are_asked_for_only_as_fast_as_they_are_read() -> None:
-    """With a small send buffer: a whole reply would otherwise fit into the system's."""
+    """The send buffer is small, since a whole reply would fit into the usual one."""
     sent: list[int] = []
 
     async def reply(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,6 @@
-"""An upstream that stalls, breaks off or talks nonsense, seen through the whole chain; and one of two.
+"""An upstream, alone or one of two, stalls, breaks off or sends nonsense.
 
-The application and the serving layer are real processes; each fault is one reply, and the reply after it
-works.
+The application and the serving layer are real processes. Each fault costs one reply; the next one works.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tests.support.listening import ask, client_of, hear, messages_of, new_chat,
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
 
-SECONDS = "0.5"  # that the serving layer waits for the upstream: its time limits are what is tested here
+SECONDS = "0.5"  # the serving layer's time limits for the upstream, which these tests wait for
 MEGABYTE = 1 << 20
 
 
@@ -34,14 +33,14 @@ MEGABYTE = 1 << 20
 class Fault:
     name: str
     steps: Iterable[Step]
-    text: str  # that is kept
+    text: str  # the text that is kept
     end: str  # the finish reason, or the type of the failure
-    words: str = ""  # of the log; people are told nothing that the upstream has said
+    logged: str = ""  # part of the log; readers get nothing that the upstream sent
     status: int = 200
     content_type: str = "text/event-stream"
 
 
-OURS = ("", "The engine is not ready.", "The answer broke off: the engine failed.")
+OUR_MESSAGES = ("", "The engine is not ready.", "The answer broke off: the engine failed.")
 HELLO = piece("Hello")
 OWL = piece(" 🦉")
 HALF = OWL.index("🦉".encode()) + 2
@@ -64,18 +63,18 @@ FAULTS = (
     Fault("ends in half a character", [HELLO, OWL[:HALF]], "Hello", "engine_failed", "is not an event"),
     Fault("sends what is not UTF-8", [HELLO, EVENT % b"\xc3(", *text()], "Hello\ufffd(", "eos_token"),
     Fault("sends half of a pair", [HELLO, EVENT % rb"\ud83e", *text()], "Hello", "eos_token"),
-    Fault("fails in words", [HELLO, data({"error": "CUDA"})], "Hello", "engine_failed", "failed: CUDA"),
+    Fault("reports an error", [HELLO, data({"error": "CUDA"})], "Hello", "engine_failed", "failed: CUDA"),
     Fault("sends a line without an end", [HELLO, *[b"x" * 4096] * 300], "Hello", "engine_failed", "too long"),
 )
 
 
 class Upstream(FakeUpstream):
-    """One that can also break off before its headers, and that may never come to an end."""
+    """An upstream that can also break off before its headers, or answer without an end."""
 
     endless: bytes | None = None
 
     def forget(self) -> None:
-        """What was still to be answered."""
+        """Drop the answers that were not asked for."""
         self._answers.clear()
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
@@ -111,7 +110,7 @@ class Chain:
         return self._log.read_text() + self.application.log
 
     async def answer(self, question: str) -> tuple[str, str, str]:
-        """The text of a reply, its finish reason or the type of its failure, and the failure's words."""
+        """The text of a reply, its finish reason or the type of its failure, and the failure's message."""
         async with client_of(self.application) as client, asyncio.timeout(PATIENCE):
             while (await client.get("/api/engine")).json()["state"] != "ready":
                 await asyncio.sleep(0.05)
@@ -121,13 +120,16 @@ class Chain:
             stored = (await messages_of(client, chat))[-1]
             assert stored["content"] == heard.text
             if heard.end == "done":
-                assert (stored["status"], stored["finish_reason"]) == ("done", heard.told["finish_reason"])
+                assert (stored["status"], stored["finish_reason"]) == (
+                    "done",
+                    heard.end_data["finish_reason"],
+                )
                 return heard.text, stored["finish_reason"], ""
-            assert (stored["status"], stored["error"]) == ("failed", heard.told)
-            return heard.text, heard.told["type"], heard.told["message"]
+            assert (stored["status"], stored["error"]) == ("failed", heard.end_data)
+            return heard.text, heard.end_data["type"], heard.end_data["message"]
 
     def memory(self) -> dict[str, int]:
-        """The most bytes of memory that each process has ever had."""
+        """The largest number of bytes of memory that each process has had."""
         assert self.application.process is not None
         pids = {"application": self.application.process.pid, "serving layer": self.layer.pid}
         return {name: peak_memory(pid) for name, pid in pids.items()}
@@ -140,7 +142,7 @@ async def in_a_chain(
     limits = ("--first-seconds", SECONDS, "--between-seconds", SECONDS)
     more = [option for other in others for option in ("--upstream", other.url)]
     log = directory / "serving.log"
-    starting = serving(upstream.url, *more, *limits, log=log)
+    starting = serving("--upstream", upstream.url, *more, *limits, log=log)
     layer = await asyncio.to_thread(starting.__enter__)
     asks = ("--serving-url", layer.url, "--max-new-tokens", "64", *options)
     application = Application(directory / "data", *asks, page=False)
@@ -162,36 +164,34 @@ async def test_each_fault_of_the_upstream_ends_its_reply_and_no_other(chain: Cha
     for fault in FAULTS:
         logged = len(chain.log)
         chain.upstream.answer(*fault.steps, status=fault.status, content_type=fault.content_type)
-        kept, end, words = await chain.answer(fault.name)
-        assert (kept, end) == (fault.text, fault.end), (fault.name, words)
-        assert fault.words in chain.log[logged:], fault.name
-        assert words in OURS, fault.name
+        kept, end, message = await chain.answer(fault.name)
+        assert (kept, end) == (fault.text, fault.end), (fault.name, message)
+        assert fault.logged in chain.log[logged:], fault.name
+        assert message in OUR_MESSAGES, fault.name
         chain.upstream.answer(*text("All is well."))
         assert await chain.answer("and now?") == ("All is well.", "eos_token", ""), fault.name
         assert await under_way(chain.layer) == 0, fault.name
     assert "Traceback" not in chain.log, chain.log
     assert "ERROR" not in chain.log, chain.log
     failed = sum(fault.end.startswith("engine") for fault in FAULTS)
-    count(
-        f"upstream: faults {len(FAULTS)}, replies failed in words {failed}, next ones answered {len(FAULTS)}"
-    )
+    count(f"upstream: faults {len(FAULTS)}, failed with a reason {failed}, next ones answered {len(FAULTS)}")
 
 
 async def test_an_upstream_without_an_end_is_ended_and_costs_no_memory(chain: Chain, count: Count) -> None:
-    """One that goes on whatever limit it was given, in words, in a single line, or without any text."""
+    """It ignores its limit, and sends words, one long line, or no text at all."""
     chain.upstream.answer(*text("All is well."))
     await chain.answer("a first answer, for which everything is loaded")
     before = chain.memory()
-    for endless, text_of, end in (
+    for endless, pattern, expected_end in (
         (piece("more %d "), r"(more \d+ )+", "length"),
         (piece("x" * 1000 + "%d"), r"(x{1000}\d+)+", "length"),
         (b"data: %09d ", "", "engine_failed"),
     ):
         chain.upstream.endless = endless
         chain.upstream.disconnected.clear()
-        kept, told, words = await chain.answer("go on")
-        assert re.fullmatch(text_of, kept), kept[:100]
-        assert told == end, words
+        kept, end_seen, message = await chain.answer("go on")
+        assert re.fullmatch(pattern, kept), kept[:100]
+        assert end_seen == expected_end, message
         async with asyncio.timeout(PATIENCE):
             await chain.upstream.disconnected.wait()
         assert await under_way(chain.layer) == 0
@@ -211,9 +211,9 @@ async def test_an_upstream_that_drips_for_ever_is_ended_by_the_total_limit(
         in_a_chain(tmp_path, upstream, options=("--total-seconds", "2")) as chain,
     ):
         upstream.answer(*[step for _ in range(10_000) for step in (piece("drip "), 0.05)])
-        kept, end, words = await chain.answer("drip")
+        kept, end, message = await chain.answer("drip")
         assert re.fullmatch("(drip )+", kept)
-        assert (end, words) == ("engine_failed", "The answer was not complete within 2 seconds.")
+        assert (end, message) == ("engine_failed", "The answer was not complete within 2 seconds.")
         async with asyncio.timeout(PATIENCE):
             await upstream.disconnected.wait()
         assert await under_way(chain.layer) == 0
@@ -223,17 +223,13 @@ async def test_an_upstream_that_drips_for_ever_is_ended_by_the_total_limit(
 
 
 async def test_an_upstream_that_is_down_is_stood_in_for_by_the_documentation(
-    tmp_path: Path, count: Count
+    tmp_path: Path, documentation_options: tuple[str, ...], count: Count
 ) -> None:
-    """Asked in the moment in which it goes, and while it is known to be away."""
-    library = tmp_path / "library"
-    library.mkdir()
-    (library / "trees.md").write_text("# Remove a tree\n\nTo remove a tree, call `shutil.rmtree`.\n")
-    options = ("--documentation", "--docs", str(library))
+    """A question comes in the moment in which it goes, and another while it is known to be away."""
     rounds = 3
     async with (
         Upstream() as upstream,
-        in_a_chain(tmp_path, upstream, options=options) as chain,
+        in_a_chain(tmp_path, upstream, options=documentation_options) as chain,
         client_of(chain.application) as client,
         asyncio.timeout(2 * PATIENCE),
     ):
@@ -264,7 +260,7 @@ WELL = "All is well."
 async def test_what_one_of_two_fails_at_before_its_first_token_the_other_answers(
     tmp_path: Path, count: Count
 ) -> None:
-    """Each fault before any text, a refusal for want of room, and the end of one of them."""
+    """Each fault before any text, a refusal for lack of room, and the end of one of the two."""
     early = [fault for fault in FAULTS if fault.end.startswith("engine") and not fault.text]
     early.append(Fault("has no room", [b""], "", "", status=429, content_type="text/plain"))
     retried = 0
@@ -289,7 +285,7 @@ async def test_what_one_of_two_fails_at_before_its_first_token_the_other_answers
     count(f"two upstreams: faults before the first token {retried}, replies failed 0")
 
 
-async def test_what_one_of_two_fails_at_after_its_first_token_is_told_and_its_text_kept(
+async def test_what_one_of_two_fails_at_after_its_first_token_is_reported_and_its_text_kept(
     tmp_path: Path,
 ) -> None:
     late = [fault for fault in FAULTS if fault.end.startswith("engine") and fault.text]
@@ -298,9 +294,9 @@ async def test_what_one_of_two_fails_at_after_its_first_token_is_told_and_its_te
             for upstream in (one, other):
                 upstream.answer(*fault.steps)
             before = len(one.requests) + len(other.requests)
-            kept, end, words = await chain.answer(fault.name)
-            assert (kept, end) == (fault.text, fault.end), (fault.name, words)
-            assert words in OURS, fault.name
+            kept, end, message = await chain.answer(fault.name)
+            assert (kept, end) == (fault.text, fault.end), (fault.name, message)
+            assert message in OUR_MESSAGES, fault.name
             assert len(one.requests) + len(other.requests) == before + 1, fault.name
             for upstream in (one, other):
                 upstream.forget()

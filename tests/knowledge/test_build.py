@@ -1,4 +1,4 @@
-"""A build: what has changed is read again and nothing else, and what is broken is said and passed over."""
+"""A build reads only what has changed, reports what is broken, and continues without it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from typing import Any
 import pytest
 
 from assistant.knowledge.build import LONGEST_WARNING, MOST_PROBLEMS, MOST_WARNINGS, Folder, build
-from assistant.knowledge.index import Index, IndexFailed, IndexWriter
+from assistant.knowledge.index import Index, IndexFailed
+from assistant.knowledge.index_writer import IndexWriter
 
 
 class Built:
-    """An index of a folder, built again and again."""
+    """The index of a folder, with the reports of its last build."""
 
     def __init__(self, folder: Path, into: Path) -> None:
         self.folder, self.into = folder, into
-        self.told: list[Mapping[str, Any]] = []
+        self.reports: list[Mapping[str, Any]] = []
 
     def again(self, *environments: Path, folders: Sequence[Path] = ()) -> dict[str, str]:
-        """Build; returns the texts of the index by name."""
-        self.told.clear()
+        """Build, and return the texts in the index by name."""
+        self.reports.clear()
         build(
             self.into,
-            lambda told: self.told.append(dict(told)),
+            lambda report: self.reports.append(dict(report)),
             environments=environments,
             folders=[Folder(self.folder), *map(Folder, folders)],
             python=False,
@@ -48,7 +49,7 @@ class Built:
 
     @property
     def warnings(self) -> list[str]:
-        return [told["warning"] for told in self.told if "warning" in told]
+        return [report["warning"] for report in self.reports if "warning" in report]
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_only_what_has_changed_is_read_again(built: Built) -> None:
         assert dict(rows)["Alpha"] == dict(connection.execute("SELECT name, id FROM passage"))["Alpha"]
 
 
-def test_what_is_gone_is_forgotten_and_not_found_any_more(built: Built) -> None:
+def test_a_removed_file_is_no_longer_found(built: Built) -> None:
     built.again()
     (built.folder / "a.md").unlink()
     assert list(built.again()) == ["Beta"]
@@ -82,18 +83,18 @@ def test_what_is_gone_is_forgotten_and_not_found_any_more(built: Built) -> None:
         assert [entry.passage.name for entry in index.matching("second")] == ["Beta"]
 
 
-def test_a_broken_index_is_made_anew(built: Built) -> None:
+def test_a_broken_index_is_built_again(built: Built) -> None:
     built.again()
     built.into.write_bytes(b"nonsense" * 1000)
     assert list(built.again()) == ["Alpha", "Beta"]
 
 
-def test_an_environment_that_is_none_is_said_and_the_rest_is_read(built: Built, tmp_path: Path) -> None:
+def test_a_missing_environment_is_reported_and_the_rest_is_read(built: Built, tmp_path: Path) -> None:
     assert list(built.again(tmp_path / "nothing")) == ["Alpha", "Beta"]
     assert any("There is no Python environment" in warning for warning in built.warnings)
 
 
-def test_files_that_cannot_be_read_do_not_keep_others_from_being_read(built: Built) -> None:
+def test_unreadable_files_do_not_stop_the_build(built: Built) -> None:
     (built.folder / "binary.md").write_bytes(bytes(range(256)) * 100)
     (built.folder / "mixed.md").write_bytes(b"# Caf\xe9\n\nna\xefve \xf0\x9f\xa6\x80\n")
     (built.folder / "self.md").symlink_to("self.md")
@@ -104,21 +105,21 @@ def test_files_that_cannot_be_read_do_not_keep_others_from_being_read(built: Bui
     assert "na\xefve" in next(text for name, text in found.items() if name.startswith("Caf"))
 
 
-def test_where_the_index_cannot_be_written_is_said(built: Built, tmp_path: Path) -> None:
+def test_an_index_that_cannot_be_written_is_reported(built: Built, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     built.into = tmp_path / "file" / "documentation.db"
     with pytest.raises(IndexFailed, match="cannot be written"):
         built.again()
 
 
-def test_what_is_left_out_inside_a_file_is_told(built: Built) -> None:
+def test_left_out_parts_of_a_file_are_reported(built: Built) -> None:
     (built.folder / "long.md").write_text("# Long\n\n```\n" + "x = 1\n" * 2000 + "```\n")
     (built.folder / "cells.ipynb").write_text('{"cells": [7, {"cell_type": "markdown", "source": "Fine."}]}')
     (built.folder / "open.html").write_text("<p>Seen.</p><a " + "x " * 10_000)
     assert {"Long", "cells"} <= built.again().keys()
     assert sorted(built.warnings) == [
-        "cells.ipynb is read without one cell that is none.",
-        "long.md:3 is a block too long to quote; its end is left out.",
+        "The block at long.md:3 is too long to quote; its end is left out.",
+        "cells.ipynb is read without one broken cell.",
         "open.html is read without what follows a tag in line 1 that is not closed.",
     ]
     built.again()
@@ -132,12 +133,12 @@ def test_very_many_warnings_are_counted(built: Built) -> None:
     (built.folder / "a.md").write_text(block * 3 * MOST_PROBLEMS)
     built.again()
     assert len(built.warnings) == MOST_WARNINGS + 1
-    assert built.warnings[-1] == f"{7 + MOST_PROBLEMS} more things were left out."
+    assert built.warnings[-1] == f"{7 + MOST_PROBLEMS} more warnings are not shown."
     assert all(len(warning) <= LONGEST_WARNING for warning in built.warnings)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "x" * 300, "nothing", "caf\udce9"])
-def test_a_folder_that_is_none_is_said_and_the_rest_is_read(built: Built, tmp_path: Path, name: str) -> None:
+def test_a_missing_folder_is_reported_and_the_rest_is_read(built: Built, tmp_path: Path, name: str) -> None:
     if len(name) < 10:
         (tmp_path / name).mkdir()
         (tmp_path / name / "c.md").write_text("# Gamma\n\nThe third.\n")
@@ -148,7 +149,7 @@ def test_a_folder_that_is_none_is_said_and_the_rest_is_read(built: Built, tmp_pa
     assert warning.isprintable()
 
 
-def test_a_file_that_may_be_read_now_is_read(built: Built) -> None:
+def test_a_file_with_new_permissions_is_read_again(built: Built) -> None:
     built.again()
     before = built.fingerprints
     (built.folder / "a.md").chmod(0o600)  # neither its size nor its time has changed
@@ -159,7 +160,7 @@ def test_a_file_that_may_be_read_now_is_read(built: Built) -> None:
 
 
 def environment(at: Path, *versions: str) -> Path:
-    """An environment with one package that calls itself; of each version metadata are left."""
+    """An environment with a package that calls itself, and metadata of each of these versions."""
     site = at / "lib" / "python3.11" / "site-packages"
     (site / "crank").mkdir(parents=True)
     (site / "crank" / "__init__.py").write_text('def turn(times):\n    """Turn it."""\n\n\nx = turn(12)\n')
@@ -171,16 +172,16 @@ def environment(at: Path, *versions: str) -> Path:
     return at
 
 
-def test_a_package_that_is_there_in_two_versions_is_read_once(built: Built, tmp_path: Path) -> None:
+def test_a_package_with_two_versions_is_read_once(built: Built, tmp_path: Path) -> None:
     there = environment(tmp_path / "env", "1.0", "2.0")
     built.again(there)
     before = built.fingerprints
     built.again(there)
     assert built.fingerprints == before
-    assert built.told[-1]["done"] == built.told[-1]["total"] == len(before)
+    assert built.reports[-1]["done"] == built.reports[-1]["total"] == len(before)
 
 
-def test_what_a_killed_build_has_not_counted_is_counted_by_the_next(
+def test_the_build_after_a_killed_one_counts_uses(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = environment(tmp_path / "env", "1.0")
@@ -193,7 +194,7 @@ def test_what_a_killed_build_has_not_counted_is_counted_by_the_next(
         assert index.named("crank.turn")[0].passage.example == "x = turn(12)"
 
 
-def test_a_damaged_index_is_made_anew(built: Built) -> None:
+def test_a_damaged_index_is_built_again(built: Built) -> None:
     for number in range(100):
         (built.folder / f"{number}.md").write_text(f"# Title {number}\n\n{os.urandom(300).hex()}\n")
     built.again()
@@ -207,7 +208,7 @@ def test_a_damaged_index_is_made_anew(built: Built) -> None:
     assert built.warnings == []
 
 
-def test_no_piece_of_work_is_lost_with_the_pool(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_task_is_lost_with_a_broken_pool(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("assistant.knowledge.build.FILES_AT_ONCE", 1)
     submit = ProcessPoolExecutor.submit
     calls: list[object] = []
@@ -222,19 +223,19 @@ def test_no_piece_of_work_is_lost_with_the_pool(built: Built, monkeypatch: pytes
     assert sorted(built.again()) == ["Alpha", "Beta"]
 
 
-def test_where_no_process_can_be_started_is_said(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_start_is_reported(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(*arguments: Any) -> Any:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(ProcessPoolExecutor, "submit", refusing)
-    with pytest.raises(IndexFailed, match=r"no process can be started for it .*unavailable"):
+    with pytest.raises(IndexFailed, match=r"no process can be started .*unavailable"):
         built.again()
     monkeypatch.undo()
     assert list(built.again()) == ["Alpha", "Beta"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is not bounded everywhere")
-def test_a_file_that_takes_too_much_memory_does_not_take_others_with_it(built: Built) -> None:
+def test_a_file_that_needs_too_much_memory_is_left_out(built: Built) -> None:
     attributes = "b=c " * 2_000_000
     (built.folder / "ab.html").write_text(f"<p>One.</p><a x='>' {attributes}>Two.</a>")
     assert {"Alpha", "Beta"} <= built.again().keys()
@@ -242,7 +243,7 @@ def test_a_file_that_takes_too_much_memory_does_not_take_others_with_it(built: B
     assert warning.endswith("ab.html): MemoryError().")
 
 
-def test_a_licence_that_has_changed_is_the_one_that_is_told(built: Built) -> None:
+def test_a_changed_licence_is_read_again(built: Built) -> None:
     built.again()
     (built.folder / "LICENSE").write_text("SPDX-License-Identifier: MIT\n")
     built.again()
@@ -250,16 +251,16 @@ def test_a_licence_that_has_changed_is_the_one_that_is_told(built: Built) -> Non
         assert index.named("Alpha")[0].passage.licence == "MIT"
 
 
-def test_a_library_that_was_left_out_is_read_before_it_is_asked(
+def test_a_library_that_was_left_out_is_read_before_it_is_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant.knowledge.python_library.units", lambda: ["colorsys"])
-    told: list[Mapping[str, Any]] = []
+    monkeypatch.setattr("assistant.knowledge.reading.python_library.units", lambda: ["colorsys"])
+    reports: list[Mapping[str, Any]] = []
 
     def again(python: bool) -> list[int]:
-        told.clear()
-        build(tmp_path / "documentation.db", told.append, python=python, processes=1)
-        return [one["passages"] for one in told if "searchable" in one]
+        reports.clear()
+        build(tmp_path / "documentation.db", reports.append, python=python, processes=1)
+        return [one["passages"] for one in reports if "searchable" in one]
 
     (passages,) = again(True)
     assert passages > 0

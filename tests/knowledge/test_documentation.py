@@ -1,4 +1,4 @@
-"""The documentation's life in the application: read by a child, asked while it is read, ended with us."""
+"""The documentation in the application: a process reads it, searches wait for it, and both end together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from assistant.knowledge.documentation import (
     DocumentationState,
     DocumentationUnreadable,
 )
-from assistant.knowledge.passage import Found
+from assistant.knowledge.passage import SearchResult
 from tests.support.application import children, is_alive, wait_for
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
@@ -36,7 +36,7 @@ def of_folder(tmp_path: Path, folder: Path) -> Documentation:
 
 
 def reader() -> int | None:
-    """The process that reads; other tests have left children of other kinds."""
+    """The process id of the reader. Other tests may have left other child processes."""
     for pid in children(os.getpid()):
         if b"assistant.knowledge" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
@@ -48,7 +48,7 @@ async def until(documentation: Documentation, is_so: Callable[[], bool]) -> None
         await documentation._changed.wait_for(is_so)
 
 
-async def test_it_is_read_and_then_asked(tmp_path: Path, folder: Path) -> None:
+async def test_it_is_read_and_then_searched(tmp_path: Path, folder: Path) -> None:
     documentation = of_folder(tmp_path, folder)
     assert documentation.status.state is DocumentationState.BUILDING
     await documentation.start()
@@ -61,19 +61,19 @@ async def test_it_is_read_and_then_asked(tmp_path: Path, folder: Path) -> None:
     await documentation.close()
 
 
-async def test_without_a_file_nothing_is_found_and_nothing_is_read(tmp_path: Path) -> None:
+async def test_without_an_index_nothing_is_read_or_found(tmp_path: Path) -> None:
     documentation = Documentation(None)
     await documentation.start()
-    assert await documentation.search("What does len do?") == Found()
+    assert await documentation.search("What does len do?") == SearchResult()
     assert (documentation.status.state, documentation.can_answer) == (DocumentationState.OFF, False)
     await documentation.close()
 
 
-async def test_a_question_waits_for_what_is_being_read(tmp_path: Path, folder: Path) -> None:
+async def test_a_search_waits_while_documentation_is_read(tmp_path: Path, folder: Path) -> None:
     documentation = of_folder(tmp_path, folder)
     (tmp_path / "data").mkdir()
     with (tmp_path / "data" / "documentation.db.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # as another build would
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as another build does
         await documentation.start()
         asking = asyncio.create_task(documentation.search("How do I quuxify a frobnicator?"))
         await asyncio.sleep(0)
@@ -90,18 +90,16 @@ async def test_where_it_cannot_be_kept_is_for_the_log_alone(
     (tmp_path / "data").write_text("in the way")
     documentation = of_folder(tmp_path, folder)
     await documentation.start()
-    with pytest.raises(DocumentationUnreadable) as told:
+    with pytest.raises(DocumentationUnreadable) as caught:
         await documentation.search("How do I quuxify a frobnicator?")
-    assert str(told.value) == documentation.status.detail == SEE_LOG
+    assert str(caught.value) == documentation.status.detail == SEE_LOG
     assert "documentation.db cannot be written" in caplog.text
     assert documentation.status.state is DocumentationState.FAILED
     assert not documentation.can_answer
     await documentation.close()
 
 
-async def test_a_reader_that_is_killed_is_told_and_the_next_start_reads_on(
-    tmp_path: Path, folder: Path
-) -> None:
+async def test_the_next_start_continues_after_a_killed_reader(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "data").mkdir()
     with (tmp_path / "data" / "documentation.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -119,7 +117,7 @@ async def test_a_reader_that_is_killed_is_told_and_the_next_start_reads_on(
     await documentation.close()
 
 
-async def test_a_reader_that_cannot_be_started_is_said_at_once(
+async def test_a_reader_that_cannot_start_is_reported_at_once(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documentation = of_folder(tmp_path, folder)
@@ -138,22 +136,22 @@ async def test_a_reader_that_cannot_be_started_is_said_at_once(
     "line",
     [b"7", b"null", b"[1]", b'"text"', b"print", b"", b"[" * 50_000, b'{"state": "nonsense"}', b"\xff\xfe"],
 )
-async def test_what_the_reader_prints_besides_does_not_end_the_reading(tmp_path: Path, line: bytes) -> None:
+async def test_other_output_of_the_reader_does_not_end_the_reading(tmp_path: Path, line: bytes) -> None:
     documentation = of_folder(tmp_path, tmp_path)
-    await documentation._hear(line + b"\n")
+    await documentation._read_report(line + b"\n")
     assert documentation.status.state is DocumentationState.BUILDING
     await documentation.close()
 
 
-async def test_a_reader_that_fails_leaves_what_an_earlier_start_has_read(tmp_path: Path) -> None:
+async def test_a_failed_reader_keeps_the_index_of_an_earlier_start(tmp_path: Path) -> None:
     documentation = of_folder(tmp_path, tmp_path)
-    await documentation._hear(b'{"searchable": true, "passages": 7}\n')
-    await documentation._hear(b'{"state": "failed", "detail": "The disk is full."}\n')
+    await documentation._read_report(b'{"searchable": true, "passages": 7}\n')
+    await documentation._read_report(b'{"state": "failed", "detail": "The disk is full."}\n')
     assert (documentation.status.state, documentation.status.passages) == (DocumentationState.READY, 7)
     await documentation.close()
 
 
-async def test_the_reader_ends_with_us(tmp_path: Path, folder: Path) -> None:
+async def test_the_reader_ends_with_the_application(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "data").mkdir()
     with (tmp_path / "data" / "documentation.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The index: sources are put whole, found by name and by words, and taken away without a trace."""
+"""The index: units are stored whole, found by name and by words, and removed without a trace."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.knowledge.index import (
+from assistant.knowledge.index import Index, IndexBroken, IndexFailed, reversed_name
+from assistant.knowledge.index_writer import (
     LONGEST_TEXT,
-    Batch,
-    Index,
-    IndexBroken,
-    IndexFailed,
     IndexWriter,
-    Source,
+    ReadUnit,
     bounded,
     summary_of,
-    turned_round,
     words_of,
 )
-from assistant.knowledge.passage import Passage
+from assistant.knowledge.passage import Batch, Passage
 
 
 def passage(
@@ -34,14 +30,14 @@ def passage(
     return Passage(name, kind, name, text, "Python", "3.11", "PSF-2.0", "m.py:1", corpus, f"{name}()")
 
 
-def source(key: str, *passages: Passage, fingerprint: str = "1", **batch: object) -> Source:
-    return Source(key, "python", fingerprint, "", Batch(passages, **batch))  # type: ignore[arg-type]
+def unit(key: str, *passages: Passage, fingerprint: str = "1", **batch: object) -> ReadUnit:
+    return ReadUnit(key, "python", fingerprint, "", Batch(passages, **batch))  # type: ignore[arg-type]
 
 
 def built(file: Path) -> bytes:
-    """An index of many passages; gives the bytes of its file."""
+    """Build an index of many passages, and return the bytes of its file."""
     index = IndexWriter(file)
-    index.put([source("m", *(passage(f"m.f{number}", f"Does {number}.") for number in range(500)))])
+    index.put([unit("m", *(passage(f"m.f{number}", f"Does {number}.") for number in range(500)))])
     index.tidy()
     index.close()
     return file.read_bytes()
@@ -58,24 +54,24 @@ def names(entries: object) -> list[str]:
     return [entry.passage.name for entry in entries]  # type: ignore[attr-defined]
 
 
-def test_a_passage_comes_back_as_it_was_put(writer: IndexWriter) -> None:
+def test_a_passage_is_stored_unchanged(writer: IndexWriter) -> None:
     there = passage("shutil.rmtree", "Delete a tree.\n\nReally.")
-    writer.put([source("shutil", there)])
+    writer.put([unit("shutil", there)])
     reader = Index(writer.path)
     assert [entry.passage for entry in reader.named("shutil.rmtree")] == [there]
     reader.close()
 
 
-def test_a_name_is_found_by_its_ending_in_any_case_and_by_its_other_names(writer: IndexWriter) -> None:
+def test_a_name_is_found_by_its_ending_and_by_aliases(writer: IndexWriter) -> None:
     aliases = [("posixpath.join", "os.path.join")]
-    writer.put([source("os", passage("os.path.join"), passage("str.join"), aliases=aliases)])
+    writer.put([unit("os", passage("os.path.join"), passage("str.join"), aliases=aliases)])
     assert names(writer.ending("PATH.join")) == ["os.path.join"]
     assert sorted(names(writer.ending("join"))) == ["os.path.join", "str.join"]
     assert names(writer.named("posixpath.join")) == ["os.path.join"]
     assert writer.named("Os.Path.Join") == []
 
 
-def test_an_ending_is_one_of_whole_parts(writer: IndexWriter) -> None:
+def test_an_ending_begins_at_a_dot(writer: IndexWriter) -> None:
     there = (
         "a.b.join",
         "b.join",
@@ -87,7 +83,7 @@ def test_an_ending_is_one_of_whole_parts(writer: IndexWriter) -> None:
         "b.join-x",
         "c++.join",
     )
-    writer.put([source("x", *map(passage, there))])
+    writer.put([unit("x", *map(passage, there))])
     assert names(writer.ending("b.join")) == ["b.join", "a.b.join"]
     assert names(writer.ending("join")) == ["join", "b.join", "c++.join", "a.b.join", "a.xb.join"]
     assert names(writer.ending("join", 2)) == ["join", "b.join"]
@@ -95,62 +91,58 @@ def test_an_ending_is_one_of_whole_parts(writer: IndexWriter) -> None:
     assert writer.ending("") == writer.ending(".") == writer.ending("oin") == []
 
 
-def test_a_title_of_its_own_comes_back(writer: IndexWriter) -> None:
-    writer.put([source("x", dataclasses.replace(passage("Usage"), title="Guide › Usage"))])
+def test_a_title_that_is_not_the_name_is_stored(writer: IndexWriter) -> None:
+    writer.put([unit("x", dataclasses.replace(passage("Usage"), title="Guide › Usage"))])
     assert writer.named("Usage")[0].passage.title == "Guide › Usage"
 
 
-def test_a_whole_name_comes_before_one_that_is_used_more(writer: IndexWriter) -> None:
+def test_a_whole_name_comes_before_a_more_used_one(writer: IndexWriter) -> None:
     usage = {"a.py": {"m.open": (50, 0, 0, 0), "open": (2, 0, 0, 0)}}
-    writer.put([source("x", passage("m.open"), passage("open"), usage=usage)])
+    writer.put([unit("x", passage("m.open"), passage("open"), usage=usage)])
     writer.count_uses()
     assert names(writer.ending("open")) == ["open", "m.open"]
     assert names(writer.within("m")) == ["m.open"]
 
 
 @pytest.mark.parametrize("typed", ["shutil.rmtre", "shutil.rmtee", "rmtreee", "shutl.rmtree"])
-def test_a_name_that_is_spelled_wrong_has_a_near_one(writer: IndexWriter, typed: str) -> None:
+def test_a_misspelt_name_has_a_similar_one(writer: IndexWriter, typed: str) -> None:
     others = [passage(f"shutil.{name}") for name in ("copy", "move", "copytree")]
-    writer.put([source("shutil", *others, passage("shutil.rmtree"))])
-    assert writer.near(typed)[0] == "shutil.rmtree"
+    writer.put([unit("shutil", *others, passage("shutil.rmtree"))])
+    assert writer.similar_names(typed)[0] == "shutil.rmtree"
 
 
-def test_a_name_of_the_module_that_was_named_is_nearer_than_the_same_name_elsewhere(
-    writer: IndexWriter,
-) -> None:
-    writer.put(
-        [source("x", passage("web.data_classes.ListFiles"), passage("os.listdir"), passage("os.walk"))]
-    )
-    assert writer.near("os.listfiles")[0] == "os.listdir"
+def test_a_name_in_the_named_module_is_more_similar(writer: IndexWriter) -> None:
+    writer.put([unit("x", passage("web.data_classes.ListFiles"), passage("os.listdir"), passage("os.walk"))])
+    assert writer.similar_names("os.listfiles")[0] == "os.listdir"
 
 
-def test_nothing_is_near_to_what_resembles_nothing(writer: IndexWriter) -> None:
-    writer.put([source("shutil", passage("shutil.rmtree"))])
-    assert writer.near("zzzzqqq") == writer.near("") == writer.near("ab") == []
+def test_a_name_unlike_all_others_has_no_similar_one(writer: IndexWriter) -> None:
+    writer.put([unit("shutil", passage("shutil.rmtree"))])
+    assert writer.similar_names("zzzzqqq") == writer.similar_names("") == writer.similar_names("ab") == []
 
 
 def test_words_are_found_in_names_texts_and_phrases(writer: IndexWriter) -> None:
     there = [passage("string.ascii_letters", "All of them."), passage("os.walk", "A tree of directories.")]
-    writer.put([source("x", *there)], {"os.walk": ("visit every folder",)})
+    writer.put([unit("x", *there)], {"os.walk": ("visit every folder",)})
     assert names(writer.matching("letters")) == ["string.ascii_letters"]
     assert names(writer.matching("directory")) == ["os.walk"]
     assert names(writer.matching("phrases : folder")) == ["os.walk"]
     assert writer.matching("directory", corpora=["docs"]) == []
 
 
-def test_a_source_takes_the_place_of_what_it_was(writer: IndexWriter) -> None:
-    writer.put([source("m", passage("m.old", "Antelope."), aliases=[("m.older", "m.old")])])
-    writer.put([source("m", passage("m.new", "Badger."), fingerprint="2")])
+def test_a_unit_replaces_its_earlier_version(writer: IndexWriter) -> None:
+    writer.put([unit("m", passage("m.old", "Antelope."), aliases=[("m.older", "m.old")])])
+    writer.put([unit("m", passage("m.new", "Badger."), fingerprint="2")])
     assert writer.fingerprints() == {"m": "2"}
     assert writer.named("m.old") == writer.named("m.older") == writer.ending("old") == []
     assert writer.matching("antelope") == []
-    assert writer.near("m.olds") == []
+    assert writer.similar_names("m.olds") == []
     assert names(writer.matching("badger")) == ["m.new"]
 
 
-def test_what_is_forgotten_leaves_no_row(writer: IndexWriter) -> None:
+def test_a_forgotten_unit_leaves_no_row(writer: IndexWriter) -> None:
     tables = ("source", "passage", "alias", "ending", "example_at")
-    writer.put([source("m", passage("m.f"), aliases=[("m.g", "m.f")], usage={"a.py": {"m.f": (1, 1, 1, 9)}})])
+    writer.put([unit("m", passage("m.f"), aliases=[("m.g", "m.f")], usage={"a.py": {"m.f": (1, 1, 1, 9)}})])
     writer.forget(["m", "never there"])
     counts = [writer.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
     assert counts == [0] * len(tables)
@@ -160,9 +152,9 @@ def test_what_is_forgotten_leaves_no_row(writer: IndexWriter) -> None:
         writer.connection.execute(f"INSERT INTO {table} ({table}) VALUES ('integrity-check')")
 
 
-def test_sources_are_put_all_or_none(writer: IndexWriter) -> None:
-    def failing() -> Iterator[Source]:
-        yield source("m", passage("m.f"))
+def test_units_are_stored_all_or_none(writer: IndexWriter) -> None:
+    def failing() -> Iterator[ReadUnit]:
+        yield unit("m", passage("m.f"))
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -176,7 +168,7 @@ def test_an_example_is_read_word_for_word_from_the_file_that_uses_the_name(
 ) -> None:
     (tmp_path / "user.py").write_text("def f():\n    with m.f(1) as x:\n        use(x)\n")
     batch = Batch([passage("m.f")], (), {"user.py": {"m.f": (3, 2, 3, 50)}})
-    writer.put([Source("m", "python", "1", str(tmp_path), batch)])
+    writer.put([ReadUnit("m", "python", "1", str(tmp_path), batch)])
     writer.count_uses()
     (found,) = writer.named("m.f")
     assert found.uses == 3
@@ -184,19 +176,19 @@ def test_an_example_is_read_word_for_word_from_the_file_that_uses_the_name(
     assert found.passage.example_location == "user.py:2"
 
 
-def test_calls_within_the_package_that_offers_a_name_count_less(writer: IndexWriter) -> None:
+def test_calls_within_the_own_package_count_less(writer: IndexWriter) -> None:
     usage = {"m/inner.py": {"m.f": (8, 0, 0, 0)}, "other.py": {"m.g": (8, 0, 0, 0)}}
-    writer.put([source("m", passage("m.f"), passage("m.g"), usage=usage)])
+    writer.put([unit("m", passage("m.f"), passage("m.g"), usage=usage)])
     writer.count_uses()
     assert [writer.named(name)[0].uses for name in ("m.f", "m.g")] == [2, 8]
 
 
-def test_a_text_with_half_a_surrogate_pair_is_kept_but_for_that(writer: IndexWriter) -> None:
-    writer.put([source("m", passage("m.f", "a \ud800 b"))])
+def test_a_lone_surrogate_is_replaced(writer: IndexWriter) -> None:
+    writer.put([unit("m", passage("m.f", "a \ud800 b"))])
     assert writer.named("m.f")[0].passage.text == "a ? b"
 
 
-def test_an_index_of_another_schema_is_made_anew(tmp_path: Path) -> None:
+def test_an_index_with_another_schema_is_made_again(tmp_path: Path) -> None:
     file = tmp_path / "documentation.db"
     old = sqlite3.connect(file)
     old.executescript("CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('schema', '0')")
@@ -208,7 +200,7 @@ def test_an_index_of_another_schema_is_made_anew(tmp_path: Path) -> None:
     index.close()
 
 
-def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_database_of_something_else_is_left_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "chats.db"
     other = sqlite3.connect(file)
     other.executescript(
@@ -222,9 +214,10 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
     other.close()
 
 
-def test_an_index_of_other_code_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_of_other_code_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built(tmp_path / "documentation.db")
-    monkeypatch.setattr("assistant.knowledge.index._version", lambda: "another")
+    for module in ("index", "index_writer"):
+        monkeypatch.setattr(f"assistant.knowledge.{module}.code_version", lambda: "another")
     with pytest.raises(IndexFailed, match="another version"):
         Index(tmp_path / "documentation.db")
     index = IndexWriter(tmp_path / "documentation.db")
@@ -232,7 +225,7 @@ def test_an_index_of_other_code_is_made_anew(tmp_path: Path, monkeypatch: pytest
     index.close()
 
 
-def test_damage_that_nobody_has_met_is_found(tmp_path: Path) -> None:
+def test_a_check_finds_damage(tmp_path: Path) -> None:
     file = tmp_path / "documentation.db"
     data = bytearray(built(file))
     for start in range(5 * 4096, len(data), 4096):
@@ -246,16 +239,16 @@ def test_damage_that_nobody_has_met_is_found(tmp_path: Path) -> None:
     index.close()
 
 
-def test_uses_are_to_be_counted_until_they_are(writer: IndexWriter) -> None:
+def test_a_change_requires_a_new_count_of_uses(writer: IndexWriter) -> None:
     assert not writer.is_counted()
-    for change in (lambda: writer.put([source("m", passage("m.f"))]), lambda: writer.forget(["m"])):
+    for change in (lambda: writer.put([unit("m", passage("m.f"))]), lambda: writer.forget(["m"])):
         writer.count_uses()
         assert writer.is_counted()
         change()
         assert not writer.is_counted()
 
 
-def test_a_file_that_is_no_database_is_made_anew(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_made_again(tmp_path: Path) -> None:
     file = tmp_path / "documentation.db"
     file.write_bytes(b"not a database at all" * 100)
     with pytest.raises(IndexFailed, match="cannot be read"):
@@ -265,7 +258,7 @@ def test_a_file_that_is_no_database_is_made_anew(tmp_path: Path) -> None:
     index.close()
 
 
-def test_what_cannot_be_read_or_written_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_an_index_that_cannot_be_read_or_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(IndexFailed, match=r"cannot be read: .*\.$"):
         Index(tmp_path / "none.db")
     (tmp_path / "folder.db").mkdir()
@@ -276,17 +269,17 @@ def test_what_cannot_be_read_or_written_is_said_in_a_sentence(tmp_path: Path) ->
         IndexWriter(tmp_path / "file" / "documentation.db")
 
 
-def test_a_full_disk_is_said_in_a_sentence(writer: IndexWriter) -> None:
+def test_a_full_disk_is_reported(writer: IndexWriter) -> None:
     pages = writer.connection.execute("PRAGMA page_count").fetchone()[0]
     writer.connection.execute(f"PRAGMA max_page_count = {pages + 2}")
     incompressible = os.urandom(40_000).hex()
     with pytest.raises(IndexFailed, match="full"):
-        writer.put([source("m", *(passage(f"m.f{at}", incompressible[at:]) for at in range(0, 60_000, 900)))])
+        writer.put([unit("m", *(passage(f"m.f{at}", incompressible[at:]) for at in range(0, 60_000, 900)))])
     assert writer.count() == 0
 
 
 @given(st.text(max_size=300), st.integers(10, 100))
-def test_a_bounded_text_is_a_beginning(text: str, longest: int) -> None:
+def test_a_bounded_text_is_the_beginning(text: str, longest: int) -> None:
     cut = bounded(text, longest)
     assert len(cut) <= longest
     assert text.startswith(cut)
@@ -299,8 +292,8 @@ def test_a_long_text_is_cut_at_a_paragraph() -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_name_can_be_put_and_asked_for(name: str) -> None:
-    assert turned_round(turned_round(name)) == turned_round(turned_round(name.lower()))
+def test_any_name_can_be_stored_and_looked_up(name: str) -> None:
+    assert reversed_name(reversed_name(name)) == reversed_name(reversed_name(name.lower()))
     assert words_of(name).startswith(name)
 
 

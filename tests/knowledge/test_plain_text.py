@@ -1,4 +1,4 @@
-"""Plain text as Markdown: the words survive, the layout survives, and nothing becomes Markdown of ours."""
+"""Plain text as Markdown: text and layout are kept, and no character of the text acts as Markdown."""
 
 from __future__ import annotations
 
@@ -20,27 +20,12 @@ from assistant.knowledge.plain_text import (
     readable,
     to_markdown,
 )
-from tests.knowledge.reading import Piece, pieces_of, unescaped
+from tests.knowledge.answer_reader import Piece, pieces_of, unescaped
 
-# Texts that are full of marks, as a fuzzer of Markdown would write them.
+# Texts full of the characters that Markdown interprets.
 SIGNS = st.text(st.sampled_from("ab1. `*_~[]()<>#-+=|\\&;:!\"'\n\t>…é"), max_size=60)
 LINES = st.sampled_from(
-    [
-        "",
-        "",
-        "word",
-        "- item",
-        "* item",
-        "  more",
-        "    deep",
-        "1. one",
-        "head",
-        "====",
-        "----",
-        "```",
-        "````",
-        "~~~",
-    ]
+    "||word|- item|* item|  more|    deep|1. one|head|====|----|```|````|~~~".split("|")  # noqa: SIM905
 )
 MARKED = SIGNS | st.lists(LINES | SIGNS.map(lambda text: text.replace("\n", " ")), max_size=9).map("\n".join)
 
@@ -49,7 +34,7 @@ def folded(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_prose_stays_a_paragraph_with_its_marks_as_they_are() -> None:
+def test_prose_stays_a_paragraph_and_markdown_in_it_is_escaped() -> None:
     text = "Takes *args and **kwargs, returns __name__ or a_b [see `x`] <tag> a < b, 2 * 3."
     shown = to_markdown(text)
     assert shown == (
@@ -58,7 +43,7 @@ def test_prose_stays_a_paragraph_with_its_marks_as_they_are() -> None:
     assert pieces_of(shown) == [Piece("prose", text)]
 
 
-def test_what_restructuredtext_calls_literal_stays_code() -> None:
+def test_a_restructuredtext_literal_stays_code() -> None:
     assert (
         to_markdown("Use ``*args`` here, not ``` or ``  x.") == r"Use ``*args`` here, not \`\`\` or \`\`  x."
     )
@@ -80,7 +65,7 @@ def test_what_restructuredtext_calls_literal_stays_code() -> None:
         "```",
     ],
 )
-def test_a_line_of_prose_begins_no_block(line: str) -> None:
+def test_a_line_of_prose_never_begins_a_block(line: str) -> None:
     shown = escaped(line)
     assert "\\" in shown
     assert pieces_of(f"word\n{shown}\n\n{shown}") == [Piece("prose", f"word\n{line}"), Piece("prose", line)]
@@ -95,7 +80,7 @@ def test_the_layout_of_indented_text_survives_in_a_block_of_code() -> None:
     ]
 
 
-def test_a_session_of_the_interpreter_is_python_and_what_leads_to_it_is_not() -> None:
+def test_an_interpreter_session_is_python_but_its_introduction_is_not() -> None:
     text = "For example:\n>>> f(1)\n1\n\n>>> f('`')\n'`'\n\nDone."
     assert pieces_of(to_markdown(text)) == [
         Piece("prose", "For example:"),
@@ -109,12 +94,12 @@ def test_indented_code_is_python() -> None:
     assert Piece("code", "with A() as a:\n    work(a)", "python") in pieces_of(shown)
 
 
-def test_a_list_stays_a_list_and_so_does_what_belongs_to_an_item() -> None:
+def test_a_list_keeps_further_paragraphs_of_an_item() -> None:
     text = "Rules:\n\n* one is\n  long\n\n  and has *two* parts\n\n* two"
     assert to_markdown(text) == "Rules:\n\n* one is\n  long\n\n  and has \\*two\\* parts\n\n* two"
 
 
-def test_a_list_that_markdown_would_read_differently_stays_as_it_is() -> None:
+def test_a_list_that_markdown_would_change_becomes_code() -> None:
     text = "- one\n      far to the right\n- two"
     assert pieces_of(to_markdown(text)) == [Piece("code", text, "text")]
 
@@ -125,7 +110,7 @@ def test_a_heading_with_its_underline_becomes_bold() -> None:
     )
 
 
-def test_lines_that_were_ended_on_purpose_stay_lines() -> None:
+def test_short_lines_stay_separate_lines() -> None:
     text = "dict() -> new\ndict(mapping) -> other\n\n" + "word " * 12 + "end\nof it"
     assert to_markdown(text) == "dict() -> new\\\ndict(mapping) -> other\n\n" + "word " * 12 + "end\nof it"
 
@@ -135,11 +120,11 @@ def test_a_fence_in_a_text_does_not_end_the_block_of_code(inner: str) -> None:
     assert pieces_of(code_block(inner, "python")) == [Piece("code", inner, "python")]
 
 
-def test_a_quote_ends_what_its_text_opens() -> None:
+def test_a_block_quote_ends_an_open_fence() -> None:
     assert block_quote("```\nnever closed\n\nx") == "> ```\n> never closed\n>\n> x"
 
 
-def test_what_cannot_be_seen_is_left_out() -> None:
+def test_invisible_characters_are_removed() -> None:
     assert readable("a\u202eb\u2066c\x00d\x1b[31me\ud800\r\nf\rg\tx\ufeff") == "abcd[31me\nf\ng       x"
     assert readable("می\u200cخواهم") == "می\u200cخواهم"
 
@@ -148,7 +133,7 @@ def test_what_cannot_be_seen_is_left_out() -> None:
     "address",
     ["javascript:alert(1)", "", "/relative", "https://x/<b>", "https://x y", "https://" + "x" * 600],
 )
-def test_no_link_where_no_browser_should_follow(address: str) -> None:
+def test_an_unsafe_address_makes_no_link(address: str) -> None:
     assert link("`a.py:1`", address) == "`a.py:1`"
 
 
@@ -162,7 +147,7 @@ def test_an_excerpt_ends_with_a_paragraph() -> None:
     assert excerpt(text, 100, 500) == (text, False)
 
 
-def test_an_excerpt_does_not_end_with_a_heading_or_with_what_leads_to_the_rest() -> None:
+def test_an_excerpt_does_not_end_with_a_heading_or_announcement() -> None:
     long = "x" * 60
     assert excerpt(f"{long}\n\nHead\n====\n\n{long}", 80) == (long, True)
     assert excerpt(f"{long}\n\nAs follows:\n\n{long}", 80) == (long, True)
@@ -202,7 +187,7 @@ def test_a_long_first_sentence_is_cut_between_words() -> None:
 
 @given(MARKED)
 def test_no_character_of_a_text_becomes_markdown(text: str) -> None:
-    """A quoted text that is read back is the text, and what stands after it is not part of it."""
+    """A quoted text parses back to the text, and what follows it is not part of it."""
     text = readable(text)
     answer = f"{block_quote(to_markdown(text))}\n\nafter" if text.strip() else "after"
     *pieces, last = pieces_of(answer)
@@ -254,10 +239,10 @@ def test_an_excerpt_is_the_beginning(text: str, longest: int, grace: int) -> Non
         ("f(x", "f(x"),
     ],
 )
-def test_a_signature_is_no_description_where_there_is_one(text: str, sentence: str) -> None:
+def test_a_signature_is_skipped_if_a_description_follows(text: str, sentence: str) -> None:
     assert first_sentence(text)[0] == sentence
 
 
 @given(st.text(alphabet="fx ().,->\n", max_size=200))
-def test_what_describes_is_the_end_of_a_text(text: str) -> None:
+def test_a_description_is_the_end_of_its_text(text: str) -> None:
     assert text.strip("\n").endswith(described(text).strip("\n"))

@@ -1,7 +1,7 @@
-"""Every sentence of an answer is in the documentation of this Python, at the place that the answer names.
+"""Every sentence of an answer is in the documentation of this Python, at the location that the answer states.
 
-Hundreds of answers are read back and held against the files and live objects themselves, never against the
-index: what is not a sentence of the interface stands in a source, and each source's quote where it says.
+Parses hundreds of answers and compares them with the files and live objects themselves, not with the index.
+Apart from the sentences of the interface, all text must be in a source, and each source at its location.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ import pytest
 from assistant.conversation import Source
 from assistant.knowledge.answer import INSTEAD, INTERFACE, DocumentationAnswer, answer
 from assistant.knowledge.index import Index
-from assistant.knowledge.passage import Found, Passage
-from assistant.knowledge.search import search
-from tests.knowledge.reading import Piece, pieces_of
-from tests.knowledge.test_questions_file import QUESTIONS, exists
+from assistant.knowledge.passage import Passage, SearchResult
+from assistant.knowledge.search.search import search
+from tests.knowledge.answer_reader import Piece, pieces_of
+from tests.knowledge.search.test_questions_file import QUESTIONS, exists
+from tests.support.fake_documentation import RMTREE
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
-WALKED = 300  # answers on names that the index has, besides those to people's questions
+WALKED = 300  # answers about names in the index, besides those to the questions
 EXAMPLE = "Example"
-SPAN = re.compile(r"(`+) ?(.+?) ?\1(?!`)")
-ITEM = re.compile(r"- `+(?P<name>[^`]+)`+(?:: “(?P<said>.*)”)? \(.*\)", re.DOTALL)
+EXAMPLE_LINES = 40  # an example is shorter
+ITEM = re.compile(r"- `+(?P<name>[^`]+)`+(?:: “(?P<quote>.*)”)? \(.*\)", re.DOTALL)
 STANDS = re.compile(r"`(?P<name>[^`]+)`, (?P<package>.+?) \((?P<licence>.+?)\), \[?`(?P<place>[^`]+)`.*")
 BLANKS = {"{name}": "`[^`]*`", "{names}": "[^?]*", "{place}": "`[^`]*`"}
 SENTENCES = [
@@ -44,9 +45,15 @@ SENTENCES = [
 ]
 
 
+INVISIBLE = dict.fromkeys(
+    code
+    for code in range(sys.maxunicode + 1)
+    if unicodedata.category(chr(code)) in ("Cc", "Cf") and not chr(code).isspace()
+)
+
+
 def folded(text: str) -> str:
-    seen = (" " if sign.isspace() else sign for sign in text)
-    return " ".join("".join(sign for sign in seen if unicodedata.category(sign) not in ("Cc", "Cf")).split())
+    return " ".join(text.translate(INVISIBLE).split())
 
 
 # What stands where
@@ -66,7 +73,7 @@ def lines(file: str) -> list[str]:
 
 def live(name: str) -> Any:
     module, _, hook = name.partition(".")
-    if module == "sys" and hasattr(sys, f"__{hook}__"):  # pytest has put hooks of its own in their place
+    if module == "sys" and hasattr(sys, f"__{hook}__"):  # pytest has replaced these hooks
         name = f"sys.__{hook}__"
     parts = name.split(".")
     for cut in range(len(parts), -1, -1):
@@ -82,7 +89,7 @@ def live(name: str) -> Any:
 
 @functools.cache
 def definitions(file: str) -> dict[int, list[ast.AST]]:
-    """The functions and classes of a file, by the lines on which they and their decorators stand."""
+    """The functions and classes of a file, by the lines where they and their decorators begin."""
     found: dict[int, list[ast.AST]] = {}
     for node in ast.walk(tree(file)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -92,7 +99,7 @@ def definitions(file: str) -> dict[int, list[ast.AST]]:
 
 
 def documents(source: Source) -> list[str]:
-    """The texts that stand at a source's location."""
+    """The texts at a source's location."""
     place = source.location
     if place.endswith(".__doc__"):
         name = place.removesuffix(".__doc__")
@@ -104,9 +111,9 @@ def documents(source: Source) -> list[str]:
     if file == "pydoc_data/topics.py":
         return [live("pydoc_data.topics.topics")[line]]
     if source.title == EXAMPLE:
-        return ["\n".join(lines(file)[int(line) - 1 :])]
+        return ["\n".join(lines(file)[int(line) - 1 : int(line) + EXAMPLE_LINES])]
     texts = [ast.get_docstring(node) for node in definitions(file).get(int(line), [])]  # type: ignore[arg-type]
-    if not any(texts):  # a datum or a module: what stands from there on, or what the module says of it
+    if not any(texts):  # a constant or module: the following lines, or the module's docstring
         here = lines(file)[max(0, int(line) - 40) : int(line) + 60]
         comments = (re.sub(r"^\s*#:? ?", "", each) for each in here)
         texts += [ast.get_docstring(tree(file)), "\n".join(here), "\n".join(comments)]
@@ -114,32 +121,32 @@ def documents(source: Source) -> list[str]:
 
 
 def signature_words(source: Source) -> set[str]:
-    """The words that a signature of a source may be made of."""
+    """The words that the signature of a source may have."""
     place = source.location
-    told = source.name
+    text = source.name
     if place.endswith(".__doc__"):
         thing = live(place.removesuffix(".__doc__"))
-        told += f" {getattr(thing, '__doc__', '')}"
+        text += f" {getattr(thing, '__doc__', '')}"
         with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError):
             warnings.simplefilter("ignore")
-            told += f" {inspect.signature(thing)}"
-        told += f" {thing!r}"
+            text += f" {inspect.signature(thing)}"
+        text += f" {thing!r}"
     elif not place.startswith("pydoc_data/"):
         file, _, line = place.rpartition(":")
         nodes = list(definitions(file).get(int(line), []))
         ends = [getattr(node, "end_lineno", 0) for node in nodes]
-        told += " " + " ".join(lines(file)[int(line) - 1 : max([int(line) + 5, *ends])])
-        told += f" {source.quote}"
-    words = set(re.findall(r"\w+", told))
+        text += " " + " ".join(lines(file)[int(line) - 1 : max([int(line) + 5, *ends])])
+        text += f" {source.quote}"
+    words = set(re.findall(r"\w+", text))
     return words | {str(int(word, 0)) for word in words if re.fullmatch(r"0[xob][0-9a-fA-F]+", word)}
 
 
 def is_there(source: Source) -> bool:
-    """Whether the name of a source exists: here, or in a definition that other systems run."""
+    """Whether the name of a source exists, here or in a definition for other systems."""
     file, _, line = source.location.rpartition(":")
     if exists(source.name):
         return True
-    if source.location == f"{source.name}.__doc__":  # `os._exit`: offered in spite of its underline
+    if source.location == f"{source.name}.__doc__":  # `os._exit`: public in spite of its underscore
         with contextlib.suppress(LookupError):
             return live(source.name) is not None
     if file == "pydoc_data/topics.py":
@@ -150,18 +157,20 @@ def is_there(source: Source) -> bool:
     return False
 
 
-# What is wrong with an answer
+# Checking an answer
 
 
 def untrue(shown: DocumentationAnswer) -> list[str]:
-    """What in an answer cannot be found where it says that it stands."""
+    """The parts of an answer that are not at the location that it states."""
     wrong = []
     for source in shown.sources:
         if source.quote and not any(folded(source.quote) in folded(text) for text in documents(source)):
             wrong.append(f"{source.name}: not at {source.location}: {source.quote[:200]!r}")
         if not is_there(source):
             wrong.append(f"{source.name} does not exist")
-    wrong += [f"nobody's: {piece}" for piece in pieces_of(shown.text) if not _is_known(piece, shown.sources)]
+    wrong += [
+        f"not quoted: {piece}" for piece in pieces_of(shown.text) if not _is_known(piece, shown.sources)
+    ]
     return wrong
 
 
@@ -198,9 +207,9 @@ def _is_known(piece: Piece, sources: tuple[Source, ...]) -> bool:
 
 def _is_alternative(item: str, sources: tuple[Source, ...]) -> bool:
     found = ITEM.fullmatch(item)
-    said = folded(found["said"] or "").removesuffix("…") if found else ""
+    quote = folded(found["quote"] or "").removesuffix("…") if found else ""
     return found is not None and any(
-        source.name == found["name"] and said in folded(source.quote) for source in sources
+        source.name == found["name"] and quote in folded(source.quote) for source in sources
     )
 
 
@@ -209,13 +218,13 @@ def _is_alternative(item: str, sources: tuple[Source, ...]) -> bool:
 
 @pytest.fixture(scope="module")
 def walked(library: Index) -> list[str]:
-    """Names from all over the index."""
+    """Names from the whole index."""
     rows = library.connection.execute("SELECT DISTINCT name FROM passage ORDER BY name").fetchall()
     names = [name for (name,) in rows]
     return names[:: max(1, len(names) // WALKED)]
 
 
-def test_answers_to_peoples_questions_are_quotations(library: Index) -> None:
+def test_answers_to_real_questions_are_quotations(library: Index) -> None:
     wrong = {}
     for entry in QUESTIONS:
         found = untrue(answer(entry["text"], search(library, entry["text"])))
@@ -224,36 +233,32 @@ def test_answers_to_peoples_questions_are_quotations(library: Index) -> None:
     assert wrong == {}
 
 
-def test_answers_on_names_from_all_over_the_library_are_quotations(library: Index, walked: list[str]) -> None:
+def test_answers_about_names_in_the_whole_library_are_quotations(library: Index, walked: list[str]) -> None:
     wrong = {}
     for name in walked:
         question = f"What does {name} do?"
         passages = tuple(entry.passage for entry in library.named(name)[:2])
-        for found in (search(library, question), Found(passages)):
-            if told := untrue(answer(question, found)):
-                wrong[name] = told
+        for found in (search(library, question), SearchResult(passages)):
+            if text := untrue(answer(question, found)):
+                wrong[name] = text
     assert len(walked) + len(QUESTIONS) > 500
     assert wrong == {}
 
 
-# The test itself can fail
+# The check itself
 
-RMDIR = Passage(
+RMDIR = replace(
+    RMTREE,
     name="os.rmdir",
-    kind="function",
     title="os.rmdir",
     text="Remove a directory.",
-    package="Python",
-    version="3",
-    licence="PSF-2.0",
     location="os.rmdir.__doc__",
-    corpus="python",
     signature="os.rmdir(path, *, dir_fd=None)",
 )
 
 
-def test_a_true_answer_is_found_true() -> None:
-    for found in (Found((RMDIR,)), Found(unknown="os.teleport", did_you_mean=("os.read",))):
+def test_a_true_answer_passes() -> None:
+    for found in (SearchResult((RMDIR,)), SearchResult(unknown="os.teleport", did_you_mean=("os.read",))):
         for instead in (False, True):
             shown = answer("?", found, instead=instead)
             assert untrue(shown) == []
@@ -272,13 +277,13 @@ def test_a_true_answer_is_found_true() -> None:
         replace(RMDIR, example="os.rmdir(home)", example_location="shutil.py:1"),
     ],
 )
-def test_an_invention_is_found_out(untrue_passage: Passage) -> None:
-    assert untrue(answer("?", Found((untrue_passage,)))) != []
+def test_an_invented_passage_fails(untrue_passage: Passage) -> None:
+    assert untrue(answer("?", SearchResult((untrue_passage,)))) != []
 
 
 @pytest.mark.parametrize(
     "line", ["It is quick.", "> It is quick.", "- `os.rmdir`: “Quick.” (x)", "```\nquick()\n```"]
 )
-def test_a_sentence_of_nobody_is_found_out(line: str) -> None:
-    shown = answer("?", Found((RMDIR,)))
+def test_an_invented_sentence_fails(line: str) -> None:
+    shown = answer("?", SearchResult((RMDIR,)))
     assert untrue(replace(shown, text=f"{shown.text}\n{line}\n")) != []

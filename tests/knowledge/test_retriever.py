@@ -1,31 +1,24 @@
-"""The retriever keeps to LangChain's contract, and hands out passages whole."""
+"""The retriever follows LangChain's contract and returns all fields of a passage."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 
-from assistant.knowledge.index import Batch, IndexFailed, IndexWriter, Source
-from assistant.knowledge.passage import Passage
+from assistant.knowledge.index import IndexFailed
+from assistant.knowledge.index_writer import IndexWriter, ReadUnit
+from assistant.knowledge.passage import Batch, Passage
 from assistant.knowledge.retriever import DocumentationRetriever
+from tests.support.fake_documentation import RMTREE
 
 
 def passage(name: str) -> Passage:
-    return Passage(
-        name=name,
-        kind="function",
-        title=name,
-        text=f"Open a file: {name} gives access to its text.",
-        package="Python",
-        version="3.13.1",
-        licence="PSF-2.0",
-        location="io.py:1",
-        corpus="python",
-    )
+    return replace(RMTREE, name=name, title=name, text=f"Open a file: {name} gives access to its text.")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +26,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("index") / "documentation.db"
     passages = [passage(f"files.open_{way}") for way in ("text", "binary", "quickly", "safely", "again")]
     with closing(IndexWriter(path)) as writer:
-        writer.put([Source("files", "python", "1", "", Batch(passages))])
+        writer.put([ReadUnit("files", "python", "1", "", Batch(passages))])
     return path
 
 
@@ -55,7 +48,7 @@ class TestContract(RetrieversIntegrationTests):
         return "how do I open a file"
 
 
-def test_a_document_has_the_documentation_and_every_field_of_the_passage(path: Path) -> None:
+def test_a_document_has_the_text_and_all_fields_of_a_passage(path: Path) -> None:
     document = DocumentationRetriever(path=path).invoke("files.open_text")[0]
     wanted = passage("files.open_text")
     assert document.page_content == wanted.text
@@ -64,11 +57,11 @@ def test_a_document_has_the_documentation_and_every_field_of_the_passage(path: P
     assert document.metadata["location"] == wanted.location
 
 
-async def test_it_searches_asynchronously_too(path: Path) -> None:
+async def test_it_also_searches_asynchronously(path: Path) -> None:
     retriever = DocumentationRetriever(path=path, k=2)
     assert await retriever.ainvoke("how do I open a file") == retriever.invoke("how do I open a file")
 
 
-def test_a_missing_index_is_an_error_in_words(tmp_path: Path) -> None:
+def test_a_missing_index_is_reported(tmp_path: Path) -> None:
     with pytest.raises(IndexFailed, match="cannot be read"):
         DocumentationRetriever(path=tmp_path / "none.db").invoke("open")

@@ -1,4 +1,4 @@
-"""What the tests of the serving layer share: model files, and `python -m serving` as a real process."""
+"""Fixtures for the tests of the serving layer: model files, and `python -m serving` as a real process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from tests.support.tiny_gguf import write_tiny_gguf
 
 E = TypeVar("E", bound=Engine)
 
-PATIENCE = 60  # seconds for what takes one or two on an idle machine
+PATIENCE = 60  # seconds for steps that take one or two on an idle machine
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -37,7 +37,7 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.asynccontextmanager
 async def looked_at(engine: E) -> AsyncIterator[E]:
-    """The engine, once it has looked at its upstream."""
+    """The started engine, once it has checked its upstream."""
     await engine.start()
     try:
 
@@ -68,7 +68,7 @@ class Served:
             return answer.status, await answer.json()
 
     async def becomes(self, state: str) -> dict[str, Any]:
-        """/info, once it tells this state."""
+        """The body of /info, once it reports this state."""
 
         async def look() -> dict[str, Any] | None:
             _, info = await self.get("/info")
@@ -78,7 +78,7 @@ class Served:
 
 
 async def eventually(look: Callable[[], Any]) -> Any:
-    """What `look` tells, as soon as it tells anything true."""
+    """The result of `look`, as soon as it is true."""
     async with asyncio.timeout(PATIENCE):
         while not (seen := await look()):
             await asyncio.sleep(0.02)
@@ -87,19 +87,13 @@ async def eventually(look: Callable[[], Any]) -> Any:
 
 @contextlib.asynccontextmanager
 async def serve(*arguments: str, **environment: str) -> AsyncIterator[Served]:
-    with tempfile.TemporaryDirectory() as cache:
-        async with _serve(arguments, {"XDG_CACHE_HOME": cache, **environment}) as served:
-            yield served
-
-
-@contextlib.asynccontextmanager
-async def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Served]:
+    cache = tempfile.TemporaryDirectory()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "serving", "--port", "0", *arguments),
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, "XDG_CACHE_HOME": cache.name, **environment},
     )
     try:
         assert process.stdout is not None
@@ -112,3 +106,4 @@ async def _serve(arguments: Sequence[str], environment: Mapping[str, str]) -> As
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+        cache.cleanup()

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from assistant.settings import read_settings
 from serving import child as child_module
@@ -40,11 +41,11 @@ async def info(child: ServingChild, key: str | None = None) -> tuple[int, Any]:
         return answer.status, await answer.json()
 
 
-needs_proc = pytest.mark.skipif(not PROC.exists(), reason="no /proc to look into a process")
+needs_proc = pytest.mark.skipif(not PROC.exists(), reason="needs /proc")
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process; one that has ended and waits to be seen by its parent is not."""
+    """Whether the process runs. A zombie does not."""
     try:
         if not PROC.exists():
             os.kill(pid, 0)
@@ -55,14 +56,21 @@ def is_running(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-async def test_a_child_serves_on_an_address_of_its_own_with_a_key_of_its_own(tiny_model: Path) -> None:
-    async with started("--model", str(tiny_model), "--threads", "1") as child:
-        assert child.alive
-        assert child.failure is None
-        assert child.url is not None
-        assert child.url.startswith("http://127.0.0.1:")
-        assert (await info(child))[0] == 200
-        assert (await info(child, "wrong"))[0] == 401
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def child(tiny_model: Path) -> AsyncIterator[ServingChild]:
+    variables = {"OMP_WAIT_POLICY": "ACTIVE"}
+    async with started("--model", str(tiny_model), "--threads", "1", environment=variables) as child:
+        yield child
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_child_serves_on_an_address_of_its_own_with_a_key_of_its_own(child: ServingChild) -> None:
+    assert child.alive
+    assert child.failure is None
+    assert child.url is not None
+    assert child.url.startswith("http://127.0.0.1:")
+    assert (await info(child))[0] == 200
+    assert (await info(child, "wrong"))[0] == 401
 
 
 async def test_a_child_that_is_killed_is_started_again_with_the_same_key(tiny_model: Path) -> None:
@@ -84,7 +92,7 @@ async def test_a_child_that_is_killed_is_started_again_with_the_same_key(tiny_mo
 async def test_a_child_that_hangs_is_killed_and_started_again(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_module, "LOADING_TIMES", 2)  # should it not have been seen ready
+    monkeypatch.setattr(child_module, "LOADING_TIMES", 2)  # in case no check saw it ready
     codes: list[int] = []
     arguments = ("--model", str(tiny_model), "--threads", "1")
     async with started(*arguments, on_exit=codes.append, hang_seconds=3.0) as child:
@@ -120,26 +128,26 @@ SILENT = ""
         (["ready", *[SILENT, "loading"] * 3], 3 + MISSES * LOADING_TIMES),
     ],
 )
-async def test_a_child_hangs_when_it_leaves_several_questions_in_a_row_unanswered(
+async def test_a_child_counts_as_hung_after_several_unanswered_checks_in_a_row(
     answers: list[str], unanswered: int
 ) -> None:
     asked: list[str] = []
 
-    async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append(state := answers[len(asked)] if len(asked) < len(answers) else SILENT)
         if state != SILENT:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b'HTTP/1.1 200 OK\r\n\r\n{"state": "%b"}' % state.encode())
         writer.close()
 
-    async with await asyncio.start_server(tell, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         async with asyncio.timeout(PATIENCE):
-            await ServingChild([], hang_seconds=MISSES * 0.05)._hangs(f"http://{host}:{port}")
+            await ServingChild([], hang_seconds=MISSES * 0.05)._wait_for_hang(f"http://{host}:{port}")
     assert asked.count(SILENT) == unanswered
 
 
-async def test_a_parent_that_cannot_ask_takes_no_child_for_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_parent_that_cannot_send_checks_kills_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = asyncio.Event()
     refused = 0
 
@@ -151,7 +159,7 @@ async def test_a_parent_that_cannot_ask_takes_no_child_for_hung(monkeypatch: pyt
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(asyncio, "open_connection", refuse)
-    hangs = asyncio.create_task(ServingChild([], hang_seconds=0.01)._hangs("http://127.0.0.1:1"))
+    hangs = asyncio.create_task(ServingChild([], hang_seconds=0.01)._wait_for_hang("http://127.0.0.1:1"))
     async with asyncio.timeout(PATIENCE):
         await asked.wait()
     assert not hangs.done()
@@ -159,7 +167,7 @@ async def test_a_parent_that_cannot_ask_takes_no_child_for_hung(monkeypatch: pyt
 
 
 @needs_proc
-async def test_a_child_that_never_says_where_it_listens_is_started_again(
+async def test_a_child_that_never_prints_its_address_is_started_again(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_module, "START_SECONDS", 0.01)
@@ -176,7 +184,7 @@ async def test_a_child_that_never_says_where_it_listens_is_started_again(
     await child.stop()
 
 
-async def test_a_child_for_which_there_is_no_room_now_is_started_later(
+async def test_a_child_is_started_later_if_the_system_has_no_resources_now(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, refused = asyncio.create_subprocess_exec, [BlockingIOError(11, "no"), OSError(12, "no memory")]
@@ -193,7 +201,7 @@ async def test_a_child_for_which_there_is_no_room_now_is_started_later(
     assert refused == []
 
 
-async def test_a_child_that_cannot_work_is_not_started_again_and_says_why(tmp_path: Path) -> None:
+async def test_a_usage_error_is_reported_and_the_child_not_started_again(tmp_path: Path) -> None:
     child = ServingChild(["--model", str(tmp_path / "missing.gguf")])
     with pytest.raises(ChildFailed, match=r"cannot read .*missing\.gguf: No such file"):
         async with asyncio.timeout(PATIENCE):
@@ -215,7 +223,7 @@ async def test_stopping_ends_the_process_and_starts_no_other(tiny_model: Path) -
         assert not is_running(pid)
 
 
-async def test_a_child_that_does_not_listen_to_reason_is_killed(
+async def test_a_child_that_ignores_the_signal_is_killed(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_module, "TERMINATE_SECONDS", 0.1)
@@ -255,24 +263,23 @@ async def test_a_child_never_outlives_its_parent(tiny_model: Path) -> None:
         await eventually(gone)
 
 
-async def test_what_the_child_says_goes_to_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_childs_output_goes_to_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "serving")
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(b"GGUF and nothing else")
     async with started("--model", str(damaged), "--threads", "1"):
 
-        async def told() -> bool:
+        async def logged() -> bool:
             return "damaged" in caplog.text
 
-        await eventually(told)
+        await eventually(logged)
 
 
 @needs_proc
-async def test_the_key_is_not_on_the_command_line_and_variables_reach_the_child(tiny_model: Path) -> None:
-    variables = {"OMP_WAIT_POLICY": "ACTIVE"}
-    async with started("--model", str(tiny_model), "--threads", "1", environment=variables) as child:
-        process = PROC / str(child.pid)
-        environment, command = [(process / name).read_bytes() for name in ("environ", "cmdline")]
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_key_is_not_on_the_command_line_and_variables_reach_the_child(child: ServingChild) -> None:
+    process = PROC / str(child.pid)
+    environment, command = [(process / name).read_bytes() for name in ("environ", "cmdline")]
     assert b"OMP_WAIT_POLICY=ACTIVE" in environment
     assert child.api_key.encode() in environment
     assert child.api_key.encode() not in command
@@ -288,14 +295,14 @@ async def test_an_upstream_with_a_password_is_not_on_the_command_line(tmp_path: 
     async with started(*settings.engine_arguments, environment=settings.engine_environment) as child:
         assert b"password" not in (PROC / str(child.pid) / "cmdline").read_bytes()
 
-        async def told() -> bool:
-            words = (await info(child))[1]["state_detail"]
-            return words.count("http://127.0.0.1:9") == 2 and "cannot be reached" in words
+        async def reported() -> bool:
+            detail = (await info(child))[1]["state_detail"]
+            return detail.count("http://127.0.0.1:9") == 2 and "cannot be reached" in detail
 
-        await eventually(told)
+        await eventually(reported)
 
 
-def test_it_needs_nothing_but_the_standard_library() -> None:
+def test_the_module_needs_only_the_standard_library() -> None:
     import subprocess
 
     code = "import sys, serving.child; print([n for n in sys.modules if n.partition('.')[0] in " \

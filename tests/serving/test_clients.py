@@ -1,4 +1,4 @@
-"""`python -m serving` as a real process, asked by the clients that people use."""
+"""`python -m serving` as a real process, with the clients that people use."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import contextlib
 import json
 import shutil
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+import pytest_asyncio
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub import errors as hub_errors
 from hypothesis import given, settings
@@ -28,15 +28,19 @@ from text_generation.errors import (
 )
 from text_generation.types import FinishReason
 
-from tests.serving.conftest import PATIENCE, ROOT, Served, eventually, serve
+from tests.serving.conftest import PATIENCE, Served, eventually, serve
 from tests.serving.test_stopping import cut, first_match
 from tests.support.fake_upstream import RESET, FakeUpstream, piece, text
 from tests.support.tiny_gguf import MARKERS, write_tiny_gguf
 
-# The client's own use of pydantic.
-pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    # The client's own use of pydantic.
+    pytest.mark.filterwarnings("ignore:The `dict` method is deprecated"),
+]
 
 WORDS = ["the", " code", "\n", "Human", ":", " is", " a"]
+TEMPLATE = "{% for m in messages %}{{ m.role }} {{ m.content }}\n{% endfor %}code"
 
 
 @contextlib.asynccontextmanager
@@ -53,15 +57,69 @@ async def upstreamed(*arguments: str) -> AsyncIterator[tuple[Served, FakeUpstrea
         yield served, upstream
 
 
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "chat.gguf"
+    return write_tiny_gguf(path, chat_template=TEMPLATE, infilling=True)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tiny(tiny_model: Path) -> AsyncIterator[Served]:
+    """The embedded engine, with a model that has no chat template."""
+    async with embedded(tiny_model) as served:
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def templated(chat_model: Path) -> AsyncIterator[Served]:
+    """The embedded engine, with a model that has a chat template."""
+    async with embedded(chat_model) as served:
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chained(templated: Served) -> AsyncIterator[Served]:
+    """A serving layer whose upstream is another serving layer."""
+    async with serve("--upstream", f"{templated.url}/v1") as served:
+        await served.becomes("ready")
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def faked() -> AsyncIterator[tuple[Served, FakeUpstream]]:
+    """A serving layer, and the fake upstream behind it."""
+    async with upstreamed() as both:
+        yield both
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def unreachable() -> AsyncIterator[Served]:
+    """A serving layer whose upstream does not listen."""
+    async with serve("--upstream", "http://127.0.0.1:9/v1") as served:
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def keyed(tiny_model: Path) -> AsyncIterator[Served]:
+    """A serving layer that got its key from the environment."""
+    key = {"TECH_ASSISTANT_SERVING_KEY": "secret"}
+    async with serve("--model", str(tiny_model), "--threads", "1", **key) as served:
+        yield served
+
+
 @pytest.fixture(params=["llama.cpp", "openai"])
-async def either(request: pytest.FixtureRequest, tiny_model: Path) -> AsyncIterator[Served]:
+def either(request: pytest.FixtureRequest) -> Served:
+    """A serving layer with the embedded engine, and one with an upstream."""
     if request.param == "llama.cpp":
-        async with embedded(tiny_model) as served:
-            yield served
-    else:
-        async with upstreamed() as (served, upstream):
-            upstream.answer(*text(*WORDS, finish_reason="length"))
-            yield served
+        return request.getfixturevalue("tiny")
+    served, upstream = request.getfixturevalue("faked")
+    upstream.answer(*text(*WORDS, finish_reason="length"))
+    return served
+
+
+@pytest.fixture(params=["templated", "tiny", "chained"])
+def chatting(request: pytest.FixtureRequest) -> Served:
+    return request.getfixturevalue(request.param)
 
 
 async def test_sync_client_generates_and_streams(either: Served) -> None:
@@ -85,7 +143,7 @@ async def test_async_client_generates_and_streams(either: Served) -> None:
     assert [event.details is None for event in events] == [True] * (len(events) - 1) + [False]
 
 
-async def test_a_stop_sequence_is_cut_alike_in_both_ways(either: Served) -> None:
+async def test_a_stop_sequence_is_cut_with_and_without_a_stream(either: Served) -> None:
     client = AsyncClient(either.url, timeout=PATIENCE)
     free = await client.generate("the code", max_new_tokens=7)
     stop = free.generated_text[4:9]
@@ -98,44 +156,45 @@ async def test_a_stop_sequence_is_cut_alike_in_both_ways(either: Served) -> None
     assert events[-1].details.finish_reason is FinishReason.StopSequence
 
 
-async def test_clients_get_the_errors_that_they_know(tiny_model: Path) -> None:
-    async with embedded(tiny_model) as served:
-        client = AsyncClient(served.url, timeout=PATIENCE)
-        with pytest.raises(ValidationError, match="max_new_tokens"):
-            await client.generate("the", max_new_tokens=5000)
-        with pytest.raises(ValidationError, match="max_new_tokens"):
-            [e async for e in client.generate_stream("the", max_new_tokens=5000)]
-        with pytest.raises(ValidationError, match="inputs"):
-            await client.generate("the " * 3000, max_new_tokens=1)
-    async with upstreamed() as (served, upstream):
-        client = AsyncClient(served.url, timeout=PATIENCE)
-        upstream.answer(b"", status=503)
-        with pytest.raises(OverloadedError):
-            await client.generate("the")
-        upstream.answer(b"", status=500)
-        with pytest.raises(GenerationError):
-            [e async for e in client.generate_stream("the")]
-        upstream.answer(piece("some"), 0.1, RESET)
-        with pytest.raises(IncompleteGenerationError):
-            [e async for e in client.generate_stream("the")]
-        upstream.answer(piece("some"), 0.1, RESET)
-        with pytest.raises(IncompleteGenerationError):
-            await client.generate("the")
+async def test_clients_get_the_errors_that_they_know(
+    tiny: Served, faked: tuple[Served, FakeUpstream]
+) -> None:
+    client = AsyncClient(tiny.url, timeout=PATIENCE)
+    with pytest.raises(ValidationError, match="max_new_tokens"):
+        await client.generate("the", max_new_tokens=5000)
+    with pytest.raises(ValidationError, match="max_new_tokens"):
+        [e async for e in client.generate_stream("the", max_new_tokens=5000)]
+    with pytest.raises(ValidationError, match="inputs"):
+        await client.generate("the " * 3000, max_new_tokens=1)
+
+    served, upstream = faked
+    client = AsyncClient(served.url, timeout=PATIENCE)
+    upstream.answer(b"", status=503)
+    with pytest.raises(OverloadedError):
+        await client.generate("the")
+    upstream.answer(b"", status=500)
+    with pytest.raises(GenerationError):
+        [e async for e in client.generate_stream("the")]
+    upstream.answer(piece("some"), 0.1, RESET)
+    with pytest.raises(IncompleteGenerationError):
+        [e async for e in client.generate_stream("the")]
+    upstream.answer(piece("some"), 0.1, RESET)
+    with pytest.raises(IncompleteGenerationError):
+        await client.generate("the")
 
 
-async def test_an_upstream_that_nobody_answers_for_is_told_in_info_and_to_clients() -> None:
-    async with serve("--upstream", "http://127.0.0.1:9/v1") as served:
-        info = await served.becomes("failed")
-        assert "cannot be reached" in info["state_detail"]
-        assert (await served.get("/health"))[0] == 503
-        status, answer = await served.post("/generate", {"inputs": "Hi"})
-        assert (status, answer["error_type"]) == (503, "unhealthy")
+async def test_an_unreachable_upstream_is_reported_in_info_and_to_clients(unreachable: Served) -> None:
+    info = await unreachable.becomes("failed")
+    assert "cannot be reached" in info["state_detail"]
+    assert (await unreachable.get("/health"))[0] == 503
+    status, answer = await unreachable.post("/generate", {"inputs": "Hi"})
+    assert (status, answer["error_type"]) == (503, "unhealthy")
 
 
-async def test_leaving_a_stream_frees_the_only_place_of_the_engine(slow_model: Path) -> None:
+async def test_a_client_that_leaves_a_stream_frees_the_only_slot(slow_model: Path) -> None:
     async with embedded(slow_model, "--parallel", "1") as served:
         body = {"inputs": " the" * 6000, "parameters": {"max_new_tokens": 1}, "stream": True}
-        for _ in range(2):  # while the prompt is being read, and with another request behind it
+        for _ in range(2):  # while the prompt is read, and then with another request waiting
             leaving = asyncio.create_task(served.post("/", body))
 
             async def computing() -> bool:
@@ -150,38 +209,33 @@ async def test_leaving_a_stream_frees_the_only_place_of_the_engine(slow_model: P
         assert (status, bool(answer["generated_text"])) == (200, True)
 
 
-def test_any_text_in_any_pieces_ends_before_the_first_match() -> None:
-    letters = st.sampled_from("ab\n é🦉言")
-    with asyncio.Runner() as runner:
-        stack = contextlib.AsyncExitStack()
-        served, upstream = runner.run(stack.enter_async_context(upstreamed()))
-
-        @settings(max_examples=100, deadline=None)
-        @given(
-            st.text(letters, max_size=60),
-            st.lists(st.text(letters, min_size=1, max_size=5), max_size=4),
-            st.lists(st.integers(0, 60), max_size=8),
-            st.lists(st.integers(0, 3000), max_size=8),
-        )
-        def check(whole: str, stops: list[str], cuts: list[int], byte_cuts: list[int]) -> None:
-            pieces = [piece for piece in cut(whole, cuts) if piece]
-            raw = b"".join(step for step in text(*pieces) if isinstance(step, bytes))
-            upstream.answer(*cut(raw, byte_cuts))
-            whole_answer, streamed = runner.run(ask_both_ways(served, stops))
-            expected, stop = first_match(stops, whole)
-            reason = "eos_token" if stop is None else "stop_sequence"
-            assert whole_answer["generated_text"] == streamed[-1]["generated_text"] == expected
-            assert "".join(event["token"]["text"] for event in streamed) == expected
-            for details in (whole_answer["details"], streamed[-1]["details"]):
-                assert details["finish_reason"] == reason
-
-        try:
-            check()
-        finally:
-            runner.run(stack.aclose())
+letters = st.sampled_from("ab\n é🦉言")
 
 
-async def ask_both_ways(served: Served, stops: list[str]) -> tuple[Any, list[Any]]:
+@settings(max_examples=100, deadline=None)
+@given(
+    st.text(letters, max_size=60),
+    st.lists(st.text(letters, min_size=1, max_size=5), max_size=4),
+    st.lists(st.integers(0, 60), max_size=8),
+    st.lists(st.integers(0, 3000), max_size=8),
+)
+async def test_any_text_in_any_pieces_ends_before_the_first_match(
+    faked: tuple[Served, FakeUpstream], whole: str, stops: list[str], cuts: list[int], byte_cuts: list[int]
+) -> None:
+    served, upstream = faked
+    pieces = [piece for piece in cut(whole, cuts) if piece]
+    raw = b"".join(step for step in text(*pieces) if isinstance(step, bytes))
+    upstream.answer(*cut(raw, byte_cuts))
+    whole_answer, streamed = await request_whole_and_streamed(served, stops)
+    expected, stop = first_match(stops, whole)
+    reason = "eos_token" if stop is None else "stop_sequence"
+    assert whole_answer["generated_text"] == streamed[-1]["generated_text"] == expected
+    assert "".join(event["token"]["text"] for event in streamed) == expected
+    for details in (whole_answer["details"], streamed[-1]["details"]):
+        assert details["finish_reason"] == reason
+
+
+async def request_whole_and_streamed(served: Served, stops: list[str]) -> tuple[Any, list[Any]]:
     body = {"inputs": "Hi", "parameters": {"stop": stops, "details": True}}
     status, whole = await served.post("/generate", body)
     assert status == 200, whole
@@ -191,7 +245,9 @@ async def ask_both_ways(served: Served, stops: list[str]) -> tuple[Any, list[Any
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_at_once_and_tells_running_streams(how: signal.Signals) -> None:
+async def test_a_signal_ends_the_process_and_running_streams_get_an_error(
+    how: signal.Signals,
+) -> None:
     async with upstreamed("--drain-seconds", "0") as (served, upstream):
         upstream.answer(piece("Hello"), asyncio.Event())
         async with served.http.post(served.url, json={"inputs": "Hi", "stream": True}) as stream:
@@ -203,7 +259,24 @@ async def test_a_signal_ends_it_at_once_and_tells_running_streams(how: signal.Si
             await served.process.wait()
 
 
-async def test_it_ends_while_a_model_is_being_loaded_and_answers_until_then(tmp_path: Path) -> None:
+async def test_sigterm_lets_running_answers_finish_and_refuses_new_ones() -> None:
+    async with upstreamed() as (served, upstream):
+        upstream.answer(piece("Hello"), rest := asyncio.Event(), *text(" you"))
+        async with served.http.post(served.url, json={"inputs": "Hi", "stream": True}) as stream:
+            assert b"Hello" in await stream.content.readany()
+            served.process.send_signal(signal.SIGTERM)
+
+            async def refuses() -> bool:
+                return (await served.get("/health"))[0] == 503
+
+            await eventually(refuses)
+            rest.set()
+            assert b'"generated_text":"Hello you"' in await stream.read()
+        async with asyncio.timeout(PATIENCE):
+            await served.process.wait()
+
+
+async def test_the_process_answers_and_ends_while_a_model_is_being_loaded(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "large.gguf", blocks=2, width=1024)
     async with serve("--model", str(model), "--threads", "1") as served:
         status, info = await served.get("/info")
@@ -214,41 +287,7 @@ async def test_it_ends_while_a_model_is_being_loaded_and_answers_until_then(tmp_
             await served.process.wait()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], "required"),
-        (["--model", "/nowhere/x.gguf"], "/nowhere/x.gguf"),
-        (["--model", __file__], "not a GGUF file"),
-        (["--upstream", "localhost:8000"], "must be an address"),
-        (["--upstream", "http://[::1"], "must be an address"),
-        (["--upstream", "http://localhost:http/v1"], "must be an address"),
-        (["--upstream", "http://x", "--model", "y"], "not allowed with"),
-        (["--model", "TINY", "--host", "no.such.host.invalid"], "cannot listen"),
-        (["--model", "TINY", "--port", "99999"], "cannot listen"),
-        (["--model", "TINY", "--parallel", "0"], "--parallel"),
-    ],
-)
-async def test_what_cannot_work_ends_with_code_2_and_a_clear_last_line(
-    arguments: list[str], words: str, tiny_model: Path
-) -> None:
-    arguments = [str(tiny_model) if argument == "TINY" else argument for argument in arguments]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "serving", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    async with asyncio.timeout(PATIENCE):
-        out, err = await process.communicate()
-    assert process.returncode == 2
-    assert out == b""
-    assert words in err.decode().splitlines()[-1]
-    assert b"Traceback" not in err
-
-
-async def test_a_damaged_model_shows_in_info_and_not_as_a_crash(tmp_path: Path, tiny_model: Path) -> None:
+async def test_a_damaged_model_is_reported_in_info_without_a_crash(tmp_path: Path, tiny_model: Path) -> None:
     damaged = write_tiny_gguf(tmp_path / "damaged.gguf")
     with damaged.open("r+b") as file:
         file.truncate(150_000)
@@ -259,37 +298,14 @@ async def test_a_damaged_model_shows_in_info_and_not_as_a_crash(tmp_path: Path, 
         assert (status, answer["error_type"]) == (503, "unhealthy")
 
 
-async def test_the_key_may_come_from_the_environment(tiny_model: Path) -> None:
-    async with serve(
-        "--model", str(tiny_model), "--threads", "1", TECH_ASSISTANT_SERVING_KEY="secret"
-    ) as served:
-        assert (await served.get("/info"))[0] == 401
-        served.http.headers["Authorization"] = "Bearer secret"
-        await served.becomes("ready")
+async def test_the_key_may_come_from_the_environment(keyed: Served) -> None:
+    keyed.http.headers.pop("Authorization", None)
+    assert (await keyed.get("/info"))[0] == 401
+    keyed.http.headers["Authorization"] = "Bearer secret"
+    await keyed.becomes("ready")
 
 
 HI = [{"role": "user", "content": "the code"}]
-TEMPLATE = "{% for m in messages %}{{ m.role }} {{ m.content }}\n{% endfor %}code"
-
-
-@pytest.fixture(scope="module")
-def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "chat.gguf"
-    return write_tiny_gguf(path, chat_template=TEMPLATE, infilling=True)
-
-
-@pytest.fixture(params=["template", "none", "behind another"])
-async def chatting(
-    request: pytest.FixtureRequest, tiny_model: Path, chat_model: Path
-) -> AsyncIterator[Served]:
-    """A model with a template, one without, and one with a template behind a second serving layer."""
-    async with contextlib.AsyncExitStack() as stack:
-        model = tiny_model if request.param == "none" else chat_model
-        served = await stack.enter_async_context(embedded(model))
-        if request.param == "behind another":
-            served = await stack.enter_async_context(serve("--upstream", f"{served.url}/v1"))
-            await served.becomes("ready")
-        yield served
 
 
 @contextlib.asynccontextmanager
@@ -324,11 +340,11 @@ async def test_openai_async_client_gets_stops_usage_and_probabilities(chatting: 
     asked: Any = {"model": "any", "max_tokens": 7, "temperature": 0}
     async with asynchronous(chatting) as client:
         chat = await client.chat.completions.create(messages=HI, logprobs=True, top_logprobs=2, **asked)
-        told = chat.choices[0].logprobs
-        assert told is not None
-        assert told.content is not None
-        assert "".join(token.token for token in told.content) == chat.choices[0].message.content
-        assert all(token.logprob < 0 and len(token.top_logprobs) == 2 for token in told.content)
+        logprobs = chat.choices[0].logprobs
+        assert logprobs is not None
+        assert logprobs.content is not None
+        assert "".join(token.token for token in logprobs.content) == chat.choices[0].message.content
+        assert all(token.logprob < 0 and len(token.top_logprobs) == 2 for token in logprobs.content)
         assert chat.usage is not None
         assert chat.usage.completion_tokens == 7 == chat.usage.total_tokens - chat.usage.prompt_tokens
 
@@ -348,11 +364,11 @@ async def test_openai_async_client_gets_stops_usage_and_probabilities(chatting: 
         for choice in several.choices:
             assert choice.logprobs is not None
             assert "".join(choice.logprobs.tokens or ()) == choice.text
-            told = zip(choice.logprobs.text_offset or (), choice.logprobs.tokens or (), strict=True)
-            assert all(choice.text[place:].startswith(token) for place, token in told)
+            places = zip(choice.logprobs.text_offset or (), choice.logprobs.tokens or (), strict=True)
+            assert all(choice.text[place:].startswith(token) for place, token in places)
 
 
-async def test_openai_client_gets_json_of_the_schema_that_it_asks_for(chat_model: Path) -> None:
+async def test_openai_client_gets_json_of_its_schema(templated: Served) -> None:
     schema = {
         "type": "object",
         "properties": {"kind": {"enum": ["list", "map"]}, "size": {"type": "integer", "maximum": 9}},
@@ -360,7 +376,7 @@ async def test_openai_client_gets_json_of_the_schema_that_it_asks_for(chat_model
         "additionalProperties": False,
     }
     form: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-    async with embedded(chat_model) as served, asynchronous(served) as client:
+    async with asynchronous(templated) as client:
         for seed in range(3):
             chat = await client.chat.completions.create(
                 model="any", messages=HI, response_format=form, seed=seed, max_tokens=200
@@ -370,8 +386,8 @@ async def test_openai_client_gets_json_of_the_schema_that_it_asks_for(chat_model
             assert answer["kind"] in ("list", "map")
 
 
-async def test_openai_client_lists_the_model(chat_model: Path) -> None:
-    async with embedded(chat_model) as served, asynchronous(served) as client:
+async def test_openai_client_lists_the_model(chat_model: Path, templated: Served) -> None:
+    async with asynchronous(templated) as client:
         [model] = [model async for model in client.models.list()]
         assert model.id == chat_model.name
         assert await client.models.retrieve(chat_model.name) == model
@@ -379,29 +395,30 @@ async def test_openai_client_lists_the_model(chat_model: Path) -> None:
             await client.models.retrieve("gpt-9")
 
 
-async def test_openai_client_gets_the_errors_that_it_knows(tiny_model: Path) -> None:
-    key = {"TECH_ASSISTANT_SERVING_KEY": "secret"}
-    async with serve("--model", str(tiny_model), "--threads", "1", **key) as served:
-        served.http.headers["Authorization"] = "Bearer secret"
-        await served.becomes("ready")
-        async with asynchronous(served, "wrong") as client:
-            with pytest.raises(openai.AuthenticationError, match="missing or wrong") as wrong:
-                await client.models.list()
-            assert wrong.value.code == "invalid_api_key"
-        async with asynchronous(served, "secret") as client:
-            for streamed in (False, True):
-                with pytest.raises(openai.BadRequestError, match="`max_tokens`") as refused:
-                    await client.completions.create(model="m", prompt="x", max_tokens=5000, stream=streamed)
-                assert refused.value.type == "invalid_request_error"
-                assert refused.value.code == "context_length_exceeded"
-                with pytest.raises(openai.BadRequestError, match="`tools`"):
-                    await client.chat.completions.create(
-                        model="m",
-                        messages=HI,
-                        tools=[{"type": "function", "function": {"name": "f"}}],
-                        stream=streamed,
-                    )
-    async with upstreamed() as (served, upstream), asynchronous(served) as client:
+async def test_openai_client_gets_the_errors_that_it_knows(
+    keyed: Served, faked: tuple[Served, FakeUpstream], unreachable: Served
+) -> None:
+    keyed.http.headers["Authorization"] = "Bearer secret"
+    await keyed.becomes("ready")
+    async with asynchronous(keyed, "wrong") as client:
+        with pytest.raises(openai.AuthenticationError, match="missing or wrong") as wrong:
+            await client.models.list()
+        assert wrong.value.code == "invalid_api_key"
+    async with asynchronous(keyed, "secret") as client:
+        for streamed in (False, True):
+            with pytest.raises(openai.BadRequestError, match="`max_tokens`") as refused:
+                await client.completions.create(model="m", prompt="x", max_tokens=5000, stream=streamed)
+            assert refused.value.type == "invalid_request_error"
+            assert refused.value.code == "context_length_exceeded"
+            with pytest.raises(openai.BadRequestError, match="`tools`"):
+                await client.chat.completions.create(
+                    model="m",
+                    messages=HI,
+                    tools=[{"type": "function", "function": {"name": "f"}}],
+                    stream=streamed,
+                )
+    served, upstream = faked
+    async with asynchronous(served) as client:
         upstream.answer(b"", status=503, headers={"Retry-After": "7"})
         for streamed in (False, True):
             with pytest.raises(openai.RateLimitError) as limited:
@@ -415,8 +432,8 @@ async def test_openai_client_gets_the_errors_that_it_knows(tiny_model: Path) -> 
         assert (await anext(stream)).choices[0].text == "some"
         with pytest.raises(openai.APIError, match="broke off"):
             await anext(stream)
-    async with serve("--upstream", "http://127.0.0.1:9/v1") as served, asynchronous(served) as client:
-        await served.becomes("failed")
+    async with asynchronous(unreachable) as client:
+        await unreachable.becomes("failed")
         with pytest.raises(openai.InternalServerError, match="cannot be reached") as gone:
             await client.completions.create(model="m", prompt="x")
         assert gone.value.status_code == 503
@@ -480,34 +497,32 @@ async def test_hub_clients_chat(chatting: Served) -> None:
 
     await asyncio.to_thread(work)
     async with AsyncInferenceClient(base_url=chatting.url, timeout=PATIENCE) as client:
-        told = await client.chat_completion(HI, max_tokens=3, logprobs=True, top_logprobs=2)
-        assert told.choices[0].logprobs is not None
-        assert len(told.choices[0].logprobs.content[0].top_logprobs) == 2
+        answer = await client.chat_completion(HI, max_tokens=3, logprobs=True, top_logprobs=2)
+        assert answer.choices[0].logprobs is not None
+        assert len(answer.choices[0].logprobs.content[0].top_logprobs) == 2
 
 
-async def test_hub_clients_get_the_errors_that_they_know(tiny_model: Path) -> None:
-    async with embedded(tiny_model) as served:
+async def test_hub_clients_get_the_errors_that_they_know(
+    tiny: Served, faked: tuple[Served, FakeUpstream]
+) -> None:
+    served, upstream = faked
 
-        def work() -> None:
-            client = InferenceClient(model=served.url, timeout=PATIENCE)
-            with pytest.raises(hub_errors.ValidationError, match="max_new_tokens"):
-                client.text_generation("the code", max_new_tokens=5000)
-            with pytest.raises(hub_errors.HfHubHTTPError, match="max_tokens"):
-                client.chat_completion(HI, max_tokens=5000)
+    def work() -> None:
+        client = InferenceClient(model=tiny.url, timeout=PATIENCE)
+        with pytest.raises(hub_errors.ValidationError, match="max_new_tokens"):
+            client.text_generation("the code", max_new_tokens=5000)
+        with pytest.raises(hub_errors.HfHubHTTPError, match="max_tokens"):
+            client.chat_completion(HI, max_tokens=5000)
 
-        await asyncio.to_thread(work)
-    async with upstreamed() as (served, upstream):
+        client = InferenceClient(model=served.url, timeout=PATIENCE)
+        with pytest.raises(hub_errors.OverloadedError):
+            client.text_generation("the code")
+        upstream.answer(piece("some"), 0.1, RESET)
+        with pytest.raises(hub_errors.IncompleteGenerationError):
+            client.text_generation("the code")
 
-        def overloaded() -> None:
-            client = InferenceClient(model=served.url, timeout=PATIENCE)
-            with pytest.raises(hub_errors.OverloadedError):
-                client.text_generation("the code")
-            upstream.answer(piece("some"), 0.1, RESET)
-            with pytest.raises(hub_errors.IncompleteGenerationError):
-                client.text_generation("the code")
-
-        upstream.answer(b"", status=503)
-        await asyncio.to_thread(overloaded)
+    upstream.answer(b"", status=503)
+    await asyncio.to_thread(work)
 
 
 FIM = "<fim_prefix>def list<fim_suffix>return value<fim_middle>"
@@ -516,35 +531,34 @@ EDITOR = {"max_new_tokens": 60, "temperature": 0.2, "top_p": 0.95}
 
 
 @pytest.mark.parametrize("prompt", [FIM, QWEN_FIM])
-async def test_editors_get_their_completion_by_either_protocol(chat_model: Path, prompt: str) -> None:
+async def test_editors_get_their_completion_with_either_protocol(templated: Served, prompt: str) -> None:
     """The bodies of the language server that editor plugins use, with its default parameters."""
-    async with embedded(chat_model) as served:
-        body = {"parameters": {**EDITOR, "return_full_text": False}, "inputs": prompt}
-        status, answer = await served.post("/generate", body)
+    body = {"parameters": {**EDITOR, "return_full_text": False}, "inputs": prompt}
+    status, answer = await templated.post("/generate", body)
+    assert status == 200
+    assert answer.keys() == {"generated_text"}  # one object; it refuses a list
+    assert answer["generated_text"]
+    body = {"inputs": prompt, "parameters": {"parameters": {"return_full_text": False}}}  # none are set
+    status, answer = await templated.post("/generate", body)
+    assert (status, bool(answer["generated_text"])) == (200, True)
+    status, answer = await templated.post("/generate", {"inputs": "", "parameters": {}})
+    assert status == 422
+    assert isinstance(answer["error"], str)
+    for body in (
+        {"parameters": EDITOR, "prompt": prompt, "model": "bigcode/starcoder2-15b", "stream": False},
+        {"max_tokens": 60, "temperature": 0.2, "top_p": 0.95, "stop": None}
+        | {"prompt": prompt, "model": None, "stream": False},
+    ):
+        status, answer = await templated.post("/v1/completions", body)
         assert status == 200
-        assert answer.keys() == {"generated_text"}  # one object; it refuses a list
-        assert answer["generated_text"]
-        body = {"inputs": prompt, "parameters": {"parameters": {"return_full_text": False}}}  # none are set
-        status, answer = await served.post("/generate", body)
-        assert (status, bool(answer["generated_text"])) == (200, True)
-        status, answer = await served.post("/generate", {"inputs": "", "parameters": {}})
-        assert status == 422
-        assert isinstance(answer["error"], str)
-        for body in (
-            {"parameters": EDITOR, "prompt": prompt, "model": "bigcode/starcoder2-15b", "stream": False},
-            {"max_tokens": 60, "temperature": 0.2, "top_p": 0.95, "stop": None}
-            | {"prompt": prompt, "model": None, "stream": False},
-        ):
-            status, answer = await served.post("/v1/completions", body)
-            assert status == 200
-            assert answer["choices"][0]["text"]
-        marks, own = list(MARKERS.values())[:3], prompt == FIM
-        _, spans = await served.post("/tokenize", {"inputs": prompt})
-        assert [span["text"] for span in spans if span["text"] in marks] == (marks if own else [])
+        assert answer["choices"][0]["text"]
+    marks, own = list(MARKERS.values())[:3], prompt == FIM
+    _, spans = await templated.post("/tokenize", {"inputs": prompt})
+    assert [span["text"] for span in spans if span["text"] in marks] == (marks if own else [])
 
 
-async def test_what_comes_between_is_asked_for_by_a_suffix(chat_model: Path, tiny_model: Path) -> None:
-    async with embedded(chat_model) as served, asynchronous(served) as client:
+async def test_a_suffix_asks_for_the_text_between(templated: Served, tiny: Served) -> None:
+    async with asynchronous(templated) as client:
         asked: Any = {"model": "m", "max_tokens": 9, "temperature": 0}
         written = await client.completions.create(prompt=FIM, **asked)
         suffixed = await client.completions.create(prompt="def list", suffix="return value", **asked)
@@ -557,7 +571,7 @@ async def test_what_comes_between_is_asked_for_by_a_suffix(chat_model: Path, tin
         assert marked.usage is not None
         assert written.usage is not None
         assert marked.usage.prompt_tokens > written.usage.prompt_tokens + 1
-    async with embedded(tiny_model) as served, asynchronous(served) as client:
+    async with asynchronous(tiny) as client:
         with pytest.raises(openai.BadRequestError, match="suffix"):
             await client.completions.create(model="m", prompt="a", suffix="b")
 
@@ -599,45 +613,44 @@ OURS_IN_INFO = {
 }
 
 
-async def test_answers_have_tgis_documented_fields_and_no_others(tiny_model: Path) -> None:
-    async with embedded(tiny_model) as served:
-        asked: dict[str, Any] = {"max_new_tokens": 3, "details": True, "do_sample": True}
-        status, whole = await served.post("/generate", {"inputs": "the code", "parameters": asked})
-        assert (status, set(whole)) == (200, {"generated_text", "details"})
-        details = whole["details"]
-        assert set(details) == DETAILS | {"stop_sequence"}
-        assert details["prefill"] == []
-        assert isinstance(details["seed"], int)
-        assert [set(token) for token in details["tokens"]] == [TOKEN] * 3
-        more = {"decoder_input_details": True, "top_n_tokens": 2, "best_of": 2}
-        _, rich = await served.post("/generate", {"inputs": "the code", "parameters": asked | more})
-        assert set(rich["details"]) == DETAILS | {"stop_sequence", "top_tokens", "best_of_sequences"}
-        assert all(set(token) == {"id", "text", "logprob"} for token in rich["details"]["prefill"])
-        assert [[set(t) for t in top] for top in rich["details"]["top_tokens"]] == [[TOKEN] * 2] * 3
-        [other] = rich["details"]["best_of_sequences"]
-        assert set(other) == DETAILS | {"stop_sequence", "top_tokens", "generated_text"}
+async def test_answers_have_tgis_documented_fields_and_no_others(tiny: Served) -> None:
+    asked: dict[str, Any] = {"max_new_tokens": 3, "details": True, "do_sample": True}
+    status, whole = await tiny.post("/generate", {"inputs": "the code", "parameters": asked})
+    assert (status, set(whole)) == (200, {"generated_text", "details"})
+    details = whole["details"]
+    assert set(details) == DETAILS | {"stop_sequence"}
+    assert details["prefill"] == []
+    assert isinstance(details["seed"], int)
+    assert [set(token) for token in details["tokens"]] == [TOKEN] * 3
+    more = {"decoder_input_details": True, "top_n_tokens": 2, "best_of": 2}
+    _, rich = await tiny.post("/generate", {"inputs": "the code", "parameters": asked | more})
+    assert set(rich["details"]) == DETAILS | {"stop_sequence", "top_tokens", "best_of_sequences"}
+    assert all(set(token) == {"id", "text", "logprob"} for token in rich["details"]["prefill"])
+    assert [[set(t) for t in top] for top in rich["details"]["top_tokens"]] == [[TOKEN] * 2] * 3
+    [other] = rich["details"]["best_of_sequences"]
+    assert set(other) == DETAILS | {"stop_sequence", "top_tokens", "generated_text"}
 
-        for path in ("/generate_stream", "/"):
-            body = {"inputs": "the code", "parameters": asked, "stream": True}
-            async with served.http.post(served.url + path, json=body) as answer:
-                assert (answer.status, answer.content_type) == (200, "text/event-stream")
-                blocks = (await answer.text()).split("\n\n")
-            assert blocks.pop() == ""
-            events = [json.loads(block.removeprefix("data:")) for block in blocks]
-            assert [set(event) for event in events] == [{"index", "token", "generated_text", "details"}] * 3
-            assert [event["index"] for event in events] == [1, 2, 3]
-            assert [set(event["token"]) for event in events] == [TOKEN] * 3
-            assert [event["details"] for event in events[:-1]] == [None, None]
-            assert set(events[-1]["details"]) == {
-                *("finish_reason", "generated_tokens", "seed", "input_length", "stop_sequence")
-            }
+    for path in ("/generate_stream", "/"):
+        body = {"inputs": "the code", "parameters": asked, "stream": True}
+        async with tiny.http.post(tiny.url + path, json=body) as answer:
+            assert (answer.status, answer.content_type) == (200, "text/event-stream")
+            blocks = (await answer.text()).split("\n\n")
+        assert blocks.pop() == ""
+        events = [json.loads(block.removeprefix("data:")) for block in blocks]
+        assert [set(event) for event in events] == [{"index", "token", "generated_text", "details"}] * 3
+        assert [event["index"] for event in events] == [1, 2, 3]
+        assert [set(event["token"]) for event in events] == [TOKEN] * 3
+        assert [event["details"] for event in events[:-1]] == [None, None]
+        assert set(events[-1]["details"]) == {
+            *("finish_reason", "generated_tokens", "seed", "input_length", "stop_sequence")
+        }
 
-        _, plain = await served.post("/", {"inputs": "the code"})
-        assert [set(answer) for answer in plain] == [{"generated_text"}]
-        _, info = await served.get("/info")
-        assert set(info) == INFO | OURS_IN_INFO
-        _, tokens = await served.post("/tokenize", {"inputs": "the code"})
-        assert [set(token) for token in tokens] == [{"id", "text", "start", "stop"}] * len(tokens)
-        for path in ("/generate", "/generate_stream", "/"):
-            status, error = await served.post(path, {"inputs": "the", "parameters": {"max_new_tokens": 0}})
-            assert (status, set(error), error["error_type"]) == (422, {"error", "error_type"}, "validation")
+    _, plain = await tiny.post("/", {"inputs": "the code"})
+    assert [set(answer) for answer in plain] == [{"generated_text"}]
+    _, info = await tiny.get("/info")
+    assert set(info) == INFO | OURS_IN_INFO
+    _, tokens = await tiny.post("/tokenize", {"inputs": "the code"})
+    assert [set(token) for token in tokens] == [{"id", "text", "start", "stop"}] * len(tokens)
+    for path in ("/generate", "/generate_stream", "/"):
+        status, error = await tiny.post(path, {"inputs": "the", "parameters": {"max_new_tokens": 0}})
+        assert (status, set(error), error["error_type"]) == (422, {"error", "error_type"}, "validation")

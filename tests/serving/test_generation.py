@@ -19,7 +19,7 @@ from serving.engine import (
     InvalidRequest,
     SamplingParams,
 )
-from serving.generation import Asked, Finished, Shown, best_of, generate
+from serving.generation import Delta, Finished, GenerationRequest, best_of, generate
 from tests.serving.test_stopping import STOPS, TEXTS, first_match
 from tests.support.fake_engine import FakeEngine, Step
 
@@ -28,18 +28,18 @@ ROOM = 1 << 20
 
 def ask(
     stops: list[str] | None = None, max_new_tokens: int | None = None, room: int = ROOM, **params: Any
-) -> Asked:
+) -> GenerationRequest:
     include_stop = params.pop("include_stop", False)
     sampling = SamplingParams(max_new_tokens=max_new_tokens, seed=1, **params)
-    return Asked("prompt", sampling, stops or [], include_stop, room=room)
+    return GenerationRequest("prompt", sampling, stops or [], include_stop, largest_text=room)
 
 
 async def run(*steps: Step, **asked: Any) -> tuple[list[str], Finished, FakeEngine]:
-    """The texts of all chunks, the last one's too, the end, and the engine."""
+    """The texts of all tokens including the last one, the end, and the engine."""
     engine = FakeEngine(*steps)
     texts = []
     async for event in generate(engine, ask(**asked)):
-        if isinstance(event, Shown):
+        if isinstance(event, Delta):
             texts.append(event.token.text)
         elif isinstance(event, Finished):
             finished = event
@@ -49,39 +49,67 @@ async def run(*steps: Step, **asked: Any) -> tuple[list[str], Finished, FakeEngi
     return texts, finished, engine
 
 
-async def test_end_of_text_while_text_is_held_back_gives_it_out_as_ordinary_text() -> None:
-    texts, finished, _ = await run("a", "\nHum", stops=["\nHuman:"])
-    assert texts == ["a", "", "\nHum"]
-    assert finished.finish_reason is FinishReason.END_OF_TEXT
-    assert not finished.last.token.special
+HUMAN = "\nHuman:"
+LENGTH, EOS = End(FinishReason.LENGTH), End(FinishReason.END_OF_TEXT)
+MARK = Chunk(b"", 9, special="<|im_end|>")
+OWL = "🦉".encode()
 
 
-async def test_end_of_text_alone_is_a_special_token_without_text() -> None:
-    texts, finished, _ = await run("a", End(FinishReason.END_OF_TEXT, 7, 2))
-    assert texts == ["a", ""]
-    assert finished.last.token.special
+@pytest.mark.parametrize(
+    ("steps", "asked", "texts", "end"),
+    [
+        # The end releases the text that is held back: with an event of its own, or with the last token.
+        (["a", "\nHum"], {"stops": [HUMAN]}, ["a", "", "\nHum"], "eos_token"),
+        (["a", End(FinishReason.END_OF_TEXT, 7, 2)], {}, ["a", ""], "eos_token"),
+        (["a", "\nH", "um", LENGTH], {"stops": [HUMAN], "max_new_tokens": 3}, ["a", "", "\nHum"], "length"),
+        # There are as many events as tokens at the limit, also if a stop completes there.
+        (["a", "b", LENGTH], {"max_new_tokens": 2}, ["a", "b"], "length"),
+        (["a.", "b", LENGTH], {"stops": ["."], "max_new_tokens": 1}, ["a"], "."),
+        (["a", "b", "c"], {"max_new_tokens": 2}, ["a", "b", "c", ""], "eos_token"),  # the engine ignores it
+        # No character is broken, and a part of one at the end is not shown.
+        ([b"a " + OWL[:2], OWL[2:3], OWL[3:] + b" b"], {}, ["a ", "", "🦉 b", ""], "eos_token"),
+        (["a", b" b\xf0\x9f", LENGTH], {"max_new_tokens": 2}, ["a", " b"], "length"),
+        (["a", b" b\xf0\x9f", EOS], {"max_new_tokens": 2}, ["a", " b"], "eos_token"),
+        ([b"a\xff", b"\xf0\x9f", "b"], {}, ["a\ufffd", "", "\ufffdb", ""], "eos_token"),
+        # A special token is not text. It may be a stop.
+        (["a\nHum", MARK, "an: b"], {"stops": [HUMAN]}, ["a", "", ""], HUMAN),
+        (["a\nHum", MARK, "b"], {"stops": [HUMAN, "<|im_end|>"]}, ["a", "\nHum"], "<|im_end|>"),
+        (["a\nHu", "man: b"], {"stops": [HUMAN], "include_stop": True}, ["a", HUMAN], HUMAN),
+        (["a.", "b.", "c", ".d"], {"stops": ["."], "min_new_tokens": 2}, ["a.", "b.", "c", ""], "."),
+    ],
+)  # fmt: skip
+async def test_texts_and_end(steps: list[Step], asked: dict[str, Any], texts: list[str], end: str) -> None:
+    shown, finished, _ = await run(*steps, **asked)
+    assert shown == texts
+    assert (finished.stop or finished.finish_reason.value) == end
+    assert (finished.finish_reason is FinishReason.STOP_SEQUENCE) == (finished.stop is not None)
+    # The last token has text, or it is a special token (or a stop has taken its text).
+    assert finished.last.token.special == (texts[-1] == "" and finished.stop is None)
+
+
+async def test_the_last_token_is_counted_and_keeps_its_id() -> None:
+    _, finished, _ = await run("a", End(FinishReason.END_OF_TEXT, 7, 2))
+    assert finished.generated_tokens == 2
+    _, finished, _ = await run("a", "\nH", "um", LENGTH, stops=[HUMAN], max_new_tokens=3)
+    assert finished.last.token.id == 2
+    _, finished, _ = await run("a\nHu", "man: b", stops=[HUMAN], include_stop=True)
     assert finished.generated_tokens == 2
 
 
-async def test_length_limit_while_text_is_held_back_gives_it_out_with_the_last_token() -> None:
-    texts, finished, _ = await run(
-        "a", "\nH", "um", End(FinishReason.LENGTH), stops=["\nHuman:"], max_new_tokens=3
+async def test_an_engine_that_ignores_its_limit_is_cancelled_and_held_text_is_shown() -> None:
+    texts, finished, engine = await run(
+        *["more "] * 7, "\nHum", *["more "] * 90, stops=[HUMAN], max_new_tokens=2
     )
-    assert texts == ["a", "", "\nHum"]
+    assert "".join(texts) == "more " * 7 + "\nHum"
     assert finished.finish_reason is FinishReason.LENGTH
-    assert finished.last.token.id == 2
+    assert engine.cancelled.is_set()
 
 
-async def test_there_are_as_many_events_as_tokens_at_the_length_limit() -> None:
-    texts, _, _ = await run("a", "b", End(FinishReason.LENGTH), max_new_tokens=2)
-    assert texts == ["a", "b"]
-
-
-async def test_stop_that_completes_on_the_last_allowed_token_is_the_reason() -> None:
-    texts, finished, _ = await run("a.", "b", End(FinishReason.LENGTH), stops=["."], max_new_tokens=1)
-    assert texts == ["a"]
-    assert finished.finish_reason is FinishReason.STOP_SEQUENCE
-    assert finished.stop == "."
+async def test_a_stop_in_a_token_that_ends_inside_a_character_cancels_the_engine() -> None:
+    texts, finished, engine = await run("a ", b"STOP\xf0\x9f", asyncio.Event(), stops=["STOP"])
+    assert texts == ["a ", ""]
+    assert finished.stop == "STOP"
+    assert engine.cancelled.is_set()
 
 
 async def test_stop_cancels_the_engine_before_the_end_is_read() -> None:
@@ -93,29 +121,14 @@ async def test_stop_cancels_the_engine_before_the_end_is_read() -> None:
             assert event.generated_tokens == 2
 
 
-async def test_stop_in_the_prompt_or_across_its_end_does_not_fire() -> None:
+async def test_a_stop_in_the_prompt_or_across_its_end_is_ignored() -> None:
     engine = FakeEngine("man: hi")
     events = [e async for e in generate(engine, replace(ask(["\nHuman:"]), prompt="a\nHuman:\nHu"))]
     assert isinstance(events[-1], Finished)
     assert events[-1].finish_reason is FinishReason.END_OF_TEXT
 
 
-async def test_an_engine_that_counts_otherwise_loses_nothing_after_the_limit() -> None:
-    texts, finished, _ = await run("a", "b", "c", max_new_tokens=2)
-    assert texts == ["a", "b", "c", ""]
-    assert finished.finish_reason is FinishReason.END_OF_TEXT
-
-
-async def test_an_engine_that_knows_no_limit_is_ended_with_what_was_held_back() -> None:
-    texts, finished, engine = await run(
-        *["more "] * 7, "\nHum", *["more "] * 90, stops=["\nHuman:"], max_new_tokens=2
-    )
-    assert "".join(texts) == "more " * 7 + "\nHum"
-    assert finished.finish_reason is FinishReason.LENGTH
-    assert engine.cancelled.is_set()
-
-
-async def test_an_engine_that_ends_without_an_end_is_incomplete() -> None:
+async def test_an_engine_that_ends_without_end_event_is_incomplete() -> None:
     class Broken(FakeEngine):
         async def generate(self, prompt, params, *, session=None):  # type: ignore[no-untyped-def]
             yield Accepted(1)
@@ -125,58 +138,7 @@ async def test_an_engine_that_ends_without_an_end_is_incomplete() -> None:
         [e async for e in generate(Broken(), ask())]
 
 
-async def test_no_character_is_broken_however_tokens_cut_it() -> None:
-    owl = "🦉".encode()
-    texts, _, _ = await run(b"a " + owl[:2], owl[2:3], owl[3:] + b" b")
-    assert texts == ["a ", "", "🦉 b", ""]
-
-
-async def test_stop_in_a_token_that_ends_within_a_character_ends_the_text_there() -> None:
-    texts, finished, engine = await run("a ", b"STOP\xf0\x9f", asyncio.Event(), stops=["STOP"])
-    assert texts == ["a ", ""]
-    assert finished.stop == "STOP"
-    assert engine.cancelled.is_set()
-
-
-@pytest.mark.parametrize("end", [End(FinishReason.LENGTH), End(FinishReason.END_OF_TEXT)])
-async def test_part_of_a_character_at_the_end_is_not_shown(end: End) -> None:
-    texts, finished, _ = await run("a", b" b\xf0\x9f", end, max_new_tokens=2)
-    assert texts == ["a", " b"]
-    assert finished.finish_reason is end.finish_reason
-
-
-async def test_what_is_no_utf8_is_replaced_and_the_text_goes_on() -> None:
-    texts, _, _ = await run(b"a\xff", b"\xf0\x9f", "b")
-    assert "".join(texts) == "a\ufffd\ufffdb"
-
-
-async def test_a_mark_of_the_model_is_no_text_and_leaves_what_is_held_back_held() -> None:
-    mark = Chunk(b"", 9, special="<|im_start|>")
-    texts, finished, _ = await run("a\nHum", mark, "an: b", stops=["\nHuman:"])
-    assert "".join(texts) == "a"
-    assert finished.stop == "\nHuman:"
-
-
-async def test_a_mark_of_the_model_may_be_a_stop() -> None:
-    mark = Chunk(b"", 9, special="<|im_end|>")
-    texts, finished, _ = await run("a\nHum", mark, "b", stops=["\nHuman:", "<|im_end|>"])
-    assert "".join(texts) == "a\nHum"
-    assert (finished.finish_reason, finished.stop) == (FinishReason.STOP_SEQUENCE, "<|im_end|>")
-
-
-async def test_the_stop_may_be_included_and_the_text_ends_with_it() -> None:
-    texts, finished, _ = await run("a\nHu", "man: b", stops=["\nHuman:"], include_stop=True)
-    assert "".join(texts) == "a\nHuman:"
-    assert finished.generated_tokens == 2
-
-
-async def test_no_stop_fires_within_the_tokens_that_there_must_be() -> None:
-    texts, finished, _ = await run("a.", "b.", "c", ".d", stops=["."], min_new_tokens=2)
-    assert "".join(texts) == "a.b.c"
-    assert finished.stop == "."
-
-
-async def test_the_best_of_several_is_the_likeliest() -> None:
+async def test_best_of_puts_the_likeliest_first() -> None:
     class Drawing(FakeEngine):
         async def generate(self, prompt, params, *, session=None):  # type: ignore[no-untyped-def]
             yield Accepted(1)
@@ -187,7 +149,7 @@ async def test_the_best_of_several_is_the_likeliest() -> None:
     assert [(result.seed, result.text) for result in results] == [(2, "2"), (3, "3"), (1, "1")]
 
 
-async def test_a_text_that_ends_inside_its_first_character_is_the_last_of_several() -> None:
+async def test_best_of_puts_a_text_without_probabilities_last() -> None:
     class Drawing(FakeEngine):
         async def generate(self, prompt, params, *, session=None):  # type: ignore[no-untyped-def]
             yield Accepted(1)
@@ -198,12 +160,12 @@ async def test_a_text_that_ends_inside_its_first_character_is_the_last_of_severa
     assert [(result.seed, result.text) for result in results] == [(2, "x"), (1, "")]
 
 
-async def test_the_best_of_several_is_refused_where_no_probabilities_are_told() -> None:
+async def test_best_of_is_refused_if_the_engine_reports_no_probabilities() -> None:
     with pytest.raises(InvalidRequest, match="best_of"):
         await best_of(FakeEngine("a"), ask(temperature=1.0), 2)
 
 
-async def test_one_that_fails_ends_the_other_tries() -> None:
+async def test_best_of_cancels_the_others_when_one_fails() -> None:
     engine = FakeEngine("a", GenerationFailed("no"))
     with pytest.raises(GenerationFailed):
         await best_of(engine, ask(temperature=1.0), 2)
@@ -224,7 +186,7 @@ async def test_the_texts_add_up_to_exactly_the_text_before_the_first_stop(
 
 
 @given(st.lists(st.text(max_size=30)), st.integers(1, 200))
-async def test_the_text_never_outgrows_its_room(pieces: list[str], room: int) -> None:
+async def test_the_text_never_outgrows_its_limit(pieces: list[str], room: int) -> None:
     texts, finished, engine = await run(*pieces, room=room)
     text, whole = "".join(texts), "".join(pieces)
     assert whole.startswith(text)

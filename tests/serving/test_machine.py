@@ -25,11 +25,11 @@ def machine(root: Path, cgroup: str, **limits: str) -> Path:
         {"a__memory_max": "2000\n", "a__b__memory_max": "1000\n"},
     ],
 )
-def test_the_least_limit_around_this_process_counts(tmp_path: Path, limits: dict[str, str]) -> None:
+def test_the_smallest_limit_of_all_parent_groups_counts(tmp_path: Path, limits: dict[str, str]) -> None:
     assert memory(machine(tmp_path, "0::/a/b\n", **limits)) == 1000
 
 
-def test_the_older_control_groups_count_too(tmp_path: Path) -> None:
+def test_control_groups_of_version_1_count_too(tmp_path: Path) -> None:
     root = machine(tmp_path, "5:cpu,memory:/a\n")
     file = root / "sys/fs/cgroup/memory/a/memory.limit_in_bytes"
     file.parent.mkdir(parents=True)
@@ -38,7 +38,7 @@ def test_the_older_control_groups_count_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cgroup", ["0::/a/b\n", "nonsense", ""])
-def test_without_a_limit_it_is_the_machines(tmp_path: Path, cgroup: str) -> None:
+def test_without_a_limit_it_is_the_memory_of_the_machine(tmp_path: Path, cgroup: str) -> None:
     found = memory(machine(tmp_path, cgroup, memory_max="max\n"))
     assert found is None or found > 1 << 28
 
@@ -55,15 +55,13 @@ def test_without_a_limit_it_is_the_machines(tmp_path: Path, cgroup: str) -> None
         ({}, None),
     ],
 )
-def test_processors_are_those_of_the_quota(
-    tmp_path: Path, limits: dict[str, str], expected: int | None
-) -> None:
+def test_a_quota_limits_the_processors(tmp_path: Path, limits: dict[str, str], expected: int | None) -> None:
     everything = cpus(machine(tmp_path / "free", "0::/a/b\n"))
     assert 1 <= everything <= (os.cpu_count() or 1)
     assert cpus(machine(tmp_path / "limited", "0::/a/b\n", **limits)) == (expected or everything)
 
 
-def test_older_control_groups_have_a_quota_too(tmp_path: Path) -> None:
+def test_a_quota_of_version_1_limits_the_processors(tmp_path: Path) -> None:
     root = machine(tmp_path, "4:cpu,cpuacct:/a\n")
     group = root / "sys/fs/cgroup/cpu/a"
     group.mkdir(parents=True)

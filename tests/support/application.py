@@ -1,4 +1,4 @@
-"""The real application as its own process: `python app.py`, as a person starts it."""
+"""The real application and the serving layer, as processes of their own."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds; not a measure, only an end to waiting
+PATIENCE = 60.0  # seconds until a test gives up; no test measures speed
 
 
 class Application:
-    """A running application; `client` keeps one owner's cookie across restarts.
+    """`python app.py`. Its `client` keeps the cookie of one owner over restarts.
 
-    Without its page it starts in half the time, for tests that start it often.
+    Without its page it takes half a second to start instead of several, for tests that start it often.
     """
 
     def __init__(self, data: Path, *arguments: str, page: bool = True) -> None:
@@ -59,11 +59,11 @@ class Application:
 
     @property
     def log(self) -> str:
-        """What all its processes have written to standard error."""
+        """What the application and its serving layer wrote to standard error."""
         return self._log.read_text()
 
     def kill(self) -> None:
-        """As the system does when memory is short, or a person with `kill -9`."""
+        """Kill it with SIGKILL, as the system does when memory runs short."""
         self.end(signal.SIGKILL)
 
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
@@ -80,7 +80,7 @@ class Application:
         self.client.close()
 
     def serving_pid(self) -> int:
-        """The process of the serving layer."""
+        """The process id of its serving layer."""
         assert self.process is not None
         parent = self.process.pid
         return wait_for(lambda: next(iter(children(parent)), None))
@@ -115,7 +115,7 @@ class Application:
                     yield name, json.loads(line.removeprefix("data: "))
 
     def answer(self, reply: str) -> tuple[str, dict[str, Any]]:
-        """The whole text of a reply, and how it ended."""
+        """The whole text of a reply and the data of its last event."""
         text = ""
         end: dict[str, Any] = {}
         for name, data in self.events(reply):
@@ -126,7 +126,7 @@ class Application:
         return text, end
 
     def read_some(self, reply: str, characters: int) -> str:
-        """Read a reply until so many characters have been shown, then leave."""
+        """Read a reply until it has at least `characters`, then disconnect."""
         text = ""
         with contextlib.closing(self.events(reply)) as events:  # type: ignore[type-var]
             for name, data in events:
@@ -138,8 +138,8 @@ class Application:
 
 
 def environment() -> dict[str, str]:
-    """This process's, without settings of the application: it fetches nothing and indexes nothing that the
-    test does not ask for."""
+    """The environment of this process without settings of the application, which then downloads no model and
+    indexes no documentation unless the test says so."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TECH_ASSISTANT_")}
     return {**kept, "TECH_ASSISTANT_MODEL": "none", "TECH_ASSISTANT_DOCUMENTATION": "false"}
 
@@ -156,7 +156,7 @@ def running(data: Path, *arguments: str, page: bool = True) -> Iterator[Applicat
 
 @contextlib.contextmanager
 def upstream(text: str, *, rate: float = 20) -> Iterator[str]:
-    """An OpenAI-compatible server in its own process that says `text`; yields its address."""
+    """An OpenAI-compatible server in its own process, which answers `text`; yields its address."""
     command = [sys.executable, "-m", "tests.support.fake_upstream", "--rate", str(rate), "--text", text]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
@@ -176,9 +176,9 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(upstream: str, *arguments: str, log: Path | None = None) -> Iterator[Serving]:
-    """The serving layer in a process of its own, for applications that come and go."""
-    command = [sys.executable, "-m", "serving", "--upstream", upstream, "--port", "0", *arguments]
+def serving(*arguments: str, log: Path | None = None) -> Iterator[Serving]:
+    """A serving layer that outlives the applications of a test."""
+    command = [sys.executable, "-m", "serving", "--port", "0", *arguments]
     with contextlib.ExitStack() as stack:
         errors = None if log is None else stack.enter_context(log.open("w"))
         process = subprocess.Popen(
@@ -193,7 +193,7 @@ def serving(upstream: str, *arguments: str, log: Path | None = None) -> Iterator
 
 
 def children(parent: int) -> Sequence[int]:
-    """The processes that `parent` started."""
+    """The ids of the processes that `parent` started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -204,7 +204,7 @@ def children(parent: int) -> Sequence[int]:
 
 
 def peak_memory(pid: int) -> int:
-    """The most bytes of memory that a process has had so far."""
+    """The largest number of bytes of memory that a process has had."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1]) * 1024
@@ -217,11 +217,11 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_for(look: Callable[[], Any]) -> Any:
-    """What `look` returns as soon as that is something."""
+    """The first true value that `look` returns. Raises AssertionError if there is none in time."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         with contextlib.suppress(httpx.TransportError):
             if found := look():
                 return found
         time.sleep(0.02)
-    raise AssertionError("waited in vain")
+    raise AssertionError(f"nothing true came in {PATIENCE:.0f} seconds")

@@ -1,4 +1,4 @@
-"""Documentation that has what a test gives it, without an index."""
+"""Documentation without an index, which finds what a test gives it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from assistant.knowledge.documentation import (
     DocumentationStatus,
     DocumentationUnreadable,
 )
-from assistant.knowledge.passage import Found, Passage
+from assistant.knowledge.passage import Passage, SearchResult
 
 RMTREE = Passage(
     name="shutil.rmtree",
@@ -26,13 +26,16 @@ RMTREE = Passage(
     corpus="python",
     signature="shutil.rmtree(path, ignore_errors=False, onerror=None)",
 )
-FOUND = Found(passages=(RMTREE,))
+FOUND = SearchResult(passages=(RMTREE,))
 
 
 class FakeDocumentation(Documentation):
-    """Finds `found` for every question, once `gate` is open; `asked` are the questions with those before."""
+    """Returns `found` for every question, as soon as `gate` is set. `asked` records all questions, each
+    after its earlier ones."""
 
-    def __init__(self, found: Found = FOUND, state: DocumentationState = DocumentationState.READY) -> None:
+    def __init__(
+        self, found: SearchResult = FOUND, state: DocumentationState = DocumentationState.READY
+    ) -> None:
         super().__init__(None)
         self.status = DocumentationStatus(state, passages=1, done=1, total=1)
         self.is_searchable = state is DocumentationState.READY
@@ -42,7 +45,7 @@ class FakeDocumentation(Documentation):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> Found:
+    async def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> SearchResult:
         self.asked.append((*previous, question))
         await self.gate.wait()
         if self.error is not None:

@@ -1,4 +1,4 @@
-"""An engine whose answer a test writes, for the serving layer's tests."""
+"""An engine with scripted answers, for the tests of the serving layer."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ Step = str | bytes | Chunk | End | Exception | asyncio.Event
 
 class FakeEngine:
     """Plays `steps` for each request: text and chunks, an error to raise, an event to wait for, an end.
-
-    Without an `End` the text ends by itself. `before` steps come before the request is accepted.
+    Without an `End` the text ends by itself. It plays the steps in `before` before it accepts the request.
     """
 
     def __init__(self, *steps: Step, before: Sequence[Step] = ()) -> None:

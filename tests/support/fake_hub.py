@@ -1,6 +1,6 @@
-"""A hub of models as `huggingface_hub` sees one: its API, and the storage that it sends its clients to.
+"""A hub of models for `huggingface_hub`: its API, and the storage that it redirects clients to.
 
-Two servers, since the real hub keeps its files elsewhere. What goes wrong is scripted by the attributes.
+These are two servers, since the real hub stores its files elsewhere. The attributes script what goes wrong.
 """
 
 from __future__ import annotations
@@ -25,28 +25,30 @@ class Asked:
     of: str
     method: str
     path: str
-    headers: dict[str, str]  # by their names in small letters
+    headers: dict[str, str]  # by their names in lower case
 
 
 class FakeHub:
-    """`url` is for HF_ENDPOINT. Each answer takes the first of what is scripted for its kind."""
+    """`url` is for HF_ENDPOINT. Each answer takes the first item of a list below."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}  # by OWNER/NAME/FILE
         self.asked: list[Asked] = []
         self.sent = 0  # bytes of files
-        self.refusals: list[tuple[int, dict[str, str]]] = []  # status and headers in place of what a file is
-        self.cuts: list[int] = []  # the connection breaks after so many bytes
-        self.damaged = 0  # so many times a byte is another one
-        self.silent = 0  # so many times nothing comes after the headers, until the client gives up
+        self.refusals: list[
+            tuple[int, dict[str, str]]
+        ] = []  # status and headers of answers to questions about a file
+        self.cuts: list[int] = []  # the connection breaks off after so many bytes
+        self.damaged = 0  # how many answers have a wrong byte
+        self.silent = 0  # how many answers end after their headers
         self.ignores_ranges = False
-        self.confuses_ranges = False  # sends all in the place of the range that was asked for
+        self.confuses_ranges = False  # sends the whole file in place of the requested range
         self.tells_hash = True
-        self.says: dict[str, str | None] = {}  # other headers of what a file is; None leaves one out
-        self.gate = threading.Event()  # no file goes further than `gate_at` while it is closed
+        self.says: dict[str, str | None] = {}  # other headers about a file; None omits one
+        self.gate = threading.Event()  # while it is closed, no file is sent beyond `gate_at`
         self.gate.set()
         self.gate_at = 0
-        self.reached = threading.Event()  # a file has come to the gate
+        self.reached = threading.Event()  # a file has been sent up to the gate
         self.url = ""
         self._storage = ""
         self._closing = threading.Event()
@@ -91,7 +93,7 @@ class FakeHub:
             to.send(404, b"", {})
 
     def _send_place(self, to: _Handler, repo: str, file: str) -> None:
-        """What the hub says of a file: where it is, how large, and its hash."""
+        """The address of a file, its size and its hash."""
         if self.refusals:
             to.send(self.refusals[0][0], b"", self.refusals.pop(0)[1])
         elif (content := self.files.get(f"{repo}/{file}")) is None:
@@ -157,7 +159,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has gone is no fault of the hub."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):

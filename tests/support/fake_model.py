@@ -1,4 +1,4 @@
-"""A model whose answers a test writes piece by piece, and what serves it."""
+"""A model whose answers a test scripts piece by piece, and a stand-in for what serves it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from assistant.errors import NoModel
 
 
 class ScriptedModel:
-    """Stands for `TechAssistantChat`. Each answer is written by the test: `say` pieces, `fail`, or `end`.
+    """Stands for `TechAssistantChat`. The test scripts each answer with `say`, `fail` and `end`.
 
-    Its prompt has room for the first `room_for` passages.
+    The prompt has room for the first `room_for` passages.
     """
 
     model_name = "scripted"
@@ -24,7 +24,7 @@ class ScriptedModel:
     def __init__(self) -> None:
         self.sampling = {"temperature": 0.0}
         self.asked: list[list[Turn]] = []
-        self.passages: list[Sequence[Source] | None] = []  # what came with each question
+        self.passages: list[Sequence[Source] | None] = []  # that came with each question
         self.room_for = 10
         self.cancelled = asyncio.Event()
         self._script: asyncio.Queue[Any] = asyncio.Queue()
@@ -67,12 +67,12 @@ class ScriptedModel:
 
 
 class FakeServed:
-    """Stands for `ServedModel`: the status is what the test says."""
+    """Stands for `ServedModel`, with the status that the test sets."""
 
     def __init__(self, model: ScriptedModel | None = None) -> None:
         self.model = model
         self.looked = False
-        self.steered: list[str] = []  # how its download was
+        self.steered: list[str] = []  # the requests to begin or decline the download
         self._changed = asyncio.Event()
         self.set(EngineState.NONE if model is None else EngineState.READY)
 
@@ -93,7 +93,7 @@ class FakeServed:
         self._changed.set()
 
     def changed(self) -> None:
-        """Whoever started it is told."""
+        """Replaced by the callback that `start` is given."""
 
     def start(self, changed: Callable[[], None]) -> None:
         self.changed = changed  # type: ignore[method-assign]

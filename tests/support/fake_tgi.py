@@ -1,4 +1,4 @@
-"""A server of the TGI protocol whose answers a test scripts."""
+"""A server of TGI's protocol with scripted answers."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def last(text: str = "", finish_reason: str = "eos_token", **details: Any) -> di
 
 
 class FakeTGI:
-    """`info` is what /info tells; `answers` are the generations to come: lists of events, raw bytes, an
-    `asyncio.Event` to wait for, seconds to pause, or a whole `web.Response`. `templated` is what
-    /chat_tokenize answers, and `spans` what /tokenize does; without them there is no such route, or only the
-    number of tokens. `health` is the status of /health."""
+    """`info`, `templated`, `spans` and `health` are the answers of /info, /chat_tokenize, /tokenize and
+    /health. `answers` are the next generations: a `web.Response`, or a list of events, raw bytes, an
+    `asyncio.Event` to wait for, and pauses in seconds. Without `templated` there is no /chat_tokenize;
+    without `spans` /tokenize only counts."""
 
     def __init__(self) -> None:
         self.info: dict[str, Any] | None = {"model_id": "fake", "max_total_tokens": 4096}
-        self.steered: dict[str, dict[str, Any]] = {}  # by method: what /info tells from /download on
-        self.beginnings: list[str] = []  # of prompts, as the application has told them
+        self.steered: dict[str, dict[str, Any]] = {}  # by method: the new /info after a request to /download
+        self.beginnings: list[str] = []  # of prompts, sent to /prefix
         self.answers: list[Any] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.reached = asyncio.Event()
-        self.left = asyncio.Event()  # a client went away in mid-answer
+        self.left = asyncio.Event()  # a client has disconnected during an answer
         self.tokens_of_a_byte = 0.25
         self.spans: Any = None
         self.templated: Any = None

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that does what a test says: any bytes in any pieces, stalls, resets, nonsense.
+"""An OpenAI-compatible server with scripted answers: any bytes in any pieces, stalls, resets, nonsense.
 
 In a test: `async with FakeUpstream() as upstream: upstream.answer(*upstream.text("Hello", " you"))`.
 On its own: `python -m tests.support.fake_upstream --port 0 --rate 20 --text "..."` prints its address.
@@ -22,10 +22,10 @@ DONE = b"data: [DONE]\n\n"
 RESET = "reset"
 """A step: the connection breaks off."""
 NEVER = "never"
-"""A step: nothing more comes."""
+"""A step: the server sends nothing more."""
 
 Step = bytes | asyncio.Event | float | str
-"""Bytes are sent as one piece; an event is waited for; a number is a pause in seconds; `RESET`, `NEVER`."""
+"""Bytes to send as one piece, an event to wait for, a pause in seconds, `RESET` or `NEVER`."""
 
 
 def data(event: Any) -> bytes:
@@ -44,7 +44,7 @@ def usage(prompt_tokens: int, completion_tokens: int) -> bytes:
 
 
 def text(*pieces: str, finish_reason: str = "stop") -> list[Step]:
-    """A whole answer: these pieces, the end, the counts."""
+    """A complete answer: these pieces, the end, the counts."""
     return [*map(piece, pieces), piece("", finish_reason), usage(7, len(pieces)), DONE]
 
 
@@ -57,12 +57,12 @@ class _Answer:
 
 
 class FakeUpstream:
-    """Answers each completion with the next `answer`, the last of them again and again.
+    """Answers each completion with the next `answer`, and repeats the last one.
 
-    `requests` are the bodies that came; `disconnected` is set when a client left before its answer ended,
-    `streaming` when the last step before a wait has been sent. `model_list` answers /v1/models: what it
-    lists, or a status. `props` is what llama-server tells at /props, `tokens_of_a_mark` what it answers to
-    any /tokenize.
+    `requests` are the received bodies. `disconnected` is set when a client disconnects before the end of its
+    answer, `streaming` when the last step before a wait has been sent. `model_list` is the list at
+    /v1/models, or a status. `props` and `tokens_of_a_mark` are llama-server's answers at /props and
+    /tokenize.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -79,7 +79,7 @@ class FakeUpstream:
         self._current = _Answer([])
 
     def answer(self, *steps: Step, status: int = 200, **more: Any) -> None:
-        """What the next completion is answered with, and those after it unless more is said."""
+        """Add an answer for the next completion."""
         self._answers.append(_Answer(steps, status, **more))
 
     async def __aenter__(self) -> FakeUpstream:
@@ -146,7 +146,7 @@ class FakeUpstream:
 
 
 class Talker(FakeUpstream):
-    """Answers every completion alike: a text, word by word, at a rate of so many words a second."""
+    """Answers every completion with the same text, at a rate in words a second."""
 
     def __init__(self, words: str, rate: float, port: int) -> None:
         super().__init__(port)
@@ -165,8 +165,8 @@ class Talker(FakeUpstream):
 
 
 class Clock(FakeUpstream):
-    """Answers every completion with the time: each token is the moment at which it was sent, in microseconds
-    of the machine's monotonic clock, so that whoever reads it knows how long it has been under way."""
+    """Answers every completion with times: each token is the time at which it was sent, in microseconds of
+    the machine's monotonic clock, so that its reader can tell how long it took."""
 
     def __init__(self, tokens: int, rate: float, port: int) -> None:
         super().__init__(port)

@@ -1,9 +1,9 @@
-"""Floods against a running application, of few bytes and many connections, or the other way round.
+"""Floods a running application with many connections, or with few that send much.
 
     python -m tests.support.floods KIND ADDRESS [COOKIE PATH]
 
-floods until it is killed, and prints what its connections have met so far, as JSON. All of them behave badly
-in the same way, again and again, each half a second after it was refused or cut.
+It floods until it is killed, and prints as JSON how its connections have fared so far. All connections of a
+flood do the same; each is opened again half a second after it was refused or cut.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Flood:
     number: int
     opening: Sequence[bytes]
     drip: bytes = b""
-    met: Counter[str] = field(default_factory=Counter)  # what happened to its connections
+    outcomes: Counter[str] = field(default_factory=Counter)  # begun, reset, cut, or the status of an answer
 
     async def run(self, address: str) -> None:
         host, port = address.removeprefix("http://").split(":")
@@ -40,12 +40,12 @@ class Flood:
             try:
                 await self._once(host, port)
             except OSError:
-                self.met["reset"] += 1
+                self.outcomes["reset"] += 1
             await asyncio.sleep(0.5)
 
     async def _once(self, host: str, port: int) -> None:
         reader, writer = await asyncio.open_connection(host, port)
-        self.met["begun"] += 1
+        self.outcomes["begun"] += 1
         try:
             reading = asyncio.create_task(self._read(reader))
             with contextlib.suppress(OSError):
@@ -61,9 +61,9 @@ class Flood:
             writer.transport.abort()
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        """The status of an answer; then until the end."""
+        """Count the status of the answer, then read to its end."""
         line = await reader.readline()
-        self.met[line[9:12].decode() or "cut"] += 1
+        self.outcomes[line[9:12].decode() or "cut"] += 1
         while await reader.read(1 << 16):
             pass
 
@@ -88,7 +88,7 @@ def flood(kind: str, cookie: str = "", path: str = "") -> Flood:
             return Flood(1000, [POST + b"Content-Length: 200000\r\n\r\n" + b" " * 100_000], drip=b" ")
         case "idle":
             return Flood(1000, [GET + b"\r\n"])
-        case "event streams":  # of one owner, all that may be and more
+        case "event streams":  # more of one owner than the application allows
             head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n"
             return Flood(500, [head.encode()])
     raise ValueError(kind)
@@ -106,7 +106,7 @@ async def main(kind: str, address: str, *more: str) -> None:
         tasks.create_task(attack.run(address))
         while True:
             await asyncio.sleep(0.2)
-            print(json.dumps(attack.met), flush=True)
+            print(json.dumps(attack.outcomes), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What somebody may send to Gradio's routes to make it open a file or an address."""
+"""Requests that try to make Gradio open a file or an address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TARGETS = (
     "../../../../etc/passwd",
     "~/.bashrc",
 )
-# What Gradio registers and nobody reaches here. A last slash makes no other route.
+# The routes of Gradio that the application closes. A slash at the end makes no other route.
 _CLOSED = """
 GET /favicon.ico
 POST /gradio_api/api/{api_name}
@@ -86,7 +86,7 @@ FILES = tuple(files(TARGETS))
 
 
 def nested(value: Any) -> Iterator[Any]:
-    """A value by itself and inside others."""
+    """The value by itself and inside lists and objects."""
     yield value
     yield [value]
     yield [[{"a": [value]}]]
@@ -97,7 +97,7 @@ def nested(value: Any) -> Iterator[Any]:
 
 
 def registered(app: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The methods and paths of all that an application has, of what it mounts and includes."""
+    """The methods and paths of an application's routes, with those that it mounts or includes."""
     for route in app.routes:
         if (included := getattr(route, "original_router", None)) is not None:
             yield from registered(included, prefix)
@@ -109,6 +109,6 @@ def registered(app: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":  # in a process of its own, since Gradio leaves an event loop open
-    from assistant.web.page import page_app
+    from assistant.web.pages.chat import page_app
 
     print(*(" ".join(route) for route in registered(page_app(None))), sep="\n")  # type: ignore[arg-type]

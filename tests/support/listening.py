@@ -1,4 +1,4 @@
-"""Talks to a running application without blocking the loop, so that several listeners fit into one test."""
+"""An asynchronous client of a running application, so that one test can have several listeners."""
 
 from __future__ import annotations
 
@@ -14,26 +14,36 @@ from typing import Any
 import httpx
 
 from tests.support.application import PATIENCE, Application, Serving, serving
+from tests.support.fake_upstream import FakeUpstream
 
 
 def client_of(application: Application) -> httpx.AsyncClient:
-    """A client with the cookie of the application's own."""
-    application.client.get("/api/engine").raise_for_status()  # gives the cookie where there is none yet
+    """A client that shares the cookie of the application's own client."""
+    application.client.get("/api/engine").raise_for_status()  # sets the cookie if there is none yet
     return httpx.AsyncClient(
         base_url=application.address, cookies=application.client.cookies, timeout=PATIENCE
     )
 
 
+@dataclass(frozen=True)
+class Chain:
+    """An upstream of a test, a serving layer in front of it, and an application in front of that."""
+
+    upstream: Any
+    layer: Serving
+    application: Application
+
+
 @contextlib.asynccontextmanager
-async def in_front_of(upstream: str, data: Path) -> AsyncIterator[tuple[Serving, Application]]:
-    """A serving layer for the upstream and an application that uses it, in processes of their own."""
-    starting = serving(upstream)
+async def in_front_of(upstream: FakeUpstream, data: Path) -> AsyncIterator[Chain]:
+    """A serving layer for the upstream, and an application that uses it, each in its own process."""
+    starting = serving("--upstream", upstream.url)
     layer = await asyncio.to_thread(starting.__enter__)
     application = Application(data, "--serving-url", layer.url, page=False)
     try:
         await asyncio.to_thread(application.start)
         await asyncio.to_thread(application.wait_until, "ready")
-        yield layer, application
+        yield Chain(upstream, layer, application)
     finally:
         application.close()
         starting.__exit__(None, None, None)
@@ -72,26 +82,26 @@ async def events(
 
 @dataclass
 class Heard:
-    """What a listener has heard of a reply."""
+    """What a listener got of a reply."""
 
     text: str = ""
     end: str | None = None  # the name of the last event
-    told: dict[str, Any] = field(default_factory=dict)  # its data
+    end_data: dict[str, Any] = field(default_factory=dict)  # its data
 
 
 async def hear(client: httpx.AsyncClient, reply: str) -> Heard:
-    """A reply from its beginning to its end."""
+    """Listen to a reply from its beginning to its end."""
     heard = Heard()
     async for name, data in events(client, reply):
         if name == "delta":
             heard.text += data["text"]
         elif name in ("done", "error"):
-            heard.end, heard.told = name, data
+            heard.end, heard.end_data = name, data
     return heard
 
 
 async def under_way(layer: Serving) -> int:
-    """How many generations a serving layer has, waiting ones included."""
+    """How many generations a serving layer runs or keeps waiting."""
     async with httpx.AsyncClient() as client:
         metrics = (await client.get(f"{layer.url}/metrics")).text
     found = re.findall(r"^tgi_(?:queue_size|batch_current_size) (\d+)", metrics, re.MULTILINE)

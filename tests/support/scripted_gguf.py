@@ -1,18 +1,18 @@
-"""GGUF files of models that say exactly what they are told to: any bytes, cut into any tokens, in any order.
+"""GGUF files of models that generate a scripted text: any bytes, cut into any tokens, in any order.
 
-A file holds many scripts. Each has a mark of its own that begins a prompt, and what the model says after it
-is a question of two things only: which mark that was, and how many tokens have been read since.
+A file contains many scripts. Each has a special token that begins its prompts. The next token depends only on
+that special token and on the number of tokens since.
 
-It is an honest transformer of one block (a GPT-2) whose weights are worked out instead of trained. A vector
-has four parts: who begins, who has begun, how far, and what to say.
+The model is a real transformer of one block (a GPT-2), with computed weights instead of trained ones. A
+vector has four parts: the script of this token, the script of the text, the position, and the next token.
 
-- A mark's embedding is its code in the first part, a position's embedding its code in the third.
-- The attention looks at the first token alone and copies its code into the second part.
-- The feed-forward layer has a row for each token of each script, which answers to the codes of this script
-  and this position together and to nothing else, and writes the code of the token into the fourth part.
-- The output layer has the code of each token as its row.
+- The embedding of a special token has its code in the first part, that of a position its code in the third.
+- The attention reads only the first token, and copies its code into the second part.
+- The feed-forward layer has a row for each token of each script. It responds only to the codes of this script
+  and this position together, and writes the code of the token into the fourth part.
+- The rows of the output layer are the codes of the tokens.
 
-Codes are random vectors: any two of so many dimensions are nearly at right angles.
+Codes are random vectors: in so many dimensions any two of them are nearly at right angles.
 """
 
 from __future__ import annotations
@@ -28,84 +28,87 @@ from tests.support.tiny_gguf import END, _byte_letters
 
 PART = 96  # dimensions of a code
 WIDTH = 4 * PART
-BEGINS, BEGUN, PLACE, SAY = (slice(number * PART, (number + 1) * PART) for number in range(4))
+OWN_SCRIPT, TEXT_SCRIPT, POSITION, NEXT = (slice(number * PART, (number + 1) * PART) for number in range(4))
 HEADS = 3
 EPSILON = 1e-6
-FAINT = 0.1  # a mark's own code hardly counts beside its position's when the vector is normalised
-STEEP, LEAST = 40.0, 1.8  # how a row answers to what agrees with it: two codes to 2, one of them to 1 at most
-LOUD = 10.0  # length of what is to be said, beside 1 of the other parts
+FAINT = 0.1  # of a special token's code, so that the position dominates the normalised vector
+STEEP, LEAST = (
+    40.0,
+    1.8,
+)  # the slope and the threshold of a row: both codes together give 2, one alone at most 1
+LOUD = 10.0  # the length of the fourth part; the others have length 1
 
-Told = bytes | str
-"""The bytes of a token; a mark of the model is told as it is written."""
+TokenText = bytes | str
+"""The bytes of a token, or the written form of a special token."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """What is said after a prompt of so many tokens, and then the end of the text."""
+    """The text after a prompt, which then ends."""
 
-    tokens: Sequence[Told]
+    tokens: Sequence[TokenText]
     given: int = 1
-    """Tokens: the mark that `prompt` writes, and one for each byte of what may follow it."""
-    instead: Told = b" again"
-    """What is said where the text would end and must not."""
+    """The tokens of the prompt: the one that `prompt` writes, and one for each byte after it."""
+    instead: TokenText = b" again"
+    """The token that comes if the text must not end yet."""
     endless: bool = False
-    """Its only token is said for ever."""
+    """It repeats its only token for ever."""
 
 
 def prompt(name: str) -> str:
-    """The beginning of a prompt that is answered by the script of this name."""
+    """The beginning of a prompt for the script of this name."""
     return f"<|{name}|>"
 
 
 def write_scripted_gguf(path: Path, scripts: Mapping[str, Script], *, context: int = 512) -> Path:
-    """Write the model; returns the path. A thousand tokens of scripts take 2 MB."""
+    """Write the model. Returns the path. A thousand tokens of scripts take 2 MB."""
     random = np.random.default_rng(0)
 
     def codes(count: int) -> np.ndarray:
         drawn = random.standard_normal((count, PART))
-        drawn -= drawn.mean(axis=1, keepdims=True)  # so that normalising shifts nothing
+        drawn -= drawn.mean(axis=1, keepdims=True)  # so that normalisation shifts nothing
         return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
-    marks = [END, *(prompt(name) for name in scripts)]
-    marks += sorted(
-        {t for s in scripts.values() for t in (*s.tokens, s.instead) if isinstance(t, str)} - {*marks}
+    specials = [END, *(prompt(name) for name in scripts)]
+    specials += sorted(
+        {t for s in scripts.values() for t in (*s.tokens, s.instead) if isinstance(t, str)} - {*specials}
     )
     pieces = {t for s in scripts.values() for t in (*s.tokens, s.instead) if isinstance(t, bytes)}
     letters = _byte_letters()
     pieces |= {bytes([byte]) for byte in range(256)}
-    ids = {told: number for number, told in enumerate([*marks, *sorted(pieces)])}
-    written = [told if isinstance(told, str) else "".join(letters[byte] for byte in told) for told in ids]
+    ids = {token: number for number, token in enumerate([*specials, *sorted(pieces)])}
+    written = [token if isinstance(token, str) else "".join(letters[byte] for byte in token) for token in ids]
 
-    whose, places, said = codes(len(scripts)), codes(context), codes(len(ids))
+    scripts_codes, positions, tokens_codes = codes(len(scripts)), codes(context), codes(len(ids))
     embeddings = np.zeros((len(ids), WIDTH))
     rows, texts = [], []
-    for code, (name, script) in zip(whose, scripts.items(), strict=True):
-        embeddings[ids[prompt(name)], BEGINS] = FAINT * code
-        for number, told in enumerate([*script.tokens, *([] if script.endless else [END])]):
+    for code, (name, script) in zip(scripts_codes, scripts.items(), strict=True):
+        embeddings[ids[prompt(name)], OWN_SCRIPT] = FAINT * code
+        for number, token in enumerate([*script.tokens, *([] if script.endless else [END])]):
             row, text = np.zeros(WIDTH), np.zeros(WIDTH)
-            row[BEGUN] = 2 * code if script.endless else code
-            row[PLACE] = 0 if script.endless else places[script.given - 1 + number]
-            text[SAY] = said[ids[told]]
-            if told == END:
-                text[SAY] += 0.8 * said[ids[script.instead]]
+            row[TEXT_SCRIPT] = 2 * code if script.endless else code
+            row[POSITION] = 0 if script.endless else positions[script.given - 1 + number]
+            text[NEXT] = tokens_codes[ids[token]]
+            if token == END:
+                text[NEXT] += 0.8 * tokens_codes[ids[script.instead]]
             rows.append(row)
             texts.append(text)
 
-    # Normalised vectors have this length; the factors below take it away again.
+    # Normalised vectors have this length; the factors below cancel it.
     length = np.sqrt(WIDTH)
-    first = np.sqrt(1 + FAINT**2)  # before the block, at the mark
+    first = np.sqrt(1 + FAINT**2)  # of the special token's vector before the block
     qkv, qkv_bias = np.zeros((3 * WIDTH, WIDTH)), np.zeros(3 * WIDTH)
-    qkv_bias[0] = 1.0  # all ask for the same,
-    qkv[WIDTH, PLACE] = (
-        100 * np.sqrt(WIDTH / HEADS) / length * places[0]
-    )  # and only the first position has it
-    qkv[2 * WIDTH : 2 * WIDTH + PART, BEGINS] = np.eye(PART) * first / FAINT / length
+    qkv_bias[0] = 1.0  # all positions send the same query,
+    qkv[WIDTH, POSITION] = (
+        100 * np.sqrt(WIDTH / HEADS) / length * positions[0]
+    )  # and only the first position has the key for it
+    qkv[2 * WIDTH : 2 * WIDTH + PART, OWN_SCRIPT] = np.eye(PART) * first / FAINT / length
     copied = np.zeros((WIDTH, WIDTH))
-    copied[BEGUN, :PART] = np.eye(PART)
+    copied[TEXT_SCRIPT, :PART] = np.eye(PART)
     up = np.array(rows) * STEEP / length * np.sqrt(2)
     down = np.array(texts).T * LOUD / (STEEP * (2 - LEAST))
     spoken = np.zeros((len(ids), WIDTH))
-    spoken[:, SAY] = 3 * said
+    spoken[:, NEXT] = 3 * tokens_codes
 
     writer = gguf.GGUFWriter(path, "gpt2")
     writer.add_name("scripted")
@@ -120,15 +123,15 @@ def write_scripted_gguf(path: Path, scripts: Mapping[str, Script], *, context: i
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(written)
     writer.add_token_types(
-        [gguf.TokenType.CONTROL if isinstance(told, str) else gguf.TokenType.NORMAL for told in ids]
+        [gguf.TokenType.CONTROL if isinstance(token, str) else gguf.TokenType.NORMAL for token in ids]
     )
-    writer.add_token_merges([f"{letters[0]} {letters[0]}"])  # there must be one; this makes no token
+    writer.add_token_merges([f"{letters[0]} {letters[0]}"])  # llama.cpp requires one; this one makes no token
     writer.add_bos_token_id(ids[END])
     writer.add_eos_token_id(ids[END])
     writer.add_add_bos_token(False)
     tensors = {
         "token_embd.weight": embeddings,
-        "position_embd.weight": np.pad(places, ((0, 0), (PLACE.start, WIDTH - PLACE.stop))),
+        "position_embd.weight": np.pad(positions, ((0, 0), (POSITION.start, WIDTH - POSITION.stop))),
         "blk.0.attn_qkv.weight": qkv,
         "blk.0.attn_qkv.bias": qkv_bias,
         "blk.0.attn_output.weight": copied,

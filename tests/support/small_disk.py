@@ -1,4 +1,4 @@
-"""A disk of a few megabytes that a test may fill to its last byte: a tmpfs, which root may mount."""
+"""A disk of a few megabytes, which a test may fill to the last byte: a tmpfs, which root can mount."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class NoSmallDisk(Exception):
-    """The system does not let us mount one; the text says why."""
+    """The system does not let us mount a disk; the message says why."""
 
 
 class SmallDisk:
@@ -32,7 +32,7 @@ class SmallDisk:
                         file.write(bytes(size))
 
     def empty(self) -> None:
-        """Take away what `fill` wrote."""
+        """Delete what `fill` wrote."""
         self._ballast.unlink()
 
 

@@ -1,7 +1,8 @@
-"""GGUF files with random weights that llama.cpp loads: a model for tests, written in well under two seconds.
+"""GGUF files with random weights that llama.cpp can load: models for tests, written in well under two
+seconds.
 
-The text that comes out has no meaning, but looks like words: which tokens the model may say is written
-into its output layer (`_speakable`), the rest of which is random.
+The generated text has no meaning, but it looks like words: the output layer contains a bias for each token
+(`_speakable`), and is random otherwise.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ def write_tiny_gguf(
     heads: int = 2,
     quantised: bool = False,
 ) -> Path:
-    """Write a StarCoder2 with random weights; returns the path.
+    """Write a StarCoder2 model with random weights. Returns the path.
 
-    `ends`: it says its end-of-text token about once in a dozen tokens, else never. `wild`: it says all
-    256 bytes alike, so hardly ever valid UTF-8. `infilling`: it has `MARKERS` for the middle of a text, and
-    says none of them. `blocks=4, width=384` makes one that reads some hundred tokens a second and thread.
-    `vocabulary`: it has at least so many tokens, the ones beyond those that it says being pairs of them.
-    `heads`: of its attention, two of them with keys and values. `quantised`: to 8 bits, else 32.
+    `ends`: it generates its end-of-text token about once in a dozen tokens, otherwise never. `wild`: it
+    generates all 256 bytes equally often, so hardly ever valid UTF-8. `infilling`: it has `MARKERS` for the
+    middle of a text, but generates none of them. `blocks=4, width=384` makes a model that reads some hundred
+    tokens a second on one thread. `vocabulary`: the minimum number of tokens, filled up with pairs. `heads`:
+    the number of attention heads, two of which have keys and values. `quantised`: 8 bits instead of 32.
     """
     random = np.random.default_rng(seed)
     tokens, merges = _vocabulary(vocabulary)
@@ -86,7 +87,7 @@ def write_tiny_gguf(
 
     def add(name: str, tensor: np.ndarray) -> None:
         tensor = np.ascontiguousarray(tensor, dtype=np.float32)
-        if quantised and tensor.ndim > 1:  # llama.cpp wants the others as they are
+        if quantised and tensor.ndim > 1:  # llama.cpp does not accept the others quantised
             kind = gguf.GGMLQuantizationType.Q8_0
             writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
         else:
@@ -127,7 +128,7 @@ def write_tiny_gguf(
 
 
 def _byte_letters() -> dict[int, str]:
-    """The letter by which a byte-level vocabulary writes each byte: itself where it can be seen."""
+    """The letter of a byte-level vocabulary for each byte: itself if it is printable."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = {byte: chr(byte) for byte in visible}
     for byte in range(256):
@@ -136,8 +137,8 @@ def _byte_letters() -> dict[int, str]:
 
 
 def _vocabulary(least: int = 0) -> tuple[list[str], list[str]]:
-    """Tokens and merges: the end token, all bytes, what it takes to merge the words from the left, and pairs
-    of all these until there are enough."""
+    """Tokens and merges: the end token, all bytes, the beginnings of all words, and pairs of these tokens
+    until there are `least`."""
     letters = _byte_letters()
     tokens = [END, *letters.values()]
     known = set(tokens)
@@ -160,7 +161,8 @@ def _vocabulary(least: int = 0) -> tuple[list[str], list[str]]:
 
 
 def _speakable(tokens: Sequence[str]) -> np.ndarray:
-    """The bias of each token: words and pieces often, other printable ASCII seldom, the rest never."""
+    """The bias of each token: words and pieces are frequent, other printable ASCII is rare, the rest never
+    comes."""
     letters = _byte_letters()
     plain = {letters[byte] for byte in range(0x20, 0x7F)}
     often = {

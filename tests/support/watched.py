@@ -1,6 +1,7 @@
-"""`python app.py` whose audit events are written down: each file that is opened, each name that is looked up.
+"""`python app.py` that logs its audit events: each file that it opens and each host name that it looks up.
 
-The file is named by `WATCHED`. What the system opens for an extension (the linker's libraries) is not told.
+The environment variable `TESTS_WATCHED` names the log. Python has no events for libraries that the system's
+linker opens.
 """
 
 from __future__ import annotations

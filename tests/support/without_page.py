@@ -1,4 +1,4 @@
-"""`python app.py`, but for its page, whose import takes longer than all the rest of a start."""
+"""`python app.py` without its page, whose import takes longer than the rest of the start."""
 
 from __future__ import annotations
 

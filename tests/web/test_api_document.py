@@ -41,7 +41,7 @@ async def test_the_examples_of_the_document_run(address: str, model: ScriptedMod
     assert '{"status":"done"}' in answers
 
 
-# What each operation is asked with: of each, some fit and most do not.
+# The inputs for each operation. Most are invalid.
 NAMES = ["%00", "%ff", "..%2f..", "x" * 1000, "🦀"]
 QUERIES = ["", "?limit=x", "?limit=0", "?limit=" + "9" * 5000, "?cursor=x", "?last_event_id=x", "?%ff=%00"]
 BODIES = [
@@ -75,7 +75,7 @@ def declared(operation: dict[str, Any]) -> set[tuple[int, str]]:
     return found
 
 
-async def test_whatever_is_asked_the_answer_is_declared(
+async def test_every_answer_is_declared(
     client: httpx.AsyncClient, served: FakeServed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = (await client.get("/api/openapi.json")).json()
@@ -86,7 +86,7 @@ async def test_whatever_is_asked_the_answer_is_declared(
         try:
             response = await client.send(request, stream=True)
             text = await response.aread() if response.status_code >= 400 else b""
-        except httpx.TransportError:  # the connection of a body that is too large is closed while it comes
+        except httpx.TransportError:  # the server closes the connection during a body that is too large
             assert len(body or b"") > MAX_BODY
             return
         kind = response.headers.get("content-type", "").partition(";")[0]
@@ -119,10 +119,10 @@ async def test_whatever_is_asked_the_answer_is_declared(
                 await ask(method, where + query, operation)
             for headers in HEADERS:
                 await ask(method, where, operation, **headers)
-            await client.delete(f"/api/conversations/{chat}")  # with its reply, which takes a place
+            await client.delete(f"/api/conversations/{chat}")  # also stops its reply
     monkeypatch.setattr(served, "status", None)
     await ask("GET", "/api/engine", document["paths"]["/api/engine"]["get"])
-    # What takes more than one request, or a fault.
+    # Problems that need more than one request, or a fault.
     elsewhere = {"client_id_reused", "nothing_to_fetch", "queue_full", "closing", "storage", "too_large"}
     elsewhere |= {"pipelined", "timeout", "too_many_requests", "too_many_connections"}
     elsewhere |= {"address_too_long", "headers_too_large", "too_many_headers"}

@@ -1,4 +1,4 @@
-"""The page of the web application while it is loaded, once it is there, and when it cannot be."""
+"""The page of the web application while it loads, when it is ready, and when it cannot be loaded."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ from tests.web.conftest import KEY, running
 
 
 async def status_when(address: str, status: int, path: str = "/") -> httpx.Response:
-    """The first answer of that status."""
+    """The first answer with that status."""
     async with httpx.AsyncClient(base_url=address) as client, asyncio.timeout(20):
         while (response := await client.get(path)).status_code != status:
             await asyncio.sleep(0.01)
@@ -67,14 +67,14 @@ async def test_the_api_answers_while_the_page_is_loaded(parts: Parts) -> None:
         await parts.close()
 
 
-async def test_a_page_that_cannot_be_loaded_leaves_the_api(parts: Parts) -> None:
+async def test_the_api_works_without_the_page(parts: Parts) -> None:
     def load() -> FastAPI:
         raise ImportError("no such page")
 
     async with running(create_app(parts.replies, parts.chats, key=KEY, load_page=load)) as address:
         async with asyncio.timeout(20):
-            while "could not be loaded" not in (told := (await status_when(address, 503)).text):
+            while "could not be loaded" not in (text := (await status_when(address, 503)).text):
                 await asyncio.sleep(0.01)
-        assert "no such page" not in told
+        assert "no such page" not in text
         assert (await status_when(address, 200, "/ready")).json()["page"] is False
         await parts.close()

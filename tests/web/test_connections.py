@@ -1,4 +1,4 @@
-"""The bounds of a connection, under real sockets, with small limits and a clock that the test sets."""
+"""The limits on connections, with real sockets, small limits and a clock that the test sets."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from assistant.web.connections import NO_GRACE, Connections, Limits, UnderWay, address_of
+from assistant.web.connections import NO_GRACE, Connections, Limits, RequestLimiter, address_of
 from assistant.web.identity import Identity
 from assistant.web.security import Guard
 from tests.web.conftest import running
@@ -23,6 +23,7 @@ from tests.web.conftest import running
 PATIENCE = 20.0
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 STREAM = "/api/replies/r/events"
+GET_STREAM = f"GET {STREAM} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 SMALL = Limits(header_bytes=4096, headers=20, target_bytes=1024, pipelined=3)
 
 
@@ -52,8 +53,12 @@ class Client:
             body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return Answer(int(head[0].split()[1]), headers, body)
 
+    async def get(self) -> Answer:
+        await self.send(REQUEST + b"\r\n")
+        return await self.answer()
+
     async def rest(self) -> bytes:
-        """What still comes before the end; nothing if the connection is reset."""
+        """The data until the end, or nothing if the connection is reset."""
         with contextlib.suppress(ConnectionError):
             async with asyncio.timeout(PATIENCE):
                 return await self.reader.read()
@@ -62,7 +67,7 @@ class Client:
 
 @dataclass
 class Stage:
-    """A running server: `/` answers at once, `STREAM` says a line, and then one for each `more.set()`."""
+    """A running server: `/` answers at once; `STREAM` sends a line, and one more after each `more.set()`."""
 
     address: str
     connections: Connections
@@ -78,19 +83,19 @@ class Stage:
         return client
 
     async def until(self, number: int) -> None:
-        """Wait until there are so many connections."""
+        """Wait until there are exactly `number` connections."""
         async with asyncio.timeout(PATIENCE):
             while self.connections.number != number:
                 await asyncio.sleep(0.01)
 
     async def pass_time(self, seconds: float) -> None:
-        """What has been sent arrives first."""
+        """Move the clock after everything that was sent has arrived."""
         await self.settled()
         self.now += seconds
         self.connections.sweep()
 
     async def settled(self) -> None:
-        async with httpx.AsyncClient() as client:  # comes later than all that was sent before
+        async with httpx.AsyncClient() as client:  # arrives after all that was sent before
             await client.get(self.address)
 
 
@@ -105,18 +110,13 @@ async def serving(limits: Limits = SMALL, proxies: tuple[str, ...] = ()) -> Asyn
             yield b"begun\n"
             while True:
                 await stage.more.wait()
-                await asyncio.sleep(0)  # whoever has gone is not waited for
+                await asyncio.sleep(0)  # lets the server notice a client that left
                 yield b"x" * 65536
 
         return StreamingResponse(lines())
 
-    app = Starlette(
-        routes=[
-            Route(STREAM, stream),
-            Route("/{path:path}", quick, methods=["GET", "POST"]),
-        ]
-    )
-    guarded = Guard(Identity(UnderWay(app, limits), key=b"k" * 32, marks={}), names=())
+    app = Starlette(routes=[Route(STREAM, stream), Route("/{path:path}", quick, methods=["GET", "POST"])])
+    guarded = Guard(Identity(RequestLimiter(app, limits), key=b"k" * 32, marks={}), names=())
     connections = Connections(limits, proxies, clock=lambda: stage.now)
     async with running(guarded, connections) as address:
         stage = Stage(address, connections)
@@ -127,11 +127,11 @@ async def serving(limits: Limits = SMALL, proxies: tuple[str, ...] = ()) -> Asyn
 
 
 def is_secure(answer: Answer) -> bool:
-    told = json.loads(answer.body)
+    problem = json.loads(answer.body)
     return (
         answer.headers["content-type"] == "application/problem+json"
-        and told["status"] == answer.status
-        and told["detail"].endswith(".")
+        and problem["status"] == answer.status
+        and problem["detail"].endswith(".")
         and answer.headers["x-content-type-options"] == "nosniff"
         and "default-src 'none'" in answer.headers["content-security-policy"]
         and answer.headers["connection"] == "close"
@@ -172,7 +172,7 @@ LARGE = b"x" * 100_000
     ],
 )
 @pytest.mark.parametrize("is_split", [False, True])
-async def test_what_is_no_request_or_too_large_is_refused_in_words(
+async def test_invalid_and_too_large_requests_get_a_problem_document(
     sent: list[bytes], status: int, is_split: bool
 ) -> None:
     async with serving() as stage:
@@ -187,8 +187,8 @@ async def test_what_is_no_request_or_too_large_is_refused_in_words(
             assert await client.rest() == b""
 
 
-async def test_a_refusal_arrives_though_the_client_goes_on_sending() -> None:
-    """Closed at once, the connection would be reset, and the answer lost."""
+async def test_a_refusal_arrives_while_the_client_still_sends() -> None:
+    """An immediate close would reset the connection and lose the answer."""
     async with serving() as stage:
         for head in (REQUEST + b"Cookie: ", CHUNKED + b"7a1200\r\n"):
             client = await stage.connect()
@@ -197,7 +197,7 @@ async def test_a_refusal_arrives_though_the_client_goes_on_sending() -> None:
             assert await client.rest() == b""
 
 
-async def test_every_request_of_a_connection_is_measured() -> None:
+async def test_every_request_of_a_connection_is_limited() -> None:
     async with serving() as stage:
         client = await stage.connect()
         for _ in range(3):
@@ -214,7 +214,7 @@ async def test_a_trailer_is_no_header() -> None:
         assert (await client.answer()).body == b"127.0.0.1"
 
 
-async def test_requests_that_do_not_wait_for_answers_are_few() -> None:
+async def test_pipelined_requests_are_limited() -> None:
     async with serving() as stage:
         client = await stage.connect()
         await client.send((REQUEST + b"\r\n") * 4)
@@ -224,19 +224,18 @@ async def test_requests_that_do_not_wait_for_answers_are_few() -> None:
         await stage.until(0)
 
 
-async def test_what_waits_too_long_is_ended() -> None:
-    """Each connection is as far as its name says; who is being answered stays."""
+async def test_each_phase_has_a_time_limit() -> None:
+    """Each connection has reached the phase of its name. Only the busy one stays."""
     body = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf"
     async with serving() as stage:
         silent, header, half, idle, busy = [await stage.connect() for _ in range(5)]
         await header.send(REQUEST)
         await half.send(body)
-        await idle.send(REQUEST + b"\r\n")
-        await idle.answer()
-        await busy.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await idle.get()
+        await busy.send(GET_STREAM)
         assert b"begun" in await busy.reader.readuntil(b"begun\n")
         await stage.pass_time(9)
-        await header.send(b"A: b\r\n")  # a byte now and then does not help
+        await header.send(b"A: b\r\n")  # further bytes do not extend the time
         assert stage.connections.number >= 5
         await stage.pass_time(2)
         assert await silent.rest() == b""
@@ -252,7 +251,7 @@ async def test_what_waits_too_long_is_ended() -> None:
         assert await busy.reader.readexactly(1000)
 
 
-async def test_a_large_body_has_longer_as_long_as_it_comes() -> None:
+async def test_a_large_body_has_more_time_while_it_arrives() -> None:
     async with serving(Limits(body_seconds=10, body_rate=1000)) as stage:
         client = await stage.connect()
         await client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000\r\n\r\n")
@@ -264,11 +263,11 @@ async def test_a_large_body_has_longer_as_long_as_it_comes() -> None:
         assert len(stage.seen[-1][1]) == 50_000
 
 
-async def test_who_does_not_read_is_left() -> None:
+async def test_a_client_that_does_not_read_is_dropped() -> None:
     async with serving() as stage:
         client = await stage.connect()
         stage.more.set()
-        await client.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await client.send(GET_STREAM)
         async with asyncio.timeout(PATIENCE):
             while not any(one.flow.write_paused for one in stage.connections.busy):
                 await asyncio.sleep(0.01)
@@ -280,49 +279,44 @@ async def test_who_does_not_read_is_left() -> None:
 
 
 async def test_silent_connections_make_room_for_new_ones() -> None:
-    """From one address, as many at once as it may have, and more."""
+    """One address opens more connections than its limit."""
     async with serving(Limits(connections_of_address=8, grace=NO_GRACE)) as stage:
         kept = await stage.connect()
-        await kept.send(REQUEST + b"\r\n")
-        await kept.answer()
+        await kept.get()
         silent = [await stage.connect() for _ in range(30)]
         for number in range(10):
             one = await stage.connect()
-            await one.send(REQUEST + b"\r\n")
-            assert (await one.answer()).status == 200, number
+            assert (await one.get()).status == 200, number
         assert await asyncio.gather(*(client.rest() for client in silent)) == [b""] * 30
         assert stage.connections.number <= 8
 
 
-async def test_who_has_just_come_has_the_time_to_ask() -> None:
-    """Many may come at once, before anything that they sent is read."""
+async def test_a_new_connection_has_time_to_ask() -> None:
+    """Many connections may arrive before the server reads anything from them."""
     async with serving(Limits(connections_of_address=8)) as stage:
         clients = [await stage.connect() for _ in range(30)]
         await stage.settled()
-        await clients[0].send(REQUEST + b"\r\n")
-        assert (await clients[0].answer()).status == 200
+        assert (await clients[0].get()).status == 200
         stage.now += 4
         await stage.settled()
         assert stage.connections.number <= 8
 
 
-async def test_where_all_are_being_answered_a_new_one_is_refused() -> None:
+async def test_if_all_connections_are_busy_a_new_one_is_refused() -> None:
     async with serving(Limits(connections=4)) as stage:
         for _ in range(4):
             one = await stage.connect()
-            await one.send(b"GET " + STREAM.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await one.send(GET_STREAM)
             await one.reader.readuntil(b"begun\n")
         refused = [await stage.connect() for _ in range(3)]
-        await refused[-1].send(REQUEST + b"\r\n")
-        answer = await refused[-1].answer()
+        answer = await refused[-1].get()
         assert (answer.status, is_secure(answer), answer.headers["retry-after"]) == (503, True, "5")
         assert stage.connections.number <= 5
         other = await stage.connect("127.0.0.2")
-        await other.send(REQUEST + b"\r\n")
-        assert (await other.answer()).status == 503
+        assert (await other.get()).status == 503
 
 
-async def test_half_bodies_and_unread_answers_have_a_bound_together() -> None:
+async def test_unfinished_bodies_and_unread_answers_share_a_limit() -> None:
     async with serving(Limits(held_bytes=100_000)) as stage:
         small, large = await stage.connect(), await stage.connect()
         for client, size in ((small, 40_000), (large, 90_000)):
@@ -335,7 +329,7 @@ async def test_half_bodies_and_unread_answers_have_a_bound_together() -> None:
         assert (await small.answer()).status == 200
 
 
-async def test_a_proxy_that_is_named_tells_whose_request_it_is() -> None:
+async def test_only_a_trusted_proxy_names_the_client() -> None:
     forwarded = "9.9.9.9, 203.0.113.7, 127.0.0.2"
     for proxies, client in (((), "127.0.0.1"), (("127.0.0.0/8",), "203.0.113.7")):
         async with serving(Limits(connections_of_address=2, grace=NO_GRACE), proxies) as stage:
@@ -352,7 +346,7 @@ async def test_a_proxy_that_is_named_tells_whose_request_it_is() -> None:
             assert stage.connections.number <= (6 if proxies else 2)
 
 
-async def test_an_owner_has_a_bound_on_streams_and_an_address_on_requests() -> None:
+async def test_streams_of_an_owner_and_requests_of_an_address_are_limited() -> None:
     async with (
         serving(Limits(streams_of_owner=2, requests_of_address=3)) as stage,
         httpx.AsyncClient(base_url=stage.address) as browser,
@@ -375,8 +369,8 @@ async def test_an_owner_has_a_bound_on_streams_and_an_address_on_requests() -> N
             assert again.status_code == 200
 
 
-async def test_the_longest_stream_of_who_has_most_makes_room_at_an_address() -> None:
-    """Behind one proxy: two streams of one owner, one each of two others, and one more comes."""
+async def test_the_oldest_stream_of_the_owner_with_the_most_is_dropped() -> None:
+    """Behind one proxy, one owner has two streams and two others have one each. Then one more arrives."""
     client = {"X-Forwarded-For": "203.0.113.7"}
     limits = Limits(streams_of_address=4)
     async with serving(limits, ("127.0.0.1",)) as stage, contextlib.AsyncExitStack() as stack:
@@ -409,12 +403,12 @@ async def test_the_longest_stream_of_who_has_most_makes_room_at_an_address() -> 
         ("unknown", "unknown"),
     ],
 )
-def test_an_address_is_what_one_customer_has(host: str, address: str) -> None:
+def test_an_address_stands_for_one_client(host: str, address: str) -> None:
     assert address_of(host) == address
 
 
 @pytest.mark.parametrize(("files", "connections"), [(20_000, 4096), (1024, 341), (100, 16)])
-def test_the_limit_of_files_says_how_many(
+def test_the_limit_of_open_files_sets_the_number_of_connections(
     files: int, connections: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_to = []

@@ -11,7 +11,7 @@ from assistant.web.events import EventStream, encode, position_of
 
 
 class Client:
-    """What a server hands to an application: `leave` closes the connection, `heard` is what was sent."""
+    """The server's side of ASGI: `left.set()` disconnects the client, `heard` is what it received."""
 
     def __init__(self) -> None:
         self.heard = b""
@@ -35,7 +35,7 @@ class Client:
                 await self.news.wait()
 
 
-def test_sources_have_no_place_in_the_text() -> None:
+def test_sources_have_no_event_id() -> None:
     source = Source("len", "len(obj)", "Python", "3.11", "PSF-2.0", "len.__doc__", "", "a\nb\u2028c")
     name, data, *rest = encode(Cited((source,))).decode().split("\n")
     assert (name, rest) == ("event: sources", ["", ""])
@@ -52,10 +52,7 @@ def test_sources_have_no_place_in_the_text() -> None:
             ("7!", "done", {"status": "done", "finish_reason": "length"}),
         ),
         (End(Status.STOPPED, None, None, 7), ("7!", "done", {"status": "stopped", "finish_reason": None})),
-        (
-            End(Status.FAILED, None, Failure("t", "m"), 7),
-            ("7!", "error", {"type": "t", "message": "m"}),
-        ),
+        (End(Status.FAILED, None, Failure("t", "m"), 7), ("7!", "error", {"type": "t", "message": "m"})),
     ],
 )
 def test_an_event_is_three_lines(event: ReplyEvent, written: tuple[str, str, dict[str, str]]) -> None:
@@ -65,13 +62,13 @@ def test_an_event_is_three_lines(event: ReplyEvent, written: tuple[str, str, dic
     assert lines[3:] == ["", ""]
 
 
-def test_positions() -> None:
+def test_only_our_event_ids_have_a_position() -> None:
     assert [position_of(text) for text in (None, "0", "12", "12!")] == [0, 0, 12, 12]
     for text in ("", "!", "-1", "+1", " 1", "1 ", "1.0", "x", "1!!", "9" * 16):
         assert position_of(text) is None, text
 
 
-async def test_silence_is_filled_with_comments_and_the_stream_ends_with_its_events() -> None:
+async def test_silence_is_filled_with_pings_and_the_stream_ends_with_its_events() -> None:
     go_on = asyncio.Event()
 
     async def events() -> AsyncIterator[ReplyEvent]:

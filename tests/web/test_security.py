@@ -24,7 +24,7 @@ async def page(request: Request) -> Response:
 
 
 async def shared(request: Request) -> Response:
-    """As Gradio does for every origin."""
+    """Allows every origin, as Gradio does."""
     headers = {"Access-Control-Allow-Origin": request.headers["origin"]}
     return PlainTextResponse("", headers={**headers, "Access-Control-Allow-Credentials": "true"})
 
@@ -98,7 +98,7 @@ async def test_no_other_site_may_read_an_answer() -> None:
     assert [name for name in response.headers if name.startswith("access-control-")] == []
 
 
-async def test_a_body_is_bounded_whether_it_is_announced_or_not() -> None:
+async def test_the_body_is_limited_with_and_without_a_content_length() -> None:
     async def pieces(size: int):
         for _ in range(size // 1024):
             yield b"x" * 1024
@@ -119,7 +119,7 @@ def test_a_page_names_its_inline_scripts() -> None:
     assert policy.count("sha256-") == 2
 
 
-async def test_every_answer_carries_the_security_headers_refusals_too() -> None:
+async def test_every_answer_and_refusal_has_the_security_headers() -> None:
     foreign, large = {"Origin": "http://evil.example"}, {"Content-Length": "9" * 9}
     async with client() as browser:
         answers = {

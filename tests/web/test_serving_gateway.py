@@ -1,4 +1,4 @@
-"""The way to the serving layer on the application's port: as a part of its own, and as people start it."""
+"""The gateway to the serving layer: alone, and in the application as people start it."""
 
 import asyncio
 import contextlib
@@ -17,21 +17,22 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from text_generation import Client
 
 from assistant.engine import Endpoint
 from assistant.web.serving_gateway import (
+    BROKEN_OFF,
     LARGEST_BODY,
     MOST_ADDRESSES,
     OPEN,
     WRONG_KEY_SECONDS,
     WRONG_KEYS,
-    Brake,
     ServingGateway,
+    Throttle,
     target_of,
 )
-from serving.protocols.tgi import create_app as create_serving
+from serving.protocols.application import create_app as create_serving
 from tests.support.application import Application, upstream, wait_for
 from tests.support.application import running as application_running
 from tests.support.fake_engine import FakeEngine
@@ -44,17 +45,17 @@ CLOSED = {"/download", "/prefix"}
 
 
 class Layer:
-    """A serving layer whose answers a test writes; `seen` are the requests that came."""
+    """A serving layer whose answers the test writes. `requests` are those that arrived."""
 
     def __init__(self) -> None:
-        self.seen: list[SimpleNamespace] = []
+        self.requests: list[SimpleNamespace] = []
         self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.left = asyncio.Event()
         self.status = 200
 
     async def answer(self, request: Request) -> Response:
         body = await request.body()
-        self.seen.append(SimpleNamespace(path=request.url.path, headers=request.headers, body=body))
+        self.requests.append(SimpleNamespace(path=request.url.path, headers=request.headers, body=body))
         if not request.url.path.endswith("stream"):
             headers = {"Set-Cookie": "a=b", "Access-Control-Allow-Origin": "*", "Retry-After": "7"}
             return PlainTextResponse("whole", self.status, headers)
@@ -93,89 +94,92 @@ async def client(layer: Layer) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_only_what_matters_is_passed_on_and_back(client: httpx.AsyncClient, layer: Layer) -> None:
+async def test_only_named_headers_are_forwarded(client: httpx.AsyncClient, layer: Layer) -> None:
     headers = {"Cookie": "owner=me", "X-Session-Id": "s", "X-Forwarded-For": "1.2.3.4", "Origin": "http://e"}
     answer = await client.post("/serving/generate", headers={**headers, "Host": "elsewhere"}, content=b"{}")
-    (seen,) = layer.seen
-    assert (answer.text, seen.path, seen.body) == ("whole", "/generate", b"{}")
-    assert seen.headers["authorization"] == "Bearer own-key"
-    assert seen.headers["x-session-id"] == "s"
-    assert not {"cookie", "x-forwarded-for", "origin"} & set(seen.headers)
+    (request,) = layer.requests
+    assert (answer.text, request.path, request.body) == ("whole", "/generate", b"{}")
+    assert request.headers["authorization"] == "Bearer own-key"
+    assert request.headers["x-session-id"] == "s"
+    assert not {"cookie", "x-forwarded-for", "origin"} & set(request.headers)
     assert answer.headers["retry-after"] == "7"
     assert not {"set-cookie", "access-control-allow-origin"} & set(answer.headers)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-async def test_nobody_comes_in_without_the_key(client: httpx.AsyncClient, layer: Layer) -> None:
-    assert (await client.get("/serving/info")).status_code == 200  # or the address would soon have to wait
-    layer.seen.clear()
+async def test_every_path_needs_the_key(client: httpx.AsyncClient, layer: Layer) -> None:
+    assert (await client.get("/serving/info")).status_code == 200  # an address with a right key never waits
+    layer.requests.clear()
     for given_key in ("", "Bearer wrong", f"Basic {KEY}", KEY, f"Bearer {KEY}x", f"Bearer {KEY[:-1]}"):
         for path in ("/serving", "/serving/", "/serving/info", "/serving/download", "/v1/models"):
             answer = await client.get(path, headers={"Authorization": given_key})
             assert answer.status_code == 401
             error = answer.json()["error"]
-            words = error["message"] if path.startswith("/v1") else error
-            assert words == "The key is missing or wrong."
-    assert layer.seen == []
+            message = error["message"] if path.startswith("/v1") else error
+            assert message == "The key is missing or wrong."
+    assert layer.requests == []
     assert (await client.get("/elsewhere", headers={"Authorization": ""})).text == "page"
 
 
-async def test_who_guesses_keys_waits(client: httpx.AsyncClient, layer: Layer) -> None:
+async def test_an_address_that_guesses_keys_must_wait(client: httpx.AsyncClient, layer: Layer) -> None:
     wrong = {"Authorization": "Bearer wrong"}
     for _ in range(WRONG_KEYS):
         assert (await client.get("/v1/models", headers={"Authorization": ""})).status_code == 401
     for _ in range(WRONG_KEYS):
         assert (await client.get("/v1/models", headers=wrong)).status_code == 401
-    for headers in (wrong, AUTHORIZED):  # no key is looked at
+    for headers in (wrong, AUTHORIZED):  # even the right key must wait
         tgi, chat = [await client.get(path, headers=headers) for path in ("/serving/info", "/v1/models")]
         assert (tgi.status_code, chat.status_code, tgi.headers["retry-after"]) == (429, 429, "60")
         assert tgi.json()["error_type"] == chat.json()["error"]["code"] == "overloaded"
-    assert layer.seen == []
+    assert layer.requests == []
     assert (await client.get("/elsewhere", headers=wrong)).text == "page"
 
 
-def test_the_brake_is_let_off_and_forgets() -> None:
+def test_the_throttle_releases_and_forgets_addresses() -> None:
     now = 0.0
-    brake = Brake(lambda: now)
+    throttle = Throttle(lambda: now)
     for address in ("guesser", "neighbour"):
         for _ in range(WRONG_KEYS):
-            assert brake.seconds(address) == 0
-            brake.lets_in(address, is_right=False)
+            assert throttle.seconds(address) == 0
+            throttle.admits(address, is_right=False)
         now += 1
-    assert (brake.seconds("guesser"), brake.seconds("neighbour")) == (58, 59)
+    assert (throttle.seconds("guesser"), throttle.seconds("neighbour")) == (58, 59)
     now += WRONG_KEY_SECONDS
-    assert brake.seconds("neighbour") == 0
-    brake.lets_in("neighbour", is_right=True)
+    assert throttle.seconds("neighbour") == 0
+    throttle.admits("neighbour", is_right=True)
     for _ in range(2 * WRONG_KEYS):
-        brake.lets_in("neighbour", is_right=False)
-    assert brake.seconds("neighbour") == 0
+        throttle.admits("neighbour", is_right=False)
+    assert throttle.seconds("neighbour") == 0
     for number in range(2 * MOST_ADDRESSES):
-        brake.lets_in(str(number), is_right=False)
-    assert len(brake._wrong) == MOST_ADDRESSES
+        throttle.admits(str(number), is_right=False)
+    assert len(throttle._wrong) == MOST_ADDRESSES
 
 
-async def test_what_operators_alone_may_do_is_closed(client: httpx.AsyncClient, layer: Layer) -> None:
+async def test_routes_for_the_operator_are_closed(client: httpx.AsyncClient, layer: Layer) -> None:
     for path in ("download", "prefix", "%64ownload", "v1/%2e%2e/download", "v1/..%2fprefix", "/download"):
         for method in ("POST", "PUT", "DELETE"):
             assert (await client.request(method, f"/serving/{path}")).status_code in (404, 405)
-    assert layer.seen == []
+    assert layer.requests == []
 
 
-def test_every_route_of_the_serving_layer_is_open_or_closed_by_decision() -> None:
-    paths = {route.path for route in create_serving(FakeEngine()).routes if isinstance(route, Route)}
-    assert {path for path in paths if not path.startswith("/v1/")} == OPEN | CLOSED
+def test_each_route_of_the_serving_layer_is_listed_as_open_or_closed() -> None:
+    v1, root = create_serving(FakeEngine()).routes
+    assert isinstance(v1, Mount)
+    assert isinstance(root, Mount)
+    assert (v1.path, root.path) == ("/v1", "")
+    assert {route.path for route in root.routes if isinstance(route, Route)} == OPEN | CLOSED
 
 
 @given(st.lists(st.sampled_from(["serving", "v1", "download", "prefix", "..", ".", "", "%", "a b"])))
-def test_no_path_leads_to_what_is_closed(parts: list[str]) -> None:
+def test_no_path_leads_to_a_closed_route(parts: list[str]) -> None:
     target = target_of("/" + "/".join(parts))
     if target is not None:
         assert os.path.normpath("/" + target.lstrip("/")) not in CLOSED
         assert target in OPEN or target.startswith("/v1/")
 
 
-async def test_a_body_is_bounded_and_not_read_beyond_that(client: httpx.AsyncClient, layer: Layer) -> None:
+async def test_a_body_over_the_limit_is_not_read_further(client: httpx.AsyncClient, layer: Layer) -> None:
     assert (await client.post("/serving/generate", content=b"x" * LARGEST_BODY)).status_code == 200
     host, port = client.base_url.host, client.base_url.port
     announced = f"Content-Length: {LARGEST_BODY + 1}".encode()
@@ -185,7 +189,7 @@ async def test_a_body_is_bounded_and_not_read_beyond_that(client: httpx.AsyncCli
         lines = (
             b"POST /v1/completions HTTP/1.1",
             b"Host: x",
-            f"Authorization: Bearer {KEY}".encode(),
+            b"Authorization: Bearer " + KEY.encode(),
             length,
         )
         writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
@@ -193,16 +197,16 @@ async def test_a_body_is_bounded_and_not_read_beyond_that(client: httpx.AsyncCli
             chunk = b"x" * (LARGEST_BODY + 1)
             writer.write(b"%x\r\n" % len(chunk) + chunk + b"\r\n")
         async with asyncio.timeout(20):
-            assert b" 413 " in await reader.readline()  # though the rest never comes
+            assert b" 413 " in await reader.readline()  # without waiting for the rest
         writer.close()
-    assert len(layer.seen) == 1
+    assert len(layer.requests) == 1
 
 
 async def test_a_stream_arrives_piece_by_piece(client: httpx.AsyncClient, layer: Layer) -> None:
     async with client.stream("POST", "/serving/generate_stream", content=b"{}") as answer:
         pieces = answer.aiter_raw()
         for piece in (b"data: 1\n\n", b"data: ", b"2\n\n"):
-            await layer.pieces.put(piece)  # the next one is written after this one was read
+            await layer.pieces.put(piece)  # the next one is sent after this one was read
             assert await anext(pieces) == piece
         await layer.pieces.put(None)
         assert [piece async for piece in pieces] == []
@@ -221,17 +225,14 @@ async def test_a_stream_that_breaks_between_events_says_so(client: httpx.AsyncCl
         await layer.pieces.put(piece)
     text = (await client.post("/serving/generate_stream", content=b"{}")).text
     last = json.loads(text.removeprefix("data: 1\n\ndata: "))
-    assert last == {
-        "error": "The serving layer has broken off the answer.",
-        "error_type": "incomplete_generation",
-    }
+    assert last == {"error": BROKEN_OFF, "error_type": "incomplete_generation"}
     for piece in (b"data: {", b"break"):
         await layer.pieces.put(piece)
     with pytest.raises(httpx.RemoteProtocolError):
         await client.post("/v1/stream", content=b"{}")
 
 
-async def test_streams_are_told_that_the_server_ends(layer: Layer) -> None:
+async def test_streams_end_with_an_error_when_the_server_ends(layer: Layer) -> None:
     app = Starlette(routes=[Route("/{path:path}", layer.answer, methods=["POST"])])
     async with running(app) as address, gateway_to(Endpoint(address)) as (client, gateway):
         async with client.stream("POST", "/v1/stream", content=b"{}") as answer:
@@ -245,7 +246,7 @@ async def test_streams_are_told_that_the_server_ends(layer: Layer) -> None:
         assert (await client.post("/serving/generate")).status_code == 503
 
 
-async def test_where_nobody_serves_it_is_said_in_the_protocols_shape(unused_tcp_port: int) -> None:
+async def test_without_a_serving_layer_the_error_has_the_protocols_shape(unused_tcp_port: int) -> None:
     nowhere = Endpoint(f"http://127.0.0.1:{unused_tcp_port}")
     for endpoint in (Endpoint(None), nowhere, Endpoint(None, failure="no such file")):
         async with gateway_to(endpoint) as (client, _):
@@ -256,7 +257,7 @@ async def test_where_nobody_serves_it_is_said_in_the_protocols_shape(unused_tcp_
         assert tgi.json()["error"] == chat.json()["error"]["message"]
 
 
-async def test_a_key_of_ours_that_is_refused_is_no_fault_of_clients(
+async def test_a_refused_key_of_ours_is_not_the_clients_error(
     client: httpx.AsyncClient, layer: Layer
 ) -> None:
     layer.status = 401
@@ -281,9 +282,8 @@ def test_clients_of_both_protocols_are_answered(application: Application) -> Non
     text = "".join(event.token.text for event in tgi.generate_stream("the code", max_new_tokens=7))
     assert text == tgi.generate("the code", max_new_tokens=7).generated_text != ""
     with openai.OpenAI(base_url=f"{application.address}/v1", api_key=KEY) as client:
-        answers = client.completions.create(
-            model="any", prompt="the code", max_tokens=7, temperature=0, stream=True
-        )
+        sampling = {"max_tokens": 7, "temperature": 0}
+        answers = client.completions.create(model="any", prompt="the code", stream=True, **sampling)
         assert "".join(answer.choices[0].text for answer in answers) != ""
     with (
         openai.OpenAI(base_url=f"{application.address}/v1", api_key="wrong") as stranger,
@@ -295,7 +295,7 @@ def test_clients_of_both_protocols_are_answered(application: Application) -> Non
     assert KEY not in application.log
 
 
-def test_who_leaves_stops_the_engine(application: Application) -> None:
+def test_a_client_that_leaves_stops_the_engine(application: Application) -> None:
     body = {"inputs": "the code", "parameters": {"max_new_tokens": 8000}}
     with application.client.stream("POST", "/serving/generate_stream", json=body) as answer:
         next(answer.iter_lines())

@@ -1,14 +1,12 @@
-// The HTTP API from the browser: calls that fail with a sentence, and the event stream of a reply.
-//
-// Knows paths, problem documents and how a lost connection is taken up again; refuses to know what is shown.
+// The client of the HTTP API: single calls, and the event stream of a reply, which reconnects.
 
-const PATIENCE = 40_000; // ms without a byte, pings included, after which a connection counts as dead
-const WAITS = [300, 700, 1500, 3000]; // ms before the next attempt to connect
-const STREAMS = 4; // how many of a browser's tabs keep a stream open
-const GLANCE = 250; // ms that a tab without one reads what is there
+const PATIENCE = 40_000; // ms without a byte after which a connection counts as dead; pings come more often
+const WAITS = [300, 700, 1500, 3000]; // ms before each attempt to reconnect
+const STREAMS = 4; // the number of a browser's tabs that keep a stream open
+const GLANCE = 250; // ms for which the other tabs read their stream
 const BETWEEN_GLANCES = 1000; // ms
 
-/** What went wrong, in words for people; `type` is a word for programs, `status` 0 when nothing answered. */
+/** An error. The message is for people, `type` for programs; `status` is 0 if the server did not answer. */
 export class Problem extends Error {
   constructor(type, message, status = 0) {
     super(message);
@@ -17,9 +15,9 @@ export class Problem extends Error {
   }
 }
 
-const AWAY = "The application cannot be reached. It may have been stopped, or the connection is gone.";
+const AWAY = "The application cannot be reached. It may have stopped, or the connection is down.";
 
-/** Call the API; gives the body, or null when there is none. Throws `Problem`. */
+/** Call the API. Returns the body, or null if there is none. Throws `Problem`. */
 export async function call(method, path, body) {
   try {
     const response = await fetch(`/api${path}`, {
@@ -35,17 +33,17 @@ export async function call(method, path, body) {
   }
 }
 
-const failed = new Map(); // the ids of questions that may have arrived although they failed, by the question
+const failed = new Map(); // question -> client id, of failed questions that may have arrived
 
 /**
- * Ask a question after the message `parent`; with no conversation, as the first of a new one, for whose answers
- * documentation is looked up if `grounding`. Asked again after it failed, it is not stored twice.
+ * Ask a question after the message `parent`. If `conversation` is null, it begins a new conversation, with
+ * documentation if `grounding` is true. A question that failed and is asked again is not stored twice.
  *
- * Gives {conversation_id, message_id, reply_id}. Throws `Problem`.
+ * Returns {conversation_id, message_id, reply_id}. Throws `Problem`.
  */
 export async function ask(conversation, { text, parent, grounding }) {
   const question = JSON.stringify([conversation, parent, text]);
-  // There is no `randomUUID` on plain http.
+  // `randomUUID` does not exist on plain http.
   const id = failed.get(question) ?? crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
   failed.set(question, id);
   const isFirst = conversation === null;
@@ -58,15 +56,15 @@ export async function ask(conversation, { text, parent, grounding }) {
 
 async function problemOf(response) {
   const problem = await response.json().catch(() => ({}));
-  const sentence = problem.detail ?? `The application answered ${response.status}.`;
+  const sentence = problem.detail ?? `The application answered with status ${response.status}.`;
   return new Problem(problem.type ?? "http", sentence, response.status);
 }
 
 /**
- * Follow a reply until it has ended or `signal` aborts, over as many connections as it takes.
+ * Follow a reply until it ends or `signal` aborts, and reconnect as often as needed.
  *
- * `onEvent({name, data, id})` gets each event; `after` is the id of the last one that is known. `onLost(is)`
- * tells when the connection is gone and when it is back. Throws `Problem` when the reply cannot be followed.
+ * `onEvent({name, data, id})` gets each event after the one with the id `after`. `onLost(isLost)` is called
+ * when the connection is lost and when it is back. Throws `Problem` if the reply cannot be followed.
  */
 export async function followReply(reply, { after = null, signal, onEvent, onLost }) {
   let attempt = 0;
@@ -78,7 +76,7 @@ export async function followReply(reply, { after = null, signal, onEvent, onLost
       onEvent(event);
       if (event.name === "done" || event.name === "error") return "ended";
     }
-    return isGlance ? "seen" : "lost";
+    return isGlance ? "read" : "lost";
   };
   while (!signal.aborted) {
     let outcome = "lost";
@@ -89,7 +87,7 @@ export async function followReply(reply, { after = null, signal, onEvent, onLost
       if (error instanceof Problem && error.status >= 400 && error.status < 500) throw error;
     }
     if (outcome === "ended") return;
-    if (outcome === "seen") {
+    if (outcome === "read") {
       if (attempt > 0) onLost(false);
       attempt = 0;
       await pause(BETWEEN_GLANCES, signal);
@@ -104,9 +102,9 @@ export async function followReply(reply, { after = null, signal, onEvent, onLost
 /**
  * Call `read(isGlance)` when this tab may have a connection.
  *
- * A browser has six to one host for all its tabs together, and some must be left for questions and pages.
- * So only a few tabs keep a stream open. The others glance at theirs, one after the other, until there is
- * room. Locks are how tabs know of each other; without them (plain http) each tab takes what it needs.
+ * A browser opens at most six connections to a host for all its tabs, and questions and pages need some. So
+ * only a few tabs keep a stream open. The others take turns to glance at theirs. Tabs coordinate by locks;
+ * without locks (plain http) each tab keeps its stream open.
  */
 async function inTurn(read, signal) {
   if (!navigator.locks) return read(false);
@@ -130,7 +128,7 @@ async function* eventsOf(reply, after, signal, isGlance) {
     clearTimeout(patience);
     patience = setTimeout(leave, ms);
   };
-  let isOver = false; // the glance, once the application has answered
+  let isOver = false; // whether an abort only ends the glance
   try {
     const headers = after === null ? {} : { "Last-Event-ID": after };
     const response = await fetch(`/api/replies/${reply}/events`, { headers, signal: abort.signal });

@@ -1,13 +1,13 @@
 // <tech-chat>: the transcript of one conversation, and the answer that is being written.
 //
-// Knows the API and which branch of a conversation is on show; refuses to know who shows it. No composer is
-// in here: whoever embeds it says `sending`, then `asked` or `refused` of what that gave, and listens:
+// It has no composer. The page that embeds it calls `sending` when it sends a question, then `asked` or
+// `refused`, and listens to:
 //
-//   tech-state         what can be done now: .canAsk, .isAnswering
+//   tech-state         .canAsk or .isAnswering may have changed
 //   tech-conversation  another conversation is shown: detail {id, title, isNew}
-//   tech-changed       a question was stored, a reply has ended, another branch is on show: {conversation}
-//   tech-suggestion    one of the example questions was chosen: detail {text}
-//   tech-compose       what was done here is done: the focus belongs to the composer
+//   tech-changed       a question was stored, a reply ended, or the branch changed: detail {conversation}
+//   tech-suggestion    the reader chose an example question: detail {text}
+//   tech-compose       the focus should return to the composer
 
 import { ask, call, followReply } from "./api.js";
 import { ICONS, element, wordButton } from "./dom.js";
@@ -19,14 +19,14 @@ import { MessageTree } from "./tree.js";
 
 const LOST = "The connection is lost. Trying again…";
 const UNACCEPTED = "licence_not_accepted"; // the problem's type
-const LICENCE = "The model’s licence is to be accepted first.";
-const ANSWERING = "An answer is being written. Stop it, or wait for its end.";
+const LICENCE = "Accept the model’s licence first.";
+const ANSWERING = "An answer is being written. Stop it, or wait until it is complete.";
 
-const READING = "The documentation is still being read. The answer comes as soon as that is done.";
-const ABOUT = "Ask about code: errors, functions, tools. Answers can be wrong: try them before you rely on them.";
-const ABOUT_QUOTES = "Ask about Python: what to use, how it is called, what it does. Answers are quotations.";
+const READING = "The documentation is still being read. The answer will follow.";
+const ABOUT = "Ask about code: errors, functions, tools. Answers can be wrong: test them before you rely on them.";
+const ABOUT_QUOTES = "Ask about Python: what to use, how to call it, and what it does. Answers are quotations.";
 
-// What the documentation answers well, and what a model does.
+// Examples that documentation answers well, and examples for a model.
 const QUOTED_EXAMPLES = [
   ["Remove a folder", "How do I remove a folder and everything in it?"],
   ["Parse a date", "How do I parse a date such as “1 May 2026” from text?"],
@@ -49,38 +49,38 @@ const EXAMPLES = [
   ["Compare two ways", "When should I use a thread and when a process in Python? Make a short table."],
 ];
 
-/** A message that is on its way: it has no id yet. */
-function onItsWay(role, content, parent) {
+/** A message that is being sent and has no id yet. */
+function unsavedMessage(role, content, parent) {
   const status = role === "user" ? "done" : "pending";
   const created_at = new Date().toISOString();
   return { id: null, parent_id: parent, role, content, status, error: null, created_at };
 }
 
 class TechChat extends HTMLElement {
-  #conversation = null; // its id
+  #conversation = null; // the id
   #tree = new MessageTree();
-  #sent = null; // what is on its way: {before, question, answer}, `before` being the branch without it
-  #ours = null; // the id of the last reply that was asked for here
+  #sent = null; // {before, question, answer} while a question is sent; `before` is the branch without it
+  #ours = null; // the id of the last reply that this tab asked for
   #wantsStop = false;
-  #stream = null; // {answer, abort} of the reply that is followed
+  #stream = null; // {answer, abort} of the followed reply
   #loading = null;
-  #unread = ""; // why nothing can be asked in a conversation that could not be read
+  #unread = ""; // why no question can be asked in a conversation that failed to load
   #leavesToSave = new Map(); // by the conversation's id
-  #saving = null; // the conversation of which one is being saved
+  #saving = null; // the id of the conversation whose leaf is being saved
   #isStale = false;
-  #announced = 0;
-  #grounding = true; // whether documentation is looked up for answers in this conversation
-  #storedGrounding = true; // the same, as the application has it
-  #groundingSave = { of: null, done: Promise.resolve() }; // the last one; of which conversation, until done
+  #announced = 0; // finished blocks of the answer that were announced; -1 before it begins
+  #grounding = true; // whether documentation is searched for answers in this conversation
+  #storedGrounding = true; // the same, as stored by the application
+  #groundingSave = { of: null, done: Promise.resolve() }; // the last save; `of` is null once it is done
   #removal = () => {};
 
-  // ---- for who embeds it
+  // ---- for the page
 
   get conversation() {
     return this.#conversation;
   }
 
-  /** The id of the message that the next question follows, null for none. */
+  /** The id of the message that the next question follows, or null. */
   get leaf() {
     return this.transcript.branch.at(-1)?.id ?? null;
   }
@@ -93,19 +93,19 @@ class TechChat extends HTMLElement {
     return this.reason === "";
   }
 
-  /** Why nothing can be asked just now, in words; "" when it can. */
+  /** Why no question can be asked now, or "". */
   get reason() {
     if (this.isAnswering) return ANSWERING;
     if (this.#loading) return "The conversation is loading.";
     return this.#unread || this.engine.reason;
   }
 
-  /** Whether a model answers that can be given documentation to read. */
+  /** Whether a model answers that can be given documentation. */
   get canGround() {
     return this.engine.canGround;
   }
 
-  /** Whether documentation is looked up for the answers of this conversation. */
+  /** Whether documentation is searched for the answers of this conversation. */
   get grounding() {
     return this.#grounding;
   }
@@ -116,19 +116,19 @@ class TechChat extends HTMLElement {
     this.#changed();
   }
 
-  /** Whether a licence has to be accepted first; if so, it is asked for, and then `act` is done. */
+  /** Whether the reader must accept a licence first. If so, ask, and call `act` once it is accepted. */
   mustConsent(act) {
     const { licence, model } = this.engine;
     if (licence) this.consent.open(licence, model, act);
     return licence !== null;
   }
 
-  /** What the conversation is called, for those who go through the page by its headings. */
-  set heading(words) {
-    this.name.textContent = words || "New chat";
+  /** The conversation's title, as a heading for screen readers. */
+  set heading(text) {
+    this.name.textContent = text || "New chat";
   }
 
-  /** Show a conversation, or with null the beginning of a new one. */
+  /** Show a conversation, or a new chat if `id` is null. */
   async open(id) {
     if (id === this.#conversation && this.transcript.branch.length > 0) return;
     this.#leave();
@@ -143,7 +143,7 @@ class TechChat extends HTMLElement {
       this.#loading = null;
       this.#grounding = this.#storedGrounding = true;
       this.#paintEmpty();
-      this.#tell("tech-conversation", { id, title: null });
+      this.#emit("tech-conversation", { id, title: null });
       this.#changed();
       return;
     }
@@ -151,117 +151,121 @@ class TechChat extends HTMLElement {
     await this.#load(id);
   }
 
-  /** Read the conversation again: another tab has changed it. */
+  /** Load the conversation again, because another tab has changed it. */
   async reload() {
     if (document.hidden) this.#isStale = true;
     else if (this.#conversation !== null && !this.#sent) await this.#load(this.#conversation);
   }
 
-  /** A question is on its way, as what this gives. */
+  /** Show a question while it is sent. Returns what `asked` or `refused` then takes as `sent`. */
   sending(text) {
-    const sent = this.#begin(this.transcript.branch, onItsWay("user", text, this.leaf));
-    this.#announce("The question is sent.");
+    const sent = this.#begin(this.transcript.branch, unsavedMessage("user", text, this.leaf));
+    this.announce("The question was sent.");
     return sent;
   }
 
-  /** What was sent is stored, and its reply is being written. */
-  asked(sent, asked) {
-    if (this.#sent === sent) this.#stored(asked);
-    else this.#tell("tech-changed", { conversation: asked.conversation_id }); // the reader has gone on
+  /** The question is stored, and its reply is being written. */
+  asked(sent, ids) {
+    if (this.#sent === sent) this.#stored(ids);
+    else this.#emit("tech-changed", { conversation: ids.conversation_id }); // another one is open now
   }
 
-  /** It was not taken: say why, or ask for what is missing, after which `again` asks it again. */
+  /** The question was refused. Say why, or ask for the licence, after which `again` repeats the question. */
   refused(sent, problem, again) {
-    if (this.#sent !== sent) return; // the reader has gone on
+    if (this.#sent !== sent) return; // another conversation is open now
     this.#takeBack();
     this.alert(problem.type === UNACCEPTED ? "" : problem.message);
     this.#changed();
-    this.#lookAfter(problem, again);
+    this.#updateAfter(problem, again);
   }
 
-  /** Something went wrong that concerns the next question; "" takes it back. */
-  alert(words) {
-    if (words === this.engine.notice.dataset.words) words = ""; // it stands there already
-    this.alarm.replaceChildren(...(words ? sentence(words) : []));
-    this.alarm.hidden = words === "";
+  /** Show an error above the composer. "" removes it. */
+  alert(text) {
+    if (text === this.engine.notice.dataset.text) text = ""; // the notice already says it
+    this.alarm.replaceChildren(...(text ? sentence(text) : []));
+    this.alarm.hidden = text === "";
   }
 
-  /** End the answer that is being written; its text is kept. */
+  /** Stop the answer that is being written. Its text is kept. */
   async stop() {
     if (this.#sent) {
-      this.#wantsStop = true; // it has no id yet
+      this.#wantsStop = true; // the reply has no id yet
       return;
     }
     this.#wantsStop = false;
     const answer = this.transcript.answer;
     if (!answer?.isOpen) return;
     try {
-      await call("POST", `/replies/${answer.message.id}/stop`); // the stream tells its end
+      await call("POST", `/replies/${answer.message.id}/stop`); // its stream then ends
     } catch (problem) {
       this.alert(problem.message);
     }
   }
 
-  // ---- for its transcript, questions and answers, and for the engine
+  // ---- as the host of the transcript, its questions and answers, and the engine
 
-  /** Whether the documentation answers just now. */
+  /** Whether the documentation answers now. */
   get quotes() {
     return this.engine.quotes;
   }
 
-  /** Something about the engine is different. */
+  /** The state of the engine may have changed. */
   changed() {
     this.#paintExamples();
     this.#mentionReading();
     this.#changed();
   }
 
-  /** Why the conversation may not be changed now; "" when it may. */
+  /** Why the conversation cannot be changed now, or "". */
   get refusal() {
     return this.isAnswering ? ANSWERING : "";
   }
 
-  /** Whether the conversation may be changed now; if not, it is said why. */
+  /** Whether the conversation can be changed now. If not, say why. */
   mayChange() {
     this.alert(this.refusal);
     return this.refusal === "";
   }
 
-  /** All versions of a message, itself among them. */
+  /** All versions of a message, including itself. */
   versionsOf(message) {
     return message.id === null ? [message] : this.#tree.versionsOf(message);
   }
 
-  say(words) {
-    if (words) this.#announce(words);
+  /** Have screen readers read a text out. */
+  announce(text) {
+    if (!text) return;
+    if (this.spoken.childElementCount > 20) this.spoken.firstElementChild.remove();
+    this.spoken.append(element("p", {}, text));
   }
 
+  /** The text of an answer has grown. */
   paint(answer) {
     if (answer !== this.transcript.answer) return;
     this.transcript.keepEnd();
-    // For screen readers: whole paragraphs, not pieces of words.
+    // Screen readers get whole blocks.
     const { finished } = answer.view;
     if (answer.view.source !== "" && this.#announced < 0) {
-      this.#announce("The answer begins.");
+      this.announce("The answer begins.");
       this.#announced = 0;
     }
     for (; this.#announced >= 0 && this.#announced < finished; this.#announced++) {
-      this.#announce(wordsOf(answer.body.children[this.#announced]));
+      this.announce(spokenText(answer.body.children[this.#announced]));
     }
   }
 
-  /** An answer of the documentation is there, all at once: it is read from its beginning. */
+  /** An answer from the documentation is complete. It comes all at once, so it is read from its beginning. */
   quoted(answer) {
-    if (!this.quotes) this.engine.look(); // it was not known that there is no model
+    if (!this.quotes) this.engine.update(); // the model must have stopped
     if (answer === this.transcript.answer) this.transcript.goToBeginning(answer);
   }
 
-  /** Answer the same question once more, beside an earlier answer. */
+  /** Answer the same question again, as a further version of an answer. */
   async retry(old) {
-    if (this.mustConsent(() => this.transcript.partOf(old.message) && this.retry(old))) return;
+    if (this.mustConsent(() => this.transcript.viewOf(old.message) && this.retry(old))) return;
     const { id, parent_id: parent } = old.message;
     const sent = this.#begin(this.#upTo(old.message), null, parent);
-    this.#tell("tech-compose", {});
+    this.#emit("tech-compose", {});
     try {
       this.asked(sent, await call("POST", `/replies/${id}/retry`));
     } catch (problem) {
@@ -271,31 +275,31 @@ class TechChat extends HTMLElement {
     }
   }
 
-  /** Ask an edited question beside the earlier one. Gives why that cannot be, or "". */
+  /** Ask an edited question as a further version. Returns why that is impossible, or "". */
   edit(question, text) {
     if (this.reason) return this.reason;
-    // Once accepted, what then stands in the editor is asked, if it is still open.
+    // Once the licence is accepted, the text in the editor is asked, if it is still open.
     if (this.mustConsent(() => question.editor?.requestSubmit())) return LICENCE;
     this.#askAgain(question.message, text);
     return "";
   }
 
-  /** Show the version before or after the one that a part shows, with what followed it last. */
-  walk(part, step) {
+  /** Show the previous or next version of a message, with the newest branch below it. */
+  walk(view, step) {
     if (!this.mayChange()) return;
-    const versions = this.#tree.versionsOf(part.message);
-    const version = versions[versions.indexOf(part.message) + step];
+    const versions = this.#tree.versionsOf(view.message);
+    const version = versions[versions.indexOf(view.message) + step];
     if (!version) return;
     const leaf = this.#tree.lastBelow(version.id);
-    const shown = this.transcript.showInstead(part, version, this.#tree.branchTo(leaf));
+    const shown = this.transcript.showInstead(view, version, this.#tree.branchTo(leaf));
     shown.focusArrow(step);
-    this.#announce(`${shown.versions.getAttribute("aria-label")} is shown.`);
+    this.announce(`${shown.versions.getAttribute("aria-label")} is shown.`);
     this.#followLast();
     this.#changed();
     this.#saveLeaf(leaf);
   }
 
-  // ---- its own life
+  // ---- the element
 
   constructor() {
     super();
@@ -306,8 +310,8 @@ class TechChat extends HTMLElement {
     this.engine = new Engine(this);
     this.consent = new Consent({
       accept: (licence) => this.engine.accept(licence),
-      alert: (words) => this.alert(words),
-      closed: () => this.#tell("tech-compose", {}),
+      alert: (text) => this.alert(text),
+      closed: () => this.#emit("tech-compose", {}),
     });
     this.spoken = element("div", {
       class: "unseen",
@@ -328,9 +332,9 @@ class TechChat extends HTMLElement {
 
   connectedCallback() {
     this.replaceChildren(this.transcript.scroller, this.foot, this.spoken);
-    const seen = () => this.#seen();
-    document.addEventListener("visibilitychange", seen);
-    this.#removal = () => document.removeEventListener("visibilitychange", seen);
+    const changed = () => this.#visibilityChanged();
+    document.addEventListener("visibilitychange", changed);
+    this.#removal = () => document.removeEventListener("visibilitychange", changed);
     this.heading = "";
     this.#paintEmpty();
     this.engine.watch();
@@ -343,24 +347,24 @@ class TechChat extends HTMLElement {
     this.#leave();
   }
 
-  #tell(name, detail) {
+  #emit(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { bubbles: true, detail }));
   }
 
   #changed() {
     this.dataset.state = this.isAnswering ? "answering" : "idle";
     this.transcript.refresh();
-    this.#tell("tech-state", {});
+    this.#emit("tech-state", {});
   }
 
-  /** A hidden page gives its connection back, since a browser has only six for all its tabs. */
-  #seen() {
+  /** A hidden page closes its stream, because a browser has only six connections for all its tabs. */
+  #visibilityChanged() {
     if (document.hidden) {
       this.#stream?.abort.abort();
       this.#stream = null;
       return;
     }
-    this.engine.look();
+    this.engine.update();
     if (this.#isStale) this.reload();
     else this.#followLast();
     this.#isStale = false;
@@ -388,20 +392,20 @@ class TechChat extends HTMLElement {
       this.#loading = null;
       if (problem.status !== 404 && this.transcript.branch.length > 0) {
         this.alert(problem.message);
-        this.#followLast(); // what is shown goes on
+        this.#followLast(); // keep what is shown
       } else this.#paintUnreadable(id, problem);
       this.#changed();
       return;
     }
-    if (this.#loading !== loading) return; // another one was opened meanwhile
+    if (this.#loading !== loading) return; // the reader has opened another one
     this.#loading = null;
     if (this.#sent) return;
     this.#unread = "";
     const tree = new MessageTree(conversation.messages);
-    // Where the reader went meanwhile is newer than what was read.
+    // If the reader has changed the branch meanwhile, their choice is newer than the loaded one.
     const isAhead = this.leaf !== null && (isSaving || this.leaf !== leaf);
     let branch = isAhead ? tree.branchTo(this.leaf) : [];
-    if (isAhead && branch.length === 0) return this.#load(id); // it was asked for meanwhile
+    if (isAhead && branch.length === 0) return this.#load(id); // the leaf is newer than what was loaded
     if (!isAhead) branch = tree.branchTo(conversation.active_leaf_id);
     this.alert("");
     this.#tree = tree;
@@ -413,12 +417,12 @@ class TechChat extends HTMLElement {
     this.#show(branch);
     if (this.transcript.isAtEnd) this.transcript.goToEnd();
     this.heading = conversation.title;
-    this.#tell("tech-conversation", { id, title: conversation.title });
+    this.#emit("tech-conversation", { id, title: conversation.title });
     this.#followLast();
     this.#changed();
   }
 
-  /** Read a conversation, which comes in pages, newest first. Of a long one that page is shown meanwhile. */
+  /** Load a conversation page by page, newest first. The first page of a long one is shown meanwhile. */
   async #read(id, loading) {
     const path = `/conversations/${encodeURIComponent(id)}`;
     const conversation = await call("GET", path);
@@ -436,26 +440,26 @@ class TechChat extends HTMLElement {
     return conversation;
   }
 
-  /** The branch on show up to a message, without that. */
+  /** The messages of the shown branch before a message. */
   #upTo(message) {
     return this.transcript.branch.slice(0, this.transcript.branch.indexOf(message));
   }
 
-  /** Keep which branch is on show, for other tabs and the next visit. */
+  /** Store which branch is shown, for other tabs and the next visit. */
   async #saveLeaf(leaf) {
     this.#leavesToSave.set(this.#conversation, leaf);
     if (this.#saving !== null) return;
-    // What is added while one is saved comes up later in the same loop.
+    // This loop also reaches leaves that are added while another one is saved.
     for (const [conversation, leaf] of this.#leavesToSave) {
       this.#leavesToSave.delete(conversation);
       this.#saving = conversation;
       const isShown = () => conversation === this.#conversation;
-      if (isShown() && leaf !== this.leaf) continue; // the reader has gone on from there
+      if (isShown() && leaf !== this.leaf) continue; // the branch has grown since
       try {
         await call("PATCH", `/conversations/${conversation}`, { active_leaf_id: leaf });
-        if (!this.#leavesToSave.has(conversation)) this.#tell("tech-changed", { conversation });
+        if (!this.#leavesToSave.has(conversation)) this.#emit("tech-changed", { conversation });
       } catch (problem) {
-        if (isShown()) this.alert(`Which version is shown could not be saved. ${problem.message}`);
+        if (isShown()) this.alert(`The choice of version could not be saved. ${problem.message}`);
       }
     }
     this.#saving = null;
@@ -466,7 +470,7 @@ class TechChat extends HTMLElement {
     this.#leaveGone();
   }
 
-  /** Let go of the stream of an answer that is no longer shown. */
+  /** Close the stream of an answer that is no longer shown. */
   #leaveGone() {
     if (!this.#stream || this.#stream.answer === this.transcript.answer) return;
     this.#stream.abort.abort();
@@ -479,22 +483,22 @@ class TechChat extends HTMLElement {
     this.#show([]);
     const isGone = problem.status === 404;
     this.#unread = isGone
-      ? "This conversation is not here. Begin a new chat to ask."
-      : "This conversation could not be read. Try that again before you ask.";
-    const goOn = () => {
-      // The button that was pressed is gone, and the focus with it.
+      ? "This conversation does not exist. Start a new chat to ask."
+      : "This conversation could not be loaded. Load it again before you ask.";
+    const focusNext = () => {
+      // The pressed button has disappeared, and the focus with it.
       if (this.#unread) this.intro.querySelector("button").focus();
-      else this.#tell("tech-compose", {});
+      else this.#emit("tech-compose", {});
     };
-    const words = isGone
-      ? "This conversation is not here. It may have been deleted, or belong to somebody else."
+    const text = isGone
+      ? "This conversation cannot be found. It may have been deleted, or belong to somebody else."
       : problem.message;
     const button = isGone
-      ? wordButton("New chat", ICONS.plus, () => this.open(null).then(goOn))
-      : wordButton("Try again", ICONS.retry, () => this.#load(id).then(goOn));
-    this.intro.replaceChildren(element("p", { class: "lost", role: "alert" }, words), button);
+      ? wordButton("New chat", ICONS.plus, () => this.open(null).then(focusNext))
+      : wordButton("Try again", ICONS.retry, () => this.#load(id).then(focusNext));
+    this.intro.replaceChildren(element("p", { class: "lost", role: "alert" }, text), button);
     this.intro.hidden = this.name.hidden = false;
-    this.#tell("tech-conversation", { id, title: null });
+    this.#emit("tech-conversation", { id, title: null });
   }
 
   #hideIntro() {
@@ -503,7 +507,7 @@ class TechChat extends HTMLElement {
     this.#placeEngine();
   }
 
-  /** The engine's account stands in the introduction, else above the composer. */
+  /** Place the engine's view in the introduction if that is shown, else above the composer. */
   #placeEngine() {
     const isIntroduced = !this.intro.hidden && this.intro.contains(this.examples);
     if (isIntroduced) this.intro.append(this.engine.node);
@@ -517,23 +521,23 @@ class TechChat extends HTMLElement {
     const what = element("div", { class: "what" }, element("h1", {}, "Tech Assistant"), this.about, this.examples);
     this.intro.replaceChildren(what);
     this.intro.hidden = false;
-    this.name.hidden = true; // the introduction has its own
+    this.name.hidden = true; // the introduction has its own heading
     this.#placeEngine();
   }
 
-  /** Examples that fit who answers; unseen until that is known, so that nothing moves. */
+  /** Show examples for the model or for the documentation. Until the engine is known they keep their room. */
   #paintExamples() {
     const { isKnown, quotes } = this.engine;
-    const whose = `${isKnown} ${quotes}`;
-    if (this.examples.dataset.whose === whose || this.examples.contains(document.activeElement)) return;
-    this.examples.dataset.whose = whose;
+    const key = `${isKnown} ${quotes}`;
+    if (this.examples.dataset.key === key || this.examples.contains(document.activeElement)) return;
+    this.examples.dataset.key = key;
     this.examples.classList.toggle("unknown", !isKnown);
     this.about.textContent = quotes ? ABOUT_QUOTES : ABOUT;
     this.examples.replaceChildren(
       ...(quotes ? QUOTED_EXAMPLES : EXAMPLES).map(([name, text]) => {
         const parts = [element("strong", {}, name), element("span", {}, text)];
         const button = element("button", { type: "button" }, ...parts);
-        button.addEventListener("click", () => this.#tell("tech-suggestion", { text }));
+        button.addEventListener("click", () => this.#emit("tech-suggestion", { text }));
         return button;
       }),
     );
@@ -541,9 +545,9 @@ class TechChat extends HTMLElement {
 
   // ---- a question and its answer
 
-  /** Show a question, or none when it stands there already, and the answer that is only being asked for. */
+  /** Show an empty answer, after a question unless that is already shown, while both are sent. */
   #begin(branch, question, parent = null) {
-    const answer = onItsWay("assistant", "", parent);
+    const answer = unsavedMessage("assistant", "", parent);
     const grounding = this.#grounding;
     const sent = (this.#sent = { before: this.transcript.branch, question, answer, grounding });
     this.#announced = -1;
@@ -555,7 +559,7 @@ class TechChat extends HTMLElement {
     return sent;
   }
 
-  /** What was on its way has its ids now, and a place in the tree. */
+  /** Give the sent messages their ids, and add them to the tree. */
   #stored({ conversation_id: conversation, message_id: message, reply_id: reply }) {
     const { question, answer, grounding } = this.#sent;
     this.#sent = null;
@@ -569,14 +573,15 @@ class TechChat extends HTMLElement {
     const isNew = this.#conversation === null;
     if (isNew) this.#storedGrounding = grounding;
     this.#conversation = conversation;
-    if (isNew && this.#grounding !== grounding) this.#saveGrounding(); // switched since it was sent
-    if (isNew) this.#tell("tech-conversation", { id: conversation, title: null, isNew });
-    this.#tell("tech-changed", { conversation });
+    if (isNew && this.#grounding !== grounding) this.#saveGrounding(); // it was switched meanwhile
+    if (isNew) this.#emit("tech-conversation", { id: conversation, title: null, isNew });
+    this.#emit("tech-changed", { conversation });
     this.#followLast();
     if (this.#wantsStop) this.stop();
     this.#changed();
   }
 
+  /** Show the branch as it was before the question was sent. */
   #takeBack() {
     const before = this.#sent?.before;
     this.#sent = null;
@@ -589,23 +594,23 @@ class TechChat extends HTMLElement {
   async #askAgain(original, text) {
     const { parent_id: parent } = original;
     const conversation = this.#conversation;
-    const sent = this.#begin(this.#upTo(original), onItsWay("user", text, parent));
-    this.#announce("The question is sent.");
-    this.#tell("tech-compose", {});
+    const sent = this.#begin(this.#upTo(original), unsavedMessage("user", text, parent));
+    this.announce("The question was sent.");
+    this.#emit("tech-compose", {});
     try {
       this.asked(sent, await ask(conversation, { text, parent }));
     } catch (problem) {
       if (this.#sent !== sent) return;
       this.#takeBack();
       this.#changed();
-      const part = this.transcript.partOf(original);
-      part?.edit(text, problem.message);
-      this.#lookAfter(problem, () => part?.editor?.requestSubmit());
+      const view = this.transcript.viewOf(original);
+      view?.edit(text, problem.message);
+      this.#updateAfter(problem, () => view?.editor?.requestSubmit());
       if (problem.type === "still_answering") this.reload();
     }
   }
 
-  /** Follow the answer at the end, if it is still being written and nobody does yet. */
+  /** Follow the last answer if it is still being written and not yet followed. */
   async #followLast() {
     const answer = this.transcript.answer;
     if (!answer?.isOpen || answer.message.id === null || document.hidden) return;
@@ -623,7 +628,7 @@ class TechChat extends HTMLElement {
         onEvent: (event) => isOurs() && answer.take(event),
         onLost: (isLost) => {
           if (!isOurs()) return;
-          if (isLost && !answer.note.hasChildNodes()) this.#announce(LOST);
+          if (isLost && !answer.note.hasChildNodes()) this.announce(LOST);
           answer.mention(isLost ? LOST : "");
         },
       });
@@ -632,29 +637,24 @@ class TechChat extends HTMLElement {
     }
     if (!isOurs() || answer.isOpen) return;
     this.#stream = null;
-    this.#announce(answer.status === "done" ? "The answer is complete." : "The answer has ended early.");
-    if (answer.status === "failed") this.engine.look();
-    // Of all the tabs that follow it, the one that asked tells the others.
-    if (answer.message.id === this.#ours) this.#tell("tech-changed", { conversation: this.#conversation });
+    this.announce(answer.status === "done" ? "The answer is complete." : "The answer ended early.");
+    if (answer.status === "failed") this.engine.update();
+    // If several tabs follow the reply, only the one that asked notifies the others.
+    if (answer.message.id === this.#ours) this.#emit("tech-changed", { conversation: this.#conversation });
     this.#changed();
   }
 
-  /** What the engine says may have been out of date; the licence it wants is asked for. */
-  async #lookAfter({ type, message }, again) {
+  /** After a refusal, update the engine's state, and ask for the licence if that was the reason. */
+  async #updateAfter({ type, message }, again) {
     const conversation = this.#conversation;
-    await this.engine.look();
+    await this.engine.update();
     if (type !== UNACCEPTED || conversation !== this.#conversation) return;
     if (!this.mustConsent(again)) this.alert(message);
   }
 
-  #announce(words) {
-    if (this.spoken.childElementCount > 20) this.spoken.firstElementChild.remove();
-    this.spoken.append(element("p", {}, words));
-  }
-
   // ---- documentation
 
-  /** Keep whether documentation is looked up, one change after the other. */
+  /** Store whether documentation is searched, one change after the other. */
   #saveGrounding() {
     const of = this.#conversation;
     const grounding = this.#grounding;
@@ -662,9 +662,9 @@ class TechChat extends HTMLElement {
       try {
         await call("PATCH", `/conversations/${of}`, { grounding });
         if (of === this.#conversation) this.#storedGrounding = grounding;
-        this.#tell("tech-changed", { conversation: of });
+        this.#emit("tech-changed", { conversation: of });
       } catch (problem) {
-        // The last one counts; others were meant to be changed again.
+        // Only the last change counts.
         if (of !== this.#conversation || saving !== this.#groundingSave) return;
         this.#grounding = this.#storedGrounding;
         this.alert(`The documentation could not be switched ${grounding ? "on" : "off"}. ${problem.message}`);
@@ -676,18 +676,18 @@ class TechChat extends HTMLElement {
     saving.done.then(() => (saving.of = null));
   }
 
-  /** Say beneath an answer that waits for the documentation what it waits for. */
+  /** Say beneath a pending answer that it waits for the documentation. */
   #mentionReading() {
     const answer = this.transcript.answer;
     if (answer?.status !== "pending") return;
-    const { textContent: said } = answer.note;
-    if (this.engine.isReading && said === "") answer.mention(READING);
-    else if (!this.engine.isReading && said === READING) answer.mention("");
+    const note = answer.note.textContent;
+    if (this.engine.isReading && note === "") answer.mention(READING);
+    else if (!this.engine.isReading && note === READING) answer.mention("");
   }
 }
 
-/** A finished block of an answer as it is read out. */
-function wordsOf(block) {
+/** The text of a finished block for screen readers. */
+function spokenText(block) {
   const code = block.querySelector("pre");
   if (code) {
     const lines = code.textContent.trimEnd().split("\n").length;
@@ -695,8 +695,8 @@ function wordsOf(block) {
   }
   const parts = [...block.querySelectorAll("tr, li")];
   if (parts.length === 0) return block.textContent;
-  const words = parts.map((part) => (part.cells ? [...part.cells] : [part]).map((one) => one.textContent));
-  return words.map((cells) => `${cells.join(", ")}.`).join(" ");
+  const rows = parts.map((part) => (part.cells ? [...part.cells] : [part]).map((one) => one.textContent));
+  return rows.map((cells) => `${cells.join(", ")}.`).join(" ");
 }
 
 customElements.define("tech-chat", TechChat);

@@ -1,23 +1,23 @@
 // <tech-conversations>: the list of conversations, beside the chat or, on a phone, as a sheet over it.
 //
-// Knows the list and which one is marked; refuses to know what a conversation holds. It tells:
+// Its events:
 //
-//   tech-open    one was chosen: detail {id}, null for a new one
-//   tech-sheet   whether it lies over the page as a sheet: detail {isSheet}
-//   tech-listed  one was renamed, deleted or restored: detail {conversation, did, wasOpen}
+//   tech-open    the reader chose a conversation: detail {id}, null for a new one
+//   tech-sheet   whether the list covers the page as a sheet: detail {isSheet}
+//   tech-listed  a conversation was renamed, deleted or restored: detail {conversation, did, wasOpen}
 
 import { call } from "./api.js";
 import { ICONS, NEW_CHAT, element, icon, iconButton } from "./dom.js";
 import { Menu } from "./menu.js";
 
 const PAGE = 50;
-const FOLDED = "tech-assistant-folded"; // the key under which a browser remembers it
+const FOLDED = "tech-assistant-folded"; // the storage key for a hidden list
 const PHONE = "(max-width: 48rem)";
-const UNDO_MS = 10_000; // how long a deletion offers to be undone
-const LONGEST_UNDO_MS = 50_000; // even if the pointer rests on it: the application keeps it for a minute
+const UNDO_MS = 10_000; // how long a toast offers to undo a deletion
+const LONGEST_UNDO_MS = 50_000; // while the reader points at it: the application can restore for a minute
 const LONGEST_TITLE = 200;
 
-/** The heading under which a time stands, seen from now. */
+/** The heading in the list for a time, relative to now. */
 function groupOf(time, now = new Date()) {
   const midnight = new Date(now);
   midnight.setHours(0, 0, 0, 0);
@@ -33,14 +33,14 @@ class TechConversations extends HTMLElement {
   #current = null;
   #conversations = [];
   #next = null;
-  #reading = null; // the promise of a reading that is under way
-  #waiting = null; // the promise of the one after it
+  #request = null; // the promise of the running request
+  #nextRequest = null; // the promise of the request after it
   #phone = window.matchMedia(PHONE);
   #isRenaming = false;
-  #isDirty = false; // whether the list is to be painted again
+  #isDirty = false; // whether the list must be painted again
   #toastTimer = 0;
   #toastUntil = 0;
-  #toastReturn = null; // where the focus goes when the toast goes: a conversation's id
+  #toastReturn = null; // the id of the conversation that gets the focus after the toast
   #removals = [];
 
   constructor() {
@@ -94,24 +94,24 @@ class TechConversations extends HTMLElement {
     this.actions.close();
   }
 
-  /** The id of the conversation that is shown. */
+  /** The id of the open conversation. */
   set current(id) {
     this.#current = id;
     this.#mark();
   }
 
-  /** A conversation's title, as far as it is known. */
+  /** A conversation's title, or null if it is not in the list. */
   titleOf(id) {
     return this.#conversations.find((one) => one.id === id)?.title ?? null;
   }
 
-  /** Read the newest page again. What many tabs ask for during one reading is one more reading after it. */
+  /** Load the newest page again. Calls during a request share one further request after it. */
   refresh() {
-    this.#waiting ??= Promise.resolve(this.#reading).then(() => {
-      this.#waiting = null;
-      return (this.#reading = this.#read());
+    this.#nextRequest ??= Promise.resolve(this.#request).then(() => {
+      this.#nextRequest = null;
+      return (this.#request = this.#read());
     });
-    return this.#waiting;
+    return this.#nextRequest;
   }
 
   async #read() {
@@ -119,7 +119,7 @@ class TechConversations extends HTMLElement {
       const page = await call("GET", `/conversations?limit=${PAGE}`);
       const known = new Set(page.conversations.map((one) => one.id));
       const end = page.conversations.at(-1)?.updated_at;
-      // What is newer than the page's end and not on it is no longer there.
+      // A conversation that is newer than the end of the page but not on it was deleted.
       const older = this.#conversations.filter((one) => !known.has(one.id) && one.updated_at <= end);
       const hadMore = this.#conversations.length > PAGE;
       this.#conversations = hadMore ? [...page.conversations, ...older] : page.conversations;
@@ -132,12 +132,9 @@ class TechConversations extends HTMLElement {
 
   async #more(button) {
     if (button.ariaDisabled === "true") return;
-    button.ariaDisabled = "true"; // not `disabled`: the focus would be lost
+    button.ariaDisabled = "true"; // not `disabled`, which would lose the focus
     try {
-      const page = await call(
-        "GET",
-        `/conversations?limit=${PAGE}&cursor=${encodeURIComponent(this.#next)}`,
-      );
+      const page = await call("GET", `/conversations?limit=${PAGE}&cursor=${encodeURIComponent(this.#next)}`);
       const known = new Set(this.#conversations.map((one) => one.id));
       const more = page.conversations.filter((one) => !known.has(one.id));
       this.#conversations.push(...more);
@@ -147,12 +144,12 @@ class TechConversations extends HTMLElement {
       if (hadFocus) this.#focus(more[0]?.id);
     } catch {
       button.ariaDisabled = "false";
-      button.textContent = "Not loaded. Try again";
+      button.textContent = "Could not load more. Try again";
     }
   }
 
   #paint() {
-    // A menu or an editor is open: the list stays as it is until it is closed.
+    // While a menu or an editor is open, the list is not painted.
     this.#isDirty = this.actions.isOpen || this.#isRenaming;
     if (this.#isDirty) return;
     const { activeElement: focused } = document;
@@ -190,7 +187,7 @@ class TechConversations extends HTMLElement {
     address.searchParams.set("c", id);
     const link = element("a", { href: address.pathname + address.search, "data-id": id, title }, title);
     link.addEventListener("click", (event) => {
-      if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return; // a tab of its own
+      if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return; // opens a new tab
       event.preventDefault();
       this.#choose(id);
     });
@@ -206,7 +203,7 @@ class TechConversations extends HTMLElement {
     return element("li", {}, link, options);
   }
 
-  /** Give the focus to a conversation's link or button, or to what is there without it. */
+  /** Focus a conversation's link or button, or "New chat" if it is not in the list. */
   #focus(id, isOptions = false) {
     const name = isOptions ? "data-options" : "data-id";
     const node = this.list.querySelector(`[${name}="${CSS.escape(id ?? "")}"]`) ?? this.new;
@@ -227,7 +224,7 @@ class TechConversations extends HTMLElement {
     this.heading.textContent = this.titleOf(this.#current) ?? "";
   }
 
-  // ---- what can be done with a conversation
+  // ---- actions on a conversation
 
   #openActions(conversation, button) {
     const actions = [
@@ -241,7 +238,7 @@ class TechConversations extends HTMLElement {
     this.actions.open(button, actions, () => this.#isDirty && this.#paint());
   }
 
-  /** Edit the title in its place: Enter and leaving it save, Escape does not. */
+  /** Edit a title in the list. Enter and leaving the box save it, Escape does not. */
   #rename(conversation) {
     const { id, title } = conversation;
     const row = this.list.querySelector(`[data-id="${CSS.escape(id)}"]`)?.parentElement;
@@ -279,15 +276,15 @@ class TechConversations extends HTMLElement {
     const conversation = this.#conversations.find((one) => one.id === id);
     if (conversation) conversation.title = title;
     this.#paint();
-    this.#tell(id, "renamed");
+    this.#emit(id, "renamed");
   }
 
   async #saveTitle(id, title, before) {
-    this.#entitle(id, title); // at once; taken back if it was not taken
+    this.#entitle(id, title); // show it at once
     try {
       await call("PATCH", `/conversations/${encodeURIComponent(id)}`, { title });
-      this.refresh(); // a reading that began before may have the title that it had
-      this.#tell(id, "renamed");
+      this.refresh(); // an earlier request may return the old title
+      this.#emit(id, "renamed");
     } catch (problem) {
       this.#entitle(id, before);
       this.#toast(`“${before}” could not be renamed. ${problem.message}`);
@@ -308,12 +305,12 @@ class TechConversations extends HTMLElement {
       }
     }
     this.forget(id);
-    this.refresh(); // a reading that began before may still have it
-    this.#tell(id, "deleted");
+    this.refresh(); // an earlier request may still return it
+    this.#emit(id, "deleted");
     const undo = element("button", { type: "button" }, "Undo");
     undo.addEventListener("click", () => this.#undo(id, title, wasOpen));
     this.#toast(`Deleted “${title}”.`, undo);
-    // With the keyboard there is no way to the button in time but to be there already.
+    // A keyboard user could not reach the button in time, so it gets the focus.
     if (isByKey) {
       this.#toastReturn = next;
       undo.focus();
@@ -325,48 +322,48 @@ class TechConversations extends HTMLElement {
     try {
       await call("POST", `/conversations/${encodeURIComponent(id)}/restore`);
     } catch (problem) {
-      const words =
-        problem.status === 404 ? "It is too late: it is gone for good." : `Try again. ${problem.message}`;
+      const isGone = problem.status === 404;
+      const reason = isGone ? "It has been deleted for good." : `Try again. ${problem.message}`;
       const again = element("button", { type: "button" }, "Undo");
       again.addEventListener("click", () => this.#undo(id, title, wasOpen));
-      this.#toast(`“${title}” is not back. ${words}`, ...(problem.status === 404 ? [] : [again]));
+      this.#toast(`“${title}” could not be restored. ${reason}`, ...(isGone ? [] : [again]));
       return;
     }
     await this.refresh();
-    this.#tell(id, "restored", wasOpen);
+    this.#emit(id, "restored", wasOpen);
     this.#focus(id);
-    this.#toast(`“${title}” is back.`);
+    this.#toast(`“${title}” is restored.`);
   }
 
-  /** A conversation is no longer there. */
+  /** Remove a deleted conversation from the list. */
   forget(id) {
     this.#conversations = this.#conversations.filter((one) => one.id !== id);
     this.#paint();
   }
 
-  #tell(conversation, did, wasOpen = false) {
+  #emit(conversation, did, wasOpen = false) {
     const detail = { conversation, did, wasOpen };
     this.dispatchEvent(new CustomEvent("tech-listed", { bubbles: true, detail }));
   }
 
-  // ---- what was done, said for some seconds
+  // ---- the toast
 
-  /** Say something, with a button or none; "" takes it back. It stays while the reader is at it. */
-  #toast(words, ...buttons) {
+  /** Show a message for some seconds, and as long as the reader points at it. "" hides it. */
+  #toast(text, ...buttons) {
     clearTimeout(this.#toastTimer);
     this.toast.replaceChildren();
-    this.toast.hidden = words === "";
-    if (words === "") return;
+    this.toast.hidden = text === "";
+    if (text === "") return;
     const close = iconButton("Dismiss", ICONS.close, () => this.#endToast());
-    this.toast.append(element("p", {}, words), ...buttons, close);
+    this.toast.append(element("p", {}, text), ...buttons, close);
     this.#toastUntil = Date.now() + LONGEST_UNDO_MS;
-    this.#toastTimer = setTimeout(() => this.#lookAtToast(), UNDO_MS);
+    this.#toastTimer = setTimeout(() => this.#expireToast(), UNDO_MS);
   }
 
-  #lookAtToast() {
+  #expireToast() {
     const isRead = this.toast.matches(":hover, :focus-within");
     if (isRead && Date.now() < this.#toastUntil)
-      this.#toastTimer = setTimeout(() => this.#lookAtToast(), 1000);
+      this.#toastTimer = setTimeout(() => this.#expireToast(), 1000);
     else this.#endToast();
   }
 
@@ -394,7 +391,7 @@ class TechConversations extends HTMLElement {
     this.toggleAttribute("open", isOpen);
     this.menu.setAttribute("aria-expanded", String(isOpen));
     this.panel.inert = !isOpen;
-    // As a sheet it lies over everything else, which is out of reach then.
+    // The sheet covers everything else, which cannot be reached then.
     const isSheet = isOpen && this.#phone.matches;
     this.bar.inert = isSheet;
     this.dispatchEvent(new CustomEvent("tech-sheet", { bubbles: true, detail: { isSheet } }));
@@ -403,7 +400,7 @@ class TechConversations extends HTMLElement {
       try {
         localStorage.setItem(FOLDED, isOpen ? "0" : "1");
       } catch {
-        // not remembered then
+        // no storage: not remembered
       }
     }
     (isOpen ? this.fold : this.menu).focus();

@@ -1,6 +1,6 @@
-// Small helpers to build and copy DOM. Text only ever goes in as text: nothing here takes markup.
+// Small helpers to build DOM nodes and to copy text. No function takes markup, only text.
 
-/** An element with attributes (null and false leave one out, true writes an empty one) and children. */
+/** An element with attributes (null and false omit one, true makes it empty) and children. */
 export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -13,7 +13,7 @@ export function element(tag, attributes = {}, ...children) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A line icon of 24 by 24 from path data; hidden from screen readers, so its button needs a name. */
+/** An icon of 24 by 24 from path data. It is hidden from screen readers, so its button needs a label. */
 export function icon(path) {
   const svg = document.createElementNS(SVG, "svg");
   const shape = document.createElementNS(SVG, "path");
@@ -27,7 +27,7 @@ export function icon(path) {
 
 export const IS_MAC = /Mac|iP(?:hone|ad)/.test(navigator.platform);
 
-/** The keys that begin a new chat, as people are told. */
+/** The keys that start a new chat, as shown to people. */
 export const NEW_CHAT = IS_MAC ? "⌘ ⇧ O" : "Ctrl + Shift + O";
 
 export const ICONS = {
@@ -51,13 +51,13 @@ export const ICONS = {
   bookOff: "M9 4h9v9M18 18v2H7a2 2 0 0 1-2-2V6M4 3l17 18",
 };
 
-/** Put text on the clipboard; false where the browser allows neither way. */
+/** Copy text to the clipboard. Returns false if the browser does not allow it. */
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // No clipboard outside a secure context (plain http on a name other than localhost): the old way.
+    // No clipboard API in an insecure context (plain http except on localhost): use the old command.
     const area = element("textarea", { readonly: true, "aria-hidden": "true" });
     area.value = text;
     area.style.position = "fixed";
@@ -74,11 +74,11 @@ export async function copyText(text) {
   }
 }
 
-/** Do what a button is for when it is pressed, but not once more while that is under way. */
+/** Call `act()` when a button is pressed, and ignore further presses until it has finished. */
 export function whenPressed(button, act) {
   button.addEventListener("click", async () => {
     if (button.hasAttribute("aria-disabled")) return;
-    // Not `disabled`: the focus would be lost.
+    // Not `disabled`, which would lose the focus.
     button.setAttribute("aria-disabled", "true");
     try {
       await act();
@@ -88,7 +88,7 @@ export function whenPressed(button, act) {
   });
 }
 
-/** A button that is an icon; its name is read out, and shown when the pointer rests on it. */
+/** An icon as a button. Its name is its label for screen readers and its tooltip. */
 export function iconButton(name, path, act, attributes = {}) {
   const button = element(
     "button",
@@ -106,11 +106,7 @@ export function wordButton(word, path, act) {
   return button;
 }
 
-/**
- * A button that copies what `text()` gives at that moment, and says for a while that it did.
- *
- * `label` is its name; `word` stands beside the icon, if there is one.
- */
+/** A button that copies `text()` and confirms it for two seconds. `word` is shown beside the icon. */
 export function copyButton(text, { label, word = "" }) {
   const shown = word ? element("span", {}, word) : null;
   const button = iconButton(label, ICONS.copy, null, { class: word ? "copy" : "copy icon" });
@@ -123,9 +119,9 @@ export function copyButton(text, { label, word = "" }) {
   let back;
   button.addEventListener("click", async () => {
     const copied = await copyText(text());
-    const words = copied ? "Copied" : "Not allowed here";
-    say(words, copied ? ICONS.done : ICONS.close);
-    if (shown) shown.textContent = words;
+    const result = copied ? "Copied" : "Not allowed here";
+    say(result, copied ? ICONS.done : ICONS.close);
+    if (shown) shown.textContent = result;
     clearTimeout(back);
     back = setTimeout(() => {
       say(label, ICONS.copy);

@@ -1,16 +1,16 @@
-// What was typed and not sent, kept for each conversation: neither a reload nor a closed tab loses it.
+// Keeps unsent text per conversation, across reloads and closed tabs.
 //
-// The beginning of a new chat is its tab's own; what belongs to a conversation is there in each tab. The
-// browser may have no storage for us, as in a frame of another site: then nothing is kept.
+// The draft of a new chat belongs to its tab, the draft of a conversation to all tabs. Without storage, as in
+// a frame of another site, no draft is kept.
 
 const KEY = "tech-assistant-draft-";
-const MOST = 30; // conversations of which a draft is kept; the oldest make room
+const MOST = 30; // drafts that are kept; the oldest are removed first
 
 function storageOf(id) {
   return id === null ? sessionStorage : localStorage;
 }
 
-/** Keep a draft; "" forgets it. `id` is the conversation's, null for a new chat. */
+/** Keep a draft, or forget it if `text` is "". `id` is the conversation's, null for a new chat. */
 export function keepDraft(id, text) {
   try {
     const storage = storageOf(id);
@@ -25,11 +25,11 @@ export function keepDraft(id, text) {
         storage.setItem(KEY + (id ?? ""), draft);
         return;
       } catch (error) {
-        if (room === 0) throw error; // larger than all that there is
+        if (room === 0) throw error; // larger than the whole storage
       }
     }
   } catch {
-    // not kept then
+    // no storage: the draft is not kept
   }
 }
 
@@ -41,12 +41,12 @@ export function draftOf(id) {
   }
 }
 
-/** Forget the draft if it is what was sent: another tab may have gone on writing. */
+/** Forget the draft if it is still the sent text: another tab may have changed it. */
 export function forgetDraft(id, text) {
   if (draftOf(id) === text) keepDraft(id, "");
 }
 
-/** Forget the oldest of the others, so that with this one there are `most` at the most. */
+/** Remove the oldest other drafts, so that there are at most `most` with this one. */
 function makeRoom(storage, id, most) {
   const others = Object.keys(storage).filter((key) => key.startsWith(KEY) && key !== KEY + (id ?? ""));
   const surplus = others.length - Math.max(0, most - 1);

@@ -1,31 +1,31 @@
-// Who answers: the engine, its model, the documentation and what is being fetched, watched and put in words.
+// The state of the engine, the documentation and the download, from `GET /api/engine`, and its view.
 //
-// Knows `GET /api/engine`, when to ask it again, and what people can do about what it says; refuses to know
-// the conversation. Its parts stand where the owner puts them: `node`, a quiet account with a progress and a
-// button, and `notice`, why nothing can be asked, or why the documentation answers for the model. The `owner` hears changed(), say(words), alert(words).
+// The view has two nodes, which the `host` places: `node` says what answers, with progress bars and a button;
+// `notice` says why no question can be asked, or why documentation answers instead of the model. The host has
+// changed(), announce(text) and alert(text).
 
 import { call } from "./api.js";
 import { element, whenPressed } from "./dom.js";
 import { sentence } from "./messages.js";
 
-// ms, by state
-const LOOK_AGAIN = { ready: 10_000, fetching: 1000, loading: 1000, none: 5000, failed: 3000, away: 2000 };
-const SOON = 1000; // ms, while something goes on
+// ms between two requests, by state
+const INTERVALS = { ready: 10_000, fetching: 1000, loading: 1000, none: 5000, failed: 3000, away: 2000 };
+const SHORT_INTERVAL = 1000; // ms, during a download or while the documentation is read
 const QUOTES = ["Answers from the documentation on this machine", "; no language model is loaded."];
 const MEANWHILE = "Until it is back, answers come from the documentation on this machine.";
 const RATE_WINDOW = 30_000; // ms over which the speed of a download is measured
-const RATE_LEAST = 3000; // ms after which it can be told
+const RATE_LEAST = 3000; // ms after which the speed is shown
 
 export class Engine {
-  #said = { state: "loading", model: null, detail: null };
+  #status = { state: "loading", model: null, detail: null }; // the last answer of the API
   #timer = 0;
   #isWatched = false;
-  #hasWaited = false; // whether somebody saw that no model was there yet
-  #received = []; // of the download: [when, bytes]
+  #hasWaited = false; // whether the reader saw that there was no model yet
+  #received = []; // pairs of time and bytes received, of the download
 
-  constructor(owner) {
-    this.owner = owner;
-    this.isKnown = false; // whether it was asked once
+  constructor(host) {
+    this.host = host;
+    this.isKnown = false; // whether the API has answered once
     this.line = element("p", { class: "line" });
     this.how = element("button", { type: "button", class: "how", "aria-expanded": "false", hidden: true });
     this.how.textContent = "How to load one";
@@ -51,59 +51,59 @@ export class Engine {
     whenPressed(this.button, () => this.#act());
   }
 
-  // ---- what it says
+  // ---- state
 
-  /** Why nothing can be asked just now, in words; "" when it can. */
+  /** Why no question can be asked now, or "". */
   get reason() {
-    const { state, detail, answers } = this.#said;
+    const { state, detail, answers } = this.#status;
     if (answers === "documentation") return "";
     if (state === "none") return detail ?? "No model is loaded.";
-    if (state === "fetching") return detail ?? "The model is still being fetched. Ask when it is here.";
+    if (state === "fetching") return detail ?? "The model is still being fetched. Ask when it is ready.";
     return state === "failed" ? (detail ?? "The engine failed.") : "";
   }
 
-  /** Whether the documentation answers, since there is no model. */
+  /** Whether the documentation answers, because there is no model. */
   get quotes() {
-    return this.#said.answers === "documentation";
+    return this.#status.answers === "documentation";
   }
 
-  /** Whether it answers for a model that has failed, or is started again. */
+  /** Whether the documentation answers instead of a model that has failed or is restarting. */
   get isLost() {
-    return this.quotes && ["failed", "loading"].includes(this.#said.state);
+    return this.quotes && ["failed", "loading"].includes(this.#status.state);
   }
 
-  /** Whether a question that is asked now waits until the documentation was read. */
+  /** Whether a question must wait until the documentation has been read. */
   get isReading() {
-    return this.quotes && this.#said.documentation?.state === "building";
+    return this.quotes && this.#status.documentation?.state === "building";
   }
 
-  /** Whether a model answers that can be given documentation to read. */
+  /** Whether a model answers that can be given documentation. */
   get canGround() {
-    const { answers, documentation } = this.#said;
+    const { answers, documentation } = this.#status;
     return answers === "model" && ["ready", "building"].includes(documentation?.state);
   }
 
   get model() {
-    return this.#said.model;
+    return this.#status.model;
   }
 
-  /** The licence that has to be accepted before the model is asked: {id, name, url}, null for none. */
+  /** The licence {id, name, url} that the reader must accept before asking the model, or null. */
   get licence() {
-    const { answers, licence } = this.#said;
+    const { answers, licence } = this.#status;
     return answers === "model" && licence && !licence.accepted ? licence : null;
   }
 
-  /** Record that the reader accepts it. Throws `Problem`. */
+  /** Record that the reader accepts a licence. Throws `Problem`. */
   async accept({ id }) {
     await call("PUT", `/licences/${encodeURIComponent(id)}`);
-    if (this.#said.licence?.id === id) this.#said.licence.accepted = true;
+    if (this.#status.licence?.id === id) this.#status.licence.accepted = true;
   }
 
   // ---- watching
 
   watch() {
     this.#isWatched = true;
-    this.look();
+    this.update();
   }
 
   leave() {
@@ -111,49 +111,50 @@ export class Engine {
     clearTimeout(this.#timer);
   }
 
-  async look() {
+  /** Ask the API for the state, and schedule the next request. */
+  async update() {
     clearTimeout(this.#timer);
-    const before = this.#said;
-    let said;
+    const before = this.#status;
+    let status;
     try {
-      said = await call("GET", "/engine");
+      status = await call("GET", "/engine");
     } catch (problem) {
-      said = { state: "away", model: null, detail: problem.message, answers: before.answers };
+      status = { state: "away", model: null, detail: problem.message, answers: before.answers };
     }
     if (!this.#isWatched) return;
-    this.#said = said;
+    this.#status = status;
     this.#measure();
     this.paint();
-    if (this.isKnown) this.#tell(before);
+    if (this.isKnown) this.#announceChange(before);
     this.isKnown = true;
-    this.owner.changed();
+    this.host.changed();
     clearTimeout(this.#timer);
-    const goesOn = said.download?.state === "running" || said.documentation?.state === "building";
-    const again = goesOn ? SOON : LOOK_AGAIN[said.state];
-    if (again && !document.hidden) this.#timer = setTimeout(() => this.look(), again);
+    const isBusy = status.download?.state === "running" || status.documentation?.state === "building";
+    const interval = isBusy ? SHORT_INTERVAL : INTERVALS[status.state];
+    if (interval && !document.hidden) this.#timer = setTimeout(() => this.update(), interval);
   }
 
-  /** Tell a screen reader what has changed by itself. */
-  #tell(before) {
-    const { state, model, download, documentation } = this.#said;
+  /** Announce to screen readers what has changed without the reader's doing. */
+  #announceChange(before) {
+    const { state, model, download, documentation } = this.#status;
     const wasWaiting = ["none", "fetching", "loading", "failed"].includes(before.state);
-    if (state === "ready" && wasWaiting) this.owner.say(`Answered by ${model ?? "an unnamed model"}.`);
-    if (download?.state === "failed" && before.download?.state === "running") this.owner.say(this.#failure);
-    if (documentation?.state === "ready" && before.documentation?.state === "building") {
-      if (this.quotes) this.owner.say("The documentation is read.");
-    }
+    if (state === "ready" && wasWaiting) this.host.announce(`Answered by ${model ?? "an unnamed model"}.`);
+    if (download?.state === "failed" && before.download?.state === "running")
+      this.host.announce(this.#failure);
+    if (documentation?.state === "ready" && before.documentation?.state === "building" && this.quotes)
+      this.host.announce("The documentation has been read.");
   }
 
-  // ---- words
+  // ---- view
 
   paint() {
-    const { state, model, detail, download, documentation } = this.#said;
+    const { state, model, detail, download, documentation } = this.#status;
     this.#hasWaited ||= state === "fetching" || state === "loading" || this.quotes;
     const isReady = state === "ready";
     this.node.dataset.state = isReady && !this.#hasWaited ? "ready" : this.quotes ? "quotes" : state;
     const name = element("b", {}, model ?? "an unnamed model");
     if (isReady) write(this.line, "Answered by ", name);
-    else if (this.isLost) write(this.line, ""); // the notice says it
+    else if (this.isLost) write(this.line, ""); // `notice` says it
     else if (this.quotes) write(this.line, QUOTES[0], element("span", { class: "rest" }, QUOTES[1]));
     else write(this.line, state === "loading" ? (detail ?? "The model is loading.") : "");
     const advice = this.quotes && !this.isLost && !download && detail ? detail : "";
@@ -166,16 +167,16 @@ export class Engine {
   }
 
   #paintNotice() {
-    const { state, detail, download } = this.#said;
-    const told = download?.state === "running" || download?.state === "failed";
-    let words = state === "away" ? detail : state === "fetching" && told ? "" : this.reason;
-    if (state === "none" && download?.state === "failed") words = "";
-    if (this.isLost) words = `${detail ?? "The model cannot be reached."} ${MEANWHILE}`;
+    const { state, detail, download } = this.#status;
+    const showsDownload = download?.state === "running" || download?.state === "failed";
+    let text = state === "away" ? detail : state === "fetching" && showsDownload ? "" : this.reason;
+    if (state === "none" && download?.state === "failed") text = "";
+    if (this.isLost) text = `${detail ?? "The model cannot be reached."} ${MEANWHILE}`;
     this.notice.classList.toggle("lost", this.isLost);
-    if (this.notice.dataset.words === words) return;
-    this.notice.dataset.words = words;
-    this.notice.replaceChildren(...sentence(words));
-    this.notice.hidden = words === "";
+    if (this.notice.dataset.text === text) return;
+    this.notice.dataset.text = text;
+    this.notice.replaceChildren(...sentence(text));
+    this.notice.hidden = text === "";
   }
 
   #paintReading(documentation) {
@@ -191,34 +192,34 @@ export class Engine {
   #paintDownload(download) {
     const { node } = this.download;
     this.node.dataset.download = download?.state ?? "none";
-    const act = { running: "Don’t fetch", failed: "Try again" }[download?.state];
-    // What somebody else decides is told once it is decided.
+    const action = { running: "Don’t fetch", failed: "Try again" }[download?.state];
+    // A reader who may not decide sees only a download that is running or has failed.
     const isIdle = ["offered", "declined"].includes(download?.state) && !download.may_change;
     node.hidden = !download || isIdle;
     if (node.hidden) return;
     const size = sizeOf(download.bytes);
     const what = `${download.model} (${[size, download.licence].filter(Boolean).join(", ")})`;
     const part = download.bytes > 0 ? download.received / download.bytes : null;
-    const words = {
-      offered: `${what} can be fetched from Hugging Face, to answer in its own words.`,
+    const text = {
+      offered: `${what} can be fetched from Hugging Face to answer questions.`,
       running: `Fetching ${what} from Hugging Face`,
       declined: `${what} is not fetched.`,
       failed: this.#failure,
     }[download.state];
     const isRunning = download.state === "running";
-    this.download.show(words, isRunning ? part : null, isRunning ? this.#left : "");
+    this.download.show(text, isRunning ? part : null, isRunning ? this.#left : "");
     this.button.hidden = !download.may_change;
-    write(this.button, act ?? (size ? `Fetch it (${size})` : "Fetch it"));
+    write(this.button, action ?? (size ? `Fetch it (${size})` : "Fetch it"));
   }
 
   get #failure() {
-    return this.#said.detail ?? "The model could not be fetched.";
+    return this.#status.detail ?? "The model could not be fetched.";
   }
 
   // ---- the download
 
   #measure() {
-    const { download } = this.#said;
+    const { download } = this.#status;
     if (download?.state !== "running") {
       this.#received = [];
       return;
@@ -228,11 +229,11 @@ export class Engine {
     while (now - this.#received[0][0] > RATE_WINDOW) this.#received.shift();
   }
 
-  /** How long the download will take, in words; "" while that cannot be told. */
+  /** The remaining time of the download as text, or "" while it is unknown. */
   get #left() {
     const [[since, before] = [0, 0]] = this.#received;
     const [now, received] = this.#received.at(-1) ?? [0, 0];
-    const { bytes } = this.#said.download; // null until the hub has told it
+    const { bytes } = this.#status.download; // null until the hub has answered
     if (!(bytes > 0) || now - since < RATE_LEAST || received <= before) return "";
     const seconds = ((bytes - received) * (now - since)) / 1000 / (received - before);
     if (seconds < 60) return "less than a minute left";
@@ -240,32 +241,32 @@ export class Engine {
     return `about ${Math.round(count)} ${unit}${Math.round(count) === 1 ? "" : "s"} left`;
   }
 
-  /** Fetch the model, or do not. */
+  /** Start or stop the download. */
   async #act() {
-    const { state } = this.#said.download;
-    this.owner.alert("");
+    const { state } = this.#status.download;
+    this.host.alert("");
     try {
       await call(state === "running" ? "DELETE" : "POST", "/engine/download");
     } catch (problem) {
-      this.owner.alert(problem.message);
+      this.host.alert(problem.message);
     }
-    await this.look();
+    await this.update();
   }
 }
 
-/** A sentence with a thin bar under it; the bar is gone when nothing is known of a part. */
+/** A sentence with a progress bar under it. The bar is hidden while the progress is unknown. */
 function progress(name, label) {
-  const words = element("span", { class: "words" });
+  const text = element("span", { class: "words" });
   const left = element("span", { class: "left" });
   const bar = element(
     "div",
     { class: "bar", role: "progressbar", "aria-label": label, hidden: true },
     element("span"),
   );
-  const node = element("div", { class: `progress ${name}`, hidden: true }, words, left, bar);
-  const show = (sentenceOf, part, more = "") => {
+  const node = element("div", { class: `progress ${name}`, hidden: true }, text, left, bar);
+  const show = (what, part, more = "") => {
     const percent = part === null ? null : Math.min(100, Math.floor(part * 100));
-    write(words, ...sentence(percent === null ? sentenceOf : `${sentenceOf}: ${percent} %`));
+    write(text, ...sentence(percent === null ? what : `${what}: ${percent} %`));
     write(left, more);
     left.hidden = more === "";
     bar.hidden = percent === null;
@@ -276,10 +277,10 @@ function progress(name, label) {
   return { node, show };
 }
 
-/** Put words in an element, unless they stand there already: what is selected stays selected. */
-function write(node, ...words) {
-  const made = element("span", {}, ...words);
-  if (made.innerHTML !== node.innerHTML) node.replaceChildren(...made.childNodes);
+/** Set an element's content. The same content is not set again, so that a selection in it is kept. */
+function write(node, ...content) {
+  const span = element("span", {}, ...content);
+  if (span.innerHTML !== node.innerHTML) node.replaceChildren(...span.childNodes);
 }
 
 function sizeOf(bytes) {

@@ -1,6 +1,4 @@
-// A licence that has to be accepted before a question is sent: a notice at the composer, not in its way.
-//
-// Knows the notice; refuses to know what was going to be done, which is a function it is given.
+// The notice above the composer that asks the reader to accept the model's licence.
 
 import { element, whenPressed } from "./dom.js";
 import { linkOut, webAddress } from "./sources.js";
@@ -11,17 +9,17 @@ export class Consent {
   #from = null; // where the focus was
 
   /**
-   * `accept(licence)` records it, and throws when that fails; `alert(words)` then says why, "" takes it back.
-   * `closed()` is called when the reader has decided: the focus belongs elsewhere.
+   * `accept(licence)` records the consent or throws; `alert(text)` shows the error, and "" removes it.
+   * `closed()` is called when the reader has decided, to move the focus.
    */
   constructor({ accept, alert, closed }) {
-    this.words = element("p", { id: "tech-licence" });
+    this.text = element("p", { id: "tech-licence" });
     const agree = element("button", { type: "button", class: "agree" }, "Accept and ask");
     const later = element("button", { type: "button" }, "Not now");
     this.node = element(
       "div",
-      { class: "consent", role: "group", "aria-labelledby": this.words.id, tabindex: "-1", hidden: true },
-      this.words,
+      { class: "consent", role: "group", "aria-labelledby": this.text.id, tabindex: "-1", hidden: true },
+      this.text,
       element("div", { class: "buttons" }, later, agree),
     );
     whenPressed(agree, async () => {
@@ -33,7 +31,7 @@ export class Consent {
         alert(problem.message);
         return;
       }
-      if (licence !== this.#licence) return; // it was closed meanwhile
+      if (licence !== this.#licence) return; // the notice was closed meanwhile
       this.close();
       closed();
       act();
@@ -53,19 +51,19 @@ export class Consent {
     });
   }
 
-  /** Show it; `act` is what is done once it is accepted. */
+  /** Show the notice. `act()` is called once the reader has accepted. */
   open(licence, model, act) {
     this.#licence = licence;
     this.#act = act;
     const name = /licen[cs]e/i.test(licence.name) ? licence.name : `${licence.name} licence`;
     const href = webAddress(licence.url);
-    this.words.replaceChildren(
-      `${model ?? "This model"} comes under the ${name}, which forbids some uses.`,
+    this.text.replaceChildren(
+      `${model ?? "This model"} is under the ${name}, which forbids some uses.`,
       ...(href ? [" ", linkOut(href, "Read it")] : []),
     );
     if (this.node.hidden) this.#from = document.activeElement;
     this.node.hidden = false;
-    // Not the button: a second press of Enter accepts nothing.
+    // Not the button, so that a second press of Enter accepts nothing.
     this.node.focus();
   }
 

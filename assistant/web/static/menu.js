@@ -1,17 +1,15 @@
-// A menu of a few actions that opens at a button: the pattern of the ARIA Authoring Practices.
-//
-// Knows keys, focus and where there is room; refuses to know what the actions do.
+// A menu of actions that opens at a button, after the menu pattern of the ARIA Authoring Practices.
 
 import { element, icon } from "./dom.js";
 
-const GAP = 4; // px between the button and the menu, and between the menu and the window's edge
+const GAP = 4; // px between button and menu, and between menu and window edge
 
 export class Menu {
   #opener = null;
   #onClose = () => {};
   #removals = [];
 
-  /** `name` says to a screen reader what the menu is for. */
+  /** `name` is the menu's label for screen readers. */
   constructor(name) {
     this.node = element("div", { class: "menu", role: "menu", "aria-label": name, hidden: true });
     this.node.addEventListener("keydown", (event) => this.#key(event));
@@ -21,12 +19,12 @@ export class Menu {
     return this.#opener !== null;
   }
 
-  /** The attributes of a button at which a menu opens. */
+  /** The attributes of a button that opens a menu. */
   static get opener() {
     return { "aria-haspopup": "menu", "aria-expanded": "false" };
   }
 
-  /** Open it at a button; `actions` are {name, path, act}, `onClose` is called whichever way it closes. */
+  /** Open the menu at a button. `actions` are {name, path, act}; `onClose` is called after any closing. */
   open(opener, actions, onClose = () => {}) {
     this.close();
     this.#opener = opener;
@@ -59,12 +57,12 @@ export class Menu {
     const scrolled = () => opener.getBoundingClientRect().top !== top && this.close();
     on(document, "scroll", scrolled, { capture: true, passive: true });
     on(document, "pointerdown", (event) => {
-      // A press on the button itself closes it, too, by the click that follows.
+      // A press on the button also closes the menu, by the click that follows.
       if (!this.node.contains(event.target) && !opener.contains(event.target)) this.close();
     });
   }
 
-  /** Close it; the focus returns to the button if it was in the menu. */
+  /** Close the menu. If the focus was in it, the button gets it back. */
   close() {
     if (!this.#opener) return;
     const opener = this.#opener;
@@ -99,7 +97,7 @@ export class Menu {
     if (to !== undefined) items[to].focus();
     else if (event.key === "Escape" || event.key === "Tab") this.close();
     else return;
-    // Tab goes on from the button; what else the key would do belongs to what is behind the menu.
+    // Tab moves on from the button. Other keys must not reach the page behind the menu.
     if (event.key !== "Tab") event.preventDefault();
     event.stopPropagation();
   }

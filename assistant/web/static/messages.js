@@ -1,19 +1,18 @@
-// One question or one answer of the transcript: its text, its actions, its state.
+// The view of one question or one answer in the transcript: its text, its state and its actions.
 //
-// Knows how a message is shown and what can be done with it; refuses to know what stands around it. What a
-// person wants goes to the `owner`: paint(answer), quoted(answer), retry(answer), walk(part, step),
-// edit(question, text), mayChange(), say(words); `quotes` says whether the documentation answers just now.
+// Actions are passed to the `host`: paint(answer), quoted(answer), retry(answer), walk(view, step),
+// edit(question, text), mayChange(), announce(text). Its `quotes` is true while the documentation answers.
 
 import { call } from "./api.js";
 import { ICONS, copyButton, element, icon, iconButton, wordButton } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { Sources } from "./sources.js";
 
-const QUOTED = "documentation"; // the model of an answer that quotes, and was written by none
+const QUOTED = "documentation"; // the `model` of an answer that quotes the documentation
 
 const ENDINGS = {
   stopped: "You stopped this answer.",
-  interrupted: "The application ended while this answer was being written. What had come is kept.",
+  interrupted: "The application stopped while writing this answer. The text so far is kept.",
   failed: "This answer failed.",
 };
 
@@ -21,35 +20,32 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-d
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
-let lastName = 0; // for ids, by which a button names what it opens
+let lastId = 0; // for the ids of the details that a button opens
 
-/** Text with `code` between backticks. */
+/** Nodes for a text in which `code` stands between backticks. */
 export function sentence(text) {
   return text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
 }
 
-/** A moment as people write it; the whole date is shown when the pointer rests on it. */
+/** A short date and time. Hovering shows the full date. */
 function timeOf(moment) {
   const time = new Date(moment);
   const day = DAY.format(time);
-  const words = day === DAY.format(new Date()) ? CLOCK.format(time) : `${day}, ${CLOCK.format(time)}`;
-  return element("time", { datetime: moment, title: FULL.format(time) }, words);
+  const text = day === DAY.format(new Date()) ? CLOCK.format(time) : `${day}, ${CLOCK.format(time)}`;
+  return element("time", { datetime: moment, title: FULL.format(time) }, text);
 }
 
-/** What both have in common: a place in the tree, and a row of actions. */
-class Part {
-  #place = "";
+/** The common part of both views: the actions, with the arrows between versions. */
+class MessageView {
+  #versionText = "";
 
-  constructor(message, name, owner) {
-    this.message = message; // as the API has it; its id is null while it is on its way
-    this.owner = owner;
+  constructor(message, name, host) {
+    this.message = message; // as in the API; its id is null until it is stored
+    this.host = host;
     this.actions = element("div", { class: "actions" });
-    this.before = iconButton("Version before this one", ICONS.before, () => this.#step(-1), {
-      class: "icon changes",
-    });
-    this.after = iconButton("Version after this one", ICONS.after, () => this.#step(1), {
-      class: "icon changes",
-    });
+    const changes = { class: "icon changes" };
+    this.before = iconButton("Previous version", ICONS.before, () => this.#step(-1), changes);
+    this.after = iconButton("Next version", ICONS.after, () => this.#step(1), changes);
     this.count = element("span");
     this.versions = element(
       "div",
@@ -65,46 +61,46 @@ class Part {
     );
   }
 
-  /** That it is version `index` of `count`, counted from 0. */
-  set place({ index, count }) {
-    const words = `${index + 1} / ${count}`;
-    if (this.#place === words) return;
-    this.#place = words;
+  /** Show that this is version `index` of `count`, counted from 0. */
+  set version({ index, count }) {
+    const text = `${index + 1} / ${count}`;
+    if (this.#versionText === text) return;
+    this.#versionText = text;
     this.versions.hidden = count < 2;
     this.versions.setAttribute("aria-label", `Version ${index + 1} of ${count}`);
-    this.count.textContent = words;
+    this.count.textContent = text;
     this.before.toggleAttribute("data-end", index === 0);
     this.after.toggleAttribute("data-end", index === count - 1);
     this.allow(this.reason);
   }
 
-  /** Whether what changes the conversation can be done now; `reason` says why not. */
+  /** Enable the actions that change the conversation, or disable them and say the `reason`. */
   allow(reason) {
     this.reason = reason;
     for (const button of this.actions.querySelectorAll(".changes")) {
       const isOff = Boolean(reason) || button.hasAttribute("data-end");
-      // Not `disabled`: the focus would be lost, and the reason could not be told.
+      // Not `disabled`, which would lose the focus and hide the reason.
       button.setAttribute("aria-disabled", String(isOff));
       button.title = reason || button.getAttribute("aria-label");
     }
   }
 
   #step(step) {
-    if (!(step < 0 ? this.before : this.after).hasAttribute("data-end")) this.owner.walk(this, step);
+    if (!(step < 0 ? this.before : this.after).hasAttribute("data-end")) this.host.walk(this, step);
   }
 
-  /** Give the focus to the arrow that leads on, or at the end to the one that leads back. */
+  /** Focus the arrow that leads on, or at the end the one that leads back. */
   focusArrow(step) {
     const [arrow, other] = step < 0 ? [this.before, this.after] : [this.after, this.before];
     (arrow.hasAttribute("data-end") ? other : arrow).focus({ preventScroll: true });
   }
 }
 
-export class Question extends Part {
-  constructor(message, owner) {
-    super(message, "Question", owner);
+export class Question extends MessageView {
+  constructor(message, host) {
+    super(message, "Question", host);
     this.bubble = element("div", { class: "bubble" }, message.content);
-    this.change = iconButton("Edit question", ICONS.edit, () => owner.mayChange() && this.edit(), {
+    this.change = iconButton("Edit question", ICONS.edit, () => host.mayChange() && this.edit(), {
       class: "icon changes",
     });
     this.actions.append(
@@ -116,14 +112,14 @@ export class Question extends Part {
     this.node.append(this.bubble, this.actions);
   }
 
-  /** Whether it shows this message, too; if so, it is its message from now on. */
+  /** Whether this view fits a message. If so, it takes the message as its own. */
   shows(message) {
     if (message !== this.message && (message.id === null || message.id !== this.message.id)) return false;
     this.message = message;
     return true;
   }
 
-  /** Put an editor in the bubble's place; with a `reason` why the text was not taken. */
+  /** Show an editor instead of the bubble. `reason` says why the text was refused before. */
   edit(text = this.message.content, reason = "") {
     if (this.editor) return;
     const box = element("textarea", { rows: "1", "aria-label": "Edit the question" });
@@ -132,19 +128,19 @@ export class Question extends Part {
       box.style.height = "auto";
       box.style.height = `${box.scrollHeight}px`;
     };
-    const words = element("p", { class: "reason", role: "alert", hidden: true });
+    const alert = element("p", { class: "reason", role: "alert", hidden: true });
     const cancel = element("button", { type: "button" }, "Cancel");
     const send = element("button", { type: "submit", class: "send" }, "Send");
     this.editor = element(
       "form",
       { class: "editor", "aria-label": "Edit the question" },
       box,
-      words,
+      alert,
       element("div", { class: "buttons" }, cancel, send),
     );
     const say = (reason) => {
-      words.replaceChildren(...sentence(reason));
-      words.hidden = reason === "";
+      alert.replaceChildren(...sentence(reason));
+      alert.hidden = reason === "";
     };
     const close = () => {
       this.editor.remove();
@@ -167,7 +163,7 @@ export class Question extends Part {
     this.editor.addEventListener("submit", (event) => {
       event.preventDefault();
       if (box.value.trim() === "") return say("The question is empty. Write something, or cancel.");
-      const refusal = this.owner.edit(this, box.value);
+      const refusal = this.host.edit(this, box.value);
       say(refusal);
       if (refusal === "") close();
     });
@@ -180,13 +176,13 @@ export class Question extends Part {
   }
 }
 
-export class Answer extends Part {
-  #waiting = ""; // text that came and is painted with the next frame
+export class Answer extends MessageView {
+  #unpainted = ""; // text that is painted with the next frame
   #frame = 0;
-  #isWhole; // whether the next piece continues what is shown, or begins it anew
+  #isWhole; // whether the next piece of text continues what is shown, or replaces it
 
-  constructor(message, owner) {
-    super(message, "Answer", owner);
+  constructor(message, host) {
+    super(message, "Answer", host);
     this.lastEvent = null;
     this.origin = element("p", { class: "origin" }, icon(ICONS.book), "From the documentation");
     this.body = element("div", { class: "text" });
@@ -195,7 +191,7 @@ export class Answer extends Part {
     this.node.append(this.origin, this.body, this.sources.node, this.note, this.actions);
     this.view = new MarkdownView(this.body, { cite: (number) => this.sources.cite(number) });
     this.#isWhole = message.id === null;
-    this.#cite(message.sources);
+    this.#setSources(message.sources);
     if (message.content) this.view.set(message.content);
     this.#show(message.status);
     this.#paintOrigin();
@@ -206,7 +202,7 @@ export class Answer extends Part {
     return this.status === "pending" || this.status === "streaming";
   }
 
-  /** Whether it shows this message as it stands, too; if so, it is its message from now on. */
+  /** Whether this view fits a message and its state. If so, it takes the message as its own. */
   shows(message) {
     if (message !== this.message) {
       if (message.id === null || message.id !== this.message.id) return false;
@@ -214,36 +210,36 @@ export class Answer extends Part {
       if (isOpen !== this.isOpen) return false;
       this.message = message;
       if (!isOpen) {
-        this.#cite(message.sources);
+        this.#setSources(message.sources);
         this.#paintOrigin();
       }
     }
     return true;
   }
 
-  /** One event of the reply's stream; those with other names are for later readers than this one. */
+  /** Take one event of the reply's stream. Unknown events are ignored. */
   take({ name, data, id }) {
     this.lastEvent = id ?? this.lastEvent;
     switch (name) {
       case "waiting":
-        this.mention(wordsOfWaiting(data.before));
-        this.owner.say(this.note.textContent);
+        this.mention(queueText(data.before));
+        this.host.announce(this.note.textContent);
         return;
       case "sources":
-        this.#cite(data.sources);
+        this.#setSources(data.sources);
         return;
       case "delta":
         if (this.#isWhole) {
-          this.#waiting += data.text;
+          this.#unpainted += data.text;
           this.#frame ||= requestAnimationFrame(() => this.#paint());
           break;
         }
-      // What the page was opened with is replaced by the stream's own account of it.
+      // The stream replaces the text that the page was opened with.
       case "reset":
         this.#isWhole = true;
-        this.#waiting = "";
+        this.#unpainted = "";
         if (data.text !== this.view.source) this.view.set(data.text);
-        this.owner.paint(this);
+        this.host.paint(this);
         break;
       case "done":
         this.settle(data.status, data.finish_reason, null);
@@ -259,17 +255,17 @@ export class Answer extends Part {
     this.#show("streaming");
   }
 
-  #cite(sources = []) {
+  #setSources(sources = []) {
     if (this.sources.set(sources) && this.view.source !== "") this.view.set(this.view.source);
   }
 
-  /** Say so when the answer is the documentation's; while it is not known, by who answers now. */
+  /** Label an answer from the documentation. Without provenance, assume that whoever answers now wrote it. */
   #paintOrigin() {
     const { model } = this.message.provenance ?? {};
-    this.origin.hidden = model ? model !== QUOTED : !(this.isOpen && this.owner.quotes);
+    this.origin.hidden = model ? model !== QUOTED : !(this.isOpen && this.host.quotes);
   }
 
-  /** Where the answer came from: what a stream does not tell is asked for. */
+  /** The provenance, which the stream does not carry. */
   async #provenance() {
     this.message.provenance ??= (await call("GET", `/replies/${this.message.id}`)).provenance;
     return this.message.provenance;
@@ -278,10 +274,10 @@ export class Answer extends Part {
   #paint() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
-    if (this.#waiting === "") return;
-    this.view.append(this.#waiting);
-    this.#waiting = "";
-    this.owner.paint(this);
+    if (this.#unpainted === "") return;
+    this.view.append(this.#unpainted);
+    this.#unpainted = "";
+    this.host.paint(this);
   }
 
   #show(status) {
@@ -291,41 +287,41 @@ export class Answer extends Part {
     this.node.setAttribute("aria-busy", String(this.isOpen));
   }
 
-  /** It has ended while it was followed. */
+  /** Show the end of an answer that was followed. */
   settle(status, finishReason, error) {
     this.#paint();
     this.#show(status);
     const content = this.view.source;
-    // Its provenance is known only now, and to the application.
+    // Only the application knows the provenance, and only now.
     Object.assign(this.message, { status, content, finish_reason: finishReason, error, provenance: null });
     this.#end(finishReason, error, status === "failed" ? "alert" : null);
-    this.owner.paint(this);
+    this.host.paint(this);
     const wasLabelled = !this.origin.hidden;
-    if (wasLabelled) this.owner.quoted(this);
-    // Who answers may have changed since it was asked.
+    if (wasLabelled) this.host.quoted(this);
+    // The label was an assumption until now.
     this.#provenance().then(
       () => {
         this.#paintOrigin();
-        if (!wasLabelled && !this.origin.hidden) this.owner.quoted(this);
+        if (!wasLabelled && !this.origin.hidden) this.host.quoted(this);
       },
-      () => {}, // nobody tells: it stays as it was assumed
+      () => {}, // unknown: keep the assumption
     );
   }
 
-  /** Say how it has ended, and offer what can be done. */
+  /** Say how the answer ended, and offer the actions that fit. */
   #end(finishReason, error, role = null) {
     const { status } = this;
     this.view.finish();
     const isEmpty = this.view.source.trim() === "";
-    let words = ENDINGS[status] ?? "";
-    if (status === "failed" && error?.message) words = error.message;
+    let text = ENDINGS[status] ?? "";
+    if (status === "failed" && error?.message) text = error.message;
     else if (status === "done" && finishReason === "length")
-      words = "The answer ends here because it reached its greatest length.";
-    else if (status === "done" && isEmpty) words = "The model gave an empty answer.";
+      text = "The answer ends here because it reached the length limit.";
+    else if (status === "done" && isEmpty) text = "The model gave an empty answer.";
     const isWhole = status === "done" && !isEmpty;
-    const again = () => this.owner.mayChange() && this.owner.retry(this);
+    const again = () => this.host.mayChange() && this.host.retry(this);
     this.note.replaceChildren();
-    if (words) this.note.append(element("p", { role }, ...sentence(words)));
+    if (text) this.note.append(element("p", { role }, ...sentence(text)));
     if (!isWhole) this.note.append(wordButton("Retry", ICONS.retry, again));
     this.actions.replaceChildren();
     const whole = () => [this.view.source.trimEnd(), this.sources.markdown].filter(Boolean).join("\n\n");
@@ -336,9 +332,9 @@ export class Answer extends Part {
     this.allow(this.reason);
   }
 
-  /** The button and the line that it opens: when, by which model, how much in which time. */
+  /** A button, and the line that it opens: time, model, tokens and seconds. */
   #details() {
-    const line = element("div", { class: "details", id: `tech-details-${(lastName += 1)}`, hidden: true });
+    const line = element("div", { class: "details", id: `tech-details-${(lastId += 1)}`, hidden: true });
     const button = iconButton("Details", ICONS.details, () => toggle(), {
       "aria-expanded": "false",
       "aria-controls": line.id,
@@ -348,10 +344,10 @@ export class Answer extends Part {
       button.setAttribute("aria-expanded", String(!line.hidden));
       if (line.hidden || line.hasChildNodes()) return;
       const time = timeOf(this.message.created_at);
-      line.replaceChildren(time, ...wordsOf(this.message.provenance));
+      line.replaceChildren(time, ...provenanceText(this.message.provenance));
       if (this.message.provenance) return;
       try {
-        line.replaceChildren(time, ...wordsOf(await this.#provenance()));
+        line.replaceChildren(time, ...provenanceText(await this.#provenance()));
       } catch (problem) {
         line.replaceChildren(time, ` · ${problem.message}`);
       }
@@ -359,19 +355,19 @@ export class Answer extends Part {
     return [button, line];
   }
 
-  /** Something to say beneath an answer that goes on, such as a lost connection; "" takes it back. */
-  mention(words) {
-    if (this.isOpen) this.note.replaceChildren(...(words ? [element("p", {}, words)] : []));
+  /** Show a note beneath an unfinished answer, such as a lost connection. "" removes it. */
+  mention(text) {
+    if (this.isOpen) this.note.replaceChildren(...(text ? [element("p", {}, text)] : []));
   }
 }
 
-function wordsOfWaiting(before) {
+function queueText(before) {
   if (!(before > 0)) return "";
-  return `Waiting for its turn: ${before === 1 ? "1 answer comes" : `${before} answers come`} first.`;
+  return `Waiting in the queue: ${before === 1 ? "1 answer is" : `${before} answers are`} ahead.`;
 }
 
-/** A reply's provenance as the end of a line. */
-function wordsOf(provenance) {
+/** The end of a line with a reply's provenance. */
+function provenanceText(provenance) {
   const { revision, tokens, seconds } = provenance ?? {};
   const model = provenance?.model === QUOTED ? `Documentation of ${revision}` : provenance?.model;
   const took = Number.isFinite(seconds) ? `${seconds.toFixed(1)} s` : null;
@@ -379,5 +375,5 @@ function wordsOf(provenance) {
     ? `${tokens.answer} ${tokens.answer === 1 ? "token" : "tokens"}`
     : null;
   const work = count && took ? `${count} in ${took}` : (count ?? took);
-  return [model, work].filter(Boolean).map((words) => ` · ${words}`);
+  return [model, work].filter(Boolean).map((text) => ` · ${text}`);
 }

@@ -1,6 +1,5 @@
-// The browser chat: ties Gradio's composer to the elements, and the conversation to the address.
-//
-// The only script that knows Gradio: its text box is the composer. Questions go to the HTTP API.
+// The browser chat: connects Gradio's text box, which is the composer, to the elements, and the open
+// conversation to the address. Only this script depends on Gradio.
 
 import { ask } from "./api.js";
 import "./chat.js";
@@ -9,13 +8,13 @@ import { ICONS, IS_MAC, NEW_CHAT, element, icon } from "./dom.js";
 import { draftOf, forgetDraft, keepDraft } from "./drafts.js";
 
 const NAME = "Tech Assistant";
-const HINT = "tech-hint"; // the id of what describes the composer
-const LARGEST = 240_000; // bytes of a question; the server takes 256 KiB with what stands around it
+const HINT = "tech-hint"; // the id of the composer's description
+const LARGEST = 240_000; // bytes of a question; the server accepts 256 KiB for the whole request
 const COARSE = matchMedia("(pointer: coarse)");
-const TOO_LONG = `The question has more than ${LARGEST / 1000} kB. Shorten it, or ask about a part of it.`;
-const FAILED = "The question did not reach the application. It is back in the composer: send it again.";
+const TOO_LONG = `The question is longer than ${LARGEST / 1000} kB. Shorten it, or ask about a part of it.`;
+const FAILED = "The question did not reach the application. It is back in the text box. Send it again.";
 
-/** <tech-send>: sends, or stops while an answer is being written. */
+/** <tech-send>: the button that sends a question, or stops the answer that is being written. */
 class TechSend extends HTMLElement {
   constructor() {
     super();
@@ -40,7 +39,7 @@ class TechSend extends HTMLElement {
   }
 }
 
-/** <tech-grounding>: whether a model is given documentation to read, in this conversation. */
+/** <tech-grounding>: the switch that gives the model documentation in this conversation. */
 class TechGrounding extends HTMLElement {
   constructor() {
     super();
@@ -56,30 +55,30 @@ class TechGrounding extends HTMLElement {
     this.dispatchEvent(new CustomEvent("tech-ready", { bubbles: true }));
   }
 
-  /** Show whether it is on; null where there is nothing to switch. */
+  /** Show whether the switch is on. null hides it. */
   set on(on) {
     this.hidden = on === null;
     if (on === null || this.button.ariaPressed === String(on)) return;
     this.button.ariaPressed = String(on);
     this.state.textContent = on ? ": on" : ": off";
     this.button.title = on
-      ? "Answers are grounded in the documentation on this machine"
+      ? "Answers use the documentation on this machine"
       : "Answers come from the model alone";
     this.button.querySelector("svg")?.remove();
     this.button.prepend(icon(on ? ICONS.book : ICONS.bookOff));
   }
 }
 
-/** <tech-hint>: what the keyboard can do, under the composer. */
+/** <tech-hint>: the keyboard shortcuts, under the composer. */
 class TechHint extends HTMLElement {
   connectedCallback() {
     this.id = HINT;
     const keys = [
       ["Enter", "sends"],
-      ["Shift + Enter", "breaks the line"],
+      ["Shift + Enter", "adds a line"],
       ["Esc", "stops"],
-      ["/", "comes back here"],
-      [NEW_CHAT, "begins a new chat"],
+      ["/", "jumps to this box"],
+      [NEW_CHAT, "starts a new chat"],
     ];
     this.replaceChildren(
       ...keys.map(([key, does]) => element("span", {}, element("kbd", {}, key), ` ${does} `)),
@@ -93,10 +92,10 @@ class Page {
   #send = null;
   #grounding = null;
   #box = null;
-  #known = null; // the box that was made ready
+  #adoptedBox = null;
   #observer = null;
   #shown = null; // the id of the conversation whose draft is in the composer
-  #deleted = null; // the last one, with its draft, which comes back with it
+  #deleted = null; // {conversation, draft} of the last deletion, to restore the draft too
   #channel = "BroadcastChannel" in window ? new BroadcastChannel("tech-assistant") : null;
 
   constructor() {
@@ -136,19 +135,19 @@ class Page {
 
   // ---- a question
 
-  /** Ask what is in the composer, or an example in its place. */
+  /** Ask the text in the composer, or an example. */
   async #ask(text) {
-    const { conversation, leaf: parent, grounding } = this.#chat; // it follows what its reader sees
+    const { conversation, leaf: parent, grounding } = this.#chat; // the branch that the reader sees
     const shown = this.#shown;
     const sent = this.#chat.sending(text);
     this.#write("");
-    keepDraft(shown, text); // until it is known to have arrived
+    keepDraft(shown, text); // until it has arrived
     try {
-      const asked = await ask(conversation, { text, parent, grounding });
-      const typed = this.#textarea()?.value ?? ""; // since then
+      const ids = await ask(conversation, { text, parent, grounding });
+      const typed = this.#textarea()?.value ?? ""; // meanwhile
       if (shown === this.#shown && typed !== "") keepDraft(shown, typed);
       else forgetDraft(shown, text);
-      this.#chat.asked(sent, asked);
+      this.#chat.asked(sent, ids);
     } catch (problem) {
       this.#notAsked(sent, text, conversation, problem);
     }
@@ -157,8 +156,8 @@ class Page {
 
   #notAsked(sent, text, conversation, { type, status, message }) {
     this.#refreshList();
-    if (this.#chat.conversation !== conversation) return; // the reader has gone on
-    const isLost = type === "away" || (type === "http" && status >= 500); // nobody of ours has answered
+    if (this.#chat.conversation !== conversation) return; // the reader has opened another one
+    const isLost = type === "away" || (type === "http" && status >= 500); // the application has not answered
     this.#chat.refused(sent, { type, message: isLost ? FAILED : message }, () => this.#submitTyped());
     if (this.#textarea()?.value === "") this.#write(text);
     if (type === "still_answering") this.#chat.reload();
@@ -166,19 +165,18 @@ class Page {
 
   // ---- the composer
 
-  /** The button was pressed. */
+  /** The send button was pressed. */
   press() {
     this.#compose();
     if (this.#chat.isAnswering) this.#chat.stop();
     else this.#submitTyped();
   }
 
-  /** The switch was pressed. */
   switchGrounding() {
     this.#chat.grounding = !this.#chat.grounding;
   }
 
-  /** The focus to the composer, but where that would bring up a keyboard on the screen. */
+  /** Focus the composer, except where that would open an on-screen keyboard. */
   #compose() {
     if (!COARSE.matches) this.#textarea()?.focus();
   }
@@ -193,13 +191,13 @@ class Page {
     if (this.#mayAsk(text, () => this.#suggest(text))) this.#ask(text);
   }
 
-  /** Whether a text can be asked; if not, it is said why. `again` asks it when the reader has consented. */
+  /** Whether a text can be asked. If not, say why, or ask for the licence and then call `again`. */
   #mayAsk(text, again) {
     if (!this.#chat || text.trim() === "") return false;
     const size = new TextEncoder().encode(JSON.stringify(text)).length;
-    const words = size > LARGEST ? TOO_LONG : this.#chat.reason;
-    this.#chat.alert(words);
-    return words === "" && !this.#chat.mustConsent(again);
+    const refusal = size > LARGEST ? TOO_LONG : this.#chat.reason;
+    this.#chat.alert(refusal);
+    return refusal === "" && !this.#chat.mustConsent(again);
   }
 
   #key(event) {
@@ -250,10 +248,10 @@ class Page {
     else if (node.matches("tech-grounding")) this.#grounding = node;
     this.#paintState();
     if (!this.#textarea()) this.#awaitBox();
-    else if (this.#known !== this.#box) this.#adoptBox();
+    else if (this.#adoptedBox !== this.#box) this.#adoptBox();
   }
 
-  /** Gradio loads the code of each of its components by itself: the composer may come last. */
+  /** Gradio loads each of its components separately, and the composer may come last. */
   #awaitBox() {
     this.#observer ??= new MutationObserver(() => {
       if (!this.#textarea()) return;
@@ -265,10 +263,10 @@ class Page {
   }
 
   #adoptBox() {
-    this.#known = this.#box;
+    this.#adoptedBox = this.#box;
     this.#box.setAttribute("aria-describedby", HINT);
     if (this.#box.value === "") this.#write(draftOf(this.#shown));
-    else keepDraft(this.#shown, this.#box.value); // somebody was faster
+    else keepDraft(this.#shown, this.#box.value); // the reader was faster
     if (window.top === window) this.#compose();
     this.#paintState();
   }
@@ -297,7 +295,7 @@ class Page {
     if (this.#shown === id) return;
     const typed = this.#textarea()?.value ?? "";
     if (isNew) {
-      keepDraft(null, ""); // what was typed since the first question goes along with it
+      keepDraft(null, ""); // text typed since the first question belongs to the new conversation
       keepDraft(id, typed);
     }
     this.#shown = id;
@@ -309,12 +307,12 @@ class Page {
     if (this.#chat) this.#chat.heading = title;
   }
 
-  /** The list has renamed, deleted or restored a conversation. */
+  /** The reader has renamed, deleted or restored a conversation in the list. */
   #listed({ conversation, did, wasOpen }) {
     this.#channel?.postMessage({ conversation, did });
     if (did === "deleted") {
       this.#deleted = { conversation, draft: draftOf(conversation) };
-      keepDraft(conversation, ""); // nothing of it stays behind
+      keepDraft(conversation, ""); // a deleted conversation leaves no draft
     } else if (did === "restored" && this.#deleted?.conversation === conversation)
       keepDraft(conversation, this.#deleted.draft);
     if (did === "renamed" && conversation === this.#chat?.conversation)
@@ -331,7 +329,7 @@ class Page {
   }
 }
 
-// An embedder such as a Space may ask for a theme; else the system decides.
+// An embedding page such as a Space may choose the theme. Otherwise the system decides.
 const theme = new URLSearchParams(location.search).get("__theme");
 if (theme === "light" || theme === "dark") document.documentElement.style.colorScheme = theme;
 
@@ -341,9 +339,9 @@ customElements.define("tech-grounding", TechGrounding);
 customElements.define("tech-hint", TechHint);
 page.start();
 
-// A keyboard on the screen covers the page; the composer stays above it.
+// Keep the composer above an on-screen keyboard.
 visualViewport?.addEventListener("resize", () => {
-  if (visualViewport.scale !== 1) return; // somebody has zoomed in
+  if (visualViewport.scale !== 1) return; // zoomed in
   document.documentElement.style.setProperty("--tech-height", `${visualViewport.height}px`);
   window.scrollTo(0, 0);
 });

@@ -1,14 +1,14 @@
-// What is selected in the transcript, as clean Markdown: the way back from the nodes that markdown.js makes.
+// Copies a selection in the transcript as Markdown, from the nodes that markdown.js makes.
 //
-// Knows those nodes and nothing else. What belongs to the page, as buttons and headings for screen readers,
-// is not copied. Code that is selected by itself stays as it is.
+// Parts of the page, such as buttons and headings for screen readers, are not copied. Code alone is copied as
+// it is.
 
 import { element } from "./dom.js";
 
 const OURS = ".unseen, .origin, .sources, .actions, .note, button";
 const MARKS = { STRONG: "**", EM: "*", DEL: "~~" };
 
-/** Answer a `copy` event inside `root` with Markdown as text, and with the nodes for who wants them. */
+/** Answer a `copy` event inside `root` with Markdown as the text and the nodes as HTML. */
 export function copyAsMarkdown(event, root) {
   const selection = document.getSelection();
   if (selection.isCollapsed || selection.rangeCount === 0) return;
@@ -23,32 +23,32 @@ export function copyAsMarkdown(event, root) {
   event.preventDefault();
 }
 
-/** The Markdown of what an element holds. */
+/** The Markdown of an element's content. */
 export function markdownOf(node) {
   return blocksOf(node).join("\n\n");
 }
 
-/** The blocks in a node, each as Markdown. What stands between them is a paragraph, too. */
+/** The Markdown of each block in a node. Text between blocks counts as a paragraph. */
 function blocksOf(parent) {
   const blocks = [];
-  let words = "";
+  let text = "";
   const end = () => {
-    if (words.trim() !== "") blocks.push(words.trim());
-    words = "";
+    if (text.trim() !== "") blocks.push(text.trim());
+    text = "";
   };
   for (const node of parent.childNodes) {
-    const made = blockOf(node);
-    if (made === null) words += wordsOf(node);
+    const inner = blockOf(node);
+    if (inner === null) text += inlineOf(node);
     else {
       end();
-      if (made.length > 0) blocks.push(...made);
+      blocks.push(...inner);
     }
   }
   end();
   return blocks;
 }
 
-/** A block's Markdown in a list, for a container that of its blocks; null when it is none. */
+/** A list with a block's Markdown, or with that of each block in a container. null for other nodes. */
 function blockOf(node) {
   switch (node.nodeName) {
     case "P":
@@ -80,10 +80,10 @@ function blockOf(node) {
 }
 
 function insideOf(node) {
-  return [...node.childNodes].map(wordsOf).join("");
+  return [...node.childNodes].map(inlineOf).join("");
 }
 
-function wordsOf(node) {
+function inlineOf(node) {
   const { nodeName: name } = node;
   if (node.nodeType === Node.TEXT_NODE) return node.data;
   if (name === "BR") return "\n";
@@ -131,7 +131,7 @@ function tabled(table) {
   return [lines[0], `|${"---|".repeat(columns)}`, ...lines.slice(1)].join("\n");
 }
 
-/** Text with `first` before its first line and `other` before the others. */
+/** Text with `first` before its first line and `other` before all other lines. */
 function prefixed(text, first, other) {
   const lines = text.split("\n").map((line, at) => (at === 0 ? first : other) + line);
   return lines.map((line) => line.trimEnd()).join("\n");

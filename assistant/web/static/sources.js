@@ -1,13 +1,12 @@
-// The sources of an answer: numbered chips, each of which opens the lines that were quoted.
+// The sources of an answer: numbered chips, each of which opens the quoted lines.
 //
-// Knows how a source is shown, linked to from the text and copied; refuses to know where it was found. What a
-// documentation says is not trusted more than an answer: text goes in as text, links lead to http and https.
+// Documentation is not trusted more than an answer: its text is never markup, its links are http or https.
 
 import { element } from "./dom.js";
 
-let lastName = 0; // for ids, by which chips and links name what they open
+let lastId = 0; // for the ids of the quotations that chips and links open
 
-/** An address that a link may lead to, or null. */
+/** The address if a link may lead to it, else null. */
 export function webAddress(address) {
   try {
     const { protocol, href } = new URL(address);
@@ -17,16 +16,16 @@ export function webAddress(address) {
   }
 }
 
-/** A link to a page of somebody else. */
-export function linkOut(href, words) {
-  return element("a", { href, target: "_blank", rel: "noopener noreferrer" }, words);
+/** A link to another site. */
+export function linkOut(href, text) {
+  return element("a", { href, target: "_blank", rel: "noopener noreferrer" }, text);
 }
 
 export class Sources {
   #sources = [];
   #chips = [];
-  #pieces = []; // what they open
-  #name = `tech-sources-${(lastName += 1)}`;
+  #quotes = []; // the node that each chip opens
+  #name = `tech-sources-${(lastId += 1)}`;
 
   constructor() {
     this.list = element("ul", { class: "chips", role: "list" });
@@ -36,7 +35,7 @@ export class Sources {
       this.list,
     );
     this.node.addEventListener("keydown", (event) => {
-      const open = this.#pieces.findIndex((piece) => !piece.hidden);
+      const open = this.#quotes.findIndex((quote) => !quote.hidden);
       if (event.key !== "Escape" || open < 0) return;
       this.#open(null);
       this.#chips[open].focus();
@@ -44,19 +43,19 @@ export class Sources {
     });
   }
 
-  /** Show these, best first; false when they are shown already. */
+  /** Show the sources, best first. Returns false if they are already shown. */
   set(sources) {
     if (JSON.stringify(sources) === JSON.stringify(this.#sources)) return false;
     this.#sources = sources;
     this.#chips = sources.map((source, index) => this.#chip(source, index));
     this.list.replaceChildren(...this.#chips.map((chip) => element("li", {}, chip)));
-    this.#pieces = sources.map((source, index) => this.#piece(source, index));
-    this.node.replaceChildren(this.list, ...this.#pieces);
+    this.#quotes = sources.map((source, index) => this.#quote(source, index));
+    this.node.replaceChildren(this.list, ...this.#quotes);
     this.node.hidden = sources.length === 0;
     return true;
   }
 
-  /** The link in a text that cites source `number`, counted from 1; null when there is none. */
+  /** A link that cites source `number`, counted from 1, or null if there is no such source. */
   cite(number) {
     const source = this.#sources[number - 1];
     if (!source) return null;
@@ -64,14 +63,14 @@ export class Sources {
     const attributes = { class: "cite", href: `#${this.#id(number - 1)}`, title };
     const link = element("a", { ...attributes, "aria-label": `[${number}] ${title}` }, `[${number}]`);
     link.addEventListener("click", (event) => {
-      event.preventDefault(); // the address belongs to the conversation
+      event.preventDefault(); // the address is the conversation's
       this.#open(number - 1);
       this.#chips[number - 1].focus({ preventScroll: true });
     });
     return link;
   }
 
-  /** The sources as a list to stand at the end of the answer's Markdown; "" for none. */
+  /** The sources as Markdown for the end of a copied answer, "" if there are none. */
   get markdown() {
     const lines = this.#sources.map((source, index) => {
       const name = /^[\w.]+$/.test(source.name) ? `\`${source.name}\`` : source.name;
@@ -84,13 +83,13 @@ export class Sources {
     return `${this.#name}-${index + 1}`;
   }
 
-  /** Open one, and close the one that was open; none for null. */
+  /** Open one quotation and close the others. null closes all. */
   #open(index) {
     for (const [at, chip] of this.#chips.entries()) {
       chip.setAttribute("aria-expanded", String(at === index));
-      this.#pieces[at].hidden = at !== index;
+      this.#quotes[at].hidden = at !== index;
     }
-    this.#pieces[index]?.scrollIntoView({ block: "nearest" });
+    this.#quotes[index]?.scrollIntoView({ block: "nearest" });
   }
 
   #chip(source, index) {
@@ -107,8 +106,8 @@ export class Sources {
     return chip;
   }
 
-  /** What a chip opens: the words that were quoted, and where they stand. */
-  #piece(source, index) {
+  /** The node that a chip opens: the quoted lines, and where they come from. */
+  #quote(source, index) {
     const href = webAddress(source.url);
     const quote = element("blockquote", { tabindex: "0", "aria-label": "Quoted lines", cite: href });
     quote.append(...quoted(source));
@@ -140,10 +139,10 @@ function factsOf(source) {
   return [packageOf(source), source.location, source.licence].filter(Boolean);
 }
 
-const SPECIAL = /^(?:\s|>>>|\.\.\. |[-*+|=~^]|\d+[.)]\s)/m; // begins a line of which each column counts
+const SPECIAL = /^(?:\s|>>>|\.\.\. |[-*+|=~^]|\d+[.)]\s)/m; // a line whose layout must be kept
 const CALL = /^[\w.]+\(.*\)(?: ->.*)?$/m;
 
-/** The quoted words, paragraph by paragraph: prose may be broken anew, all else stands as it was written. */
+/** The quoted text as nodes: prose may be wrapped, all else keeps its lines. */
 function quoted(source) {
   const paragraphs = source.quote.replace(/^\n+|\s+$/g, "").split(/\n[ \t]*\n/);
   const nodes = [];

@@ -1,33 +1,32 @@
-// The messages of one branch in a scroller: only the last of a long one, and the reader keeps the place.
+// The scrolling list of one branch's messages. Of a long branch, only the newest messages are on the page.
 //
-// Knows which of them are on the page, and how far the reader has scrolled; refuses to know where they come
-// from and what they mean. The `owner` is that of the questions and answers, with two things more: it has
-// `refusal`, why the conversation may not be changed now, and `versionsOf(message)`.
+// Keeps the reader's scroll position whatever is added. The `host` is that of messages.js, and also has
+// `refusal`, which says why the conversation cannot be changed now, and `versionsOf(message)`.
 
 import { ICONS, element, iconButton } from "./dom.js";
 import { Answer, Question } from "./messages.js";
 import { copyAsMarkdown } from "./selection.js";
 
-const WINDOW = 50; // messages shown at once; older ones on demand
-const AT_FIRST = 8; // of them, painted before the rest: more than a screen holds
-const AT_ONCE = 14; // and then, whenever the browser is idle
-const ABOVE = 12; // px between the top and what is shown from its beginning
-const NEAR_END = 48; // px from the end that still count as being there
+const WINDOW = 50; // messages on the page; earlier ones on demand
+const AT_FIRST = 8; // messages painted at once: more than a screen holds
+const AT_ONCE = 14; // messages painted each time the browser is idle
+const ABOVE = 12; // px above a message that is scrolled to its beginning
+const NEAR_END = 48; // px from the end that count as the end
 
 const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 1));
 
 export class Transcript {
-  isAtEnd = true; // whether the reader is at the end, and wants to stay when more comes
-  #branch = []; // all the messages, of which some are shown
-  #from = 0; // the first of them that is shown
-  #parts = []; // the questions and answers that show them from there on
-  #wanted = 0; // the first that will be shown when the browser was idle
+  isAtEnd = true; // whether the reader is at the end, and stays there when text is added
+  #branch = []; // all messages
+  #from = 0; // the index of the first one on the page
+  #views = []; // the Question or Answer of each message on the page
+  #wanted = 0; // the index of the first one to be on the page as soon as the browser was idle
   #isFilling = false;
-  #top = 0; // how far down the reader was
+  #top = 0; // the last scroll position
 
-  /** `before` are the nodes that stand above the messages, or in their place. */
-  constructor(owner, ...before) {
-    this.owner = owner;
+  /** `before` are the nodes above the messages. */
+  constructor(host, ...before) {
+    this.host = host;
     this.list = element("div", { class: "list" });
     this.earlier = element("button", { type: "button", class: "earlier", hidden: true });
     this.column = element("div", { class: "column" }, ...before, this.earlier, this.list);
@@ -41,7 +40,7 @@ export class Transcript {
     this.earlier.addEventListener("click", () => this.#showEarlier());
     this.toEnd.addEventListener("click", () => {
       this.goToEnd();
-      this.scroller.focus({ preventScroll: true }); // the button is gone
+      this.scroller.focus({ preventScroll: true }); // the button disappears
     });
     this.list.addEventListener("copy", (event) => copyAsMarkdown(event, this.list));
     const growth = new ResizeObserver(() => this.keepEnd());
@@ -53,28 +52,28 @@ export class Transcript {
     return this.#branch;
   }
 
-  /** What shows the last message, if that is an answer. */
+  /** The view of the last message if that is an answer, else null. */
   get answer() {
-    const part = this.#parts.at(-1);
-    return part instanceof Answer ? part : null;
+    const view = this.#views.at(-1);
+    return view instanceof Answer ? view : null;
   }
 
-  /** What shows a message, if it is on the page. */
-  partOf(message) {
-    return this.#parts.find((part) => part.message === message) ?? null;
+  /** The view of a message, or null if it is not on the page. */
+  viewOf(message) {
+    return this.#views.find((view) => view.message === message) ?? null;
   }
 
-  /** Show a branch. What stands there already stays as it is. */
+  /** Show a branch. Views of messages that are already on the page stay as they are. */
   show(branch) {
     this.#moveDown(branch);
     const above = this.#branch[this.#from - 1]?.id;
-    const isSameAbove = this.#parts.length > 0 && above === branch[this.#from - 1]?.id;
+    const isSameAbove = this.#views.length > 0 && above === branch[this.#from - 1]?.id;
     let kept = 0;
     if (isSameAbove) {
-      const until = Math.min(this.#parts.length, branch.length - this.#from);
-      while (kept < until && this.#parts[kept].shows(branch[this.#from + kept])) kept += 1;
+      const until = Math.min(this.#views.length, branch.length - this.#from);
+      while (kept < until && this.#views[kept].shows(branch[this.#from + kept])) kept += 1;
     }
-    for (const part of this.#parts.splice(kept)) part.node.remove();
+    for (const view of this.#views.splice(kept)) view.node.remove();
     this.#branch = branch;
     if (!isSameAbove) {
       this.#from = Math.max(0, branch.length - AT_FIRST);
@@ -86,7 +85,7 @@ export class Transcript {
     this.#fillLater();
   }
 
-  /** Older messages were read since: what is shown stands further down in the branch. */
+  /** Take over earlier messages that were loaded since, so that the indexes fit again. */
   #moveDown(branch) {
     const first = this.#branch[0]?.id ?? null;
     const older = first === null ? 0 : branch.findIndex(({ id }) => id === first);
@@ -96,65 +95,65 @@ export class Transcript {
     this.#wanted += older;
   }
 
-  /** Show a branch that a person adds to: to its end, and what is far above leaves the page. */
+  /** Show the end of a branch that the reader has added to. Messages far above leave the page. */
   showEnd(branch) {
     while (!this.#isWhole) this.#fill(WINDOW);
     this.show(branch);
-    const surplus = this.#parts.length - WINDOW;
+    const surplus = this.#views.length - WINDOW;
     if (surplus >= WINDOW) {
-      for (const part of this.#parts.splice(0, surplus)) part.node.remove();
+      for (const view of this.#views.splice(0, surplus)) view.node.remove();
       this.#wanted = this.#from += surplus;
       this.#paintEarlier();
     }
     this.goToEnd();
   }
 
-  /** Show the branch through a version that stands in a part's place. The arrows stay where they are. */
-  showInstead(part, version, branch) {
-    const { top } = part.actions.getBoundingClientRect();
+  /** Show a branch with another version in the place of a view, without moving the arrows on the screen. */
+  showInstead(view, version, branch) {
+    const { top } = view.actions.getBoundingClientRect();
     this.isAtEnd = false;
     this.show(branch);
-    const shown = this.partOf(version);
+    const shown = this.viewOf(version);
     this.scroller.scrollTop += shown.actions.getBoundingClientRect().top - top;
     return shown;
   }
 
-  /** Say of each message which version it is, and what can be done with it now. */
-  refresh(parts = this.#parts) {
-    for (const part of parts) {
-      const versions = this.owner.versionsOf(part.message);
-      part.place = { index: versions.indexOf(part.message), count: versions.length };
-      part.allow(this.owner.refusal);
+  /** Update which version each message is, and its actions. */
+  refresh(views = this.#views) {
+    for (const view of views) {
+      const versions = this.host.versionsOf(view.message);
+      view.version = { index: versions.indexOf(view.message), count: versions.length };
+      view.allow(this.host.refusal);
     }
   }
 
-  #partFor(message) {
-    return new (message.role === "user" ? Question : Answer)(message, this.owner);
+  #viewsFor(messages) {
+    return messages.map((message) => new (message.role === "user" ? Question : Answer)(message, this.host));
   }
 
   #append(count) {
-    const start = this.#from + this.#parts.length;
-    const parts = this.#branch.slice(start, start + count).map((message) => this.#partFor(message));
-    this.list.append(...parts.map((part) => part.node));
-    this.#parts.push(...parts);
-    return parts;
+    const start = this.#from + this.#views.length;
+    const views = this.#viewsFor(this.#branch.slice(start, start + count));
+    this.list.append(...views.map((view) => view.node));
+    this.#views.push(...views);
+    return views;
   }
 
   #prepend(count) {
     const from = Math.max(0, this.#from - count);
-    const parts = this.#branch.slice(from, this.#from).map((message) => this.#partFor(message));
+    const views = this.#viewsFor(this.#branch.slice(from, this.#from));
     const height = this.scroller.scrollHeight;
-    this.list.prepend(...parts.map((part) => part.node));
-    this.#parts.unshift(...parts);
+    this.list.prepend(...views.map((view) => view.node));
+    this.#views.unshift(...views);
     this.#from = from;
     this.scroller.scrollTop += this.scroller.scrollHeight - height;
-    return parts;
+    return views;
   }
 
-  // ---- the rest of the window, above or below what is seen
+  // ---- the rest of the window, painted later
 
   get #isWhole() {
-    return this.#from <= this.#wanted && this.#from + this.#parts.length >= this.#branch.length;
+    return this.#from <= this.#wanted && this.#from + this.#views.length >= this.#branch.length;
   }
 
   #fillLater() {
@@ -182,12 +181,12 @@ export class Transcript {
 
   #showEarlier() {
     this.#wanted = Math.max(0, this.#from - WINDOW);
-    const parts = this.#prepend(WINDOW);
-    this.refresh(parts);
+    const views = this.#prepend(WINDOW);
+    this.refresh(views);
     this.#paintEarlier();
     if (!this.earlier.hidden) return;
-    parts[0].node.tabIndex = -1; // the button is gone
-    parts[0].node.focus({ preventScroll: true });
+    views[0].node.tabIndex = -1; // the button has disappeared
+    views[0].node.focus({ preventScroll: true });
   }
 
   // ---- scrolling
@@ -200,7 +199,7 @@ export class Transcript {
   #scrolled() {
     const { scrollTop } = this.scroller;
     const isNear = this.#isNearEnd;
-    // Only the reader scrolls up; that the text grew is no reason to stop following it.
+    // Only scrolling up ends following. The distance to the end also grows with the text.
     if (isNear) this.isAtEnd = true;
     else if (scrollTop < this.#top) this.isAtEnd = false;
     this.#top = scrollTop;
@@ -213,19 +212,19 @@ export class Transcript {
     this.scroller.scrollTop = this.scroller.scrollHeight;
   }
 
-  /** Show a part from the question before it on, if it is higher than what is seen at once. */
-  goToBeginning(part) {
-    const first = this.#parts[this.#parts.indexOf(part) - 1] ?? part;
+  /** Scroll to the question of an answer if both together are higher than the window. */
+  goToBeginning(answer) {
+    const first = this.#views[this.#views.indexOf(answer) - 1] ?? answer;
     const { top } = first.node.getBoundingClientRect();
-    if (!this.isAtEnd || part.node.getBoundingClientRect().bottom - top <= this.scroller.clientHeight) return;
+    if (!this.isAtEnd || answer.node.getBoundingClientRect().bottom - top <= this.scroller.clientHeight) return;
     this.isAtEnd = false;
     this.scroller.scrollTop += top - this.scroller.getBoundingClientRect().top - ABOVE;
     this.keepEnd();
   }
 
-  /** Something has grown: stay at its end, if that is where the reader is. */
+  /** After the text has grown: stay at the end if the reader is there. */
   keepEnd() {
-    if (this.#parts.length === 0) this.toEnd.hidden = true;
+    if (this.#views.length === 0) this.toEnd.hidden = true;
     else if (this.isAtEnd) this.scroller.scrollTop = this.scroller.scrollHeight;
     else this.toEnd.hidden = this.#isNearEnd;
   }

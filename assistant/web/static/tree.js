@@ -1,10 +1,8 @@
-// The messages of a conversation as the tree that they are.
-//
-// Knows parents, branches and what stands beside a message; refuses to know how any of it is shown.
+// The messages of a conversation as a tree: each message has a parent, and its siblings are its versions.
 
 export class MessageTree {
-  #byId = new Map(); // in the order in which they were stored, hence a parent before its children
-  #children = new Map(); // by the parent's id, null for the roots
+  #byId = new Map(); // in the order in which they were stored, so a parent comes before its children
+  #children = new Map(); // by the parent's id; null is the parent of the roots
 
   constructor(messages = []) {
     for (const message of messages) this.add(message);
@@ -17,7 +15,7 @@ export class MessageTree {
     else this.#children.set(message.parent_id, [message]);
   }
 
-  /** The messages from the root to the one with this id; none when it is not here. */
+  /** The messages from the root to the one with this id. Empty if there is no such message. */
   branchTo(id) {
     const branch = [];
     for (let message = this.#byId.get(id); message; message = this.#byId.get(message.parent_id)) {
@@ -26,12 +24,12 @@ export class MessageTree {
     return branch.reverse();
   }
 
-  /** All versions of a message, itself among them, oldest first. */
+  /** All versions of a message, including itself, oldest first. */
   versionsOf({ parent_id: parent }) {
     return this.#children.get(parent) ?? [];
   }
 
-  /** The id of what was stored last below a message: the end of a branch. */
+  /** The id of the last stored descendant of a message, or its own: the end of a branch. */
   lastBelow(id) {
     const below = new Set([id]);
     let last = id;

@@ -1,6 +1,6 @@
-"""The conformance list of stop sequences, as data: what a model says token by token, and what is to be shown.
+"""The conformance list of stop sequences: what a model generates token by token, and what must be shown.
 
-Knows neither engine nor protocol. The texts are written out by hand, not computed: they are the rule.
+The texts are written by hand and not computed, because they define what is right for every engine.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.scripted_gguf import Told
+from tests.support.scripted_gguf import TokenText
 
 LLAMA_CPP, OPENAI, TGI = "llama.cpp", "OpenAI", "TGI"
 
@@ -44,49 +44,49 @@ TITLES = {
     28: "no stop and no end within the least number of tokens",
     29: "empty stop is refused",
     30: "as many and as long stops as allowed, no more",
-    31: "held back is only what may become a stop",
+    31: "only what may become a stop is held back",
     32: "stream equals whole under random cuts",
     33: "stop inside text of reasoning or of tools",
     34: "text of a special token as a stop",
     35: "line ends of every kind survive the event stream",
-    36: "code and Markdown like the prompt's marks are not cut",
+    36: "code and Markdown that resemble the prompt's labels are not cut",
     37: "client gone while text is held back: the engine is cancelled",
 }
 
 NOT_APPLICABLE: Mapping[tuple[int, str], str] = {
     (28, TGI): "no such parameter: refused",
 }
-"""Why a case is something else for an engine; what it then does is tested."""
+"""Why a case does not apply to an engine. The tests then check its refusal."""
 
 HUMAN = "\nHuman:"
 PROMPT_STOPS = ("\nHuman:", "\nAssistant:", "\n-----\n\nHuman:")
 IM_END = "<|im_end|>"
 
-Step = Told | tuple[Told, ...]
-"""A token, or several that come in one step where an engine has such steps."""
+Step = TokenText | tuple[TokenText, ...]
+"""A token, or several that an engine sends in one step."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """`says` goes on behind the stop, so that nothing but the stop ends the text there."""
+    """`says` continues after the stop, so that only the stop can end the text there."""
 
     number: int
     says: Sequence[Step]
     stops: Sequence[str]
     shown: str
     stop: str | None = None
-    """Which ends the text; None: the limit if there is one, else the text's own end."""
+    """The stop that ends the text; None: the limit if there is one, else the end of the text."""
     limit: int | None = None
     after: str = ""
-    """What follows in the prompt what chooses the text."""
+    """The last part of the prompt, after the part that selects the case."""
     ends_with_last: bool = False
-    """The end is told together with the last token, where an engine may do so."""
+    """Whether the end comes with the last token, on engines that can do so."""
     asked: Mapping[str, Any] = field(default_factory=dict)
     only: Sequence[str] = (LLAMA_CPP, OPENAI, TGI)
-    """The engines that can be made to say this."""
+    """The engines that can be made to generate this."""
 
     @property
-    def tokens(self) -> list[Told]:
+    def tokens(self) -> list[TokenText]:
         return [told for step in self.says for told in (step if isinstance(step, tuple) else (step,))]
 
     @property
@@ -144,7 +144,7 @@ CASES = [
     Case(16, [b"a", b"\nHuman:"], [HUMAN], "a", HUMAN, ends_with_last=True),
     Case(17, [b"a", (b"b", b"\nHuman", b":", b" c"), b"d"], [HUMAN], "ab", HUMAN, limit=5, only=[OPENAI]),
     Case(17, [b"a", (b"b", b"\nHuman")], [HUMAN], "ab\nHuman", limit=3, only=[OPENAI]),
-    # A step of several tokens there is a character that is made of them.
+    # On llama.cpp, a step of several tokens is a character that consists of them.
     Case(17, [b"a", b"\xe7", b"\x94", b"\xa8STOP", b" b"], ["STOP"], "a用", "STOP", limit=4),
     Case(17, [b"a", b"\xe7", b"\x94", b"\xa8STOP", b" b"], ["STOP"], "a", limit=3),
     Case(18, [b"one", b" two", b"\nHum", b"an", b":", b" three"], [HUMAN], "one two", HUMAN),

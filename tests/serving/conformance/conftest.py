@@ -1,4 +1,4 @@
-"""The engines that the conformance list is tried on, and the table of how each case went on each."""
+"""Starts each engine once for the conformance list, and prints a table of the results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.serving.conformance.cases import CASES, LLAMA_CPP, NOT_APPLICABLE, OPENAI, TGI, TITLES
-from tests.serving.conformance.engines import Spoken, embedded, openai, tgi
+from tests.serving.conformance.engines import ScriptedEngine, embedded, openai, tgi
 
 ENGINES = (LLAMA_CPP, OPENAI, TGI)
 OUTCOMES = pytest.StashKey[dict[tuple[int, str], list[str]]]()
@@ -18,18 +18,18 @@ COUNTS = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "of_case(number): tries this case of the conformance list")
+    config.addinivalue_line("markers", "of_case(number): tests this case of the conformance list")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def started(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Callable[[str], Coroutine[Any, Any, Spoken]]]:
-    """The engine of a name: it is started when it is asked for first, and serves all cases."""
-    running: dict[str, Spoken] = {}
+) -> AsyncIterator[Callable[[str], Coroutine[Any, Any, ScriptedEngine]]]:
+    """Returns the engine of a name. It starts at the first use and serves all cases."""
+    running: dict[str, ScriptedEngine] = {}
     async with contextlib.AsyncExitStack() as stack:
 
-        async def of(name: str) -> Spoken:
+        async def of(name: str) -> ScriptedEngine:
             if name not in running:
                 if name == LLAMA_CPP:
                     starting = embedded(tmp_path_factory.mktemp("scripted"), CASES)
@@ -42,19 +42,21 @@ async def started(
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def spoken(started: Callable[[str], Coroutine[Any, Any, Spoken]], engine: str) -> Spoken:
+async def scripted(
+    started: Callable[[str], Coroutine[Any, Any, ScriptedEngine]], engine: str
+) -> ScriptedEngine:
     return await started(engine)
 
 
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> list[str]:
-    """Lines that are printed under the table."""
+    """Lines to print below the table."""
     return request.config.stash.setdefault(COUNTS, [])
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Keep how a test went that is `of_case` a number, for the engine that it ran on."""
+    """Record the outcome of a test with an `of_case` mark, for its engine."""
     report = yield
     if report.when == "call" or report.failed:
         for mark in item.iter_markers("of_case"):

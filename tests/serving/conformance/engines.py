@@ -1,4 +1,4 @@
-"""A running `python -m serving` in front of each engine, and how it is made to say a case's tokens."""
+"""A running `python -m serving` with each engine, which is made to generate the tokens of a case."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from tests.serving.conformance.cases import LLAMA_CPP, OPENAI, TGI, Case
 from tests.serving.conftest import Served, serve
 from tests.support.fake_tgi import REACHED, FakeTGI
 from tests.support.fake_upstream import DONE, FakeUpstream, usage
-from tests.support.scripted_gguf import Script, Told, prompt, write_scripted_gguf
+from tests.support.scripted_gguf import Script, TokenText, prompt, write_scripted_gguf
 from tests.support.tiny_gguf import END
 
 FOR_EVER = "for-ever"
-"""The name of a script of the embedded engine that never ends."""
+"""The name of the embedded engine's script that never ends."""
 
 
 @dataclass
 class Upstream:
-    """A server elsewhere that a test plays."""
+    """An upstream that a test controls."""
 
     requests: list[dict[str, Any]]
     reached: asyncio.Event
-    """It waits as it was told to, and has sent what comes before."""
+    """Set when it has reached a step that waits, and has sent all steps before."""
     left: asyncio.Event
-    """Its client went away in the middle of an answer."""
+    """Set when its client has disconnected during an answer."""
     event: Callable[[bytes], bytes]
-    """An event that has just these bytes for a text."""
+    """Writes an event whose text has exactly these bytes."""
     answer: Callable[..., None]
-    """What it answers from now on: events, and what to wait for between them."""
+    """Sets its next answers: events, and what to wait for between them."""
 
 
 @dataclass
-class Spoken:
-    """An engine that says what it is told to."""
+class ScriptedEngine:
+    """An engine that generates the tokens of a case."""
 
     name: str
     served: Served
     play: Callable[[Case], str]
-    """Have a case said by the answers to come; returns the prompt that has to be sent."""
+    """Prepares the next answers for a case, and returns the prompt to send."""
     upstream: Upstream | None = None
 
-    def steps(self, case: Case) -> list[Sequence[Told]]:
-        """What the model says, cut as the engine tells it: the tokens of each event."""
+    def steps(self, case: Case) -> list[Sequence[TokenText]]:
+        """The tokens of each event, as the engine reports them."""
         if self.name == LLAMA_CPP:
             return embedded_steps(case.tokens, case.limit)
         return [step if isinstance(step, tuple) else (step,) for step in case.says]
 
     def counted(self, case: Case) -> int:
-        """How many tokens a case takes, the one that ends the text included."""
+        """How many tokens a case takes, including the one that ends the text."""
         if case.stop is None:
             return case.limit or len(case.tokens) + 1
         said, count = b"", 0
         least = case.asked.get("min_new_tokens", 0)
         for step in self.steps(case):
-            # A step of several is one to who is told no tokens.
+            # OpenAI's protocol reports no tokens, so a step of several counts as one.
             count += 1 if self.name == OPENAI else len(step)
             if count > least:
                 said += b"".join(told if isinstance(told, bytes) else told.encode() for told in step)
@@ -69,15 +69,15 @@ class Spoken:
         return count
 
 
-def spelled(step: Sequence[Told]) -> bytes:
-    """The bytes of some tokens; a mark has none."""
+def spelled(step: Sequence[TokenText]) -> bytes:
+    """The bytes of some tokens; a special token has none."""
     return b"".join(told for told in step if isinstance(told, bytes))
 
 
-def embedded_steps(tokens: Sequence[Told], limit: int | None) -> list[list[Told]]:
-    """Tokens as llama.cpp tells them: those that end inside a character with the one that completes it, and
-    each alone where the limit comes before."""
-    steps: list[list[Told]] = [[]]
+def embedded_steps(tokens: Sequence[TokenText], limit: int | None) -> list[list[TokenText]]:
+    """Tokens as llama.cpp reports them: one that ends inside a character comes with the one that completes it
+    or, if the limit comes first, alone."""
+    steps: list[list[TokenText]] = [[]]
     for told in tokens[:limit]:
         steps[-1].append(told)
         if isinstance(told, str) or not _ends_within(spelled(steps[-1])):
@@ -96,8 +96,8 @@ def _ends_within(data: bytes) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def embedded(directory: Path, cases: Sequence[Case]) -> AsyncIterator[Spoken]:
-    """The embedded engine. One model says all cases: what follows is chosen by the mark in the prompt."""
+async def embedded(directory: Path, cases: Sequence[Case]) -> AsyncIterator[ScriptedEngine]:
+    """The embedded engine. One model generates all cases: a special token in the prompt selects the case."""
     scripts = {
         f"case-{place}": Script(case.tokens, given=1 + len(case.after.encode()))
         for place, case in enumerate(cases)
@@ -107,27 +107,27 @@ async def embedded(directory: Path, cases: Sequence[Case]) -> AsyncIterator[Spok
     names = {id(case): f"case-{place}" for place, case in enumerate(cases)}
     async with serve("--model", str(model), "--threads", "1") as served:
         await served.becomes("ready")
-        yield Spoken(LLAMA_CPP, served, lambda case: prompt(names[id(case)]) + case.after)
+        yield ScriptedEngine(LLAMA_CPP, served, lambda case: prompt(names[id(case)]) + case.after)
 
 
 @contextlib.asynccontextmanager
-async def openai() -> AsyncIterator[Spoken]:
-    """An upstream of OpenAI's protocol."""
+async def openai() -> AsyncIterator[ScriptedEngine]:
+    """An upstream that speaks OpenAI's protocol."""
     async with FakeUpstream() as fake:
         fake.model_list = [{"id": "fake", "max_model_len": 8192, "owned_by": "vllm"}]
         upstream = Upstream(fake.requests, fake.streaming, fake.disconnected, openai_event, fake.answer)
         async with serve("--upstream", fake.url) as served:
             await served.becomes("ready")
-            yield Spoken(OPENAI, served, functools.partial(_play, upstream, _openai_answer), upstream)
+            yield ScriptedEngine(OPENAI, served, functools.partial(_play, upstream, _openai_answer), upstream)
 
 
 @contextlib.asynccontextmanager
-async def tgi() -> AsyncIterator[Spoken]:
-    """An upstream of TGI's protocol."""
+async def tgi() -> AsyncIterator[ScriptedEngine]:
+    """An upstream that speaks TGI's protocol."""
     async with FakeTGI().running() as fake:
 
         def answer(*steps: Any) -> None:
-            # Each waits once; one request is made for each way to ask.
+            # The test asks in several ways: each of its requests gets this answer.
             gated = [
                 part for step in steps for part in ([step] if isinstance(step, bytes) else [REACHED, step])
             ]
@@ -136,7 +136,7 @@ async def tgi() -> AsyncIterator[Spoken]:
         upstream = Upstream(fake.requests, fake.reached, fake.left, tgi_event, answer)
         async with serve("--upstream", fake.url) as served:
             await served.becomes("ready")
-            yield Spoken(TGI, served, functools.partial(_play, upstream, _tgi_answer), upstream)
+            yield ScriptedEngine(TGI, served, functools.partial(_play, upstream, _tgi_answer), upstream)
 
 
 def _play(upstream: Upstream, answer: Callable[[Case], Sequence[bytes]], case: Case) -> str:
@@ -159,7 +159,7 @@ def _openai_answer(case: Case) -> list[bytes]:
 
 
 def openai_event(data: bytes, finish_reason: str | None = None) -> bytes:
-    """One event with just these bytes in its text, whatever they are."""
+    """One event whose text has exactly these bytes."""
     return b'data: {"choices": [{"index": 0, "text": %b, "finish_reason": %b}]}\n\n' % (
         in_json(data),
         json.dumps(finish_reason).encode(),
@@ -175,8 +175,8 @@ def _tgi_answer(case: Case) -> list[bytes]:
     return [*map(tgi_event, tokens[:-1]), tgi_event(tokens[-1], (reason, count))]
 
 
-def tgi_event(told: Told, end: tuple[str, int] | None = None) -> bytes:
-    """The event of a token, with the reason and the number of tokens at the end."""
+def tgi_event(told: TokenText, end: tuple[str, int] | None = None) -> bytes:
+    """The event of a token. `end` is the finish reason and the number of tokens."""
     details = b"null"
     if end is not None:
         details = json.dumps(
@@ -195,6 +195,6 @@ def tgi_event(told: Told, end: tuple[str, int] | None = None) -> bytes:
 
 
 def in_json(data: bytes) -> bytes:
-    """As a string of JSON, but for the bytes that JSON may not have: they stand as they are."""
+    """A JSON string. Bytes that JSON does not allow are left unchanged."""
     text = data.decode("utf-8", "surrogateescape")
     return json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogateescape")

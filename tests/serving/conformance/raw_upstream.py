@@ -1,6 +1,6 @@
-"""An upstream whose bytes are cut wherever a test likes: within characters, JSON and the chunks of HTTP.
+"""An upstream that cuts its bytes anywhere: inside characters, JSON and HTTP chunks.
 
-It speaks OpenAI's protocol or TGI's. The last word of a prompt is the number of the answer that it wants.
+It speaks OpenAI's protocol or TGI's. The last word of a prompt is the number of the wanted answer.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 
 Pieces = Sequence[bytes]
-"""What is sent, each by a write of its own."""
+"""The bytes of each write."""
 
-_TOLD = {
+_MODELS = {
     "/v1/models": {"data": [{"id": "fake", "max_model_len": 4096}]},
     "/info": {"model_id": "fake", "max_total_tokens": 4096},
 }
@@ -22,13 +22,13 @@ _TOLD = {
 
 @contextlib.asynccontextmanager
 async def raw_upstream(answer: Callable[[int], Pieces], *, path: str) -> AsyncIterator[str]:
-    """Yields its address. Generations are asked for at `path`; all else that it knows are its models."""
+    """Yields its address. It generates at `path`, and otherwise only lists its model."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-            asked_for = head.split(" ", 2)[1]
-            if asked_for == path:
+            target = head.split(" ", 2)[1]
+            if target == path:
                 length = int(head.split("content-length:")[1].split("\r\n")[0])
                 body = json.loads(await reader.readexactly(length))
                 number = int((body.get("prompt") or body["inputs"]).split()[-1])
@@ -36,11 +36,11 @@ async def raw_upstream(answer: Callable[[int], Pieces], *, path: str) -> AsyncIt
                     writer.write(piece)
                     await writer.drain()
                     await asyncio.sleep(0)
-            elif asked_for in _TOLD:
-                told = json.dumps(_TOLD[asked_for]).encode()
+            elif target in _MODELS:
+                body = json.dumps(_MODELS[target]).encode()
                 writer.write(
                     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n"
-                    b"content-length: %d\r\n\r\n%b" % (len(told), told)
+                    b"content-length: %d\r\n\r\n%b" % (len(body), body)
                 )
             else:
                 writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
@@ -57,7 +57,7 @@ async def raw_upstream(answer: Callable[[int], Pieces], *, path: str) -> AsyncIt
 
 
 def in_chunks(events: bytes, cuts: Sequence[int]) -> bytes:
-    """A response in HTTP's chunks, which end at these places."""
+    """A response with HTTP's chunked encoding. The chunks end at these positions."""
     places = [0, *sorted({cut for cut in cuts if 0 < cut < len(events)}), len(events)]
     chunks = [events[begin:end] for begin, end in itertools.pairwise(places) if begin < end]
     return b"".join(

@@ -1,7 +1,7 @@
-"""Random texts, stops and cuts through the running server: not one byte may be wrong, streamed or whole.
+"""Random texts, stops and cuts through the running server: every byte must be right, streamed and whole.
 
-What is expected is worked out here, from the rule alone, and shares nothing with what is tested. In the
-environment, RANDOM_TEXTS asks for more texts than the usual run has, and RANDOM_SEED for others.
+The expected text is computed here from the rule alone, with no code of the server. The environment variables
+RANDOM_TEXTS and RANDOM_SEED choose more texts, or different ones.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.serving.conformance.raw_upstream import in_chunks, raw_upstream
 from tests.serving.conftest import Served, serve
 from tests.support.fake_upstream import DONE
 
-TEXTS = int(os.environ.get("RANDOM_TEXTS", "2000"))
-"""For each upstream; the embedded engine, which computes its tokens, has a tenth as many."""
+TEXTS = int(os.environ.get("RANDOM_TEXTS", "500"))
+"""For each upstream. The embedded engine, which computes its tokens, gets a quarter as many."""
 SEED = os.environ.get("RANDOM_SEED", "1")
 AT_ONCE = 8
 
@@ -51,27 +51,27 @@ WIDE = ["🦉", "🏳️‍🌈", "é", "e\u0301", "ß", "한", "\U0010ffff", "\
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A text, as bytes in tokens, and what is asked for."""
+class RandomText:
+    """A text as the bytes of its tokens, and the parameters of the request for it."""
 
     number: int
     tokens: Sequence[bytes]
     stops: Sequence[str]
     include_stop: bool
     limit: int | None
-    """No more than so many of the tokens."""
+    """The token limit of the request; None: no limit that the text reaches."""
 
     @property
-    def said(self) -> Sequence[bytes]:
+    def generated(self) -> Sequence[bytes]:
         return self.tokens[: self.limit]
 
 
-def drawn(number: int, engine: str) -> tuple[Asked, Random]:
-    """The text of this number, and the chance that is left."""
+def drawn(number: int, engine: str) -> tuple[RandomText, Random]:
+    """The text of this number, and the random generator after it."""
     chance = Random(f"{SEED} {engine} {number}")
     pieces = [_piece(chance) for _ in range(chance.choice((0, 1, 3, 10, 40)))]
     data = "".join(pieces).encode()
-    if chance.random() < 0.3:  # what is no text at all
+    if chance.random() < 0.3:  # bytes that are not text
         for _ in range(chance.randint(1, 6)):
             place = chance.randint(0, len(data))
             data = (
@@ -82,7 +82,7 @@ def drawn(number: int, engine: str) -> tuple[Asked, Random]:
     cuts = [chance.randint(0, len(data)) for _ in range(chance.choice((0, 2, len(data) // 4, len(data))))]
     tokens = [token for token in cut(data, cuts) if token]
     limit = chance.randint(1, len(tokens)) if tokens and chance.random() < 0.3 else None
-    return Asked(number, tokens, stops, chance.random() < 0.2, limit), chance
+    return RandomText(number, tokens, stops, chance.random() < 0.2, limit), chance
 
 
 def _piece(chance: Random) -> str:
@@ -98,7 +98,7 @@ def _piece(chance: Random) -> str:
 
 
 def _stop(chance: Random, pieces: Sequence[str]) -> str:
-    """Mostly something of the text, or nearly."""
+    """Usually a part of the text, or nearly one."""
     text = "".join(pieces)
     if text and chance.random() < 0.6:
         begin = chance.randrange(len(text))
@@ -112,19 +112,19 @@ def cut(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     return [data[begin:end] for begin, end in itertools.pairwise(places)]
 
 
-def expected(asked: Asked) -> tuple[str, str]:
-    """The text and what ends it: the stop that completes first, of several the longest."""
-    data, stops = b"".join(asked.said), [(stop.encode(), stop) for stop in asked.stops]
+def expected(text: RandomText) -> tuple[str, str]:
+    """The text and its end: the stop that completes first, and of several the longest."""
+    data, stops = b"".join(text.generated), [(stop.encode(), stop) for stop in text.stops]
     for end in range(len(data) + 1):
         complete = [pair for pair in stops if data[:end].endswith(pair[0])]
         if complete:
             raw, stop = max(complete, key=lambda pair: len(pair[0]))
-            return as_text(data[: end - len(raw)]) + (stop if asked.include_stop else ""), f"stop {stop}"
-    return as_text(data), "eos_token" if asked.limit is None else "length"
+            return as_text(data[: end - len(raw)]) + (stop if text.include_stop else ""), f"stop {stop}"
+    return as_text(data), "eos_token" if text.limit is None else "length"
 
 
 def as_text(data: bytes) -> str:
-    """Without the part of a character at the end; what else is no text is replaced."""
+    """Decoded without an incomplete character at the end. Other invalid bytes are replaced."""
     for length in (1, 2, 3):
         try:
             data[-length:].decode()
@@ -132,30 +132,32 @@ def as_text(data: bytes) -> str:
             if length <= len(data) and (error.start, error.reason) == (0, "unexpected end of data"):
                 return data[:-length].decode(errors="replace")
     if data[-2:-1] == b"\xed" and b"\xa0" <= data[-1:] <= b"\xbf":
-        return data[:-2].decode(errors="replace")  # half of a pair of UTF-16: a part as well, of three bytes
+        return data[:-2].decode(errors="replace")  # half of a surrogate pair is incomplete too
     return data.decode(errors="replace")
 
 
-def openai_wire(asked: Asked) -> bytes:
-    end = openai_event(b"", "stop" if asked.limit is None else "length")
-    return b"".join([*map(openai_event, asked.said), end, DONE])
+def openai_wire(text: RandomText) -> bytes:
+    end = openai_event(b"", "stop" if text.limit is None else "length")
+    return b"".join([*map(openai_event, text.generated), end, DONE])
 
 
-def tgi_wire(asked: Asked) -> bytes:
-    if asked.limit is None:
-        return b"".join([*map(tgi_event, asked.said), tgi_event("</s>", ("eos_token", len(asked.said) + 1))])
-    *events, last = asked.said
-    return b"".join([*map(tgi_event, events), tgi_event(last, ("length", asked.limit))])
+def tgi_wire(text: RandomText) -> bytes:
+    if text.limit is None:
+        return b"".join(
+            [*map(tgi_event, text.generated), tgi_event("</s>", ("eos_token", len(text.generated) + 1))]
+        )
+    *events, last = text.generated
+    return b"".join([*map(tgi_event, events), tgi_event(last, ("length", text.limit))])
 
 
 @contextlib.asynccontextmanager
 async def upstream(engine: str) -> AsyncIterator[Served]:
-    """A running server in front of an upstream that says the texts of all numbers."""
+    """A running server and its upstream, which generates the text of the number in the prompt."""
     wire = openai_wire if engine == OPENAI else tgi_wire
 
     def answer(number: int) -> Sequence[bytes]:
-        asked, chance = drawn(number, engine)
-        events = wire(asked)
+        text, chance = drawn(number, engine)
+        events = wire(text)
 
         def places(most: int, length: int) -> list[int]:
             return [chance.randint(0, length) for _ in range(chance.choice((0, 3, most)))]
@@ -172,12 +174,12 @@ async def upstream(engine: str) -> AsyncIterator[Served]:
         yield served
 
 
-async def answers(served: Served, inputs: str, asked: Asked) -> list[tuple[str, str]]:
-    """The text and what ended it: as streamed, as told at the end of the stream, and whole."""
+async def answers(served: Served, inputs: str, text: RandomText) -> list[tuple[str, str]]:
+    """The text and its end: as streamed, as repeated at the end of the stream, and as one answer."""
     parameters = {
-        "max_new_tokens": asked.limit or 400,
-        "stop": asked.stops,
-        "include_stop": asked.include_stop,
+        "max_new_tokens": text.limit or 400,
+        "stop": text.stops,
+        "include_stop": text.include_stop,
     }
     body: dict[str, Any] = {"inputs": inputs, "parameters": {**parameters, "details": True}}
     async with served.http.post(f"{served.url}/generate_stream", json=body) as response:
@@ -204,18 +206,17 @@ def _end(details: dict[str, Any]) -> str:
 
 
 async def all_right(
-    served: Served, texts: Sequence[Asked], inputs: Callable[[Asked], str], engine: str
+    served: Served, texts: Sequence[RandomText], inputs: Callable[[RandomText], str], engine: str
 ) -> None:
-    """Ask for all texts, some at once."""
+    """Request all texts, several at once."""
     waiting = iter(texts)
 
-    async def ask_on() -> None:
-        for asked in waiting:
-            right = expected(asked)
-            got = await answers(served, inputs(asked), asked)
-            assert got == [right] * 3, f"text {asked.number} of seed {SEED} by {engine}: {asked}"
+    async def request_next() -> None:
+        for text in waiting:
+            got = await answers(served, inputs(text), text)
+            assert got == [expected(text)] * 3, f"text {text.number} of seed {SEED} by {engine}: {text}"
 
-    tasks = [asyncio.ensure_future(ask_on()) for _ in range(AT_ONCE)]
+    tasks = [asyncio.ensure_future(request_next()) for _ in range(AT_ONCE)]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -229,8 +230,8 @@ async def all_right(
 async def test_random_texts_from_an_upstream(engine: str, count: list[str]) -> None:
     texts = [drawn(number, engine)[0] for number in range(TEXTS)]
     async with upstream(engine) as served:
-        await all_right(served, texts, lambda asked: f"Text {asked.number}", engine)
-    stopped = sum(expected(asked)[1].startswith("stop ") for asked in texts)
+        await all_right(served, texts, lambda text: f"Text {text.number}", engine)
+    stopped = sum(expected(text)[1].startswith("stop ") for text in texts)
     assert 0.2 * TEXTS < stopped < 0.8 * TEXTS
     count.append(f"{engine}: {TEXTS} random texts right, streamed and whole; {stopped} ended by a stop")
 
@@ -238,10 +239,10 @@ async def test_random_texts_from_an_upstream(engine: str, count: list[str]) -> N
 @pytest.mark.of_case(32)
 @pytest.mark.parametrize("engine", [LLAMA_CPP])
 async def test_random_texts_of_the_embedded_engine(engine: str, tmp_path: Path, count: list[str]) -> None:
-    texts = [drawn(number, engine)[0] for number in range(TEXTS // 10)]
-    cases = [Case(32, asked.tokens, asked.stops, "") for asked in texts]
-    async with embedded(tmp_path, cases) as spoken:
-        play = spoken.play
-        await all_right(spoken.served, texts, lambda asked: play(cases[asked.number]), engine)
-    stopped = sum(expected(asked)[1].startswith("stop ") for asked in texts)
+    texts = [drawn(number, engine)[0] for number in range(TEXTS // 4)]
+    cases = [Case(32, text.tokens, text.stops, "") for text in texts]
+    async with embedded(tmp_path, cases) as scripted:
+        play = scripted.play
+        await all_right(scripted.served, texts, lambda text: play(cases[text.number]), engine)
+    stopped = sum(expected(text)[1].startswith("stop ") for text in texts)
     count.append(f"{engine}: {len(texts)} random texts right, streamed and whole; {stopped} ended by a stop")

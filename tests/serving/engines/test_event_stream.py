@@ -32,12 +32,12 @@ async def read(content: Any, **limits: float) -> list[bytes]:
     return [data async for data in read_data(content, **seconds)]
 
 
-async def test_data_comes_out_however_lines_are_cut() -> None:
+async def test_lines_may_be_cut_anywhere() -> None:
     content = Content(b"data: a\n\nda", b"ta: ", b"b", b"\n: a comment\n", b"data:c\n\n", b"data: half")
     assert await read(content) == [b"a", b"b", b"c", b"half"]
 
 
-async def test_silence_before_the_first_and_between_two_has_its_own_limit() -> None:
+async def test_the_first_event_and_the_events_after_it_have_their_own_limits() -> None:
     never = asyncio.Event()
     with pytest.raises(IncompleteGeneration, match=r"nothing for 0\.01 seconds"):
         await read(Content(never), first_seconds=SHORT)
@@ -45,7 +45,7 @@ async def test_silence_before_the_first_and_between_two_has_its_own_limit() -> N
         await read(Content(b"data: a\n\n", never), between_seconds=SHORT)
 
 
-async def test_a_limit_that_was_set_long_before_does_not_end_a_later_wait() -> None:
+async def test_an_old_limit_does_not_end_a_later_wait() -> None:
     content, loop = Content(b"data: a\n\n", asyncio.Event()), asyncio.get_running_loop()
     events = read_data(content, first_seconds=SHORT, between_seconds=PATIENCE)  # type: ignore[arg-type]
     assert await anext(events) == b"a"
@@ -59,7 +59,7 @@ async def test_a_limit_that_was_set_long_before_does_not_end_a_later_wait() -> N
         await later
 
 
-async def test_who_is_cancelled_from_outside_is_not_told_of_a_time_limit() -> None:
+async def test_a_cancelled_read_raises_no_timeout() -> None:
     reading = asyncio.ensure_future(read(Content(asyncio.Event())))
     await asyncio.sleep(0)
     reading.cancel()

@@ -1,4 +1,4 @@
-"""What a conversation with passages of documentation costs an engine: only what is new is computed."""
+"""In a conversation with passages of documentation an engine computes only the new part of each prompt."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from prompts.templates import TechAssistantTemplate
 from tests.serving.conftest import Served, serve
 from tests.support.tiny_gguf import write_tiny_gguf
 
-# Tokens at a seam: the last ones of what is known may be others where the text goes on, and of a prompt that
-# is known to its end an engine computes the last one again.
+# Tokens at the end of the known part: they may become others where the text goes on, and an engine computes
+# the last token of a prompt again even if it knows the whole prompt.
 SEAM = 4
 
 
 class Recorded(TechAssistantTemplate):
-    """Keeps the prompts that it made."""
+    """Keeps the prompts that it renders."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Recorded(TechAssistantTemplate):
 
 
 class Engine:
-    """An engine, by what it tells of itself over HTTP."""
+    """An engine behind the HTTP interface."""
 
     def __init__(self, served: Served) -> None:
         self._served = served
@@ -49,7 +49,7 @@ class Engine:
         return len(spans)
 
     async def read(self) -> tuple[int, int]:
-        """The tokens of all prompts so far: those computed, and those known from an earlier prompt."""
+        """The tokens of all prompts so far: computed ones, and those that were cached."""
         _, body = await self._served.get("/metrics")
         values = dict(line.rsplit(" ", 1) for line in body.decode().splitlines() if line[:1] != "#")
         return int(values["tgi_prompt_tokens_computed"]), int(values["tgi_prompt_tokens_reused"])
@@ -71,7 +71,7 @@ COPY = [passage("shutil.copytree", *["Copy a folder and all in it."] * 9)]
 SORT = [passage("sorted", *["Return a new sorted list."] * 9)]
 
 
-async def test_of_each_grounded_question_an_engine_computes_the_new_part_alone(tmp_path: Path) -> None:
+async def test_an_engine_computes_only_the_new_part_of_a_grounded_question(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "tiny.gguf", context=16384)
     async with serve("--model", str(model), "--threads", "1") as served:
         await served.becomes("ready")
@@ -106,8 +106,8 @@ async def test_of_each_grounded_question_an_engine_computes_the_new_part_alone(t
         preamble = texts[0].partition("Human: Documentation was looked up")[0]
         assert await engine.tokens(preamble) > 2000
 
-        # The second in the same conversation: the history is as it was written, its passages are gone, and
-        # the new ones come after it.
+        # The second in the same conversation: the history is unchanged but without passages, and the new
+        # passages come after it.
         second = [*first, Turn(Role.ASSISTANT, answer), question("And how do I copy one?")]
         copied, computed, known = await ask(second, COPY)
         start, history, last = texts[1].partition("Human: How do I remove a folder?\n\nAssistant: ")
@@ -119,7 +119,7 @@ async def test_of_each_grounded_question_an_engine_computes_the_new_part_alone(t
         assert computed <= await new_part(texts[0], texts[1]) + SEAM
         assert computed * 5 < known
 
-        # The third, for which nothing was found: what stood before the second question is known too.
+        # The third, for which no passage was found: everything before the second question is cached too.
         third = [*second, Turn(Role.ASSISTANT, copied), question("Thank you.")]
         _, computed, known = await ask(third, [])
         history = texts[1][: texts[1].index("Documentation was looked up")]
@@ -127,10 +127,10 @@ async def test_of_each_grounded_question_an_engine_computes_the_new_part_alone(t
         assert known >= await engine.tokens(history) - SEAM
         assert computed <= await new_part(texts[1], texts[2]) + SEAM
 
-        # Other conversations, with passages and without any looked up: the preamble is the same to the byte.
+        # Other conversations, with and without passages: the preamble is byte for byte the same.
         for passages in (SORT, None):
             _, computed, known = await ask([question("How do I sort a list?")], passages)
             assert texts[-1].startswith(preamble + "Human: ")
             assert known >= await engine.tokens(preamble) - SEAM
             assert computed <= await engine.tokens(texts[-1].removeprefix(preamble)) + SEAM
-        assert len(texts) == len(template.prompts)  # no prompt had to be made shorter
+        assert len(texts) == len(template.prompts)  # no prompt had to be shortened

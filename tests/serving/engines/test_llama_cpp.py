@@ -1,54 +1,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import re
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from serving.engine import (
     Accepted,
-    Chat,
     Chunk,
     End,
     EngineState,
     FinishReason,
-    Grammar,
-    GrammarKind,
-    IncompleteGeneration,
-    InvalidRequest,
     SamplingParams,
     Unhealthy,
 )
-from serving.engines.llama_cpp import LlamaCpp, _Room
-from serving.models.gguf_header import BadModelFile, read_metadata
+from serving.engines.llama_cpp import LlamaCpp
+from serving.models.gguf_header import BadModelFile
 from tests.serving.conftest import PATIENCE, eventually
+from tests.serving.engines.conftest import loaded, until
 from tests.support.scripted_gguf import Script, write_scripted_gguf
 from tests.support.scripted_gguf import prompt as scripted
-from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf
+from tests.support.tiny_gguf import END, write_tiny_gguf
 
-
-@contextlib.asynccontextmanager
-async def loaded(model: Path, **options: Any) -> AsyncIterator[LlamaCpp]:
-    engine = LlamaCpp(model, threads=1, **options)
-    await engine.start()
-
-    async def settled() -> bool:
-        return engine.info.state is not EngineState.LOADING
-
-    try:
-        await eventually(settled)
-        yield engine
-    finally:
-        await engine.close()
+# All tests share one event loop, so that they can share the engine of the fixture.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def generate(
@@ -63,56 +41,53 @@ async def generate(
     return text, events[-1], chunks
 
 
-async def test_generates_text_up_to_the_limit_with_its_counts(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        text, end, chunks = await generate(engine)
-        assert text.isprintable() or "\n" in text
-        assert end.finish_reason is FinishReason.LENGTH
-        assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == len(chunks) == 12
-        assert end.input_tokens == len(await engine.tokenize("the code"))
-        assert engine.info.model_id == "tiny.gguf"  # where it lies is nobody's business
-        assert all(chunk.token_id > 0 for chunk in chunks)
+async def test_generates_text_up_to_the_limit_with_its_counts(engine: LlamaCpp) -> None:
+    text, end, chunks = await generate(engine)
+    assert text.isprintable() or "\n" in text
+    assert end.finish_reason is FinishReason.LENGTH
+    assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == len(chunks) == 12
+    assert end.input_tokens == len(await engine.tokenize("the code"))
+    assert engine.info.model_id == "tiny.gguf"  # where it lies is nobody's business
+    assert all(chunk.token_id > 0 for chunk in chunks)
 
 
-async def test_an_engine_that_computes_nothing_ends_its_process(
+async def test_an_engine_that_hangs_ends_its_process(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended, looks = asyncio.Event(), 0
     async with loaded(tiny_model, silence=0.1, end=ended.set) as engine:
-        ask = engine._ask
+        ask = engine._server.ask
 
-        async def answer_twice(loaded: Any, path: str, **body: Any) -> Any:
+        async def answer_twice(path: str, **body: Any) -> Any:
             nonlocal looks
             looks += 1
             if looks not in (1, 3):  # one look that is not answered in between is no proof
                 await asyncio.Event().wait()
-            return await ask(loaded, path, **body)
+            return await ask(path, **body)
 
-        monkeypatch.setattr(engine, "_ask", answer_twice)
+        monkeypatch.setattr(engine._server, "ask", answer_twice)
         async with asyncio.timeout(PATIENCE):
             await ended.wait()
         assert looks == 5
 
 
-async def test_the_same_seed_gives_the_same_text_and_temperature_zero_needs_none(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        first, again, other = [(await generate(engine, seed=seed))[0] for seed in (7, 7, 8)]
-        assert first == again != other
-        likeliest = {(await generate(engine, temperature=0.0, seed=seed))[0] for seed in (1, 2)}
-        assert len(likeliest) == 1
-        assert (await generate(engine, seed=2**64))[0]
+async def test_the_same_seed_gives_the_same_text_and_temperature_zero_ignores_it(engine: LlamaCpp) -> None:
+    first, again, other = [(await generate(engine, seed=seed))[0] for seed in (7, 7, 8)]
+    assert first == again != other
+    likeliest = {(await generate(engine, temperature=0.0, seed=seed))[0] for seed in (1, 2)}
+    assert len(likeliest) == 1
+    assert (await generate(engine, seed=2**64))[0]
 
 
-async def test_parameters_have_their_effect(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        likeliest = (await generate(engine, temperature=0.0))[0]
-        assert (await generate(engine, temperature=2.0, top_k=1))[0] == likeliest
-        assert (await generate(engine, temperature=2.0, top_p=1e-6))[0] == likeliest
-        assert (await generate(engine, temperature=0.0, repetition_penalty=5.0))[0] != likeliest
-        await generate(engine, typical_p=0.5, frequency_penalty=1.0)
+async def test_parameters_have_their_effect(engine: LlamaCpp) -> None:
+    likeliest = (await generate(engine, temperature=0.0))[0]
+    assert (await generate(engine, temperature=2.0, top_k=1))[0] == likeliest
+    assert (await generate(engine, temperature=2.0, top_p=1e-6))[0] == likeliest
+    assert (await generate(engine, temperature=0.0, repetition_penalty=5.0))[0] != likeliest
+    await generate(engine, typical_p=0.5, frequency_penalty=1.0)
 
 
-async def test_the_beginning_that_was_read_before_is_not_computed_again(tiny_model: Path) -> None:
+async def test_a_known_beginning_is_not_computed_again(tiny_model: Path) -> None:
     shared = "the code\n" * 100
     async with loaded(tiny_model) as engine:
         first, second = len(await engine.tokenize(shared)), len(await engine.tokenize(shared + "class error"))
@@ -122,7 +97,7 @@ async def test_the_beginning_that_was_read_before_is_not_computed_again(tiny_mod
         assert (engine.info.computed_tokens, engine.info.reused_tokens) == (second, first)
 
 
-async def test_end_of_text_is_told_from_the_limit(tmp_path: Path) -> None:
+async def test_the_end_of_the_text_differs_from_the_length_limit(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "ends.gguf", ends=True)
     async with loaded(model) as engine:
         text, end, chunks = await generate(engine, max_new_tokens=1000)
@@ -132,20 +107,19 @@ async def test_end_of_text_is_told_from_the_limit(tmp_path: Path) -> None:
         assert (chunks[-1].data, chunks[-1].special) == (b"", END)  # the end token counts, and has no text
 
 
-async def test_every_token_tells_its_probability_and_the_likeliest_if_asked(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        _, _, chunks = await generate(engine, temperature=0.0, top_tokens=3)
-        for chunk in chunks:
-            assert chunk.logprob is not None
-            assert chunk.logprob < 0
-            assert [top.logprob for top in chunk.top] == sorted((t.logprob for t in chunk.top), reverse=True)
-            assert (chunk.top[0].id, chunk.top[0].text.encode()) == (chunk.token_id, chunk.data)
-            assert len(chunk.top) == 3
-        _, _, chunks = await generate(engine)
-        assert all(chunk.logprob is None for chunk in chunks)
+async def test_tokens_have_probabilities_and_alternatives_on_request(engine: LlamaCpp) -> None:
+    _, _, chunks = await generate(engine, temperature=0.0, top_tokens=3)
+    for chunk in chunks:
+        assert chunk.logprob is not None
+        assert chunk.logprob < 0
+        assert [top.logprob for top in chunk.top] == sorted((t.logprob for t in chunk.top), reverse=True)
+        assert (chunk.top[0].id, chunk.top[0].text.encode()) == (chunk.token_id, chunk.data)
+        assert len(chunk.top) == 3
+    _, _, chunks = await generate(engine)
+    assert all(chunk.logprob is None for chunk in chunks)
 
 
-async def test_a_text_does_not_end_before_it_has_its_least_tokens(tmp_path: Path) -> None:
+async def test_a_text_does_not_end_before_min_new_tokens(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "ends.gguf", ends=True)
     async with loaded(model) as engine:
         for seed in range(4):
@@ -156,7 +130,7 @@ async def test_a_text_does_not_end_before_it_has_its_least_tokens(tmp_path: Path
         assert end == End(FinishReason.LENGTH, end.input_tokens, 40)
 
 
-async def test_a_text_does_not_end_where_its_least_tokens_end_inside_a_character(tmp_path: Path) -> None:
+async def test_min_new_tokens_may_end_inside_a_character(tmp_path: Path) -> None:
     scripts = {"a": Script([b"a"], instead=b"\xe7"), "b": Script([b"a", b"b"], instead=b"\xe7")}
     model = write_scripted_gguf(tmp_path / "scripted.gguf", scripts)
     async with loaded(model) as engine:
@@ -169,93 +143,15 @@ async def test_a_text_does_not_end_where_its_least_tokens_end_inside_a_character
                     assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) >= least
 
 
-async def test_only_the_end_of_a_prompt_is_read_if_asked(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        whole, end, _ = await generate(engine, "is that it you", temperature=0.0, truncate=2)
-        assert end.input_tokens == 2
-        tokens = await engine.tokenize("is that it you")
-        kept = "".join(span.text for span in tokens[-2:])
-        assert (await generate(engine, kept, temperature=0.0))[0] == whole
+async def test_truncate_keeps_only_the_end_of_a_prompt(engine: LlamaCpp) -> None:
+    whole, end, _ = await generate(engine, "is that it you", temperature=0.0, truncate=2)
+    assert end.input_tokens == 2
+    tokens = await engine.tokenize("is that it you")
+    kept = "".join(span.text for span in tokens[-2:])
+    assert (await generate(engine, kept, temperature=0.0))[0] == whole
 
 
-@pytest.mark.parametrize(
-    ("grammar", "pattern"),
-    [
-        (Grammar(GrammarKind.REGEX, "(ab|c/d)[0-9]{3}"), r"(ab|c/d)[0-9]{3}"),
-        (Grammar(GrammarKind.REGEX, r"a\/b\.c"), r"a/b\.c"),
-        (Grammar(GrammarKind.REGEX, "x\n{2}y"), "x\n\ny"),
-        (Grammar(GrammarKind.JSON, '{"enum": ["one", "two"]}'), r'"(one|two)"'),
-    ],
-)
-async def test_a_grammar_is_kept_to(tiny_model: Path, grammar: Grammar, pattern: str) -> None:
-    async with loaded(tiny_model) as engine:
-        for seed in range(3):
-            text, end, _ = await generate(engine, seed=seed, grammar=grammar, max_new_tokens=40)
-            assert re.fullmatch(pattern, text)
-            assert end.finish_reason is FinishReason.END_OF_TEXT
-
-
-async def test_a_grammar_that_is_none_is_refused_and_the_engine_goes_on(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        for grammar in (Grammar(GrammarKind.REGEX, "(a"), Grammar(GrammarKind.JSON, '{"type": "nothing"}')):
-            with pytest.raises(InvalidRequest):
-                await generate(engine, grammar=grammar)
-        assert (await generate(engine))[0]
-
-
-async def test_lists_that_llama_cpp_could_not_hold_are_refused(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        for lists in (
-            '"minItems": 1000000000',
-            '"maxItems": 1e9',
-            '"items": {"anyOf": [{"type": "array", "maxItems": 9999}, {"type": "array", "minItems": 2}]}',
-        ):
-            with pytest.raises(InvalidRequest, match="maxItems"):
-                await generate(engine, grammar=Grammar(GrammarKind.JSON, f'{{"type": "array", {lists}}}'))
-        most = Grammar(GrammarKind.JSON, '{"type": "array", "minItems": 5000, "maxItems": 5000}')
-        assert (await generate(engine, grammar=most))[0].startswith("[")
-
-
-async def test_patterns_that_would_be_sought_together_for_minutes_are_refused(tiny_model: Path) -> None:
-    patterns = [f"^(a|b)*{letter}(a|b){{{n}}}$" for letter in "ab" for n in range(8, 30)]
-    texts = [{"type": "string", "pattern": pattern} for pattern in patterns]
-    named = {f"t{number}": text for number, text in enumerate(texts)}
-    async with loaded(tiny_model) as engine:
-        for schema in (
-            {"allOf": texts},
-            {"$defs": named, "allOf": [{"$ref": f"#/$defs/{name}"} for name in named]},
-        ):
-            with pytest.raises(InvalidRequest, match="allOf"):
-                await generate(engine, grammar=Grammar(GrammarKind.JSON, json.dumps(schema)))
-
-
-async def test_a_grammar_that_llama_cpp_drops_is_told(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pattern = re.compile("start: .*")
-    grammar = Grammar(GrammarKind.REGEX, "[0-9]{3}")
-    make = LlamaCpp._make
-
-    def without(self: LlamaCpp, loaded: Any, made: Any, limit: int, how: Any) -> Any:
-        weaker = pattern.sub(lambda _: "start: /[a-z0-9]{2,3}/", how["grammar"])
-        return make(self, loaded, made, limit, {**how, "grammar": weaker})
-
-    monkeypatch.setattr(LlamaCpp, "_make", without)
-    async with loaded(tiny_model) as engine:
-        with pytest.raises(IncompleteGeneration, match="grammar"):
-            await generate(engine, grammar=grammar)
-        weaker = Grammar(GrammarKind.REGEX, "[a-z0-9]{4}")  # it ends too early for this one
-        with pytest.raises(IncompleteGeneration, match="before the grammar allows"):
-            await generate(engine, grammar=weaker)
-
-
-async def test_an_absurd_prompt_is_refused_before_it_is_cut_into_tokens(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        with pytest.raises(InvalidRequest, match="or more"):
-            await generate(engine, "the" * (1 << 20))
-
-
-async def test_any_bytes_that_a_model_makes_come_out_as_whole_characters(tmp_path: Path) -> None:
+async def test_any_bytes_of_a_model_become_whole_characters(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "wild.gguf", wild=True)
     async with loaded(model) as engine:
         for seed in range(5):
@@ -264,7 +160,7 @@ async def test_any_bytes_that_a_model_makes_come_out_as_whole_characters(tmp_pat
             assert end.generated_tokens == 60 >= sum(chunk.tokens for chunk in chunks)
 
 
-async def test_what_is_no_utf8_takes_no_more_of_the_context_than_its_tokens(tmp_path: Path) -> None:
+async def test_invalid_utf8_takes_no_more_context_than_its_tokens(tmp_path: Path) -> None:
     bad = [b"\xe7", b"x"] * 20
     tail = [b"x"] * 22 + [b"\xe7"]  # at the limit there is a token to be made once more
     model = write_scripted_gguf(tmp_path / "bad.gguf", {"a": Script([*bad, *tail])}, context=64)
@@ -276,33 +172,7 @@ async def test_what_is_no_utf8_takes_no_more_of_the_context_than_its_tokens(tmp_
             assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == 63
 
 
-async def test_prompts_and_limits_that_do_not_fit_are_refused_before_they_are_accepted(
-    tiny_model: Path,
-) -> None:
-    async with loaded(tiny_model, context=256) as engine:
-        assert engine.info.context == 256
-        for prompt, limit, words in (
-            ("the " * 300, 1, "`inputs` must have less than"),
-            ("the", 256, "must be <= 256"),
-        ):
-            with pytest.raises(InvalidRequest, match=words):
-                await generate(engine, prompt, limit)
-        _, end, _ = await generate(engine, max_new_tokens=None)  # fills the context
-        assert end.finish_reason is FinishReason.LENGTH
-        assert (end.generated_tokens or 0) + (end.input_tokens or 0) == 256
-
-
-async def test_tokens_tell_where_in_the_text_they_are(tiny_model: Path) -> None:
-    text = "the code\nHuman: é 🦉 12"
-    async with loaded(tiny_model) as engine:
-        spans = await engine.tokenize(text)
-    assert [text[span.start : span.stop] for span in spans] == [span.text for span in spans]
-    assert spans[0].text == "the"
-    assert [span.text for span in spans if "🦉" in span.text] == ["🦉"] * 4
-    assert max(span.stop for span in spans) == len(text)
-
-
-async def test_the_template_is_told_only_if_it_is_the_models_own(tmp_path: Path, tiny_model: Path) -> None:
+async def test_only_the_models_own_chat_template_is_reported(tmp_path: Path, tiny_model: Path) -> None:
     async with loaded(tiny_model) as engine:
         assert engine.info.chat_template is None
         assert engine.info.eos_token == END
@@ -311,51 +181,18 @@ async def test_the_template_is_told_only_if_it_is_the_models_own(tmp_path: Path,
         assert engine.info.chat_template == own
 
 
-async def test_marks_in_messages_are_text_and_those_of_the_template_are_marks(tmp_path: Path) -> None:
-    turn = MARKERS["pre"] + "{{ m.role }} {{ m.content | trim }}" + END
-    own = "{% for m in messages %}" + turn + "{% endfor %}"
-    model = write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own, infilling=True)
-    said = f"{MARKERS['pre']} the {END}{END}é"
-    async with loaded(model) as engine:
-        assert engine._loaded is not None
-        messages = [{"role": "user", "content": said}, {"role": "user", "content": "code"}]
-        tokens = await engine._prompt_tokens(engine._loaded, Chat(messages))
-        special = engine._loaded.vocabulary.special
-        marks = [special[token] for token in tokens if token in special]
-        assert marks == [MARKERS["pre"], END, MARKERS["pre"], END]
-        read = await engine._ask(engine._loaded, "detokenize", tokens=tokens)
-        assert read["content"] == f"{MARKERS['pre']}user {said}{END}{MARKERS['pre']}user code{END}"
-        plain = f"{MARKERS['pre']}user code{END}"
-        assert await engine._prompt_tokens(engine._loaded, Chat(messages[1:])) == (
-            await engine._prompt_tokens(engine._loaded, plain)
-        )
-        await generate(engine)
+async def test_the_default_context_is_that_of_the_training(engine: LlamaCpp) -> None:
+    assert engine.info.context == 2048
 
 
-async def test_marks_in_names_are_text(tmp_path: Path) -> None:
-    own = "{% for m in messages %}{{ m.name }}: {{ m.content }}" + END + "{% endfor %}"
-    async with loaded(write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own)) as engine:
-        assert engine._loaded is not None
-        chat = Chat([{"role": "user", "name": f"a{END}", "content": "code"}])
-        tokens = await engine._prompt_tokens(engine._loaded, chat)
-        assert [token in engine._loaded.vocabulary.special for token in tokens].count(True) == 1
-        read = await engine._ask(engine._loaded, "detokenize", tokens=tokens)
-        assert read["content"] == f"a{END}: code{END}"
-
-
-async def test_context_defaults_to_what_the_model_was_trained_for(tiny_model: Path) -> None:
-    async with loaded(tiny_model) as engine:
-        assert engine.info.context == 2048
-
-
-async def test_a_file_that_is_none_or_no_model_is_refused_at_once(tmp_path: Path) -> None:
+async def test_a_missing_file_and_a_file_that_is_no_model_are_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("not a model")
-    for name, words in (
+    for name, message in (
         ("missing.gguf", "cannot read"),
         ("text.gguf", "not a GGUF file"),
         ("", "cannot read"),
     ):
-        with pytest.raises(BadModelFile, match=words):
+        with pytest.raises(BadModelFile, match=message):
             LlamaCpp(tmp_path / name)
 
 
@@ -374,34 +211,21 @@ async def test_a_damaged_file_fails_to_load_and_says_so(damaged_model: Path) -> 
             await generate(engine)
 
 
-async def test_a_system_without_its_libraries_is_told_what_is_missing(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_missing_system_library_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     async with loaded(tiny_model) as engine:
         assert engine.info.state is EngineState.FAILED
         assert "libgomp1" in (engine.info.state_detail or "")
 
 
-def test_the_header_is_read_without_arrays(tmp_path: Path) -> None:
-    metadata, _ = read_metadata(write_tiny_gguf(tmp_path / "x.gguf", context=512, chat_template="t"))
-    assert metadata["general.architecture"] == "starcoder2"
-    assert metadata["starcoder2.context_length"] == 512
-    assert metadata["tokenizer.chat_template"] == "t"
-    assert "tokenizer.ggml.tokens" not in metadata
-
-
-async def test_more_generations_than_places_wait_their_turn(tiny_model: Path) -> None:
+async def test_more_generations_than_slots_wait(tiny_model: Path) -> None:
     async with loaded(tiny_model, parallel=1) as engine:
         running = engine.generate("the", SamplingParams(max_new_tokens=500, seed=1))
         await anext(running)
         await anext(running)
         second = asyncio.create_task(generate(engine))
 
-        async def waits() -> bool:
-            return engine.info.waiting == 1
-
-        await eventually(waits)
+        await until(lambda: engine.info.waiting == 1)
         await running.aclose()
         async with asyncio.timeout(PATIENCE):
             await second
@@ -409,19 +233,16 @@ async def test_more_generations_than_places_wait_their_turn(tiny_model: Path) ->
 
 
 @pytest.mark.parametrize("busy", [False, True])
-async def test_giving_up_while_the_prompt_is_read_ends_the_computation_within_a_second(
+async def test_cancelling_while_the_prompt_is_read_ends_the_computation_within_a_second(
     slow_model: Path, busy: bool
 ) -> None:
     async with loaded(slow_model, parallel=2) as engine:
-        # Processor time and not time: it tells what is computed, however busy the machine is.
+        # Processor time shows what is computed, however busy the machine is.
         before = time.process_time()
         other = asyncio.create_task(generate(engine, max_new_tokens=200)) if busy else None
         reading = asyncio.create_task(generate(engine, " the" * 6000))  # takes several seconds to read
 
-        async def computes() -> bool:
-            return reading.done() or time.process_time() - before > 0.4
-
-        await eventually(computes)
+        await until(lambda: reading.done() or time.process_time() - before > 0.4)
         if reading.done():
             pytest.fail(f"the prompt was read at once: {await reading}")
         reading.cancel()
@@ -440,7 +261,7 @@ async def idle() -> bool:
     return time.process_time() - before < 0.05
 
 
-async def test_long_conversations_share_the_context_one_after_the_other(tmp_path: Path) -> None:
+async def test_long_conversations_use_the_context_one_after_the_other(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "tiny.gguf", context=1024)
     async with loaded(model, parallel=4) as engine:
         prompts = [f"{n} " + "the code " * 250 for n in range(6)]  # each takes over half of the context
@@ -449,43 +270,7 @@ async def test_long_conversations_share_the_context_one_after_the_other(tmp_path
         assert engine.info.waiting == 0
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 100), st.integers(0, 3), st.booleans()), max_size=30),
-    st.integers(1, 4),
-)
-def test_the_room_is_never_overfull_and_wholly_given_back(
-    takers: list[tuple[int, int, bool]], slots: int
-) -> None:
-    held: list[int] = []
-
-    async def take(room: _Room, tokens: int, steps: int) -> None:
-        async with room.take(tokens):
-            held.append(tokens)
-            assert sum(held) <= 100
-            assert len(held) <= slots
-            try:
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-            finally:
-                held.remove(tokens)
-
-    async def main() -> None:
-        room = _Room(slots, 100)
-        tasks = []
-        for tokens, steps, given_up in takers:
-            tasks.append(asyncio.create_task(take(room, tokens, steps)))
-            if given_up:
-                await asyncio.sleep(0)
-                tasks[len(tasks) // 2].cancel()
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*tasks, return_exceptions=True)
-            assert room.waiting == 0
-            await asyncio.gather(*(take(room, 100 // slots, 1) for _ in range(slots)))
-
-    asyncio.run(main())
-
-
-async def test_what_follows_at_once_on_an_answer_that_was_given_up_is_known(slow_model: Path) -> None:
+async def test_the_prompt_of_a_cancelled_answer_stays_cached(slow_model: Path) -> None:
     async with loaded(slow_model, parallel=3) as engine:
         prompt = "the code is for you\n" * 40
         length = len(await engine.tokenize(prompt))
@@ -509,7 +294,7 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-async def test_a_text_ends_at_its_limit_wherever_in_a_character_that_is(name: str, tmp_path: Path) -> None:
+async def test_the_length_limit_may_be_inside_a_character(name: str, tmp_path: Path) -> None:
     pieces = SCRIPTS[name]
     model = write_scripted_gguf(tmp_path / "scripted.gguf", {"a": Script(pieces)})
     async with loaded(model) as engine:

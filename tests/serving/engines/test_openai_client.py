@@ -31,9 +31,10 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.engines.event_stream import LONGEST_LINE
-from serving.engines.openai_client import OpenAICompatible
+from serving.engines.openai_client import OpenAIUpstream
 from serving.engines.remote import Limits
-from tests.serving.conftest import PATIENCE, eventually, looked_at
+from tests.serving.conftest import PATIENCE, looked_at
+from tests.serving.engines.conftest import becomes, running
 from tests.support.fake_upstream import DONE, RESET, FakeUpstream, data, piece, text, usage
 
 PARAMS = SamplingParams(max_new_tokens=20, seed=5)
@@ -48,14 +49,20 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 @contextlib.asynccontextmanager
 async def engine(
     upstream: FakeUpstream, *, model: str | None = None, api_key: str | None = None, **limits: float
-) -> AsyncIterator[OpenAICompatible]:
+) -> AsyncIterator[OpenAIUpstream]:
     """An engine that has looked at its upstream."""
-    made = OpenAICompatible(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
+    made = OpenAIUpstream(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
     async with looked_at(made) as engine:
         yield engine
 
 
-async def generate(engine: OpenAICompatible, params: SamplingParams = PARAMS) -> tuple[str, End]:
+@pytest.fixture
+async def asked(upstream: FakeUpstream) -> AsyncIterator[OpenAIUpstream]:
+    async with engine(upstream) as asked:
+        yield asked
+
+
+async def generate(engine: OpenAIUpstream, params: SamplingParams = PARAMS) -> tuple[str, End]:
     events = [event async for event in engine.generate("Hi", params)]
     assert events[0] == Accepted(None)
     assert isinstance(events[-1], End)
@@ -65,63 +72,78 @@ async def generate(engine: OpenAICompatible, params: SamplingParams = PARAMS) ->
 
 async def failure(upstream: FakeUpstream, **options: Any) -> tuple[str, ServingError]:
     """The text that came before the generation failed, and how it failed."""
-    seen = ""
+    text = ""
     async with engine(upstream, **options) as asked:
         try:
             async for event in asked.generate("Hi", PARAMS):
                 if isinstance(event, Chunk):
-                    seen += event.data.decode()
+                    text += event.data.decode()
         except ServingError as error:
-            return seen, error
+            return text, error
     pytest.fail("it did not fail")
+
+
+COUNTS = {"prompt_tokens": 3, "completion_tokens": 1}
 
 
 def broken(text: bytes) -> bytes:
     return b'data: {"choices": [{"text": "' + text + b'"}]}\n\n'
 
 
+COMMENTS = b": ping\n\nevent: x\nid: 4\nretry: 5\n\n"
+STOP = piece("", "stop")
+DEEP = b'{"error": ' + b"[" * 100_000
+OWL = "a \N{OWL} b"
+MULTIBYTE = "Grüße 🦉\r\n\u2028"
+BYTES = b"".join(step for step in text("Grüße", " 🦉", "\r\n\u2028") if isinstance(step, bytes))
+
+
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("steps", "expected", "end"),
     [
-        (b"a \xf0\x9f", b"\xa6\x89 b"),
-        (b"a \\ud83e", b"\\udd89 b"),
-        (b"a \xf0", b"\x9f\xa6\x89 b"),
+        pytest.param(text("Hello", " you"), "Hello you", (7, 2), id="counts after the text"),
+        pytest.param([piece("x", "stop", usage=COUNTS), usage(9, 9)], "x", (3, 1), id="counts with the text"),
+        pytest.param([piece("Hello"), STOP, DONE], "Hello", (None, None), id="no counts"),
+        pytest.param([piece("Hello"), STOP], "Hello", (None, None), id="no counts and nothing else"),
+        pytest.param([broken(b"a \xf0\x9f"), broken(b"\xa6\x89 b"), STOP], OWL, None, id="cut in bytes"),
+        pytest.param([broken(b"a \xf0"), broken(b"\x9f\xa6\x89 b"), STOP], OWL, None, id="cut after a byte"),
+        pytest.param([broken(b"a \\ud83e"), broken(b"\\udd89 b"), STOP], OWL, None, id="cut in surrogates"),
+        pytest.param(
+            [broken(b"a\\udd89"), broken(b"\\ud83e"), broken(b"b"), STOP],
+            "a\ufffd\ufffdb",
+            None,
+            id="surrogates without a partner",
+        ),
+        pytest.param(
+            [COMMENTS, piece("a", extra={"deep": [1]}), COMMENTS, piece("b", "stop"), DONE],
+            "ab",
+            None,
+            id="comments and unknown fields",
+        ),
+        pytest.param([BYTES[i : i + 1] for i in range(len(BYTES))], MULTIBYTE, None, id="byte by byte"),
+        pytest.param([BYTES], MULTIBYTE, None, id="all at once"),
+        pytest.param([BYTES.replace(b"\n", b"\r\n")], MULTIBYTE, None, id="lines that end in CRLF"),
     ],
 )
-async def test_a_character_that_is_cut_in_two_events_is_put_together(
-    upstream: FakeUpstream, first: bytes, second: bytes
+async def test_the_text_and_its_counts_come_from_the_stream(
+    upstream: FakeUpstream,
+    asked: OpenAIUpstream,
+    steps: list[Any],
+    expected: str,
+    end: tuple[int | None, int | None] | None,
 ) -> None:
-    upstream.answer(broken(first), broken(second), piece("", "stop"), DONE)
-    async with engine(upstream) as asked:
-        assert (await generate(asked))[0] == "a \N{OWL} b"
+    upstream.answer(*steps)
+    found, found_end = await generate(asked)
+    assert (found, found_end.finish_reason) == (expected, FinishReason.END_OF_TEXT)
+    assert end in (None, (found_end.input_tokens, found_end.generated_tokens))
 
 
-async def test_half_a_character_alone_does_not_end_the_answer(upstream: FakeUpstream) -> None:
-    upstream.answer(broken(b"a\\udd89"), broken(b"\\ud83e"), broken(b"b"), piece("", "stop"), DONE)
-    async with engine(upstream) as asked:
-        assert (await generate(asked))[0] == "a\ufffd\ufffdb"
-
-
-async def test_text_counts_and_reason_come_from_the_stream(upstream: FakeUpstream) -> None:
-    upstream.answer(*text("Hello", " you"))
-    async with engine(upstream) as asked:
-        assert await generate(asked) == ("Hello you", End(FinishReason.END_OF_TEXT, 7, 2))
-
-
-async def test_the_length_limit_is_told_as_such(upstream: FakeUpstream) -> None:
+async def test_the_length_limit_is_reported(upstream: FakeUpstream, asked: OpenAIUpstream) -> None:
     upstream.answer(*text("Hello", finish_reason="length"))
-    async with engine(upstream) as asked:
-        assert (await generate(asked))[1].finish_reason is FinishReason.LENGTH
+    assert (await generate(asked))[1].finish_reason is FinishReason.LENGTH
 
 
-async def test_counts_may_be_missing(upstream: FakeUpstream) -> None:
-    for end in ([DONE], []):
-        upstream.answer(piece("Hello"), piece("", "stop"), *end)
-        async with engine(upstream) as asked:
-            assert await generate(asked) == ("Hello", End(FinishReason.END_OF_TEXT))
-
-
-async def test_no_stop_sequence_is_sent_and_what_is_sent_is_complete(upstream: FakeUpstream) -> None:
+async def test_a_request_is_complete_and_has_no_stop_sequence(upstream: FakeUpstream) -> None:
     upstream.answer(*text("x"))
     params = SamplingParams(
         max_new_tokens=9,
@@ -145,7 +167,7 @@ async def test_no_stop_sequence_is_sent_and_what_is_sent_is_complete(upstream: F
 
 
 @pytest.mark.parametrize("owner", ["vllm", "sglang"])
-async def test_steps_that_are_not_wanted_are_left_out_whatever_the_model_recommends(
+async def test_sampling_steps_are_switched_off_whatever_the_model_recommends(
     upstream: FakeUpstream, owner: str
 ) -> None:
     upstream.model_list = [{"id": "fake", "owned_by": owner}]
@@ -158,18 +180,11 @@ async def test_steps_that_are_not_wanted_are_left_out_whatever_the_model_recomme
     assert (wanted["top_k"], wanted["min_p"], wanted["repetition_penalty"]) == (4, 0.0, 1.2)
 
 
-async def test_a_step_that_upstreams_do_not_know_is_refused(upstream: FakeUpstream) -> None:
-    async with engine(upstream) as asked:
-        with pytest.raises(InvalidRequest, match="typical_p"):
-            await generate(asked, SamplingParams(max_new_tokens=9, seed=3, temperature=1, typical_p=0.5))
-
-
-async def test_bytes_may_be_cut_anywhere(upstream: FakeUpstream) -> None:
-    whole = b"".join(step for step in text("Grüße", " 🦉", "\r\n\u2028") if isinstance(step, bytes))
-    for answer in ([whole[i : i + 1] for i in range(len(whole))], [whole], [whole.replace(b"\n", b"\r\n")]):
-        upstream.answer(*answer)
-        async with engine(upstream) as asked:
-            assert (await generate(asked))[0] == "Grüße 🦉\r\n\u2028"
+async def test_a_sampling_step_that_the_upstream_lacks_is_refused(
+    upstream: FakeUpstream, asked: OpenAIUpstream
+) -> None:
+    with pytest.raises(InvalidRequest, match="typical_p"):
+        await generate(asked, SamplingParams(max_new_tokens=9, seed=3, temperature=1, typical_p=0.5))
 
 
 @st.composite
@@ -188,10 +203,15 @@ def pieces_of_characters(draw: st.DrawFn) -> list[bytes]:
     return written
 
 
+# The same server answers all examples.
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data(), characters=pieces_of_characters(), newline=st.sampled_from([b"\n", b"\r\n"]))
 async def test_however_the_bytes_are_cut_the_text_is_the_same(
-    draw: st.DataObject, characters: list[bytes], newline: bytes
+    upstream: FakeUpstream,
+    asked: OpenAIUpstream,
+    draw: st.DataObject,
+    characters: list[bytes],
+    newline: bytes,
 ) -> None:
     answer = b"".join([*map(broken, characters), piece("", "stop"), DONE]).replace(b"\n", newline)
     cuts = draw.draw(st.lists(st.integers(0, len(answer)), max_size=12).map(sorted))
@@ -199,46 +219,40 @@ async def test_however_the_bytes_are_cut_the_text_is_the_same(
     cuts = list(range(len(answer))) if bytewise else cuts
     pieces = [answer[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
     whole = json.loads(b'"' + b"".join(characters) + b'"')
-    async with FakeUpstream() as upstream, engine(upstream) as asked:
-        upstream.answer(*(step for one in pieces for step in (one, 0.0)))
-        assert (await generate(asked))[0] == whole
-
-
-async def test_comments_and_unknown_fields_are_passed_over(upstream: FakeUpstream) -> None:
-    more = b": ping\n\nevent: x\nid: 4\nretry: 5\n\n"
-    upstream.answer(more, piece("a", extra={"deep": [1]}), more, piece("b", "stop"), DONE)
-    async with engine(upstream) as asked:
-        assert (await generate(asked))[0] == "ab"
+    upstream.answer(*(step for one in pieces for step in (one, 0.0)))
+    assert (await generate(asked))[0] == whole
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "message"),
     [
-        pytest.param([b"<html>"], id="html without an end"),
-        pytest.param([b"data: <html>\n\n"], id="no JSON"),
-        pytest.param([b'data: {"choices": 1}\n\n'], id="JSON of another shape"),
-        pytest.param([b'data: {"choices": [{"text": "a'], id="half an event"),
-        pytest.param([RESET], id="reset"),
-        pytest.param([DONE], id="done without a reason"),
-        pytest.param([], id="nothing"),
-        pytest.param([piece("", "abort")], id="aborted"),
-        pytest.param([data({"error": {"message": "CUDA died", "code": 500}})], id="error event"),
-        pytest.param([b"data: " + b"x" * (LONGEST_LINE + 1)], id="line without an end"),
+        pytest.param([b"<html>"], "", id="html without an end"),
+        pytest.param([b"data: <html>\n\n"], "not an event", id="no JSON"),
+        pytest.param([b'data: {"choices": 1}\n\n'], "not an event", id="JSON of another shape"),
+        pytest.param([b"data: " + DEEP + b"\n\n"], "not an event", id="nested too deeply"),
+        pytest.param([b'data: {"choices": [{"text": "a'], "", id="half an event"),
+        pytest.param([RESET], "", id="reset"),
+        pytest.param([DONE], "", id="done without a reason"),
+        pytest.param([], "", id="nothing"),
+        pytest.param([piece("", "abort")], "abort", id="aborted"),
+        pytest.param([data({"error": {"message": "CUDA died"}})], "CUDA died", id="error event"),
+        pytest.param([b"data: " + b"x" * (LONGEST_LINE + 1)], "too long", id="line without an end"),
     ],
 )
-async def test_an_answer_that_breaks_is_incomplete_with_its_text_kept(
-    upstream: FakeUpstream, broken: list[Any]
+async def test_an_answer_that_breaks_off_is_incomplete_and_keeps_its_text(
+    upstream: FakeUpstream, broken: list[Any], message: str
 ) -> None:
     # A pause, so that the reset does not overtake the text.
     upstream.answer(piece("Hello"), 0.05, *broken)
-    seen, error = await failure(upstream)
-    assert seen == "Hello"
+    text, error = await failure(upstream)
+    assert text == "Hello"
     assert isinstance(error, IncompleteGeneration)
+    assert message in str(error)
 
 
-async def test_an_upstream_that_reports_an_error_in_mid_stream_is_quoted(upstream: FakeUpstream) -> None:
-    upstream.answer(data({"error": {"message": "CUDA died"}}))
-    assert "CUDA died" in str((await failure(upstream))[1])
+async def test_a_page_instead_of_a_stream_is_incomplete(upstream: FakeUpstream) -> None:
+    upstream.answer(b"<html>Welcome</html>", content_type="text/html")
+    assert isinstance((await failure(upstream))[1], IncompleteGeneration)
 
 
 async def test_an_upstream_that_stalls_is_given_up(upstream: FakeUpstream) -> None:
@@ -255,29 +269,29 @@ async def test_an_upstream_that_stalls_is_given_up(upstream: FakeUpstream) -> No
             await upstream.disconnected.wait()
 
 
-async def test_an_endless_answer_ends_when_the_reader_has_enough(upstream: FakeUpstream) -> None:
+async def test_closing_an_endless_answer_closes_the_connection(
+    upstream: FakeUpstream, asked: OpenAIUpstream
+) -> None:
     upstream.answer(*[piece("more ")] * 20, asyncio.Event())
-    async with engine(upstream) as asked:
-        async with contextlib.aclosing(asked.generate("Hi", PARAMS)) as events:
-            async for event in events:
-                if isinstance(event, Chunk):
-                    break
-        async with asyncio.timeout(PATIENCE):
-            await upstream.disconnected.wait()
+    async with contextlib.aclosing(asked.generate("Hi", PARAMS)) as events:
+        async for event in events:
+            if isinstance(event, Chunk):
+                break
+    async with asyncio.timeout(PATIENCE):
+        await upstream.disconnected.wait()
 
 
 @pytest.mark.parametrize("steps", [[asyncio.Event()], [b": reading\n\n", asyncio.Event()]])
 async def test_cancelling_before_the_first_token_closes_the_connection(
-    upstream: FakeUpstream, steps: list[Any]
+    upstream: FakeUpstream, asked: OpenAIUpstream, steps: list[Any]
 ) -> None:
     upstream.answer(*steps)
-    async with engine(upstream) as asked:
-        task = asyncio.create_task(generate(asked))
-        async with asyncio.timeout(PATIENCE):
-            await upstream.streaming.wait()
-            task.cancel()
-            await upstream.disconnected.wait()
-        assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+    task = asyncio.create_task(generate(asked))
+    async with asyncio.timeout(PATIENCE):
+        await upstream.streaming.wait()
+        task.cancel()
+        await upstream.disconnected.wait()
+    assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
 
 
 @pytest.mark.parametrize(
@@ -288,7 +302,7 @@ async def test_cancelling_before_the_first_token_closes_the_connection(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("body", [b"<html>no</html>", b'{"error": {"message": "why"}}', b""])
-async def test_statuses_are_told_apart(
+async def test_each_status_has_its_error(
     upstream: FakeUpstream, status: int, error: type[ServingError], body: bytes
 ) -> None:
     upstream.answer(body, status=status, content_type="text/html")
@@ -298,26 +312,41 @@ async def test_statuses_are_told_apart(
     assert "html" not in str(caught)
 
 
-async def test_the_words_of_a_refusal_reach_the_client(upstream: FakeUpstream) -> None:
-    words = "This model's maximum context length is 4096 tokens."
-    for body in ({"error": {"message": words}}, {"message": words}, {"detail": words}, {"error": words}):
-        upstream.answer(json.dumps(body).encode(), status=400, content_type="application/json")
-        assert str((await failure(upstream))[1]) == words
+WHY = "This model's maximum context length is 4096 tokens."
 
 
-async def test_the_wait_that_an_overloaded_upstream_asks_for_is_passed_on(upstream: FakeUpstream) -> None:
-    upstream.answer(b"", status=429, headers={"Retry-After": "17"})
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"error": {"message": WHY}}, 400, WHY),
+        ({"message": WHY}, 400, WHY),
+        ({"detail": WHY}, 400, WHY),
+        ({"error": WHY}, 400, WHY),
+        ({"detail": [{"loc": ["body", "seed"], "msg": WHY, "type": "value_error"}]}, 422, WHY),
+        (DEEP, 500, "The upstream has answered 500."),
+    ],
+)
+async def test_the_message_of_a_refusal_reaches_the_client(
+    upstream: FakeUpstream, body: Any, status: int, message: str
+) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    upstream.answer(content, status=status, content_type="application/json")
+    assert str((await failure(upstream))[1]) == message
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"), [("17", 17), ("²", 1), ("soon", 1), ("-1", 1), ("9" * 5000, 1)]
+)
+async def test_the_wait_that_an_overloaded_upstream_asks_for_is_passed_on(
+    upstream: FakeUpstream, after: str, seconds: int
+) -> None:
+    upstream.answer(b"", status=429, headers={"Retry-After": after})
     _, error = await failure(upstream)
     assert isinstance(error, Overloaded)
-    assert error.retry_after == 17
+    assert error.retry_after == seconds
 
 
-async def test_a_page_instead_of_a_stream_is_incomplete(upstream: FakeUpstream) -> None:
-    upstream.answer(b"<html>Welcome</html>", content_type="text/html")
-    assert isinstance((await failure(upstream))[1], IncompleteGeneration)
-
-
-async def test_what_the_upstream_lists_tells_name_and_context(upstream: FakeUpstream) -> None:
+async def test_name_and_context_come_from_the_list_of_models(upstream: FakeUpstream) -> None:
     for listed, context in (
         ({"max_model_len": 32768}, 32768),
         ({"meta": {"n_ctx_train": 2048}}, 2048),
@@ -334,22 +363,22 @@ async def test_what_the_upstream_lists_tells_name_and_context(upstream: FakeUpst
 
 
 @pytest.mark.parametrize(
-    ("listed", "model", "words"),
+    ("listed", "model", "message"),
     [([], None, "--upstream-model"), (404, None, "--upstream-model"), (500, "m", "500"), (401, "m", "key"),
      ([{"id": "other"}], "mine", "'mine', but: other")],
 )  # fmt: skip
 async def test_an_upstream_that_cannot_be_used_says_why(
-    upstream: FakeUpstream, listed: Any, model: str | None, words: str
+    upstream: FakeUpstream, listed: Any, model: str | None, message: str
 ) -> None:
     upstream.model_list = listed
     async with engine(upstream, model=model) as asked:
         assert asked.info.state is EngineState.FAILED
-        assert words in (asked.info.state_detail or "")
+        assert message in (asked.info.state_detail or "")
         with pytest.raises(Unhealthy):
             await generate(asked)
 
 
-async def test_an_upstream_without_a_list_works_with_a_named_model(upstream: FakeUpstream) -> None:
+async def test_an_upstream_without_a_list_of_models_works_with_a_named_model(upstream: FakeUpstream) -> None:
     upstream.model_list = 404
     upstream.answer(*text("x"))
     async with engine(upstream, model="mine") as asked:
@@ -365,20 +394,14 @@ async def test_an_upstream_that_goes_away_is_unhealthy_and_found_again(upstream:
         with pytest.raises(Unhealthy, match=r"cannot be reached|broke"):
             await generate(asked)
 
-        async def gone() -> bool:
-            return asked.info.state is EngineState.FAILED
-
-        await eventually(gone)
+        await becomes(asked, EngineState.FAILED)
         await upstream.__aenter__()
 
-        async def back() -> bool:
-            return asked.info.state is EngineState.READY
-
-        await eventually(back)
+        await becomes(asked, EngineState.READY)
         assert (await generate(asked))[0] == "x"
 
 
-async def test_one_connection_that_breaks_does_not_make_the_upstream_unhealthy(
+async def test_one_broken_connection_does_not_make_the_upstream_unhealthy(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def reset(request: web.Request, answer: object) -> web.StreamResponse:
@@ -395,7 +418,7 @@ async def test_one_connection_that_breaks_does_not_make_the_upstream_unhealthy(
         assert (await generate(asked))[0] == "x"
 
 
-async def test_usage_that_never_comes_is_not_waited_for_long(
+async def test_the_wait_for_missing_token_counts_is_short(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.engines.openai_client.USAGE_SECONDS", 0.05)
@@ -405,28 +428,13 @@ async def test_usage_that_never_comes_is_not_waited_for_long(
             assert (await generate(asked))[0] == "x"
 
 
-async def test_usage_within_the_last_event_is_used(upstream: FakeUpstream) -> None:
-    upstream.answer(piece("x", "stop", usage={"prompt_tokens": 3, "completion_tokens": 1}), usage(9, 9))
-    async with engine(upstream) as asked:
-        assert (await generate(asked))[1] == End(FinishReason.END_OF_TEXT, 3, 1)
-
-
 async def test_an_address_without_a_path_gets_the_usual_one(upstream: FakeUpstream) -> None:
-    upstream.answer(*text("x"))
-    asked = OpenAICompatible(upstream.url.removesuffix("/v1") + "/")
-    await asked.start()
-    try:
-
-        async def ready() -> bool:
-            return asked.info.state is EngineState.READY
-
-        await eventually(ready)
-    finally:
-        await asked.close()
+    async with running(OpenAIUpstream(upstream.url.removesuffix("/v1") + "/")) as asked:
+        assert asked.info.state is EngineState.READY
 
 
 @contextlib.asynccontextmanager
-async def of_kind(upstream: FakeUpstream, kind: str | None) -> AsyncIterator[OpenAICompatible]:
+async def of_kind(upstream: FakeUpstream, kind: str | None) -> AsyncIterator[OpenAIUpstream]:
     upstream.model_list = [{"id": "fake", "max_model_len": 100, **({"owned_by": kind} if kind else {})}]
     upstream.answer(*text("x"))
     async with engine(upstream) as asked:
@@ -474,7 +482,7 @@ SCHEMA = {"type": "object"}
         (None, {"adapter_id": "unknown"}, None),
     ],
 )
-async def test_each_kind_of_upstream_is_told_in_its_own_words(
+async def test_each_software_gets_its_own_parameters(
     upstream: FakeUpstream, kind: str | None, wish: dict[str, Any], sent: dict[str, Any] | None
 ) -> None:
     """What a kind has no word for is refused; the others are sent nothing of it."""
@@ -489,7 +497,7 @@ async def test_each_kind_of_upstream_is_told_in_its_own_words(
             assert sent.items() <= upstream.requests[0].items()
 
 
-async def test_logprobs_are_not_asked_of_one_that_may_not_know_them(upstream: FakeUpstream) -> None:
+async def test_unknown_software_is_not_asked_for_logprobs(upstream: FakeUpstream) -> None:
     async with of_kind(upstream, None) as asked:
         await generate(asked, SamplingParams(max_new_tokens=9, seed=3, logprobs=True))
     assert "logprobs" not in upstream.requests[0]
@@ -507,7 +515,9 @@ async def test_an_adapter_is_a_model_with_a_parent(upstream: FakeUpstream) -> No
 LIKELY = [{"token": "e", "logprob": -5}, {"token": "f"}]
 
 
-async def test_probabilities_are_read_as_completions_and_as_chats_have_them(upstream: FakeUpstream) -> None:
+async def test_probabilities_are_read_from_completions_and_from_chats(
+    upstream: FakeUpstream, asked: OpenAIUpstream
+) -> None:
     upstream.answer(
         data({"choices": [{"text": "a", "logprobs": {"token_logprobs": [-1], "top_logprobs": [{"b": -2}]}}]}),
         data({"choices": [{"text": "c", "logprobs": {"token_logprobs": [-3], "top_logprobs": None}}]}),
@@ -524,8 +534,7 @@ async def test_probabilities_are_read_as_completions_and_as_chats_have_them(upst
         piece("", "stop"),
         DONE,
     )
-    async with engine(upstream) as asked:
-        events = [event async for event in asked.generate("Hi", PARAMS)]
+    events = [event async for event in asked.generate("Hi", PARAMS)]
     assert [(event.logprob, list(event.top)) for event in events if isinstance(event, Chunk)] == [
         (-1, [TopToken(0, "b", -2)]),
         (-3, []),
@@ -533,7 +542,7 @@ async def test_probabilities_are_read_as_completions_and_as_chats_have_them(upst
     ]
 
 
-async def test_the_text_between_is_asked_for_by_markers_or_by_a_suffix(upstream: FakeUpstream) -> None:
+async def test_infilling_uses_markers_or_a_suffix(upstream: FakeUpstream) -> None:
     upstream.answer(*text("x"))
     for model in ("fake", "Qwen/Qwen2.5-Coder-7B"):
         upstream.model_list = [{"id": model}]
@@ -547,16 +556,8 @@ async def test_the_text_between_is_asked_for_by_markers_or_by_a_suffix(upstream:
             await anext(asked.generate(Infill("a<|fim_suffix|>", "b"), PARAMS))
 
 
-async def test_a_wait_that_is_no_number_is_a_second(upstream: FakeUpstream) -> None:
-    for after in ("²", "soon", "-1", "9" * 5000):
-        upstream.answer(b"", status=429, headers={"Retry-After": after})
-        _, error = await failure(upstream)
-        assert isinstance(error, Overloaded)
-        assert error.retry_after == 1
-
-
 @pytest.mark.parametrize("nonsense", [1.5, "fake", {"id": "fake"}, [[]], [{"no": "id"}], None])
-async def test_what_is_no_list_of_models_is_none(upstream: FakeUpstream, nonsense: Any) -> None:
+async def test_anything_but_a_list_of_models_counts_as_no_list(upstream: FakeUpstream, nonsense: Any) -> None:
     upstream.model_list = nonsense
     async with engine(upstream) as asked:
         assert asked.info.state is EngineState.FAILED
@@ -565,24 +566,21 @@ async def test_what_is_no_list_of_models_is_none(upstream: FakeUpstream, nonsens
         assert asked.info.state is EngineState.READY
 
 
-async def test_what_is_not_understood_is_looked_at_again(
+async def test_an_answer_that_is_not_understood_is_checked_again(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(model: dict[str, Any]) -> int:
         raise TypeError
 
-    monkeypatch.setattr("serving.engines.remote.LOOK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     with monkeypatch.context() as patched:
         patched.setattr("serving.engines.openai_client._context", fail)
         failing = engine(upstream)
         asked = await failing.__aenter__()
-        assert "not understood" in (asked.info.state_detail or "")
-
-    async def ready() -> bool:
-        return asked.info.state is EngineState.READY
+        assert "do not understand" in (asked.info.state_detail or "")
 
     try:
-        await eventually(ready)
+        await becomes(asked, EngineState.READY)
     finally:
         await failing.__aexit__(None, None, None)
     assert "TypeError" in caplog.text
@@ -594,17 +592,7 @@ async def test_a_list_of_models_may_come_in_pieces(upstream: FakeUpstream) -> No
         assert (asked.info.model_id, asked.info.context) == ("model-0", 77)
 
 
-async def test_what_is_nested_too_deeply_is_no_event_and_no_words(upstream: FakeUpstream) -> None:
-    deep = b'{"error": ' + b"[" * 100_000
-    upstream.answer(piece("Hi"), b"data: " + deep + b"\n\n")
-    seen, error = await failure(upstream)
-    assert (seen, str(error)) == ("Hi", "The upstream has sent something that is not an event.")
-    upstream.answer(deep, status=500, content_type="application/json")
-    _, error = await failure(upstream)
-    assert str(error) == "The upstream has answered 500."
-
-
-async def test_comments_are_no_answer(upstream: FakeUpstream) -> None:
+async def test_comments_do_not_count_as_an_answer(upstream: FakeUpstream) -> None:
     upstream.answer(*[step for _ in range(500) for step in (b": waiting\n\n", 0.01)])
     assert "nothing for 0.2 seconds" in str((await failure(upstream, first=0.2))[1])
 
@@ -620,7 +608,7 @@ async def test_comments_are_no_answer(upstream: FakeUpstream) -> None:
         ({"chat_template": "<|im_start|>"}, None, "<|im_start|>"),
     ],
 )
-async def test_a_template_of_llama_server_is_told_if_it_is_the_models_own(
+async def test_a_template_of_llama_server_is_reported_if_it_is_the_models_own(
     upstream: FakeUpstream, props: Any, tokens: Any, template: str | None
 ) -> None:
     upstream.props, upstream.tokens_of_a_mark = props, tokens
@@ -634,7 +622,7 @@ async def test_a_template_of_llama_server_is_told_if_it_is_the_models_own(
         )
 
 
-async def test_a_chat_is_sent_as_its_messages(upstream: FakeUpstream) -> None:
+async def test_a_chat_is_sent_as_its_messages(upstream: FakeUpstream, asked: OpenAIUpstream) -> None:
     upstream.answer(
         data({"choices": [{"delta": {"role": "assistant", "content": ""}}]}),
         data({"choices": [{"delta": {"content": "Hello"}}]}),
@@ -643,16 +631,9 @@ async def test_a_chat_is_sent_as_its_messages(upstream: FakeUpstream) -> None:
     )
     messages = [{"role": "user", "content": "Hi"}]
     params = SamplingParams(max_new_tokens=9, seed=3, top_tokens=2)
-    async with engine(upstream) as asked:
-        events = [event async for event in asked.generate(Chat(messages), params)]
+    events = [event async for event in asked.generate(Chat(messages), params)]
     assert [event.data for event in events if isinstance(event, Chunk)] == [b"Hello"]
     (request,) = upstream.requests
     assert request["messages"] == messages
     assert "prompt" not in request
     assert (request["logprobs"], request["top_logprobs"]) == (True, 2)
-
-
-async def test_what_is_wrong_with_a_request_may_be_told_in_a_list(upstream: FakeUpstream) -> None:
-    body = {"detail": [{"loc": ["body", "seed"], "msg": "must be less", "type": "value_error"}]}
-    upstream.answer(json.dumps(body).encode(), status=422, content_type="application/json")
-    assert str((await failure(upstream))[1]) == "must be less"

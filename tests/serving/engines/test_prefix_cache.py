@@ -1,19 +1,17 @@
-"""What prompts begin with is computed once: seen by llama.cpp's own counts of what it computed and knew."""
+"""The beginning of prompts is computed once, by llama.cpp's own counts of computed and cached tokens."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import gc
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from serving.engine import Accepted, SamplingParams
 from serving.engines.llama_cpp import LlamaCpp
-from tests.serving.conftest import eventually
-from tests.serving.engines.test_llama_cpp import loaded
+from tests.serving.engines.conftest import loaded, until
 
 BEGINNING = "the code is for you with the list of it\n" * 20
 ONE_TOKEN = SamplingParams(max_new_tokens=1, seed=1)
@@ -31,10 +29,7 @@ async def ask(engine: LlamaCpp, prompt: str) -> tuple[int, int]:
 
 
 async def kept(engine: LlamaCpp) -> None:
-    async def look() -> bool:
-        return engine._warming is not None and engine._warming.done()
-
-    await eventually(look)
+    await until(lambda: engine._warming is not None and engine._warming.done())
 
 
 async def length(engine: LlamaCpp) -> int:
@@ -45,7 +40,7 @@ def states(directory: Path) -> list[Path]:
     return list(directory.iterdir())
 
 
-async def test_a_beginning_is_known_to_the_first_prompts_of_every_slot(
+async def test_the_prefix_is_cached_for_the_first_prompt_of_every_slot(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     async with loaded(tiny_model, prefixes=tmp_path, parallel=3) as engine:
@@ -62,9 +57,7 @@ async def test_a_beginning_is_known_to_the_first_prompts_of_every_slot(
         assert len(states(tmp_path)) == 1
 
 
-async def test_slots_are_filled_with_no_more_than_half_of_the_context(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+async def test_the_prefix_takes_at_most_half_of_the_context(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path, parallel=4, context=1024) as engine:
         assert 3 * await length(engine) > 512
         await engine.warm(BEGINNING)
@@ -75,7 +68,7 @@ async def test_slots_are_filled_with_no_more_than_half_of_the_context(
         assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
 
 
-async def test_conversations_are_not_put_out_of_their_slots(tiny_model: Path, tmp_path: Path) -> None:
+async def test_conversations_keep_their_slots(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path, parallel=2) as engine:
         other = "add remove first last " * 20
         await ask(engine, other)
@@ -85,11 +78,11 @@ async def test_conversations_are_not_put_out_of_their_slots(tiny_model: Path, tm
         assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
 
 
-async def test_after_a_restart_the_first_prompt_does_not_pay(tiny_model: Path, tmp_path: Path) -> None:
+async def test_after_a_restart_the_prefix_is_read_from_disk(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path) as engine:
         await engine.warm(BEGINNING)
         await kept(engine)
-    async with loaded(tiny_model, prefixes=tmp_path) as engine:  # nobody has told it what to expect
+    async with loaded(tiny_model, prefixes=tmp_path) as engine:  # without a call of `warm`
         computed, reused = await ask(engine, BEGINNING + "add")
         assert (computed, reused) <= (3, await length(engine))
         assert reused >= await length(engine) - 1
@@ -111,31 +104,28 @@ async def test_a_state_of_another_model_or_context_is_not_read(
             assert (await ask(engine, BEGINNING + "add"))[1] == 0
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda state: b"",
-        lambda state: b"nonsense",
-        lambda state: state[:100],
-        lambda state: state[: len(state) * 2 // 3],
-        lambda state: state[:-4096] + bytes(4096),
-    ],
-)
-async def test_a_damaged_state_is_computed_anew(
-    tiny_model: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
-) -> None:
+async def test_a_damaged_state_is_computed_again(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path) as engine:
         await engine.warm(BEGINNING)
         await kept(engine)
     (state,) = states(tmp_path)
     good = state.read_bytes()
-    state.write_bytes(damage(good))
-    async with loaded(tiny_model, prefixes=tmp_path) as engine:
-        assert states(tmp_path) == []  # it was not read
-        await engine.warm(BEGINNING)
-        await kept(engine)
-        assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
-        assert len(states(tmp_path)) == 1
+    for damaged in (
+        b"",
+        b"nonsense",
+        good[:100],
+        good[: len(good) * 2 // 3],
+        good[:-4096] + bytes(4096),
+    ):
+        for other in states(tmp_path):
+            other.unlink()
+        state.write_bytes(damaged)
+        async with loaded(tiny_model, prefixes=tmp_path) as engine:
+            assert states(tmp_path) == []  # it was not read
+            await engine.warm(BEGINNING)
+            await kept(engine)
+            assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
+            assert len(states(tmp_path)) == 1
 
 
 async def test_a_damaged_state_that_cannot_be_removed_does_no_harm(
@@ -156,7 +146,7 @@ async def test_a_damaged_state_that_cannot_be_removed_does_no_harm(
             assert await ask(engine, BEGINNING + "add") == (await length(engine) + 1, 0)
 
 
-async def test_of_beginnings_that_come_at_once_the_last_is_kept_and_no_other_goes_on(
+async def test_of_several_prefixes_at_once_only_the_last_is_computed(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     unseen: list[str] = []
@@ -173,27 +163,28 @@ async def test_of_beginnings_that_come_at_once_the_last_is_kept_and_no_other_goe
     assert unseen == []
 
 
-async def test_what_begins_so_waits_for_it_and_anything_else_does_not(
+async def test_prompts_with_the_prefix_wait_for_it_and_others_interrupt_it(
     slow_model: Path, tmp_path: Path
 ) -> None:
     async with loaded(slow_model, prefixes=tmp_path, parallel=2) as engine:
-        await engine.warm(BEGINNING * 8)
+        await engine.warm(BEGINNING * 4)
         await begun(engine)
-        given_up = engine._step
+        interrupted = computing(engine)
         await ask(engine, "something else")  # it is given up for this, and begun again
         assert states(tmp_path) == []
-        await begun(engine, after=given_up)
-        computed, reused = await ask(engine, BEGINNING * 8 + "add")
-        assert reused > 8 * 100 > computed
+        await begun(engine, after=interrupted)
+        computed, reused = await ask(engine, BEGINNING * 4 + "add")
+        assert reused > 4 * 100 > computed
         await kept(engine)
         assert len(states(tmp_path)) == 1
 
 
-async def begun(engine: LlamaCpp, *, after: object = None) -> None:
-    async def look() -> bool:
-        return engine._step is not after
+def computing(engine: LlamaCpp) -> object:
+    return engine._loaded and engine._loaded.warmer._computing
 
-    await eventually(look)
+
+async def begun(engine: LlamaCpp, *, after: object = None) -> None:
+    await until(lambda: computing(engine) is not after)
 
 
 async def test_no_more_than_a_few_states_are_kept(tiny_model: Path, tmp_path: Path) -> None:
@@ -211,9 +202,9 @@ async def test_a_directory_that_cannot_be_written_does_no_harm(tiny_model: Path,
         assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
 
 
-async def test_closing_ends_it(slow_model: Path, tmp_path: Path) -> None:
+async def test_closing_ends_the_computation_of_the_prefix(slow_model: Path, tmp_path: Path) -> None:
     async with loaded(slow_model, prefixes=tmp_path) as engine:
-        await engine.warm(BEGINNING * 8)
+        await engine.warm(BEGINNING * 4)
         await begun(engine)
         async with asyncio.timeout(20):
             await engine.close()

@@ -34,11 +34,12 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.engines.remote import Limits
-from serving.engines.tgi_client import Tgi
-from serving.generation import Asked, whole
+from serving.engines.tgi_client import TgiUpstream
+from serving.generation import GenerationRequest, collect
 from serving.generation import generate as generate_around
 from serving.models.catalogue import Infilling
-from tests.serving.conftest import PATIENCE, eventually, looked_at, serve
+from tests.serving.conftest import PATIENCE, looked_at, serve
+from tests.serving.engines.conftest import becomes
 from tests.support.fake_tgi import REACHED, FakeTGI, last, token
 
 PARAMS = SamplingParams(max_new_tokens=20, seed=5)
@@ -53,31 +54,37 @@ async def upstream() -> AsyncIterator[FakeTGI]:
 @contextlib.asynccontextmanager
 async def engine(
     upstream: FakeTGI, *, model: str | None = None, api_key: str | None = None, **limits: float
-) -> AsyncIterator[Tgi]:
+) -> AsyncIterator[TgiUpstream]:
     """An engine that has looked at its upstream."""
-    made = Tgi(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
+    made = TgiUpstream(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
     async with looked_at(made) as engine:
         yield engine
 
 
-async def events_of(engine: Tgi, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> list[Any]:
+@pytest.fixture
+async def asked(upstream: FakeTGI) -> AsyncIterator[TgiUpstream]:
+    async with engine(upstream) as asked:
+        yield asked
+
+
+async def events_of(engine: TgiUpstream, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> list[Any]:
     return [event async for event in engine.generate(prompt, params)]
 
 
-async def text_of(engine: Tgi, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> str:
+async def text_of(engine: TgiUpstream, prompt: Prompt = "Hi", params: SamplingParams = PARAMS) -> str:
     events = await events_of(engine, prompt, params)
     return b"".join(event.data for event in events if isinstance(event, Chunk)).decode()
 
 
 async def failure(upstream: FakeTGI, **limits: float) -> tuple[list[Any], ServingError]:
     """What came before the generation failed, and how it failed."""
-    seen = []
+    outputs = []
     async with engine(upstream, **limits) as asked:
         try:
             async for event in asked.generate("Hi", PARAMS):
-                seen.append(event)  # noqa: PERF401, what came before the failure counts
+                outputs.append(event)  # noqa: PERF401, what came before the failure counts
         except ServingError as error:
-            return seen, error
+            return outputs, error
     pytest.fail("it did not fail")
 
 
@@ -85,7 +92,9 @@ def as_event(event: dict[str, Any]) -> bytes:
     return f"data:{json.dumps(event, ensure_ascii=False)}\n\n".encode()
 
 
-async def test_tokens_with_all_that_is_told_of_them_reason_and_counts(upstream: FakeTGI) -> None:
+async def test_a_stream_has_tokens_probabilities_reason_and_counts(
+    upstream: FakeTGI, asked: TgiUpstream
+) -> None:
     likely = [{"id": 4, "text": " you", "logprob": -0.5, "special": False}, {"id": 5, "text": " me"}]
     upstream.answers.append(
         [
@@ -94,47 +103,43 @@ async def test_tokens_with_all_that_is_told_of_them_reason_and_counts(upstream: 
             last("", generated_tokens=2, input_length=9),
         ]
     )
-    async with engine(upstream) as asked:
-        assert await events_of(asked) == [
-            Accepted(None),
-            Chunk(b"Hello", 3, logprob=-1.5),
-            Chunk(b" you", 4, logprob=-0.5, top=(TopToken(4, " you", -0.5), TopToken(5, " me", 0.0))),
-            Chunk(b"", 1),
-            End(FinishReason.END_OF_TEXT, 9, 2),
-        ]
+    assert await events_of(asked) == [
+        Accepted(None),
+        Chunk(b"Hello", 3, logprob=-1.5),
+        Chunk(b" you", 4, logprob=-0.5, top=(TopToken(4, " you", -0.5), TopToken(5, " me", 0.0))),
+        Chunk(b"", 1),
+        End(FinishReason.END_OF_TEXT, 9, 2),
+    ]
 
 
-async def test_a_mark_of_the_model_is_told_and_is_no_text(upstream: FakeTGI) -> None:
+async def test_a_special_token_is_reported_and_is_no_text(upstream: FakeTGI, asked: TgiUpstream) -> None:
     end = {**last(), "token": {"id": 2, "text": "<|im_end|>", "logprob": -0.1, "special": True}}
     upstream.answers.append([token("Hello"), end])
-    async with engine(upstream) as asked:
-        events = await events_of(asked)
+    events = await events_of(asked)
     assert events[2] == Chunk(b"", 2, logprob=-0.1, special="<|im_end|>")
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("name", "reason"),
     [
         ("length", FinishReason.LENGTH),
         ("eos_token", FinishReason.END_OF_TEXT),
         ("stop_sequence", FinishReason.END_OF_TEXT),
     ],
 )
-async def test_reasons(upstream: FakeTGI, told: str, reason: FinishReason) -> None:
-    upstream.answers.append([last("x", told)])
-    async with engine(upstream) as asked:
-        assert (await events_of(asked))[-1].finish_reason is reason
+async def test_finish_reasons(upstream: FakeTGI, asked: TgiUpstream, name: str, reason: FinishReason) -> None:
+    upstream.answers.append([last("x", name)])
+    assert (await events_of(asked))[-1].finish_reason is reason
 
 
-async def test_an_end_without_details_is_an_end(upstream: FakeTGI) -> None:
-    async with engine(upstream) as asked:
-        for most, reason in ((20, FinishReason.END_OF_TEXT), (2, FinishReason.LENGTH)):
-            upstream.answers.append([token("a"), {**token("b"), "generated_text": "ab", "details": None}])
-            params = SamplingParams(max_new_tokens=most, seed=5)
-            assert (await events_of(asked, params=params))[-1] == End(reason)
+async def test_an_end_without_details_is_an_end(upstream: FakeTGI, asked: TgiUpstream) -> None:
+    for most, reason in ((20, FinishReason.END_OF_TEXT), (2, FinishReason.LENGTH)):
+        upstream.answers.append([token("a"), {**token("b"), "generated_text": "ab", "details": None}])
+        params = SamplingParams(max_new_tokens=most, seed=5)
+        assert (await events_of(asked, params=params))[-1] == End(reason)
 
 
-async def test_what_is_sent_is_complete_and_has_no_stop_sequence(upstream: FakeTGI) -> None:
+async def test_a_request_is_complete_and_has_no_stop_sequence(upstream: FakeTGI) -> None:
     upstream.answers.append([last()])
     params = SamplingParams(
         max_new_tokens=9,
@@ -168,19 +173,18 @@ async def test_what_is_sent_is_complete_and_has_no_stop_sequence(upstream: FakeT
     assert upstream.headers[-1]["X-Session-Id"] == "chat"
 
 
-async def test_the_likeliest_token_is_asked_for_by_saying_nothing_of_sampling(upstream: FakeTGI) -> None:
+async def test_temperature_zero_sends_no_sampling_parameters(upstream: FakeTGI, asked: TgiUpstream) -> None:
     upstream.answers += [[last()], [last()]]
-    async with engine(upstream) as asked:
-        await events_of(asked, params=SamplingParams(max_new_tokens=None, seed=3, top_k=4, top_p=0.9))
-        params = SamplingParams(
-            max_new_tokens=1,
-            seed=3,
-            temperature=1,
-            top_p=1.0,
-            typical_p=1.0,
-            grammar=Grammar(GrammarKind.REGEX, "a+"),
-        )
-        await events_of(asked, params=params)
+    await events_of(asked, params=SamplingParams(max_new_tokens=None, seed=3, top_k=4, top_p=0.9))
+    params = SamplingParams(
+        max_new_tokens=1,
+        seed=3,
+        temperature=1,
+        top_p=1.0,
+        typical_p=1.0,
+        grammar=Grammar(GrammarKind.REGEX, "a+"),
+    )
+    await events_of(asked, params=params)
     greedy, drawn = (request["parameters"] for request in upstream.requests)
     assert greedy == {
         "max_new_tokens": 1024, "do_sample": False, "details": True, "return_full_text": False
@@ -191,10 +195,11 @@ async def test_the_likeliest_token_is_asked_for_by_saying_nothing_of_sampling(up
 
 
 @pytest.mark.parametrize("name", ["min_new_tokens", "presence_penalty"])
-async def test_what_the_protocol_has_no_word_for_is_refused(upstream: FakeTGI, name: str) -> None:
-    async with engine(upstream) as asked:
-        with pytest.raises(InvalidRequest, match=name):
-            await events_of(asked, params=SamplingParams(**{"max_new_tokens": 9, "seed": 3, name: 1}))
+async def test_parameters_that_tgi_lacks_are_refused(
+    upstream: FakeTGI, asked: TgiUpstream, name: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=name):
+        await events_of(asked, params=SamplingParams(**{"max_new_tokens": 9, "seed": 3, name: 1}))
     assert upstream.requests == []
 
 
@@ -206,21 +211,21 @@ async def test_what_the_protocol_has_no_word_for_is_refused(upstream: FakeTGI, n
         ("incomplete_generation_stream", IncompleteGeneration), (None, GenerationFailed),
     ],
 )  # fmt: skip
-async def test_an_error_that_a_stream_begins_with_is_what_it_would_be_as_a_status(
+async def test_an_error_at_the_start_of_a_stream_keeps_its_type(
     upstream: FakeTGI, error_type: str | None, error: type[ServingError]
 ) -> None:
     upstream.answers.append([{"error": "Input validation error: why", "error_type": error_type}])
-    seen, caught = await failure(upstream)
-    assert seen == []  # the request was not accepted
+    outputs, caught = await failure(upstream)
+    assert outputs == []  # the request was not accepted
     assert type(caught) is error
     assert "why" in str(caught)
     assert (str(caught) == "why") is (error is InvalidRequest)
 
 
-async def test_an_error_after_text_is_incomplete_with_the_text_kept(upstream: FakeTGI) -> None:
+async def test_an_error_after_text_is_incomplete_and_keeps_the_text(upstream: FakeTGI) -> None:
     upstream.answers.append([token("Hello"), {"error": "CUDA died", "error_type": "generation"}])
-    seen, error = await failure(upstream)
-    assert seen == [Accepted(None), Chunk(b"Hello", 1)]
+    outputs, error = await failure(upstream)
+    assert outputs == [Accepted(None), Chunk(b"Hello", 1)]
     assert isinstance(error, IncompleteGeneration)
     assert "CUDA died" in str(error)
 
@@ -234,12 +239,12 @@ async def test_an_error_after_text_is_incomplete_with_the_text_kept(upstream: Fa
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("body", ["<html>no</html>", '{"error": "why", "error_type": "x"}', ""])
-async def test_statuses_are_told_apart(
+async def test_each_status_has_its_error(
     upstream: FakeTGI, status: int, error: type[ServingError], body: str
 ) -> None:
     upstream.answers.append(web.Response(status=status, text=body, headers={"Retry-After": "17"}))
-    seen, caught = await failure(upstream)
-    assert seen == []
+    outputs, caught = await failure(upstream)
+    assert outputs == []
     assert type(caught) is error
     assert str(caught)
     assert "html" not in str(caught)
@@ -261,67 +266,67 @@ async def test_statuses_are_told_apart(
         pytest.param([0.05, ConnectionResetError], id="reset"),
     ],
 )
-async def test_an_answer_that_breaks_is_incomplete_with_its_text_kept(
+async def test_an_answer_that_breaks_off_is_incomplete_and_keeps_its_text(
     upstream: FakeTGI, broken: list[Any]
 ) -> None:
     upstream.answers.append([token("Hello"), *broken])
-    seen, error = await failure(upstream)
-    assert b"".join(event.data for event in seen if isinstance(event, Chunk)) == b"Hello"
+    outputs, error = await failure(upstream)
+    assert b"".join(event.data for event in outputs if isinstance(event, Chunk)) == b"Hello"
     assert type(error) is IncompleteGeneration
 
 
-async def test_one_that_only_says_that_it_is_there_is_silent(upstream: FakeTGI) -> None:
+async def test_a_server_that_sends_only_comments_is_silent(upstream: FakeTGI) -> None:
     """A router whose engine hangs goes on sending comments."""
     comments = [part for _ in range(200) for part in (b":\n\n", 0.01)]
     for begun, limits in (([], {"first": 0.1}), ([token("Hello")], {"between": 0.1})):
         upstream.left.clear()
         upstream.answers.append([*begun, *comments])
-        seen, error = await failure(upstream, **limits)
-        assert len(seen) == 2 * len(begun)
+        outputs, error = await failure(upstream, **limits)
+        assert len(outputs) == 2 * len(begun)
         assert "nothing for 0.1 seconds" in str(error)
         async with asyncio.timeout(PATIENCE):
             await upstream.left.wait()
 
 
-@pytest.mark.parametrize("told", [[], [token("x")]])
-async def test_leaving_closes_the_connection(upstream: FakeTGI, told: list[Any]) -> None:
-    upstream.answers.append([*told, REACHED, asyncio.Event()])
-    async with engine(upstream) as asked:
-        task = asyncio.create_task(events_of(asked))
-        async with asyncio.timeout(PATIENCE):
-            await upstream.reached.wait()
-            task.cancel()
-            await upstream.left.wait()
-        assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+@pytest.mark.parametrize("beginning", [[], [token("x")]])
+async def test_cancelling_closes_the_connection(
+    upstream: FakeTGI, asked: TgiUpstream, beginning: list[Any]
+) -> None:
+    upstream.answers.append([*beginning, REACHED, asyncio.Event()])
+    task = asyncio.create_task(events_of(asked))
+    async with asyncio.timeout(PATIENCE):
+        await upstream.reached.wait()
+        task.cancel()
+        await upstream.left.wait()
+    assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
 
 
-async def test_a_stop_sequence_is_ours_and_ends_the_computation(upstream: FakeTGI) -> None:
+async def test_our_stop_sequence_ends_the_computation(upstream: FakeTGI, asked: TgiUpstream) -> None:
     upstream.answers.append([token("a\nHu"), token("man: b"), asyncio.Event()])
-    async with engine(upstream) as asked:
-        events = generate_around(asked, Asked("Hi", PARAMS, ["\nHuman:"]))
-        assert (await whole(events, seed=5)).text == "a"
-        async with asyncio.timeout(PATIENCE):
-            await upstream.left.wait()
+    events = generate_around(asked, GenerationRequest("Hi", PARAMS, ["\nHuman:"]))
+    assert (await collect(events, seed=5)).text == "a"
+    async with asyncio.timeout(PATIENCE):
+        await upstream.left.wait()
 
 
 PARTS = st.lists(st.text(max_size=8), min_size=1, max_size=6)
 
 
+# The same server answers all examples.
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), texts=PARTS, newline=st.sampled_from([b"\n", b"\r\n"]))
 async def test_however_the_bytes_are_cut_the_text_is_the_same(
-    data: st.DataObject, texts: list[str], newline: bytes
+    upstream: FakeTGI, asked: TgiUpstream, data: st.DataObject, texts: list[str], newline: bytes
 ) -> None:
     events = b"".join([*(as_event(token(text)) + b":\n\n" for text in texts), as_event(last(""))])
     answer = events.replace(b"\n", newline)
     cuts = data.draw(st.lists(st.integers(0, len(answer)), max_size=12).map(sorted))
     pieces = [answer[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
-    async with FakeTGI().running() as upstream, engine(upstream) as asked:
-        upstream.answers.append([part for piece in pieces for part in (piece, 0.0)])
-        assert await text_of(asked) == "".join(texts)
+    upstream.answers.append([part for piece in pieces for part in (piece, 0.0)])
+    assert await text_of(asked) == "".join(texts)
 
 
-async def test_info_tells_model_and_context(upstream: FakeTGI) -> None:
+async def test_model_and_context_come_from_info(upstream: FakeTGI) -> None:
     upstream.info = {"model_id": "bigcode/starcoder2-3b", "max_total_tokens": 2048, "max_batch_size": 4}
     async with engine(upstream) as asked:
         assert asked.info == EngineInfo(
@@ -333,7 +338,7 @@ async def test_info_tells_model_and_context(upstream: FakeTGI) -> None:
         )
 
 
-async def test_one_of_ours_tells_more(upstream: FakeTGI) -> None:
+async def test_another_serving_layer_reports_more(upstream: FakeTGI) -> None:
     marks = {"prefix": "<P>", "suffix": "<S>", "middle": "<M>"}
     upstream.info = {
         "model_id": "m", "max_total_tokens": 64, "state": "ready", "chat_template": "{{ x }}",
@@ -349,7 +354,7 @@ async def test_one_of_ours_tells_more(upstream: FakeTGI) -> None:
 
 
 @pytest.mark.parametrize(
-    ("info", "health", "model", "state", "words"),
+    ("info", "health", "model", "state", "message"),
     [
         (None, 200, None, EngineState.FAILED, "answers 502"),
         ({"hello": 1}, 200, None, EngineState.FAILED, "no /info"),
@@ -366,38 +371,32 @@ async def test_one_of_ours_tells_more(upstream: FakeTGI) -> None:
     ],
 )  # fmt: skip
 async def test_an_upstream_that_cannot_be_used_says_why(
-    upstream: FakeTGI, info: Any, health: int, model: str | None, state: EngineState, words: str
+    upstream: FakeTGI, info: Any, health: int, model: str | None, state: EngineState, message: str
 ) -> None:
     upstream.info, upstream.health = info, health
     async with engine(upstream, model=model) as asked:
         assert asked.info.state is state
-        assert words in (asked.info.state_detail or "")
+        assert message in (asked.info.state_detail or "")
         with pytest.raises(Unhealthy):
             await events_of(asked)
 
 
-async def test_one_that_says_that_it_is_ill_is_looked_at_and_found_again(
+async def test_an_unhealthy_upstream_is_checked_until_it_is_healthy(
     upstream: FakeTGI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.engines.remote.LOOK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     upstream.answers.append(web.Response(status=503))
     async with engine(upstream) as asked:
         upstream.health = 503
         with pytest.raises(Unhealthy):
             await events_of(asked)
 
-        async def state_is(state: EngineState) -> None:
-            async def look() -> bool:
-                return asked.info.state is state
-
-            await eventually(look)
-
-        await state_is(EngineState.FAILED)
+        await becomes(asked, EngineState.FAILED)
         upstream.health = 200
-        await state_is(EngineState.READY)
+        await becomes(asked, EngineState.READY)
 
 
-async def test_a_chat_is_written_by_the_upstream(upstream: FakeTGI) -> None:
+async def test_the_upstream_applies_its_chat_template(upstream: FakeTGI) -> None:
     messages = [{"role": "user", "content": "Hi"}]
     upstream.templated = {"tokenize_response": [], "templated_text": "<user>Hi<assistant>"}
     upstream.answers.append([last("x")])
@@ -408,17 +407,16 @@ async def test_a_chat_is_written_by_the_upstream(upstream: FakeTGI) -> None:
     assert upstream.chats[-1]["messages"] == messages
 
 
-async def test_the_token_that_all_texts_begin_with_is_not_written_twice(upstream: FakeTGI) -> None:
+async def test_the_beginning_of_text_token_is_not_sent_twice(upstream: FakeTGI, asked: TgiUpstream) -> None:
     def span(id: int, text: str, start: int, stop: int) -> dict[str, Any]:
         return {"id": id, "text": text, "start": start, "stop": stop}
 
     tokens = [span(1, "", 0, 0), span(1, "<s>", 0, 3), span(7, "Hi", 3, 5)]
-    async with engine(upstream) as asked:
-        for spans, inputs in ((tokens, "Hi"), (tokens[1:], "<s>Hi"), ([], "<s>Hi")):
-            upstream.templated = {"tokenize_response": spans, "templated_text": "<s>Hi"}
-            upstream.answers.append([last("x")])
-            await events_of(asked, Chat([]))
-            assert upstream.requests[-1]["inputs"] == inputs
+    for spans, inputs in ((tokens, "Hi"), (tokens[1:], "<s>Hi"), ([], "<s>Hi")):
+        upstream.templated = {"tokenize_response": spans, "templated_text": "<s>Hi"}
+        upstream.answers.append([last("x")])
+        await events_of(asked, Chat([]))
+        assert upstream.requests[-1]["inputs"] == inputs
 
 
 async def test_without_templates_and_markers_there_are_no_chats_and_no_infilling(upstream: FakeTGI) -> None:
@@ -437,19 +435,18 @@ async def test_without_templates_and_markers_there_are_no_chats_and_no_infilling
     assert upstream.requests[0]["inputs"] == "<fim_prefix>a<fim_suffix>b<fim_middle>"
 
 
-async def test_tokens_of_a_text(upstream: FakeTGI) -> None:
+async def test_tokenize_returns_spans_or_none(upstream: FakeTGI, asked: TgiUpstream) -> None:
     upstream.spans = [{"id": 5, "text": "He", "start": 0, "stop": 2}]
-    async with engine(upstream) as asked:
-        assert await asked.tokenize("He") == [TokenSpan(5, "He", 0, 2)]
-        for unknown in ([{"id": 0}], {"no": 1}, web.Response(status=404)):
-            upstream.spans = unknown
-            assert await asked.tokenize("He") is None
-        upstream.spans = web.json_response({"error": "too long", "error_type": "validation"}, status=422)
-        with pytest.raises(InvalidRequest, match="too long"):
-            await asked.tokenize("He")
+    assert await asked.tokenize("He") == [TokenSpan(5, "He", 0, 2)]
+    for unknown in ([{"id": 0}], {"no": 1}, web.Response(status=404)):
+        upstream.spans = unknown
+        assert await asked.tokenize("He") is None
+    upstream.spans = web.json_response({"error": "too long", "error_type": "validation"}, status=422)
+    with pytest.raises(InvalidRequest, match="too long"):
+        await asked.tokenize("He")
 
 
-async def test_it_is_served_by_the_program(upstream: FakeTGI) -> None:
+async def test_the_program_serves_it(upstream: FakeTGI) -> None:
     upstream.answers.append([token("a\nHu"), token("man: b"), last("")])
     async with serve("--upstream", upstream.url) as served:
         info = await served.becomes("ready")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -15,7 +14,6 @@ from serving.engine import (
     Accepted,
     Chat,
     Chunk,
-    Engine,
     EngineState,
     GenerationFailed,
     IncompleteGeneration,
@@ -26,11 +24,19 @@ from serving.engine import (
     TokenSpan,
     Unhealthy,
 )
-from serving.engines.openai_client import OpenAICompatible
+from serving.engines.openai_client import OpenAIUpstream
 from serving.engines.remote import Limits
-from serving.engines.tgi_client import Tgi
-from serving.engines.upstreams import FAILURES, MOST_RETRIES, Kind, Unknown, Upstreams, upstream
+from serving.engines.tgi_client import TgiUpstream
+from serving.engines.upstreams import (
+    FAILURES,
+    MOST_RETRIES,
+    DetectedUpstream,
+    UpstreamProtocol,
+    Upstreams,
+    upstream,
+)
 from tests.serving.conftest import PATIENCE, eventually
+from tests.serving.engines.conftest import becomes, running, started, until
 from tests.support.fake_engine import FakeEngine
 from tests.support.fake_tgi import FakeTGI, last, token
 from tests.support.fake_upstream import NEVER, RESET, FakeUpstream, Step, piece, text
@@ -54,35 +60,11 @@ async def two() -> AsyncIterator[list[FakeUpstream]]:
 
 
 @contextlib.asynccontextmanager
-async def engine_of(one: Engine) -> AsyncIterator[Engine]:
-    """It, once it has looked at its upstream."""
-    await one.start()
-    try:
-
-        async def settled() -> bool:
-            return one.info.state is not EngineState.LOADING
-
-        await eventually(settled)
-        yield one
-    finally:
-        await one.close()
-
-
-@contextlib.asynccontextmanager
 async def engine(upstreams: Sequence[FakeUpstream], **limits: float) -> AsyncIterator[Upstreams]:
-    """An engine that has looked at all its upstreams."""
-    engines = {u.url: OpenAICompatible(u.url, limits=Limits(**limits)) for u in upstreams}
-    engine = Upstreams(dict(engines))
-    await engine.start()
-    try:
-
-        async def settled() -> bool:
-            return all(one.info.state is not EngineState.LOADING for one in engines.values())
-
-        await eventually(settled)
+    engines = {u.url: OpenAIUpstream(u.url, limits=Limits(**limits)) for u in upstreams}
+    async with running(Upstreams(dict(engines))) as engine:
+        await until(lambda: all(e.info.state is not EngineState.LOADING for e in engines.values()))
         yield engine
-    finally:
-        await engine.close()
 
 
 async def ask(engine: Upstreams, session: str | None = None) -> str:
@@ -91,9 +73,9 @@ async def ask(engine: Upstreams, session: str | None = None) -> str:
     return b"".join(event.data for event in events if isinstance(event, Chunk)).decode()
 
 
-async def all_of(engine: Upstreams, seen: list[Any]) -> None:
+async def all_of(engine: Upstreams, outputs: list[Any]) -> None:
     async for event in engine.generate("Hi", PARAMS):
-        seen.append(event)  # noqa: PERF401, what comes before a failure counts
+        outputs.append(event)  # noqa: PERF401, what comes before a failure counts
 
 
 def asked(upstreams: Sequence[FakeUpstream]) -> list[int]:
@@ -101,7 +83,7 @@ def asked(upstreams: Sequence[FakeUpstream]) -> list[int]:
 
 
 @pytest.mark.parametrize("ill", ILL)
-async def test_what_fails_before_the_first_token_is_answered_by_another(
+async def test_a_failure_before_the_first_token_is_retried_elsewhere(
     two: list[FakeUpstream], ill: str
 ) -> None:
     steps, how, _ = ILL[ill]
@@ -112,7 +94,7 @@ async def test_what_fails_before_the_first_token_is_answered_by_another(
     assert asked(two) == [1, 1]
 
 
-async def test_one_that_is_gone_is_not_missed(two: list[FakeUpstream]) -> None:
+async def test_an_upstream_that_disappears_is_replaced(two: list[FakeUpstream]) -> None:
     two[1].answer(*text("Hello"))
     async with engine(two) as both:
         await two[0].__aexit__()
@@ -123,7 +105,7 @@ async def test_one_that_is_gone_is_not_missed(two: list[FakeUpstream]) -> None:
 
 
 @pytest.mark.parametrize("ill", ILL)
-async def test_when_both_fail_the_client_is_told_how(two: list[FakeUpstream], ill: str) -> None:
+async def test_when_both_fail_the_client_gets_the_error(two: list[FakeUpstream], ill: str) -> None:
     steps, how, error = ILL[ill]
     for one in two:
         one.answer(*steps, **how)
@@ -134,20 +116,20 @@ async def test_when_both_fail_the_client_is_told_how(two: list[FakeUpstream], il
 
 
 @pytest.mark.parametrize("end", [[NEVER], [0.05, RESET], []])
-async def test_what_fails_after_the_first_token_keeps_its_text_and_is_not_asked_again(
+async def test_a_failure_after_the_first_token_keeps_its_text_and_is_not_retried(
     two: list[FakeUpstream], end: list[Step]
 ) -> None:
     two[0].answer(piece("Hello"), *end)
     two[1].answer(*text("never"))
-    seen: list[Any] = []
+    outputs: list[Any] = []
     async with engine(two, between=0.2) as both:
         with pytest.raises(IncompleteGeneration):
-            await all_of(both, seen)
-    assert [event.data for event in seen if isinstance(event, Chunk)] == [b"Hello"]
+            await all_of(both, outputs)
+    assert [event.data for event in outputs if isinstance(event, Chunk)] == [b"Hello"]
     assert asked(two) == [1, 0]
 
 
-async def test_a_request_that_cannot_work_is_not_asked_again(two: list[FakeUpstream]) -> None:
+async def test_an_invalid_request_is_not_retried(two: list[FakeUpstream]) -> None:
     two[0].answer(b'{"error": "too long"}', status=400, content_type="application/json")
     two[1].answer(*text("never"))
     async with engine(two) as both:
@@ -156,7 +138,7 @@ async def test_a_request_that_cannot_work_is_not_asked_again(two: list[FakeUpstr
     assert asked(two) == [1, 0]
 
 
-async def test_a_session_stays_where_it_is_and_only_those_of_one_that_goes_move() -> None:
+async def test_only_the_sessions_of_a_missing_upstream_move() -> None:
     engines = {f"http://{name}": FakeEngine("x") for name in "abc"}
     three = Upstreams(dict(engines))
 
@@ -179,7 +161,7 @@ async def test_a_session_stays_where_it_is_and_only_those_of_one_that_goes_move(
     assert await homes() == at_first
 
 
-async def test_a_session_is_told_to_the_upstream(two: list[FakeUpstream]) -> None:
+async def test_the_upstream_gets_the_session(two: list[FakeUpstream]) -> None:
     for one in two:
         one.answer(*text("x"))
     async with engine(two) as both:
@@ -201,7 +183,9 @@ async def test_a_session_goes_elsewhere_while_its_upstream_has_no_room(two: list
         assert (len(home.requests), len(other.requests)) == (2, 3)
 
 
-async def test_without_a_session_least_under_way_is_asked(two: list[FakeUpstream]) -> None:
+async def test_without_a_session_the_upstream_with_the_fewest_requests_answers(
+    two: list[FakeUpstream],
+) -> None:
     held = asyncio.Event()
     for one in two:
         one.answer(piece("x"), held, *text())
@@ -216,7 +200,7 @@ async def test_without_a_session_least_under_way_is_asked(two: list[FakeUpstream
                 pass
 
 
-async def test_one_that_keeps_failing_is_left_alone_until_it_works(
+async def test_an_upstream_that_keeps_failing_gets_no_requests_until_it_works(
     two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.engines.upstreams.PROBE_SECONDS", 0.05)
@@ -246,7 +230,9 @@ class OnlyChats(FakeUpstream):
         return await super()._complete(request)
 
 
-async def test_one_that_failed_at_chats_is_tried_with_a_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upstream_that_failed_at_a_chat_is_probed_with_a_chat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("serving.engines.upstreams.PROBE_SECONDS", 0.05)
     chat = Chat([{"role": "user", "content": "Hi"}])
     async with OnlyChats() as ill, OnlyChats() as well:
@@ -254,21 +240,17 @@ async def test_one_that_failed_at_chats_is_tried_with_a_chat(monkeypatch: pytest
         well.answer(*text("Hello"))
         async with engine([ill, well]) as both:
 
-            async def is_left_alone() -> bool:
+            async def is_broken() -> bool:
                 async for _ in both.generate(chat, PARAMS):
                     pass
-                return both._members[0].is_left_alone
+                return both._members[0].is_broken
 
-            await eventually(is_left_alone)
+            await eventually(is_broken)
             ill.answer(*text("I am back"))
-
-            async def is_back() -> bool:
-                return not both._members[0].is_left_alone
-
-            await eventually(is_back)
+            await until(lambda: not both._members[0].is_broken)
 
 
-async def test_to_have_no_room_is_not_to_fail(
+async def test_an_upstream_without_room_has_not_failed(
     two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.engines.upstreams.LONGEST_FULL_SECONDS", 0)
@@ -280,7 +262,7 @@ async def test_to_have_no_room_is_not_to_fail(
     assert len(two[0].requests) > FAILURES
 
 
-async def test_when_all_are_left_alone_they_are_asked_all_the_same(two: list[FakeUpstream]) -> None:
+async def test_when_all_upstreams_are_broken_they_still_get_requests(two: list[FakeUpstream]) -> None:
     for one in two:
         one.answer(b"", status=500, content_type="text/plain")
     async with engine(two) as both:
@@ -292,7 +274,7 @@ async def test_when_all_are_left_alone_they_are_asked_all_the_same(two: list[Fak
         assert await ask(both) == "Hello"
 
 
-async def test_when_all_have_no_room_nobody_is_asked_twice(two: list[FakeUpstream]) -> None:
+async def test_when_no_upstream_has_room_none_is_asked_twice(two: list[FakeUpstream]) -> None:
     for one in two:
         one.answer(b"", status=429, content_type="text/plain", headers={"Retry-After": "9"})
     async with engine(two) as both:
@@ -303,7 +285,7 @@ async def test_when_all_have_no_room_nobody_is_asked_twice(two: list[FakeUpstrea
     assert sum(asked(two)) == 2 + 4  # the first of them was asked again at the other
 
 
-async def test_few_of_many_requests_are_asked_again(
+async def test_only_a_few_requests_are_retried(
     two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.engines.upstreams.RETRY_FLOOR_SECONDS", float("inf"))
@@ -317,17 +299,17 @@ async def test_few_of_many_requests_are_asked_again(
     assert MOST_RETRIES <= sum(asked(two)) - 60 <= MOST_RETRIES + 6
 
 
-async def test_leaving_ends_the_computation_and_makes_room(two: list[FakeUpstream]) -> None:
+async def test_closing_an_answer_ends_the_computation_and_makes_room(two: list[FakeUpstream]) -> None:
     two[0].answer(piece("x"), NEVER)
     async with engine(two) as both:
         async with contextlib.aclosing(both.generate("Hi", PARAMS)) as events:
             assert isinstance(await anext(events), Accepted)
         async with asyncio.timeout(PATIENCE):
             await two[0].disconnected.wait()
-        assert [member.under_way for member in both._members] == [0, 0]
+        assert [member.running_requests for member in both._members] == [0, 0]
 
 
-async def test_what_is_told_of_all_together(
+async def test_the_info_describes_all_upstreams_together(
     two: list[FakeUpstream], caplog: pytest.LogCaptureFixture
 ) -> None:
     two[0].model_list = [{"id": "a", "max_model_len": 100}, {"id": "l", "parent": "a"}]
@@ -340,11 +322,11 @@ async def test_what_is_told_of_all_together(
         assert (info.state, info.model_id, info.context, info.chats) == (EngineState.READY, "a", 50, True)
         assert list(info.adapters) == []
         assert [record.getMessage() for record in caplog.records].count(
-            "the upstreams have different models: a, b. a is told."
+            "the upstreams have different models: a, b. We report a."
         ) == 1
 
 
-async def test_without_any_that_is_ready_it_is_told_what_ails_each(two: list[FakeUpstream]) -> None:
+async def test_when_no_upstream_is_ready_the_info_says_why(two: list[FakeUpstream]) -> None:
     two[0].model_list, two[1].model_list = 500, []
     async with engine(two) as both:
         assert both.info.state is EngineState.FAILED
@@ -354,78 +336,58 @@ async def test_without_any_that_is_ready_it_is_told_what_ails_each(two: list[Fak
             await ask(both)
         assert await both.tokenize("x") is None
         two[0].model_list = 503
-
-        async def loading() -> bool:
-            return both.info.state is EngineState.LOADING
-
-        await eventually(loading)
+        await becomes(both, EngineState.LOADING)
 
 
-@contextlib.asynccontextmanager
-async def unknown(url: str) -> AsyncIterator[Unknown]:
+def detected(url: str) -> contextlib.AbstractAsyncContextManager[DetectedUpstream]:
     engine = upstream(url)
-    assert isinstance(engine, Unknown)
-    await engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.close()
+    assert isinstance(engine, DetectedUpstream)
+    return started(engine)
 
 
-async def becomes(engine: Unknown, state: EngineState, words: str = "") -> None:
-    async def look() -> bool:
-        return engine.info.state is state and words in (engine.info.state_detail or "")
-
-    await eventually(look)
-
-
-def test_an_address_may_say_what_is_spoken_there() -> None:
-    assert isinstance(upstream("http://a/v1"), OpenAICompatible)
-    assert isinstance(upstream("http://a/v1/"), OpenAICompatible)
-    assert isinstance(upstream("http://a/v1", Kind.TGI), Tgi)
-    assert isinstance(upstream("http://a", Kind.OPENAI), OpenAICompatible)
-    assert isinstance(upstream("http://a"), Unknown)
-    assert [upstream(f"http://a{path}", Kind.TGI).url for path in ("", "/v1")] == ["http://a"] * 2  # type: ignore[attr-defined]
+def test_an_address_may_show_its_protocol() -> None:
+    assert isinstance(upstream("http://a/v1"), OpenAIUpstream)
+    assert isinstance(upstream("http://a/v1/"), OpenAIUpstream)
+    assert isinstance(upstream("http://a/v1", UpstreamProtocol.TGI), TgiUpstream)
+    assert isinstance(upstream("http://a", UpstreamProtocol.OPENAI), OpenAIUpstream)
+    assert isinstance(upstream("http://a"), DetectedUpstream)
+    assert [upstream(f"http://a{path}", UpstreamProtocol.TGI).url for path in ("", "/v1")] == ["http://a"] * 2  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("url", ["http://me:pass%2Fword@127.0.0.1:9", "http://me:pass%2Fword@127.0.0.1:9/v1"])
-@pytest.mark.parametrize("kind", [None, *Kind])
+@pytest.mark.parametrize("kind", [None, *UpstreamProtocol])
 async def test_a_password_in_an_address_is_shown_nowhere(
-    url: str, kind: Kind | None, caplog: pytest.LogCaptureFixture
+    url: str, kind: UpstreamProtocol | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = Upstreams({url: upstream(url, kind)})
-    told = [str(engine.info)]
+    shown = [str(engine.info)]
     await engine.start()
     try:
-
-        async def has_failed() -> bool:
-            return engine.info.state is EngineState.FAILED
-
         with caplog.at_level(logging.INFO):
-            await eventually(has_failed)
+            await becomes(engine, EngineState.FAILED)
             for _ in range(FAILURES):
-                engine._members[0].fails("Hi")
+                engine._members[0].note_failure("Hi")
             with pytest.raises(Unhealthy, match=r"http://127\.0\.0\.1:9.* cannot be reached") as raised:
                 await ask(engine)
-        told += [str(engine.info), str(raised.value), caplog.text]
+        shown += [str(engine.info), str(raised.value), caplog.text]
     finally:
         await engine.close()
     assert "127.0.0.1:9 failed 3 times" in caplog.text.replace("/v1", "")
-    assert not any("word" in words or "me:" in words for words in told), told
+    assert not any("word" in message or "me:" in message for message in shown), shown
 
 
 async def test_a_password_in_an_address_takes_the_place_of_the_key() -> None:
     async with FakeUpstream() as openai:
         openai.answer(*text("Hello"))
         asked = upstream(openai.url.replace("//", "//me:word@"), api_key="key")
-        async with engine_of(asked):
+        async with running(asked):
             events = [event async for event in asked.generate("Hi", PARAMS)]
             assert [event.data for event in events if isinstance(event, Chunk)] == [b"Hello"]
         assert openai.headers[0]["Authorization"] == "Basic bWU6d29yZA=="
 
 
-async def test_a_server_that_tells_what_is_too_deep_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.engines.upstreams.LOOK_SOON_SECONDS", 0.02)
+async def test_a_server_that_answers_with_deep_json_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.engines.upstreams.CHECK_SOON_SECONDS", 0.02)
     asked_before: list[str] = []
 
     async def info(request: web.Request) -> web.Response:
@@ -439,14 +401,14 @@ async def test_a_server_that_tells_what_is_too_deep_is_asked_again(monkeypatch: 
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with unknown(f"http://127.0.0.1:{runner.addresses[0][1]}") as engine:
+        async with detected(f"http://127.0.0.1:{runner.addresses[0][1]}") as engine:
             await becomes(engine, EngineState.READY)
     finally:
         await runner.cleanup()
 
 
-async def test_the_server_is_asked_what_it_speaks() -> None:
-    async with FakeTGI().running() as tgi, unknown(tgi.url) as engine:
+async def test_the_protocol_of_a_server_is_detected() -> None:
+    async with FakeTGI().running() as tgi, detected(tgi.url) as engine:
         tgi.answers.append([token("Hello"), last()])
         tgi.spans = []
         await becomes(engine, EngineState.READY)
@@ -454,7 +416,7 @@ async def test_the_server_is_asked_what_it_speaks() -> None:
         events = [event async for event in engine.generate("Hi", PARAMS)]
         assert Chunk(b"Hello", 1) in events
         assert await engine.tokenize("") == []
-    async with FakeUpstream() as openai, unknown(openai.url.removesuffix("/v1")) as engine:
+    async with FakeUpstream() as openai, detected(openai.url.removesuffix("/v1")) as engine:
         openai.answer(*text("Hello"))
         await becomes(engine, EngineState.READY)
         assert engine.info.engine == "openai"
@@ -462,22 +424,22 @@ async def test_the_server_is_asked_what_it_speaks() -> None:
         assert await engine.tokenize("") is None
 
 
-async def test_a_server_that_does_not_tell_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.engines.upstreams.LOOK_SOON_SECONDS", 0.02)
+async def test_detection_goes_on_until_it_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.engines.upstreams.CHECK_SOON_SECONDS", 0.02)
     async with FakeUpstream() as openai:
         openai.model_list = 401
-        async with unknown(openai.url.removesuffix("/v1")) as engine:
+        async with detected(openai.url.removesuffix("/v1")) as engine:
             with pytest.raises(Unhealthy):
                 await anext(engine.generate("Hi", PARAMS))
             assert await engine.tokenize("x") is None
             await becomes(engine, EngineState.FAILED, "refuses our key")
-            for status, state, words in (
+            for status, state, message in (
                 (500, EngineState.FAILED, "answers 500"),
                 (503, EngineState.LOADING, "still loading"),
                 (404, EngineState.FAILED, "--upstream-kind"),
             ):
                 openai.model_list = status
-                await becomes(engine, state, words)
+                await becomes(engine, state, message)
             await openai.__aexit__()
             await becomes(engine, EngineState.FAILED, "cannot be reached")
             openai.model_list = [{"id": "m"}]
@@ -485,48 +447,40 @@ async def test_a_server_that_does_not_tell_yet_is_asked_again(monkeypatch: pytes
             await becomes(engine, EngineState.READY)
 
 
-async def test_different_kinds_work_together() -> None:
+async def test_upstreams_of_different_protocols_work_together() -> None:
     async with FakeUpstream() as openai, FakeTGI().running() as tgi:
         openai.answer(*text("Hello"))
         tgi.answers += [[{"error": "full", "error_type": "overloaded"}], [token("Hello"), last()]]
         engines = {url: upstream(url) for url in (tgi.url, openai.url)}
-        both = Upstreams(engines)
-        await both.start()
-        try:
-
-            async def ready() -> bool:
-                return all(one.info.state is EngineState.READY for one in engines.values())
-
-            await eventually(ready)
+        async with started(Upstreams(engines)) as both:
+            await until(lambda: all(one.info.state is EngineState.READY for one in engines.values()))
             assert not both.info.chats
-            for _ in itertools.repeat(None, 2):  # the first is told in its stream that there is no room
+            for _ in range(2):  # the first answer says in its stream that there is no room
                 assert await ask(both) == "Hello"
-        finally:
-            await both.close()
     assert (len(tgi.requests), len(openai.requests)) == (1, 2)
 
 
-class Tells(FakeEngine):
-    def __init__(self, told: Sequence[TokenSpan] | ServingError | None) -> None:
+class Tokenizing(FakeEngine):
+    def __init__(self, answer: Sequence[TokenSpan] | ServingError | None) -> None:
         super().__init__()
-        self.told = told
+        self.answer = answer
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
-        if isinstance(self.told, ServingError):
-            raise self.told
-        return self.told
+        if isinstance(self.answer, ServingError):
+            raise self.answer
+        return self.answer
 
 
-async def test_the_tokens_of_a_text_are_told_by_any_that_can() -> None:
+async def test_any_upstream_that_can_tokenizes_a_text() -> None:
     spans, gone = [TokenSpan(1, "Hi", 0, 2)], Unhealthy("gone")
     wrong = InvalidRequest("no")
-    for tells, expected in (
+    for answers, expected in (
         ([gone, None, spans], spans),
         ([None, None], None),
         ([gone, None], gone),
         ([wrong, spans], wrong),
     ):
-        both = Upstreams({f"http://{place}": Tells(told) for place, told in enumerate(tells)})
+        both = Upstreams({f"http://{number}": Tokenizing(answer) for number, answer in enumerate(answers)})
         if isinstance(expected, ServingError):
             with pytest.raises(type(expected)):
                 await both.tokenize("Hi")
@@ -534,7 +488,7 @@ async def test_the_tokens_of_a_text_are_told_by_any_that_can() -> None:
             assert await both.tokenize("Hi") == expected
 
 
-async def test_counts_of_all_are_told_as_sums() -> None:
+async def test_the_info_adds_the_counts_of_all_upstreams() -> None:
     engines = {"http://a": FakeEngine(), "http://b": FakeEngine()}
     both = Upstreams(dict(engines))
     engines["http://a"].info = replace(engines["http://a"].info, waiting=2, computed_tokens=5)

@@ -17,9 +17,9 @@ from serving.models.catalogue import (
     find,
     in_words,
     infilling_of,
+    is_safe_path,
     licence_of,
 )
-from serving.models.download import Wanted
 
 BY_NAME = {model.name: model for model in CATALOGUE}
 SMALL, DEFAULT, LARGE = (BY_NAME[f"qwen2.5-coder-{size}b"] for size in ("0.5", "1.5", "7"))
@@ -43,7 +43,7 @@ def test_a_model_is_found_by_its_name_its_file_or_a_path(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("qwen2.5-coder-1.5", "did you mean qwen2.5-coder-1.5b?"),
         ("starcoder2", "did you mean starcoder2-3b, starcoder2-7b or starcoder2-15b?"),
@@ -58,24 +58,24 @@ def test_a_model_is_found_by_its_name_its_file_or_a_path(tmp_path: Path) -> None
         ("x" * 300, "there are qwen2.5-coder-1.5b,"),
     ],
 )
-def test_what_is_not_known_is_refused_with_what_is_near(text: str, words: str) -> None:
+def test_an_unknown_model_is_refused_with_similar_names(text: str, message: str) -> None:
     with pytest.raises(UnknownModel) as refused:
         find(text)
-    assert words in str(refused.value)
+    assert message in str(refused.value)
 
 
 @given(st.text(st.sampled_from("ab./:-~\\"), max_size=12))
-def test_whatever_is_named_stays_in_its_folder_or_is_a_path(text: str) -> None:
+def test_a_named_file_stays_in_the_folder_of_models(text: str) -> None:
     try:
         found = find(text)
     except UnknownModel:
         return
     if isinstance(found, Model):
-        Wanted(found.repo, found.file)  # raises
+        assert is_safe_path(found.repo, found.file)
         assert Path("/models") in Path(os.path.normpath(found.path(Path("/models")))).parents
 
 
-def test_the_catalogue_is_whole() -> None:
+def test_the_catalogue_is_complete() -> None:
     assert len(BY_NAME) == len(CATALOGUE)
     for model in CATALOGUE:
         assert find(model.name) is model
@@ -83,7 +83,7 @@ def test_the_catalogue_is_whole() -> None:
         assert model.memory is not None
         assert model.bytes is not None
         assert model.memory > model.bytes
-        # Who uses a conversion is told whose it is.
+        # The author of a converted file is named.
         assert model.converted_by is None or model.repo.startswith(model.converted_by + "/")
         assert model.converted_by is not None or model.of is not None
         assert (model.repo.split("/")[0] == str(model.of).split("/")[0]) == (model.converted_by is None)
@@ -93,13 +93,11 @@ def test_the_catalogue_is_whole() -> None:
     ("memory", "chosen"),
     [(None, DEFAULT), (64 * GB, DEFAULT), (4 * GB, DEFAULT), (2 * GB, SMALL), (GB, None)],
 )
-def test_a_machine_gets_what_its_memory_holds(
-    memory: int | None, chosen: Model | None, tmp_path: Path
-) -> None:
+def test_the_chosen_model_fits_into_memory(memory: int | None, chosen: Model | None, tmp_path: Path) -> None:
     assert choose(tmp_path / "none", memory) is chosen
 
 
-def test_what_is_here_comes_before_what_would_be_fetched(tmp_path: Path) -> None:
+def test_a_model_on_the_disk_is_preferred(tmp_path: Path) -> None:
     assert choose(tmp_path, 16 * GB) is DEFAULT
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "my.gguf").write_bytes(b"GGUF")
@@ -114,14 +112,14 @@ def test_what_is_here_comes_before_what_would_be_fetched(tmp_path: Path) -> None
     assert choose(tmp_path, 2 * GB) is SMALL
 
 
-def test_what_is_here_and_too_large_is_not_taken(tmp_path: Path) -> None:
+def test_a_model_on_the_disk_that_is_too_large_is_not_chosen(tmp_path: Path) -> None:
     put(LARGE, tmp_path)
     with LARGE.path(tmp_path).open("wb") as file:
         file.truncate(4 * GB)
     assert choose(tmp_path, 2 * GB) is SMALL
 
 
-def test_the_licence_of_a_model_by_its_id_or_by_what_it_tells() -> None:
+def test_the_licence_comes_from_the_id_or_from_the_file() -> None:
     assert licence_of("bigcode/starcoder2-15b") is OPENRAIL
     assert licence_of("/models/starcoder2-3b-Q4_K_M.gguf") is OPENRAIL
     assert licence_of("starcoder2:15b") is OPENRAIL
@@ -139,7 +137,7 @@ def test_the_licence_of_a_model_by_its_id_or_by_what_it_tells() -> None:
     assert not railway.must_accept
 
 
-def test_the_markers_of_a_model_by_its_id() -> None:
+def test_the_infilling_markers_come_from_the_id() -> None:
     for name in ("bigcode/starcoder2-3b", "/models/starcoder2-3b-Q4_K_M.gguf", "starcoder2:3b"):
         assert infilling_of(name) == BY_NAME["starcoder2-3b"].infilling
     assert infilling_of("Qwen/Qwen2.5-Coder-32B") == DEFAULT.infilling

@@ -1,4 +1,4 @@
-"""`python -m serving.models.download` against a hub that fails in every way, as a process of its own."""
+"""`python -m serving.models.download`, as a process of its own, with a hub that fails in every way."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import close_session, constants
 
-from serving.models.download import Wanted
+from serving.models import download
+from serving.models.download import CHUNK
+from serving.models.hub_errors import DownloadFailed
 from tests.serving.conftest import PATIENCE, ROOT
 from tests.support.fake_hub import FakeHub
 from tests.support.small_disk import NoSmallDisk, SmallDisk, small_disk
@@ -34,37 +38,58 @@ def hub() -> Iterator[FakeHub]:
 
 
 @dataclass
-class Fetched:
+class Result:
     code: int
-    said: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
 
     @property
     def failure(self) -> str:
-        return str(self.said[-1]["failed"])
+        return str(self.messages[-1]["failed"])
 
 
 Begin = Callable[..., "subprocess.Popen[str]"]
-Fetch = Callable[..., Fetched]
+Fetch = Callable[..., Result]
 
 
 @pytest.fixture
-def begin(hub: FakeHub, tmp_path: Path) -> Iterator[Begin]:
-    started: list[subprocess.Popen[str]] = []
+def fetch(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Fetch]:
+    """Runs the program inside this process, with pauses a hundred times shorter."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(seconds / 100))
+    monkeypatch.setattr(download, "_exit_with_stdin", lambda: None)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_VERBOSITY"):
+        monkeypatch.setenv(name, "")  # restored after the program has set it
 
-    def begin(
+    def fetch(
         file: str = FILE,
         *,
         repo: str = REPO,
         models: Path | None = None,
         options: tuple[str, ...] = (),
-        **variables: str,
-    ) -> subprocess.Popen[str]:
-        folder = models or tmp_path / "models"
+        endpoint: str = hub.url,
+    ) -> Result:
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        code = download.main([repo, file, str(models or tmp_path / "models"), *options])
+        return Result(code, [json.loads(line) for line in capsys.readouterr().out.splitlines()])
+
+    yield fetch
+    close_session()
+
+
+@pytest.fixture
+def begin(hub: FakeHub, tmp_path: Path) -> Iterator[Begin]:
+    """Starts the program."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(models: Path | None = None, **variables: str) -> subprocess.Popen[str]:
+        folder = str(models or tmp_path / "models")
         process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "serving.models.download", repo, file, str(folder)),
-                *("--delay", "0.01", *options),
-            ],
+            [sys.executable, "-m", "serving.models.download", REPO, FILE, folder],
             cwd=ROOT,
             env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), **variables},
             stdin=subprocess.PIPE,
@@ -83,15 +108,10 @@ def begin(hub: FakeHub, tmp_path: Path) -> Iterator[Begin]:
             pipe.close()
 
 
-def end(process: subprocess.Popen[str]) -> Fetched:
+def end(process: subprocess.Popen[str]) -> Result:
     assert process.stdout is not None
-    said = [json.loads(line) for line in process.stdout]
-    return Fetched(process.wait(PATIENCE), said)
-
-
-@pytest.fixture
-def fetch(begin: Begin) -> Fetch:
-    return lambda *arguments, **options: end(begin(*arguments, **options))
+    messages = [json.loads(line) for line in process.stdout]
+    return Result(process.wait(PATIENCE), messages)
 
 
 @pytest.fixture
@@ -99,48 +119,44 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "models" / REPO / FILE
 
 
-def test_a_file_is_fetched_and_its_progress_told(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+def test_a_file_is_fetched_and_its_progress_reported(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     found = fetch()
-    assert (found.code, found.said[-1]) == (0, {"path": str(path)})
+    assert (found.code, found.messages[-1]) == (0, {"path": str(path)})
     assert path.read_bytes() == CONTENT
     assert [other.name for other in path.parent.iterdir()] == [FILE]
-    assert found.said[0] == {"bytes": len(CONTENT), "received": 0}
-    assert found.said[-2] == {"bytes": len(CONTENT), "received": len(CONTENT)}
+    assert found.messages[0] == {"bytes": len(CONTENT), "received": 0}
+    assert found.messages[-2] == {"bytes": len(CONTENT), "received": len(CONTENT)}
 
 
-def test_what_is_there_is_not_fetched_again(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+def test_an_existing_file_is_not_fetched_again(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"GGUF mine")
-    assert fetch().said[-1] == {"path": str(path)}
+    assert fetch().messages[-1] == {"path": str(path)}
     assert (path.read_bytes(), hub.asked) == (b"GGUF mine", [])
 
 
-def test_after_a_cut_only_the_rest_comes(fetch: Fetch, hub: FakeHub, path: Path) -> None:
-    hub.cuts = [100_000, 0, 150_000]
+def test_after_a_broken_connection_only_the_rest_is_fetched(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    hub.cuts = [2 * CHUNK, 0, CHUNK]
     assert fetch().code == 0
     assert path.read_bytes() == CONTENT
     assert hub.sent == len(CONTENT)
-    assert [asked.headers.get("range") for asked in hub.asked_of("storage")] == [
-        None,
-        "bytes=100000-",
-        "bytes=100000-",
-        "bytes=250000-",
-    ]
+    ranges = [asked.headers.get("range") for asked in hub.asked_of("storage")]
+    assert ranges == [None, f"bytes={2 * CHUNK}-", f"bytes={2 * CHUNK}-", f"bytes={3 * CHUNK}-"]
 
 
-def test_killed_in_the_middle_it_goes_on_from_there(begin: Begin, hub: FakeHub, path: Path) -> None:
+def test_a_killed_download_is_continued(begin: Begin, hub: FakeHub, path: Path) -> None:
     hub.gate.clear()
-    hub.gate_at = 150_000
+    hub.gate_at = 2 * CHUNK
     process = begin()
     assert hub.reached.wait(PATIENCE)
-    wait_until_written(path, 150_000)
+    wait_until_written(path, 2 * CHUNK)
     process.kill()
     process.wait()
     assert not path.exists()
     hub.gate.set()
     assert end(begin()).code == 0
     assert path.read_bytes() == CONTENT
-    assert hub.asked_of("storage")[-1].headers["range"] == "bytes=150000-"
+    assert hub.asked_of("storage")[-1].headers["range"] == f"bytes={2 * CHUNK}-"
 
 
 def wait_until_written(path: Path, size: int) -> None:
@@ -149,7 +165,7 @@ def wait_until_written(path: Path, size: int) -> None:
         waited.wait(0.01)
 
 
-def test_it_ends_with_its_standard_input(begin: Begin, hub: FakeHub) -> None:
+def test_it_exits_with_its_standard_input(begin: Begin, hub: FakeHub) -> None:
     hub.gate.clear()
     process = begin()
     assert hub.reached.wait(PATIENCE)
@@ -158,22 +174,25 @@ def test_it_ends_with_its_standard_input(begin: Begin, hub: FakeHub) -> None:
     assert process.wait(PATIENCE) == 1
 
 
-def test_a_server_that_knows_no_ranges_sends_all_of_it_again(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+def test_a_server_without_ranges_sends_the_whole_file_again(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     hub.cuts, hub.ignores_ranges = [100_000], True
     assert fetch().code == 0
     assert path.read_bytes() == CONTENT
 
 
-def test_a_part_of_another_version_is_not_gone_on_with(fetch: Fetch, hub: FakeHub, path: Path) -> None:
-    hub.cuts = [100_000, 0, 0, 0, 0, 0]
+def test_an_incomplete_file_of_another_version_is_not_continued(
+    fetch: Fetch, hub: FakeHub, path: Path
+) -> None:
+    hub.cuts = [CHUNK] + [0] * 99
     assert fetch().code == 1
+    hub.cuts = []
     hub.add(REPO, FILE, newer := b"GGUF" + bytes(1000))
     assert fetch().code == 0
     assert path.read_bytes() == newer
     assert [other.name for other in path.parent.iterdir()] == [FILE]
 
 
-def test_what_came_damaged_is_fetched_anew_once(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+def test_a_damaged_file_is_fetched_once_more(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     hub.damaged = 1
     assert fetch().code == 0
     assert path.read_bytes() == CONTENT
@@ -187,14 +206,14 @@ def test_what_comes_damaged_twice_is_removed_and_said(fetch: Fetch, hub: FakeHub
     assert list(path.parent.iterdir()) == []
 
 
-def test_another_file_than_the_known_one_is_not_fetched(fetch: Fetch, hub: FakeHub) -> None:
+def test_a_file_with_another_hash_than_the_known_one_is_not_fetched(fetch: Fetch, hub: FakeHub) -> None:
     assert "another file" in fetch(options=("--sha256", "0" * 64)).failure
     assert hub.sent == 0
     known = hashlib.sha256(CONTENT).hexdigest()
     assert fetch(options=("--sha256", known)).code == 0
 
 
-def test_where_no_hash_is_told_the_size_counts(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+def test_without_a_hash_the_size_counts(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     hub.tells_hash = False
     assert fetch().code == 0
     assert path.read_bytes() == CONTENT
@@ -206,14 +225,12 @@ def test_a_file_that_is_larger_than_the_hub_says_is_not_fetched_to_its_end(
 ) -> None:
     hub.add(REPO, FILE, bytes(64 << 20))  # more than any buffer on the way holds
     hub.says = {"X-Linked-Size": str(size)}
-    assert f"sends more of {FILE} than it says" in fetch().failure
+    assert "sends more bytes than it said" in fetch().failure
     assert hub.sent < 48 << 20  # of three tries together
     assert max(part.stat().st_size for part in path.parent.iterdir()) <= size
 
 
-def test_a_part_to_which_the_storage_has_added_something_else_is_fetched_anew(
-    fetch: Fetch, hub: FakeHub, path: Path
-) -> None:
+def test_an_incomplete_file_with_wrong_bytes_is_fetched_again(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     part = path.with_name(f"{FILE}.{hashlib.sha256(CONTENT).hexdigest()[:16]}.part")
     part.parent.mkdir(parents=True)
     part.write_bytes(CONTENT[:150_000])
@@ -234,15 +251,15 @@ def test_a_part_to_which_the_storage_has_added_something_else_is_fetched_anew(
         {"Location": "http://\x7f/"},
     ],
 )
-def test_what_answers_in_the_place_of_a_hub_is_not_believed(
+def test_a_server_that_is_no_hub_is_an_error(
     fetch: Fetch, hub: FakeHub, path: Path, says: dict[str, str | None]
 ) -> None:
     hub.says = says
-    assert "does not answer as a hub of models does" in fetch().failure
+    assert "does not answer like a hub of models" in fetch().failure
     assert (path.exists(), hub.sent) == (False, 0)
 
 
-def test_a_part_that_is_a_link_is_not_written_through(
+def test_an_incomplete_file_that_is_a_link_is_replaced(
     fetch: Fetch, hub: FakeHub, path: Path, tmp_path: Path
 ) -> None:
     (elsewhere := tmp_path / "elsewhere").write_text("precious")
@@ -253,18 +270,16 @@ def test_a_part_that_is_a_link_is_not_written_through(
     assert elsewhere.read_text() == "precious"
 
 
-def test_the_part_of_a_file_whose_name_begins_alike_is_left_alone(
-    fetch: Fetch, hub: FakeHub, path: Path
-) -> None:
+def test_the_incomplete_file_of_another_file_is_kept(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     path.parent.mkdir(parents=True)
     (other := path.with_name(f"{FILE}.other.gguf.abc.part")).write_bytes(b"GGUF")
     found = fetch()
-    assert found.said[0] == {"bytes": len(CONTENT), "received": 0}
+    assert found.messages[0] == {"bytes": len(CONTENT), "received": 0}
     assert other.read_bytes() == b"GGUF"
 
 
 @pytest.mark.parametrize(
-    ("refusal", "words"),
+    ("refusal", "message"),
     [
         ((403, TERMS), "Accept them at {url}/" + REPO + ", set HF_TOKEN"),
         ((401, TERMS), "Accept them at {url}/" + REPO + ", set HF_TOKEN"),
@@ -274,34 +289,34 @@ def test_the_part_of_a_file_whose_name_begins_alike_is_left_alone(
         ((400, {}), "refused " + REPO + " (400)"),
     ],
 )
-def test_a_refusal_is_told_with_the_next_step(
-    fetch: Fetch, hub: FakeHub, refusal: tuple[int, dict[str, str]], words: str
+def test_a_refusal_names_the_next_step(
+    fetch: Fetch, hub: FakeHub, refusal: tuple[int, dict[str, str]], message: str
 ) -> None:
     hub.refusals = [refusal]
     found = fetch()
-    assert words.format(url=hub.url) in found.failure
+    assert message.format(url=hub.url) in found.failure
     assert (found.code, hub.sent) == (1, 0)
 
 
-def test_a_wrong_file_is_told_with_those_that_are_there(fetch: Fetch, hub: FakeHub) -> None:
+def test_an_unknown_file_is_refused_with_similar_names(fetch: Fetch, hub: FakeHub) -> None:
     hub.add(REPO, "README.md", b"")
     assert fetch("model-q4-k-m.gguf").failure == f"{REPO} has no file model-q4-k-m.gguf. Did you mean {FILE}?"
 
 
-def test_the_words_of_a_hub_are_bounded(fetch: Fetch, hub: FakeHub) -> None:
+def test_a_message_is_never_too_long(fetch: Fetch, hub: FakeHub) -> None:
     hub.add(REPO, "x" * 100_000 + ".gguf", b"GGUF")
     assert f"{REPO} has no file other.gguf" in (failure := fetch("other.gguf").failure)
     assert len(failure) <= 2000
 
 
-def test_a_repository_that_is_not_there(fetch: Fetch, hub: FakeHub) -> None:
+def test_an_unknown_repository_is_refused(fetch: Fetch, hub: FakeHub) -> None:
     assert "No/Model" in fetch(repo="No/Model").failure
     hub.refusals = [(404, {"X-Error-Code": "RepoNotFound"})]
     assert "There is no repository No/Model" in fetch(repo="No/Model").failure
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_hub_in_trouble_is_asked_again(fetch: Fetch, hub: FakeHub, path: Path, status: int) -> None:
+def test_a_hub_with_a_problem_is_asked_again(fetch: Fetch, hub: FakeHub, path: Path, status: int) -> None:
     hub.refusals = [(status, {"Retry-After": "0"})] * 2
     assert fetch().code == 0
     assert path.read_bytes() == CONTENT
@@ -311,70 +326,70 @@ def test_a_hub_in_trouble_is_asked_again(fetch: Fetch, hub: FakeHub, path: Path,
     assert len(hub.refusals) == 6
 
 
-def test_a_silent_storage_is_given_up(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+def test_a_silent_storage_is_asked_again(begin: Begin, hub: FakeHub, path: Path) -> None:
     hub.silent = 1
-    assert fetch(HF_HUB_DOWNLOAD_TIMEOUT="1").code == 0
+    assert end(begin(HF_HUB_DOWNLOAD_TIMEOUT="1")).code == 0
     assert path.read_bytes() == CONTENT
 
 
-def test_a_hub_that_is_not_there_is_named(fetch: Fetch, unused_tcp_port: int, path: Path) -> None:
-    found = fetch(HF_ENDPOINT=f"http://127.0.0.1:{unused_tcp_port}")
+def test_an_unreachable_hub_is_named(fetch: Fetch, unused_tcp_port: int, path: Path) -> None:
+    found = fetch(endpoint=f"http://127.0.0.1:{unused_tcp_port}")
     assert f"127.0.0.1:{unused_tcp_port} cannot be reached" in found.failure
     assert "--model FILE.gguf" in found.failure
 
 
-def test_what_has_come_is_kept_when_the_hub_goes_away(fetch: Fetch, hub: FakeHub, path: Path) -> None:
-    hub.cuts = [200_000] + [0] * 9
-    assert "200 kB have come and are kept" in fetch().failure
+def test_received_bytes_are_kept_when_the_hub_disappears(fetch: Fetch, hub: FakeHub, path: Path) -> None:
+    hub.cuts = [3 * CHUNK] + [0] * 99
+    assert "197 kB have arrived and are kept" in fetch().failure
     hub.cuts = []
     assert fetch().code == 0
     assert hub.sent == len(CONTENT)
 
 
-def test_the_token_goes_to_the_hub_alone(fetch: Fetch, hub: FakeHub) -> None:
-    assert fetch(HF_TOKEN="hf_canary").code == 0
+def test_the_token_goes_to_the_hub_alone(begin: Begin, hub: FakeHub) -> None:
+    assert end(begin(HF_TOKEN="hf_canary")).code == 0
     assert {asked.headers.get("authorization") for asked in hub.asked_of("hub")} == {"Bearer hf_canary"}
     assert {asked.headers.get("authorization") for asked in hub.asked_of("storage")} == {None}
 
 
-def test_a_password_for_the_hub_is_in_no_words(fetch: Fetch, hub: FakeHub) -> None:
+def test_a_password_for_the_hub_is_in_no_message(fetch: Fetch, hub: FakeHub) -> None:
     endpoint = hub.url.replace("//", "//ann:canary@")
     for status in (400, 401, 404):
         hub.refusals = [(status, {})]
-        failure = fetch(HF_ENDPOINT=endpoint).failure
+        failure = fetch(endpoint=endpoint).failure
         assert "canary" not in failure
         assert hub.url.removeprefix("http://") in failure or FILE in failure
-    assert fetch(HF_ENDPOINT=endpoint).code == 0
+    assert fetch(endpoint=endpoint).code == 0
 
 
-def test_offline_by_the_hubs_own_setting(fetch: Fetch, hub: FakeHub) -> None:
-    assert "HF_HUB_OFFLINE" in fetch(HF_HUB_OFFLINE="1").failure
+def test_the_offline_setting_of_the_hub_is_respected(begin: Begin, hub: FakeHub) -> None:
+    assert "HF_HUB_OFFLINE" in end(begin(HF_HUB_OFFLINE="1")).failure
     assert hub.asked == []
 
 
 def test_two_at_once_fetch_one_file(begin: Begin, hub: FakeHub, path: Path) -> None:
     hub.gate.clear()
-    hub.gate_at = 150_000
+    hub.gate_at = 2 * CHUNK
     first = begin()
     assert hub.reached.wait(PATIENCE)
     second = begin()
     assert second.stdout is not None
-    told = json.loads(second.stdout.readline())
-    assert told["bytes"] is None  # it sees how far the first is
+    message = json.loads(second.stdout.readline())
+    assert message["bytes"] is None  # it reports the progress of the first
     hub.gate.set()
     assert [end(process).code for process in (first, second)] == [0, 0]
     assert (path.read_bytes(), hub.sent) == (CONTENT, len(CONTENT))
 
 
-def test_the_second_goes_on_when_the_first_is_killed(begin: Begin, hub: FakeHub, path: Path) -> None:
+def test_a_second_download_continues_when_the_first_is_killed(begin: Begin, hub: FakeHub, path: Path) -> None:
     hub.gate.clear()
-    hub.gate_at = 150_000
+    hub.gate_at = 2 * CHUNK
     first, second = begin(), None
     assert hub.reached.wait(PATIENCE)
-    wait_until_written(path, 150_000)
+    wait_until_written(path, 2 * CHUNK)
     second = begin()
     assert second.stdout is not None
-    assert json.loads(second.stdout.readline()) == {"bytes": None, "received": 150_000}
+    assert json.loads(second.stdout.readline()) == {"bytes": None, "received": 2 * CHUNK}
     first.kill()
     hub.gate.set()
     assert end(second).code == 0
@@ -390,7 +405,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         pytest.skip(f"no small disk can be mounted here: {error}")
 
 
-def test_a_disk_without_room_is_told_before_a_byte_comes(fetch: Fetch, hub: FakeHub, disk: SmallDisk) -> None:
+def test_a_full_disk_is_reported_before_the_download(fetch: Fetch, hub: FakeHub, disk: SmallDisk) -> None:
     disk.fill(leave=len(CONTENT))
     found = fetch(models=disk.path)
     assert "no room for the model" in found.failure
@@ -398,12 +413,14 @@ def test_a_disk_without_room_is_told_before_a_byte_comes(fetch: Fetch, hub: Fake
     assert hub.sent == 0
 
 
-def test_a_disk_that_others_fill_meanwhile(begin: Begin, hub: FakeHub, disk: SmallDisk) -> None:
+def test_a_disk_that_fills_up_during_the_download_is_reported(
+    begin: Begin, hub: FakeHub, disk: SmallDisk
+) -> None:
     hub.gate.clear()
-    hub.gate_at = 150_000
+    hub.gate_at = 2 * CHUNK
     process = begin(models=disk.path)
     assert hub.reached.wait(PATIENCE)
-    wait_until_written(disk.path / REPO / FILE, 150_000)
+    wait_until_written(disk.path / REPO / FILE, 2 * CHUNK)
     disk.fill()
     hub.gate.set()
     assert "no room for the model" in end(process).failure
@@ -413,7 +430,7 @@ def test_a_disk_that_others_fill_meanwhile(begin: Begin, hub: FakeHub, disk: Sma
     assert hub.sent < 2 * len(CONTENT)
 
 
-def test_a_folder_that_cannot_be_written(fetch: Fetch, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(fetch: Fetch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot be written" in fetch(models=tmp_path / "file").failure
 
@@ -421,6 +438,7 @@ def test_a_folder_that_cannot_be_written(fetch: Fetch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("repo", "file"), [("../..", "x.gguf"), ("a/b", "../x.gguf"), ("a/b", "/x.gguf"), ("a/b", "x" * 300)]
 )
-def test_no_name_leaves_the_folder(repo: str, file: str) -> None:
-    with pytest.raises(ValueError, match="no file of a repository"):
-        Wanted(repo, file)
+def test_no_name_leaves_the_folder(repo: str, file: str, tmp_path: Path) -> None:
+    with pytest.raises(DownloadFailed, match="no file of a repository"):
+        download.fetch(repo, file, tmp_path, lambda size, count: None)
+    assert list(tmp_path.iterdir()) == []

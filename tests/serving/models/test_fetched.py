@@ -1,4 +1,4 @@
-"""A model that comes while the server runs: fetched, declined, gone on with, taken over without a restart."""
+"""A model that is fetched while the server runs: declined, continued, and loaded without a restart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.fake_hub import FakeHub
 
 REPO, FILE = "Maker/StarCoder-GGUF", "tiny.gguf"
 MODEL = f"{REPO}:{FILE}"
-SIZE = 1 << 17  # of what has come when the gate is closed
+SIZE = 1 << 17  # bytes that arrive before the gate
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def started(hub: FakeHub, models: Path, *arguments: str, **variables: str)
 
 
 async def held(served: Served) -> dict[str, Any]:
-    """/info, once the file has come to the gate."""
+    """/info, once the download has reached the gate."""
 
     async def look() -> dict[str, Any] | None:
         _, info = await served.get("/info")
@@ -57,9 +57,7 @@ async def steer(served: Served, method: str) -> int:
         return answer.status
 
 
-async def test_it_listens_at_once_tells_the_progress_and_takes_the_model_over(
-    hub: FakeHub, tmp_path: Path
-) -> None:
+async def test_it_listens_at_once_reports_progress_and_loads_the_model(hub: FakeHub, tmp_path: Path) -> None:
     async with started(hub, tmp_path / "models") as served:
         info = await held(served)
         size = len(hub.files[f"{REPO}/{FILE}"])
@@ -87,7 +85,7 @@ async def test_it_listens_at_once_tells_the_progress_and_takes_the_model_over(
         assert await steer(served, "DELETE") == 409
 
 
-async def test_declined_it_stops_at_once_and_goes_on_when_asked(hub: FakeHub, tmp_path: Path) -> None:
+async def test_a_declined_download_stops_at_once_and_can_be_continued(hub: FakeHub, tmp_path: Path) -> None:
     async with started(hub, tmp_path / "models") as served:
         await held(served)
         assert await steer(served, "DELETE") == 204
@@ -102,7 +100,7 @@ async def test_declined_it_stops_at_once_and_goes_on_when_asked(hub: FakeHub, tm
     assert hub.asked_of("storage")[-1].headers["range"] == f"bytes={SIZE}-"
 
 
-async def test_what_was_declined_is_only_offered_at_the_next_start(hub: FakeHub, tmp_path: Path) -> None:
+async def test_a_declined_download_is_only_offered_after_a_restart(hub: FakeHub, tmp_path: Path) -> None:
     async with started(hub, tmp_path / "models") as served:
         await held(served)
         assert await steer(served, "DELETE") == 204
@@ -114,11 +112,11 @@ async def test_what_was_declined_is_only_offered_at_the_next_start(hub: FakeHub,
         assert (info["download"]["received"], len(hub.asked)) == (SIZE, asked)
         assert await steer(served, "POST") == 202
         await served.becomes("ready")
-    async with started(hub, tmp_path / "models") as served:  # it was asked for: no more declined
+    async with started(hub, tmp_path / "models") as served:  # the request has undone the decline
         await served.becomes("ready")
 
 
-async def test_killed_in_the_middle_the_next_start_goes_on(hub: FakeHub, tmp_path: Path) -> None:
+async def test_the_next_start_continues_a_killed_download(hub: FakeHub, tmp_path: Path) -> None:
     async with started(hub, tmp_path / "models") as served:
         await held(served)
         os.kill(served.process.pid, signal.SIGKILL)
@@ -129,7 +127,7 @@ async def test_killed_in_the_middle_the_next_start_goes_on(hub: FakeHub, tmp_pat
     assert hub.asked_of("storage")[-1].headers["range"] == f"bytes={SIZE}-"
 
 
-async def test_a_failure_is_told_and_can_be_tried_again(hub: FakeHub, tmp_path: Path) -> None:
+async def test_a_failed_download_is_reported_and_can_be_tried_again(hub: FakeHub, tmp_path: Path) -> None:
     hub.gate.set()
     hub.refusals = [(403, {"X-Error-Code": "GatedRepo"})]
     async with started(hub, tmp_path / "models") as served:
@@ -145,12 +143,12 @@ async def test_a_failure_is_told_and_can_be_tried_again(hub: FakeHub, tmp_path: 
         await served.becomes("ready")
 
 
-async def test_offline_uses_what_is_there_and_asks_nobody(hub: FakeHub, tmp_path: Path) -> None:
+async def test_offline_uses_the_files_on_the_disk_and_asks_nobody(hub: FakeHub, tmp_path: Path) -> None:
     for option, variables in ((("--offline",), {}), ((), {"HF_HUB_OFFLINE": "1"})):
         async with started(hub, tmp_path / "models", *option, **variables) as served:
             _, info = await served.get("/info")
             assert (info["state"], info["download"]) == ("none", None)
-            assert "No model is on this machine" in info["state_detail"]
+            assert "There is no model on this machine" in info["state_detail"]
             assert await steer(served, "POST") == 409
     path = tmp_path / "models" / REPO / FILE
     path.parent.mkdir(parents=True)
@@ -160,18 +158,18 @@ async def test_offline_uses_what_is_there_and_asks_nobody(hub: FakeHub, tmp_path
     assert hub.asked == []
 
 
-async def test_what_was_fetched_and_is_no_model_has_failed(hub: FakeHub, tmp_path: Path) -> None:
+async def test_a_fetched_file_that_is_no_model_has_failed(hub: FakeHub, tmp_path: Path) -> None:
     hub.gate.set()
     hub.add(REPO, FILE, b"<html>a page</html>")
     async with started(hub, tmp_path / "models") as served:
         assert "is not a GGUF file" in (await served.becomes("failed"))["state_detail"]
 
 
-@pytest.mark.parametrize("says", ["echo nonsense", "echo '[]'", "head -c 200000 /dev/zero", "exit 3"])
-async def test_a_download_that_ends_in_nonsense_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+@pytest.mark.parametrize("script", ["echo nonsense", "echo '[]'", "head -c 200000 /dev/zero", "exit 3"])
+async def test_a_download_process_that_prints_nonsense_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    (program := tmp_path / "program").write_text(f"#!/bin/sh\n{says}\n")
+    (program := tmp_path / "program").write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o700)
     monkeypatch.setattr("sys.executable", str(program))
     fetched = FetchedModel(on_hub(REPO, FILE), tmp_path / "models", LlamaCpp)
@@ -191,7 +189,7 @@ async def test_an_engine_that_fetches_nothing_says_so(tiny_model: Path) -> None:
         assert (await served.becomes("ready"))["license"] is None
 
 
-async def test_ended_in_the_middle_it_leaves_no_process(hub: FakeHub, tmp_path: Path) -> None:
+async def test_ending_during_a_download_leaves_no_process(hub: FakeHub, tmp_path: Path) -> None:
     async with started(hub, tmp_path / "models") as served:
         await held(served)
         (download,) = children(served.process.pid)
@@ -204,7 +202,7 @@ async def test_ended_in_the_middle_it_leaves_no_process(hub: FakeHub, tmp_path: 
         assert await eventually(gone)
 
 
-async def test_a_wrong_name_is_refused_with_what_is_near() -> None:
+async def test_a_wrong_name_is_refused_with_similar_names() -> None:
     child = ServingChild(["--model", "qwen2.5-coder-15b"])
     with pytest.raises(ChildFailed, match=r"did you mean qwen2\.5-coder-1\.5b"):
         await child.start()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,17 +31,21 @@ from serving.engine import (
 )
 from serving.engines.llama_cpp import LlamaCpp
 from serving.models.catalogue import Infilling
-from serving.protocols import answering
-from serving.protocols.openai import DIALOGUE_STOPS
-from serving.protocols.tgi import create_app
-from tests.serving.engines.test_llama_cpp import loaded
+from serving.protocols import runner
+from serving.protocols.application import create_app
+from serving.protocols.openai_requests import DIALOGUE_STOPS
+from tests.serving.engines.conftest import loaded
 from tests.serving.protocols.test_tgi import Connection, client
+from tests.serving.protocols.test_tgi import events as events_without_comments
 from tests.serving.test_stopping import cut, first_match
 from tests.support.fake_engine import FakeEngine, Step
 from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf
 
 COMPLETIONS, CHATS = "/v1/completions", "/v1/chat/completions"
 HI = [{"role": "user", "content": "Hi"}]
+ARRAY = {"name": "x", "strict": True, "schema": {"type": "array"}}
+PICTURE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+TOOL_CALL = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
 
 
 async def ask(
@@ -55,43 +60,35 @@ async def ask(
         return await http.post(path, json=asked | body, headers=headers)
 
 
-async def complete(*steps: Step, **body: Any) -> dict[str, Any]:
-    answer = await ask(COMPLETIONS, *steps, **body)
+async def complete(*steps: Step, path: str = COMPLETIONS, **body: Any) -> dict[str, Any]:
+    answer = await ask(path, *steps, **body)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-async def chat(*steps: Step, **body: Any) -> dict[str, Any]:
-    answer = await ask(CHATS, *steps, **body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+chat = functools.partial(complete, path=CHATS)
 
 
 async def stream(path: str, *steps: Step, **body: Any) -> list[dict[str, Any]]:
-    """The events of a stream without what they have in common, which is checked."""
+    """The events of a stream, without the fields that all have in common. Those are checked here."""
     answer = await ask(path, *steps, stream=True, **body)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/event-stream"
     events = events_of(answer.text)
-    heads = {(e.pop("id"), e.pop("object"), e.pop("created"), e.pop("model")) for e in events}
-    assert len(heads) == 1
-    [(_, kind, _, model)] = heads
-    assert (kind, model) == (
-        "text_completion" if path == COMPLETIONS else "chat.completion.chunk",
-        "fake-model",
-    )
+    [(_, kind, _, model)] = {(e.pop("id"), e.pop("object"), e.pop("created"), e.pop("model")) for e in events}
+    assert kind == ("text_completion" if path == COMPLETIONS else "chat.completion.chunk")
+    assert model == "fake-model"
     return events
 
 
 def events_of(text: str) -> list[dict[str, Any]]:
-    blocks = [block for block in text.split("\n\n") if block and block != ":"]
-    assert blocks.pop() == "data: [DONE]"
-    assert all(block.startswith("data: ") for block in blocks)
-    return [json.loads(block[6:]) for block in blocks]
+    rest, end, after = text.partition("data: [DONE]\n\n")
+    assert (bool(end), after) == (True, "")
+    return events_without_comments(rest)
 
 
 async def sampling(path: str = COMPLETIONS, **body: Any) -> SamplingParams:
-    """What the engine is asked for."""
+    """The parameters that reach the engine."""
     engine = FakeEngine("x")
     answer = await ask(path, engine=engine, **body)
     assert answer.status_code == 200, answer.text
@@ -166,7 +163,7 @@ async def test_a_chat_streams_its_role_its_pieces_then_its_end() -> None:
 
 
 @pytest.mark.parametrize("path", [COMPLETIONS, CHATS])
-async def test_a_stream_tells_its_usage_last_if_asked(path: str) -> None:
+async def test_a_stream_ends_with_its_usage_on_request(path: str) -> None:
     events = await stream(path, "Hello", " you", stream_options={"include_usage": True})
     assert [event["usage"] for event in events[:-1]] == [None] * (len(events) - 1)
     assert events[-1] == {
@@ -177,7 +174,7 @@ async def test_a_stream_tells_its_usage_last_if_asked(path: str) -> None:
     assert all("usage" not in event for event in plain)
 
 
-async def test_usage_is_what_the_engine_counts_and_nothing_where_it_does_not_count() -> None:
+async def test_usage_has_the_engines_counts_or_is_null() -> None:
     answer = await complete("Hello", End(FinishReason.END_OF_TEXT, 11, 5))
     assert answer["usage"] == {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
 
@@ -198,7 +195,7 @@ async def test_usage_is_what_the_engine_counts_and_nothing_where_it_does_not_cou
         (["a", "b!", "c"], {"stop": ["?", "!"]}, ("stop", "!")),
     ],
 )
-async def test_the_end_is_told_by_the_protocols_words_and_the_stop_that_matched(
+async def test_the_finish_reason_and_the_matched_stop_are_reported(
     steps: list[Step], body: dict[str, Any], reasons: tuple[str, str | None]
 ) -> None:
     for path in (COMPLETIONS, CHATS):
@@ -208,7 +205,7 @@ async def test_the_end_is_told_by_the_protocols_words_and_the_stop_that_matched(
             assert (told["finish_reason"], told["stop_reason"]) == reasons
 
 
-async def test_a_stop_is_cut_and_kept_if_asked() -> None:
+async def test_a_stop_is_cut_or_kept_on_request() -> None:
     for kept, text in ((False, "ab"), (True, "ab!")):
         answer = await complete("a", "b!", "c", stop="!", include_stop_str_in_output=kept)
         assert answer["choices"][0]["text"] == text
@@ -221,7 +218,7 @@ letters = st.sampled_from("ab\n é🦉")
 @given(
     st.text(letters, max_size=30), st.lists(st.text(letters, min_size=1, max_size=4), max_size=4), st.data()
 )
-def test_streams_and_plain_answers_have_the_text_before_the_first_match(
+def test_streams_and_whole_answers_have_the_text_before_the_first_match(
     whole: str, stops: list[str], data: st.DataObject
 ) -> None:
     raw = whole.encode()
@@ -247,7 +244,7 @@ def token(text: str, logprob: float = -0.5, *others: str) -> Chunk:
 MARK = Chunk(b"", logprob=-0.1, special="<end>")
 
 
-async def test_completions_tell_probabilities_by_number() -> None:
+async def test_completions_have_as_many_alternatives_as_requested() -> None:
     steps = [token("He", -0.5, "She"), token("y", -1.0, "llo"), MARK]
     expected = {
         "tokens": ["He", "y"],
@@ -264,7 +261,7 @@ async def test_completions_tell_probabilities_by_number() -> None:
     assert (await complete(*steps, logprobs=False))["choices"][0]["logprobs"] is None
 
 
-async def test_chats_tell_probabilities_with_bytes() -> None:
+async def test_chats_have_probabilities_with_bytes() -> None:
     steps = [token("é", -0.5, "e"), MARK]
     expected = {
         "content": [
@@ -288,61 +285,44 @@ async def test_chats_tell_probabilities_with_bytes() -> None:
     assert alone["top_logprobs"] == []
 
 
-async def test_tokens_that_were_held_back_are_told_and_add_up_to_the_text() -> None:
+async def test_tokens_that_were_held_back_add_up_to_the_text() -> None:
     steps = [token("a"), token("\nHu"), token("m"), token("ble")]
     answer = (await complete(*steps, logprobs=1, stop="\nHuman:"))["choices"][0]
     assert "".join(answer["logprobs"]["tokens"]) == answer["text"] == "a\nHumble"
     assert len(answer["logprobs"]["token_logprobs"]) == 4
 
 
-async def test_a_limit_inside_a_character_does_not_refuse_the_probabilities_of_the_others() -> None:
-    steps = [token("a"), Chunk(b"\xe7"), Chunk(b"\x94")]  # such tokens have none
+async def test_a_limit_inside_a_character_keeps_the_probabilities_of_the_other_tokens() -> None:
+    steps = [token("a"), Chunk(b"\xe7"), Chunk(b"\x94")]  # these tokens have no probability
     answer = (await complete(*steps, logprobs=1, max_tokens=3))["choices"][0]
     assert (answer["text"], answer["logprobs"]["tokens"]) == ("a", ["a"])
-    held = [token("a"), token("b"), Chunk(b"\xe7"), Chunk(b"\x94")]  # nor has the text that one lets go
+    held = [
+        token("a"),
+        token("b"),
+        Chunk(b"\xe7"),
+        Chunk(b"\x94"),
+    ]  # nor has the released text
     answer = (await complete(*held, logprobs=1, max_tokens=4, stop="bc"))["choices"][0]
     assert (answer["text"], answer["logprobs"]["token_logprobs"]) == ("ab", [-0.5, -0.5, None])
     assert (await stream(CHATS, *held, logprobs=True, max_tokens=4))[-1]["choices"][0]["finish_reason"]
 
 
 @pytest.mark.parametrize("path", [COMPLETIONS, CHATS])
-async def test_probabilities_of_an_engine_that_tells_none_are_refused(path: str) -> None:
+async def test_logprobs_are_refused_if_the_engine_reports_none(path: str) -> None:
     error = await refused(path, logprobs=1 if path == COMPLETIONS else True)
     assert error["param"] == "logprobs"
 
 
 async def test_every_parameter_reaches_the_engine() -> None:
-    everything = {
-        "max_tokens": 5,
-        "temperature": 0.5,
-        "top_p": 0.9,
-        "seed": 3,
-        "frequency_penalty": 0.1,
-        "presence_penalty": 0.2,
-        "top_k": 4,
-        "typical_p": 0.8,
-        "repetition_penalty": 1.1,
-        "min_tokens": 2,
-        "truncate_prompt_tokens": 9,
-    }
-    expected = SamplingParams(
-        max_new_tokens=5,
-        temperature=0.5,
-        top_p=0.9,
-        seed=3,
-        frequency_penalty=0.1,
-        presence_penalty=0.2,
-        top_k=4,
-        typical_p=0.8,
-        repetition_penalty=1.1,
-        min_new_tokens=2,
-        truncate=9,
-    )
+    same = {"temperature": 0.5, "top_p": 0.9, "seed": 3, "frequency_penalty": 0.1, "presence_penalty": 0.2}
+    same |= {"top_k": 4, "typical_p": 0.8, "repetition_penalty": 1.1}
+    renamed = {"max_tokens": 5, "min_tokens": 2, "truncate_prompt_tokens": 9}
+    expected = SamplingParams(**same, max_new_tokens=5, min_new_tokens=2, truncate=9)
     for path in (COMPLETIONS, CHATS):
-        assert await sampling(path, **everything) == expected
+        assert await sampling(path, **same, **renamed) == expected
 
 
-async def test_what_is_not_asked_for_has_the_protocols_defaults() -> None:
+async def test_missing_parameters_have_the_protocols_defaults() -> None:
     for body in (
         {},
         {"top_k": -1, "top_p": 1, "repetition_penalty": 1.0, "frequency_penalty": 0, "seed": None},
@@ -361,13 +341,7 @@ async def test_what_is_not_asked_for_has_the_protocols_defaults() -> None:
     [
         ({"type": "text"}, None),
         ({"type": "json_object"}, '{"type":"object"}'),
-        (
-            {
-                "type": "json_schema",
-                "json_schema": {"name": "x", "strict": True, "schema": {"type": "array"}},
-            },
-            '{"type":"array"}',
-        ),
+        ({"type": "json_schema", "json_schema": ARRAY}, '{"type":"array"}'),
     ],
 )
 async def test_a_response_format_becomes_a_grammar(form: dict[str, Any], grammar: str | None) -> None:
@@ -376,7 +350,7 @@ async def test_a_response_format_becomes_a_grammar(form: dict[str, Any], grammar
         assert (await sampling(path, response_format=form)).grammar == expected
 
 
-async def test_prompts_are_texts_and_several_are_answered_in_their_order() -> None:
+async def test_several_prompts_are_answered_in_order() -> None:
     engine = FakeEngine("x")
     answer = await complete(engine=engine, prompt=["a", "b"])
     assert [prompt for prompt, _ in engine.asked] == ["a", "b"]
@@ -391,7 +365,7 @@ async def test_prompts_are_texts_and_several_are_answered_in_their_order() -> No
 
 
 @pytest.mark.parametrize("path", [COMPLETIONS, CHATS])
-async def test_several_choices_have_seeds_of_their_own_and_their_prompt_counts_once(path: str) -> None:
+async def test_several_choices_have_different_seeds_and_count_their_prompt_once(path: str) -> None:
     engine = FakeEngine("x")
     answer = (await ask(path, engine=engine, n=3, seed=5)).json()
     assert [params.seed for _, params in engine.asked] == [5, 6, 7]
@@ -399,7 +373,7 @@ async def test_several_choices_have_seeds_of_their_own_and_their_prompt_counts_o
     assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 
-async def test_the_best_of_several_is_answered_and_all_are_counted() -> None:
+async def test_best_of_answers_with_the_best_and_counts_all() -> None:
     answer = await complete(Chunk(b"x", logprob=-1.0), best_of=3)
     assert [choice["text"] for choice in answer["choices"]] == ["x"]
     assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
@@ -413,7 +387,7 @@ async def test_one_failure_ends_all_choices() -> None:
     assert engine.running == 0
 
 
-async def test_the_prompt_is_echoed_if_asked() -> None:
+async def test_the_prompt_is_echoed_on_request() -> None:
     assert (await complete("x", echo=True))["choices"][0]["text"] == "Hix"
     several = await complete("x", echo=True, prompt=["a", "b"], n=2)
     assert [choice["text"] for choice in several["choices"]] == ["ax", "ax", "bx", "bx"]
@@ -447,23 +421,23 @@ marked = st.lists(st.sampled_from([*MARKERS.values(), END, "<fim_", "the", " cod
 
 @settings(deadline=None, max_examples=40)
 @given(prefix=marked.map("".join), suffix=marked.map("".join))
-def test_markers_in_the_texts_around_are_read_as_text(
+def test_markers_in_prefix_and_suffix_are_read_as_text(
     infilling: tuple[asyncio.Runner, LlamaCpp], prefix: str, suffix: str
 ) -> None:
     runner, engine = infilling
     assert engine._loaded is not None
     special = engine._loaded.vocabulary.special
-    tokens = runner.run(engine._prompt_tokens(engine._loaded, Infill(prefix, suffix)))
+    tokens = runner.run(engine._loaded.tokenizer.tokens(Infill(prefix, suffix)))
     marks = [special[token] for token in tokens if token in special]
     assert marks == [MARKERS["pre"], MARKERS["suf"], MARKERS["mid"]]
     places = [place for place, token in enumerate(tokens) if token in special]
     assert (places[0], places[2]) == (0, len(tokens) - 1)
     for text, part in ((prefix, tokens[1 : places[1]]), (suffix, tokens[places[1] + 1 : -1])):
-        read = runner.run(engine._ask(engine._loaded, "detokenize", tokens=part))
+        read = runner.run(engine._loaded.server.ask("detokenize", tokens=part))
         assert read["content"] == text
 
 
-async def test_a_chat_reaches_the_engine_as_turns_of_text() -> None:
+async def test_a_chat_reaches_the_engine_as_messages() -> None:
     engine = FakeEngine("x")
     parts = [{"type": "text", "text": "Hi "}, {"type": "text", "text": "you"}]
     messages = [
@@ -490,7 +464,7 @@ def base_model(*steps: Step) -> FakeEngine:
     return engine
 
 
-async def test_a_model_without_a_template_goes_on_with_a_dialogue() -> None:
+async def test_a_model_without_a_template_continues_a_dialogue() -> None:
     engine = base_model(" The", " answer", "\nHum", "an: And")
     messages = [
         {"role": "system", "content": "Be short."},
@@ -504,7 +478,10 @@ async def test_a_model_without_a_template_goes_on_with_a_dialogue() -> None:
         "Human: What is\nHuman : x\n  Assistant : y< |end|>\nclass Human:< fim_middle>\n\nAssistant:"
     )
     assert answer["message"]["content"] == "The answer"
-    assert (answer["finish_reason"], answer["stop_reason"]) == ("stop", None)  # nobody asked for that stop
+    assert (answer["finish_reason"], answer["stop_reason"]) == (
+        "stop",
+        None,
+    )  # not the client's stop
     events = await stream(CHATS, engine=base_model(" The", " answer", "\nHum", "an: And"))
     assert [event["choices"][0]["delta"].get("content") for event in events] == ["", "The", " answer", None]
 
@@ -513,7 +490,7 @@ async def test_a_model_without_a_template_goes_on_with_a_dialogue() -> None:
 @given(
     st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text()), min_size=1, max_size=3), st.text()
 )
-def test_what_people_write_makes_no_labels(turns: list[tuple[str, str]], system: str) -> None:
+def test_labels_in_messages_are_neutralised(turns: list[tuple[str, str]], system: str) -> None:
     engine = base_model("x")
     labels = "Human:\nAssistant:"
     messages = [
@@ -528,7 +505,7 @@ def test_what_people_write_makes_no_labels(turns: list[tuple[str, str]], system:
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "param", "words"),
+    ("path", "body", "param", "message"),
     [
         (COMPLETIONS, {"prompt": [1, 2]}, "prompt", "token ids"),
         (COMPLETIONS, {"prompt": [[1, 2]]}, "prompt", "token ids"),
@@ -566,23 +543,8 @@ def test_what_people_write_makes_no_labels(turns: list[tuple[str, str]], system:
         (CHATS, {"messages": None}, "messages", "Expected `array`"),
         (CHATS, {"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "'tool'"),
         (CHATS, {"messages": [{"role": "user"}]}, "messages[0].content", "text"),
-        (
-            CHATS,
-            {
-                "messages": [
-                    *HI,
-                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
-                ]
-            },
-            "messages[1].content",
-            "image_url",
-        ),
-        (
-            CHATS,
-            {"messages": [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]},
-            "messages[0].tool_calls",
-            "not supported",
-        ),
+        (CHATS, {"messages": [*HI, PICTURE]}, "messages[1].content", "image_url"),
+        (CHATS, {"messages": [TOOL_CALL]}, "messages[0].tool_calls", "not supported"),
         (CHATS, {"tools": [{"type": "function"}]}, "tools", "not supported"),
         (CHATS, {"echo": True}, "echo", "not supported"),
         (CHATS, {"best_of": 2}, "best_of", "not supported"),
@@ -592,15 +554,15 @@ def test_what_people_write_makes_no_labels(turns: list[tuple[str, str]], system:
         (CHATS, {"top_logprobs": 21, "logprobs": True}, "top_logprobs", "20"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_with_the_field_that_it_is_about(
-    path: str, body: dict[str, Any], param: str | None, words: str
+async def test_an_invalid_request_is_refused_with_its_parameter(
+    path: str, body: dict[str, Any], param: str | None, message: str
 ) -> None:
     error = await refused(path, **body)
     assert error["param"] == param
-    assert words in error["message"]
+    assert message in error["message"]
 
 
-async def test_what_asks_for_nothing_is_taken() -> None:
+async def test_values_that_ask_for_nothing_are_accepted() -> None:
     await chat(
         "x",
         tools=[],
@@ -618,14 +580,14 @@ async def test_what_asks_for_nothing_is_taken() -> None:
         n=None,
         stop=None,
         stream_options={"include_usage": True},
-        parameters={"max_new_tokens": 60},  # of another protocol: some editors send it to every server
+        parameters={"max_new_tokens": 60},  # of TGI's protocol: some editors send it to every server
     )
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'"x"', b"\xff", b"[" * 100_000, b'{"prompt": "\\ud800"}']
 )
-async def test_a_body_that_is_none_is_refused(content: bytes) -> None:
+async def test_a_malformed_body_is_refused(content: bytes) -> None:
     for path in (COMPLETIONS, CHATS):
         async with client(create_app(FakeEngine("x"))) as http:
             answer = await http.post(path, content=content)
@@ -672,7 +634,7 @@ def test_any_body_is_answered_or_refused(path: str, body: dict[str, Any], chats:
         (Unhealthy("Loading."), 503, "service_unavailable_error", "unhealthy"),
     ],
 )
-async def test_errors_before_any_text_are_plain_answers(
+async def test_errors_before_any_text_are_plain_responses(
     error: Exception, status: int, kind: str, code: str | None
 ) -> None:
     for path in (COMPLETIONS, CHATS):
@@ -688,7 +650,7 @@ async def test_errors_before_any_text_are_plain_answers(
 
 
 @pytest.mark.parametrize("path", [COMPLETIONS, CHATS])
-async def test_an_error_after_text_is_an_event_before_the_last(path: str) -> None:
+async def test_an_error_after_text_is_an_event_before_the_end_of_the_stream(path: str) -> None:
     answer = await ask(path, "some", IncompleteGeneration("It broke off."), stream=True)
     assert answer.status_code == 200
     events = events_of(answer.text)
@@ -703,8 +665,8 @@ async def test_an_error_after_text_is_an_event_before_the_last(path: str) -> Non
     }
 
 
-async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
+async def test_a_silent_stream_gets_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "KEEP_ALIVE_SECONDS", 0.01)
     held = asyncio.Event()
     connection = Connection(create_app(FakeEngine("a", held)), CHATS, {"messages": HI, "stream": True})
     async with asyncio.timeout(20):
@@ -715,7 +677,7 @@ async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_client_that_goes_away_takes_all_choices_with_it(streamed: bool) -> None:
+async def test_a_client_that_leaves_cancels_all_choices(streamed: bool) -> None:
     engine = FakeEngine("a", asyncio.Event())
     body = {"messages": HI, "stream": streamed, "n": 2}
     connection = Connection(create_app(engine), CHATS, body)
@@ -726,7 +688,7 @@ async def test_a_client_that_goes_away_takes_all_choices_with_it(streamed: bool)
     assert engine.running == 0
 
 
-async def test_more_than_may_be_under_way_are_refused() -> None:
+async def test_requests_over_the_limit_are_refused() -> None:
     engine = FakeEngine("a", held := asyncio.Event())
     app = create_app(engine, max_concurrent_requests=1)
     connection = Connection(app, COMPLETIONS, {"prompt": "x"})
@@ -763,7 +725,7 @@ async def test_the_model_and_its_adapters_are_listed() -> None:
         assert (await http.get("/v1/models")).json() == {"object": "list", "data": []}
 
 
-async def test_any_model_name_is_taken_and_that_of_an_adapter_takes_it() -> None:
+async def test_any_model_name_is_accepted_and_an_adapters_selects_it() -> None:
     engine = FakeEngine("x")
     engine.info = replace(engine.info, adapters=["legal"])
     for name, told, adapter in (("gpt-9", "fake-model", None), ("legal", "legal", "legal")):
@@ -772,7 +734,7 @@ async def test_any_model_name_is_taken_and_that_of_an_adapter_takes_it() -> None
         assert engine.asked.pop()[1].adapter_id == adapter
 
 
-async def test_the_session_is_told_by_the_header_or_the_body_but_no_name_is_passed_on() -> None:
+async def test_the_session_comes_from_the_header_or_is_hashed_from_the_body() -> None:
     sessions: list[str | None] = []
 
     class Noting(FakeEngine):
@@ -805,12 +767,12 @@ async def test_all_errors_below_v1_have_the_protocols_shape() -> None:
             ("GET", "/v1/completions", 405),
             ("POST", "/v1/completions", 413),
         ):
-            answer = await http.request(method, path, content=b" " * (answering.LARGEST_BODY + 1))
+            answer = await http.request(method, path, content=b" " * (runner.LARGEST_BODY + 1))
             assert answer.status_code == status
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
-async def test_what_nobody_has_thought_of_is_told_without_its_words() -> None:
+async def test_an_unexpected_error_is_reported_without_its_message() -> None:
     for streamed in (False, True):
         answer = await ask(CHATS, engine=FakeEngine(before=[RuntimeError("a secret")]), stream=streamed)
         assert answer.status_code == 500

@@ -23,11 +23,11 @@ from serving.engine import (
     TopToken,
     Unhealthy,
 )
-from serving.protocols import answering
-from serving.protocols.tgi import ServingApp, create_app
+from serving.protocols import runner
+from serving.protocols.application import ServingApp, create_app
 from tests.support.fake_engine import FakeEngine, Step
 
-PATIENCE = 20  # seconds for what should take none
+PATIENCE = 20  # seconds for steps that should take none
 
 
 def client(app: ServingApp) -> httpx.AsyncClient:
@@ -60,7 +60,7 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 class Connection:
-    """A client at the ASGI level, that leaves when it wants to, and reads by `send` if that is given."""
+    """A client at the ASGI level. It disconnects when `leave` is set. `send` replaces how it reads."""
 
     def __init__(self, app: ServingApp, path: str, body: Any, send: Any = None) -> None:
         self.sent = asyncio.Queue[Any]()
@@ -99,7 +99,7 @@ async def test_generate_answers_one_object() -> None:
     }
 
 
-async def test_generate_tells_details_whose_tokens_add_up_to_the_text() -> None:
+async def test_generate_has_details_whose_tokens_add_up_to_the_text() -> None:
     assert await generate("Hello", " you") == {
         "generated_text": "Hello you",
         "details": {
@@ -117,7 +117,7 @@ async def test_generate_tells_details_whose_tokens_add_up_to_the_text() -> None:
     }
 
 
-async def test_a_beginning_is_taken_by_engines_that_can_keep_it() -> None:
+async def test_a_prefix_is_accepted_by_engines_that_can_keep_it() -> None:
     class Keeping(FakeEngine):
         async def warm(self, beginning: str) -> None:
             self.kept = beginning
@@ -137,41 +137,32 @@ async def test_root_answers_a_list_or_a_stream() -> None:
     assert events(answer.text)[-1]["generated_text"] == "Hello"
 
 
-async def test_generate_does_not_stream_whatever_the_body_says() -> None:
+async def test_generate_ignores_stream_in_the_body() -> None:
     answer = await ask("/generate", {"inputs": "Hi", "stream": True}, "Hello")
     assert answer.json() == {"generated_text": "Hello"}
 
 
-async def test_stream_has_an_event_for_each_token_and_tells_the_whole_in_the_last() -> None:
+async def test_stream_has_an_event_for_each_token_and_the_whole_text_in_the_last() -> None:
+    tokens = [
+        {"id": 5, "text": "Hello", "logprob": None, "special": False},
+        {"id": 4, "text": " you", "logprob": None, "special": False},
+        {"id": 0, "text": "", "logprob": None, "special": True},
+    ]
+    details = {
+        "finish_reason": "eos_token",
+        "generated_tokens": 2,
+        "seed": None,
+        "input_length": 7,
+        "stop_sequence": None,
+    }
     assert await stream("Hello", " you") == [
-        {
-            "index": 1,
-            "token": {"id": 5, "text": "Hello", "logprob": None, "special": False},
-            "generated_text": None,
-            "details": None,
-        },
-        {
-            "index": 2,
-            "token": {"id": 4, "text": " you", "logprob": None, "special": False},
-            "generated_text": None,
-            "details": None,
-        },
-        {
-            "index": 3,
-            "token": {"id": 0, "text": "", "logprob": None, "special": True},
-            "generated_text": "Hello you",
-            "details": {
-                "finish_reason": "eos_token",
-                "generated_tokens": 2,
-                "seed": None,
-                "input_length": 7,
-                "stop_sequence": None,
-            },
-        },
+        {"index": 1, "token": tokens[0], "generated_text": None, "details": None},
+        {"index": 2, "token": tokens[1], "generated_text": None, "details": None},
+        {"index": 3, "token": tokens[2], "generated_text": "Hello you", "details": details},
     ]
 
 
-async def test_stop_sequence_ends_the_text_alike_with_and_without_a_stream() -> None:
+async def test_stop_sequence_ends_the_text_with_and_without_a_stream() -> None:
     steps = ("Hello\nHu", "man: no", "more")
     answer = await generate(*steps, stop=["\nHuman:"])
     assert answer["generated_text"] == "Hello"
@@ -247,7 +238,7 @@ async def test_parameters_reach_the_engine(parameters: dict[str, Any], expected:
     assert {name: getattr(params, name) for name in expected} == expected
 
 
-async def test_seed_is_chosen_and_told_when_there_is_something_to_draw() -> None:
+async def test_a_seed_is_chosen_and_reported_when_sampling() -> None:
     engine = FakeEngine("x")
     body = {"inputs": "Hi", "parameters": {"do_sample": True, "details": True}}
     answer = await ask("/generate", body, engine=engine)
@@ -280,19 +271,19 @@ async def test_parameters_that_cannot_be_honoured_are_refused(path: str, paramet
 
 
 @pytest.mark.parametrize("parameters", [{"best_of": 2, "do_sample": True}, {"decoder_input_details": True}])
-async def test_what_only_a_whole_answer_can_have_is_refused_for_a_stream(parameters: Any) -> None:
+async def test_details_that_no_stream_can_have_are_refused(parameters: Any) -> None:
     for path, body in (("/generate_stream", {}), ("/", {"stream": True})):
         answer = await ask(path, {"inputs": "Hi", "parameters": parameters, **body}, "x")
         assert answer.status_code == 422
         assert "stream" in answer.json()["error"]
 
 
-async def test_the_tokens_of_the_prompt_are_told() -> None:
+async def test_the_tokens_of_the_prompt_are_listed() -> None:
     answer = await generate("x", decoder_input_details=True)
     assert answer["details"]["prefill"] == [{"id": 1, "text": "Hi", "logprob": None}]
 
 
-async def test_of_a_truncated_prompt_only_the_tokens_that_were_read_are_told() -> None:
+async def test_only_the_tokens_after_truncation_are_listed() -> None:
     class Letters(FakeEngine):
         async def tokenize(self, text: str) -> list[TokenSpan]:
             return [TokenSpan(ord(letter), letter, at, at + 1) for at, letter in enumerate(text)]
@@ -303,7 +294,7 @@ async def test_of_a_truncated_prompt_only_the_tokens_that_were_read_are_told() -
         assert [token["text"] for token in answer.json()["details"]["prefill"]] == texts
 
 
-async def test_the_likeliest_tokens_are_told_beside_each() -> None:
+async def test_the_likeliest_tokens_are_listed_with_each_token() -> None:
     step = Chunk(b"a", 5, logprob=-0.5, top=[TopToken(5, "a", -0.5), TopToken(6, "b", -1.5)])
     told = [
         {"id": 5, "text": "a", "logprob": -0.5, "special": False},
@@ -323,7 +314,7 @@ async def test_the_best_of_several_comes_with_the_others() -> None:
     assert others[0].keys() - details.keys() == {"generated_text"}
 
 
-async def test_the_stop_that_ended_the_text_is_told_and_may_be_included() -> None:
+async def test_the_matched_stop_is_reported_and_may_be_included() -> None:
     answer = await generate("a", "b.c", stop=["."])
     assert (answer["generated_text"], answer["details"]["stop_sequence"]) == ("ab", ".")
     answer = await generate("a", "b.c", stop=["."], include_stop=True)
@@ -335,13 +326,13 @@ async def test_the_stop_that_ended_the_text_is_told_and_may_be_included() -> Non
     "body",
     [b"", b"{", b"[]", b'"x"', b"\xff", b'{"inputs": 1}', b'{"inputs": ""}', b"{}", b'{"inputs":"\\ud800"}'],
 )
-async def test_bodies_that_are_no_request_are_refused(body: bytes) -> None:
+async def test_malformed_bodies_are_refused(body: bytes) -> None:
     answer = await ask("/generate", body)
     assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
 
 
 @pytest.mark.parametrize("path", ["/generate", "/generate_stream", "/", "/tokenize", "/prefix"])
-async def test_bodies_of_a_hundred_thousand_levels_are_refused(path: str) -> None:
+async def test_deeply_nested_bodies_are_refused(path: str) -> None:
     body = b'{"inputs": "x", "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     async with client(create_app(FakeEngine())) as http:
         answer = await http.request("PUT" if path == "/prefix" else "POST", path, content=body)
@@ -353,7 +344,7 @@ async def test_most_and_longest_stops_are_accepted() -> None:
 
 
 async def test_body_that_is_too_large_is_refused() -> None:
-    assert (await ask("/generate", b" " * (answering.LARGEST_BODY + 1))).status_code == 413
+    assert (await ask("/generate", b" " * (runner.LARGEST_BODY + 1))).status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -377,19 +368,21 @@ async def test_errors_before_the_request_is_accepted_have_their_own_status(
     assert answer.headers.get("retry-after") == ("3" if status == 429 else None)
 
 
-async def test_errors_in_mid_stream_are_an_event_of_the_type_that_clients_know() -> None:
+async def test_an_error_in_a_stream_is_an_event_of_the_type_that_clients_know() -> None:
     answer = await stream("Hello", Unhealthy("gone"))
     assert answer[0]["token"]["text"] == "Hello"
     assert answer[-1] == {"error": "gone", "error_type": "incomplete_generation"}
 
 
-async def test_unexpected_errors_in_mid_stream_are_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_error_in_a_stream_is_reported_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     answer = await stream("Hello", RuntimeError("secret"))
     assert answer[-1] == {"error": "Internal error", "error_type": "incomplete_generation"}
     assert "secret" in caplog.text
 
 
-async def test_unexpected_errors_before_are_a_plain_500() -> None:
+async def test_an_unexpected_error_before_a_stream_is_a_plain_500() -> None:
     answer = await ask(
         "/generate_stream", {"inputs": "Hi"}, engine=FakeEngine(before=[RuntimeError("secret")])
     )
@@ -407,10 +400,10 @@ async def test_unknown_routes_and_wrong_methods_are_json_errors(method: str, pat
     assert set(answer.json()) == {"error", "error_type"}
 
 
-async def test_silent_streams_are_kept_alive_and_tell_early_that_they_are_served(
+async def test_silent_streams_are_kept_alive_and_send_their_headers_early(
     monkeypatch: pytest.MonkeyPatch, held: asyncio.Event
 ) -> None:
-    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "KEEP_ALIVE_SECONDS", 0.01)
     connection = Connection(create_app(FakeEngine("x", before=[held])), "/generate_stream", {"inputs": "Hi"})
     async with asyncio.timeout(PATIENCE):
         assert (await connection.sent.get())["status"] == 200
@@ -423,7 +416,7 @@ async def test_silent_streams_are_kept_alive_and_tell_early_that_they_are_served
 async def test_errors_after_a_comment_but_before_text_keep_their_type(
     monkeypatch: pytest.MonkeyPatch, held: asyncio.Event
 ) -> None:
-    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "KEEP_ALIVE_SECONDS", 0.01)
     engine = FakeEngine(before=[held, Overloaded("full")])
     connection = Connection(create_app(engine), "/generate_stream", {"inputs": "Hi"})
     async with asyncio.timeout(PATIENCE):
@@ -438,7 +431,7 @@ async def test_errors_after_a_comment_but_before_text_keep_their_type(
 
 @pytest.mark.parametrize("path", ["/", "/generate", "/generate_stream"])
 @pytest.mark.parametrize("before", [True, False])
-async def test_a_client_that_leaves_takes_its_computation_with_it(
+async def test_a_client_that_leaves_cancels_its_computation(
     path: str, before: bool, held: asyncio.Event
 ) -> None:
     engine = FakeEngine(before=[held]) if before else FakeEngine("a\nHu", held)
@@ -470,12 +463,12 @@ async def test_more_requests_than_allowed_are_refused_and_room_comes_back(
         assert (await http.post(path, json={"inputs": "Hi"})).status_code == 200
 
 
-async def test_ending_tells_streams_and_lets_nobody_in(held: asyncio.Event) -> None:
+async def test_ending_reports_to_streams_and_admits_no_more_requests(held: asyncio.Event) -> None:
     engine = FakeEngine("x", held)
     app = create_app(engine)
     connection = Connection(app, "/generate_stream", {"inputs": "Hi"})
     await engine.waiting.wait()
-    app.answering.admission.end()
+    app.runner.admission.end()
     await connection.ended()
     sent = [connection.sent.get_nowait() for _ in range(connection.sent.qsize())]
     assert b'"error_type":"incomplete_generation"' in sent[-2]["body"]
@@ -499,26 +492,18 @@ async def test_health_and_info_follow_the_state_of_the_engine() -> None:
     engine.becomes(EngineState.LOADING, "Loading it.")
     async with client(create_app(engine)) as http:
         health, info = await http.get("/health"), await http.get("/info")
-        assert (health.status_code, health.json()) == (
-            503,
-            {"error": "Loading it.", "error_type": "unhealthy"},
-        )
-        assert (info.status_code, info.json()["state"], info.json()["state_detail"]) == (
-            200,
-            "loading",
-            "Loading it.",
-        )
+        assert (health.status_code, info.status_code) == (503, 200)
+        assert health.json() == {"error": "Loading it.", "error_type": "unhealthy"}
+        assert (info.json()["state"], info.json()["state_detail"]) == ("loading", "Loading it.")
         engine.becomes(EngineState.READY)
         assert (await http.get("/health")).status_code == 200
         info = (await http.get("/info")).json()
     assert info["model_id"] == "fake-model"
-    assert info["max_total_tokens"] == 4096
-    assert info["max_stop_sequences"] == 16
-    assert info["max_concurrent_requests"] == 512
-    assert info["chat_template"] is None
+    assert (info["max_total_tokens"], info["max_stop_sequences"]) == (4096, 16)
+    assert (info["max_concurrent_requests"], info["chat_template"]) == (512, None)
 
 
-async def test_tokenize_tells_spans_where_the_engine_can() -> None:
+async def test_tokenize_returns_spans_if_the_engine_can() -> None:
     answer = await ask("/tokenize", {"inputs": "Hi"})
     assert answer.json() == [{"id": 1, "text": "Hi", "start": 0, "stop": 2}]
 
@@ -531,9 +516,9 @@ async def test_tokenize_tells_spans_where_the_engine_can() -> None:
     assert set(answer.json()) == {"error", "error_type"}
 
 
-async def test_a_client_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "KEEP_ALIVE_SECONDS", 0.01)
-    monkeypatch.setattr(answering, "SLOWEST_READ_SECONDS", 0.0)
+async def test_a_client_that_reads_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "SLOWEST_READ_SECONDS", 0.0)
     engine, never = FakeEngine("a", "b"), asyncio.Event()
 
     async def send(message: Any) -> None:
@@ -546,7 +531,7 @@ async def test_a_client_that_reads_nothing_is_given_up(monkeypatch: pytest.Monke
     assert engine.cancelled.is_set()
 
 
-async def test_metrics_count_requests_ends_and_failures() -> None:
+async def test_metrics_count_requests_successes_and_failures() -> None:
     engine = FakeEngine(Chunk(b"x"), Chunk(b"y"))
     async with client(create_app(engine)) as http:
         await http.post("/generate", json={"inputs": "Hi"})
@@ -570,7 +555,7 @@ async def test_metrics_count_requests_ends_and_failures() -> None:
         "tgi_batch_current_size 0",
     ):
         assert line in lines
-    assert not any("prompt_tokens" in line for line in lines)  # this engine does not tell
+    assert not any("prompt_tokens" in line for line in lines)  # this engine reports none
 
 
 @pytest.mark.parametrize(
@@ -581,7 +566,7 @@ async def test_metrics_count_requests_ends_and_failures() -> None:
         ("/generate", {"inputs": "x", "parameters": {"best_of": 4, "do_sample": True}}),
     ],
 )
-async def test_metrics_tell_texts_that_wait_and_texts_that_are_computed_of_one_request(
+async def test_metrics_count_waiting_and_running_texts_of_one_request(
     path: str, body: Any, held: asyncio.Event
 ) -> None:
     engine = FakeEngine(Chunk(b"x", logprob=-1.0), held)
@@ -603,9 +588,9 @@ async def test_an_answer_has_a_limit_however_lively_it_is_and_its_text_is_told()
     async with client(create_app(engine, total_seconds=0.05)) as http:
         streamed = events((await http.post("/generate_stream", json={"inputs": "Hi"})).text)
         whole = await http.post("/generate", json={"inputs": "Hi"})
-    words = "The answer was not complete within 0.05 seconds."
+    message = "The answer was not complete within 0.05 seconds."
     assert streamed[0]["token"]["text"] == "Hello"
-    assert streamed[-1] == {"error": words, "error_type": "incomplete_generation"}
-    assert (whole.status_code, whole.json()["error"]) == (500, words)
+    assert streamed[-1] == {"error": message, "error_type": "incomplete_generation"}
+    assert (whole.status_code, whole.json()["error"]) == (500, message)
     assert engine.cancelled.is_set()
     assert engine.running == 0

@@ -1,0 +1,442 @@
+"""Reads a folder of documentation: Markdown, reStructuredText, HTML, notebooks and plain text.
+
+Finds the files, decodes them, and turns each section into a passage with its file and line, its address and
+its licence. A folder may hold anything: pipes, links in circles, files of any size, bytes of any kind.
+Reading it takes bounded time and memory, never raises, and reports what it leaves out in a sentence.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import stat
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from assistant.knowledge.passage import Passage
+from assistant.knowledge.reading.addresses import HTML, URL_SAFE, address_of, anchors_of
+from assistant.knowledge.reading.html import read_html
+from assistant.knowledge.reading.markdown import read_markdown
+from assistant.knowledge.reading.notebook import NotANotebook, read_notebook
+from assistant.knowledge.reading.page import Heading, Page, Section, plain_text
+from assistant.knowledge.reading.rest import looks_like_rest, read_rest
+
+MOST_FILES = 50_000
+MOST_ENTRIES = 1_000_000  # files and folders that one walk inspects
+LARGEST_TEXT = 2 << 20  # bytes of a file that are read
+LARGEST_MARKUP = 8 << 20  # the same for HTML and notebooks, most of which is not text
+MOST_PASSAGES = 20_000  # of one file
+LONGEST_PASSAGE = 2_500  # characters, unless a block of code or a paragraph is longer
+LARGEST_BLOCK = 6_000  # characters; a longer block of code or paragraph is cut
+
+Warn = Callable[[str], None]  # receives a sentence about something that was left out
+
+MARKDOWN = frozenset((".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"))
+REST = frozenset((".rst", ".rest"))
+TEXT = frozenset((".txt", ".text"))
+NOTEBOOK = frozenset((".ipynb",))
+SUFFIXES = MARKDOWN | REST | TEXT | HTML | NOTEBOOK
+
+# fmt: off
+_FOREIGN_FOLDERS = frozenset((
+    "node_modules", "bower_components", "__pycache__", "site-packages", "venv",
+    "_build", "_static", "_sources", "_modules", "_images", "_downloads", "doctrees",
+))
+_OUTPUT_FOLDERS = frozenset(("build", "dist", "site", "target", "out", "public"))  # beside one of these:
+_BUILD_FILES = frozenset((
+    "pyproject.toml", "setup.py", "package.json", "mkdocs.yml", "makefile", "cargo.toml", "conf.py",
+    "book.toml", "hugo.toml",
+))
+# fmt: on
+_NOT_DOCUMENTATION = re.compile(
+    r"(?:licen[cs]e|copying|notice|authors|robots|cmakelists|top_level|requirements|constraints)\b[^.]*\.\w+"
+    r"|(?:genindex|search|py-modindex|404|searchindex|toc|print)(?:-all)?\.html?",
+    re.IGNORECASE,
+)
+_INVISIBLE = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
+_BLANK = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
+
+
+def ignore(sentence: str) -> None:
+    pass
+
+
+def files_of(root: Path, *, warn: Warn = ignore) -> Iterator[Path]:
+    """The documentation files below a folder, sorted and each once.
+
+    Skips hidden folders, build output and vendored packages. Follows a link only if it leads to somewhere
+    below the folder.
+    """
+    top = os.path.realpath(root)
+    if not os.path.isdir(top):
+        warn(f"{printable(str(root))} is not a folder.")
+        return
+    status = os.stat(top)
+    seen = {(status.st_dev, status.st_ino)}
+    yielded = inspected = 0
+    waiting = [top]
+    while waiting:
+        place = waiting.pop()
+        if os.path.isfile(place):
+            yielded += 1
+            if yielded > MOST_FILES:
+                warn(f"{printable(top)} has more than {MOST_FILES:,} files; the others are left out.")
+                return
+            yield Path(place)
+            continue
+        try:
+            names = sorted(os.listdir(place))
+        except OSError as error:
+            warn(f"The folder {printable(place)} cannot be read ({_reason(error)}).")
+            continue
+        inspected += len(names)
+        if inspected > MOST_ENTRIES:
+            warn(f"{printable(top)} has more than {MOST_ENTRIES:,} entries; the others are left out.")
+            return
+        has_build = not _BUILD_FILES.isdisjoint(name.lower() for name in names)
+        found = [
+            path
+            for name in names
+            if (path := _path_to_read(top, place, name, has_build=has_build, seen=seen, warn=warn))
+        ]
+        waiting.extend(reversed(found))
+
+
+def _path_to_read(
+    top: str, place: str, name: str, *, has_build: bool, seen: set[tuple[int, int]], warn: Warn
+) -> str | None:
+    """The path of a file or folder within the folder `place`; None if it is not to be read."""
+    suffix = os.path.splitext(name)[1].lower()
+    path = os.path.join(place, name)
+    if name.startswith(".") or name.lower() in _FOREIGN_FOLDERS or name.endswith((".egg-info", ".dist-info")):
+        return None
+    if has_build and name.lower() in _OUTPUT_FOLDERS:
+        return None
+    try:
+        if os.path.islink(path) and not _is_below(top, os.path.realpath(path)):
+            if suffix in SUFFIXES:
+                warn(f"{printable(path)} is left out, since it is a link out of the folder.")
+            return None
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        if suffix in SUFFIXES:
+            warn(f"{printable(path)} cannot be read ({_reason(error)}).")
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        if os.path.lexists(os.path.join(path, "pyvenv.cfg")):
+            return None
+    elif suffix not in SUFFIXES or _NOT_DOCUMENTATION.fullmatch(name):
+        return None
+    elif not stat.S_ISREG(status.st_mode):
+        warn(f"{printable(path)} is left out, since it is not a regular file.")
+        return None
+    if printable(name) != name:
+        warn(f"{printable(path)} is left out, since its name has characters that cannot be printed.")
+        return None
+    identity = (status.st_dev, status.st_ino)
+    if identity in seen:
+        return None
+    seen.add(identity)
+    return path
+
+
+def _is_below(top: str, path: str) -> bool:
+    return path == top or path.startswith(os.path.join(top, ""))
+
+
+def printable(text: str) -> str:
+    """A path that can be printed on a line: invisible characters become escapes."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def decode(data: bytes, *, declared: str = "") -> str:
+    """Any bytes as text: by their byte order mark, as UTF-8, or in the `declared` encoding. Bytes that fit
+    none of these are read as Latin-1. Lines end with a line feed alone; invisible characters, which can
+    change how others look, are removed."""
+    if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        text = data.decode("utf-32", "replace")
+    elif data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", "replace")
+    else:
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            codec, errors = (declared, "replace") if declared else ("utf-8", "surrogateescape")
+            text = data.decode(codec, errors)
+            text = re.sub("[\udc80-\udcff]", lambda found: chr(ord(found[0]) - 0xDC00), text)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text if text.isascii() and text.isprintable() else _BLANK.sub(" ", _INVISIBLE.sub("", text))
+
+
+_DECLARED = re.compile(rb"<meta[^<>]{0,200}?charset\s*=\s*[\"']?([\w.-]{1,20})", re.IGNORECASE)
+_CHARSETS = re.compile(
+    r"iso-8859-\d\d?|windows-125\d|koi8-[ru]|euc-(?:jp|kr)|shift_jis|gb2312|gbk|gb18030|big5"
+)
+
+
+def _declared(data: bytes) -> str:
+    found = _DECLARED.search(data, 0, 2048)
+    name = found[1].decode("ascii", "replace").lower() if found else ""
+    return name if _CHARSETS.fullmatch(name) else ""
+
+
+def _is_binary(data: bytes) -> bool:
+    head = data[:8192]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")):
+        return False
+    return b"\0" in head or sum(byte < 9 or 13 < byte < 27 for byte in head) > len(head) // 20
+
+
+def _bytes_of(path: Path, largest: int) -> tuple[bytes, bool]:
+    """The beginning of a file, and whether it has more. Never waits for a pipe or a device."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is not a regular file")
+        data = file.read(largest + 1)
+    return data[:largest], len(data) > largest
+
+
+def read_file(
+    path: Path,
+    root: Path,
+    *,
+    base_url: str = "",
+    package: str = "",
+    version: str = "",
+    warn: Warn = ignore,
+) -> list[Passage]:
+    """The passages of one file below `root`, in order. `base_url` is the address of the folder."""
+    top = Path(os.path.realpath(root))
+    place = os.path.relpath(path, root if _is_below(str(root), str(path)) else top).replace(os.sep, "/")
+    label = printable(place)
+    suffix = path.suffix.lower()
+    largest = LARGEST_MARKUP if suffix in HTML | NOTEBOOK else LARGEST_TEXT
+    try:
+        if not _is_below(str(top), os.path.realpath(path)):
+            raise OSError("it is a link out of the folder")
+        data, is_cut = _bytes_of(path, largest)
+    except (OSError, ValueError) as error:
+        warn(f"{label} cannot be read ({_reason(error)}).")
+        return []
+    if _is_binary(data):
+        warn(f"{label} is left out, since it is not text.")
+        return []
+    if is_cut:
+        warn(f"{label} is larger than {largest >> 20} MiB; the rest is left out.")
+        data = data[: data.rfind(b"\n") + 1] or data
+    try:
+        page, file_format = _page_of(decode(data, declared=_declared(data) if suffix in HTML else ""), suffix)
+    except NotANotebook as error:
+        warn(f"{label} is left out, since it is not a notebook: {error}.")
+        return []
+    if page.left_out:
+        warn(f"{label} is read without {page.left_out}.")
+    address, slug = address_of(Path(place), top, file_format, base_url)
+    builder = _PassageBuilder(
+        page=page,
+        name=_clean(page.title) or " ".join(path.stem.replace("_", " ").split()) or label,
+        place=label,
+        package=package or printable(top.name),
+        version=version,
+        licence=licence_of(top),
+        address=address,
+        anchors=anchors_of(page.headings, slug) if address else {},
+        has_top=any(heading.level == 1 for heading in page.headings),
+    )
+    return builder.build(warn)
+
+
+def _page_of(text: str, suffix: str) -> tuple[Page, str]:
+    if suffix in MARKDOWN:
+        return read_markdown(text), "markdown"
+    if suffix in HTML:
+        return read_html(text), "html"
+    if suffix in NOTEBOOK:
+        return read_notebook(text), "notebook"
+    if suffix in REST or looks_like_rest(text):
+        return read_rest(text), "rest"
+    return plain_text(text), "text"
+
+
+@dataclass(slots=True)
+class _PassageBuilder:
+    """Turns a page into passages."""
+
+    page: Page
+    name: str  # of the page, for text above the first heading
+    place: str
+    package: str
+    version: str
+    licence: str
+    address: str
+    anchors: Mapping[Heading, str]
+    has_top: bool  # whether a heading of the page has level 1
+    done: set[Heading] = field(default_factory=set)
+
+    def build(self, warn: Warn) -> list[Passage]:
+        passages: list[Passage] = []
+        for section in self.page.sections:
+            for passage in self._passages_of(section, warn):
+                if len(passages) == MOST_PASSAGES:
+                    warn(f"{self.place} has more than {MOST_PASSAGES:,} sections; the others are left out.")
+                    return passages
+                passages.append(passage)
+        return passages
+
+    def _passages_of(self, section: Section, warn: Warn) -> Iterator[Passage]:
+        parts = list(_parts(self.page, section))
+        heading = section.heading
+        if not parts and heading is not None and heading.signature and heading not in self.done:
+            yield self._passage(heading, "", section.start)
+        if heading is not None:
+            self.done.add(heading)
+        for start, end in parts:
+            text = "\n".join(self.page.lines[start:end])
+            if len(text) > LARGEST_BLOCK:
+                number = self.page.numbers[start]
+                warn(f"The block at {self.place}:{number} is too long to quote; its end is left out.")
+                text = text[: text.rfind("\n", 0, LARGEST_BLOCK) + 1] or text[:LARGEST_BLOCK]
+            if heading is not None and heading.kind != "section":
+                text = textwrap.dedent(text)
+            yield self._passage(heading, text.strip("\n").rstrip(), start)
+
+    def _passage(self, heading: Heading | None, text: str, line: int) -> Passage:
+        numbers = self.page.numbers
+        number = numbers[min(line, len(numbers) - 1)] if numbers else 1
+        anchor = self.anchors.get(heading, "") if heading else ""
+        names = [name for name in map(_clean, heading.path) if name] if heading else []
+        if self.page.title and not self.has_top and names and not self.name.startswith(names[0]):
+            names = [self.name, *names]  # the page states its first heading only in its title
+        return Passage(
+            name=(names or [self.name])[-1],
+            kind=heading.kind if heading else "section",
+            title=" › ".join(names or [self.name]),
+            text=text,
+            package=self.package,
+            version=self.version,
+            licence=self.licence,
+            location=f"{self.place}:{number}",
+            corpus="docs",
+            signature="\n".join(map(_clean, heading.signature.split("\n"))) if heading else "",
+            url=f"{self.address}#{quote(anchor, safe=URL_SAFE)}" if anchor else self.address,
+        )
+
+
+def _clean(text: str) -> str:
+    return _INVISIBLE.sub("", " ".join(text.split()))
+
+
+def _parts(page: Page, section: Section) -> Iterator[tuple[int, int]]:
+    """The lines of a section in parts short enough to quote. Splits between paragraphs, between lines only
+    where a paragraph is too long, and never within a block of code."""
+    start, end = _trimmed(page, section.start, section.end)
+    sizes = [len(line) + 1 for line in page.lines[start:end]]
+    if sum(sizes) <= LONGEST_PASSAGE:
+        if end > start:
+            yield start, end
+        return
+    # `split` is the best line to split at so far, `since` the characters from there on.
+    begun, length, split, since = start, 0, 0, 0
+    for at in range(start, end):
+        size = sizes[at - start]
+        if at > begun and not page.joined[at]:
+            # A block that must stay together counts as a whole where it begins.
+            following = at + 1
+            whole = size
+            while following < end and page.joined[following] and whole <= LONGEST_PASSAGE:
+                whole += sizes[following - start]
+                following += 1
+            if _begins_paragraph(page, at):
+                split, since = at, 0
+            if length + whole > LONGEST_PASSAGE and page.lines[at].strip():
+                cut = split or at
+                length, since = (since, 0) if split else (0, 0)
+                part = _trimmed(page, begun, cut)
+                if part[1] > part[0]:
+                    yield part
+                begun, split = cut, 0
+        length += size
+        since += size
+    part = _trimmed(page, begun, end)
+    if part[1] > part[0]:
+        yield part
+
+
+def _begins_paragraph(page: Page, at: int) -> bool:
+    """Whether a paragraph begins here that the one before does not announce with a colon."""
+    if page.lines[at - 1].strip() or not page.lines[at].strip():
+        return False
+    before = page.lines[at - 2].rstrip() if at > 1 else ""
+    return not before.endswith(":")
+
+
+def _trimmed(page: Page, start: int, end: int) -> tuple[int, int]:
+    """The same lines without empty and skipped ones at both ends."""
+
+    def is_empty(at: int) -> bool:
+        return bool(page.skipped[at]) or not page.lines[at].strip()
+
+    while start < end and is_empty(start):
+        start += 1
+    while start < end and is_empty(end - 1):
+        end -= 1
+    return start, end
+
+
+_LICENCE_FILE = re.compile(r"(?:licen[cs]e|copying|unlicense)(?:\.(?:md|txt|rst))?", re.IGNORECASE)
+_SPDX = re.compile(
+    r"SPDX-License-Identifier:\s*([A-Za-z0-9][\w.+-]{1,40}(?: (?:OR|AND|WITH) [\w.+-]{2,40})*)"
+)
+_LICENCES = (
+    ("MIT", r"Permission is hereby granted, free of charge, .{0,400}?to deal in the Software"),
+    ("Apache-2.0", r"Apache License,? Version 2\.0, January 2004"),
+    ("MPL-2.0", r"Mozilla Public License,? Version 2\.0"),
+    (
+        "ISC",
+        r"Permission to use, copy, modify, and/or distribute .{0,200}? provided that the above copyright",
+    ),
+    ("Unlicense", r"This is free and unencumbered software released into the public domain"),
+    ("CC0-1.0", r"CC0 1\.0 Universal"),
+    ("CC-BY-4.0", r"Creative Commons Attribution 4\.0 International"),
+    ("CC-BY-SA-4.0", r"Creative Commons Attribution-ShareAlike 4\.0 International"),
+    ("BSL-1.0", r"Boost Software License - Version 1\.0"),
+)
+_BSD = "Redistribution and use in source and binary forms"
+
+
+def licence_of(root: Path) -> str:
+    """The SPDX name of a folder's licence, if a licence file states one plainly; otherwise ""."""
+    try:
+        names = sorted(name for name in os.listdir(root) if _LICENCE_FILE.fullmatch(name))
+        stamps = tuple((name, os.stat(os.path.join(root, name)).st_mtime_ns) for name in names[:4])
+    except (OSError, ValueError):
+        return ""
+    return _licence_in(root, stamps)
+
+
+@functools.lru_cache(maxsize=16)
+def _licence_in(root: Path, files: tuple[tuple[str, int], ...]) -> str:
+    """The licence that these files state. Their times of change make the cache notice new versions."""
+    licences = set()
+    for name, _ in files:
+        try:
+            data, _ = _bytes_of(root / name, 64 << 10)
+        except (OSError, ValueError):
+            continue
+        text = " ".join(decode(data).split())
+        if found := _SPDX.search(text):
+            licences.add(found[1])
+            continue
+        licences.update(name for name, pattern in _LICENCES if re.search(pattern, text, re.IGNORECASE))
+        if _BSD in text and "All advertising materials" not in text:
+            licences.add("BSD-3-Clause" if "Neither the name" in text else "BSD-2-Clause")
+    return licences.pop() if len(licences) == 1 else ""

@@ -1,0 +1,265 @@
+"""Reads HTML: the main content of a page as a person sees it, with code indented by four spaces."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+from assistant.knowledge.reading.page import (
+    API_HEADING,
+    CODE_INDENT,
+    DIRECTIVE_LEVEL,
+    DIRECTIVE_SIGNATURE,
+    KIND_OF_DIRECTIVE,
+    LONGEST_HEADING,
+    Page,
+    PageBuilder,
+    kind_of_api,
+    word_set,
+)
+
+LONGEST_TAG = 100_000  # characters; splitting a longer one into attributes takes a hundred times its memory
+UNCLOSED = 10_000  # characters; a longer rest after an unclosed tag is left out, since reading it is slow
+
+_HIDDEN_TAGS = word_set(
+    "script style noscript template svg math nav footer form button select iframe canvas object audio video "
+    "head title dialog"
+)
+_HIDDEN_CLASSES = word_set(
+    "headerlink hash-link doc-anchor anchor anchorjs-link heading-anchor sidebar sphinxsidebar breadcrumbs "
+    "breadcrumb linenos lineno linenodiv footer menu navbar md-sidebar md-source-file prev-next-area "
+    "pagination-nav copybtn sr-only visually-hidden screen-reader-text toc table-of-contents tableOfContents "
+    "toctree-wrapper viewcode-link rightside hideme edit-link mark-prev-next"
+)
+_HIDDEN_ROLES = word_set("navigation search banner contentinfo complementary")
+_MAY_BE_HIDDEN = word_set("div section aside a span ul ol table dl td details summary pre header")
+_BLOCKS = word_set(
+    "address article aside blockquote body dd details div dl dt fieldset figcaption figure header hr li main "
+    "ol p pre section summary table tbody thead tfoot tr ul caption"
+)
+_TIGHT = word_set("li dd dt tr tbody thead tfoot caption summary")  # no empty line above them
+_MAIN = re.compile(r"<main\b|role\s*=\s*[\"']?main\b", re.IGNORECASE)
+_ARTICLE = re.compile(r"<article\b", re.IGNORECASE)
+_PILCROW = re.compile(r"\s*[\xb6\xa7#\U0001f517\uf0c1]\s*$")
+_HEADINGS = word_set("h1 h2 h3 h4 h5 h6")
+
+
+def read_html(text: str) -> Page:
+    """The page's main content, or all of it if nothing is marked as the main content."""
+    wanted = ""
+    if len(_ARTICLE.findall(text)) == 1:
+        wanted = "article"
+    elif _MAIN.search(text):
+        wanted = "main"
+    page = _HtmlReader(wanted).read(text)
+    if wanted and not any(page.lines):
+        page = _HtmlReader("").read(text)
+    return page
+
+
+class _HtmlReader(HTMLParser):
+    """Reads tags as they come and builds no tree, so unclosed and deeply nested tags cost nothing extra."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.page = PageBuilder()
+        self._wanted = wanted
+        self._main: tuple[str, int] = ("", 0)  # the tag of the main content, and how many of it are open
+        self._hidden: tuple[str, int] = ("", 0)  # the same for an element that is skipped
+        self._parts: list[str] = []
+        self._number = 0  # the line in the file where these parts begin
+        self._gap = False  # whether an empty line comes first
+        self._pre = 0
+        self._heading = 0  # the level of the open heading
+        self._ids: list[str] = []  # the ids since the last text
+        self._anchor = ""
+        self._lists: list[str] = []  # for each open <dl>, the kind of API that it describes, or ""
+        self._api_lists = 0  # how many of these describe an API
+        self._is_signature = False
+        self._is_title = False
+
+    def read(self, text: str) -> Page:
+        try:
+            self.feed(text)
+            if len(self.rawdata) < UNCLOSED:
+                self.close()
+            else:  # the parser would read the rest again and again
+                self.page.left_out = f"what follows a tag in line {self.getpos()[0]} that is not closed"
+        except AssertionError:  # the parser cannot read a declaration; keep what it has read so far
+            self.page.left_out = f"what follows a broken declaration in line {self.getpos()[0]}"
+        self._flush()
+        return self.page.build()
+
+    # HTMLParser calls these
+
+    def parse_starttag(self, i: int) -> int:
+        if self.rawdata.find(">", i, i + LONGEST_TAG) < 0:
+            return self.rawdata.find(">", i) + 1 or -1
+        return super().parse_starttag(i)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "title":
+            self._is_title = True
+        if self._hidden[1]:
+            if tag == self._hidden[0]:
+                self._hidden = (tag, self._hidden[1] + 1)
+            return
+        values = dict(attrs)
+        if self._wanted and not self._is_in_main(tag, values):
+            return
+        if self._is_hidden(tag, values):
+            self._hidden = (tag, 1)
+            return
+        if found := values.get("id") or (values.get("name") if tag == "a" else None):
+            self._ids.append(found)
+        if tag in _HEADINGS:
+            self._flush(gap=True)
+            self._heading = int(tag[1])
+            self._anchor = values.get("id") or ""
+        elif tag == "dl":
+            self._flush(gap=True)
+            classes = (values.get("class") or "").split()
+            kind = next((KIND_OF_DIRECTIVE[name] for name in classes if name in KIND_OF_DIRECTIVE), "")
+            self._lists.append(kind)
+            self._api_lists += kind != ""
+        elif tag == "dt" and self._lists and self._lists[-1]:
+            self._flush(gap=True)
+            self._is_signature = True
+            self._anchor = values.get("id") or ""
+        elif tag == "pre":
+            self._flush(gap=True)
+            self._pre += 1
+        elif tag == "br":
+            if self._pre:
+                self._parts.append("\n")
+            elif not self._heading:
+                self._flush()
+        elif tag in ("td", "th"):
+            self._parts.append(" ")
+        elif tag in _BLOCKS and not self._pre:
+            self._flush(gap=tag not in _TIGHT)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "title":
+            self._is_title = False
+        if self._hidden[1]:
+            if tag == self._hidden[0]:
+                self._hidden = (tag, self._hidden[1] - 1)
+            return
+        if self._main[1] and tag == self._main[0]:
+            self._main = (tag, self._main[1] - 1)
+            if not self._main[1]:
+                self._flush(gap=True)
+                return
+        if self._wanted and not self._main[1]:
+            return
+        if tag == "dl" and self._lists:
+            self._flush(gap=True)
+            if self._lists.pop():
+                self._api_lists -= 1
+                self.page.close_headings(DIRECTIVE_LEVEL + self._api_lists)
+        elif tag in _HEADINGS or tag == "dt":
+            self._flush(gap=tag != "dt")
+        elif tag == "pre":
+            self._flush(gap=True)
+            self._pre = max(0, self._pre - 1)
+        elif tag in _BLOCKS and not self._pre:
+            self._flush(gap=tag not in _TIGHT)
+
+    def handle_data(self, data: str) -> None:
+        if self._is_title and not self.page.title:
+            self.page.title = " ".join(data.split())[:LONGEST_HEADING]
+        if self._hidden[1] or (self._wanted and not self._main[1]):
+            return
+        if not self._parts:
+            if data.isspace() and not self._pre:
+                return
+            self._number = self.getpos()[0]
+        self._parts.append(data)
+
+    # Where the parser is
+
+    def _is_in_main(self, tag: str, values: dict[str, str | None]) -> bool:
+        """Whether a tag stands within the main content, which it may itself begin."""
+        name, depth = self._main
+        if depth:
+            if tag == name:
+                self._main = (name, depth + 1)
+            return True
+        role = (values.get("role") or "").lower()
+        if tag == self._wanted or (self._wanted == "main" and role == "main"):
+            self._main = (tag, 1)
+        return False
+
+    def _is_hidden(self, tag: str, values: dict[str, str | None]) -> bool:
+        if tag in _HIDDEN_TAGS:
+            return True
+        if tag not in _MAY_BE_HIDDEN:
+            return False
+        if tag in ("header", "aside") and not self._wanted:
+            return True
+        if "hidden" in values or values.get("aria-hidden") == "true":
+            return True
+        if (values.get("role") or "").lower() in _HIDDEN_ROLES:
+            return True
+        return not _HIDDEN_CLASSES.isdisjoint((values.get("class") or "").split())
+
+    # From tags to lines
+
+    def _flush(self, *, gap: bool = False) -> None:
+        """End a line of text, a block of code, or the open heading."""
+        parts, self._parts = self._parts, []
+        if self._heading or self._is_signature:
+            self._end_heading("".join(parts))
+        elif self._pre:
+            self._add_code("".join(parts).rstrip())
+        elif line := " ".join("".join(parts).split()):
+            self._fill_gap(self._number)
+            self.page.add(line, self._number)
+            self._ids = []
+        self._gap = self._gap or gap
+
+    def _fill_gap(self, number: int) -> None:
+        if self._gap and self.page.lines and self.page.lines[-1]:
+            self.page.add("", number)
+        self._gap = False
+
+    def _add_code(self, code: str) -> None:
+        lines = code.split("\n")
+        first = next((at for at, line in enumerate(lines) if line.strip()), len(lines))
+        for at, line in enumerate(lines[first:], first):
+            if at == first:
+                self._gap = True
+                self._fill_gap(self._number + at)
+            self.page.add(f"{CODE_INDENT}{line}".rstrip(), self._number + at, joined=at > first)
+
+    def _end_heading(self, text: str) -> None:
+        name = _PILCROW.sub("", " ".join(text.split()))
+        anchor = self._anchor or (self._ids[-1] if self._ids else "")
+        self._ids = []
+        if self._is_signature:
+            self._is_signature = False
+            if name:
+                self._open_api(name, anchor)
+        else:
+            level, self._heading = self._heading, 0
+            if name:
+                self._gap = False
+                kind, signature = "section", ""
+                if (api := API_HEADING.match(name[:LONGEST_HEADING])) and api["arguments"]:
+                    kind = kind_of_api(api["word"] or "", api["name"])
+                    name, signature = api["name"], name[api.start("name") :]
+                self.page.open_heading(name, level, kind=kind, signature=signature, anchor=anchor)
+
+    def _open_api(self, text: str, anchor: str) -> None:
+        """Open the signature of a function or class. Sphinx makes the anchor from the full name."""
+        text = text[:LONGEST_HEADING]
+        found = DIRECTIVE_SIGNATURE.match(text)
+        name, signature = (found["name"], text[found.start("name") :]) if found else (text, text)
+        last = name.rpartition(".")[2]
+        if anchor != name and (anchor == last or anchor.endswith(f".{last}")) and anchor[:2] != "c.":
+            signature = f"{anchor}{signature[len(name) :]}"
+            name = anchor
+        self._gap = False
+        level = DIRECTIVE_LEVEL + self._api_lists - 1
+        self.page.open_heading(name, level, kind=self._lists[-1], signature=signature, anchor=anchor)

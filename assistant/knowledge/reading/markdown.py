@@ -1,0 +1,116 @@
+"""Reads Markdown as CommonMark defines it, with the front matter and attributes of site generators."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+
+from markdown_it import MarkdownIt
+
+from assistant.knowledge.reading.page import (
+    API_HEADING,
+    LONGEST_HEADING,
+    Page,
+    PageBuilder,
+    docutils_id,
+    kind_of_api,
+)
+
+_FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*")
+_TITLE = re.compile(r"""title\s*[:=]\s*(["']?)(.+?)\1\s*$""")
+_ATTRIBUTE = r"(?:[#.][\w:.#-]+|[\w-]+=[^\s{}]+|-)"
+_ATTRIBUTES = re.compile(rf"\s*\{{[ :]*{_ATTRIBUTE}(?:\s+{_ATTRIBUTE})*\s*\}}\s*$")
+_ANCHOR_OF_ATTRIBUTES = re.compile(r"#([\w:.-]+)")
+_ANCHOR_OF_HTML = re.compile(r"""<\w+[^<>]{0,100}?\s(?:id|name)\s*=\s*["']?([\w:.-]+)""")
+_MYST_LABEL = re.compile(r"\(([\w:. -]+)\)=\s*$")
+_SKIPPED = re.compile(
+    r"\([\w:. -]+\)=\s*$|\[TOC\]\s*$|\[\[_?TOC_?\]\]\s*$|<!--(?:(?!-->).)*-->\s*$|<a [^<>]*>\s*</a>\s*$"
+    r"|(?:import|export) .*(?:from ['\"].*|['\"]);?\s*$",
+    re.IGNORECASE,
+)
+_INLINE = re.compile(r"[\\`*_\[<&!]")
+
+
+@functools.cache
+def _blocks() -> MarkdownIt:
+    """A parser of blocks alone: nobody needs what stands within a line, and parsing that costs the most."""
+    parser = MarkdownIt("commonmark", {"maxNesting": 40})
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    return parser
+
+
+@functools.cache
+def _spans() -> MarkdownIt:
+    return MarkdownIt("commonmark", {"maxNesting": 10})
+
+
+def read_markdown(text: str) -> Page:
+    page = PageBuilder()
+    lines = text.split("\n")
+    first = _end_of_front_matter(lines)
+    page.title = next((found[2] for line in lines[:first] if (found := _TITLE.match(line))), "")
+    add_markdown(page, lines[first:], first + 1)
+    return page.build()
+
+
+def _end_of_front_matter(lines: Sequence[str]) -> int:
+    """The line after the front matter; 0 if there is none."""
+    if lines and (mark := _FRONT_MATTER.fullmatch(lines[0])):
+        for at, line in enumerate(lines[1:200], 1):
+            if line.rstrip() in (mark[1], "..."):
+                return at + 1
+    return 0
+
+
+def add_markdown(page: PageBuilder, lines: Sequence[str], first_number: int) -> None:
+    """Add these lines of Markdown to a page."""
+    before = len(page.lines)
+    page.add_all(lines, first_number)
+    for at, line in enumerate(lines, before):
+        if line[:1] in ("(", "[", "<", "i", "e") and _SKIPPED.match(line[:LONGEST_HEADING]):
+            page.skip(at, at + 1)
+    tokens = _blocks().parse("\n".join(lines))
+    for at, token in enumerate(tokens):
+        if token.map is None:
+            continue
+        start, end = before + token.map[0], min(before + token.map[1], len(page.lines))
+        if token.type in ("fence", "code_block", "html_block"):
+            page.keep_together(start, end)
+        elif token.type == "heading_open" and token.level == 0:
+            label = _MYST_LABEL.match(page.lines[start - 1]) if start > before else None
+            anchor = docutils_id(label[1]) if label else ""
+            _open_heading(page, tokens[at + 1].content, int(token.tag[1]), start, end, anchor)
+
+
+def _open_heading(page: PageBuilder, text: str, level: int, at: int, body: int, anchor: str) -> None:
+    text = text[:LONGEST_HEADING]
+    if attributes := _ATTRIBUTES.search(text):
+        if found := _ANCHOR_OF_ATTRIBUTES.search(attributes[0]):
+            anchor = found[1]
+        text = text[: attributes.start()]
+    elif "<" in text and (found := _ANCHOR_OF_HTML.search(text)):
+        anchor = found[1]
+    name = visible_text(text)
+    kind, signature = "section", ""
+    # Prose uses the word "class" too: an API has arguments, is marked as code, or has a dotted name.
+    if (api := API_HEADING.match(name)) and (
+        api["arguments"] or (api["word"] and ("`" in text or "." in api["name"]))
+    ):
+        kind = kind_of_api(api["word"] or "", api["name"])
+        name, signature = api["name"], name[api.start("name") :]
+    page.open_heading(name, level, at=at, body=body, kind=kind, signature=signature, anchor=anchor)
+
+
+def visible_text(text: str) -> str:
+    """A heading's text without the marks of Markdown."""
+    if not _INLINE.search(text):
+        return text.strip()
+    (inline,) = _spans().parseInline(text)
+    shown = []
+    for token in inline.children or ():
+        if token.type in ("text", "code_inline", "image"):
+            shown.append(token.content)
+        elif token.type in ("softbreak", "hardbreak"):
+            shown.append(" ")
+    return "".join(shown).strip()

@@ -1,0 +1,186 @@
+"""A text file of documentation as headings and lines: what the readers of all formats produce.
+
+A `Page` keeps every line word for word, with its number in the file. It knows under which heading a line
+stands, which lines must stay together, and which say nothing to a person. No reader executes anything of a
+file: no directive, no include, no script. Every reader accepts any text, in a time that grows with its
+length, and never raises; only a notebook can be refused.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LONGEST_HEADING = 300  # characters; nobody would read a longer one
+CODE_INDENT = "    "  # Markdown shows indented lines as code
+DIRECTIVE_LEVEL = 100  # the heading level of what a directive describes: deeper than any real heading
+
+# The directives that describe an API, and the classes by which Sphinx marks the same in HTML.
+KIND_OF_DIRECTIVE = {
+    "function": "function",
+    "decorator": "function",
+    "class": "class",
+    "exception": "class",
+    "method": "method",
+    "classmethod": "method",
+    "staticmethod": "method",
+    "decoratormethod": "method",
+    "coroutinefunction": "function",
+    "coroutinemethod": "method",
+    "property": "property",
+    "attribute": "data",
+    "data": "data",
+}
+DIRECTIVE_SIGNATURE = re.compile(
+    r"(?:(?:class|async|static|classmethod|abstract|final|exception)\s+)*"
+    r"(?P<name>[^\W\d][\w.]*)\s*(?P<rest>.*)$"
+)
+# A heading that names an API: "class acme.Client", "shutil.copy(src) -> str".
+API_HEADING = re.compile(
+    r"(?:(?P<word>class|exception|def|async def|function|func|fn|method|property)\s+)?"
+    r"(?P<name>[^\W\d]\w*(?:(?:\.|::)[^\W\d]\w*)*)(?P<arguments>\(.*\))?\s*(?:(?:->|→|:)\s*.+)?$"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heading:
+    """A heading, or the signature of an API that the text below it describes."""
+
+    name: str
+    level: int
+    parent: Heading | None
+    kind: str = "section"  # the kind of the passages below it
+    signature: str = ""
+    anchor: str = ""  # only one that the text itself gives
+
+    @property
+    def path(self) -> list[str]:
+        """The names of the headings above and of this one, outermost first; at most the innermost eight."""
+        names: list[str] = []
+        heading: Heading | None = self
+        while heading is not None and len(names) < 8:
+            names.append(heading.name)
+            heading = heading.parent
+        return names[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The lines from `start` to before `end`, which all stand under one heading."""
+
+    heading: Heading | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A text, cut at its headings."""
+
+    lines: Sequence[str]
+    numbers: Sequence[int]  # the line number in the file, for each line
+    joined: bytearray  # 1 for a line that must stay with the line before it
+    skipped: bytearray  # 1 for a line that says nothing to a person: labels, comments, lists of files
+    headings: Sequence[Heading]
+    sections: Sequence[Section]
+    title: str = ""  # the title that the page states outside its text
+    left_out: str = ""  # for people: the part that could not be read
+
+
+class PageBuilder:
+    """A page while a reader goes through it line by line, with the headings that are open."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.numbers: list[int] = []
+        self.joined = bytearray()
+        self.skipped = bytearray()
+        self.headings: list[Heading] = []
+        self.title = ""
+        self.left_out = ""
+        self._open: list[Heading] = []
+        self._sections: list[Section] = []
+        self._start = 0
+
+    def add(self, line: str, number: int, *, joined: bool = False) -> None:
+        self.lines.append(line)
+        self.numbers.append(number)
+        self.joined.append(joined)
+        self.skipped.append(0)
+
+    def add_all(self, lines: Sequence[str], first_number: int) -> None:
+        self.lines.extend(lines)
+        self.numbers.extend(range(first_number, first_number + len(lines)))
+        self.joined.extend(bytes(len(lines)))
+        self.skipped.extend(bytes(len(lines)))
+
+    def keep_together(self, start: int, end: int) -> None:
+        if end > start + 1:
+            self.joined[start + 1 : end] = b"\1" * (end - start - 1)
+
+    def skip(self, start: int, end: int) -> None:
+        if end > start:
+            self.skipped[start:end] = b"\1" * (end - start)
+
+    def open_heading(
+        self,
+        name: str,
+        level: int,
+        *,
+        at: int | None = None,
+        body: int | None = None,
+        kind: str = "section",
+        signature: str = "",
+        anchor: str = "",
+    ) -> None:
+        """Begin a section. The heading's own lines go from `at` to before `body`; by default it has none."""
+        self.close_headings(level, at=at)
+        parent = self._open[-1] if self._open else None
+        name = " ".join(name.split())[:LONGEST_HEADING]
+        heading = Heading(name or (parent.name if parent else ""), level, parent, kind, signature, anchor)
+        self.headings.append(heading)
+        self._open.append(heading)
+        self._start = len(self.lines) if body is None else body
+
+    def close_headings(self, level: int, *, at: int | None = None) -> None:
+        """Close headings of this level and deeper; what follows belongs to the heading above them."""
+        end = len(self.lines) if at is None else at
+        heading = self._open[-1] if self._open else None
+        # A signature makes a section even where no text follows it.
+        if end > self._start or (heading is not None and heading.signature):
+            self._sections.append(Section(heading, min(self._start, end), end))
+        self._start = max(self._start, end)
+        while self._open and self._open[-1].level >= level:
+            self._open.pop()
+
+    def build(self) -> Page:
+        self.close_headings(0)
+        lines = (self.lines, self.numbers, self.joined, self.skipped)
+        return Page(*lines, self.headings, self._sections, self.title, self.left_out)
+
+
+def plain_text(text: str) -> Page:
+    """A text without headings."""
+    page = PageBuilder()
+    page.add_all(text.split("\n"), 1)
+    return page.build()
+
+
+def word_set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def kind_of_api(word: str, name: str) -> str:
+    """The kind of an API, from the word before its name ("class", "def") or from the name's capitals."""
+    last = re.split(r"\.|::", name)[-1]
+    if word in ("class", "exception") or (not word and last[:1].isupper() and last != last.upper()):
+        return "class"
+    return word if word in ("method", "property") else "function"
+
+
+def docutils_id(text: str) -> str:
+    """The anchor that docutils and Sphinx make from a heading or a label."""
+    plain = unicodedata.normalize("NFKD", text.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"^[-0-9]+|-+$", "", re.sub(r"[^a-z0-9]+", "-", plain))

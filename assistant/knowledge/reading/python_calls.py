@@ -1,0 +1,296 @@
+"""Counts the calls in Python source, by the full name of what is called, and picks an example of each.
+
+A call counts if the source alone shows its full name: from imports, built-ins, and the types of variables
+that an assignment or annotation makes plain.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from collections.abc import Mapping, Sequence
+
+from assistant.knowledge.passage import Calls
+
+LONGEST_EXAMPLE_LINES, LONGEST_EXAMPLE = 4, 300
+EXAMPLES_TRIED = 4  # calls of one name in one file that are considered as an example
+
+_BUILTINS = frozenset(name for name in dir(builtins) if not name.startswith("_"))
+# The return types of common functions: enough to know what `connection.execute` in an example belongs to.
+_RETURN_TYPES = {
+    "open": "io.TextIOBase",
+    "re.compile": "re.Pattern",
+    "re.match": "re.Match",
+    "re.search": "re.Match",
+    "re.fullmatch": "re.Match",
+    "sqlite3.connect": "sqlite3.Connection",
+    "logging.getLogger": "logging.Logger",
+    "hashlib.sha256": "hashlib.hash",
+    "datetime.datetime.now": "datetime.datetime",
+    "datetime.datetime.strptime": "datetime.datetime",
+    "datetime.datetime.fromtimestamp": "datetime.datetime",
+    "datetime.date.today": "datetime.date",
+    "pathlib.Path.cwd": "pathlib.Path",
+    "pathlib.Path.home": "pathlib.Path",
+    "str.format": "str",
+    "str.join": "str",
+    "str.strip": "str",
+    "str.lower": "str",
+    "str.replace": "str",
+    "str.split": "list",
+    "str.splitlines": "list",
+    "str.encode": "bytes",
+    "bytes.decode": "str",
+    "sorted": "list",
+    "input": "str",
+    "repr": "str",
+    "len": "int",
+    "os.path.join": "str",
+}
+_LITERAL_TYPES: dict[type[ast.AST], str] = {
+    ast.List: "list",
+    ast.ListComp: "list",
+    ast.Dict: "dict",
+    ast.DictComp: "dict",
+    ast.Set: "set",
+    ast.SetComp: "set",
+    ast.Tuple: "tuple",
+    ast.JoinedStr: "str",
+}
+_SIMPLE = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Delete, ast.Assert)
+_SHORT_COMPOUND = (ast.With, ast.For, ast.Try, ast.While)
+_HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their first lines are examples too
+
+
+# A node, the known types of variables there, the statement that is the example of a call in the node, and the
+# statement before or around that one.
+_Frame = tuple[ast.AST, dict[str, str], ast.stmt | None, ast.stmt | None]
+
+
+def count_calls(
+    tree: ast.Module, lines: Sequence[str], module: str, imports: Mapping[str, str], own: set[str]
+) -> dict[str, Calls]:
+    """The calls in a module by full name. `own` are the names that the module defines at its top level."""
+    return _CallCounter(lines, module, imports, own).count(tree)
+
+
+class _CallCounter:
+    def __init__(self, lines: Sequence[str], module: str, imports: Mapping[str, str], own: set[str]) -> None:
+        self._lines = lines
+        self._module = module
+        self._imports = imports
+        self._own = own
+        self._counted: dict[str, list[int]] = {}
+
+    def count(self, tree: ast.Module) -> dict[str, Calls]:
+        """Visit all nodes in the order of the source, without recursion, since code may be nested deeply."""
+        waiting: list[_Frame] = [(tree, {}, None, None)]
+        while waiting:
+            node, types, statement, context = waiting.pop()
+            head = None
+            if isinstance(node, ast.stmt):
+                head = node if isinstance(node, _HEADED) and statement is None else None
+                statement = _example_statement(node, statement)
+                types = self._learn_types(node, types)
+            elif isinstance(node, ast.Call):
+                self._count_call(node, types, statement, context)
+            children: list[_Frame] = []
+            before: ast.stmt | None = node if isinstance(node, ast.If) and self._stands_alone(node) else None
+            for child in ast.iter_child_nodes(node):
+                if isinstance(child, ast.stmt):
+                    children.append((child, types, statement, context if statement else before))
+                    before = child
+                else:
+                    children.append((child, types, head or statement, context))
+            children.reverse()
+            waiting.extend(children)
+        return {name: (calls[0], calls[1], calls[2], calls[3]) for name, calls in self._counted.items()}
+
+    def _learn_types(self, node: ast.stmt, types: dict[str, str]) -> dict[str, str]:
+        """Add the types that a statement shows. A function gets its own copy."""
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            types = dict(types)
+            for argument in (*node.args.args, *node.args.kwonlyargs):
+                annotation = argument.annotation
+                known = self._resolve(_annotated_class(annotation)) if annotation is not None else ""
+                _set_type(types, argument.arg, known)
+        elif isinstance(node, ast.Assign):
+            known = self._type(node.value, types)
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    _set_type(types, target.id, known)
+        elif isinstance(node, ast.With):
+            for item in node.items:
+                known = self._type(item.context_expr, types)
+                if known and isinstance(item.optional_vars, ast.Name):
+                    types[item.optional_vars.id] = known
+        return types
+
+    def _count_call(
+        self, call: ast.Call, types: dict[str, str], statement: ast.stmt | None, context: ast.stmt | None
+    ) -> None:
+        name = self._called(call.func, types)
+        if not name or "._" in name:
+            return
+        calls = self._counted.setdefault(name, [0, 0, 0, 0])
+        calls[0] += 1
+        if calls[0] <= EXAMPLES_TRIED and statement is not None:
+            first, last, score = self._example(statement, context, call, name)
+            if score > calls[3]:
+                calls[1:] = [first, last, score]
+
+    def _resolve(self, dotted: str) -> str:
+        """The full name of `dotted` in this module; "" if it is unknown."""
+        if not dotted:
+            return ""
+        root, dot, rest = dotted.partition(".")
+        if root in self._imports:
+            return self._imports[root] + dot + rest
+        if root in self._own:
+            return f"{self._module}.{dotted}"
+        return dotted if root in _BUILTINS else ""
+
+    def _called(self, func: ast.expr, types: Mapping[str, str]) -> str:
+        if isinstance(func, ast.Attribute):
+            known = self._type(func.value, types)
+            if known:
+                return f"{known}.{func.attr}"
+        return self._resolve(dotted_name(func))
+
+    def _type(self, node: ast.expr, types: Mapping[str, str]) -> str:
+        """The class of a value, if the source alone shows it; otherwise ""."""
+        if isinstance(node, ast.Name):
+            return types.get(node.id, "")
+        if isinstance(node, ast.Call):
+            name = self._called(node.func, types)
+            if name in _RETURN_TYPES:
+                return _RETURN_TYPES[name]
+            last = name.rpartition(".")[2]
+            is_class = last[:1].isupper() or name in ("str", "dict", "list", "set", "bytes", "int", "float")
+            return name if is_class else ""
+        if isinstance(node, ast.Constant):
+            kind = type(node.value).__name__
+            return kind if kind in ("str", "bytes", "int", "float") else ""
+        return _LITERAL_TYPES.get(type(node), "")
+
+    def _stands_alone(self, node: ast.If) -> bool:
+        return not node.orelse and self._lines[node.lineno - 1].lstrip().startswith("if")
+
+    def _example(
+        self, statement: ast.stmt, context: ast.stmt | None, call: ast.Call, name: str
+    ) -> tuple[int, int, int]:
+        """The first and last line of the example that a statement makes, and its score; 0 for no example.
+
+        A call whose arguments are all names says no more than a signature. It needs context: the condition
+        around it, or the assignment before it that shows what such a name stands for.
+        """
+        first, last = statement.lineno, statement.end_lineno or statement.lineno
+        if isinstance(statement, _HEADED) and last - first >= LONGEST_EXAMPLE_LINES:
+            ends = [inner.end_lineno or 0 for inner in statement.body]
+            last = max((end for end in ends if end - first < LONGEST_EXAMPLE_LINES), default=last)
+        names = _only_names(statement, call)
+        if names is not None:
+            if not isinstance(context, ast.If) and not (
+                isinstance(context, ast.Assign)
+                and any(isinstance(target, ast.Name) and target.id in names for target in context.targets)
+            ):
+                return 0, 0, 0
+            first = context.lineno
+        return first, last, self._score(statement, first, last, call, name)
+
+    def _score(self, statement: ast.stmt, first: int, last: int, call: ast.Call, name: str) -> int:
+        """How good an example these lines are; 0 for none. Good ones are short and plain, and pass
+        something to the call."""
+        if last - first >= LONGEST_EXAMPLE_LINES:
+            return 0
+        if any(isinstance(each, ast.Starred) for each in call.args) or any(
+            each.arg is None for each in call.keywords
+        ):
+            return 0  # passing on all arguments shows nothing
+        lines = self._lines[first - 1 : last]
+        text = "\n".join(lines).strip()
+        if len(text) > LONGEST_EXAMPLE or "raise " in text or ">>>" in text:
+            return 0
+        if name.rpartition(".")[2] not in text:  # the example would not show the name
+            return 0
+        score = 100 - len(text) // 4 - 8 * (last - first)
+        score -= 12 * text.count("self.") + 6 * len(re.findall(r"\b_\w", text))
+        score -= 5 * max(0, text.count("(") - 1)
+        score += 10 * min(len(call.args) + len(call.keywords), 2)
+        if any(isinstance(each, ast.Constant) for each in _arguments(call)):
+            score += 8
+        if isinstance(statement, ast.Assign | ast.With):
+            score += 8
+        if call in _head(statement):  # an example of a context manager or iterator shows the block or loop
+            score += 25
+        if isinstance(statement, ast.Return):
+            score -= 10
+        if not isinstance(statement, _SIMPLE):
+            score += 5
+        return max(score, 1)
+
+
+def _set_type(types: dict[str, str], name: str, known: str) -> None:
+    if known:
+        types[name] = known
+    else:
+        types.pop(name, None)
+
+
+def _example_statement(node: ast.stmt, outer: ast.stmt | None) -> ast.stmt | None:
+    """The statement that is the example of a call within `node`: the outermost simple one or short block."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return None
+    is_short = (node.end_lineno or 0) - node.lineno < LONGEST_EXAMPLE_LINES
+    if isinstance(node, _SIMPLE) or (isinstance(node, _SHORT_COMPOUND) and is_short and outer is None):
+        return outer or node
+    return None if outer is None or node.lineno > outer.lineno else outer
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(each.value for each in call.keywords)]
+
+
+def _head(statement: ast.stmt) -> list[ast.expr]:
+    if isinstance(statement, ast.With | ast.AsyncWith):
+        return [item.context_expr for item in statement.items]
+    return [statement.iter] if isinstance(statement, ast.For | ast.AsyncFor) else []
+
+
+def _only_names(statement: ast.stmt, call: ast.Call) -> set[str] | None:
+    """The names in a statement that is just this call with names as arguments; otherwise None."""
+    alone = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(alone, ast.Await):
+        alone = alone.value
+    arguments = _arguments(call)
+    if alone is not call or not all(map(dotted_name, arguments)):
+        return None
+    return {dotted_name(each).partition(".")[0] for each in arguments}
+
+
+def dotted_name(node: ast.expr) -> str:
+    """`a.b.c` as text; "" for anything else."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if isinstance(node, ast.Subscript):
+        return dotted_name(node.value) if not parts else ""
+    if not isinstance(node, ast.Name):
+        return ""
+    parts.append(node.id)
+    return ".".join(reversed(parts))
+
+
+def _annotated_class(node: ast.expr) -> str:
+    """The class that an annotation names: X for `X`, `Optional[X]` and `X | None`."""
+    if isinstance(node, ast.BinOp):
+        return _annotated_class(node.left)
+    if isinstance(node, ast.Subscript) and dotted_name(node.value).rpartition(".")[2] in (
+        "Optional",
+        "Annotated",
+    ):
+        inner = node.slice.elts[0] if isinstance(node.slice, ast.Tuple) else node.slice
+        return _annotated_class(inner)
+    return dotted_name(node)

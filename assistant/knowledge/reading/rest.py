@@ -1,0 +1,247 @@
+"""Reads reStructuredText, line by line, because docutils' tree has lost where the words stood."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from assistant.knowledge.reading.page import (
+    DIRECTIVE_LEVEL,
+    DIRECTIVE_SIGNATURE,
+    KIND_OF_DIRECTIVE,
+    LONGEST_HEADING,
+    Page,
+    PageBuilder,
+    docutils_id,
+    word_set,
+)
+
+MOST_SIGNATURES = 8  # of one function or class
+
+_ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1*$")
+_DIRECTIVE = re.compile(r"\.\.\s+(?:(?P<domain>[\w-]+):)?(?P<name>[\w+.-]+)::(?:\s+(?P<rest>.*))?$")
+_LABEL = re.compile(r"\.\.\s+_`?(?P<label>[^`]*?)`?:(?:\s|$)")
+_OPTION = re.compile(r":[\w -]+:")
+_ROLE = re.compile(r"(?::[\w+.:-]{1,40})?:?`([^`<]*)(?:<([^`<>]*)>)?`_{0,2}")
+_KIND_IN_C = dict.fromkeys(("macro", "var", "type", "struct", "member", "enum"), "data")
+_DOMAINS = (None, "py", "c", "cpp", "js", "rb", "php")
+_CODE_DIRECTIVES = word_set(
+    "code-block code sourcecode doctest testcode testoutput parsed-literal math prompt productionlist "
+    "ipython jupyter-execute graphviz mermaid"
+)
+_SKIPPED_DIRECTIVES = word_set(
+    "index contents toctree highlight module currentmodule sectionauthor moduleauthor "
+    "codeauthor meta raw include literalinclude default-domain testsetup testcleanup image sectnum "
+    "role default-role title autosummary automodule"
+)
+
+
+def looks_like_rest(text: str) -> bool:
+    """Whether a plain text is reStructuredText: it has a directive, or two underlined headings."""
+    lines = text.split("\n", 2000)[:2000]
+    if any(line.startswith(".. ") and _DIRECTIVE.match(line[:LONGEST_HEADING]) for line in lines):
+        return True
+    return sum(_heading_at(lines, at) is not None for at in range(len(lines))) >= 2
+
+
+def read_rest(text: str) -> Page:
+    page = PageBuilder()
+    page.add_all(text.split("\n"), 1)
+    _RestReader(page).read()
+    return page.build()
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenDirective:
+    """A directive that describes an API, as long as the lines below it are indented deeper."""
+
+    indent: int
+    name: str
+    is_class: bool
+
+
+class _RestReader:
+    def __init__(self, page: PageBuilder) -> None:
+        self._page = page
+        self._lines = page.lines
+        self._styles: list[tuple[str, bool]] = []  # how headings are underlined, the highest level first
+        self._directives: list[_OpenDirective] = []
+        self._module = ""
+        self._label = ""
+
+    def read(self) -> None:
+        at = 0
+        while at < len(self._lines):
+            line = self._lines[at]
+            if line.strip():
+                indent = _indent(line)
+                while self._directives and indent <= self._directives[-1].indent:
+                    self._directives.pop()
+                    self._page.close_headings(DIRECTIVE_LEVEL + len(self._directives), at=at)
+                at = self._read_line(at, line, indent)
+            else:
+                at += 1
+
+    def _read_line(self, at: int, line: str, indent: int) -> int:
+        """Read what begins at a line; returns the line after it."""
+        if indent <= 1 and (found := _heading_at(self._lines, at)):
+            return self._read_heading(at, *found)
+        text = line.lstrip()
+        if text.startswith("..") and (text == ".." or text[2:3].isspace()):
+            return self._read_markup(at, text, indent)
+        self._label = ""
+        if at == 0 and _OPTION.match(text):
+            self._page.skip(0, 1)
+        if text.startswith((">>> ", "$ ")):
+            end = at + 1
+            while end < len(self._lines) and self._lines[end].strip():
+                end += 1
+            self._page.keep_together(at, end)
+            return end
+        if text.rstrip().endswith("::"):
+            return self._read_code(at, indent)
+        return at + 1
+
+    def _read_heading(self, at: int, body: int, style: tuple[str, bool], text: str) -> int:
+        if style not in self._styles:
+            self._styles.append(style)
+        name = _without_roles(text)
+        anchor, self._label = self._label, ""
+        self._page.open_heading(name, self._styles.index(style) + 1, at=at, body=body, anchor=anchor)
+        return body
+
+    def _read_markup(self, at: int, text: str, indent: int) -> int:
+        text = text[: 10 * LONGEST_HEADING]
+        if label := _LABEL.match(text):
+            self._label = docutils_id(label["label"])
+            self._page.skip(at, at + 1)
+            return at + 1
+        directive = _DIRECTIVE.match(text)
+        if directive is None:  # a comment, a footnote, a substitution
+            if not text[2:].lstrip().startswith("["):
+                self._page.skip(at, end := self._end_of_block(at, indent))
+                return end
+            return at + 1
+        domain, name, rest = directive["domain"], directive["name"], (directive["rest"] or "").strip()
+        if name in ("module", "currentmodule") and domain in (None, "py"):
+            self._module = "" if rest == "None" else rest
+        kind = KIND_OF_DIRECTIVE.get(name) or (_KIND_IN_C.get(name) if domain == "c" else None)
+        if kind and rest and domain in _DOMAINS:
+            return self._read_api(at, indent, domain or "py", kind, rest)
+        if name in _CODE_DIRECTIVES:
+            return self._read_code(at, indent)
+        if name in _SKIPPED_DIRECTIVES:
+            self._page.skip(at, end := self._end_of_block(at, indent))
+            return end
+        self._label = ""
+        return at + 1
+
+    def _read_api(self, at: int, indent: int, domain: str, kind: str, rest: str) -> int:
+        body = at + 1
+        while rest.endswith("\\") and body < len(self._lines) and len(rest) < LONGEST_HEADING:
+            rest = f"{rest[:-1].rstrip()} {self._lines[body].strip()}"
+            body += 1
+        signature = " ".join(rest.split())[:LONGEST_HEADING]
+        name = found["name"] if (found := DIRECTIVE_SIGNATURE.match(signature)) else signature
+        full, anchor = name, ""
+        if domain in ("py", "js"):
+            full = self._full_name(name) if domain == "py" else name
+            anchor = full
+        elif domain == "c":
+            anchor = f"c.{name}"
+        if found and domain == "py":
+            arguments = found["rest"]
+            signature = f"{full}{'' if arguments.startswith(('(', '[')) else ' '}{arguments}".strip()
+        signatures = [signature]
+        while (
+            body < len(self._lines)
+            and (line := self._lines[body].strip())
+            and _indent(self._lines[body]) > indent
+        ):
+            if not _OPTION.match(line):
+                if len(signatures) == MOST_SIGNATURES or "(" not in line[:LONGEST_HEADING]:
+                    break
+                signatures.append(line[:LONGEST_HEADING])
+            body += 1
+        self._page.open_heading(
+            full,
+            DIRECTIVE_LEVEL + len(self._directives),
+            at=at,
+            body=body,
+            kind=kind,
+            signature="\n".join(signatures),
+            anchor=anchor,
+        )
+        self._directives.append(_OpenDirective(indent, full, kind == "class"))
+        self._label = ""
+        return body
+
+    def _full_name(self, name: str) -> str:
+        """The dotted name: `open`, below the class `ZipFile` in the module `zipfile`, is
+        `zipfile.ZipFile.open`."""
+        above = next((one.name for one in reversed(self._directives) if one.is_class), self._module)
+        last = above.rpartition(".")[2]
+        if not above or name.startswith(f"{above}."):
+            return name[:LONGEST_HEADING]
+        if self._directives and name.startswith(f"{last}."):
+            name = name[len(last) + 1 :]
+        return f"{above}.{name}"[:LONGEST_HEADING]
+
+    def _read_code(self, at: int, indent: int) -> int:
+        """Keep a line together with the block of code that it announces; returns the line after the block."""
+        end = self._end_of_block(at, indent)
+        last = end
+        while last > at + 1 and not self._lines[last - 1].strip():
+            last -= 1
+        self._page.keep_together(at, last)
+        self._label = ""
+        return max(end, at + 1)
+
+    def _end_of_block(self, at: int, indent: int) -> int:
+        """The first line after `at` that is not indented deeper than `at`."""
+        end = at + 1
+        while end < len(self._lines):
+            line = self._lines[end]
+            if line.strip() and _indent(line) <= indent:
+                break
+            end += 1
+        return end
+
+
+def _indent(line: str) -> int:
+    blanks = line[: len(line) - len(line.lstrip())]
+    return len(blanks.expandtabs(8))
+
+
+def _heading_at(lines: Sequence[str], at: int) -> tuple[int, tuple[str, bool], str] | None:
+    """For a heading that begins at a line: the line after it, its style and its text."""
+    above = lines[at - 1].rstrip() if at > 0 else ""
+    if above and not above.startswith("..") and not _ADORNMENT.fullmatch(above):
+        return None  # in the middle of a paragraph
+    first = lines[at].rstrip()
+    if not first or len(first) > LONGEST_HEADING:
+        return None
+    if found := _ADORNMENT.fullmatch(first):
+        if len(first) < 3 or at + 2 >= len(lines):
+            return None
+        title, under = lines[at + 1].strip(), lines[at + 2].rstrip()
+        if title and first == under and len(title) <= len(first) and not _ADORNMENT.fullmatch(title):
+            return at + 3, (found[1], True), title
+        return None
+    if first[0].isspace() or at + 1 >= len(lines):
+        return None
+    under = lines[at + 1].rstrip()
+    found = _ADORNMENT.fullmatch(under[:LONGEST_HEADING])
+    if found and len(under) >= min(len(first), 4) and len(under) >= len(first) - 2:
+        return at + 2, (found[1], False), first
+    return None
+
+
+def _without_roles(text: str) -> str:
+    def shown(found: re.Match[str]) -> str:
+        label: str = found[1].strip() or found[2] or ""
+        return label.rpartition(".")[2] if label.startswith("~") else label.removeprefix("!")
+
+    text = _ROLE.sub(shown, text[:LONGEST_HEADING].replace("``", "`"))
+    return text.replace("**", "").replace("*", "")

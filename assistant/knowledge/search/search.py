@@ -1,0 +1,414 @@
+"""Finds the passages that answer a question: collects candidates by name and by words, and ranks them.
+
+If the best passages cover too little of the question (`ENOUGH`), nothing is found, since no answer is better
+than a wrong one. `scoring.py` scores a passage.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from assistant.knowledge.index import Hit, Index
+from assistant.knowledge.passage import Passage, SearchResult
+from assistant.knowledge.search.question import Mention, Question, QuestionType, Subject, parse_question
+from assistant.knowledge.search.scoring import Candidate, Query, best_phrase, by_form, score, word_weights
+from assistant.knowledge.search.words import corrected, form, forms, split_words, synonyms
+
+ENOUGH = 0.42  # the share of the question that the best passage must cover
+CANDIDATES = 60
+MOST_REMEMBERED = 256  # searches
+LONGEST_REMEMBERED = 4000  # characters of a question with its earlier questions
+MOST_TERMS = 12  # words of a question in a full-text query, the rarest
+COMMON_SHARE = 0.1  # a word in a larger share of the passages is common
+ENOUGH_TERMS = 3  # with so many rare words, common words are not searched for
+MISSPELT_UP_TO = 5  # passages; a word in more of them is not misspelt
+MOST_CORRECTED = 12  # words of a question; each takes a millisecond
+COMMON_NAME = 12  # passages; a name that more of them have as a word is also an English word
+RARE_WORD, COMMON_WORD = 0.2, 0.05  # how surely a word of a sentence is meant as a name
+PAIR, JOINED = 0.3, 0.15  # the same for two neighbouring words: "list sort", "copy file"
+# What people call a type or module.
+TYPES = {
+    "string": "str", "strings": "str", "text": "str", "dictionary": "dict", "dictionaries": "dict",
+    "lists": "list", "array": "list", "arrays": "list", "tuples": "tuple", "sets": "set", "integer": "int",
+    "dicts": "dict", "floats": "float", "path": "pathlib.Path", "threads": "threading", "processes":
+    "multiprocessing", "generators": "yield", "generator": "yield", "decorators": "decorator",
+}  # fmt: skip
+# The last parts of names that undo each other.
+OPPOSITES = (
+    ("dumps", "loads"), ("dump", "load"), ("encode", "decode"), ("pack", "unpack"),
+    ("compress", "decompress"),
+    ("lower", "upper"), ("split", "join"), ("ord", "chr"), ("strftime", "strptime"), ("escape", "unescape"),
+    ("append", "pop"), ("quote", "unquote"), ("reader", "writer"),
+    ("DictReader", "DictWriter"), ("min", "max"),
+    ("b64encode", "b64decode"), ("hexlify", "unhexlify"), ("read_text", "write_text"), ("all", "any"),
+    ("fromtimestamp", "timestamp"), ("fromisoformat", "isoformat"), ("from_bytes", "to_bytes"),
+    ("make_archive", "unpack_archive"), ("urlencode", "parse_qs"), ("urlparse", "urlunparse"),
+    ("startswith", "endswith"), ("lstrip", "rstrip"), ("ljust", "rjust"), ("nlargest", "nsmallest"),
+    ("islower", "isupper"), ("setattr", "getattr"), ("fromhex", "hex"), ("bin", "int"), ("hex", "int"),
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Candidates:
+    """The candidates for one subject, by passage."""
+
+    corpora: tuple[str, ...] | None
+    by_id: dict[int, Candidate] = field(default_factory=dict)
+    best_match: float = 0.0  # the best score of the full-text search
+
+    def add_named(self, hit: Hit, named: float) -> None:
+        if self.corpora is not None and hit.passage.corpus not in self.corpora:
+            return
+        candidate = self.by_id.setdefault(hit.id, Candidate(hit))
+        candidate.named = max(candidate.named, named)
+
+    def add_matching(self, hits: Iterable[Hit]) -> None:
+        for hit in hits:
+            self.by_id.setdefault(hit.id, Candidate(hit)).hit = hit
+            self.best_match = max(self.best_match, hit.score)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The candidates for one subject, best first."""
+
+    candidates: Sequence[Candidate]
+    unknown: str | None = None  # a name in the question that does not exist
+
+
+def search(
+    index: Index,
+    question: str,
+    *,
+    previous: Sequence[str] = (),
+    limit: int = 4,
+    corpora: Sequence[str] | None = None,
+) -> SearchResult:
+    """The passages that answer a question, best first; none if nothing in the index does.
+
+    `previous` are the earlier questions of the conversation, oldest first; they complete a question that
+    cannot be understood alone. Accepts any text, and takes a few milliseconds.
+    """
+    parsed = parse_question(question)
+    only = tuple(corpora) if corpora else None
+    if parsed.is_follow_up and previous:
+        earlier = _last_complete_question(previous)
+        if earlier is not None:
+            return _search_follow_up(index, parsed, earlier, limit, only)
+    return _search(index, parsed, limit, only)
+
+
+class RecentSearches:
+    """Searches an index and remembers the latest results until the index changes, because many people may
+    ask the same. For use in one thread, like the index."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._results: dict[tuple[str, tuple[str, ...], int], SearchResult] = {}  # the oldest first
+        self._version: tuple[int, int] | None = None
+
+    def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> SearchResult:
+        """As `search`."""
+        version = self._index.version()
+        if version != self._version:
+            self._results.clear()
+            self._version = version
+        key = (question, tuple(previous), limit)
+        result = self._results.pop(key, None)
+        if result is None:
+            result = search(self._index, question, previous=previous, limit=limit)
+        if sum(map(len, (question, *previous))) <= LONGEST_REMEMBERED:
+            self._results[key] = result
+        if len(self._results) > MOST_REMEMBERED:
+            del self._results[next(iter(self._results))]
+        return result
+
+
+# Conversations
+
+
+def _last_complete_question(previous: Sequence[str]) -> Question | None:
+    """The last question that can be understood alone."""
+    for text in reversed(previous[-6:]):
+        question = parse_question(text)
+        if not question.is_follow_up or question.mentions:
+            return question
+    return parse_question(previous[-1]) if previous else None
+
+
+def _search_follow_up(
+    index: Index, question: Question, earlier: Question, limit: int, corpora: tuple[str, ...] | None
+) -> SearchResult:
+    """The passages that answer a question which continues an earlier one."""
+    if question.mentions:
+        alone = _search(index, question, limit, corpora)
+        if alone.passages or alone.unknown:
+            return alone
+    if question.asks_opposite:
+        first = _search(index, earlier, limit, corpora)
+        opposites = [hit for passage in first.passages[:1] for hit in _opposites(index, passage.name)]
+        if opposites:
+            return _result([hit.passage for hit in opposites] + list(first.passages), limit)
+    subject = earlier.subjects[0] if len(earlier.subjects) == 1 else Subject(earlier.mentions, earlier.words)
+    joined = Subject(subject.mentions, tuple(dict.fromkeys((*subject.words, *question.words))))
+    is_difference = earlier.type is QuestionType.DIFFERENCE
+    if not question.words and is_difference:
+        return _search(index, earlier, limit, corpora)
+    merged = replace(
+        earlier,
+        type=QuestionType.TASK if is_difference else earlier.type,
+        subjects=(joined,),
+        modules=(*earlier.modules, *question.modules),
+        is_follow_up=False,
+    )
+    return _search(index, merged, limit, corpora)
+
+
+def _opposites(index: Index, name: str) -> Iterator[Hit]:
+    """What undoes `name`, in the same module or class."""
+    head, dot, last = name.rpartition(".")
+    for one, other in OPPOSITES:
+        if last in (one, other):
+            yield from index.named(head + dot + (other if last == one else one))[:1]
+
+
+# Names
+
+
+def _passages_named(index: Index, name: str) -> list[tuple[Hit, float]]:
+    """The passages that a name in a question may mean, with how surely it means each."""
+    found = index.named(name)
+    if found:
+        return [(hit, 1.0) for hit in found[:3]]
+    head, dot, last = name.rpartition(".")
+    ends = index.ending(name)
+    if ends:
+        sure = 0.92 if dot else 0.75
+        return [(hit, sure if hit.passage.name.lower() != name.lower() else 0.97) for hit in ends]
+    if not dot:
+        return _special_name(index, name)
+    if head.lower() in TYPES:
+        return [(hit, 0.9) for hit in index.named(f"{TYPES[head.lower()]}.{last}")]
+    # A class that inherits a method has no passage for it; the base class is usually in the same module.
+    for owner in index.named(head) or index.ending(head, 3):
+        if owner.passage.kind == "class":
+            module = owner.passage.name.rpartition(".")[0]
+            return [
+                (hit, 0.9)
+                for hit in index.ending(last)
+                if module and hit.passage.name.startswith(f"{module}.")
+            ]
+    return []
+
+
+def _special_name(index: Index, name: str) -> list[tuple[Hit, float]]:
+    """The chapters on a name such as `__enter__`, which has no passage for itself."""
+    if not re.fullmatch(r"__[a-z]+__", name):
+        return []
+    hits = index.matching(f'phrases : "{name.strip("_")}"', 8)
+    return [(hit, 0.8) for hit in hits if name in hit.phrases.replace("\n", " ").split()]
+
+
+def _is_owner(index: Index, name: str) -> bool:
+    """Whether a module or class has this name."""
+    hits = index.named(name) or index.ending(name, 3)
+    return any(hit.passage.kind in ("module", "class") for hit in hits) or name in TYPES
+
+
+def _unknown_name(index: Index, name: str) -> SearchResult:
+    """The result for a name that does not exist, with existing names that may be meant. Those in the module
+    or class that the question names come first."""
+    head, _, last = name.rpartition(".")
+    inside = _similar_members(index, head, last) if head else []
+    elsewhere = [hit.passage.name for hit in index.ending(last, 3)] if head else []
+    similar = () if len(inside) > 2 else index.similar_names(name)
+    return SearchResult(unknown=name, did_you_mean=tuple(dict.fromkeys((*inside, *elsewhere, *similar)))[:3])
+
+
+def _similar_members(index: Index, head: str, last: str) -> list[str]:
+    """The members of a module or class that are most like an unknown member, by spelling, by the words of
+    the name, or by their phrases."""
+    owners = [TYPES.get(head.lower(), head)]
+    owners += [hit.passage.name for hit in index.named(head) or index.ending(head, 3)]
+    word_forms = dict.fromkeys(form(word) for word in split_words(last.replace("_", " ")))
+    weights = {key: (key, 1.0) for key in word_forms}
+    for owner in dict.fromkeys(owners):
+        ranked = []
+        for place, hit in enumerate(index.within(owner)):
+            member = hit.passage.name.rpartition(".")[2]
+            shared = len(weights.keys() & forms(member.replace("_", " "))) / (len(weights) or 1)
+            likeness, *_ = best_phrase(hit.phrases, weights)
+            spelling = difflib.SequenceMatcher(a=member.lower(), b=last.lower()).ratio()
+            ranked.append((-max(spelling**2, shared, likeness), place, hit.passage.name))
+        if ranked:
+            return [name for _, _, name in sorted(ranked)[:3]]
+    return []
+
+
+# Ranking
+
+
+def _search(index: Index, question: Question, limit: int, corpora: tuple[str, ...] | None) -> SearchResult:
+    query = Query(question, corpora, modules=frozenset(_modules(index, question)))
+    if question.type is QuestionType.DIFFERENCE:
+        rankings = [_rank(index, query, subject) for subject in question.subjects]
+        unknown = next((ranking.unknown for ranking in rankings if ranking.unknown), None)
+        if unknown:
+            return _unknown_name(index, unknown)
+        rankings = [ranking for ranking in rankings if ranking.candidates]
+        if len(rankings) > 1:
+            pair = _best_pair(rankings[0].candidates, rankings[1].candidates)
+            others = [ranking.candidates[0] for ranking in rankings[2:]]
+            rest = [c for tier in zip(*(r.candidates[1:3] for r in rankings), strict=False) for c in tier]
+            return _result([c.hit.passage for c in (*pair, *others, *rest)], limit)
+        whole = Subject(question.mentions, question.words)
+        query = replace(query, question=replace(question, type=QuestionType.TASK, subjects=(whole,)))
+    ranking = _rank(index, query, query.question.subjects[0])
+    if ranking.unknown:
+        return _unknown_name(index, ranking.unknown)
+    return _result([candidate.hit.passage for candidate in ranking.candidates], limit)
+
+
+def _modules(index: Index, question: Question) -> Iterator[str]:
+    """The modules that a question names, in its prose or its code."""
+    for name in question.modules[:8]:
+        if any(hit.passage.kind == "module" for hit in index.named(name.lower())):
+            yield name.lower()
+    for name in question.names_in_code:
+        yield name.rpartition(".")[0]
+
+
+def _rank(index: Index, query: Query, subject: Subject) -> Ranking:
+    """The passages that a subject may mean, best first; none if the best cover too little of it."""
+    question = query.question
+    candidates = Candidates(query.corpora)
+    missing = _add_mentioned(index, subject, candidates)
+    unknown = _unanswerable_name(index, question.type, missing, candidates)
+    if unknown:
+        return Ranking((), unknown=unknown)
+    subject = _with_spelling_corrected(index, question.type, subject)
+    words = list(subject.words)
+    if question.type is QuestionType.TASK:
+        # Missing names count as words that no passage has, unless they seem to be the user's own variables.
+        words += [mention.name for mention in missing if not _is_users_name(mention.name)]
+    weights = word_weights(index, words, question.says_python)
+    if not any(candidate.named > 0.9 for candidate in candidates.by_id.values()):
+        for hit, sure in _named_by_words(index, question.type, subject, weights):
+            candidates.add_named(hit, sure)
+    if weights:
+        candidates.add_matching(index.matching(_terms(index, weights), CANDIDATES, corpora=query.corpora))
+    weights_by_form = by_form(weights)
+    ranked = sorted(
+        (
+            score(candidate, query, weights_by_form, candidates.best_match)
+            for candidate in candidates.by_id.values()
+        ),
+        key=lambda candidate: (-candidate.score, len(candidate.name), candidate.name),
+    )
+    if not ranked or max(candidate.covered for candidate in ranked[:2]) < ENOUGH:
+        return Ranking(())
+    return Ranking(ranked)
+
+
+def _add_mentioned(index: Index, subject: Subject, candidates: Candidates) -> list[Mention]:
+    """Add the passages that the subject names. Returns the names that do not exist."""
+    missing = []
+    for mention in subject.mentions:
+        found = _passages_named(index, mention.name)
+        for hit, sure in found:
+            candidates.add_named(hit, sure)
+        if not found:
+            missing.append(mention)
+    return missing
+
+
+def _unanswerable_name(
+    index: Index, question_type: QuestionType, missing: Sequence[Mention], candidates: Candidates
+) -> str | None:
+    """A missing name without which the question has no answer."""
+    is_task = question_type is QuestionType.TASK
+    for mention in missing:
+        head = mention.name.rpartition(".")[0]
+        if mention.is_certain and (not is_task or (head and _is_owner(index, head))):
+            return mention.name
+    if missing and not candidates.by_id and not is_task:
+        return missing[0].name
+    return None
+
+
+def _with_spelling_corrected(index: Index, question_type: QuestionType, subject: Subject) -> Subject:
+    """The subject with misspelt words corrected, except a word that stands where a name would."""
+    if question_type is not QuestionType.TASK and len(subject.core) == 1:
+        return subject
+    rare = (word for word in subject.words if index.frequency(word) <= MISSPELT_UP_TO)
+    corrections = {
+        word: corrected(word, index.known_words()) for word in itertools.islice(rare, MOST_CORRECTED)
+    }
+    return replace(subject, words=tuple(dict.fromkeys(corrections.get(word, word) for word in subject.words)))
+
+
+def _terms(index: Index, weights: Mapping[str, tuple[int, float]]) -> str:
+    """The query for the full-text index: the rarest words and their synonyms."""
+    rarest = sorted(weights, key=lambda word: -weights[word][1])[:MOST_TERMS]
+    common = COMMON_SHARE * index.count()  # one common word costs as much as all rare ones
+    rare = [word for word in rarest if weights[word][0] <= common]
+    rarest = rare if len(rare) >= ENOUGH_TERMS else rarest[:ENOUGH_TERMS]
+    terms = dict.fromkeys(term for word in rarest for term in synonyms(word)[:6])
+    return " OR ".join(f'"{term}"' for term in terms)
+
+
+def _is_users_name(name: str) -> bool:
+    """Whether a name looks like one that the user gave to a variable."""
+    return bool(
+        re.match(
+            r"__\w+__$|(?:my|our|some|the|a|this|your)_|.{1,2}$|.*_(?:list|dict|str|string|file|path|data|name|id)s?$",
+            name,
+        )
+    )
+
+
+def _named_by_words(
+    index: Index, question_type: QuestionType, subject: Subject, weights: dict[str, tuple[int, float]]
+) -> Iterator[tuple[Hit, float]]:
+    """The passages whose names are ordinary words of the question, with how surely each is meant."""
+    core = subject.core or subject.words
+    is_task = question_type is QuestionType.TASK
+    alone = not is_task and len(core) == 1 and not subject.mentions
+    for one, other in itertools.pairwise(core):
+        for head, last in ((one, other), (other, one)):
+            for hit in index.named(f"{TYPES.get(head, head)}.{last}"):
+                yield hit, PAIR
+        for hit in index.ending(one + other, 3):
+            yield hit, JOINED
+    for word in core:
+        rare = weights[word][0] <= COMMON_NAME if word in weights else True
+        for name in dict.fromkeys((word, TYPES.get(word, word), word.removesuffix("s"))):
+            for hit in index.named(name)[:2]:
+                yield hit, 1.0 if alone else RARE_WORD if rare or not is_task else COMMON_WORD
+            if alone or rare or question_type is QuestionType.DIFFERENCE:
+                for hit in index.ending(name, 8):
+                    yield hit, 0.75 if alone else RARE_WORD if rare else COMMON_WORD
+
+
+def _best_pair(first: Sequence[Candidate], second: Sequence[Candidate]) -> tuple[Candidate, Candidate]:
+    """One candidate of each, with the best sum of scores; two in the same module or class score more."""
+
+    def score_of_pair(one: Candidate, other: Candidate) -> float:
+        owner = one.name.rpartition(".")[0] == other.name.rpartition(".")[0]
+        module = one.name.partition(".")[0] == other.name.partition(".")[0]
+        return one.score + other.score + 0.8 * owner + 0.4 * module
+
+    pairs = [(one, other) for one in first[:8] for other in second[:8] if one.name != other.name]
+    return max(pairs, key=lambda pair: score_of_pair(*pair), default=(first[0], second[0]))
+
+
+def _result(passages: Iterable[Passage], limit: int) -> SearchResult:
+    """The first passages with different names."""
+    by_name: dict[str, Passage] = {}
+    for passage in passages:
+        by_name.setdefault(passage.name, passage)
+    return SearchResult(tuple(by_name.values())[:limit])

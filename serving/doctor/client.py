@@ -1,0 +1,143 @@
+"""The doctor's questions to a server, and what the checks have learned about that server so far."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from serving.doctor.protocols import Answer, OpenAIProtocol, TextRequest, TgiProtocol, get, get_text
+from serving.engines.remote import LONGEST_ANSWER, ask, message, message_of, parse_lenient_json, read_body
+
+LONGEST_QUOTE = 160  # characters of a server's message
+
+_BUSY = re.compile(
+    r"^(?:vllm:num_requests_running|sglang:num_running_reqs|llamacpp:requests_processing"
+    r"|tgi_batch_current_size)(?:\{[^}]*\})?[ \t]+([0-9]{1,9})(?:\.0*)?(?=\s|$)",
+    re.MULTILINE,
+)
+
+
+@dataclass(slots=True)
+class Client:
+    url: str
+    """As the operator wrote it, with or without /v1."""
+    http: aiohttp.ClientSession
+    protocol: OpenAIProtocol | TgiProtocol
+    kind: str | None
+    """None until a check has found out which protocol the server speaks."""
+    key: str | None
+    model: str | None
+    clock: Callable[[], float]
+    """The time in seconds."""
+    on_text: Callable[[], None]
+    """Called whenever a piece of text has been read."""
+    listed: Any = None
+    """The server's list of models, or its /info; None until it has answered."""
+    software: str = ""
+    context: int | None = None
+    """In tokens."""
+    sample: Answer = field(default_factory=lambda: Answer(0))
+    """A streamed answer, with which others are compared."""
+
+    @property
+    def root(self) -> str:
+        return self.url.removesuffix("/v1")
+
+    async def generate(self, prompt: str, *, tokens: int, stream: bool, **options: Any) -> Answer:
+        return await self.send(
+            *self.protocol.encode(TextRequest(prompt, tokens=tokens, stream=stream, **options))
+        )
+
+    async def send(self, url: str, body: dict[str, Any]) -> Answer:
+        """Ask for a text. The answer may be an event stream, JSON, or anything else."""
+        asked_at = self.clock()
+        async with self.http.post(url, json=body) as response:
+            answer = Answer(response.status, asked_at)
+            if response.status == 200 and response.content_type == "text/event-stream":
+                await self._read_events(response.content, answer)
+                return answer
+            answer.body = await read_body(response)
+            content = parse_lenient_json(answer.body)
+            if get(content, "error"):
+                answer.refusal = message_of(content)
+            if response.status == 200 and not answer.refusal:
+                if content is None:
+                    answer.refusal = f"{response.content_type} instead of an answer"
+                self.protocol.decode(content, answer)
+            return answer
+
+    async def _read_events(self, content: aiohttp.StreamReader, answer: Answer) -> None:
+        rest, size = b"", 0
+        while piece := await content.readany():
+            at, before = self.clock(), len(answer.pieces)
+            size += len(piece)
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                data = line[5:].strip()
+                if not line.startswith(b"data:") or data == b"[DONE]":
+                    continue
+                event = parse_lenient_json(data)
+                if event is None:
+                    answer.refusal = f"an event that is not JSON: {quote(data.decode('utf-8', 'replace'))}"
+                elif get(event, "error"):
+                    answer.refusal = message_of(event) or "an error without a message"
+                else:
+                    self.protocol.decode(event, answer)
+            if len(answer.pieces) > before:
+                answer.reads.append(at)
+                self.on_text()
+            if size > LONGEST_ANSWER:
+                answer.refusal = "an answer without an end"
+                return
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        """Status and JSON; None for anything but JSON."""
+        return await ask(self.http, f"{self.root}/{path}", seconds=None)
+
+    async def post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        return await ask(self.http, f"{self.root}/{path}", body, seconds=None)
+
+    async def token_count(self, text: str) -> int | None:
+        """How many tokens the text has; None where the server has no /tokenize."""
+        if self.software == "llama.cpp":
+            body: dict[str, Any] = {"content": text, "parse_special": True}
+        elif self.software == "vLLM":
+            body = {"model": self.model, "prompt": text, "add_special_tokens": False}
+        else:
+            body = {"inputs": text, "add_special_tokens": False}
+        status, answer = await self.post("tokenize", body)
+        tokens = answer if isinstance(answer, list) else get(answer, "tokens")
+        return len(tokens) if status == 200 and isinstance(tokens, list) and tokens else None
+
+    async def running_answers(self) -> int | None:
+        """How many answers the server computes now, if it reports that."""
+        async with self.http.get(f"{self.root}/metrics") as response:
+            metrics = (await read_body(response)).decode("utf-8", "replace") if response.status == 200 else ""
+        if counts := _BUSY.findall(metrics):
+            return sum(map(int, counts))
+        status, slots = await self.get("slots")
+        if status == 200 and isinstance(slots, list) and slots:
+            return sum(bool(get(slot, "is_processing")) for slot in slots)
+        return None
+
+    async def has_foreign_template(self) -> bool:
+        """Whether llama-server uses ChatML for a model that has no such tokens, as it does by default."""
+        _, props = await self.get("props")
+        if "<|im_start|>" not in get_text(props, "chat_template"):
+            return False
+        return await self.token_count("<|im_start|>") not in (None, 1)
+
+
+def error_of(answer: Answer) -> str:
+    """The status and the message of an answer that is not a text."""
+    text = answer.refusal or message(answer.body) or answer.body.decode("utf-8", "replace")
+    return f"{answer.status} {quote(text)}" if text else str(answer.status)
+
+
+def quote(text: str) -> str:
+    text = " ".join(text.split(" "))
+    return repr(text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 1] + "…")
