@@ -100,13 +100,12 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
         gc.freeze()  # its 250,000 objects stay; each search for garbage in them would take 0.2 s
         return page
 
-    names = (settings.host, *settings.allowed_hosts)
     web = create_app(
         replies,
         chats,
         key=key,
         older_keys=older_keys,
-        names=names,
+        names=(settings.host, *settings.allowed_hosts),
         may_manage=settings.may_manage,
         load_page=load_page,
     )

@@ -62,8 +62,6 @@ class _Job(Generic[T]):
 class Database:
     """An open SQLite database file, migrated to the newest schema; of one event loop at a time.
 
-    `process` names whoever has it open, in the leases of running replies.
-
     Raises `DatabaseInUse` while another process has it, `SchemaTooNew` when a newer release wrote it and
     `DatabaseUnavailable` when it cannot be opened.
     """
@@ -79,7 +77,7 @@ class Database:
                 f"The database {path} cannot be opened: {error.strerror or error}"
             ) from error
         self._path = path
-        self.process = uuid.uuid4().hex
+        self.process = uuid.uuid4().hex  # names this process in the leases of running replies
         self._disk = Disk(path.with_name(path.name + ".reserve"))
         self._disk.prepare()
         try:
@@ -124,9 +122,7 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._snapshot, work)
 
     async def check(self) -> None:
-        """Raises `DatabaseUnavailable` if the database is damaged or cannot be read or written; `DiskFull` if
-        nothing new can be written.
-        """
+        """Raises `DatabaseUnavailable` if it cannot be read or written, `DiskFull` if nothing new can be."""
         if self._diagnosis.found_damage:
             raise self._diagnosis.damaged()
         await self.execute(lambda connection: None)

@@ -1,11 +1,11 @@
 """The tables.
 
-Rows never leave this folder: `store.py` turns them into the frozen values of `assistant.conversation`.
-Ids are UUIDv7 made by the server; nothing is ordered by them: messages carry a `position` within their
-conversation, so that a clock set back cannot reorder a chat.
+Rows never leave this folder: `rows.py` turns them into the frozen values of `assistant.conversation`. Ids are
+UUIDv7 made by the server. Messages are ordered by their `position` within the conversation and not by their
+ids, so that a clock set back cannot reorder a chat.
 
-Tables and not mapped classes: a question is stored and answered in a few statements, and following objects
-through a unit of work cost several times what the statements do.
+There are no mapped classes: a question is stored and answered in a few statements, and to follow objects
+through a unit of work costs several times as much.
 """
 
 from __future__ import annotations
