@@ -14,6 +14,10 @@ class CannotExamine(Exception):
     """The examination ends here. The text says why."""
 
 
+class NoText(Exception):
+    """A check needs a text, but the server sent none. The text of the exception says what it sent."""
+
+
 class Status(StrEnum):
     RIGHT = "right"
     WRONG = "wrong"

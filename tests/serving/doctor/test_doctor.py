@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from serving.doctor.checks import MULTIBYTE_PROMPT
-from serving.doctor.doctor import examine
+from serving.doctor.command import examine
 from serving.doctor.report import Finding, Report, Status
 from serving.engine import EngineState, Infill, InvalidRequest, SamplingParams
 from serving.engines.openai_client import OpenAIUpstream
