@@ -19,8 +19,7 @@ import pytest
 from huggingface_hub import close_session, constants
 
 from serving.models import download
-from serving.models.download import CHUNK
-from serving.models.hub_errors import DownloadFailed
+from serving.models.download import CHUNK, DownloadFailed
 from tests.serving.conftest import PATIENCE, ROOT
 from tests.support.fake_hub import FakeHub
 from tests.support.small_disk import NoSmallDisk, SmallDisk, small_disk
