@@ -28,8 +28,6 @@ from dataclasses import replace
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from serving.addresses import without_user
 from serving.engine import (
     Accepted,
@@ -49,14 +47,7 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.engines.openai_client import OpenAIUpstream
-from serving.engines.remote import (
-    CHECK_SOON_SECONDS,
-    Limits,
-    RemoteEngine,
-    ask,
-    client_session,
-    problem_of,
-)
+from serving.engines.remote import Limits, RemoteEngine, problem_of
 from serving.engines.tgi_client import TgiUpstream, is_tgi, says_openai
 
 log = logging.getLogger("serving.engines.upstreams")
@@ -95,34 +86,23 @@ def upstream(
     return engine(url, model=model, api_key=api_key, limits=limits)
 
 
-class DetectedUpstream:
+class DetectedUpstream(RemoteEngine):
     """An engine that first asks the server which protocol it speaks."""
 
-    def __init__(self, url: str, *, model: str | None, api_key: str | None, limits: Limits) -> None:
-        self._url = url
-        self._model = model
-        self._api_key = api_key
-        self._limits = limits
-        self._engine: RemoteEngine | None = None
-        self._detecting: asyncio.Task[None] | None = None
-        self._info = EngineInfo(
-            engine="upstream",
-            state=EngineState.LOADING,
-            state_detail=f"Looking for the upstream at {without_user(url)}.",
-            model_id=model,
-        )
+    name = "upstream"
+    takes_chats = False
+    _engine: RemoteEngine | None = None
+
+    @staticmethod
+    def base_url(url: str) -> str:
+        return url
 
     @property
     def info(self) -> EngineInfo:
         return self._info if self._engine is None else self._engine.info
 
-    async def start(self) -> None:
-        self._detecting = asyncio.create_task(self._detect())
-
     async def close(self) -> None:
-        if self._detecting is not None:
-            self._detecting.cancel()
-            await asyncio.gather(self._detecting, return_exceptions=True)
+        await super().close()
         if self._engine is not None:
             await self._engine.close()
 
@@ -135,42 +115,27 @@ class DetectedUpstream:
             async for output in outputs:
                 yield output
 
-    async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
+    async def tokenize(self, text: str) -> list[TokenSpan] | None:
         return None if self._engine is None else await self._engine.tokenize(text)
 
-    async def _detect(self) -> None:
-        async with client_session(self._api_key, self._limits) as http:
-            while (engine_class := await self._engine_class(http)) is None:
-                await asyncio.sleep(CHECK_SOON_SECONDS)
-        engine = engine_class(self._url, model=self._model, api_key=self._api_key, limits=self._limits)
+    async def _check(self) -> EngineInfo:
+        status, answer = await self._ask(f"{TgiUpstream.base_url(self.url)}/info")
+        engine_class: type[TgiUpstream | OpenAIUpstream] = TgiUpstream
+        if not is_tgi(answer):
+            status, answer = await self._ask(f"{OpenAIUpstream.base_url(self.url)}/models")
+            engine_class = OpenAIUpstream
+            if (problem := problem_of(status, answer)) is not None:
+                return self._not_ready(*problem)
+            if not isinstance(answer, dict) or "data" not in answer:
+                return self._not_ready(
+                    "lists no models and has no /info: name its protocol with --upstream-kind"
+                )
+        engine = engine_class(self.url, model=self._model, api_key=self._api_key, limits=self._limits)
         await engine.start()
         self._engine = engine
-
-    async def _engine_class(self, http: aiohttp.ClientSession) -> type[TgiUpstream | OpenAIUpstream] | None:
-        """The engine for the server's protocol. None if the server does not show it; `info` then says why."""
-        seconds = self._limits.connect
-        try:
-            status, answer = await ask(http, f"{TgiUpstream.base_url(self._url)}/info", seconds=seconds)
-            if is_tgi(answer):
-                return TgiUpstream
-            status, answer = await ask(http, f"{OpenAIUpstream.base_url(self._url)}/models", seconds=seconds)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            log.debug("detecting the protocol of the upstream", exc_info=error)
-            self._info = self._not_ready("cannot be reached")
-            return None
-        if (problem := problem_of(status, answer)) is not None:
-            self._info = self._not_ready(*problem)
-        elif isinstance(answer, dict) and "data" in answer:
-            return OpenAIUpstream
-        else:
-            self._info = self._not_ready(
-                "lists no models and has no /info: name its protocol with --upstream-kind"
-            )
-        return None
-
-    def _not_ready(self, problem: str, state: EngineState = EngineState.FAILED) -> EngineInfo:
-        detail = f"The upstream at {without_user(self._url)} {problem}."
-        return replace(self._info, state=state, state_detail=detail)
+        assert self._watch is not None
+        self._watch.cancel()  # from now on the engine checks its server itself
+        return self._info
 
 
 class _Member:

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engines.slots import Slots
+from serving.engines.llama_cpp import Slots
 from tests.serving.conftest import PATIENCE
 
 

@@ -387,7 +387,7 @@ async def test_a_password_in_an_address_takes_the_place_of_the_key() -> None:
 
 
 async def test_a_server_that_answers_with_deep_json_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.engines.upstreams.CHECK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     asked_before: list[str] = []
 
     async def info(request: web.Request) -> web.Response:
@@ -425,7 +425,7 @@ async def test_the_protocol_of_a_server_is_detected() -> None:
 
 
 async def test_detection_goes_on_until_it_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.engines.upstreams.CHECK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     async with FakeUpstream() as openai:
         openai.model_list = 401
         async with detected(openai.url.removesuffix("/v1")) as engine:
