@@ -33,10 +33,8 @@ class Answer:
 
     status: int
     asked_at: float = 0.0
-    body: bytes = b""
-    """Of an answer that is not an event stream."""
-    refusal: str = ""
-    """The error message, if the server sent one."""
+    body: bytes = b""  # of an answer that is not an event stream
+    refusal: str = ""  # the error message, if the server sent one
     pieces: list[str] = field(default_factory=list)
     finish_reason: str | None = None
     role: str | None = None
@@ -60,8 +58,7 @@ class OpenAIProtocol:
     url: str
     model: str | None = None
     kind: str = "openai"
-    finish_reasons: Sequence[str] = ("stop", "length")
-    """Those that our engine understands."""
+    finish_reasons: Sequence[str] = ("stop", "length")  # those that our engine understands
 
     def encode(
         self,
@@ -141,23 +138,17 @@ class TgiProtocol:
 
 @dataclass(slots=True)
 class Client:
-    url: str
-    """As the operator wrote it, with or without /v1."""
+    url: str  # as the operator wrote it, with or without /v1
     http: aiohttp.ClientSession
     protocol: OpenAIProtocol | TgiProtocol
-    kind: str | None
-    """None until a check has found out which protocol the server speaks."""
+    kind: str | None  # None until a check has found out which protocol the server speaks
     key: str | None
     model: str | None
-    clock: Callable[[], float]
-    """The time in seconds."""
-    on_text: Callable[[], None]
-    """Called whenever a piece of text has been read."""
-    listed: Any = None
-    """The server's list of models, or its /info; None until it has answered."""
+    clock: Callable[[], float]  # the time in seconds
+    on_text: Callable[[], None]  # called whenever a piece of text has been read
+    listed: Any = None  # the server's list of models, or its /info; None until it has answered
     software: str = ""
-    context: int | None = None
-    """In tokens."""
+    context: int | None = None  # in tokens
     sample: Answer = field(default_factory=lambda: Answer(0))
     """A streamed answer, with which others are compared."""
 

@@ -29,10 +29,8 @@ class Status(StrEnum):
 class Finding:
     status: Status
     observation: str
-    remedy: str = ""
-    """What the serving layer does about it, or what the operator has to do instead."""
-    name: str = ""
-    """The check that found it."""
+    remedy: str = ""  # what the serving layer does about it, or what the operator has to do instead
+    name: str = ""  # the check that found it
 
 
 right = functools.partial(Finding, Status.RIGHT)
@@ -44,8 +42,7 @@ unknown = functools.partial(Finding, Status.UNKNOWN)
 @dataclass(frozen=True, slots=True)
 class Report:
     url: str
-    kind: str
-    """`openai` or `tgi`."""
+    kind: str  # `openai` or `tgi`
     findings: Sequence[Finding]
 
     @property

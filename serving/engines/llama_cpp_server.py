@@ -62,10 +62,8 @@ class LlamaCppServer:
         self._session: aiohttp.ClientSession | None = None
         self._address = ""
         self._server: Any = None  # of xllamacpp: it serves for as long as this reference exists
-        self.build = ""
-        """The version of llama.cpp."""
-        self.read_percent = 0
-        """How much of the model file has been read."""
+        self.build = ""  # the version of llama.cpp
+        self.read_percent = 0  # how much of the model file has been read
 
     async def start(self, context: int) -> None:
         """Load the model with a context of so many tokens. Raises `LoadFailed`."""
@@ -101,33 +99,28 @@ class LlamaCppServer:
 
     async def ask(self, path: str, **body: Any) -> Any:
         """The JSON answer to a POST with this body, or to a GET without one. Raises `ServingError`."""
-        assert self._session is not None
-        method = "POST" if body else "GET"
-        try:
-            async with self._session.request(
-                method, f"{self._address}/{path}", json=body or None
-            ) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise GenerationFailed("The engine does not answer.") from error
-        if response.status != 200:
-            raise refusal("engine", response.status, {}, answer)
-        return msgspec.json.decode(answer)
+        async with self._send("POST" if body else "GET", path, body or None) as response:
+            return msgspec.json.decode(await response.read())
 
     async def events(self, request: dict[str, Any]) -> AsyncGenerator[Event]:
         """The events of a streamed completion. Raises `ServingError`."""
+        async with self._send("POST", "completion", request) as response:
+            data = read_data(response.content, first_seconds=self._silence, between_seconds=self._silence)
+            async with contextlib.aclosing(data) as lines:
+                async for line in lines:
+                    try:
+                        yield decode_event(line)
+                    except ValueError:
+                        raise IncompleteGeneration(message(line) or "The engine failed.") from None
+
+    @contextlib.asynccontextmanager
+    async def _send(self, method: str, path: str, body: Any) -> AsyncGenerator[aiohttp.ClientResponse]:
         assert self._session is not None
         try:
-            async with self._session.post(f"{self._address}/completion", json=request) as response:
+            async with self._session.request(method, f"{self._address}/{path}", json=body) as response:
                 if response.status != 200:
                     raise refusal("engine", response.status, {}, await response.read())
-                data = read_data(response.content, first_seconds=self._silence, between_seconds=self._silence)
-                async with contextlib.aclosing(data) as lines:
-                    async for line in lines:
-                        try:
-                            yield decode_event(line)
-                        except ValueError:
-                            raise IncompleteGeneration(message(line) or "The engine failed.") from None
+                yield response
         except (aiohttp.ClientError, OSError) as error:
             raise GenerationFailed("The engine does not answer.") from error
 

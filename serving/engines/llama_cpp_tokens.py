@@ -118,8 +118,7 @@ def number_of(metadata: dict[str, Value], key: str) -> int | None:
 class PromptTokenizer:
     server: LlamaCppServer
     vocabulary: Vocabulary
-    context: int
-    """In tokens."""
+    context: int  # in tokens
     bos_token: str | None
     markers: Infilling | None
 

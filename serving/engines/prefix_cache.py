@@ -47,14 +47,12 @@ class PrefixCache:
         self._slots = slots
         self._room = room
         self._ask = ask
-        self.tokens: Sequence[int] = ()
-        """The prefix in the slots; empty until `keep` has set it."""
+        self.tokens: Sequence[int] = ()  # the prefix in the slots; empty until `keep` has set it
         self._name = ""
 
     async def restore_last(self) -> None:
         """Fill the slots with the latest prefix of this model."""
-        last = max(self._files(f"{self._model}-*{SUFFIX}"), key=_age, default=None)
-        if last is not None:
+        for last in self._files(f"{self._model}-*{SUFFIX}")[:1]:
             await self._fill(last.stem.rpartition("-")[0], range(self._slots))
 
     async def keep(self, tokens: Sequence[int], *, all_slots: bool) -> None:
@@ -71,10 +69,10 @@ class PrefixCache:
         self._name, self.tokens = name, tuple(tokens)
 
     async def _fill(self, name: str, slots: Sequence[int]) -> bool:
-        path = max(self._files(f"{name}-*{SUFFIX}"), key=_age, default=None)
-        if path is None:
+        paths = self._files(f"{name}-*{SUFFIX}")
+        if not paths:
             return False
-        room = self._room
+        path, room = paths[0], self._room
         try:
             if path.stem != f"{name}-{await asyncio.to_thread(_digest, path)}":
                 raise OSError("it is damaged")
@@ -99,7 +97,7 @@ class PrefixCache:
             await self._ask(f"slots/{slot}?action=save", filename=part)
             digest = await asyncio.to_thread(_digest, self._directory / part)
             (self._directory / part).replace(self._directory / f"{name}-{digest}{SUFFIX}")
-            for old in sorted(self._files(f"*{SUFFIX}"), key=_age, reverse=True)[MOST_FILES:]:
+            for old in self._files(f"*{SUFFIX}")[MOST_FILES:]:
                 old.unlink(missing_ok=True)
         except (ServingError, OSError) as error:
             log.warning("the beginning of prompts could not be saved in %s: %s", self._directory, error)
@@ -107,8 +105,9 @@ class PrefixCache:
                 (self._directory / part).unlink(missing_ok=True)
 
     def _files(self, pattern: str) -> list[Path]:
+        """The newest first."""
         with contextlib.suppress(OSError):
-            return list(self._directory.glob(pattern))
+            return sorted(self._directory.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
         return []
 
 
@@ -163,9 +162,3 @@ class PrefixWarmer:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def _age(path: Path) -> float:
-    with contextlib.suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0

@@ -58,8 +58,7 @@ INVALID_STATUSES = (400, 413, 422)  # the request itself is at fault
 class Limits:
     """How long a server may take, in seconds."""
 
-    connect: float = 5.0
-    """To accept a connection, and to answer a short question."""
+    connect: float = 5.0  # to accept a connection, and to answer a short question
     first: float = 120.0
     """From the request to the first event: the request may queue, and the server reads the prompt."""
     between: float = 30.0

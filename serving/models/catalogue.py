@@ -28,13 +28,10 @@ class UnknownModel(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    id: str
-    """The identifier in SPDX, or else on the hub."""
+    id: str  # the identifier in SPDX, or else on the hub
     name: str
-    url: str
-    """The address of its terms."""
-    must_accept: bool = False
-    """It forbids some uses, so that users must agree to its terms first."""
+    url: str  # the address of its terms
+    must_accept: bool = False  # it forbids some uses, so that users must agree to its terms first
 
 
 APACHE = Licence("apache-2.0", "Apache License 2.0", "https://www.apache.org/licenses/LICENSE-2.0")
@@ -67,24 +64,19 @@ _QWEN = Infilling("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 class Model:
     """A model file on the hub. Unknown properties are None."""
 
-    name: str
-    """The name for `--model`."""
-    title: str
-    """The name that the reader sees."""
+    name: str  # the name for `--model`
+    title: str  # the name that the reader sees
     repo: str
     file: str
-    of: str | None = None
-    """The id of the original model on the hub."""
+    of: str | None = None  # the id of the original model on the hub
     bytes: int | None = None
     sha256: str | None = None
     licence: Licence | None = None
-    context: int | None = None
-    """The number of tokens that the model was trained for."""
+    context: int | None = None  # the number of tokens that the model was trained for
     is_chat: bool | None = None
     """It was trained on chats and has its own chat template. A base model gets our prompt template."""
     infilling: Infilling | None = None
-    memory: int | None = None
-    """Bytes of memory for the model and its context."""
+    memory: int | None = None  # bytes of memory for the model and its context
 
     @property
     def converted_by(self) -> str | None:
