@@ -38,6 +38,7 @@ from serving.engines.upstreams import (
 from tests.serving.conftest import PATIENCE, eventually
 from tests.serving.engines.conftest import becomes, running, started, until
 from tests.support.fake_engine import FakeEngine
+from tests.support.fake_server import FakeServer
 from tests.support.fake_tgi import FakeTGI, last, token
 from tests.support.fake_upstream import NEVER, RESET, FakeUpstream, Step, piece, text
 
@@ -395,16 +396,12 @@ async def test_a_server_that_answers_with_deep_json_is_asked_again(monkeypatch: 
         deep = "[" * 100_000 if len(asked_before) == 1 else '{"data": [{"id": "m"}]}'
         return web.Response(text=deep, content_type="application/json")
 
-    app = web.Application()
-    app.router.add_get("/{any:.*}", info)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with detected(f"http://127.0.0.1:{runner.addresses[0][1]}") as engine:
-            await becomes(engine, EngineState.READY)
-    finally:
-        await runner.cleanup()
+    class DeepAtFirst(FakeServer):
+        def routes(self) -> dict[str, Any]:
+            return {"GET /{any:.*}": info}
+
+    async with DeepAtFirst() as server, detected(server.url) as engine:
+        await becomes(engine, EngineState.READY)
 
 
 async def test_the_protocol_of_a_server_is_detected() -> None:
