@@ -262,7 +262,7 @@ async def test_each_fault_is_found(
         ({"data": [{"id": "fake"}]}, "mine", "no model 'mine'. It has fake"),
     ],
 )
-async def test_a_server_that_cannot_be_examined_is_an_error(
+async def test_a_server_that_cannot_be_examined_is_wrong(
     listed: Any, model: str | None, message: str
 ) -> None:
     async with Upstream(listed=listed) as upstream:

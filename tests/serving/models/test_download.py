@@ -179,9 +179,7 @@ def test_a_server_without_ranges_sends_the_whole_file_again(fetch: Fetch, hub: F
     assert path.read_bytes() == CONTENT
 
 
-def test_an_incomplete_file_of_another_version_is_not_continued(
-    fetch: Fetch, hub: FakeHub, path: Path
-) -> None:
+def test_an_incomplete_file_of_another_version_is_removed(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     hub.cuts = [CHUNK] + [0] * 99
     assert fetch().code == 1
     hub.cuts = []
@@ -250,7 +248,7 @@ def test_an_incomplete_file_with_wrong_bytes_is_fetched_again(fetch: Fetch, hub:
         {"Location": "http://\x7f/"},
     ],
 )
-def test_a_server_that_is_no_hub_is_an_error(
+def test_a_server_that_is_no_hub_is_named(
     fetch: Fetch, hub: FakeHub, path: Path, says: dict[str, str | None]
 ) -> None:
     hub.says = says
@@ -258,7 +256,7 @@ def test_a_server_that_is_no_hub_is_an_error(
     assert (path.exists(), hub.sent) == (False, 0)
 
 
-def test_an_incomplete_file_that_is_a_link_is_replaced(
+def test_a_link_in_place_of_an_incomplete_file_is_replaced(
     fetch: Fetch, hub: FakeHub, path: Path, tmp_path: Path
 ) -> None:
     (elsewhere := tmp_path / "elsewhere").write_text("precious")
@@ -412,9 +410,7 @@ def test_a_full_disk_is_reported_before_the_download(fetch: Fetch, hub: FakeHub,
     assert hub.sent == 0
 
 
-def test_a_disk_that_fills_up_during_the_download_is_reported(
-    begin: Begin, hub: FakeHub, disk: SmallDisk
-) -> None:
+def test_a_disk_that_fills_up_meanwhile_is_reported(begin: Begin, hub: FakeHub, disk: SmallDisk) -> None:
     hub.gate.clear()
     hub.gate_at = 2 * CHUNK
     process = begin(models=disk.path)
