@@ -60,9 +60,7 @@ async def test_too_many_combined_patterns_are_refused(engine: LlamaCpp) -> None:
             await generate(engine, grammar=Grammar(GrammarKind.JSON, json.dumps(schema)))
 
 
-async def test_a_grammar_that_is_ignored_is_an_error(
-    engine: LlamaCpp, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_ignored_grammar_is_an_error(engine: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
     pattern = re.compile("start: .*")
     grammar = Grammar(GrammarKind.REGEX, "[0-9]{3}")
     stream = LlamaCpp._stream

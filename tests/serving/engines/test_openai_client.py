@@ -229,7 +229,7 @@ async def test_however_the_bytes_are_cut_the_text_is_the_same(
         pytest.param([b"data: " + b"x" * (LONGEST_LINE + 1)], "too long", id="line without an end"),
     ],
 )
-async def test_an_answer_that_breaks_off_is_incomplete_and_keeps_its_text(
+async def test_a_broken_answer_keeps_its_text(
     upstream: FakeUpstream, broken: list[Any], message: str
 ) -> None:
     # A pause, so that the reset does not overtake the text.
@@ -268,7 +268,7 @@ async def test_closing_an_answer_closes_the_connection(upstream: FakeUpstream, a
 
 
 @pytest.mark.parametrize("steps", [[asyncio.Event()], [b": reading\n\n", asyncio.Event()]])
-async def test_cancelling_before_the_first_token_closes_the_connection(
+async def test_cancelling_disconnects(
     upstream: FakeUpstream, asked: OpenAIUpstream, steps: list[Any]
 ) -> None:
     upstream.answer(*steps)
@@ -308,9 +308,7 @@ WHY = "This model's maximum context length is 4096 tokens."
         (DEEP, 500, "The upstream has answered 500."),
     ],
 )
-async def test_a_refusal_keeps_its_message(
-    upstream: FakeUpstream, body: Any, status: int, message: str
-) -> None:
+async def test_refusals_have_a_message(upstream: FakeUpstream, body: Any, status: int, message: str) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     upstream.answer(content, status=status, content_type="application/json")
     assert str((await failure(upstream))[1]) == message
@@ -319,9 +317,7 @@ async def test_a_refusal_keeps_its_message(
 @pytest.mark.parametrize(
     ("after", "seconds"), [("17", 17), ("²", 1), ("soon", 1), ("-1", 1), ("9" * 5000, 1)]
 )
-async def test_the_wait_of_an_overloaded_upstream_is_passed_on(
-    upstream: FakeUpstream, after: str, seconds: int
-) -> None:
+async def test_an_overloaded_upstream_says_how_long(upstream: FakeUpstream, after: str, seconds: int) -> None:
     upstream.answer(b"", status=429, headers={"Retry-After": after})
     _, error = await failure(upstream)
     assert isinstance(error, Overloaded)
@@ -349,7 +345,7 @@ async def test_name_and_context_come_from_the_list_of_models(upstream: FakeUpstr
     [([], None, "--upstream-model"), (404, None, "--upstream-model"), (500, "m", "500"), (401, "m", "key"),
      ([{"id": "other"}], "mine", "'mine', but: other")],
 )  # fmt: skip
-async def test_an_upstream_that_cannot_be_used_says_why(
+async def test_an_unusable_upstream_says_why(
     upstream: FakeUpstream, listed: Any, model: str | None, message: str
 ) -> None:
     upstream.model_list = listed
@@ -383,7 +379,7 @@ async def test_an_upstream_that_goes_away_is_unhealthy_and_found_again(upstream:
         assert (await generate(asked))[0] == "x"
 
 
-async def test_one_broken_connection_is_forgiven(
+async def test_a_broken_connection_is_forgiven(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def reset(request: web.Request, answer: object) -> web.StreamResponse:
@@ -400,7 +396,7 @@ async def test_one_broken_connection_is_forgiven(
         assert (await generate(asked))[0] == "x"
 
 
-async def test_missing_token_counts_cost_little_time(
+async def test_missing_counts_cost_little_time(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.engines.openai_client.USAGE_SECONDS", 0.05)
@@ -495,9 +491,7 @@ async def test_an_adapter_is_a_model_with_a_parent(upstream: FakeUpstream) -> No
 LIKELY = {"logprob": -4, "top_logprobs": [{"token": "e", "logprob": -5}, {"token": "f"}]}
 
 
-async def test_completions_and_chats_have_probabilities(
-    upstream: FakeUpstream, asked: OpenAIUpstream
-) -> None:
+async def test_texts_and_chats_have_probabilities(upstream: FakeUpstream, asked: OpenAIUpstream) -> None:
     upstream.answer(
         data({"choices": [{"text": "a", "logprobs": {"token_logprobs": [-1], "top_logprobs": [{"b": -2}]}}]}),
         data({"choices": [{"text": "c", "logprobs": {"token_logprobs": [-3], "top_logprobs": None}}]}),

@@ -98,9 +98,7 @@ async def test_after_a_restart_the_prefix_is_read_from_disk(tiny_model: Path, tm
         assert [state.stat().st_ino for state in states(tmp_path)] == [written]
 
 
-async def test_another_model_or_context_reads_no_state(
-    tiny_model: Path, slow_model: Path, tmp_path: Path
-) -> None:
+async def test_no_state_of_another_model_is_read(tiny_model: Path, slow_model: Path, tmp_path: Path) -> None:
     await saved(tiny_model, tmp_path)
     for model, context in ((slow_model, None), (tiny_model, 1024)):
         async with loaded(model, prefixes=tmp_path, context=context) as engine:
@@ -121,7 +119,7 @@ async def test_a_damaged_state_is_computed_again(tiny_model: Path, tmp_path: Pat
             assert len(states(tmp_path)) == 1
 
 
-async def test_a_damaged_state_that_stays_does_no_harm(
+async def test_a_damaged_state_may_stay(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = await saved(tiny_model, tmp_path)

@@ -250,9 +250,7 @@ async def test_each_status_has_its_error(
         pytest.param([0.05, ConnectionResetError], id="reset"),
     ],
 )
-async def test_an_answer_that_breaks_off_is_incomplete_and_keeps_its_text(
-    upstream: FakeTGI, broken: list[Any]
-) -> None:
+async def test_a_broken_answer_keeps_its_text(upstream: FakeTGI, broken: list[Any]) -> None:
     upstream.answers.append([token("Hello"), *broken])
     outputs, error = await failure(upstream)
     assert b"".join(event.data for event in outputs if isinstance(event, Chunk)) == b"Hello"
@@ -344,7 +342,7 @@ async def test_another_serving_layer_reports_more(upstream: FakeTGI) -> None:
         ),
     ],
 )  # fmt: skip
-async def test_an_upstream_that_cannot_be_used_says_why(
+async def test_an_unusable_upstream_says_why(
     upstream: FakeTGI, info: Any, health: int, model: str | None, state: EngineState, message: str
 ) -> None:
     upstream.info, upstream.health = info, health
@@ -355,9 +353,7 @@ async def test_an_upstream_that_cannot_be_used_says_why(
             await events_of(asked)
 
 
-async def test_an_unhealthy_upstream_is_checked_again(
-    upstream: FakeTGI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_ill_upstream_is_checked_again(upstream: FakeTGI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     upstream.answers.append(web.Response(status=503))
     async with engine(upstream) as asked:

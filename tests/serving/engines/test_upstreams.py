@@ -112,9 +112,7 @@ async def test_when_both_fail_the_client_gets_the_error(two: list[FakeUpstream],
 
 
 @pytest.mark.parametrize("end", [[NEVER], [0.05, RESET], []])
-async def test_a_failure_after_the_first_token_keeps_its_text_and_is_not_retried(
-    two: list[FakeUpstream], end: list[Step]
-) -> None:
+async def test_a_failure_after_a_token_is_not_retried(two: list[FakeUpstream], end: list[Step]) -> None:
     two[0].answer(piece("Hello"), *end)
     two[1].answer(*text("never"))
     async with engine(two, between=0.2) as both:
@@ -238,9 +236,7 @@ async def test_after_a_failed_chat_the_probe_is_a_chat(monkeypatch: pytest.Monke
             await until(lambda: not both._members[0].is_broken)
 
 
-async def test_a_full_upstream_has_not_failed(
-    two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_upstream_is_not_ill(two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.engines.upstreams.LONGEST_FULL_SECONDS", 0)
     two[0].answer(b"", status=429, content_type="text/plain")
     two[1].answer(*text("Hello"))

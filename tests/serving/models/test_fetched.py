@@ -52,6 +52,13 @@ async def held(served: Served) -> dict[str, Any]:
     return await eventually(look)
 
 
+@contextlib.asynccontextmanager
+async def fetching(hub: FakeHub, models: Path) -> AsyncIterator[Served]:
+    async with started(hub, models) as served:
+        await held(served)
+        yield served
+
+
 async def steer(served: Served, method: str) -> int:
     async with served.http.request(method, f"{served.url}/download") as answer:
         return answer.status
@@ -86,8 +93,7 @@ async def test_it_listens_at_once_reports_progress_and_loads_the_model(hub: Fake
 
 
 async def test_a_declined_download_stops_at_once_and_can_be_continued(hub: FakeHub, tmp_path: Path) -> None:
-    async with started(hub, tmp_path / "models") as served:
-        await held(served)
+    async with fetching(hub, tmp_path / "models") as served:
         assert await steer(served, "DELETE") == 204
         _, info = await served.get("/info")
         assert (info["state"], info["download"]["state"]) == ("none", "declined")
@@ -101,8 +107,7 @@ async def test_a_declined_download_stops_at_once_and_can_be_continued(hub: FakeH
 
 
 async def test_a_declined_download_is_only_offered_after_a_restart(hub: FakeHub, tmp_path: Path) -> None:
-    async with started(hub, tmp_path / "models") as served:
-        await held(served)
+    async with fetching(hub, tmp_path / "models") as served:
         assert await steer(served, "DELETE") == 204
     asked = len(hub.asked)
     hub.gate.set()
@@ -117,8 +122,7 @@ async def test_a_declined_download_is_only_offered_after_a_restart(hub: FakeHub,
 
 
 async def test_the_next_start_continues_a_killed_download(hub: FakeHub, tmp_path: Path) -> None:
-    async with started(hub, tmp_path / "models") as served:
-        await held(served)
+    async with fetching(hub, tmp_path / "models") as served:
         os.kill(served.process.pid, signal.SIGKILL)
         await served.process.wait()
     hub.gate.set()
@@ -190,8 +194,7 @@ async def test_an_engine_that_fetches_nothing_says_so(tiny_model: Path) -> None:
 
 
 async def test_ending_during_a_download_leaves_no_process(hub: FakeHub, tmp_path: Path) -> None:
-    async with started(hub, tmp_path / "models") as served:
-        await held(served)
+    async with fetching(hub, tmp_path / "models") as served:
         (download,) = children(served.process.pid)
         served.process.terminate()
         await served.process.wait()
