@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -171,20 +172,14 @@ def said(text: str) -> bytes:
     return b"data: " + json.dumps({"choices": [{"text": text, "finish_reason": None}]}).encode() + b"\n\n"
 
 
-class Ticks:
+def ticks() -> Callable[[], int]:
     """A clock that goes on by a second with each look at it."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def __call__(self) -> float:
-        self._now += 1
-        return self._now
+    return itertools.count(1).__next__
 
 
 async def examined(upstream: Upstream, **options: Any) -> Report:
     async with asyncio.timeout(PATIENCE):
-        return await examine(upstream.url, clock=Ticks(), on_text=upstream.note_read, **options)
+        return await examine(upstream.url, clock=ticks(), on_text=upstream.note_read, **options)
 
 
 def of(report: Report, name: str) -> Finding:
@@ -386,7 +381,7 @@ class OldTgi(FakeServer):
 
 async def test_tgi_is_detected_and_its_stop_sequences_are_made_up_for() -> None:
     async with OldTgi() as upstream:
-        report = await examine(upstream.url, clock=Ticks())
+        report = await examine(upstream.url, clock=ticks())
     assert report.kind == "tgi"
     assert of(report, "software").observation == "TGI 3.3.7"
     assert of(report, "stop sequences").status is Status.MADE_UP
