@@ -146,11 +146,7 @@ class LlamaCpp:
         self._silence = silence
         self._end = end
         self._server = LlamaCppServer(
-            model,
-            parallel=parallel,
-            threads=threads or machine.cpus(),
-            prefixes=prefixes,
-            silence=silence,
+            model, parallel=parallel, threads=threads or machine.cpus(), prefixes=prefixes, silence=silence
         )
         self._loaded: _LoadedModel | None = None
         self._loading: asyncio.Task[None] | None = None

@@ -73,12 +73,7 @@ class RemoteEngine(ABC):
     takes_chats: ClassVar[bool]
 
     def __init__(
-        self,
-        url: str,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        limits: Limits = Limits(),
+        self, url: str, *, model: str | None = None, api_key: str | None = None, limits: Limits = Limits()
     ) -> None:
         self.url = self.base_url(url)
         self._public_url = without_user(self.url)

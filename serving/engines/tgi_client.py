@@ -77,16 +77,9 @@ class _Event(msgspec.Struct):
     error_type: str | None = None
 
 
-class _Span(msgspec.Struct):
-    id: int
-    text: str
-    start: int
-    stop: int
-
-
 class _Templated(msgspec.Struct):
     templated_text: str
-    tokenize_response: list[_Span] = []
+    tokenize_response: list[TokenSpan] = []
 
 
 _EVENT = msgspec.json.Decoder(_Event)
@@ -141,10 +134,9 @@ class TgiUpstream(RemoteEngine):
     async def tokenize(self, text: str) -> list[TokenSpan] | None:
         answer = await self._answer("tokenize", {"inputs": text})
         try:
-            spans = msgspec.convert(answer, list[_Span])
+            return msgspec.convert(answer, list[TokenSpan])
         except ValueError:
             return None
-        return [TokenSpan(span.id, span.text, span.start, span.stop) for span in spans]
 
     def _parameters(self, params: SamplingParams) -> dict[str, Any]:
         """Raises `InvalidRequest` for a parameter that TGI does not have."""

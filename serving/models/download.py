@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -93,47 +94,47 @@ class Interrupted(Exception):
         self.tries = tries
 
 
+@dataclass
 class _Download:
-    def __init__(self, repo: str, file: str, path: Path, report: Report, sha256: str | None) -> None:
-        self._repo = repo
-        self._file = file
-        self._path = path
-        self._report = report
-        self._known_sha256 = sha256
+    repo: str
+    file: str
+    path: Path
+    report: Report
+    known_sha256: str | None
 
     def run(self) -> Path:
         for _ in range(2):
             part, sha256 = self._fetch()
             if sha256 is None or _sha256(part) == sha256:
                 _sync(part)
-                os.replace(part, self._path)
-                _sync(self._path.parent)
-                return self._path
+                os.replace(part, self.path)
+                _sync(self.path.parent)
+                return self.path
             part.unlink()
         raise DownloadFailed(
-            f"What the hub sent as {self._file} is damaged: its SHA-256 is wrong, twice. It was removed. "
+            f"What the hub sent as {self.file} is damaged: its SHA-256 is wrong, twice. It was removed. "
             "Try again later, or choose another model with --model."
         )
 
     def _fetch(self) -> tuple[Path, str | None]:
         """All bytes of the file, and its SHA-256 if that is known."""
-        tries, before = 0, received(self._path)
+        tries, before = 0, received(self.path)
         while True:
             try:
                 metadata, sha256 = self._ask_hub()
                 version = re.sub(r"[^0-9a-z]", "", str(metadata.etag).lower())[:16]
-                part = self._path.with_name(f"{self._path.name}.{version}.part")
+                part = self.path.with_name(f"{self.path.name}.{version}.part")
                 self._transfer(metadata, part)
                 return part, sha256
             except Interrupted as error:
-                now = received(self._path)
+                now = received(self.path)
                 tries = 1 if now > before else tries + error.tries
                 before = now
                 if tries >= TRIES and now:
                     hint = f"{in_words(now)} have arrived and are kept: try again to continue."
                     raise DownloadFailed(f"{error} {hint}") from error
                 if tries >= FIRST_TRIES and not now:
-                    hint = f"Try again later, or fetch {self._file} on another machine and start with"
+                    hint = f"Try again later, or fetch {self.file} on another machine and start with"
                     raise DownloadFailed(f"{error} {hint} --model FILE.gguf.") from error
                 time.sleep(min(max(2 ** (tries - 2), error.wait), LONGEST_WAIT))
 
@@ -147,9 +148,9 @@ class _Download:
             if not is_http(constants.ENDPOINT):
                 raise ValueError
             with self._hub_errors(unreachable):
-                metadata = get_hf_file_metadata(hf_hub_url(self._repo, self._file))
+                metadata = get_hf_file_metadata(hf_hub_url(self.repo, self.file))
         except HFValidationError as error:
-            raise DownloadFailed(f"{self._repo} is no name of a repository on the hub.") from error
+            raise DownloadFailed(f"{self.repo} is no name of a repository on the hub.") from error
         except ValueError as error:  # an invalid address or number
             raise _not_a_hub() from error
         is_complete = metadata.commit_hash and metadata.etag and (metadata.size or 0) > 0
@@ -157,12 +158,12 @@ class _Download:
             raise _not_a_hub()  # perhaps the page of a proxy
         etag = str(metadata.etag).lower()
         sha256 = etag if SHA256.fullmatch(etag) else None
-        if self._known_sha256 is not None and sha256 not in (None, self._known_sha256):
+        if self.known_sha256 is not None and sha256 not in (None, self.known_sha256):
             raise DownloadFailed(
-                f"{self._file} on the hub is another file than the one that we know, so it was not fetched. "
+                f"{self.file} on the hub is another file than the one that we know, so it was not fetched. "
                 "Choose another model with --model."
             )
-        return metadata, self._known_sha256 or sha256
+        return metadata, self.known_sha256 or sha256
 
     def _transfer(self, metadata: HfFileMetadata, part: Path) -> None:
         """Add the missing bytes to `part`."""
@@ -171,10 +172,10 @@ class _Download:
         from huggingface_hub.utils import build_hf_headers
 
         size, url = metadata.size or 0, metadata.location
-        for other in _parts(self._path):
+        for other in _parts(self.path):
             if other != part or other.is_symlink() or _size(other) > size:  # not of this version of the file
                 other.unlink()
-        self._report(size, begun := _size(part))
+        self.report(size, begun := _size(part))
         if begun == size:
             return
         self._check_room(part, size)
@@ -187,7 +188,7 @@ class _Download:
             nonlocal last_report
             if (now := time.monotonic()) - last_report >= REPORT_SECONDS:
                 last_report = now
-                self._report(size, count)
+                self.report(size, count)
                 self._check_room(part, size)
 
         broken_off = Interrupted(f"The connection to {_host()} broke off.", tries=TRIES)  # of http_get
@@ -199,7 +200,7 @@ class _Download:
                 raise
         if _size(part) < size:
             raise Interrupted(f"{_host()} ended the answer too early.")
-        self._report(size, size)
+        self.report(size, size)
 
     @contextlib.contextmanager
     def _hub_errors(self, unreachable: Interrupted, *, is_hub: bool = True) -> Iterator[None]:
@@ -222,7 +223,7 @@ class _Download:
         from huggingface_hub import constants, get_token
         from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
-        repo, status, wait = self._repo, error.response.status_code, 0.0
+        repo, status, wait = self.repo, error.response.status_code, 0.0
         with contextlib.suppress(ValueError):
             wait = float(error.response.headers.get("Retry-After", "0"))
         if not is_hub:  # its addresses expire, so ask the hub again
@@ -239,9 +240,9 @@ class _Download:
             if not files and not isinstance(error, EntryNotFoundError):
                 hint = "Check its name, or choose another model with --model."
                 return DownloadFailed(f"There is no repository {repo} on {_host()}. {hint}")
-            close = difflib.get_close_matches(self._file, files, n=3, cutoff=0.5) or files[:5]
+            close = difflib.get_close_matches(self.file, files, n=3, cutoff=0.5) or files[:5]
             hint = f"Did you mean {either(close)}?" if close else "Choose another model with --model."
-            return DownloadFailed(f"{repo} has no file {self._file}. {hint}")
+            return DownloadFailed(f"{repo} has no file {self.file}. {hint}")
         if status in (401, 403) or isinstance(error, RepositoryNotFoundError):
             token = "HF_TOKEN" if get_token() is None else "another HF_TOKEN"
             return DownloadFailed(

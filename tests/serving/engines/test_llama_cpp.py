@@ -8,15 +8,7 @@ from typing import Any
 
 import pytest
 
-from serving.engine import (
-    Accepted,
-    Chunk,
-    End,
-    EngineState,
-    FinishReason,
-    SamplingParams,
-    Unhealthy,
-)
+from serving.engine import Accepted, Chunk, End, EngineState, FinishReason, SamplingParams, Unhealthy
 from serving.engines.llama_cpp import LlamaCpp
 from serving.models.gguf_header import BadModelFile
 from tests.serving.conftest import PATIENCE, eventually

@@ -11,8 +11,7 @@ from tests.serving.conftest import PATIENCE
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(1, 100), st.integers(0, 3), st.booleans()), max_size=30),
-    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(1, 100), st.integers(0, 3), st.booleans()), max_size=30), st.integers(1, 4)
 )
 def test_no_more_is_taken_than_there_is_and_all_of_it_comes_back(
     takers: list[tuple[int, int, bool]], count: int

@@ -302,11 +302,7 @@ async def test_model_and_context_come_from_info(upstream: FakeTGI) -> None:
     upstream.info = {"model_id": "bigcode/starcoder2-3b", "max_total_tokens": 2048, "max_batch_size": 4}
     async with engine(upstream) as asked:
         assert asked.info == EngineInfo(
-            engine="tgi",
-            state=EngineState.READY,
-            model_id="bigcode/starcoder2-3b",
-            context=2048,
-            parallel=4,
+            engine="tgi", state=EngineState.READY, model_id="bigcode/starcoder2-3b", context=2048, parallel=4
         )
 
 
