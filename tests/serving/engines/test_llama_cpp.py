@@ -123,9 +123,8 @@ async def test_min_new_tokens_may_end_inside_a_character(tmp_path: Path) -> None
         for name in scripts:
             for least in range(2, 6):
                 for most in (least, least + 3):
-                    _, end, chunks = await generate(
-                        engine, scripted(name), temperature=0.0, min_new_tokens=least, max_new_tokens=most
-                    )
+                    options = {"temperature": 0.0, "min_new_tokens": least}
+                    _, end, chunks = await generate(engine, scripted(name), most, **options)
                     assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) >= least
 
 
@@ -152,9 +151,8 @@ async def test_invalid_utf8_takes_no_more_context_than_its_tokens(tmp_path: Path
         write_scripted_gguf(tmp_path / "a.gguf", {"a": Script([*bad, *tail])}, context=64)
     ) as engine:
         for least in (0, 40):
-            _, end, chunks = await generate(
-                engine, scripted("a"), None, temperature=0.0, min_new_tokens=least
-            )
+            options = {"temperature": 0.0, "min_new_tokens": least}
+            _, end, chunks = await generate(engine, scripted("a"), None, **options)
             assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == 63
 
 
@@ -258,9 +256,8 @@ async def test_the_prompt_of_a_cancelled_answer_stays_cached(slow_model: Path) -
         for turn in range(4):
             before = engine.info.reused_tokens or 0
             events = engine.generate(prompt, SamplingParams(max_new_tokens=500, seed=1))
-            async for event in events:
-                if isinstance(event, Chunk):
-                    break
+            assert isinstance(await anext(events), Accepted)
+            await anext(events)
             await events.aclose()
             assert ((engine.info.reused_tokens or 0) - before >= length - 1) == (turn > 0)
 
@@ -280,13 +277,7 @@ async def test_the_length_limit_may_be_inside_a_character(name: str, tmp_path: P
     async with loaded(write_scripted_gguf(tmp_path / "a.gguf", {"a": Script(pieces)})) as engine:
         for limit in range(1, len(pieces) + 1):
             for least in (0, limit // 2):
-                _, end, chunks = await generate(
-                    engine,
-                    scripted("a"),
-                    temperature=0.0,
-                    max_new_tokens=limit,
-                    min_new_tokens=least,
-                    logprobs=True,
-                )
+                options = {"temperature": 0.0, "min_new_tokens": least, "logprobs": True}
+                _, end, chunks = await generate(engine, scripted("a"), limit, **options)
                 assert end.generated_tokens == sum(chunk.tokens for chunk in chunks) == limit
                 assert b"".join(chunk.data for chunk in chunks) == b"".join(pieces[:limit])

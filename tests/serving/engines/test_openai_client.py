@@ -325,12 +325,14 @@ async def test_an_overloaded_upstream_says_how_long(upstream: FakeUpstream, afte
 
 
 async def test_name_and_context_come_from_the_list_of_models(upstream: FakeUpstream) -> None:
-    for listed, context in (
+    trained = {"meta": {"n_ctx_train": 2048}}
+    lists = (
         ({"max_model_len": 32768}, 32768),
-        ({"meta": {"n_ctx_train": 2048}}, 2048),
+        (trained, 2048),
         ({}, 8192),
         ({"max_model_len": "many"}, 8192),
-    ):
+    )
+    for listed, context in lists:
         upstream.model_list = [{"id": "first", **listed}, {"id": "second"}]
         async with engine(upstream) as asked:
             assert asked.info.state is EngineState.READY
@@ -540,14 +542,10 @@ async def test_an_answer_that_is_not_understood_is_checked_again(
     monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     with monkeypatch.context() as patched:
         patched.setattr("serving.engines.openai_client._context", fail)
-        failing = engine(upstream)
-        asked = await failing.__aenter__()
-        assert "do not understand" in (asked.info.state_detail or "")
-
-    try:
-        await becomes(asked, EngineState.READY)
-    finally:
-        await failing.__aexit__(None, None, None)
+        async with engine(upstream) as asked:
+            assert "do not understand" in (asked.info.state_detail or "")
+            patched.undo()
+            await becomes(asked, EngineState.READY)
     assert "TypeError" in caplog.text
 
 
@@ -582,9 +580,8 @@ async def test_a_template_of_llama_server_is_reported_if_it_is_the_models_own(
         assert info.chat_template == template
         # Without its properties it is not known whether it has one: it may, or will say that it has not.
         assert info.chats is (template is not None or props is None)
-        assert (info.bos_token, info.eos_token) == (
-            ("<s>", "</s>") if props and "bos_token" in props else (None, None)
-        )
+        marks = ("<s>", "</s>") if props and "bos_token" in props else (None, None)
+        assert (info.bos_token, info.eos_token) == marks
 
 
 async def test_a_chat_is_sent_as_its_messages(upstream: FakeUpstream, asked: OpenAIUpstream) -> None:

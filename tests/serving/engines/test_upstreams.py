@@ -183,9 +183,7 @@ async def test_without_a_session_the_least_busy_upstream_answers(two: list[FakeU
             await anext(events)
         assert asked(two) == [3, 3]
         held.set()
-        for events in generating:
-            async for _ in events:
-                pass
+        assert [[_ async for _ in events] for events in generating]
 
 
 async def test_an_upstream_that_keeps_failing_gets_no_requests_until_it_works(
@@ -298,9 +296,8 @@ async def test_the_info_describes_all_upstreams(
         info = infos[0]
         assert (info.state, info.model_id, info.context, info.chats) == (EngineState.READY, "a", 50, True)
         assert list(info.adapters) == []
-        assert [record.getMessage() for record in caplog.records].count(
-            "the upstreams have different models: a, b. We report a."
-        ) == 1
+        warning = "the upstreams have different models: a, b. We report a."
+        assert [record.getMessage() for record in caplog.records].count(warning) == 1
 
 
 async def test_when_no_upstream_is_ready_the_info_says_why(two: list[FakeUpstream]) -> None:
@@ -338,8 +335,7 @@ async def test_a_password_in_an_address_is_shown_nowhere(
 ) -> None:
     engine = Upstreams({url: upstream(url, kind)})
     shown = [str(engine.info)]
-    await engine.start()
-    try:
+    async with started(engine):
         with caplog.at_level(logging.INFO):
             await becomes(engine, EngineState.FAILED)
             for _ in range(FAILURES):
@@ -347,8 +343,6 @@ async def test_a_password_in_an_address_is_shown_nowhere(
             with pytest.raises(Unhealthy, match=r"http://127\.0\.0\.1:9.* cannot be reached") as raised:
                 await ask(engine)
         shown += [str(engine.info), str(raised.value), caplog.text]
-    finally:
-        await engine.close()
     assert "127.0.0.1:9 failed 3 times" in caplog.text.replace("/v1", "")
     assert not any("word" in message or "me:" in message for message in shown), shown
 
@@ -447,12 +441,13 @@ class Tokenizing(FakeEngine):
 async def test_any_upstream_that_can_tokenizes_a_text() -> None:
     spans, gone = [TokenSpan(1, "Hi", 0, 2)], Unhealthy("gone")
     wrong = InvalidRequest("no")
-    for answers, expected in (
+    cases = (
         ([gone, None, spans], spans),
         ([None, None], None),
         ([gone, None], gone),
         ([wrong, spans], wrong),
-    ):
+    )
+    for answers, expected in cases:
         both = Upstreams({f"http://{number}": Tokenizing(answer) for number, answer in enumerate(answers)})
         if isinstance(expected, ServingError):
             with pytest.raises(type(expected)):

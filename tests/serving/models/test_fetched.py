@@ -70,15 +70,9 @@ async def test_it_listens_at_once_reports_progress_and_loads_the_model(hub: Fake
         size = len(hub.files[f"{REPO}/{FILE}"])
         assert info["state"] == "fetching"
         assert info["state_detail"] == f"Fetching tiny.gguf ({100 * SIZE // size} % of {in_words(size)})."
-        assert info["download"] == {
-            "state": "running",
-            "model": "tiny.gguf",
-            "repo": REPO,
-            "file": FILE,
-            "licence": "bigcode-openrail-m",
-            "bytes": size,
-            "received": SIZE,
-        }
+        licence, sizes = "bigcode-openrail-m", {"bytes": size, "received": SIZE}
+        named = {"model": "tiny.gguf", "repo": REPO, "file": FILE, "licence": licence}
+        assert info["download"] == {"state": "running", **named, **sizes}
         status, refused = await served.post("/generate", {"inputs": "x"})
         assert (status, refused["error"]) == (503, info["state_detail"])
         pid = served.process.pid
@@ -154,8 +148,7 @@ async def test_offline_uses_the_files_on_the_disk_and_asks_nobody(hub: FakeHub, 
             assert (info["state"], info["download"]) == ("none", None)
             assert "There is no model on this machine" in info["state_detail"]
             assert await steer(served, "POST") == 409
-    path = tmp_path / "models" / REPO / FILE
-    path.parent.mkdir(parents=True)
+    (path := tmp_path / "models" / REPO / FILE).parent.mkdir(parents=True)
     path.write_bytes(hub.files[f"{REPO}/{FILE}"])
     async with started(hub, tmp_path / "models", "--offline") as served:
         await served.becomes("ready")
