@@ -1,4 +1,5 @@
-"""The checks of what a server does with requests for texts, chats and bad requests.
+"""The checks of which software and models a server has, and what it does with requests for texts, chats and
+bad requests.
 
 Each finding reports one observation: the next request may show something else.
 """
@@ -9,19 +10,31 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
-from serving.doctor import identity
-from serving.doctor.client import Client, error_of, quote
-from serving.doctor.protocols import Answer, TextRequest, get
-from serving.doctor.report import Finding, Status, made_up, right, unknown, wrong
-from serving.engines.remote import DEFAULT_CONTEXT, INVALID_STATUSES, message
+from serving.doctor.client import (
+    PROMPT,
+    TOKENS,
+    Client,
+    OpenAIProtocol,
+    TgiProtocol,
+    error_of,
+    get,
+    get_count,
+    get_list,
+    get_text,
+    quote,
+)
+from serving.doctor.report import CannotExamine, Finding, NoText, made_up, right, unknown, wrong
+from serving.engines.openai_client import OpenAIUpstream
+from serving.engines.remote import DEFAULT_CONTEXT, INVALID_STATUSES, ask, message
+from serving.engines.tgi_client import is_tgi, says_openai
 from serving.models.catalogue import infilling_of
 
-PROMPT = "def fibonacci(n):\n"
 MULTIBYTE_PROMPT = "\N{OWL}\N{FOX FACE}" * 12
-TOKENS = 48
 LONG_ANSWER = 1024  # tokens: an answer that is still running when the connection is closed
 LONGEST_PROMPT = 300_000  # words: we do not try longer contexts
 FAST_SECONDS = 0.25  # an answer that is complete by then says nothing about how it was sent
@@ -32,62 +45,145 @@ _DIALOGUE = "We write a chat as a plain dialogue and send it as text."
 _EXACT = "the text ends before it"
 
 
+async def reachable(client: Client) -> Finding:
+    if client.key and urlsplit(client.url).password:
+        raise CannotExamine(
+            "The address contains a password, and there is a key. Only one of them can be sent."
+        )
+    begun = client.clock()
+    try:
+        if client.kind is None:
+            has_tgi_info = not says_openai(client.url) and is_tgi((await client.get("info"))[1])
+            client.kind = "tgi" if has_tgi_info else "openai"
+        if client.kind == "tgi":
+            client.protocol = TgiProtocol(client.root)
+            url = f"{client.root}/info"
+        else:
+            client.protocol = OpenAIProtocol(OpenAIUpstream.base_url(client.url))
+            url = f"{client.protocol.url}/models"
+        status, listed = await ask(client.http, url, seconds=None)
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        raise CannotExamine(f"Nobody answers ({type(error).__name__}).") from error
+    path = urlsplit(url).path
+    if status in (401, 403):
+        raise CannotExamine(f"{path} answers {status}: the key is missing or wrong (see --key-env).")
+    if status == 503:
+        raise CannotExamine(f"{path} answers 503: the server is still loading, or overloaded.")
+    if status == 200 and isinstance(listed, dict):
+        client.listed = listed
+        return right(f"{path} answers after {1000 * (client.clock() - begun):.0f} ms.")
+    problem = "something that is not JSON" if status == 200 else str(status)
+    if client.model is None:
+        raise CannotExamine(
+            f"{path} answers {problem}: is this the base address? If the server lists no models, name one "
+            "with --upstream-model."
+        )
+    client.listed = {}
+    return made_up(f"{path} answers {problem}.", f"The model is {client.model}, named by --upstream-model.")
+
+
+async def software(client: Client) -> Finding:
+    owners = {get_text(model, "owned_by") for model in _models(client.listed)}
+    version, paths, key = "", ["api/version"], "version"
+    if "tech-assistant" in (*owners, client.listed.get("router")):
+        client.software, paths = "tech-assistant", []
+    elif client.protocol.kind == "tgi":
+        client.software, paths, version = "TGI", [], get_text(client.listed, "version")
+    elif "llamacpp" in owners:
+        client.software, paths, key = "llama.cpp", ["props"], "build_info"
+    elif "vllm" in owners:
+        client.software, paths = "vLLM", ["version"]
+    elif "sglang" in owners:
+        client.software, paths = "SGLang", ["server_info", "get_server_info"]
+    for path in paths:
+        version = version or get_text((await client.get(path))[1], key)
+    if version and not client.software:  # only Ollama answers at this path
+        client.software = "Ollama"
+    if client.software:
+        return right(f"{client.software} {version}".strip())
+    return unknown(
+        "The server does not say which software it is.",
+        "We send only what OpenAI's protocol has, and refuse requests with other parameters.",
+    )
+
+
+async def models(client: Client) -> Finding:
+    if client.protocol.kind == "tgi":
+        name, client.context = client.listed.get("model_id"), get_count(client.listed, "max_total_tokens")
+        names = [str(name)] if name else []
+    else:
+        listed = _models(client.listed)
+        names = [str(model["id"]) for model in listed]
+        chosen = next((model for model in listed if client.model in (None, model["id"])), {})
+        name, meta = client.model or chosen.get("id"), chosen.get("meta")
+        reported = (
+            get_count(chosen, "max_model_len"),
+            get_count(meta, "n_ctx"),
+            get_count(meta, "n_ctx_train"),
+        )
+        client.context = next(filter(None, reported), None)
+    if not name:
+        raise CannotExamine("The server lists no model. Name one with --upstream-model.")
+    client.model = client.protocol.model = str(name)
+    if names and client.model not in names:
+        raise CannotExamine(f"The server has no model {quote(client.model)}. It has {', '.join(names[:5])}.")
+    if not names and client.listed:
+        return unknown(f"The server lists none. We ask for {client.model}.")
+    if len(names) < 2:
+        return right(f"{client.model}.")
+    return right(f"{client.model}, and {len(names) - 1} more.", "Without --upstream-model we use the first.")
+
+
+def _models(listed: Any) -> list[dict[str, Any]]:
+    return [model for model in get_list(listed, "data") if isinstance(model, dict) and model.get("id")]
+
+
 async def text(client: Client) -> Finding:
-    client.sample = await client.generate(PROMPT, tokens=TOKENS, stream=True)
-    if not client.sample.is_text:
+    answer = client.sample = await client.generate()
+    if not answer.is_text:
         return wrong(
-            f"The server does not continue a text: {error_of(client.sample)}",
+            f"The server does not continue a text: {error_of(answer)}",
             "It cannot answer plain-text prompts, which the application sends. It may answer chats.",
         )
-    if client.sample.text:
-        return right(f"The server continues a text, in {len(client.sample.pieces)} pieces.")
-    if client.sample.finish_reason:
+    if answer.text:
+        return right(f"The server continues a text, in {len(answer.pieces)} pieces.")
+    if answer.finish_reason:
         return unknown("The answer is an event stream without any text.")
     return unknown("The answer contains no event that our engine could read.")
 
 
 async def stop_sequences(client: Client) -> Finding:
-    chosen = straddling(client.sample.pieces)
+    text, chosen = client.sample.text, straddling(client.sample.pieces)
     if chosen is None:
         return unknown("The answer has too few pieces to take a stop sequence from.", _STOPS)
     stop, at = chosen
-    text = client.sample.text
     verdicts: list[str] = []
     for stream in (True, False):
-        answer = await client.generate(PROMPT, tokens=TOKENS, stream=stream, stop=stop)
+        answer = await client.generate(stream=stream, stop=stop)
         if not answer.is_text:
-            verdict: str | None = f"refused: {error_of(answer)}"
+            verdicts.append(f"refused: {error_of(answer)}")
+        elif verdict := effect_of_stop(answer.text, answer.finish_reason, text, at, stop):
+            verdicts.append(verdict)
         else:
-            verdict = effect_of_stop(answer.text, answer.finish_reason, text, at, stop)
-        if verdict is None:
             return unknown("The same prompt gave another text at temperature 0.", _STOPS)
-        verdicts.append(verdict)
     tried = f"{quote(stop)}, which straddles two tokens"
-    if all(verdict == _EXACT for verdict in verdicts):
-        if await _loses_withheld_text(client):
-            return made_up(
-                f"The text ends before {tried}. But at the length limit the server drops text that could "
-                "have become a stop sequence.",
-                _STOPS,
-            )
-        return right(f"The text ends before {tried}, streamed or whole.", _STOPS)
     streamed, whole = verdicts
-    result = streamed if streamed == whole else f"streamed, {streamed}; whole, {whole}"
-    return made_up(f"With {tried}: {result}.", _STOPS)
-
-
-async def _loses_withheld_text(client: Client) -> bool:
-    """Whether text is lost that begins a stop sequence when the length limit is reached."""
-    text = client.sample.text
-    stop = text[-2:] + "\N{SECTION SIGN}" * 2
-    answer = await client.generate(PROMPT, tokens=TOKENS, stream=True, stop=stop)
-    return answer.is_text and text.startswith(answer.text) and len(answer.text) < len(text)
+    if not streamed == whole == _EXACT:
+        result = streamed if streamed == whole else f"streamed, {streamed}; whole, {whole}"
+        return made_up(f"With {tried}: {result}.", _STOPS)
+    # Some servers hold back text that may begin a stop sequence, and lose it at the length limit.
+    answer = await client.generate(stop=text[-2:] + "\N{SECTION SIGN}" * 2)
+    if answer.is_text and text.startswith(answer.text) and len(answer.text) < len(text):
+        return made_up(
+            f"The text ends before {tried}. But at the length limit the server drops text that could "
+            "have become a stop sequence.",
+            _STOPS,
+        )
+    return right(f"The text ends before {tried}, streamed or whole.", _STOPS)
 
 
 async def end_of_text(client: Client) -> Finding:
-    answer = await client.generate(PROMPT, tokens=4, stream=True)
-    if not answer.is_text:
-        return _without_text(answer)
+    answer = await client.text(tokens=4)
     known = client.protocol.finish_reasons
     if answer.finish_reason not in known:
         reason = "no reason" if answer.finish_reason is None else f"the reason {quote(answer.finish_reason)}"
@@ -95,7 +191,7 @@ async def end_of_text(client: Client) -> Finding:
             f"The server gives {reason} for the end of a text. We know {', '.join(known)}.",
             "We treat such an answer as broken off.",
         )
-    if answer.generated_tokens is not None and answer.generated_tokens > 4:
+    if (answer.generated_tokens or 0) > 4:
         return wrong(
             f"The server generated {answer.generated_tokens} tokens where we asked for 4.",
             "We cut an answer after four pieces for each token.",
@@ -113,9 +209,9 @@ async def end_of_text(client: Client) -> Finding:
 
 
 async def temperature_zero(client: Client) -> Finding:
-    answer, text = await client.generate(PROMPT, tokens=TOKENS, stream=True), client.sample.text
-    if not answer.is_text or not text:
-        return _without_text(answer)
+    answer, text = await client.text(), client.sample.text
+    if not text:
+        raise NoText("The answer contains no text.")
     if answer.text == text:
         return right("The same prompt gave the same answer twice.")
     pairs = enumerate(zip(answer.text, text, strict=False))
@@ -128,10 +224,7 @@ async def temperature_zero(client: Client) -> Finding:
 
 
 async def seed(client: Client) -> Finding:
-    answers = [await client.generate(PROMPT, tokens=TOKENS, stream=False, seed=seed) for seed in (7, 7, 8, 9)]
-    for answer in answers:
-        if not answer.is_text:
-            return _without_text(answer)
+    answers = [await client.text(stream=False, seed=seed) for seed in (7, 7, 8, 9)]
     first, again, *others = [answer.text for answer in answers]
     if first != again:
         return wrong(
@@ -144,11 +237,10 @@ async def seed(client: Client) -> Finding:
 
 
 async def token_counts(client: Client) -> Finding:
-    streamed = client.sample
+    streamed, whole = client.sample, await client.generate(stream=False)
     if not streamed.is_text:
-        return _without_text(streamed)
-    whole = await client.generate(PROMPT, tokens=TOKENS, stream=False)
-    generated = streamed.generated_tokens
+        raise NoText(f"Refused: {error_of(streamed)}")
+    given, generated = streamed.input_tokens, streamed.generated_tokens
     if generated is None:
         return made_up(
             "No answer reports the number of generated tokens."
@@ -159,17 +251,16 @@ async def token_counts(client: Client) -> Finding:
     problems = []
     if not 0 < generated <= TOKENS:
         problems.append(f"{generated} tokens where at most {TOKENS} were asked for")
-    if streamed.input_tokens == 0:
+    if given == 0:
         problems.append("a prompt of 0 tokens")
-    if streamed.total_tokens not in (None, (streamed.input_tokens or 0) + generated):
-        problems.append(f"{streamed.input_tokens} and {generated} tokens, {streamed.total_tokens} in total")
+    if streamed.total_tokens not in (None, (given or 0) + generated):
+        problems.append(f"{given} and {generated} tokens, {streamed.total_tokens} in total")
     is_same_text = whole.is_text and whole.text == streamed.text
     if is_same_text and whole.generated_tokens not in (None, generated):
         problems.append(f"{generated} tokens streamed, {whole.generated_tokens} whole, for the same text")
     if problems:
         return wrong(f"The server reports {'; '.join(problems)}.", "We pass the counts on unchanged.")
-    prompt = "unknown" if streamed.input_tokens is None else streamed.input_tokens
-    return right(f"Prompt {prompt}, answer {generated}, and they agree.")
+    return right(f"Prompt {'unknown' if given is None else given}, answer {generated}, and they agree.")
 
 
 async def chat(client: Client) -> Finding:
@@ -205,10 +296,8 @@ async def chat(client: Client) -> Finding:
 
 async def fill_in_the_middle(client: Client) -> Finding:
     if (markers := infilling_of(client.model)) is not None:
-        counts = {
-            marker: await client.token_count(marker)
-            for marker in (markers.prefix, markers.suffix, markers.middle)
-        }
+        texts = (markers.prefix, markers.suffix, markers.middle)
+        counts = {marker: await client.token_count(marker) for marker in texts}
         if split := [marker for marker, count in counts.items() if count not in (None, 1)]:
             return wrong(
                 f"By its name {client.model} should have the markers {' '.join(split)}, but its vocabulary "
@@ -216,18 +305,15 @@ async def fill_in_the_middle(client: Client) -> Finding:
                 "Give the model a name that does not promise them.",
             )
         remedy = "We put them into the prompt. We do not use the server's own `suffix`."
+        known = "We know the model's markers by its name"
         if all(counts.values()):
-            return right("We know the model's markers by its name, and each is one token.", remedy)
-        return made_up(
-            "We know the model's markers by its name. The server has no /tokenize to show whether each is "
-            "one token.",
-            remedy,
-        )
+            return right(f"{known}, and each is one token.", remedy)
+        return made_up(f"{known}. The server has no /tokenize to show whether each is one token.", remedy)
     no_markers = f"We know no markers for {client.model}"
     if client.protocol.kind == "tgi":
         return made_up(f"{no_markers}.", "We refuse requests with a suffix.")
-    plain = await client.generate(PROMPT, tokens=1, stream=False)
-    filled = await client.generate(PROMPT, tokens=1, stream=False, suffix="\n    return a\n" * 16)
+    plain = await client.generate(tokens=1, stream=False)
+    filled = await client.generate(tokens=1, stream=False, suffix="\n    return a\n" * 16)
     if not filled.is_text:
         return made_up(
             f"{no_markers}, and the server refuses `suffix`: {error_of(filled)}",
@@ -244,9 +330,9 @@ async def fill_in_the_middle(client: Client) -> Finding:
 
 
 async def streaming(client: Client) -> Finding:
-    answer = await client.generate(PROMPT, tokens=4 * TOKENS, stream=True)
-    if not answer.is_text or not answer.reads:
-        return _without_text(answer)
+    answer = await client.text(tokens=4 * TOKENS)
+    if not answer.reads:
+        raise NoText("The answer contains no text.")
     first, last = answer.reads[0], answer.reads[-1]
     took, count = last - answer.asked_at, len(answer.pieces)
     if count < 3:
@@ -277,31 +363,28 @@ async def keep_alive(client: Client) -> Finding:
         for _ in range(2):
             await client.get("health")
         for _ in range(3):
-            await client.generate(PROMPT, tokens=2, stream=True)
+            await client.generate(tokens=2)
     except (aiohttp.ClientError, OSError):
-        return made_up(
-            "After a streamed answer the server closes the connection without announcing it.",
-            "We use no connection twice.",
-        )
+        observation = "After a streamed answer the server closes the connection without announcing it."
+    else:
+        if reused:
+            return right("A connection serves more than one request.")
+        observation = "The server closes the connection after each answer."
     finally:
         await client.http.close()
         client.http = usual
-    if reused:
-        return right("A connection serves more than one request.")
-    return made_up("The server closes the connection after each answer.", "We use no connection twice.")
+    return made_up(observation, "We use no connection twice.")
 
 
 async def characters(client: Client) -> Finding:
-    answer = await client.generate(MULTIBYTE_PROMPT, tokens=TOKENS, stream=True)
-    if not answer.is_text:
-        return _without_text(answer)
+    answer = await client.text(MULTIBYTE_PROMPT)
     if any("\ud800" <= c <= "\udfff" for c in answer.text):
         return made_up(
             "Characters that consist of several tokens come in halves.",
             "We join the halves before we pass them on.",
         )
     if "\ufffd" in answer.text:
-        whole = await client.generate(MULTIBYTE_PROMPT, tokens=TOKENS, stream=False)
+        whole = await client.generate(MULTIBYTE_PROMPT, stream=False)
         if whole.is_text and whole.text.count("\ufffd") < answer.text.count("\ufffd"):
             return wrong("In a stream U+FFFD replaces characters of several tokens.", "They are lost.")
         return unknown("The model itself generates invalid UTF-8.")
@@ -311,9 +394,7 @@ async def characters(client: Client) -> Finding:
 
 
 async def errors(client: Client) -> Finding:
-    path, body = client.protocol.encode(TextRequest(PROMPT, tokens=1, stream=False))
-    body["prompt" if client.protocol.kind == "openai" else "inputs"] = {"no": 1}
-    answer = await client.send(path, body)
+    answer = await client.generate({"no": 1}, tokens=1, stream=False)
     if answer.is_text:
         return unknown("The server answers even a prompt that is not a text.")
     if message(answer.body):
@@ -342,7 +423,7 @@ async def context(client: Client) -> Finding:
                 f"{known}, and cuts a longer prompt to {answer.input_tokens:,} without an error.",
                 "Answers to long chats miss what was cut.",
             )
-        return Finding(Status.MADE_UP if remedy else Status.UNKNOWN, f"{known}; it took {words:,}.", remedy)
+        return (made_up if remedy else unknown)(f"{known}; it took {words:,}.", remedy)
     error = error_of(answer)
     if answer.status not in INVALID_STATUSES or not message(answer.body):
         return wrong(
@@ -356,19 +437,16 @@ async def context(client: Client) -> Finding:
             f"{known}; the error for a longer prompt has other numbers: {error}",
             "We believe the list of models.",
         )
-    return Finding(
-        Status.RIGHT if reported else Status.MADE_UP, f"{known}, and refuses a longer prompt: {error}", remedy
-    )
+    return (made_up if remedy else right)(f"{known}, and refuses a longer prompt: {error}", remedy)
 
 
 async def cancel(client: Client) -> Finding:
     """Whether the server stops computing when the connection is closed."""
     remedy = "We end an answer by closing the connection, at a stop sequence too."
     tokens = min(LONG_ANSWER, (client.context or DEFAULT_CONTEXT) // 2)
-    path, body = client.protocol.encode(TextRequest(PROMPT, tokens=tokens, stream=True))
-    before = await client.running_answers()
+    path, body = client.protocol.encode(PROMPT, tokens=tokens, stream=True)
+    before = during = await client.running_answers()
     seconds_alone = 0.0 if before is not None else await _seconds_of_one_token(client)
-    during: int | None = None
     async with client.http.post(path, json=body) as response:
         if response.status != 200:
             return unknown(f"The server refuses an answer of {tokens:,} tokens: {response.status}.", remedy)
@@ -387,8 +465,8 @@ async def cancel(client: Client) -> Finding:
         return unknown("The server has no /metrics or /slots that report what it computes.", remedy)
     if during is None or during <= before:
         return unknown("The answer was complete before we could look: too fast.", remedy)
-    begun = time.monotonic()
-    while time.monotonic() - begun < SETTLE_SECONDS:
+    until = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < until:
         await _seconds_of_one_token(client)  # some servers update their counts only while they compute
         now = await client.running_answers()
         if now is not None and now <= before:
@@ -402,12 +480,8 @@ async def cancel(client: Client) -> Finding:
 
 async def _seconds_of_one_token(client: Client) -> float:
     begun = client.clock()
-    await client.generate(PROMPT, tokens=1, stream=False)
+    await client.generate(tokens=1, stream=False)
     return client.clock() - begun
-
-
-def _without_text(answer: Answer) -> Finding:
-    return unknown("The answer contains no text." if answer.is_text else f"Refused: {error_of(answer)}")
 
 
 def straddling(pieces: Sequence[str]) -> tuple[str, int] | None:
@@ -446,9 +520,9 @@ def effect_of_stop(text: str, reason: str | None, free: str, at: int, stop: str)
 
 
 CHECKS: Sequence[tuple[str, Callable[[Client], Awaitable[Finding]]]] = (
-    ("reachable", identity.reachable),
-    ("software", identity.software),
-    ("models", identity.models),
+    ("reachable", reachable),
+    ("software", software),
+    ("models", models),
     ("text", text),
     ("stop sequences", stop_sequences),
     ("end of the text", end_of_text),

@@ -14,6 +14,10 @@ class CannotExamine(Exception):
     """The examination ends here. The text says why."""
 
 
+class NoText(Exception):
+    """A check needs a text, but the server sent none. The text of the exception says what it sent."""
+
+
 class Status(StrEnum):
     RIGHT = "right"
     WRONG = "wrong"
@@ -25,10 +29,8 @@ class Status(StrEnum):
 class Finding:
     status: Status
     observation: str
-    remedy: str = ""
-    """What the serving layer does about it, or what the operator has to do instead."""
-    name: str = ""
-    """The check that found it."""
+    remedy: str = ""  # what the serving layer does about it, or what the operator has to do instead
+    name: str = ""  # the check that found it
 
 
 right = functools.partial(Finding, Status.RIGHT)
@@ -40,8 +42,7 @@ unknown = functools.partial(Finding, Status.UNKNOWN)
 @dataclass(frozen=True, slots=True)
 class Report:
     url: str
-    kind: str
-    """`openai` or `tgi`."""
+    kind: str  # `openai` or `tgi`
     findings: Sequence[Finding]
 
     @property

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,21 +25,26 @@ from serving.engine import (
     SamplingParams,
     ServingError,
     TokenSpan,
+    TopToken,
     Unhealthy,
 )
-from serving.engines.llama_cpp_grammars import GrammarChecker
-from serving.engines.llama_cpp_messages import FINISH_REASONS, Event, PromptProgress, chunk_of, sampling_of
-from serving.engines.llama_cpp_prompts import PromptTokenizer
+from serving.engines.llama_cpp_messages import (
+    FINISH_REASONS,
+    Event,
+    GrammarChecker,
+    PromptProgress,
+    sampling_of,
+)
 from serving.engines.llama_cpp_server import LlamaCppServer, LoadFailed
-from serving.engines.llama_cpp_vocabulary import (
+from serving.engines.llama_cpp_tokens import (
+    PromptTokenizer,
     Vocabulary,
     infilling_markers,
     number_of,
     read_header,
-    text_of,
 )
 from serving.engines.prefix_cache import PrefixCache, PrefixWarmer, fingerprint
-from serving.engines.slots import Slots
+from serving.engines.remote import text_of
 from serving.models.catalogue import infilling_of, licence_of
 from serving.models.gguf_header import BadModelFile, check_magic
 
@@ -46,6 +52,7 @@ log = logging.getLogger("serving.engines.llama_cpp")
 
 DEFAULT_CONTEXT = 16384  # tokens; a longer one costs memory that few conversations use
 DEFAULT_PARALLEL = 4
+REPLACEMENT = "\ufffd".encode()
 SILENCE_SECONDS = 120.0  # between two tokens: only an engine that hangs takes so long
 SETTLE_SECONDS = 1.0  # to wait at most until llama.cpp gives up a cancelled generation
 
@@ -57,6 +64,48 @@ class _Generation:
     tokens: list[int]
     generated: int = 0
     reason: FinishReason = FinishReason.LENGTH
+
+
+class Slots:
+    """Generations wait here, not inside llama.cpp: that gives each slot as much of the context as it asks for
+    and fails all of them when the context runs out, and a request that waits there occupies one of its HTTP
+    threads. The queue is first come, first served, so that a long conversation gets its turn."""
+
+    def __init__(self, slots: int, tokens: int) -> None:
+        self._slots = slots
+        self._tokens = tokens
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @contextlib.asynccontextmanager
+    async def take(self, tokens: int) -> AsyncGenerator[None]:
+        """Hold a slot and `tokens` of the context, which must not be more than all of it."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket = (tokens, turn)
+        self._queue.append(ticket)
+        self._admit()
+        try:
+            await turn
+            yield
+        finally:
+            if ticket in self._queue:
+                self._queue.remove(ticket)
+            elif not turn.cancelled():
+                self._slots += 1
+                self._tokens += tokens
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._queue and self._slots and self._queue[0][0] <= self._tokens:
+            tokens, turn = self._queue.popleft()
+            if turn.cancelled():
+                continue
+            self._slots -= 1
+            self._tokens -= tokens
+            turn.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +146,7 @@ class LlamaCpp:
         self._silence = silence
         self._end = end
         self._server = LlamaCppServer(
-            model,
-            parallel=parallel,
-            threads=threads or machine.cpus(),
-            prefixes=prefixes,
-            silence=silence,
+            model, parallel=parallel, threads=threads or machine.cpus(), prefixes=prefixes, silence=silence
         )
         self._loaded: _LoadedModel | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -209,7 +254,7 @@ class LlamaCpp:
                         continue
                     reported += new
                     text.generated += new
-                    chunk = chunk_of(event, new, loaded.vocabulary)
+                    chunk = _chunk_of(event, new, loaded.vocabulary)
                     text.tokens += await self._token_ids(loaded, event, chunk)
                     yield chunk
             raise IncompleteGeneration("The engine's answer broke off.")
@@ -347,3 +392,21 @@ class LlamaCpp:
         log.error("llama.cpp hangs: it has computed nothing for %g seconds. The process ends.", self._silence)
         self._server.remove_socket()
         self._end()
+
+
+def _chunk_of(event: Event, count: int, vocabulary: Vocabulary) -> Chunk:
+    """The chunk for an event with `count` tokens, of which all but the last end inside a character."""
+    token = event.tokens[-1] if event.tokens else 0
+    last = event.completion_probabilities[-1] if event.completion_probabilities else None
+    data = event.content.encode() if last is None else bytes(last.bytes)
+    special = vocabulary.special.get(token)
+    if special is not None:
+        data = data.removesuffix(special.encode())
+        if last is None and count > 1:  # the special token came inside a character
+            data = data.removesuffix(REPLACEMENT)
+    top = [
+        TopToken(likely.id, bytes(likely.bytes).decode("utf-8", "replace"), likely.logprob)
+        for likely in (last.top_logprobs if last else ())
+        if likely.logprob is not None
+    ]
+    return Chunk(data, token, count, last.logprob if last else None, special, top)

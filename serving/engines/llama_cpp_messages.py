@@ -1,23 +1,40 @@
-"""What llama.cpp's server takes and sends: sampling parameters, and the events of a stream."""
+"""What llama.cpp's server takes and sends: sampling parameters, and the events of a stream.
+
+llama.cpp ignores an invalid grammar, and goes on without one when its library llguidance fails. So grammars
+are checked before, and texts afterwards.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
+import llguidance
 import msgspec
 
-from serving.engine import Chunk, FinishReason, InvalidRequest, SamplingParams, TopToken
-from serving.engines.llama_cpp_grammars import llguidance_grammar
-from serving.engines.llama_cpp_vocabulary import Vocabulary
+from serving.engine import (
+    FinishReason,
+    Grammar,
+    GrammarKind,
+    IncompleteGeneration,
+    InvalidRequest,
+    SamplingParams,
+)
 
 SEEDS = 0xFFFFFFFF  # the largest 32-bit number asks llama.cpp for a random seed
-REPLACEMENT = "\ufffd".encode()
 FINISH_REASONS = {
     "eos": FinishReason.END_OF_TEXT,
     "limit": FinishReason.LENGTH,
     "word": FinishReason.END_OF_TEXT,  # a stop sequence, but we send none
     "none": FinishReason.LENGTH,
 }
+# In all lists of a schema together. llama.cpp expands each list before it begins: a million take a gigabyte.
+MOST_ITEMS = 10_000
+# That one text may have to match. With dozens llguidance searches for minutes, and every other answer waits.
+MOST_PATTERNS = 8
+# JSON on one line: where white space is allowed, some models write it up to the length limit.
+_JSON_FORMAT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class _Error(msgspec.Struct):
@@ -58,24 +75,6 @@ class Event(msgspec.Struct):
 decode_event = msgspec.json.Decoder(Event).decode
 
 
-def chunk_of(event: Event, count: int, vocabulary: Vocabulary) -> Chunk:
-    """The chunk for an event with `count` tokens, of which all but the last end inside a character."""
-    token = event.tokens[-1] if event.tokens else 0
-    last = event.completion_probabilities[-1] if event.completion_probabilities else None
-    data = event.content.encode() if last is None else bytes(last.bytes)
-    special = vocabulary.special.get(token)
-    if special is not None:
-        data = data.removesuffix(special.encode())
-        if last is None and count > 1:  # the special token came inside a character
-            data = data.removesuffix(REPLACEMENT)
-    top = [
-        TopToken(likely.id, bytes(likely.bytes).decode("utf-8", "replace"), likely.logprob)
-        for likely in (last.top_logprobs if last else ())
-        if likely.logprob is not None
-    ]
-    return Chunk(data, token, count, last.logprob if last else None, special, top)
-
-
 def sampling_of(params: SamplingParams) -> dict[str, Any]:
     """Sets or switches off every sampling step that llama.cpp has. Raises `InvalidRequest`."""
     if params.adapter_id is not None:
@@ -98,3 +97,60 @@ def sampling_of(params: SamplingParams) -> dict[str, Any]:
         "frequency_penalty": params.frequency_penalty or 0.0,
         "presence_penalty": params.presence_penalty or 0.0,
     }
+
+
+def llguidance_grammar(grammar: Grammar) -> str:
+    """The grammar in the language of llguidance. Raises `InvalidRequest`."""
+    if grammar.kind is GrammarKind.JSON:
+        schema = {"x-guidance": _JSON_FORMAT, **msgspec.json.decode(grammar.value)}
+        parts = list(_objects(schema))
+        # If any schemas are combined, one text may have to match all patterns.
+        is_combined = any("allOf" in part or ("$ref" in part and len(part) > 1) for part in parts)
+        if is_combined and sum("pattern" in part for part in parts) > MOST_PATTERNS:
+            raise InvalidRequest(
+                f"grammar is not valid: with `allOf` there may be {MOST_PATTERNS} `pattern` at most"
+            )
+        counts = [part.get(key) for part in parts for key in ("minItems", "maxItems")]
+        if sum(count for count in counts if isinstance(count, int | float) and count > 0) > MOST_ITEMS:
+            raise InvalidRequest(
+                f"grammar is not valid: its `minItems` and `maxItems` must be <= {MOST_ITEMS} altogether"
+            )
+        rule = f"%json {msgspec.json.encode(schema).decode()}"
+    else:
+        # A slash ends the expression, and it must not contain a newline. Escaped characters stay escaped.
+        pattern = re.sub(r"(\\[^\n])|/", lambda match: match[1] or r"\/", grammar.value)
+        rule = "/" + pattern.replace("\n", r"\n") + "/"
+    written = f"%llguidance {{}}\nstart: {rule}"
+    if problem := llguidance.LLMatcher.validate_grammar(written):
+        raise InvalidRequest(f"grammar is not valid: {problem.splitlines()[0]}")
+    return written
+
+
+def _objects(schema: Any) -> Iterator[dict[str, Any]]:
+    """All JSON objects in a schema."""
+    parts = [schema]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            yield part
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+
+
+class GrammarChecker:
+    """Checks that a text follows its grammar: inside llama.cpp llguidance fails for some sizes of
+    vocabularies, and nothing is reported."""
+
+    def __init__(self, grammar: str) -> None:
+        self._matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), grammar)
+
+    def check(self, data: bytes) -> None:
+        """Check the next bytes of the text. Raises `IncompleteGeneration`."""
+        if self._matcher.try_consume_tokens(list(data)) < len(data):
+            raise IncompleteGeneration("The engine has not kept to the grammar: it failed inside llama.cpp.")
+
+    def check_end(self) -> None:
+        """Check that the text may end here. Raises `IncompleteGeneration`."""
+        if not self._matcher.is_accepting():
+            raise IncompleteGeneration("The engine has ended the text before the grammar allows it.")

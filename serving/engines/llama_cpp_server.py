@@ -18,6 +18,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,28 +45,26 @@ class LoadFailed(Exception):
     """The text says why the model cannot be loaded."""
 
 
+@dataclass(eq=False)
 class LlamaCppServer:
     """Serves the model file `model` once `start` has returned. A working server takes at most `silence`
     seconds between two tokens, or two batches of a prompt. `prefixes` is the directory for saved states."""
 
-    def __init__(
-        self, model: Path, *, parallel: int, threads: int, prefixes: Path | None, silence: float
-    ) -> None:
-        self._model = model
-        self._parallel = parallel
-        self._threads = threads
-        self._prefixes = prefixes
-        self._silence = silence
+    model: Path
+    parallel: int
+    threads: int
+    prefixes: Path | None
+    silence: float
+    build = ""  # the version of llama.cpp
+    read_percent = 0  # how much of the model file has been read
+    _directory: str | None = None
+    _session: aiohttp.ClientSession | None = None
+    _address = ""
+    _server: Any = None  # of xllamacpp: it serves for as long as this reference exists
+
+    def __post_init__(self) -> None:
         self._key = secrets.token_urlsafe(32)
         self._closing = threading.Event()
-        self._directory: str | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._address = ""
-        self._server: Any = None  # of xllamacpp: it serves for as long as this reference exists
-        self.build = ""
-        """The version of llama.cpp."""
-        self.read_percent = 0
-        """How much of the model file has been read."""
 
     async def start(self, context: int) -> None:
         """Load the model with a context of so many tokens. Raises `LoadFailed`."""
@@ -101,33 +100,28 @@ class LlamaCppServer:
 
     async def ask(self, path: str, **body: Any) -> Any:
         """The JSON answer to a POST with this body, or to a GET without one. Raises `ServingError`."""
-        assert self._session is not None
-        method = "POST" if body else "GET"
-        try:
-            async with self._session.request(
-                method, f"{self._address}/{path}", json=body or None
-            ) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise GenerationFailed("The engine does not answer.") from error
-        if response.status != 200:
-            raise refusal("engine", response.status, {}, answer)
-        return msgspec.json.decode(answer)
+        async with self._send("POST" if body else "GET", path, body or None) as response:
+            return msgspec.json.decode(await response.read())
 
     async def events(self, request: dict[str, Any]) -> AsyncGenerator[Event]:
         """The events of a streamed completion. Raises `ServingError`."""
+        async with self._send("POST", "completion", request) as response:
+            data = read_data(response.content, first_seconds=self.silence, between_seconds=self.silence)
+            async with contextlib.aclosing(data) as lines:
+                async for line in lines:
+                    try:
+                        yield decode_event(line)
+                    except ValueError:
+                        raise IncompleteGeneration(message(line) or "The engine failed.") from None
+
+    @contextlib.asynccontextmanager
+    async def _send(self, method: str, path: str, body: Any) -> AsyncGenerator[aiohttp.ClientResponse]:
         assert self._session is not None
         try:
-            async with self._session.post(f"{self._address}/completion", json=request) as response:
+            async with self._session.request(method, f"{self._address}/{path}", json=body) as response:
                 if response.status != 200:
                     raise refusal("engine", response.status, {}, await response.read())
-                data = read_data(response.content, first_seconds=self._silence, between_seconds=self._silence)
-                async with contextlib.aclosing(data) as lines:
-                    async for line in lines:
-                        try:
-                            yield decode_event(line)
-                        except ValueError:
-                            raise IncompleteGeneration(message(line) or "The engine failed.") from None
+                yield response
         except (aiohttp.ClientError, OSError) as error:
             raise GenerationFailed("The engine does not answer.") from error
 
@@ -135,9 +129,9 @@ class LlamaCppServer:
         """Returns when the server hangs. Until then it describes its slots between any two batches."""
         missed = 0
         while missed < MISSES:
-            await asyncio.sleep(min(CHECK_SECONDS, self._silence))
+            await asyncio.sleep(min(CHECK_SECONDS, self.silence))
             try:
-                async with asyncio.timeout(self._silence / MISSES):
+                async with asyncio.timeout(self.silence / MISSES):
                     await self.ask("slots")
                 missed = 0
             except TimeoutError:
@@ -161,16 +155,16 @@ class LlamaCppServer:
 
         self.build = xllamacpp.__version__
         params = xllamacpp.CommonParams()
-        params.model.path = str(self._model)
+        params.model.path = str(self.model)
         params.n_ctx = context
-        params.n_parallel = self._parallel
-        params.n_threads_http = self._parallel + 4  # one for each stream, the rest for short questions
+        params.n_parallel = self.parallel
+        params.n_threads_http = self.parallel + 4  # one for each stream, the rest for short questions
         params.kv_unified = True  # otherwise each parallel answer gets only its share of the context
         params.special = True  # write special tokens out: we recognise them by their ids
         params.n_batch = params.n_ubatch = BATCH
-        if self._prefixes is not None:
-            params.slot_save_path = os.path.join(self._prefixes, "")
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
+        if self.prefixes is not None:
+            params.slot_save_path = os.path.join(self.prefixes, "")
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self.threads
         params.cache_ram_mib = PROMPT_CACHE_MIB
         params.warmup = False
         params.verbosity = 0
@@ -183,15 +177,15 @@ class LlamaCppServer:
             self._server = xllamacpp.Server(params)
         except RuntimeError as error:
             raise LoadFailed(
-                f"llama.cpp cannot load {self._model.name}: the file is damaged or of a type that it does "
+                f"llama.cpp cannot load {self.model.name}: the file is damaged or of a type that it does "
                 "not know, or there is not enough memory."
             ) from error
 
     def _read_file(self) -> None:
         """Read the file into the system's cache. xllamacpp stops all Python threads while it loads a model,
         which takes minutes from a disk, but from the cache only about a second for four gigabytes."""
-        size, read, buffer = self._model.stat().st_size, 0, bytearray(1 << 24)
-        with self._model.open("rb", buffering=0) as file:
+        size, read, buffer = self.model.stat().st_size, 0, bytearray(1 << 24)
+        with self.model.open("rb", buffering=0) as file:
             while (count := file.readinto(buffer)) and not self._closing.is_set():
                 read += count
                 self.read_percent = min(100, 100 * read // size)

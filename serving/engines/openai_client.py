@@ -161,22 +161,31 @@ class OpenAIUpstream(RemoteEngine):
     def _sampling(self, params: SamplingParams, *, is_chat: bool) -> dict[str, Any]:
         """Raises `InvalidRequest` for a parameter that the upstream's software does not support."""
         software = self._software
+        is_vllm, is_llama_cpp = software is _Software.VLLM, software is _Software.LLAMA_CPP
+        has_min_tokens = is_vllm or software is _Software.SGLANG
+        for name, value, is_supported in (
+            ("typical_p", params.typical_p, is_llama_cpp),
+            ("min_new_tokens", params.min_new_tokens or None, has_min_tokens),
+            ("truncate", params.truncate, is_vllm),
+        ):
+            if value is not None and not is_supported:
+                raise InvalidRequest(f"`{name}` is not supported by this engine")
         sampling: dict[str, Any] = {
             "max_tokens": self._max_new_tokens(params),
             "temperature": params.temperature,
             "seed": params.seed % (1 << 63),
             "top_p": 1.0 if params.top_p is None else params.top_p,
+            "frequency_penalty": params.frequency_penalty,
+            "presence_penalty": params.presence_penalty,
+            "min_tokens": params.min_new_tokens or None,
+            "truncate_prompt_tokens": params.truncate,
         }
-        if params.frequency_penalty is not None:
-            sampling["frequency_penalty"] = params.frequency_penalty
-        if params.presence_penalty is not None:
-            sampling["presence_penalty"] = params.presence_penalty
         if params.grammar is not None:
             sampling |= _structured(params.grammar, software)
         if params.top_tokens or (params.logprobs and software is not _Software.OTHER):
             most = max(1, params.top_tokens)
             sampling |= {"logprobs": True, "top_logprobs": most} if is_chat else {"logprobs": most}
-        if software is _Software.LLAMA_CPP:
+        if is_llama_cpp:
             sampling |= {  # its own defaults are not neutral
                 "top_k": params.top_k or 0,
                 "min_p": 0.0,
@@ -185,25 +194,16 @@ class OpenAIUpstream(RemoteEngine):
                 "repeat_last_n": self._info.context or DEFAULT_CONTEXT,
             }
         else:
-            if software in (_Software.VLLM, _Software.SGLANG):  # or the model's own file sets them
-                sampling |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-            if params.top_k is not None:
-                sampling["top_k"] = params.top_k
-            if params.repetition_penalty is not None:
-                sampling["repetition_penalty"] = params.repetition_penalty
-        others = {
-            "typical_p": (params.typical_p, (_Software.LLAMA_CPP,)),
-            "min_new_tokens": (params.min_new_tokens or None, (_Software.VLLM, _Software.SGLANG)),
-            "truncate": (params.truncate, (_Software.VLLM,)),
-        }
-        for name, (value, supporting) in others.items():
-            if value is not None and software not in supporting:
-                raise InvalidRequest(f"`{name}` is not supported by this engine")
-        if params.min_new_tokens:
-            sampling["min_tokens"] = params.min_new_tokens
-        if params.truncate is not None:
-            sampling["truncate_prompt_tokens"] = params.truncate
-        return sampling
+            # Without them vLLM and SGLang take them from the model's own file.
+            top_k, penalty, min_p = (-1, 1.0, 0.0) if has_min_tokens else (None, None, None)
+            sampling |= {
+                "top_k": top_k if params.top_k is None else params.top_k,
+                "min_p": min_p,
+                "repetition_penalty": penalty
+                if params.repetition_penalty is None
+                else params.repetition_penalty,
+            }
+        return {name: value for name, value in sampling.items() if value is not None}
 
     async def _check(self) -> EngineInfo:
         status, answer = await self._ask(f"{self.url}/models")

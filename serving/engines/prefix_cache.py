@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,49 +38,47 @@ def fingerprint(model: Path, *others: object) -> str:
     return digest.hexdigest()[:16]
 
 
+@dataclass
 class PrefixCache:
     """The states that llama.cpp saves in a directory. `ask` sends a path and a body to llama.cpp. The slots
     are filled with `room` tokens at most, not counting the first slot."""
 
-    def __init__(self, directory: Path, model: str, ask: Ask, *, slots: int, room: int) -> None:
-        self._directory = directory
-        self._model = model
-        self._slots = slots
-        self._room = room
-        self._ask = ask
-        self.tokens: Sequence[int] = ()
-        """The prefix in the slots; empty until `keep` has set it."""
-        self._name = ""
+    directory: Path
+    model: str
+    ask: Ask
+    slots: int
+    room: int
+    tokens: Sequence[int] = ()  # the prefix in the slots; empty until `keep` has set it
+    _name: str = ""
 
     async def restore_last(self) -> None:
         """Fill the slots with the latest prefix of this model."""
-        last = max(self._files(f"{self._model}-*{SUFFIX}"), key=_age, default=None)
-        if last is not None:
-            await self._fill(last.stem.rpartition("-")[0], range(self._slots))
+        for last in self._files(f"{self.model}-*{SUFFIX}")[:1]:
+            await self._fill(last.stem.rpartition("-")[0], range(self.slots))
 
     async def keep(self, tokens: Sequence[int], *, all_slots: bool) -> None:
         """Fill the slots with this prefix: read it from the disk, or compute it. Without `all_slots`, only
         one slot: the others may contain conversations. Raises `ServingError`."""
-        name = f"{self._model}-{hashlib.sha256(repr(list(tokens)).encode()).hexdigest()[:16]}"
-        fitting = max(1, self._room // len(tokens)) if all_slots else 1
-        if name != self._name and not await self._fill(name, range(min(fitting, self._slots))):
+        name = f"{self.model}-{hashlib.sha256(repr(list(tokens)).encode()).hexdigest()[:16]}"
+        fitting = max(1, self.room // len(tokens)) if all_slots else 1
+        if name != self._name and not await self._fill(name, range(min(fitting, self.slots))):
             # The answer does not matter, only the state after the prompt.
-            answer = await self._ask("completion", prompt=list(tokens), n_predict=0)
+            answer = await self.ask("completion", prompt=list(tokens), n_predict=0)
             await self._save(name, slot := int(answer["id_slot"]))
-            others = [other for other in range(self._slots) if other != slot]
+            others = [other for other in range(self.slots) if other != slot]
             await self._fill(name, others[: fitting - 1])
         self._name, self.tokens = name, tuple(tokens)
 
     async def _fill(self, name: str, slots: Sequence[int]) -> bool:
-        path = max(self._files(f"{name}-*{SUFFIX}"), key=_age, default=None)
-        if path is None:
+        paths = self._files(f"{name}-*{SUFFIX}")
+        if not paths:
             return False
-        room = self._room
+        path, room = paths[0], self.room
         try:
             if path.stem != f"{name}-{await asyncio.to_thread(_digest, path)}":
                 raise OSError("it is damaged")
             for slot in slots:
-                answer = await self._ask(f"slots/{slot}?action=restore", filename=path.name)
+                answer = await self.ask(f"slots/{slot}?action=restore", filename=path.name)
                 room -= answer["n_restored"]
                 if room < answer["n_restored"]:
                     break
@@ -96,19 +95,20 @@ class PrefixCache:
     async def _save(self, name: str, slot: int) -> None:
         part = f"{name}.part"
         try:
-            await self._ask(f"slots/{slot}?action=save", filename=part)
-            digest = await asyncio.to_thread(_digest, self._directory / part)
-            (self._directory / part).replace(self._directory / f"{name}-{digest}{SUFFIX}")
-            for old in sorted(self._files(f"*{SUFFIX}"), key=_age, reverse=True)[MOST_FILES:]:
+            await self.ask(f"slots/{slot}?action=save", filename=part)
+            digest = await asyncio.to_thread(_digest, self.directory / part)
+            (self.directory / part).replace(self.directory / f"{name}-{digest}{SUFFIX}")
+            for old in self._files(f"*{SUFFIX}")[MOST_FILES:]:
                 old.unlink(missing_ok=True)
         except (ServingError, OSError) as error:
-            log.warning("the beginning of prompts could not be saved in %s: %s", self._directory, error)
+            log.warning("the beginning of prompts could not be saved in %s: %s", self.directory, error)
             with contextlib.suppress(OSError):
-                (self._directory / part).unlink(missing_ok=True)
+                (self.directory / part).unlink(missing_ok=True)
 
     def _files(self, pattern: str) -> list[Path]:
+        """The newest first."""
         with contextlib.suppress(OSError):
-            return list(self._directory.glob(pattern))
+            return sorted(self.directory.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
         return []
 
 
@@ -163,9 +163,3 @@ class PrefixWarmer:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def _age(path: Path) -> float:
-    with contextlib.suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0

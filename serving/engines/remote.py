@@ -58,8 +58,7 @@ INVALID_STATUSES = (400, 413, 422)  # the request itself is at fault
 class Limits:
     """How long a server may take, in seconds."""
 
-    connect: float = 5.0
-    """To accept a connection, and to answer a short question."""
+    connect: float = 5.0  # to accept a connection, and to answer a short question
     first: float = 120.0
     """From the request to the first event: the request may queue, and the server reads the prompt."""
     between: float = 30.0
@@ -74,12 +73,7 @@ class RemoteEngine(ABC):
     takes_chats: ClassVar[bool]
 
     def __init__(
-        self,
-        url: str,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        limits: Limits = Limits(),
+        self, url: str, *, model: str | None = None, api_key: str | None = None, limits: Limits = Limits()
     ) -> None:
         self.url = self.base_url(url)
         self._public_url = without_user(self.url)
@@ -166,22 +160,19 @@ class RemoteEngine(ABC):
         try:
             async with asyncio.timeout(self._limits.first):
                 response = await stack.enter_async_context(posting)
-        except TimeoutError as error:
-            if isinstance(error, aiohttp.ServerTimeoutError):
-                raise self._lost() from error
-            self._failure_noticed.set()
-            raise GenerationFailed(
-                f"The upstream has not answered within {self._limits.first:g} seconds."
-            ) from error
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ServerTimeoutError, aiohttp.ClientConnectorError) as error:
             raise self._lost() from error
-        except (
-            aiohttp.ClientError,
-            OSError,
-        ) as error:  # perhaps only this connection: the next check will show
+        except TimeoutError as error:
+            self._failure_noticed.set()
+            raise self._silent(self._limits.first) from error
+        except (aiohttp.ClientError, OSError) as error:
             raise self._broken_off() from error
         if response.status != 200:
-            raise self._refusal(response.status, response.headers, await self._body(response))
+            body = b""
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+                async with asyncio.timeout(self._limits.connect):
+                    body = await read_body(response)
+            raise self._refusal(response.status, response.headers, body)
         if response.content_type != "text/event-stream":
             raise IncompleteGeneration(
                 f"The upstream has answered with {response.content_type} instead of an event stream."
@@ -195,12 +186,6 @@ class RemoteEngine(ABC):
         )
         return await stack.enter_async_context(contextlib.aclosing(lines))
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
-            async with asyncio.timeout(self._limits.connect):
-                return await read_body(response)
-        return b""
-
     async def _ask(self, url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """See `ask`."""
         assert self._session is not None
@@ -211,7 +196,11 @@ class RemoteEngine(ABC):
         self._failure_noticed.set()
         return Unhealthy(self._info.state_detail or "")
 
+    def _silent(self, seconds: float) -> GenerationFailed:
+        return GenerationFailed(f"The upstream has not answered within {seconds:g} seconds.")
+
     def _broken_off(self) -> Unhealthy:
+        """Perhaps only this connection: the next check will show."""
         self._failure_noticed.set()
         return Unhealthy(f"The upstream at {self._public_url} broke the connection off.")
 
@@ -348,6 +337,11 @@ def problem_of(status: int, answer: Any) -> tuple[str, EngineState] | None:
     if status >= 500:
         return f"answers {status}: {message_of(answer)}".rstrip(": ").rstrip("."), EngineState.FAILED
     return None
+
+
+def text_of(values: Mapping[str, Any], key: str) -> str | None:
+    value = values.get(key)
+    return value if isinstance(value, str) and value else None
 
 
 def seconds_of(headers: Mapping[str, str]) -> int:

@@ -47,6 +47,7 @@ from serving.engines.remote import (
     message_of,
     problem_of,
     read_event,
+    text_of,
 )
 from serving.models.catalogue import Infilling
 
@@ -76,16 +77,9 @@ class _Event(msgspec.Struct):
     error_type: str | None = None
 
 
-class _Span(msgspec.Struct):
-    id: int
-    text: str
-    start: int
-    stop: int
-
-
 class _Templated(msgspec.Struct):
     templated_text: str
-    tokenize_response: list[_Span] = []
+    tokenize_response: list[TokenSpan] = []
 
 
 _EVENT = msgspec.json.Decoder(_Event)
@@ -140,23 +134,26 @@ class TgiUpstream(RemoteEngine):
     async def tokenize(self, text: str) -> list[TokenSpan] | None:
         answer = await self._answer("tokenize", {"inputs": text})
         try:
-            spans = msgspec.convert(answer, list[_Span])
+            return msgspec.convert(answer, list[TokenSpan])
         except ValueError:
             return None
-        return [TokenSpan(span.id, span.text, span.start, span.stop) for span in spans]
 
     def _parameters(self, params: SamplingParams) -> dict[str, Any]:
         """Raises `InvalidRequest` for a parameter that TGI does not have."""
-        if params.min_new_tokens:
-            raise InvalidRequest("`min_new_tokens` is not supported by this engine")
-        if params.presence_penalty:
-            raise InvalidRequest("`presence_penalty` is not supported by this engine")
+        for name in ("min_new_tokens", "presence_penalty"):
+            if getattr(params, name):
+                raise InvalidRequest(f"`{name}` is not supported by this engine")
         is_sampled = params.temperature > 0
         parameters: dict[str, Any] = {
             "max_new_tokens": self._max_new_tokens(params),
             "do_sample": is_sampled,
             "details": True,
             "return_full_text": False,
+            "repetition_penalty": params.repetition_penalty,
+            "frequency_penalty": params.frequency_penalty,
+            "truncate": params.truncate,
+            "adapter_id": params.adapter_id,
+            "top_n_tokens": params.top_tokens or None,
         }
         if is_sampled:  # each of these makes TGI sample, and none changes which token is the likeliest
             parameters |= {
@@ -166,17 +163,9 @@ class TgiUpstream(RemoteEngine):
                 "top_p": _share(params.top_p),
                 "typical_p": _share(params.typical_p),
             }
-        parameters |= {
-            "repetition_penalty": params.repetition_penalty,
-            "frequency_penalty": params.frequency_penalty,
-            "truncate": params.truncate,
-            "adapter_id": params.adapter_id,
-            "top_n_tokens": params.top_tokens or None,
-        }
         if (grammar := params.grammar) is not None:
-            is_json = grammar.kind is GrammarKind.JSON
-            value = json.loads(grammar.value) if is_json else grammar.value
-            parameters["grammar"] = {"type": "json" if is_json else "regex", "value": value}
+            value = json.loads(grammar.value) if grammar.kind is GrammarKind.JSON else grammar.value
+            parameters["grammar"] = {"type": grammar.kind.value, "value": value}
         return {name: value for name, value in parameters.items() if value is not None}
 
     async def _as_text(self, prompt: Prompt) -> str:
@@ -198,9 +187,7 @@ class TgiUpstream(RemoteEngine):
         try:
             status, answer = await self._ask(f"{self.url}/{path}", body)
         except TimeoutError as error:
-            raise GenerationFailed(
-                f"The upstream has not answered within {self._limits.connect:g} seconds."
-            ) from error
+            raise self._silent(self._limits.connect) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken_off() from error
         if status in (404, 405, 501):
@@ -230,7 +217,9 @@ class TgiUpstream(RemoteEngine):
         _, templated = await self._ask(
             f"{self.url}/chat_tokenize", _chat([{"role": "user", "content": "Hello"}])
         )
-        adapters = info.get("adapters")
+        adapters, infilling = info.get("adapters"), None
+        with contextlib.suppress(ValueError):
+            infilling = msgspec.convert(info.get("infilling"), Infilling | None)
         return EngineInfo(
             engine="tgi",
             state=EngineState.READY,
@@ -239,14 +228,14 @@ class TgiUpstream(RemoteEngine):
             parallel=_number(info.get("max_batch_size")),
             chats=_templated(templated) is not None,
             adapters=tuple(map(str, adapters)) if isinstance(adapters, list) else (),
-            chat_template=_text(info.get("chat_template")),
-            bos_token=_text(info.get("bos_token")),
-            eos_token=_text(info.get("eos_token")),
-            infilling=_infilling(info.get("infilling")),
+            chat_template=text_of(info, "chat_template"),
+            bos_token=text_of(info, "bos_token"),
+            eos_token=text_of(info, "eos_token"),
+            infilling=infilling,
         )
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> ServingError:
-        # TGI gives these two another meaning than OpenAI's protocol does.
+        # These two statuses mean something else in TGI's protocol than in OpenAI's.
         if (error_type := {500: "incomplete_generation", 503: "unhealthy"}.get(status)) is not None:
             return self._error(message(body) or f"it has answered {status}.", error_type)
         error = super()._refusal(status, headers, body)
@@ -307,14 +296,3 @@ def _share(share: float | None) -> float | None:
 
 def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _infilling(value: Any) -> Infilling | None:
-    try:
-        return msgspec.convert(value, Infilling | None)
-    except ValueError:
-        return None

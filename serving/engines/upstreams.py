@@ -28,8 +28,6 @@ from dataclasses import replace
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from serving.addresses import without_user
 from serving.engine import (
     Accepted,
@@ -49,14 +47,7 @@ from serving.engine import (
     Unhealthy,
 )
 from serving.engines.openai_client import OpenAIUpstream
-from serving.engines.remote import (
-    CHECK_SOON_SECONDS,
-    Limits,
-    RemoteEngine,
-    ask,
-    client_session,
-    problem_of,
-)
+from serving.engines.remote import Limits, RemoteEngine, problem_of
 from serving.engines.tgi_client import TgiUpstream, is_tgi, says_openai
 
 log = logging.getLogger("serving.engines.upstreams")
@@ -95,34 +86,23 @@ def upstream(
     return engine(url, model=model, api_key=api_key, limits=limits)
 
 
-class DetectedUpstream:
+class DetectedUpstream(RemoteEngine):
     """An engine that first asks the server which protocol it speaks."""
 
-    def __init__(self, url: str, *, model: str | None, api_key: str | None, limits: Limits) -> None:
-        self._url = url
-        self._model = model
-        self._api_key = api_key
-        self._limits = limits
-        self._engine: RemoteEngine | None = None
-        self._detecting: asyncio.Task[None] | None = None
-        self._info = EngineInfo(
-            engine="upstream",
-            state=EngineState.LOADING,
-            state_detail=f"Looking for the upstream at {without_user(url)}.",
-            model_id=model,
-        )
+    name = "upstream"
+    takes_chats = False
+    _engine: RemoteEngine | None = None
+
+    @staticmethod
+    def base_url(url: str) -> str:
+        return url
 
     @property
     def info(self) -> EngineInfo:
         return self._info if self._engine is None else self._engine.info
 
-    async def start(self) -> None:
-        self._detecting = asyncio.create_task(self._detect())
-
     async def close(self) -> None:
-        if self._detecting is not None:
-            self._detecting.cancel()
-            await asyncio.gather(self._detecting, return_exceptions=True)
+        await super().close()
         if self._engine is not None:
             await self._engine.close()
 
@@ -135,42 +115,27 @@ class DetectedUpstream:
             async for output in outputs:
                 yield output
 
-    async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
+    async def tokenize(self, text: str) -> list[TokenSpan] | None:
         return None if self._engine is None else await self._engine.tokenize(text)
 
-    async def _detect(self) -> None:
-        async with client_session(self._api_key, self._limits) as http:
-            while (engine_class := await self._engine_class(http)) is None:
-                await asyncio.sleep(CHECK_SOON_SECONDS)
-        engine = engine_class(self._url, model=self._model, api_key=self._api_key, limits=self._limits)
+    async def _check(self) -> EngineInfo:
+        status, answer = await self._ask(f"{TgiUpstream.base_url(self.url)}/info")
+        engine_class: type[TgiUpstream | OpenAIUpstream] = TgiUpstream
+        if not is_tgi(answer):
+            status, answer = await self._ask(f"{OpenAIUpstream.base_url(self.url)}/models")
+            engine_class = OpenAIUpstream
+            if (problem := problem_of(status, answer)) is not None:
+                return self._not_ready(*problem)
+            if not isinstance(answer, dict) or "data" not in answer:
+                return self._not_ready(
+                    "lists no models and has no /info: name its protocol with --upstream-kind"
+                )
+        engine = engine_class(self.url, model=self._model, api_key=self._api_key, limits=self._limits)
         await engine.start()
         self._engine = engine
-
-    async def _engine_class(self, http: aiohttp.ClientSession) -> type[TgiUpstream | OpenAIUpstream] | None:
-        """The engine for the server's protocol. None if the server does not show it; `info` then says why."""
-        seconds = self._limits.connect
-        try:
-            status, answer = await ask(http, f"{TgiUpstream.base_url(self._url)}/info", seconds=seconds)
-            if is_tgi(answer):
-                return TgiUpstream
-            status, answer = await ask(http, f"{OpenAIUpstream.base_url(self._url)}/models", seconds=seconds)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            log.debug("detecting the protocol of the upstream", exc_info=error)
-            self._info = self._not_ready("cannot be reached")
-            return None
-        if (problem := problem_of(status, answer)) is not None:
-            self._info = self._not_ready(*problem)
-        elif isinstance(answer, dict) and "data" in answer:
-            return OpenAIUpstream
-        else:
-            self._info = self._not_ready(
-                "lists no models and has no /info: name its protocol with --upstream-kind"
-            )
-        return None
-
-    def _not_ready(self, problem: str, state: EngineState = EngineState.FAILED) -> EngineInfo:
-        detail = f"The upstream at {without_user(self._url)} {problem}."
-        return replace(self._info, state=state, state_detail=detail)
+        assert self._watch is not None
+        self._watch.cancel()  # from now on the engine checks its server itself
+        return self._info
 
 
 class _Member:
@@ -185,7 +150,7 @@ class _Member:
         self.failures = 0  # in a row
         self._chat_failed = False  # some servers answer only chats, and others only plain text
         self.probing: asyncio.Task[None] | None = None
-        self._full_until = 0.0
+        self.full_until = 0.0
 
     @property
     def is_ready(self) -> bool:
@@ -195,16 +160,9 @@ class _Member:
     def is_broken(self) -> bool:
         return self.probing is not None
 
-    @property
-    def has_room(self) -> bool:
-        return time.monotonic() >= self._full_until
-
-    def note_full(self, seconds: int) -> None:
-        self._full_until = time.monotonic() + min(seconds, LONGEST_FULL_SECONDS)
-
     def note_success(self) -> None:
         self.failures = 0
-        self._full_until = 0.0
+        self.full_until = 0.0
         probing, self.probing = self.probing, None
         if probing is not None and probing is not asyncio.current_task():
             probing.cancel()
@@ -220,6 +178,7 @@ class _Member:
         if self.probing is not None:
             self.probing.cancel()
             await asyncio.gather(self.probing, return_exceptions=True)
+        await self.engine.close()
 
     async def _probe(self) -> None:
         """Send requests of one token until one succeeds."""
@@ -248,50 +207,34 @@ class _Member:
         return hashlib.blake2b(f"{session}\n{self.url}".encode("utf-8", "surrogatepass")).digest()
 
 
-class _RetryBudget:
-    """Limits how many requests may be retried."""
-
-    def __init__(self) -> None:
-        self._retries = MOST_RETRIES
-        self._updated = time.monotonic()
-
-    def add_request(self) -> None:
-        now = time.monotonic()
-        earned = RETRY_SHARE + (now - self._updated) / RETRY_FLOOR_SECONDS
-        self._retries, self._updated = min(MOST_RETRIES, self._retries + earned), now
-
-    def take(self) -> bool:
-        """Whether one more request may be retried."""
-        if self._retries < 1:
-            return False
-        self._retries -= 1
-        return True
-
-
 class Upstreams:
     """One `Engine` of several, by their addresses. All of them must have the same model."""
 
     def __init__(self, engines: dict[str, Engine]) -> None:
         self._members = [_Member(url, engine) for url, engine in engines.items()]
-        self._retry_budget = _RetryBudget()
+        self._retries_left = MOST_RETRIES
+        self._last_earned = time.monotonic()
         self._requests = 0
-        self._warned: frozenset[str] = frozenset()
+        self._warned: list[str] = []
 
     @property
     def info(self) -> EngineInfo:
         """What every ready upstream can do, and how much all of them can do together."""
         infos = [member.engine.info for member in self._members]
         ready = [info for info in infos if info.state is EngineState.READY]
-        details = [info.state_detail for info in infos if info.state is not EngineState.READY]
-        detail = " ".join(detail for detail in details if detail) or None
+        others = [info for info in infos if info.state is not EngineState.READY]
+        detail = " ".join(info.state_detail for info in others if info.state_detail) or None
         if not ready:
             is_loading = any(info.state is EngineState.LOADING for info in infos)
             state = EngineState.LOADING if is_loading else EngineState.FAILED
             return replace(infos[0], state=state, state_detail=detail)
         first = ready[0]
-        self._warn_of_different_models(
-            frozenset(info.model_id for info in ready if info.model_id is not None), first.model_id
-        )
+        models = sorted({info.model_id for info in ready if info.model_id is not None})
+        if len(models) > 1 and models != self._warned:
+            self._warned = models
+            log.warning(
+                "the upstreams have different models: %s. We report %s.", ", ".join(models), first.model_id
+            )
         contexts = [info.context for info in ready if info.context is not None]
         parallel = [info.parallel for info in ready]
         return replace(
@@ -311,12 +254,13 @@ class Upstreams:
 
     async def close(self) -> None:
         await asyncio.gather(*(member.close() for member in self._members))
-        await asyncio.gather(*(member.engine.close() for member in self._members))
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams, *, session: str | None = None
     ) -> AsyncGenerator[Output]:
-        self._retry_budget.add_request()
+        now = time.monotonic()
+        earned = RETRY_SHARE + (now - self._last_earned) / RETRY_FLOOR_SECONDS
+        self._retries_left, self._last_earned = min(MOST_RETRIES, self._retries_left + earned), now
         member = self._choose(session)
         if member is None:
             raise Unhealthy(self.info.state_detail or "No upstream is ready.")
@@ -331,7 +275,8 @@ class Upstreams:
                     except InvalidRequest:
                         raise
                     except Overloaded as error:
-                        member.note_full(error.retry_after)
+                        seconds = min(error.retry_after, LONGEST_FULL_SECONDS)
+                        member.full_until = time.monotonic() + seconds
                         failure = error
                     except ServingError as error:
                         member.note_failure(prompt)
@@ -344,8 +289,9 @@ class Upstreams:
                             yield output
                         return
             other = None if is_retry else self._choose(session, but=member, failure=failure)
-            if other is None or not self._retry_budget.take():
+            if other is None or self._retries_left < 1:
                 raise failure
+            self._retries_left -= 1
             log.info("retrying at %s: %s", other.public_url, failure)
             member, is_retry = other, True
 
@@ -374,7 +320,7 @@ class Upstreams:
         upstream that may have room."""
         ready = [member for member in self._members if member.is_ready and member is not but]
         working = [member for member in ready if not member.is_broken] or ready
-        free = [member for member in working if member.has_room]
+        free = [member for member in working if time.monotonic() >= member.full_until]
         if not free and not isinstance(failure, Overloaded):
             free = working
         if session is not None:
@@ -390,13 +336,6 @@ class Upstreams:
             yield
         finally:
             member.running_requests -= 1
-
-    def _warn_of_different_models(self, models: frozenset[str], reported: str | None) -> None:
-        if len(models) > 1 and models != self._warned:
-            self._warned = models
-            log.warning(
-                "the upstreams have different models: %s. We report %s.", ", ".join(sorted(models)), reported
-            )
 
 
 async def _up_to_first_token(outputs: AsyncGenerator[Output]) -> list[Output]:

@@ -6,6 +6,7 @@ Sizes are approximate. Before a download the hub reports the exact size, and the
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -27,13 +28,10 @@ class UnknownModel(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    id: str
-    """The identifier in SPDX, or else on the hub."""
+    id: str  # the identifier in SPDX, or else on the hub
     name: str
-    url: str
-    """The address of its terms."""
-    must_accept: bool = False
-    """It forbids some uses, so that users must agree to its terms first."""
+    url: str  # the address of its terms
+    must_accept: bool = False  # it forbids some uses, so that users must agree to its terms first
 
 
 APACHE = Licence("apache-2.0", "Apache License 2.0", "https://www.apache.org/licenses/LICENSE-2.0")
@@ -66,62 +64,60 @@ _QWEN = Infilling("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 class Model:
     """A model file on the hub. Unknown properties are None."""
 
-    name: str
-    """The name for `--model`."""
-    title: str
-    """The name that the reader sees."""
+    name: str  # the name for `--model`
+    title: str  # the name that the reader sees
     repo: str
     file: str
-    of: str | None = None
-    """The id of the original model on the hub."""
-    converted_by: str | None = None
-    """The author of the file, if that is not the author of the model."""
+    of: str | None = None  # the id of the original model on the hub
     bytes: int | None = None
     sha256: str | None = None
     licence: Licence | None = None
-    context: int | None = None
-    """The number of tokens that the model was trained for."""
+    context: int | None = None  # the number of tokens that the model was trained for
     is_chat: bool | None = None
     """It was trained on chats and has its own chat template. A base model gets our prompt template."""
     infilling: Infilling | None = None
-    memory: int | None = None
-    """Bytes of memory for the model and its context."""
+    memory: int | None = None  # bytes of memory for the model and its context
+
+    @property
+    def converted_by(self) -> str | None:
+        """The author of the file, if that is not the author of the model."""
+        author = self.repo.partition("/")[0]
+        return None if self.of is None or self.of.startswith(f"{author}/") else author
 
     def path(self, models: Path) -> Path:
         """The path of the file in the folder of models."""
         return models.joinpath(*self.repo.split("/"), *self.file.split("/"))
 
 
+_ChatModel = functools.partial(Model, licence=APACHE, is_chat=True)
+_StarCoder = functools.partial(Model, licence=OPENRAIL, is_chat=False, infilling=_STARCODER)
+
+
 def _qwen(size: str, quantisation: str, *, bytes: int, memory: int) -> Model:
     name = f"Qwen2.5-Coder-{size}-Instruct"
-    return Model(
+    return _ChatModel(
         name=f"qwen2.5-coder-{size.lower()}",
         title=f"Qwen2.5-Coder {size} Instruct",
         repo=f"Qwen/{name}-GGUF",
         file=f"{name}-{quantisation}.gguf".lower(),
         of=f"Qwen/{name}",
-        bytes=bytes,
-        licence=APACHE,
         context=32_768,
-        is_chat=True,
         infilling=_QWEN,
+        bytes=bytes,
         memory=memory,
     )
 
 
 def _starcoder2(size: str, *, bytes: int, memory: int) -> Model:
-    return Model(
-        name=f"starcoder2-{size.lower()}",
+    name = f"starcoder2-{size.lower()}"
+    return _StarCoder(
+        name=name,
         title=f"StarCoder2 {size}",
         repo=f"second-state/StarCoder2-{size}-GGUF",
-        file=f"starcoder2-{size.lower()}-Q4_K_M.gguf",
-        of=f"bigcode/starcoder2-{size.lower()}",
-        converted_by="second-state",
-        bytes=bytes,
-        licence=OPENRAIL,
+        file=f"{name}-Q4_K_M.gguf",
+        of=f"bigcode/{name}",
         context=16_384,
-        is_chat=False,
-        infilling=_STARCODER,
+        bytes=bytes,
         memory=memory,
     )
 
@@ -130,47 +126,38 @@ CATALOGUE = (
     _qwen("1.5B", "q4_k_m", bytes=1_120_000_000, memory=23 * GB // 10),
     _qwen("0.5B", "q8_0", bytes=680_000_000, memory=14 * GB // 10),
     _qwen("7B", "q4_k_m", bytes=4_680_000_000, memory=65 * GB // 10),
-    Model(
+    _ChatModel(
         name="qwen3-coder-30b",
         title="Qwen3-Coder 30B A3B Instruct",
         repo="unsloth/Qwen3-Coder-30B-A3B-Instruct-GGUF",
         file="Qwen3-Coder-30B-A3B-Instruct-Q4_K_M.gguf",
         of="Qwen/Qwen3-Coder-30B-A3B-Instruct",
-        converted_by="unsloth",
         bytes=18_600_000_000,
-        licence=APACHE,
         context=262_144,
-        is_chat=True,
         infilling=_QWEN,
         memory=21 * GB,
     ),
-    Model(
+    _ChatModel(
         name="devstral-24b",
         title="Devstral Small 24B",
         repo="mistralai/Devstral-Small-2507_gguf",
         file="Devstral-Small-2507-Q4_K_M.gguf",
         of="mistralai/Devstral-Small-2507",
         bytes=14_300_000_000,
-        licence=APACHE,
         context=131_072,
-        is_chat=True,
         memory=18 * GB,
     ),
     _starcoder2("3B", bytes=1_850_000_000, memory=3 * GB),
     _starcoder2("7B", bytes=4_400_000_000, memory=6 * GB),
     _starcoder2("15B", bytes=9_900_000_000, memory=12 * GB),
-    Model(
+    _StarCoder(
         name="starcoder",
         title="StarCoder 15B",
         repo="mradermacher/starcoder-GGUF",
         file="starcoder.Q4_K_M.gguf",
         of="bigcode/starcoder",
-        converted_by="mradermacher",
         bytes=10_200_000_000,
-        licence=OPENRAIL,
         context=8_192,
-        is_chat=False,
-        infilling=_STARCODER,
         memory=12 * GB,
     ),
 )
@@ -203,11 +190,8 @@ def find(text: str) -> Model | Path:
     if (model := by_name.get(text.lower())) is not None:
         return model
     if _REPO.fullmatch(text):
-        for model in CATALOGUE:
-            if text.lower() in (model.repo.lower(), (model.of or "").lower()):
-                raise UnknownModel(
-                    f"--model {text}: did you mean {model.name}? To name a file, write REPO:FILE."
-                )
+        if known := _known(text):
+            raise UnknownModel(f"--model {text}: did you mean {known.name}? To name a file, write REPO:FILE.")
         raise UnknownModel(f"--model {text}: which of its files? Name one, for example {text}:FILE.gguf")
     close = [name for name in by_name if text.lower() in name] or difflib.get_close_matches(
         text.lower(), by_name, n=3, cutoff=0.5
@@ -230,14 +214,10 @@ def on_hub(repo: str, file: str) -> Model:
     for model in CATALOGUE:
         if (repo.lower(), file.lower()) == (model.repo.lower(), model.file.lower()):
             return model
-    sibling = next((model for model in CATALOGUE if repo.lower() == model.repo.lower()), None)
+    title = file.rpartition("/")[2]
+    licence, infilling = licence_of(repo), infilling_of(repo)
     return Model(
-        name=f"{repo}:{file}",
-        title=file.rpartition("/")[2],
-        repo=repo,
-        file=file,
-        licence=licence_of(repo) if sibling is None else sibling.licence,
-        infilling=infilling_of(repo),
+        name=f"{repo}:{file}", title=title, repo=repo, file=file, licence=licence, infilling=infilling
     )
 
 
@@ -278,41 +258,32 @@ def licence_of(
     """The licence of a model, from its id (a repository or a file name) or else from its metadata."""
     if (known := _known(model_id)) is not None and known.licence is not None:
         return known.licence
-    if licence:
-        identifier = licence.strip().lower()
+    if identifier := (licence or "").strip().lower():
         if identifier in _LICENCES:
             return _LICENCES[identifier]
         must_accept = "rail" in re.split(r"[^a-z]", identifier.replace("openrail", "rail"))
-        link = url or (
-            f"https://spdx.org/licenses/{licence}" if not must_accept else "https://www.licenses.ai/"
-        )
-        return Licence(licence, name or licence, link, must_accept)
+        link = "https://www.licenses.ai/" if must_accept else f"https://spdx.org/licenses/{licence}"
+        return Licence(str(licence), name or str(licence), url or link, must_accept)
     # BigCode's licence also applies to every model that is derived from one of its models.
-    if model_id is not None and re.search(r"starcoder|santacoder", _last(model_id)):
-        return OPENRAIL
-    return None
+    return OPENRAIL if re.search(r"starcoder|santacoder", _last(model_id or "")) else None
 
 
 def infilling_of(model_id: str | None) -> Infilling | None:
     """The infilling markers of a model, from its id."""
-    if model_id is None:
-        return None
     if (known := _known(model_id)) is not None:
         return known.infilling
-    name = _last(model_id)
-    if re.search(r"starcoder", name):
+    name = _last(model_id or "")
+    if "starcoder" in name:
         return _STARCODER
     return _QWEN if re.search(r"qwen(2\.5|3)-coder", name) else None
 
 
 def _known(model_id: str | None) -> Model | None:
     """The catalogue's entry for an id on the hub, or for a file name."""
-    if model_id is None:
-        return None
-    wanted = model_id.lower()
+    wanted = (model_id or "").lower()
     for model in CATALOGUE:
         names = (model.of, model.repo, f"{model.repo}:{model.file}")
-        if wanted in {(name or "").lower() for name in names} or _last(wanted) == _last(model.file):
+        if wanted in {str(name).lower() for name in names} or _last(wanted) == _last(model.file):
             return model
     return None
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import errno
 import hashlib
 import io
@@ -26,21 +27,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from serving.addresses import is_http
-from serving.models.catalogue import in_words, is_safe_path
-from serving.models.hub_errors import (
-    DownloadFailed,
-    Interrupted,
-    host,
-    hub_errors,
-    hub_refused,
-    not_a_hub,
-    storage_refused,
-)
+from serving.addresses import is_http, without_user
+from serving.models.catalogue import either, in_words, is_safe_path
 
 if TYPE_CHECKING:  # imported late: it reads its settings from the environment at import
     from huggingface_hub import HfFileMetadata
@@ -87,46 +80,61 @@ def received(path: Path) -> int:
     return max(map(_size, _parts(path)), default=0)
 
 
+class DownloadFailed(Exception):
+    """The text says why, and what to do next."""
+
+
+class Interrupted(Exception):
+    """Another try may succeed, after `wait` seconds if the server says so. The text says what happened.
+    `tries` counts those that have failed already."""
+
+    def __init__(self, message: str, *, wait: float = 0.0, tries: int = 1) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.tries = tries
+
+
+@dataclass
 class _Download:
-    def __init__(self, repo: str, file: str, path: Path, report: Report, sha256: str | None) -> None:
-        self._repo = repo
-        self._file = file
-        self._path = path
-        self._report = report
-        self._known_sha256 = sha256
+    repo: str
+    file: str
+    path: Path
+    report: Report
+    known_sha256: str | None
 
     def run(self) -> Path:
         for _ in range(2):
             part, sha256 = self._fetch()
             if sha256 is None or _sha256(part) == sha256:
                 _sync(part)
-                os.replace(part, self._path)
-                _sync(self._path.parent)
-                return self._path
+                os.replace(part, self.path)
+                _sync(self.path.parent)
+                return self.path
             part.unlink()
         raise DownloadFailed(
-            f"What the hub sent as {self._file} is damaged: its SHA-256 is wrong, twice. It was removed. "
+            f"What the hub sent as {self.file} is damaged: its SHA-256 is wrong, twice. It was removed. "
             "Try again later, or choose another model with --model."
         )
 
     def _fetch(self) -> tuple[Path, str | None]:
         """All bytes of the file, and its SHA-256 if that is known."""
-        tries, before = 0, received(self._path)
+        tries, before = 0, received(self.path)
         while True:
             try:
                 metadata, sha256 = self._ask_hub()
-                part = self._part(str(metadata.etag))
+                version = re.sub(r"[^0-9a-z]", "", str(metadata.etag).lower())[:16]
+                part = self.path.with_name(f"{self.path.name}.{version}.part")
                 self._transfer(metadata, part)
                 return part, sha256
             except Interrupted as error:
-                now = received(self._path)
+                now = received(self.path)
                 tries = 1 if now > before else tries + error.tries
                 before = now
                 if tries >= TRIES and now:
                     hint = f"{in_words(now)} have arrived and are kept: try again to continue."
                     raise DownloadFailed(f"{error} {hint}") from error
                 if tries >= FIRST_TRIES and not now:
-                    hint = f"Try again later, or fetch {self._file} on another machine and start with"
+                    hint = f"Try again later, or fetch {self.file} on another machine and start with"
                     raise DownloadFailed(f"{error} {hint} --model FILE.gguf.") from error
                 time.sleep(min(max(2 ** (tries - 2), error.wait), LONGEST_WAIT))
 
@@ -135,31 +143,27 @@ class _Download:
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import HFValidationError
 
-        if not is_http(constants.ENDPOINT):
-            raise not_a_hub()
-        unreachable = Interrupted(f"{host()} cannot be reached: is this machine on the network?")
+        unreachable = Interrupted(f"{_host()} cannot be reached: is this machine on the network?")
         try:
-            with hub_errors(self._refusal, unreachable):
-                metadata = get_hf_file_metadata(hf_hub_url(self._repo, self._file))
+            if not is_http(constants.ENDPOINT):
+                raise ValueError
+            with self._hub_errors(unreachable):
+                metadata = get_hf_file_metadata(hf_hub_url(self.repo, self.file))
         except HFValidationError as error:
-            raise DownloadFailed(f"{self._repo} is no name of a repository on the hub.") from error
+            raise DownloadFailed(f"{self.repo} is no name of a repository on the hub.") from error
         except ValueError as error:  # an invalid address or number
-            raise not_a_hub() from error
+            raise _not_a_hub() from error
         is_complete = metadata.commit_hash and metadata.etag and (metadata.size or 0) > 0
         if not is_complete or not is_http(metadata.location):
-            raise not_a_hub()  # perhaps the page of a proxy
+            raise _not_a_hub()  # perhaps the page of a proxy
         etag = str(metadata.etag).lower()
         sha256 = etag if SHA256.fullmatch(etag) else None
-        if self._known_sha256 is not None and sha256 not in (None, self._known_sha256):
+        if self.known_sha256 is not None and sha256 not in (None, self.known_sha256):
             raise DownloadFailed(
-                f"{self._file} on the hub is another file than the one that we know, so it was not fetched. "
+                f"{self.file} on the hub is another file than the one that we know, so it was not fetched. "
                 "Choose another model with --model."
             )
-        return metadata, self._known_sha256 or sha256
-
-    def _part(self, etag: str) -> Path:
-        name = re.sub(r"[^0-9a-z]", "", etag.lower())[:16]
-        return self._path.with_name(f"{self._path.name}.{name}.part")
+        return metadata, self.known_sha256 or sha256
 
     def _transfer(self, metadata: HfFileMetadata, part: Path) -> None:
         """Add the missing bytes to `part`."""
@@ -168,10 +172,10 @@ class _Download:
         from huggingface_hub.utils import build_hf_headers
 
         size, url = metadata.size or 0, metadata.location
-        for other in _parts(self._path):
+        for other in _parts(self.path):
             if other != part or other.is_symlink() or _size(other) > size:  # not of this version of the file
                 other.unlink()
-        self._report(size, begun := _size(part))
+        self.report(size, begun := _size(part))
         if begun == size:
             return
         self._check_room(part, size)
@@ -184,23 +188,74 @@ class _Download:
             nonlocal last_report
             if (now := time.monotonic()) - last_report >= REPORT_SECONDS:
                 last_report = now
-                self._report(size, count)
+                self.report(size, count)
                 self._check_room(part, size)
 
-        refused = self._refusal if is_hub else storage_refused
-        broken_off = Interrupted(f"The connection to {host()} broke off.", tries=TRIES)  # of http_get
+        broken_off = Interrupted(f"The connection to {_host()} broke off.", tries=TRIES)  # of http_get
         try:
-            with _Part(part, size, written) as file, hub_errors(refused, broken_off):
+            with _Part(part, size, written) as file, self._hub_errors(broken_off, is_hub=is_hub):
                 http_get(url, file, resume_size=begun, headers=headers)
         except OSError as error:
             if error.errno is not None:  # a fault of the disk
                 raise
         if _size(part) < size:
-            raise Interrupted(f"{host()} ended the answer too early.")
-        self._report(size, size)
+            raise Interrupted(f"{_host()} ended the answer too early.")
+        self.report(size, size)
 
-    def _refusal(self, error: HfHubHTTPError) -> Exception:
-        return hub_refused(error, self._repo, self._file)
+    @contextlib.contextmanager
+    def _hub_errors(self, unreachable: Interrupted, *, is_hub: bool = True) -> Iterator[None]:
+        """Raises our errors in place of those of huggingface_hub and of its HTTP client."""
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+        try:
+            yield
+        except HfHubHTTPError as error:
+            raise self._refusal(error, is_hub) from error
+        except OfflineModeIsEnabled as error:
+            raise DownloadFailed("HF_HUB_OFFLINE forbids downloads. Unset it, and start again.") from error
+        except (DownloadFailed, Interrupted, OSError, ValueError):
+            raise
+        except Exception as error:  # the HTTP client's: another huggingface_hub may use another client
+            raise unreachable from error
+
+    def _refusal(self, error: HfHubHTTPError, is_hub: bool) -> Exception:
+        """Our error for a status of the hub, or else of the storage that it redirects to."""
+        from huggingface_hub import constants, get_token
+        from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+
+        repo, status, wait = self.repo, error.response.status_code, 0.0
+        with contextlib.suppress(ValueError):
+            wait = float(error.response.headers.get("Retry-After", "0"))
+        if not is_hub:  # its addresses expire, so ask the hub again
+            storage = error.response.url.host
+            return Interrupted(f"{storage}, which stores the hub's files, refused ({status}).", wait=wait)
+        page = f"{without_user(constants.ENDPOINT)}/{repo}"
+        if isinstance(error, GatedRepoError):
+            return DownloadFailed(
+                f"{repo} is given only to those who have accepted its terms. Accept them at {page}, set "
+                "HF_TOKEN to a token of your account, and start again."
+            )
+        if status == 404:
+            files = _model_files(repo)
+            if not files and not isinstance(error, EntryNotFoundError):
+                hint = "Check its name, or choose another model with --model."
+                return DownloadFailed(f"There is no repository {repo} on {_host()}. {hint}")
+            close = difflib.get_close_matches(self.file, files, n=3, cutoff=0.5) or files[:5]
+            hint = f"Did you mean {either(close)}?" if close else "Choose another model with --model."
+            return DownloadFailed(f"{repo} has no file {self.file}. {hint}")
+        if status in (401, 403) or isinstance(error, RepositoryNotFoundError):
+            token = "HF_TOKEN" if get_token() is None else "another HF_TOKEN"
+            return DownloadFailed(
+                f"{_host()} does not give {repo} to this machine ({status}): it does not exist, is private, "
+                f"or you have not accepted its terms. See {page}, accept its terms, set {token}, and start "
+                "again."
+            )
+        if status in (408, 429) or status >= 500:
+            problem = "has had too many requests" if status == 429 else "has a problem"
+            return Interrupted(f"{_host()} {problem} ({status}).", wait=wait)
+        return DownloadFailed(
+            f"{_host()} refused {repo} ({status}). See {page}, or choose another model with --model."
+        )
 
     def _check_room(self, part: Path, size: int) -> None:
         disk = shutil.disk_usage(part.parent)
@@ -220,7 +275,7 @@ class _Part(io.FileIO):
     def write(self, data: Any) -> int:
         if self.tell() + len(data) > self._limit:
             self.truncate(0)  # the bytes before cannot be trusted either
-            raise Interrupted(f"{host()} sends more bytes than it said that the file has.")
+            raise Interrupted(f"{_host()} sends more bytes than it said that the file has.")
         rest = memoryview(data)
         while rest:
             rest = rest[super().write(rest) :]
@@ -231,6 +286,30 @@ class _Part(io.FileIO):
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
+
+
+def _not_a_hub() -> DownloadFailed:
+    return DownloadFailed(
+        f"{_host()} does not answer like a hub of models: another server may have answered in its place. "
+        "Check the network and HF_ENDPOINT, and try again."
+    )
+
+
+def _host() -> str:
+    from huggingface_hub import constants
+
+    return urlsplit(without_user(constants.ENDPOINT)).netloc
+
+
+def _model_files(repo: str) -> list[str]:
+    """The model files of the repository; empty if the hub does not list them."""
+    from huggingface_hub import HfApi
+
+    try:
+        siblings = HfApi().model_info(repo, timeout=10).siblings or []
+    except Exception:  # noqa: BLE001 - they are only a hint
+        return []
+    return [sibling.rfilename for sibling in siblings if sibling.rfilename.endswith(".gguf")]
 
 
 def _no_room(folder: Path, needed: int | None) -> str:

@@ -76,11 +76,11 @@ class FetchedModel:
         self._model = model
         self._models = models
         self._path = model.path(models)
+        self._declined = self._path.with_name(self._path.name + ".declined")
         self._load = load
         self._offline = offline
         self._engine: Engine | None = None
         self._fetching: asyncio.Task[None] | None = None
-        self._has_size = False  # the hub has reported the size of the file
         self._info = EngineInfo(
             engine="llama.cpp",
             state=EngineState.NONE,
@@ -165,10 +165,6 @@ class FetchedModel:
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
         return await self._ready().tokenize(text)
 
-    @property
-    def _declined(self) -> Path:
-        return self._path.with_name(self._path.name + ".declined")
-
     def _check(self) -> None:
         if self._engine is not None or self._info.state is EngineState.FAILED:
             raise NothingToFetch(f"{self._model.title} is on this machine already.")
@@ -211,7 +207,7 @@ class FetchedModel:
 
     async def _run(self) -> str | None:
         """Run the download process. Returns the failure, if there was one."""
-        model = self._model
+        model, has_size = self._model, False
         known = [] if model.sha256 is None else ["--sha256", model.sha256]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -230,22 +226,18 @@ class FetchedModel:
                     return str(message["failed"])
                 if "path" in message:
                     return None
-                self._note_size(message["bytes"], message["received"])
+                download, size, arrived = self._info.download, message["bytes"], message["received"]
+                if download is not None and size is not None and not has_size:
+                    has_size = True
+                    log.info(
+                        "%s has %s, of which %s have arrived", model.file, in_words(size), in_words(arrived)
+                    )
+                    self._info = replace(self._info, download=replace(download, bytes=size))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
         return BROKE_OFF
-
-    def _note_size(self, size: int | None, has: int) -> None:
-        """Keep the size that the hub reports for the file."""
-        download = self._info.download
-        assert download is not None
-        if size is None or self._has_size:
-            return
-        self._has_size = True
-        log.info("%s has %s, of which %s have arrived", self._model.file, in_words(size), in_words(has))
-        self._info = replace(self._info, download=replace(download, bytes=size))
 
     async def _take_over(self) -> None:
         """Load the complete file."""
@@ -267,7 +259,6 @@ class FetchedModel:
     def _set_state(self, state: DownloadState, detail: str | None) -> None:
         download = self._info.download
         assert download is not None
-        self._has_size = False
         self._info = replace(
             self._info,
             state=EngineState.FETCHING if state is DownloadState.RUNNING else EngineState.NONE,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import mmap
 import struct
 from pathlib import Path
+from typing import Any
 
 MAGIC = b"GGUF"
 
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
+_UINT32, _STRING, _ARRAY, _UINT64 = 4, 8, 9, 10
 
 Value = str | int | float | bool
 Array = list[str | int]
@@ -54,57 +55,37 @@ class _Reader:
 
     def metadata(self, arrays: dict[str, Array]) -> tuple[dict[str, Value], dict[str, Array]]:
         """The single values, and `arrays` with the values that the file has for them."""
-        version, _tensors, pairs = self._number("I"), self._number("Q"), self._number("Q")
+        version, _tensors, pairs = (self._value(number) for number in (_UINT32, _UINT64, _UINT64))
         if version not in (2, 3):
             raise BadModelFile(f"GGUF version {version} is not supported")
-        metadata = {}
-        for _ in range(int(pairs)):
-            key, value_type = self._string(), int(self._number("I"))
-            if value_type == _ARRAY and key in arrays:
-                arrays[key] = self._array()
-            elif value_type == _ARRAY:
-                self._skip_array()
-            else:
-                metadata[key] = (
-                    self._string() if value_type == _STRING else self._number(self._format(value_type))
-                )
+        metadata: dict[str, Value] = {}
+        for _ in range(pairs):
+            key, value = self._value(_STRING), self._value(self._value(_UINT32))
+            if not isinstance(value, list):
+                metadata[key] = value
+            elif key in arrays:
+                arrays[key] = value
         return metadata, arrays
 
-    def _array(self) -> Array:
-        item_type, count = int(self._number("I")), int(self._number("Q"))
-        if item_type == _STRING:
-            return [self._string(errors="replace") for _ in range(count)]
-        numbers = struct.unpack_from(f"<{count}{self._format(item_type)}", self._data, self._position)
-        self._position += struct.calcsize(f"<{count}{self._format(item_type)}")
-        return [int(number) for number in numbers]
+    def _value(self, value_type: int, errors: str = "strict") -> Any:
+        if value_type == _STRING:
+            length = self._value(_UINT64)
+            raw = self._data[self._position : self._position + length]
+            if len(raw) != length:
+                raise struct.error("the file ends inside a string")
+            self._position += length
+            return raw.decode("utf-8", errors)
+        if value_type != _ARRAY:
+            return self._numbers(value_type, 1)[0]
+        item_type, count = self._value(_UINT32), self._value(_UINT64)
+        if item_type in (_STRING, _ARRAY):
+            return [self._value(item_type, "replace") for _ in range(count)]
+        return self._numbers(item_type, count)
 
-    def _skip_array(self) -> None:
-        item_type, count = int(self._number("I")), int(self._number("Q"))
-        if item_type not in (_STRING, _ARRAY):
-            self._position += count * struct.calcsize("<" + self._format(item_type))
-            return
-        for _ in range(count):
-            if item_type == _STRING:
-                length = int(self._number("Q"))
-                self._position += length
-            else:
-                self._skip_array()
-
-    def _format(self, value_type: int) -> str:
+    def _numbers(self, value_type: int, count: int) -> list[Any]:
         if value_type not in _NUMBERS:
             raise struct.error(f"unknown type of value {value_type}")
-        return _NUMBERS[value_type]
-
-    def _number(self, format: str) -> int | float | bool:
-        value: int | float | bool
-        (value,) = struct.unpack_from("<" + format, self._data, self._position)
-        self._position += struct.calcsize("<" + format)
-        return value
-
-    def _string(self, errors: str = "strict") -> str:
-        length = int(self._number("Q"))
-        raw = self._data[self._position : self._position + length]
-        if len(raw) != length:
-            raise struct.error("the file ends inside a string")
-        self._position += length
-        return raw.decode("utf-8", errors)
+        layout = f"<{count}{_NUMBERS[value_type]}"
+        numbers = struct.unpack_from(layout, self._data, self._position)
+        self._position += struct.calcsize(layout)
+        return list(numbers)

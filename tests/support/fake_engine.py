@@ -77,15 +77,12 @@ class FakeEngine:
         if isinstance(step, asyncio.Event):
             self.waiting.set()
             await step.wait()
-        elif isinstance(step, Exception):
+            return None
+        if isinstance(step, Exception):
             raise step
-        elif isinstance(step, str):
-            return Chunk(step.encode(), token_id=len(step))
-        elif isinstance(step, bytes):
-            return Chunk(step, token_id=len(step))
-        elif isinstance(step, Chunk):
-            return step
-        return None
+        if isinstance(step, str | bytes):
+            return Chunk(step.encode() if isinstance(step, str) else step, token_id=len(step))
+        return step if isinstance(step, Chunk) else None
 
     async def tokenize(self, text: str) -> Sequence[TokenSpan] | None:
         return [TokenSpan(1, text, 0, len(text))]

@@ -35,9 +35,8 @@ class FakeHub:
         self.files: dict[str, bytes] = {}  # by OWNER/NAME/FILE
         self.asked: list[Asked] = []
         self.sent = 0  # bytes of files
-        self.refusals: list[
-            tuple[int, dict[str, str]]
-        ] = []  # status and headers of answers to questions about a file
+        # Status and headers of answers to questions about a file.
+        self.refusals: list[tuple[int, dict[str, str]]] = []
         self.cuts: list[int] = []  # the connection breaks off after so many bytes
         self.damaged = 0  # how many answers have a wrong byte
         self.silent = 0  # how many answers end after their headers
@@ -79,8 +78,8 @@ class FakeHub:
     def answer(self, to: _Handler) -> None:
         path = unquote(urlsplit(to.path).path)
         headers = {name.lower(): value for name, value in to.headers.items()}
-        self.asked.append(Asked(to.of, to.command, path, headers))
-        if to.of == "storage":
+        self.asked.append(Asked(to.server.of, to.command, path, headers))
+        if to.server.of == "storage":
             self._send_file(to, self.files[path.lstrip("/")], headers.get("range"))
         elif api := re.fullmatch(r"/api/models/([^/]+/[^/]+)", path):
             files = [name for name in self.files if name.startswith(api[1] + "/")]
@@ -122,11 +121,11 @@ class FakeHub:
             self.damaged -= 1
             content = content[:-1] + bytes([content[-1] ^ 1])
         is_partial = start > 0
-        if self.confuses_ranges:
-            start = 0
-        headers = {"Content-Length": str(len(content) - start)}
-        if is_partial:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        start *= not self.confuses_ranges
+        range_sent = (
+            {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if is_partial else {}
+        )
+        headers = {"Content-Length": str(len(content) - start), **range_sent}
         to.send(206 if is_partial else 200, None, headers)
         if self.silent:
             self.silent -= 1
@@ -136,12 +135,12 @@ class FakeHub:
         end = min(len(content), start + self.cuts.pop(0)) if self.cuts else len(content)
         while start < end:
             stop = min(start + PIECE, end)
-            if not self.gate.is_set() and stop > self.gate_at:
-                stop = max(self.gate_at, start)
-                if stop == start:
-                    self.reached.set()
-                    self.gate.wait()
-                    continue
+            if not self.gate.is_set():
+                stop = max(min(stop, self.gate_at), start)
+            if stop == start:
+                self.reached.set()
+                self.gate.wait()
+                continue
             to.wfile.write(content[start:stop])
             to.wfile.flush()
             self.sent += stop - start
@@ -165,10 +164,6 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
-
-    @property
-    def of(self) -> str:
-        return self.server.of
 
     def do_GET(self) -> None:
         self.server.hub.answer(self)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
+
+from tests.support.fake_server import FakeServer
 
 REACHED = "reached"
 """A step of an answer: `FakeTGI.reached` is set."""
@@ -25,7 +25,7 @@ def last(text: str = "", finish_reason: str = "eos_token", **details: Any) -> di
     return {**token(text), "generated_text": "all", "details": more}
 
 
-class FakeTGI:
+class FakeTGI(FakeServer):
     """`info`, `templated`, `spans` and `health` are the answers of /info, /chat_tokenize, /tokenize and
     /health. `answers` are the next generations: a `web.Response`, or a list of events, raw bytes, an
     `asyncio.Event` to wait for, and pauses in seconds. Without `templated` there is no /chat_tokenize;
@@ -45,7 +45,6 @@ class FakeTGI:
         self.templated: Any = None
         self.chats: list[dict[str, Any]] = []
         self.health = 200
-        self.url = ""
 
     async def _info(self, request: web.Request) -> web.Response:
         self.headers.append(dict(request.headers))
@@ -108,23 +107,17 @@ class FakeTGI:
             raise
         return response
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[FakeTGI]:
-        app = web.Application()
-        app.router.add_get("/info", self._info)
-        app.router.add_post("/tokenize", self._tokenize)
-        app.router.add_put("/prefix", self._prefix)
-        app.router.add_route("*", "/download", self._download)
-        app.router.add_post("/chat_tokenize", self._chat_tokenize)
-        app.router.add_get("/health", self._health)
-        app.router.add_post("/", self._generate)
-        app.router.add_post("/generate_stream", self._generate)
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
-            yield self
-        finally:
-            await runner.cleanup()
+    def routes(self) -> dict[str, Any]:
+        return {
+            "GET /info": self._info,
+            "POST /tokenize": self._tokenize,
+            "PUT /prefix": self._prefix,
+            "* /download": self._download,
+            "POST /chat_tokenize": self._chat_tokenize,
+            "GET /health": self._health,
+            "POST /": self._generate,
+            "POST /generate_stream": self._generate,
+        }
+
+    def running(self) -> FakeTGI:
+        return self

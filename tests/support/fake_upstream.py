@@ -18,6 +18,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.fake_server import FakeServer
+
 DONE = b"data: [DONE]\n\n"
 RESET = "reset"
 """A step: the connection breaks off."""
@@ -56,7 +58,7 @@ class _Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class FakeUpstream:
+class FakeUpstream(FakeServer):
     """Answers each completion with the next `answer`, and repeats the last one.
 
     `requests` are the received bodies. `disconnected` is set when a client disconnects before the end of its
@@ -64,6 +66,8 @@ class FakeUpstream:
     /v1/models, or a status. `props` and `tokens_of_a_mark` are llama-server's answers at /props and
     /tokenize.
     """
+
+    path = "/v1"
 
     def __init__(self, port: int = 0) -> None:
         self.requests: list[dict[str, Any]] = []
@@ -73,7 +77,6 @@ class FakeUpstream:
         self.model_list: Any = [{"id": "fake", "object": "model", "max_model_len": 4096}]
         self.props: dict[str, Any] | None = None
         self.tokens_of_a_mark: Any = [1]
-        self.url = ""
         self._port = port
         self._answers: list[_Answer] = []
         self._current = _Answer([])
@@ -82,23 +85,14 @@ class FakeUpstream:
         """Add an answer for the next completion."""
         self._answers.append(_Answer(steps, status, **more))
 
-    async def __aenter__(self) -> FakeUpstream:
-        app = web.Application(client_max_size=1 << 26)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_post("/v1/completions", self._complete)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        app.router.add_get("/props", self._props)
-        app.router.add_post("/tokenize", self._tokenize)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self._port}/v1"
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self._runner.cleanup()
+    def routes(self) -> dict[str, Any]:
+        return {
+            "GET /v1/models": self._models,
+            "POST /v1/completions": self._complete,
+            "POST /v1/chat/completions": self._complete,
+            "GET /props": self._props,
+            "POST /tokenize": self._tokenize,
+        }
 
     async def _models(self, request: web.Request) -> web.Response:
         if isinstance(self.model_list, int):
@@ -193,11 +187,10 @@ async def main() -> None:
     parser.add_argument("--text", default="A short answer, word by word.")
     parser.add_argument("--clock", type=int, metavar="TOKENS", help="say the time instead, so many times")
     options = parser.parse_args()
-    say = (
-        Talker(options.text, options.rate, options.port)
-        if options.clock is None
-        else Clock(options.clock, options.rate, options.port)
-    )
+    if options.clock is None:
+        say: FakeUpstream = Talker(options.text, options.rate, options.port)
+    else:
+        say = Clock(options.clock, options.rate, options.port)
     async with say as upstream:
         print(upstream.url, flush=True)
         await asyncio.Event().wait()

@@ -24,7 +24,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tests.support.tiny_gguf import END, _byte_letters
+from tests.support.tiny_gguf import END, begun, byte_letters, finished
 
 PART = 96  # dimensions of a code
 WIDTH = 4 * PART
@@ -32,10 +32,8 @@ OWN_SCRIPT, TEXT_SCRIPT, POSITION, NEXT = (slice(number * PART, (number + 1) * P
 HEADS = 3
 EPSILON = 1e-6
 FAINT = 0.1  # of a special token's code, so that the position dominates the normalised vector
-STEEP, LEAST = (
-    40.0,
-    1.8,
-)  # the slope and the threshold of a row: both codes together give 2, one alone at most 1
+# The slope and the threshold of a row: both codes together give 2, one alone at most 1.
+STEEP, LEAST = 40.0, 1.8
 LOUD = 10.0  # the length of the fourth part; the others have length 1
 
 TokenText = bytes | str
@@ -70,12 +68,10 @@ def write_scripted_gguf(path: Path, scripts: Mapping[str, Script], *, context: i
         return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
     specials = [END, *(prompt(name) for name in scripts)]
-    specials += sorted(
-        {t for s in scripts.values() for t in (*s.tokens, s.instead) if isinstance(t, str)} - {*specials}
-    )
-    pieces = {t for s in scripts.values() for t in (*s.tokens, s.instead) if isinstance(t, bytes)}
-    letters = _byte_letters()
-    pieces |= {bytes([byte]) for byte in range(256)}
+    used = {token for script in scripts.values() for token in (*script.tokens, script.instead)}
+    specials += sorted({token for token in used if isinstance(token, str)} - {*specials})
+    letters = byte_letters()
+    pieces = {token for token in used if isinstance(token, bytes)} | {bytes([byte]) for byte in range(256)}
     ids = {token: number for number, token in enumerate([*specials, *sorted(pieces)])}
     written = [token if isinstance(token, str) else "".join(letters[byte] for byte in token) for token in ids]
 
@@ -99,9 +95,8 @@ def write_scripted_gguf(path: Path, scripts: Mapping[str, Script], *, context: i
     first = np.sqrt(1 + FAINT**2)  # of the special token's vector before the block
     qkv, qkv_bias = np.zeros((3 * WIDTH, WIDTH)), np.zeros(3 * WIDTH)
     qkv_bias[0] = 1.0  # all positions send the same query,
-    qkv[WIDTH, POSITION] = (
-        100 * np.sqrt(WIDTH / HEADS) / length * positions[0]
-    )  # and only the first position has the key for it
+    # and only the first position has the key for it.
+    qkv[WIDTH, POSITION] = 100 * np.sqrt(WIDTH / HEADS) / length * positions[0]
     qkv[2 * WIDTH : 2 * WIDTH + PART, OWN_SCRIPT] = np.eye(PART) * first / FAINT / length
     copied = np.zeros((WIDTH, WIDTH))
     copied[TEXT_SCRIPT, :PART] = np.eye(PART)
@@ -110,25 +105,14 @@ def write_scripted_gguf(path: Path, scripts: Mapping[str, Script], *, context: i
     spoken = np.zeros((len(ids), WIDTH))
     spoken[:, NEXT] = 3 * tokens_codes
 
-    writer = gguf.GGUFWriter(path, "gpt2")
-    writer.add_name("scripted")
-    writer.add_context_length(context)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(1)
+    # llama.cpp requires a merge; this one makes no token.
+    merges = [f"{letters[0]} {letters[0]}"]
+    writer = begun(path, "gpt2", written, {*specials}, merges, context=context, width=WIDTH, blocks=1)
     writer.add_feed_forward_length(len(rows))
     writer.add_head_count(HEADS)
     writer.add_layer_norm_eps(EPSILON)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(written)
-    writer.add_token_types(
-        [gguf.TokenType.CONTROL if isinstance(token, str) else gguf.TokenType.NORMAL for token in ids]
-    )
-    writer.add_token_merges([f"{letters[0]} {letters[0]}"])  # llama.cpp requires one; this one makes no token
-    writer.add_bos_token_id(ids[END])
-    writer.add_eos_token_id(ids[END])
-    writer.add_add_bos_token(False)
     tensors = {
         "token_embd.weight": embeddings,
         "position_embd.weight": np.pad(positions, ((0, 0), (POSITION.start, WIDTH - POSITION.stop))),
@@ -147,8 +131,4 @@ def write_scripted_gguf(path: Path, scripts: Mapping[str, Script], *, context: i
     for name, tensor in tensors.items():
         half = name in ("blk.0.ffn_up.weight", "blk.0.ffn_down.weight")  # nearly all of the file
         writer.add_tensor(name, np.ascontiguousarray(tensor, dtype=np.float16 if half else np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return finished(writer, path)

@@ -8,7 +8,7 @@ The generated text has no meaning, but it looks like words: the output layer con
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import gguf
@@ -55,27 +55,14 @@ def write_tiny_gguf(
     tokens, merges = _vocabulary(vocabulary)
     marks = [END, *(MARKERS.values() if infilling else ())]
     tokens += marks[1:]
-    writer = gguf.GGUFWriter(path, "starcoder2")
-    writer.add_name("tiny")
-    writer.add_context_length(context)
-    writer.add_embedding_length(width)
-    writer.add_block_count(blocks)
+    writer = begun(path, "starcoder2", tokens, marks, merges, context=context, width=width, blocks=blocks)
     writer.add_feed_forward_length(4 * width)
     writer.add_head_count(heads)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if quantised else gguf.LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("starcoder")
-    writer.add_token_list(tokens)
-    writer.add_token_types(
-        [gguf.TokenType.CONTROL if token in marks else gguf.TokenType.NORMAL for token in tokens]
-    )
-    writer.add_token_merges(merges)
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(0)
-    writer.add_add_bos_token(False)
     if infilling:
         for part, mark in MARKERS.items():
             writer.add_uint32(f"tokenizer.ggml.fim_{part}_token_id", tokens.index(mark))
@@ -120,6 +107,38 @@ def write_tiny_gguf(
         for name in ("attn_norm", "ffn_norm"):
             add(f"blk.{block}.{name}.weight", np.ones(width))
             add(f"blk.{block}.{name}.bias", np.zeros(width))
+    return finished(writer, path)
+
+
+def begun(
+    path: Path,
+    architecture: str,
+    tokens: Sequence[str],
+    marks: Collection[str],
+    merges: Sequence[str],
+    *,
+    context: int,
+    width: int,
+    blocks: int,
+) -> gguf.GGUFWriter:
+    """A file with a byte-level vocabulary, in which `marks` are special and the first token is the end."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_name("test")
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(blocks)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    types = gguf.TokenType
+    writer.add_token_types([types.CONTROL if token in marks else types.NORMAL for token in tokens])
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_add_bos_token(False)
+    return writer
+
+
+def finished(writer: gguf.GGUFWriter, path: Path) -> Path:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -127,19 +146,17 @@ def write_tiny_gguf(
     return path
 
 
-def _byte_letters() -> dict[int, str]:
+def byte_letters() -> dict[int, str]:
     """The letter of a byte-level vocabulary for each byte: itself if it is printable."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    letters = {byte: chr(byte) for byte in visible}
-    for byte in range(256):
-        letters.setdefault(byte, chr(256 + len(letters) - len(visible)))
-    return letters
+    others = [byte for byte in range(256) if byte not in visible]
+    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + n) for n, byte in enumerate(others)}
 
 
 def _vocabulary(least: int = 0) -> tuple[list[str], list[str]]:
     """Tokens and merges: the end token, all bytes, the beginnings of all words, and pairs of these tokens
     until there are `least`."""
-    letters = _byte_letters()
+    letters = byte_letters()
     tokens = [END, *letters.values()]
     known = set(tokens)
     merges = []
@@ -163,7 +180,7 @@ def _vocabulary(least: int = 0) -> tuple[list[str], list[str]]:
 def _speakable(tokens: Sequence[str]) -> np.ndarray:
     """The bias of each token: words and pieces are frequent, other printable ASCII is rare, the rest never
     comes."""
-    letters = _byte_letters()
+    letters = byte_letters()
     plain = {letters[byte] for byte in range(0x20, 0x7F)}
     often = {
         "".join(letters[byte] for byte in word.encode())

@@ -24,9 +24,7 @@ from tests.serving.doctor.test_doctor import Upstream
         ([], "name either a URL or --model FILE"),
     ],
 )
-def test_bad_usage_is_an_error(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_usage_is_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(arguments)
     assert raised.value.code == 2

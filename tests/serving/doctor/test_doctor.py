@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import pytest
 from aiohttp import web
 
 from serving.doctor.checks import MULTIBYTE_PROMPT
-from serving.doctor.doctor import examine
+from serving.doctor.command import examine
 from serving.doctor.report import Finding, Report, Status
 from serving.engine import EngineState, Infill, InvalidRequest, SamplingParams
 from serving.engines.openai_client import OpenAIUpstream
-from tests.serving.conftest import PATIENCE, eventually, serve
+from tests.serving.conftest import PATIENCE, serve
+from tests.serving.engines.conftest import becomes, started
+from tests.support.fake_server import FakeServer
 from tests.support.fake_upstream import DONE, data, piece, usage
 from tests.support.tiny_gguf import write_tiny_gguf
 
@@ -25,11 +28,13 @@ WORDS = [f" {first}{second}" for first in ("alpha", "beta", "gamma", "delta") fo
 CONTEXT = 4096
 
 
-class Upstream:
+class Upstream(FakeServer):
     """Does everything right but for what `wrong` names.
 
     It streams one piece, and the rest once the doctor has read that: the doctor calls `note_read`.
     """
+
+    path = "/v1"
 
     def __init__(self, *wrong: str, listed: Any = None, running: str | None = None) -> None:
         self._tells_running = running
@@ -44,24 +49,19 @@ class Upstream:
     def note_read(self) -> None:
         self._was_read.set()
 
-    async def __aenter__(self) -> Upstream:
-        app = web.Application(client_max_size=1 << 24)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_get("/version", self._version)
-        app.router.add_get("/health", self._version)
-        app.router.add_post("/v1/completions", self._complete)
-        if "no chat" not in self._wrong:
-            app.router.add_post("/v1/chat/completions", self._chat)
-        if "no metrics" not in self._wrong:
-            app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self._runner.cleanup()
+    def routes(self) -> dict[str, Any]:
+        routes = {
+            "GET /v1/models": self._models,
+            "GET /version": self._version,
+            "GET /health": self._version,
+            "POST /v1/completions": self._complete,
+            "POST /v1/chat/completions": self._chat,
+            "GET /metrics": self._metrics,
+        }
+        without = {"no chat": "POST /v1/chat/completions", "no metrics": "GET /metrics"}
+        return {
+            route: answer for route, answer in routes.items() if route not in map(without.get, self._wrong)
+        }
 
     async def _models(self, request: web.Request) -> web.Response:
         if "key" in self._wrong:
@@ -172,20 +172,14 @@ def said(text: str) -> bytes:
     return b"data: " + json.dumps({"choices": [{"text": text, "finish_reason": None}]}).encode() + b"\n\n"
 
 
-class Ticks:
+def ticks() -> Callable[[], int]:
     """A clock that goes on by a second with each look at it."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def __call__(self) -> float:
-        self._now += 1
-        return self._now
+    return itertools.count(1).__next__
 
 
 async def examined(upstream: Upstream, **options: Any) -> Report:
     async with asyncio.timeout(PATIENCE):
-        return await examine(upstream.url, clock=Ticks(), on_text=upstream.note_read, **options)
+        return await examine(upstream.url, clock=ticks(), on_text=upstream.note_read, **options)
 
 
 def of(report: Report, name: str) -> Finding:
@@ -263,7 +257,7 @@ async def test_each_fault_is_found(
         ({"data": [{"id": "fake"}]}, "mine", "no model 'mine'. It has fake"),
     ],
 )
-async def test_a_server_that_cannot_be_examined_is_an_error(
+async def test_a_server_that_cannot_be_examined_is_wrong(
     listed: Any, model: str | None, message: str
 ) -> None:
     async with Upstream(listed=listed) as upstream:
@@ -345,23 +339,16 @@ async def test_the_examination_is_limited_in_time() -> None:
     assert {finding.status for finding in report.findings} == {Status.UNKNOWN}
 
 
-class OldTgi:
+class OldTgi(FakeServer):
     """Speaks TGI's protocol as TGI does: a stop sequence stays in the text, errors come as events."""
 
-    async def __aenter__(self) -> OldTgi:
-        app = web.Application(client_max_size=1 << 24)
-        app.router.add_get("/info", self._info)
-        app.router.add_post("/generate", self._generate)
-        app.router.add_post("/generate_stream", self._generate)
-        app.router.add_post("/chat_tokenize", self._chat_tokenize)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self._runner.cleanup()
+    def routes(self) -> dict[str, Any]:
+        return {
+            "GET /info": self._info,
+            "POST /generate": self._generate,
+            "POST /generate_stream": self._generate,
+            "POST /chat_tokenize": self._chat_tokenize,
+        }
 
     async def _info(self, request: web.Request) -> web.Response:
         return web.json_response(
@@ -394,7 +381,7 @@ class OldTgi:
 
 async def test_tgi_is_detected_and_its_stop_sequences_are_made_up_for() -> None:
     async with OldTgi() as upstream:
-        report = await examine(upstream.url, clock=Ticks())
+        report = await examine(upstream.url, clock=ticks())
     assert report.kind == "tgi"
     assert of(report, "software").observation == "TGI 3.3.7"
     assert of(report, "stop sequences").status is Status.MADE_UP
@@ -427,40 +414,21 @@ async def test_a_real_llama_server_is_usable(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "tiny.gguf", infilling=True)
     with llama_server(model) as url:
         report = await examine(url, kind="openai")
-        engine = OpenAIUpstream(url)
-        await engine.start()
-
-        async def ready() -> bool:
-            return engine.info.state is EngineState.READY
-
-        await eventually(ready)
-        params = SamplingParams(max_new_tokens=3, seed=1)
-        for _ in range(20):  # whatever it does with its connections
-            assert [event async for event in engine.generate("the code", params)]
-        with pytest.raises(InvalidRequest, match="markers"):  # it would leave the suffix out
-            [event async for event in engine.generate(Infill("a", "b"), params)]
-        await engine.close()
+        async with started(OpenAIUpstream(url)) as engine:
+            await becomes(engine, EngineState.READY)
+            params = SamplingParams(max_new_tokens=3, seed=1)
+            for _ in range(20):  # whatever it does with its connections
+                assert [event async for event in engine.generate("the code", params)]
+            with pytest.raises(InvalidRequest, match="markers"):  # it would leave the suffix out
+                [event async for event in engine.generate(Infill("a", "b"), params)]
     assert report.is_usable, report.table()
     statuses = {finding.name: str(finding.status) for finding in report.findings}
     fast = {name: statuses.pop(name) for name in ("streaming", "cancel")}
     assert set(fast.values()) <= {"right", "cannot tell"}
-    assert statuses == {
-        "reachable": "right",
-        "software": "right",
-        "models": "right",
-        "text": "right",
-        "stop sequences": "made up for",
-        "end of the text": "made up for",
-        "temperature 0": "right",
-        "seed": "right",
-        "token counts": "right",
-        "chat": "made up for",
-        "fill in the middle": "made up for",
-        "keep-alive": "made up for",
-        "characters": "cannot tell",
-        "errors": "right",
-        "context": "right",
-    }
+    made_up = {"stop sequences", "end of the text", "chat", "fill in the middle", "keep-alive"}
+    others = {**dict.fromkeys(made_up, "made up for"), "characters": "cannot tell"}
+    assert len(statuses) == 15
+    assert statuses == {**dict.fromkeys(statuses, "right"), **others}
     assert of(report, "software").observation.startswith("llama.cpp")
     assert "the server drops text" in of(report, "stop sequences").observation
 

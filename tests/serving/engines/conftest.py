@@ -8,13 +8,21 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import pytest_asyncio
+from hypothesis import strategies as st
 
-from serving.engine import Engine, EngineState
+from serving.engine import Engine, EngineState, SamplingParams, ServingError
 from serving.engines.llama_cpp import LlamaCpp
-from tests.serving.conftest import PATIENCE
+from serving.engines.remote import Limits, RemoteEngine
+from tests.serving.conftest import PATIENCE, looked_at
+from tests.support.fake_server import FakeServer
+from tests.support.tiny_gguf import write_tiny_gguf
 
 E = TypeVar("E", bound=Engine)
+R = TypeVar("R", bound=RemoteEngine)
+
+PARAMS = SamplingParams(max_new_tokens=20, seed=5)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -42,6 +50,53 @@ async def running(engine: E) -> AsyncIterator[E]:
     async with started(engine):
         await until(lambda: engine.info.state is not EngineState.LOADING)
         yield engine
+
+
+def remote(
+    kind: type[R],
+    server: FakeServer,
+    *,
+    model: str | None = None,
+    api_key: str | None = None,
+    **limits: float,
+) -> contextlib.AbstractAsyncContextManager[R]:
+    """An engine that has looked at its upstream."""
+    return looked_at(kind(server.url, model=model, api_key=api_key, limits=Limits(**limits)))
+
+
+async def failure_of(engine: Engine) -> tuple[list[Any], ServingError]:
+    """What came before a generation failed, and how it failed."""
+    outputs = []
+    try:
+        async for output in engine.generate("Hi", PARAMS):
+            outputs.append(output)  # noqa: PERF401, what came before the failure counts
+    except ServingError as error:
+        return outputs, error
+    pytest.fail("it did not fail")
+
+
+async def happens(event: asyncio.Event) -> None:
+    async with asyncio.timeout(PATIENCE):
+        await event.wait()
+
+
+async def is_cancelled_at(reached: asyncio.Event, task: asyncio.Task[Any], left: asyncio.Event) -> None:
+    """Cancel the task once its answer has reached a point. Then its client leaves."""
+    await happens(reached)
+    task.cancel()
+    await happens(left)
+    assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+
+
+def pieces(draw: st.DataObject, answer: bytes) -> list[bytes]:
+    """The answer, cut anywhere."""
+    cuts = draw.draw(st.lists(st.integers(0, len(answer)), max_size=12).map(sorted))
+    return [answer[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
+
+
+def tiny(folder: Path, **options: Any) -> contextlib.AbstractAsyncContextManager[LlamaCpp]:
+    """The engine of a tiny model with these options."""
+    return loaded(write_tiny_gguf(folder / "tiny.gguf", **options))
 
 
 def loaded(model: Path, **options: Any) -> contextlib.AbstractAsyncContextManager[LlamaCpp]:

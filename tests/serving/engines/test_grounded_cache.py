@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,8 @@ class Recorded(TechAssistantTemplate):
         super().__init__()
         self.prompts: list[Prompt] = []
 
-    def render(
-        self,
-        turns: Sequence[Turn],
-        *,
-        budget: int,
-        count: Callable[[str], int],
-        passages: Sequence[Source] | None = None,
-    ) -> Prompt:
-        self.prompts.append(super().render(turns, budget=budget, count=count, passages=passages))
+    def render(self, *turns: Any, **options: Any) -> Prompt:
+        self.prompts.append(super().render(*turns, **options))
         return self.prompts[-1]
 
 

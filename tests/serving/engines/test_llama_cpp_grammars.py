@@ -6,13 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.engine import (
-    FinishReason,
-    Grammar,
-    GrammarKind,
-    IncompleteGeneration,
-    InvalidRequest,
-)
+from serving.engine import FinishReason, Grammar, GrammarKind, IncompleteGeneration, InvalidRequest
 from serving.engines.llama_cpp import LlamaCpp
 from tests.serving.engines.test_llama_cpp import generate
 
@@ -66,9 +60,7 @@ async def test_too_many_combined_patterns_are_refused(engine: LlamaCpp) -> None:
             await generate(engine, grammar=Grammar(GrammarKind.JSON, json.dumps(schema)))
 
 
-async def test_a_grammar_that_llama_cpp_ignores_is_an_error(
-    engine: LlamaCpp, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_ignored_grammar_is_an_error(engine: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
     pattern = re.compile("start: .*")
     grammar = Grammar(GrammarKind.REGEX, "[0-9]{3}")
     stream = LlamaCpp._stream

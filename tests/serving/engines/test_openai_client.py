@@ -32,12 +32,20 @@ from serving.engine import (
 )
 from serving.engines.event_stream import LONGEST_LINE
 from serving.engines.openai_client import OpenAIUpstream
-from serving.engines.remote import Limits
-from tests.serving.conftest import PATIENCE, looked_at
-from tests.serving.engines.conftest import becomes, running
+from tests.serving.conftest import PATIENCE
+from tests.serving.engines.conftest import (
+    PARAMS,
+    becomes,
+    failure_of,
+    happens,
+    is_cancelled_at,
+    pieces,
+    remote,
+    running,
+)
 from tests.support.fake_upstream import DONE, RESET, FakeUpstream, data, piece, text, usage
 
-PARAMS = SamplingParams(max_new_tokens=20, seed=5)
+Engine = contextlib.AbstractAsyncContextManager[OpenAIUpstream]
 
 
 @pytest.fixture
@@ -46,14 +54,8 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
         yield upstream
 
 
-@contextlib.asynccontextmanager
-async def engine(
-    upstream: FakeUpstream, *, model: str | None = None, api_key: str | None = None, **limits: float
-) -> AsyncIterator[OpenAIUpstream]:
-    """An engine that has looked at its upstream."""
-    made = OpenAIUpstream(upstream.url, model=model, api_key=api_key, limits=Limits(**limits))
-    async with looked_at(made) as engine:
-        yield engine
+def engine(upstream: FakeUpstream, **options: Any) -> Engine:
+    return remote(OpenAIUpstream, upstream, **options)
 
 
 @pytest.fixture
@@ -72,15 +74,9 @@ async def generate(engine: OpenAIUpstream, params: SamplingParams = PARAMS) -> t
 
 async def failure(upstream: FakeUpstream, **options: Any) -> tuple[str, ServingError]:
     """The text that came before the generation failed, and how it failed."""
-    text = ""
     async with engine(upstream, **options) as asked:
-        try:
-            async for event in asked.generate("Hi", PARAMS):
-                if isinstance(event, Chunk):
-                    text += event.data.decode()
-        except ServingError as error:
-            return text, error
-    pytest.fail("it did not fail")
+        outputs, error = await failure_of(asked)
+    return b"".join(output.data for output in outputs if isinstance(output, Chunk)).decode(), error
 
 
 COUNTS = {"prompt_tokens": 3, "completion_tokens": 1}
@@ -167,9 +163,7 @@ async def test_a_request_is_complete_and_has_no_stop_sequence(upstream: FakeUpst
 
 
 @pytest.mark.parametrize("owner", ["vllm", "sglang"])
-async def test_sampling_steps_are_switched_off_whatever_the_model_recommends(
-    upstream: FakeUpstream, owner: str
-) -> None:
+async def test_recommended_sampling_steps_are_switched_off(upstream: FakeUpstream, owner: str) -> None:
     upstream.model_list = [{"id": "fake", "owned_by": owner}]
     upstream.answer(*text("x"))
     async with engine(upstream) as asked:
@@ -180,9 +174,7 @@ async def test_sampling_steps_are_switched_off_whatever_the_model_recommends(
     assert (wanted["top_k"], wanted["min_p"], wanted["repetition_penalty"]) == (4, 0.0, 1.2)
 
 
-async def test_a_sampling_step_that_the_upstream_lacks_is_refused(
-    upstream: FakeUpstream, asked: OpenAIUpstream
-) -> None:
+async def test_a_missing_sampling_step_is_refused(upstream: FakeUpstream, asked: OpenAIUpstream) -> None:
     with pytest.raises(InvalidRequest, match="typical_p"):
         await generate(asked, SamplingParams(max_new_tokens=9, seed=3, temperature=1, typical_p=0.5))
 
@@ -214,12 +206,10 @@ async def test_however_the_bytes_are_cut_the_text_is_the_same(
     newline: bytes,
 ) -> None:
     answer = b"".join([*map(broken, characters), piece("", "stop"), DONE]).replace(b"\n", newline)
-    cuts = draw.draw(st.lists(st.integers(0, len(answer)), max_size=12).map(sorted))
     bytewise = draw.draw(st.booleans())
-    cuts = list(range(len(answer))) if bytewise else cuts
-    pieces = [answer[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
+    steps = [bytes([byte]) for byte in answer] if bytewise else pieces(draw, answer)
     whole = json.loads(b'"' + b"".join(characters) + b'"')
-    upstream.answer(*(step for one in pieces for step in (one, 0.0)))
+    upstream.answer(*(step for one in steps for step in (one, 0.0)))
     assert (await generate(asked))[0] == whole
 
 
@@ -239,7 +229,7 @@ async def test_however_the_bytes_are_cut_the_text_is_the_same(
         pytest.param([b"data: " + b"x" * (LONGEST_LINE + 1)], "too long", id="line without an end"),
     ],
 )
-async def test_an_answer_that_breaks_off_is_incomplete_and_keeps_its_text(
+async def test_a_broken_answer_keeps_its_text(
     upstream: FakeUpstream, broken: list[Any], message: str
 ) -> None:
     # A pause, so that the reset does not overtake the text.
@@ -265,33 +255,25 @@ async def test_an_upstream_that_stalls_is_given_up(upstream: FakeUpstream) -> No
         upstream.answer(*stall)
         _, error = await failure(upstream, **options)
         assert isinstance(error, IncompleteGeneration | GenerationFailed)
-        async with asyncio.timeout(PATIENCE):
-            await upstream.disconnected.wait()
+        await happens(upstream.disconnected)
 
 
-async def test_closing_an_endless_answer_closes_the_connection(
-    upstream: FakeUpstream, asked: OpenAIUpstream
-) -> None:
+async def test_closing_an_answer_closes_the_connection(upstream: FakeUpstream, asked: OpenAIUpstream) -> None:
     upstream.answer(*[piece("more ")] * 20, asyncio.Event())
     async with contextlib.aclosing(asked.generate("Hi", PARAMS)) as events:
         async for event in events:
             if isinstance(event, Chunk):
                 break
-    async with asyncio.timeout(PATIENCE):
-        await upstream.disconnected.wait()
+    await happens(upstream.disconnected)
 
 
 @pytest.mark.parametrize("steps", [[asyncio.Event()], [b": reading\n\n", asyncio.Event()]])
-async def test_cancelling_before_the_first_token_closes_the_connection(
+async def test_cancelling_disconnects(
     upstream: FakeUpstream, asked: OpenAIUpstream, steps: list[Any]
 ) -> None:
     upstream.answer(*steps)
     task = asyncio.create_task(generate(asked))
-    async with asyncio.timeout(PATIENCE):
-        await upstream.streaming.wait()
-        task.cancel()
-        await upstream.disconnected.wait()
-    assert (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+    await is_cancelled_at(upstream.streaming, task, upstream.disconnected)
 
 
 @pytest.mark.parametrize(
@@ -326,9 +308,7 @@ WHY = "This model's maximum context length is 4096 tokens."
         (DEEP, 500, "The upstream has answered 500."),
     ],
 )
-async def test_the_message_of_a_refusal_reaches_the_client(
-    upstream: FakeUpstream, body: Any, status: int, message: str
-) -> None:
+async def test_refusals_have_a_message(upstream: FakeUpstream, body: Any, status: int, message: str) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     upstream.answer(content, status=status, content_type="application/json")
     assert str((await failure(upstream))[1]) == message
@@ -337,9 +317,7 @@ async def test_the_message_of_a_refusal_reaches_the_client(
 @pytest.mark.parametrize(
     ("after", "seconds"), [("17", 17), ("²", 1), ("soon", 1), ("-1", 1), ("9" * 5000, 1)]
 )
-async def test_the_wait_that_an_overloaded_upstream_asks_for_is_passed_on(
-    upstream: FakeUpstream, after: str, seconds: int
-) -> None:
+async def test_an_overloaded_upstream_says_how_long(upstream: FakeUpstream, after: str, seconds: int) -> None:
     upstream.answer(b"", status=429, headers={"Retry-After": after})
     _, error = await failure(upstream)
     assert isinstance(error, Overloaded)
@@ -347,12 +325,14 @@ async def test_the_wait_that_an_overloaded_upstream_asks_for_is_passed_on(
 
 
 async def test_name_and_context_come_from_the_list_of_models(upstream: FakeUpstream) -> None:
-    for listed, context in (
+    trained = {"meta": {"n_ctx_train": 2048}}
+    lists = (
         ({"max_model_len": 32768}, 32768),
-        ({"meta": {"n_ctx_train": 2048}}, 2048),
+        (trained, 2048),
         ({}, 8192),
         ({"max_model_len": "many"}, 8192),
-    ):
+    )
+    for listed, context in lists:
         upstream.model_list = [{"id": "first", **listed}, {"id": "second"}]
         async with engine(upstream) as asked:
             assert asked.info.state is EngineState.READY
@@ -367,7 +347,7 @@ async def test_name_and_context_come_from_the_list_of_models(upstream: FakeUpstr
     [([], None, "--upstream-model"), (404, None, "--upstream-model"), (500, "m", "500"), (401, "m", "key"),
      ([{"id": "other"}], "mine", "'mine', but: other")],
 )  # fmt: skip
-async def test_an_upstream_that_cannot_be_used_says_why(
+async def test_an_unusable_upstream_says_why(
     upstream: FakeUpstream, listed: Any, model: str | None, message: str
 ) -> None:
     upstream.model_list = listed
@@ -401,7 +381,7 @@ async def test_an_upstream_that_goes_away_is_unhealthy_and_found_again(upstream:
         assert (await generate(asked))[0] == "x"
 
 
-async def test_one_broken_connection_does_not_make_the_upstream_unhealthy(
+async def test_a_broken_connection_is_forgiven(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def reset(request: web.Request, answer: object) -> web.StreamResponse:
@@ -418,7 +398,7 @@ async def test_one_broken_connection_does_not_make_the_upstream_unhealthy(
         assert (await generate(asked))[0] == "x"
 
 
-async def test_the_wait_for_missing_token_counts_is_short(
+async def test_missing_counts_cost_little_time(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.engines.openai_client.USAGE_SECONDS", 0.05)
@@ -433,12 +413,10 @@ async def test_an_address_without_a_path_gets_the_usual_one(upstream: FakeUpstre
         assert asked.info.state is EngineState.READY
 
 
-@contextlib.asynccontextmanager
-async def of_kind(upstream: FakeUpstream, kind: str | None) -> AsyncIterator[OpenAIUpstream]:
+def of_kind(upstream: FakeUpstream, kind: str | None) -> Engine:
     upstream.model_list = [{"id": "fake", "max_model_len": 100, **({"owned_by": kind} if kind else {})}]
     upstream.answer(*text("x"))
-    async with engine(upstream) as asked:
-        yield asked
+    return engine(upstream)
 
 
 JSON = Grammar(GrammarKind.JSON, '{"type": "object"}')
@@ -512,25 +490,14 @@ async def test_an_adapter_is_a_model_with_a_parent(upstream: FakeUpstream) -> No
     assert upstream.requests[0]["model"] == "mine"
 
 
-LIKELY = [{"token": "e", "logprob": -5}, {"token": "f"}]
+LIKELY = {"logprob": -4, "top_logprobs": [{"token": "e", "logprob": -5}, {"token": "f"}]}
 
 
-async def test_probabilities_are_read_from_completions_and_from_chats(
-    upstream: FakeUpstream, asked: OpenAIUpstream
-) -> None:
+async def test_texts_and_chats_have_probabilities(upstream: FakeUpstream, asked: OpenAIUpstream) -> None:
     upstream.answer(
         data({"choices": [{"text": "a", "logprobs": {"token_logprobs": [-1], "top_logprobs": [{"b": -2}]}}]}),
         data({"choices": [{"text": "c", "logprobs": {"token_logprobs": [-3], "top_logprobs": None}}]}),
-        data(
-            {
-                "choices": [
-                    {
-                        "delta": {"content": "d"},
-                        "logprobs": {"content": [{"logprob": -4, "top_logprobs": LIKELY}]},
-                    }
-                ]
-            }
-        ),
+        data({"choices": [{"delta": {"content": "d"}, "logprobs": {"content": [LIKELY]}}]}),
         piece("", "stop"),
         DONE,
     )
@@ -575,14 +542,10 @@ async def test_an_answer_that_is_not_understood_is_checked_again(
     monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     with monkeypatch.context() as patched:
         patched.setattr("serving.engines.openai_client._context", fail)
-        failing = engine(upstream)
-        asked = await failing.__aenter__()
-        assert "do not understand" in (asked.info.state_detail or "")
-
-    try:
-        await becomes(asked, EngineState.READY)
-    finally:
-        await failing.__aexit__(None, None, None)
+        async with engine(upstream) as asked:
+            assert "do not understand" in (asked.info.state_detail or "")
+            patched.undo()
+            await becomes(asked, EngineState.READY)
     assert "TypeError" in caplog.text
 
 
@@ -617,9 +580,8 @@ async def test_a_template_of_llama_server_is_reported_if_it_is_the_models_own(
         assert info.chat_template == template
         # Without its properties it is not known whether it has one: it may, or will say that it has not.
         assert info.chats is (template is not None or props is None)
-        assert (info.bos_token, info.eos_token) == (
-            ("<s>", "</s>") if props and "bos_token" in props else (None, None)
-        )
+        marks = ("<s>", "</s>") if props and "bos_token" in props else (None, None)
+        assert (info.bos_token, info.eos_token) == marks
 
 
 async def test_a_chat_is_sent_as_its_messages(upstream: FakeUpstream, asked: OpenAIUpstream) -> None:

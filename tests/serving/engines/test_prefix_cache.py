@@ -32,6 +32,11 @@ async def kept(engine: LlamaCpp) -> None:
     await until(lambda: engine._warming is not None and engine._warming.done())
 
 
+async def warm(engine: LlamaCpp, beginning: str = BEGINNING) -> None:
+    await engine.warm(beginning)
+    await kept(engine)
+
+
 async def length(engine: LlamaCpp) -> int:
     return len(await engine.tokenize(BEGINNING))
 
@@ -40,12 +45,17 @@ def states(directory: Path) -> list[Path]:
     return list(directory.iterdir())
 
 
-async def test_the_prefix_is_cached_for_the_first_prompt_of_every_slot(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+async def saved(model: Path, directory: Path) -> Path:
+    """The state that an engine leaves on the disk."""
+    async with loaded(model, prefixes=directory) as engine:
+        await warm(engine)
+    (state,) = states(directory)
+    return state
+
+
+async def test_every_slot_has_the_prefix_for_its_first_prompt(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path, parallel=3) as engine:
-        await engine.warm(BEGINNING)
-        await kept(engine)
+        await warm(engine)
         prompts = [BEGINNING + end for end in ("add", "remove", "first")]
         answers = [engine.generate(prompt, ONE_TOKEN) for prompt in prompts]
         for answer in answers:  # all at once, so that each has a slot of its own
@@ -60,8 +70,7 @@ async def test_the_prefix_is_cached_for_the_first_prompt_of_every_slot(
 async def test_the_prefix_takes_at_most_half_of_the_context(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path, parallel=4, context=1024) as engine:
         assert 3 * await length(engine) > 512
-        await engine.warm(BEGINNING)
-        await kept(engine)
+        await warm(engine)
         assert len(states(tmp_path)) == 1
     async with loaded(tiny_model, prefixes=tmp_path, parallel=4, context=1024) as engine:
         assert len(states(tmp_path)) == 1
@@ -72,69 +81,48 @@ async def test_conversations_keep_their_slots(tiny_model: Path, tmp_path: Path) 
     async with loaded(tiny_model, prefixes=tmp_path, parallel=2) as engine:
         other = "add remove first last " * 20
         await ask(engine, other)
-        await engine.warm(BEGINNING)
-        await kept(engine)
+        await warm(engine)
         assert (await ask(engine, other + "add"))[1] > 20
         assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
 
 
 async def test_after_a_restart_the_prefix_is_read_from_disk(tiny_model: Path, tmp_path: Path) -> None:
-    async with loaded(tiny_model, prefixes=tmp_path) as engine:
-        await engine.warm(BEGINNING)
-        await kept(engine)
+    await saved(tiny_model, tmp_path)
     async with loaded(tiny_model, prefixes=tmp_path) as engine:  # without a call of `warm`
         computed, reused = await ask(engine, BEGINNING + "add")
         assert (computed, reused) <= (3, await length(engine))
         assert reused >= await length(engine) - 1
         (state,) = states(tmp_path)
         written = state.stat().st_ino
-        await engine.warm(BEGINNING)
-        await kept(engine)
+        await warm(engine)
         assert [state.stat().st_ino for state in states(tmp_path)] == [written]
 
 
-async def test_a_state_of_another_model_or_context_is_not_read(
-    tiny_model: Path, slow_model: Path, tmp_path: Path
-) -> None:
-    async with loaded(tiny_model, prefixes=tmp_path) as engine:
-        await engine.warm(BEGINNING)
-        await kept(engine)
+async def test_no_state_of_another_model_is_read(tiny_model: Path, slow_model: Path, tmp_path: Path) -> None:
+    await saved(tiny_model, tmp_path)
     for model, context in ((slow_model, None), (tiny_model, 1024)):
         async with loaded(model, prefixes=tmp_path, context=context) as engine:
             assert (await ask(engine, BEGINNING + "add"))[1] == 0
 
 
 async def test_a_damaged_state_is_computed_again(tiny_model: Path, tmp_path: Path) -> None:
-    async with loaded(tiny_model, prefixes=tmp_path) as engine:
-        await engine.warm(BEGINNING)
-        await kept(engine)
-    (state,) = states(tmp_path)
+    state = await saved(tiny_model, tmp_path)
     good = state.read_bytes()
-    for damaged in (
-        b"",
-        b"nonsense",
-        good[:100],
-        good[: len(good) * 2 // 3],
-        good[:-4096] + bytes(4096),
-    ):
+    for damaged in (b"", b"nonsense", good[:100], good[: len(good) * 2 // 3], good[:-4096] + bytes(4096)):
         for other in states(tmp_path):
             other.unlink()
         state.write_bytes(damaged)
         async with loaded(tiny_model, prefixes=tmp_path) as engine:
             assert states(tmp_path) == []  # it was not read
-            await engine.warm(BEGINNING)
-            await kept(engine)
+            await warm(engine)
             assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
             assert len(states(tmp_path)) == 1
 
 
-async def test_a_damaged_state_that_cannot_be_removed_does_no_harm(
+async def test_a_damaged_state_may_stay(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with loaded(tiny_model, prefixes=tmp_path) as engine:
-        await engine.warm(BEGINNING)
-        await kept(engine)
-    (state,) = states(tmp_path)
+    state = await saved(tiny_model, tmp_path)
     state.write_bytes(b"nonsense")
 
     def refuse(path: Path, **_: object) -> None:
@@ -146,9 +134,7 @@ async def test_a_damaged_state_that_cannot_be_removed_does_no_harm(
             assert await ask(engine, BEGINNING + "add") == (await length(engine) + 1, 0)
 
 
-async def test_of_several_prefixes_at_once_only_the_last_is_computed(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+async def test_of_several_prefixes_only_the_last_is_computed(tiny_model: Path, tmp_path: Path) -> None:
     unseen: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context["message"]))
     async with loaded(tiny_model, prefixes=tmp_path) as engine:
@@ -163,9 +149,7 @@ async def test_of_several_prefixes_at_once_only_the_last_is_computed(
     assert unseen == []
 
 
-async def test_prompts_with_the_prefix_wait_for_it_and_others_interrupt_it(
-    slow_model: Path, tmp_path: Path
-) -> None:
+async def test_prompts_wait_for_their_prefix_and_interrupt_others(slow_model: Path, tmp_path: Path) -> None:
     async with loaded(slow_model, prefixes=tmp_path, parallel=2) as engine:
         await engine.warm(BEGINNING * 4)
         await begun(engine)
@@ -190,15 +174,13 @@ async def begun(engine: LlamaCpp, *, after: object = None) -> None:
 async def test_no_more_than_a_few_states_are_kept(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path) as engine:
         for number in range(7):
-            await engine.warm(f"{number} {BEGINNING}")
-            await kept(engine)
+            await warm(engine, f"{number} {BEGINNING}")
     assert len(states(tmp_path)) == 4
 
 
 async def test_a_directory_that_cannot_be_written_does_no_harm(tiny_model: Path, tmp_path: Path) -> None:
     async with loaded(tiny_model, prefixes=tmp_path / "gone") as engine:
-        await engine.warm(BEGINNING)
-        await kept(engine)
+        await warm(engine)
         assert (await ask(engine, BEGINNING + "add"))[1] >= await length(engine) - 1
 
 

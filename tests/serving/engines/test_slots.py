@@ -5,14 +5,13 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engines.slots import Slots
+from serving.engines.llama_cpp import Slots
 from tests.serving.conftest import PATIENCE
 
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(1, 100), st.integers(0, 3), st.booleans()), max_size=30),
-    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(1, 100), st.integers(0, 3), st.booleans()), max_size=30), st.integers(1, 4)
 )
 def test_no_more_is_taken_than_there_is_and_all_of_it_comes_back(
     takers: list[tuple[int, int, bool]], count: int

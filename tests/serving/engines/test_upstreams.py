@@ -19,7 +19,6 @@ from serving.engine import (
     IncompleteGeneration,
     InvalidRequest,
     Overloaded,
-    SamplingParams,
     ServingError,
     TokenSpan,
     Unhealthy,
@@ -35,13 +34,12 @@ from serving.engines.upstreams import (
     Upstreams,
     upstream,
 )
-from tests.serving.conftest import PATIENCE, eventually
-from tests.serving.engines.conftest import becomes, running, started, until
+from tests.serving.conftest import eventually
+from tests.serving.engines.conftest import PARAMS, becomes, failure_of, happens, running, started, until
 from tests.support.fake_engine import FakeEngine
+from tests.support.fake_server import FakeServer
 from tests.support.fake_tgi import FakeTGI, last, token
 from tests.support.fake_upstream import NEVER, RESET, FakeUpstream, Step, piece, text
-
-PARAMS = SamplingParams(max_new_tokens=20, seed=5)
 
 ILL: dict[str, tuple[Sequence[Step], dict[str, Any], type[ServingError]]] = {
     "stalls before its headers": ([NEVER], {}, GenerationFailed),
@@ -67,15 +65,16 @@ async def engine(upstreams: Sequence[FakeUpstream], **limits: float) -> AsyncIte
         yield engine
 
 
+def answer(upstreams: Sequence[FakeUpstream], *steps: Step, **how: Any) -> None:
+    """All of them give this answer next."""
+    for one in upstreams:
+        one.answer(*steps, **how)
+
+
 async def ask(engine: Upstreams, session: str | None = None) -> str:
     events = [event async for event in engine.generate("Hi", PARAMS, session=session)]
     assert [isinstance(event, Accepted) for event in events] == [True] + [False] * (len(events) - 1)
     return b"".join(event.data for event in events if isinstance(event, Chunk)).decode()
-
-
-async def all_of(engine: Upstreams, outputs: list[Any]) -> None:
-    async for event in engine.generate("Hi", PARAMS):
-        outputs.append(event)  # noqa: PERF401, what comes before a failure counts
 
 
 def asked(upstreams: Sequence[FakeUpstream]) -> list[int]:
@@ -83,9 +82,7 @@ def asked(upstreams: Sequence[FakeUpstream]) -> list[int]:
 
 
 @pytest.mark.parametrize("ill", ILL)
-async def test_a_failure_before_the_first_token_is_retried_elsewhere(
-    two: list[FakeUpstream], ill: str
-) -> None:
+async def test_a_failure_before_any_token_is_retried_elsewhere(two: list[FakeUpstream], ill: str) -> None:
     steps, how, _ = ILL[ill]
     two[0].answer(*steps, **how)
     two[1].answer(*text("Hello"))
@@ -107,8 +104,7 @@ async def test_an_upstream_that_disappears_is_replaced(two: list[FakeUpstream]) 
 @pytest.mark.parametrize("ill", ILL)
 async def test_when_both_fail_the_client_gets_the_error(two: list[FakeUpstream], ill: str) -> None:
     steps, how, error = ILL[ill]
-    for one in two:
-        one.answer(*steps, **how)
+    answer(two, *steps, **how)
     async with engine(two, first=0.5) as both:
         with pytest.raises(error):
             await ask(both)
@@ -116,15 +112,12 @@ async def test_when_both_fail_the_client_gets_the_error(two: list[FakeUpstream],
 
 
 @pytest.mark.parametrize("end", [[NEVER], [0.05, RESET], []])
-async def test_a_failure_after_the_first_token_keeps_its_text_and_is_not_retried(
-    two: list[FakeUpstream], end: list[Step]
-) -> None:
+async def test_a_failure_after_a_token_is_not_retried(two: list[FakeUpstream], end: list[Step]) -> None:
     two[0].answer(piece("Hello"), *end)
     two[1].answer(*text("never"))
-    outputs: list[Any] = []
     async with engine(two, between=0.2) as both:
-        with pytest.raises(IncompleteGeneration):
-            await all_of(both, outputs)
+        outputs, error = await failure_of(both)
+    assert isinstance(error, IncompleteGeneration)
     assert [event.data for event in outputs if isinstance(event, Chunk)] == [b"Hello"]
     assert asked(two) == [1, 0]
 
@@ -162,16 +155,14 @@ async def test_only_the_sessions_of_a_missing_upstream_move() -> None:
 
 
 async def test_the_upstream_gets_the_session(two: list[FakeUpstream]) -> None:
-    for one in two:
-        one.answer(*text("x"))
+    answer(two, *text("x"))
     async with engine(two) as both:
         await ask(both, "s")
     assert [headers["X-Session-Id"] for one in two for headers in one.headers] == ["s"]
 
 
 async def test_a_session_goes_elsewhere_while_its_upstream_has_no_room(two: list[FakeUpstream]) -> None:
-    for one in two:
-        one.answer(*text("x"))
+    answer(two, *text("x"))
     async with engine(two) as both:
         await ask(both, "s")
         home = two[0] if two[0].requests else two[1]
@@ -183,21 +174,16 @@ async def test_a_session_goes_elsewhere_while_its_upstream_has_no_room(two: list
         assert (len(home.requests), len(other.requests)) == (2, 3)
 
 
-async def test_without_a_session_the_upstream_with_the_fewest_requests_answers(
-    two: list[FakeUpstream],
-) -> None:
+async def test_without_a_session_the_least_busy_upstream_answers(two: list[FakeUpstream]) -> None:
     held = asyncio.Event()
-    for one in two:
-        one.answer(piece("x"), held, *text())
+    answer(two, piece("x"), held, *text())
     async with engine(two) as both:
         generating = [both.generate("Hi", PARAMS) for _ in range(6)]
         for events in generating:
             await anext(events)
         assert asked(two) == [3, 3]
         held.set()
-        for events in generating:
-            async for _ in events:
-                pass
+        assert [[_ async for _ in events] for events in generating]
 
 
 async def test_an_upstream_that_keeps_failing_gets_no_requests_until_it_works(
@@ -230,9 +216,7 @@ class OnlyChats(FakeUpstream):
         return await super()._complete(request)
 
 
-async def test_an_upstream_that_failed_at_a_chat_is_probed_with_a_chat(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_after_a_failed_chat_the_probe_is_a_chat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.engines.upstreams.PROBE_SECONDS", 0.05)
     chat = Chat([{"role": "user", "content": "Hi"}])
     async with OnlyChats() as ill, OnlyChats() as well:
@@ -250,9 +234,7 @@ async def test_an_upstream_that_failed_at_a_chat_is_probed_with_a_chat(
             await until(lambda: not both._members[0].is_broken)
 
 
-async def test_an_upstream_without_room_has_not_failed(
-    two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_upstream_is_not_ill(two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.engines.upstreams.LONGEST_FULL_SECONDS", 0)
     two[0].answer(b"", status=429, content_type="text/plain")
     two[1].answer(*text("Hello"))
@@ -263,20 +245,17 @@ async def test_an_upstream_without_room_has_not_failed(
 
 
 async def test_when_all_upstreams_are_broken_they_still_get_requests(two: list[FakeUpstream]) -> None:
-    for one in two:
-        one.answer(b"", status=500, content_type="text/plain")
+    answer(two, b"", status=500, content_type="text/plain")
     async with engine(two) as both:
         for _ in range(2 * FAILURES):
             with pytest.raises(GenerationFailed):
                 await ask(both)
-        for one in two:
-            one.answer(*text("Hello"))
+        answer(two, *text("Hello"))
         assert await ask(both) == "Hello"
 
 
 async def test_when_no_upstream_has_room_none_is_asked_twice(two: list[FakeUpstream]) -> None:
-    for one in two:
-        one.answer(b"", status=429, content_type="text/plain", headers={"Retry-After": "9"})
+    answer(two, b"", status=429, content_type="text/plain", headers={"Retry-After": "9"})
     async with engine(two) as both:
         for _ in range(5):
             with pytest.raises(Overloaded) as raised:
@@ -285,12 +264,9 @@ async def test_when_no_upstream_has_room_none_is_asked_twice(two: list[FakeUpstr
     assert sum(asked(two)) == 2 + 4  # the first of them was asked again at the other
 
 
-async def test_only_a_few_requests_are_retried(
-    two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_few_requests_are_retried(two: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.engines.upstreams.RETRY_FLOOR_SECONDS", float("inf"))
-    for one in two:
-        one.answer(b"", status=500, content_type="text/plain")
+    answer(two, b"", status=500, content_type="text/plain")
     async with engine(two) as both:
         for _ in range(60):
             with pytest.raises(GenerationFailed):
@@ -304,12 +280,11 @@ async def test_closing_an_answer_ends_the_computation_and_makes_room(two: list[F
     async with engine(two) as both:
         async with contextlib.aclosing(both.generate("Hi", PARAMS)) as events:
             assert isinstance(await anext(events), Accepted)
-        async with asyncio.timeout(PATIENCE):
-            await two[0].disconnected.wait()
+        await happens(two[0].disconnected)
         assert [member.running_requests for member in both._members] == [0, 0]
 
 
-async def test_the_info_describes_all_upstreams_together(
+async def test_the_info_describes_all_upstreams(
     two: list[FakeUpstream], caplog: pytest.LogCaptureFixture
 ) -> None:
     two[0].model_list = [{"id": "a", "max_model_len": 100}, {"id": "l", "parent": "a"}]
@@ -321,9 +296,8 @@ async def test_the_info_describes_all_upstreams_together(
         info = infos[0]
         assert (info.state, info.model_id, info.context, info.chats) == (EngineState.READY, "a", 50, True)
         assert list(info.adapters) == []
-        assert [record.getMessage() for record in caplog.records].count(
-            "the upstreams have different models: a, b. We report a."
-        ) == 1
+        warning = "the upstreams have different models: a, b. We report a."
+        assert [record.getMessage() for record in caplog.records].count(warning) == 1
 
 
 async def test_when_no_upstream_is_ready_the_info_says_why(two: list[FakeUpstream]) -> None:
@@ -361,8 +335,7 @@ async def test_a_password_in_an_address_is_shown_nowhere(
 ) -> None:
     engine = Upstreams({url: upstream(url, kind)})
     shown = [str(engine.info)]
-    await engine.start()
-    try:
+    async with started(engine):
         with caplog.at_level(logging.INFO):
             await becomes(engine, EngineState.FAILED)
             for _ in range(FAILURES):
@@ -370,8 +343,6 @@ async def test_a_password_in_an_address_is_shown_nowhere(
             with pytest.raises(Unhealthy, match=r"http://127\.0\.0\.1:9.* cannot be reached") as raised:
                 await ask(engine)
         shown += [str(engine.info), str(raised.value), caplog.text]
-    finally:
-        await engine.close()
     assert "127.0.0.1:9 failed 3 times" in caplog.text.replace("/v1", "")
     assert not any("word" in message or "me:" in message for message in shown), shown
 
@@ -387,7 +358,7 @@ async def test_a_password_in_an_address_takes_the_place_of_the_key() -> None:
 
 
 async def test_a_server_that_answers_with_deep_json_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.engines.upstreams.CHECK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     asked_before: list[str] = []
 
     async def info(request: web.Request) -> web.Response:
@@ -395,16 +366,12 @@ async def test_a_server_that_answers_with_deep_json_is_asked_again(monkeypatch: 
         deep = "[" * 100_000 if len(asked_before) == 1 else '{"data": [{"id": "m"}]}'
         return web.Response(text=deep, content_type="application/json")
 
-    app = web.Application()
-    app.router.add_get("/{any:.*}", info)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with detected(f"http://127.0.0.1:{runner.addresses[0][1]}") as engine:
-            await becomes(engine, EngineState.READY)
-    finally:
-        await runner.cleanup()
+    class DeepAtFirst(FakeServer):
+        def routes(self) -> dict[str, Any]:
+            return {"GET /{any:.*}": info}
+
+    async with DeepAtFirst() as server, detected(server.url) as engine:
+        await becomes(engine, EngineState.READY)
 
 
 async def test_the_protocol_of_a_server_is_detected() -> None:
@@ -425,7 +392,7 @@ async def test_the_protocol_of_a_server_is_detected() -> None:
 
 
 async def test_detection_goes_on_until_it_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.engines.upstreams.CHECK_SOON_SECONDS", 0.02)
+    monkeypatch.setattr("serving.engines.remote.CHECK_SOON_SECONDS", 0.02)
     async with FakeUpstream() as openai:
         openai.model_list = 401
         async with detected(openai.url.removesuffix("/v1")) as engine:
@@ -474,12 +441,13 @@ class Tokenizing(FakeEngine):
 async def test_any_upstream_that_can_tokenizes_a_text() -> None:
     spans, gone = [TokenSpan(1, "Hi", 0, 2)], Unhealthy("gone")
     wrong = InvalidRequest("no")
-    for answers, expected in (
+    cases = (
         ([gone, None, spans], spans),
         ([None, None], None),
         ([gone, None], gone),
         ([wrong, spans], wrong),
-    ):
+    )
+    for answers, expected in cases:
         both = Upstreams({f"http://{number}": Tokenizing(answer) for number, answer in enumerate(answers)})
         if isinstance(expected, ServingError):
             with pytest.raises(type(expected)):

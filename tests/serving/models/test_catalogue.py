@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.models.catalogue import (
@@ -64,6 +64,7 @@ def test_an_unknown_model_is_refused_with_similar_names(text: str, message: str)
     assert message in str(refused.value)
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab./:-~\\"), max_size=12))
 def test_a_named_file_stays_in_the_folder_of_models(text: str) -> None:
     try:

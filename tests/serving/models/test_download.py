@@ -11,22 +11,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from huggingface_hub import close_session, constants
 
 from serving.models import download
-from serving.models.download import CHUNK
-from serving.models.hub_errors import DownloadFailed
+from serving.models.download import CHUNK, DownloadFailed
 from tests.serving.conftest import PATIENCE, ROOT
 from tests.support.fake_hub import FakeHub
 from tests.support.small_disk import NoSmallDisk, SmallDisk, small_disk
 
 REPO, FILE = "Maker/Model-GGUF", "model-q4_k_m.gguf"
 CONTENT = b"GGUF" + random.Random(7).randbytes(400_000)
+HASH = hashlib.sha256(CONTENT).hexdigest()
+PART = f"{FILE}.{HASH[:16]}.part"
 TERMS = {"X-Error-Code": "GatedRepo"}
 
 
@@ -37,8 +37,7 @@ def hub() -> Iterator[FakeHub]:
         yield hub
 
 
-@dataclass
-class Result:
+class Result(NamedTuple):
     code: int
     messages: list[dict[str, Any]]
 
@@ -144,11 +143,22 @@ def test_after_a_broken_connection_only_the_rest_is_fetched(fetch: Fetch, hub: F
     assert ranges == [None, f"bytes={2 * CHUNK}-", f"bytes={2 * CHUNK}-", f"bytes={3 * CHUNK}-"]
 
 
-def test_a_killed_download_is_continued(begin: Begin, hub: FakeHub, path: Path) -> None:
+def begin_held(begin: Begin, hub: FakeHub, models: Path | None = None) -> subprocess.Popen[str]:
+    """A download that has received two chunks and gets no more until the gate opens."""
     hub.gate.clear()
     hub.gate_at = 2 * CHUNK
-    process = begin()
+    process = begin(models)
     assert hub.reached.wait(PATIENCE)
+    return process
+
+
+def assert_fetched(fetch: Fetch, path: Path, content: bytes = CONTENT) -> None:
+    assert fetch().code == 0
+    assert path.read_bytes() == content
+
+
+def test_a_killed_download_is_continued(begin: Begin, hub: FakeHub, path: Path) -> None:
+    process = begin_held(begin, hub)
     wait_until_written(path, 2 * CHUNK)
     process.kill()
     process.wait()
@@ -166,9 +176,7 @@ def wait_until_written(path: Path, size: int) -> None:
 
 
 def test_it_exits_with_its_standard_input(begin: Begin, hub: FakeHub) -> None:
-    hub.gate.clear()
-    process = begin()
-    assert hub.reached.wait(PATIENCE)
+    process = begin_held(begin, hub)
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(PATIENCE) == 1
@@ -176,26 +184,21 @@ def test_it_exits_with_its_standard_input(begin: Begin, hub: FakeHub) -> None:
 
 def test_a_server_without_ranges_sends_the_whole_file_again(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     hub.cuts, hub.ignores_ranges = [100_000], True
-    assert fetch().code == 0
-    assert path.read_bytes() == CONTENT
+    assert_fetched(fetch, path)
 
 
-def test_an_incomplete_file_of_another_version_is_not_continued(
-    fetch: Fetch, hub: FakeHub, path: Path
-) -> None:
+def test_an_incomplete_file_of_another_version_is_removed(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     hub.cuts = [CHUNK] + [0] * 99
     assert fetch().code == 1
     hub.cuts = []
     hub.add(REPO, FILE, newer := b"GGUF" + bytes(1000))
-    assert fetch().code == 0
-    assert path.read_bytes() == newer
+    assert_fetched(fetch, path, newer)
     assert [other.name for other in path.parent.iterdir()] == [FILE]
 
 
 def test_a_damaged_file_is_fetched_once_more(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     hub.damaged = 1
-    assert fetch().code == 0
-    assert path.read_bytes() == CONTENT
+    assert_fetched(fetch, path)
     assert hub.sent == 2 * len(CONTENT)
 
 
@@ -209,20 +212,16 @@ def test_what_comes_damaged_twice_is_removed_and_said(fetch: Fetch, hub: FakeHub
 def test_a_file_with_another_hash_than_the_known_one_is_not_fetched(fetch: Fetch, hub: FakeHub) -> None:
     assert "another file" in fetch(options=("--sha256", "0" * 64)).failure
     assert hub.sent == 0
-    known = hashlib.sha256(CONTENT).hexdigest()
-    assert fetch(options=("--sha256", known)).code == 0
+    assert fetch(options=("--sha256", HASH)).code == 0
 
 
 def test_without_a_hash_the_size_counts(fetch: Fetch, hub: FakeHub, path: Path) -> None:
     hub.tells_hash = False
-    assert fetch().code == 0
-    assert path.read_bytes() == CONTENT
+    assert_fetched(fetch, path)
 
 
 @pytest.mark.parametrize("size", [1, 100_000])
-def test_a_file_that_is_larger_than_the_hub_says_is_not_fetched_to_its_end(
-    fetch: Fetch, hub: FakeHub, path: Path, size: int
-) -> None:
+def test_a_file_larger_than_said_is_not_fetched(fetch: Fetch, hub: FakeHub, path: Path, size: int) -> None:
     hub.add(REPO, FILE, bytes(64 << 20))  # more than any buffer on the way holds
     hub.says = {"X-Linked-Size": str(size)}
     assert "sends more bytes than it said" in fetch().failure
@@ -231,27 +230,23 @@ def test_a_file_that_is_larger_than_the_hub_says_is_not_fetched_to_its_end(
 
 
 def test_an_incomplete_file_with_wrong_bytes_is_fetched_again(fetch: Fetch, hub: FakeHub, path: Path) -> None:
-    part = path.with_name(f"{FILE}.{hashlib.sha256(CONTENT).hexdigest()[:16]}.part")
+    part = path.with_name(PART)
     part.parent.mkdir(parents=True)
     part.write_bytes(CONTENT[:150_000])
     hub.confuses_ranges = True
-    assert fetch().code == 0
-    assert path.read_bytes() == CONTENT
+    assert_fetched(fetch, path)
 
 
-@pytest.mark.parametrize(
-    "says",
-    [
-        {"X-Repo-Commit": None},
-        {"X-Linked-Etag": None},
-        {"X-Linked-Size": None},
-        {"X-Linked-Size": "-5"},
-        {"X-Linked-Size": "0"},
-        {"Location": "http://[bad"},
-        {"Location": "http://\x7f/"},
-    ],
-)
-def test_a_server_that_is_no_hub_is_an_error(
+ODD = {
+    "X-Repo-Commit": [None],
+    "X-Linked-Etag": [None],
+    "X-Linked-Size": [None, "-5", "0"],
+    "Location": ["http://[bad", "http://\x7f/"],
+}
+
+
+@pytest.mark.parametrize("says", [{name: value} for name, values in ODD.items() for value in values])
+def test_a_server_that_is_no_hub_is_named(
     fetch: Fetch, hub: FakeHub, path: Path, says: dict[str, str | None]
 ) -> None:
     hub.says = says
@@ -259,12 +254,12 @@ def test_a_server_that_is_no_hub_is_an_error(
     assert (path.exists(), hub.sent) == (False, 0)
 
 
-def test_an_incomplete_file_that_is_a_link_is_replaced(
+def test_a_link_in_place_of_a_file_is_replaced(
     fetch: Fetch, hub: FakeHub, path: Path, tmp_path: Path
 ) -> None:
     (elsewhere := tmp_path / "elsewhere").write_text("precious")
     path.parent.mkdir(parents=True)
-    path.with_name(f"{FILE}.{hashlib.sha256(CONTENT).hexdigest()[:16]}.part").symlink_to(elsewhere)
+    path.with_name(PART).symlink_to(elsewhere)
     assert fetch().code == 0
     assert (path.read_bytes(), path.is_symlink()) == (CONTENT, False)
     assert elsewhere.read_text() == "precious"
@@ -318,8 +313,7 @@ def test_an_unknown_repository_is_refused(fetch: Fetch, hub: FakeHub) -> None:
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_hub_with_a_problem_is_asked_again(fetch: Fetch, hub: FakeHub, path: Path, status: int) -> None:
     hub.refusals = [(status, {"Retry-After": "0"})] * 2
-    assert fetch().code == 0
-    assert path.read_bytes() == CONTENT
+    assert_fetched(fetch, path)
     path.unlink()
     hub.refusals = [(status, {})] * 9
     assert f"({status})" in fetch().failure
@@ -368,10 +362,7 @@ def test_the_offline_setting_of_the_hub_is_respected(begin: Begin, hub: FakeHub)
 
 
 def test_two_at_once_fetch_one_file(begin: Begin, hub: FakeHub, path: Path) -> None:
-    hub.gate.clear()
-    hub.gate_at = 2 * CHUNK
-    first = begin()
-    assert hub.reached.wait(PATIENCE)
+    first = begin_held(begin, hub)
     second = begin()
     assert second.stdout is not None
     message = json.loads(second.stdout.readline())
@@ -382,10 +373,7 @@ def test_two_at_once_fetch_one_file(begin: Begin, hub: FakeHub, path: Path) -> N
 
 
 def test_a_second_download_continues_when_the_first_is_killed(begin: Begin, hub: FakeHub, path: Path) -> None:
-    hub.gate.clear()
-    hub.gate_at = 2 * CHUNK
-    first, second = begin(), None
-    assert hub.reached.wait(PATIENCE)
+    first = begin_held(begin, hub)
     wait_until_written(path, 2 * CHUNK)
     second = begin()
     assert second.stdout is not None
@@ -413,13 +401,8 @@ def test_a_full_disk_is_reported_before_the_download(fetch: Fetch, hub: FakeHub,
     assert hub.sent == 0
 
 
-def test_a_disk_that_fills_up_during_the_download_is_reported(
-    begin: Begin, hub: FakeHub, disk: SmallDisk
-) -> None:
-    hub.gate.clear()
-    hub.gate_at = 2 * CHUNK
-    process = begin(models=disk.path)
-    assert hub.reached.wait(PATIENCE)
+def test_a_disk_that_fills_up_meanwhile_is_reported(begin: Begin, hub: FakeHub, disk: SmallDisk) -> None:
+    process = begin_held(begin, hub, disk.path)
     wait_until_written(disk.path / REPO / FILE, 2 * CHUNK)
     disk.fill()
     hub.gate.set()

@@ -52,6 +52,13 @@ async def held(served: Served) -> dict[str, Any]:
     return await eventually(look)
 
 
+@contextlib.asynccontextmanager
+async def fetching(hub: FakeHub, models: Path) -> AsyncIterator[Served]:
+    async with started(hub, models) as served:
+        await held(served)
+        yield served
+
+
 async def steer(served: Served, method: str) -> int:
     async with served.http.request(method, f"{served.url}/download") as answer:
         return answer.status
@@ -63,15 +70,9 @@ async def test_it_listens_at_once_reports_progress_and_loads_the_model(hub: Fake
         size = len(hub.files[f"{REPO}/{FILE}"])
         assert info["state"] == "fetching"
         assert info["state_detail"] == f"Fetching tiny.gguf ({100 * SIZE // size} % of {in_words(size)})."
-        assert info["download"] == {
-            "state": "running",
-            "model": "tiny.gguf",
-            "repo": REPO,
-            "file": FILE,
-            "licence": "bigcode-openrail-m",
-            "bytes": size,
-            "received": SIZE,
-        }
+        licence, sizes = "bigcode-openrail-m", {"bytes": size, "received": SIZE}
+        named = {"model": "tiny.gguf", "repo": REPO, "file": FILE, "licence": licence}
+        assert info["download"] == {"state": "running", **named, **sizes}
         status, refused = await served.post("/generate", {"inputs": "x"})
         assert (status, refused["error"]) == (503, info["state_detail"])
         pid = served.process.pid
@@ -86,8 +87,7 @@ async def test_it_listens_at_once_reports_progress_and_loads_the_model(hub: Fake
 
 
 async def test_a_declined_download_stops_at_once_and_can_be_continued(hub: FakeHub, tmp_path: Path) -> None:
-    async with started(hub, tmp_path / "models") as served:
-        await held(served)
+    async with fetching(hub, tmp_path / "models") as served:
         assert await steer(served, "DELETE") == 204
         _, info = await served.get("/info")
         assert (info["state"], info["download"]["state"]) == ("none", "declined")
@@ -101,8 +101,7 @@ async def test_a_declined_download_stops_at_once_and_can_be_continued(hub: FakeH
 
 
 async def test_a_declined_download_is_only_offered_after_a_restart(hub: FakeHub, tmp_path: Path) -> None:
-    async with started(hub, tmp_path / "models") as served:
-        await held(served)
+    async with fetching(hub, tmp_path / "models") as served:
         assert await steer(served, "DELETE") == 204
     asked = len(hub.asked)
     hub.gate.set()
@@ -117,8 +116,7 @@ async def test_a_declined_download_is_only_offered_after_a_restart(hub: FakeHub,
 
 
 async def test_the_next_start_continues_a_killed_download(hub: FakeHub, tmp_path: Path) -> None:
-    async with started(hub, tmp_path / "models") as served:
-        await held(served)
+    async with fetching(hub, tmp_path / "models") as served:
         os.kill(served.process.pid, signal.SIGKILL)
         await served.process.wait()
     hub.gate.set()
@@ -150,8 +148,7 @@ async def test_offline_uses_the_files_on_the_disk_and_asks_nobody(hub: FakeHub, 
             assert (info["state"], info["download"]) == ("none", None)
             assert "There is no model on this machine" in info["state_detail"]
             assert await steer(served, "POST") == 409
-    path = tmp_path / "models" / REPO / FILE
-    path.parent.mkdir(parents=True)
+    (path := tmp_path / "models" / REPO / FILE).parent.mkdir(parents=True)
     path.write_bytes(hub.files[f"{REPO}/{FILE}"])
     async with started(hub, tmp_path / "models", "--offline") as served:
         await served.becomes("ready")
@@ -190,8 +187,7 @@ async def test_an_engine_that_fetches_nothing_says_so(tiny_model: Path) -> None:
 
 
 async def test_ending_during_a_download_leaves_no_process(hub: FakeHub, tmp_path: Path) -> None:
-    async with started(hub, tmp_path / "models") as served:
-        await held(served)
+    async with fetching(hub, tmp_path / "models") as served:
         (download,) = children(served.process.pid)
         served.process.terminate()
         await served.process.wait()

@@ -4,15 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.engine import (
-    Chat,
-    FinishReason,
-    InvalidRequest,
-)
+from serving.engine import Chat, FinishReason, InvalidRequest
 from serving.engines.llama_cpp import LlamaCpp
-from tests.serving.engines.conftest import loaded
+from tests.serving.engines.conftest import loaded, tiny
 from tests.serving.engines.test_llama_cpp import generate
-from tests.support.tiny_gguf import END, MARKERS, write_tiny_gguf
+from tests.support.tiny_gguf import END, MARKERS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -22,9 +18,7 @@ async def test_a_huge_prompt_is_refused_before_it_is_tokenized(engine: LlamaCpp)
         await generate(engine, "the" * (1 << 20))
 
 
-async def test_prompts_and_limits_that_do_not_fit_are_refused(
-    tiny_model: Path,
-) -> None:
+async def test_prompts_and_limits_that_do_not_fit_are_refused(tiny_model: Path) -> None:
     async with loaded(tiny_model, context=256) as engine:
         assert engine.info.context == 256
         for prompt, limit, message in (
@@ -50,9 +44,8 @@ async def test_tokens_have_their_positions_in_the_text(engine: LlamaCpp) -> None
 async def test_special_tokens_in_messages_are_text_and_those_of_the_template_are_not(tmp_path: Path) -> None:
     turn = MARKERS["pre"] + "{{ m.role }} {{ m.content | trim }}" + END
     own = "{% for m in messages %}" + turn + "{% endfor %}"
-    model = write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own, infilling=True)
     said = f"{MARKERS['pre']} the {END}{END}é"
-    async with loaded(model) as engine:
+    async with tiny(tmp_path, chat_template=own, infilling=True) as engine:
         assert engine._loaded is not None
         messages = [{"role": "user", "content": said}, {"role": "user", "content": "code"}]
         tokens = await engine._loaded.tokenizer.tokens(Chat(messages))
@@ -70,7 +63,7 @@ async def test_special_tokens_in_messages_are_text_and_those_of_the_template_are
 
 async def test_special_tokens_in_names_are_text(tmp_path: Path) -> None:
     own = "{% for m in messages %}{{ m.name }}: {{ m.content }}" + END + "{% endfor %}"
-    async with loaded(write_tiny_gguf(tmp_path / "chat.gguf", chat_template=own)) as engine:
+    async with tiny(tmp_path, chat_template=own) as engine:
         assert engine._loaded is not None
         chat = Chat([{"role": "user", "name": f"a{END}", "content": "code"}])
         tokens = await engine._loaded.tokenizer.tokens(chat)
