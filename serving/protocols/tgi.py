@@ -28,7 +28,7 @@ from serving.engine import (
     Unhealthy,
     WarmableEngine,
 )
-from serving.generation import Finished, GenerationResult, Token
+from serving.generation import Finished, GenerationResult, Token, collect
 from serving.models.catalogue import infilling_of, licence_of
 from serving.protocols.runner import (
     SHUTTING_DOWN,
@@ -229,17 +229,19 @@ class TgiProtocol:
         return read_generate_request(body, stream=stream, session=session_of(request))
 
     async def _result(self, parsed: TgiRequest, request: Request) -> _Result:
+        generation = parsed.generation
         if parsed.best_of > 1:
-            results = await self._runner.best_of(parsed.generation, parsed.best_of, request.receive)
+            results = await self._runner.best_of(generation, parsed.best_of, request.receive)
         else:
-            results = [await self._runner.result(parsed.generation, request.receive)]
+            work = collect(self._runner.events(generation), seed=generation.params.seed)
+            results = [await self._runner.admission.run(work, request.receive)]
         best = _full_text(parsed, results[0])
         if not parsed.details:
             return _Result(best)
         details = _details(parsed, results[0])
         if parsed.prefill:
             spans = await self._engine.tokenize(parsed.prompt)
-            read = (spans or ())[-(parsed.generation.params.truncate or 0) :]
+            read = (spans or ())[-(generation.params.truncate or 0) :]
             details.prefill = [_Prefill(span.id, span.text) for span in read]
         if parsed.best_of > 1:
             details.best_of_sequences = [_details(parsed, result) for result in results[1:]]
@@ -259,11 +261,10 @@ class TgiProtocol:
                     await stream.begin()
                     continue
                 index += 1
-                delta = event.last if isinstance(event, Finished) else event
-                texts.append(delta.token.text)
-                out = _StreamEvent(index, delta.token)
-                if delta.top:
-                    out.top_tokens = _top(delta.top)
+                texts.append(event.token.text)
+                out = _StreamEvent(index, event.token)
+                if event.top:
+                    out.top_tokens = _top(event.top)
                 if isinstance(event, Finished):
                     out.generated_text = "".join(texts)
                     out.details = _StreamDetails(

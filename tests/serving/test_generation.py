@@ -41,12 +41,10 @@ async def run(*steps: Step, **asked: Any) -> tuple[list[str], Finished, FakeEngi
     async for event in generate(engine, ask(**asked)):
         if isinstance(event, Delta):
             texts.append(event.token.text)
-        elif isinstance(event, Finished):
-            finished = event
-            texts.append(event.last.token.text)
         else:
             assert event == Accepted(7)
-    return texts, finished, engine
+    assert isinstance(event, Finished)
+    return texts, event, engine
 
 
 HUMAN = "\nHuman:"
@@ -84,14 +82,14 @@ async def test_texts_and_end(steps: list[Step], asked: dict[str, Any], texts: li
     assert (finished.stop or finished.finish_reason.value) == end
     assert (finished.finish_reason is FinishReason.STOP_SEQUENCE) == (finished.stop is not None)
     # The last token has text, or it is a special token (or a stop has taken its text).
-    assert finished.last.token.special == (texts[-1] == "" and finished.stop is None)
+    assert finished.token.special == (texts[-1] == "" and finished.stop is None)
 
 
 async def test_the_last_token_is_counted_and_keeps_its_id() -> None:
     _, finished, _ = await run("a", End(FinishReason.END_OF_TEXT, 7, 2))
     assert finished.generated_tokens == 2
     _, finished, _ = await run("a", "\nH", "um", LENGTH, stops=[HUMAN], max_new_tokens=3)
-    assert finished.last.token.id == 2
+    assert finished.token.id == 2
     _, finished, _ = await run("a\nHu", "man: b", stops=[HUMAN], include_stop=True)
     assert finished.generated_tokens == 2
 
