@@ -30,8 +30,7 @@ class ServingError(Exception):
 
 
 class InvalidRequest(ServingError):
-    error_type = "validation"
-    status = 422
+    error_type, status = "validation", 422
 
 
 class TooLong(InvalidRequest):
@@ -39,8 +38,7 @@ class TooLong(InvalidRequest):
 
 
 class Overloaded(ServingError):
-    error_type = "overloaded"
-    status = 429
+    error_type, status = "overloaded", 429
 
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         super().__init__(message)
@@ -48,23 +46,19 @@ class Overloaded(ServingError):
 
 
 class GenerationFailed(ServingError):
-    error_type = "generation"
-    status = 424
+    error_type, status = "generation", 424
 
 
 class IncompleteGeneration(ServingError):
-    error_type = "incomplete_generation"
-    status = 500
+    error_type, status = "incomplete_generation", 500
 
 
 class Unhealthy(ServingError):
-    error_type = "unhealthy"
-    status = 503
+    error_type, status = "unhealthy", 503
 
 
 class NothingToFetch(ServingError):
-    error_type = "nothing_to_fetch"
-    status = 409
+    error_type, status = "nothing_to_fetch", 409
 
 
 class FinishReason(StrEnum):

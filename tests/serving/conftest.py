@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import sys
 import tempfile
@@ -40,11 +41,7 @@ async def looked_at(engine: E) -> AsyncIterator[E]:
     """The started engine, once it has checked its upstream."""
     await engine.start()
     try:
-
-        async def look() -> bool:
-            return "Looking" not in (engine.info.state_detail or "")
-
-        await eventually(look)
+        await eventually(lambda: "Looking" not in (engine.info.state_detail or ""))
         yield engine
     finally:
         await engine.close()
@@ -78,11 +75,13 @@ class Served:
 
 
 async def eventually(look: Callable[[], Any]) -> Any:
-    """The result of `look`, as soon as it is true."""
+    """The result of `look`, which may be awaitable, as soon as it is true."""
     async with asyncio.timeout(PATIENCE):
-        while not (seen := await look()):
+        while True:
+            seen = look()
+            if seen := await seen if inspect.isawaitable(seen) else seen:
+                return seen
             await asyncio.sleep(0.02)
-    return seen
 
 
 @contextlib.asynccontextmanager
