@@ -1,12 +1,11 @@
 """The serving layer on the application's own port, for programs that have its key (`--expose-serving`).
 
-`/serving/…` is the TGI protocol, `/v1/…` OpenAI's. Knows who may come in, what of a request and of an answer
-is passed on, and what to say when there is nobody to pass it to; refuses to know what is asked. It stands
-before everything of the page: programs send no cookies, and a key that no other site's page has makes the
-checks of `security.py` needless here. Nothing is done for each token but to hand its bytes on.
+`/serving/…` speaks TGI's protocol, `/v1/…` OpenAI's. The gateway checks the key and forwards requests and
+answers; it adds no work per token. It stands outside the checks of `security.py`, which protect cookies:
+programs send a key instead, which no other site's page has.
 
-What operators alone may do (fetch a model, keep a beginning ready) is not passed on, and a path that is not
-known here is not either: a route that the serving layer gets is closed until it is named in `OPEN`.
+Only paths in `OPEN` are forwarded. Operator routes, such as the one that downloads a model, are not. A new
+route of the serving layer stays closed until it is named there.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -36,24 +35,21 @@ log = logging.getLogger(__name__)
 
 OPEN = frozenset(
     {"/", "/generate", "/generate_stream", "/tokenize", "/info", "/health", "/ping", "/metrics"}
-)  # and whatever is under /v1/
-LARGEST_BODY = 4 << 20  # bytes, as the serving layer has it
+)  # and all paths under /v1/
+LARGEST_BODY = 4 << 20  # bytes; the serving layer has the same limit
 CONNECT_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 2
-WRONG_KEYS = 10  # of one address, after which it waits
+WRONG_KEYS = 10  # after so many from one address, it must wait
 WRONG_KEY_SECONDS = 60.0  # how long it waits, and how long a wrong key counts
-KNOWN_SECONDS = 3600.0  # how long an address from which the right key came never waits
+KNOWN_SECONDS = 3600.0  # an address that sent the right key need not wait for this time
 MOST_ADDRESSES = 4096  # that are remembered
 DONE = b"data: [DONE]\n\n"  # the end of a stream in OpenAI's protocol
 
-# Of a request, besides its body. The rest is the client's own affair: cookies, addresses, names.
-PASSED_ON = frozenset({b"accept", b"content-type", b"x-session-id"})
-# Of an answer. Not among them: cookies, leave for other sites to read it, what is of one connection alone.
-PASSED_BACK = frozenset(
-    {
-        *(b"allow", b"cache-control", b"content-encoding", b"content-length", b"content-type"),
-        *(b"retry-after", b"x-accel-buffering", b"x-request-id"),
-    }
+# Headers of requests and of answers. Others are not forwarded: cookies, addresses, CORS, connection headers.
+PASSED_ON = (b"accept", b"content-type", b"x-session-id")
+PASSED_BACK = (
+    *(b"allow", b"cache-control", b"content-encoding", b"content-length", b"content-type"),
+    *(b"retry-after", b"x-accel-buffering", b"x-request-id"),
 )
 
 UNREACHABLE = "The serving layer cannot be reached. Try again in a moment."
@@ -64,7 +60,7 @@ ENDING = "The server is shutting down."
 
 
 class ServingGateway:
-    """`app`, with the serving layer at `endpoint` beside it for clients that give the `key`."""
+    """Adds the serving layer at `endpoint` to `app`, for clients that have the `key`."""
 
     def __init__(self, app: ASGIApp, *, endpoint: Callable[[], Endpoint], key: str) -> None:
         self.app = app
@@ -73,19 +69,19 @@ class ServingGateway:
         self._session: aiohttp.ClientSession | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self._ending = False
-        self._brake = Brake()
+        self._limiter = KeyLimiter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             async with _new_session() as self._session:
                 await self.app(scope, receive, send)
-        elif scope["type"] == "http" and _is_meant(scope["path"]):
+        elif scope["type"] == "http" and f"{scope['path']}/".startswith(("/serving/", "/v1/")):
             await self._answer(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
     def end(self) -> None:
-        """Let nobody in any more, and tell those whose answers are under way that they end here."""
+        """Refuse new requests, and end the running ones with an error to their clients."""
         self._ending = True
         for task in self._under_way:
             task.cancel()
@@ -96,23 +92,24 @@ class ServingGateway:
         target = target_of(scope["path"])
         given = headers.get(b"authorization", b"")
         address = address_of(scope["client"][0] if scope.get("client") else "")
-        if (seconds := self._brake.seconds(address)) > 0:
-            await answer.refuse(429, TOO_MANY_TRIES, {"Retry-After": str(math.ceil(seconds))})
-        elif not given or not self._brake.lets_in(address, is_right=self._is_key(given)):
-            await answer.refuse(401, "The key is missing or wrong.", {"WWW-Authenticate": "Bearer"})
+        if (seconds := self._limiter.wait_seconds(address)) > 0:
+            await answer.refuse(429, "overloaded", TOO_MANY_TRIES, retry_after=str(math.ceil(seconds)))
+        elif not given or not self._limiter.record(address, is_right=self._is_key(given)):
+            message = "The key is missing or wrong."
+            await answer.refuse(401, "unauthorized", message, www_authenticate="Bearer")
         elif target is None:
-            await answer.refuse(404, "There is nothing here.")
+            await answer.refuse(404, "not_found", "There is nothing here.")
         elif scope["method"] not in ("GET", "HEAD", "POST"):
-            await answer.refuse(405, "Method Not Allowed", {"Allow": "GET, HEAD, POST"})
+            await answer.refuse(405, "method_not_allowed", "Method Not Allowed", allow="GET, HEAD, POST")
         else:
             length = headers.get(b"content-length", b"0").decode("latin-1")
-            came = await bounded_body(length, receive, LARGEST_BODY)
-            if came is None:
-                words = f"The body is larger than {LARGEST_BODY} bytes."
-                # What is still coming must not be read as the next request.
-                await answer.refuse(413, words, {"Connection": "close"})
+            received = await bounded_body(length, receive, LARGEST_BODY)
+            if received is None:
+                message = f"The body is larger than {LARGEST_BODY} bytes."
+                # The rest of the body must not be read as the next request.
+                await answer.refuse(413, "validation", message, connection="close")
                 return
-            body, is_whole = came
+            body, is_whole = received
             if not is_whole:
                 return
             if scope["query_string"]:
@@ -124,8 +121,7 @@ class ServingGateway:
         return hmac.compare_digest(key.strip(), self._key) and scheme.lower() == b"bearer"
 
     async def _while_wanted(self, work: Coroutine[Any, Any, None], receive: Receive, answer: _Answer) -> None:
-        """The work, until its client has gone or the server ends: then it is cancelled at once, and with it
-        the request to the serving layer."""
+        """Do the work, and cancel it at once when its client disconnects or the server ends."""
         task = asyncio.create_task(work)
         watcher = asyncio.create_task(left(receive))
         self._under_way.add(task)
@@ -160,47 +156,44 @@ class ServingGateway:
                 answer.method,
                 URL(endpoint.url.rstrip("/") + target, encoded=True),
                 data=io.BytesIO(body) if body else None,
-                # A compressed stream would come in lumps.
+                # A compressed stream would arrive in large pieces.
                 headers={**passed, "accept-encoding": "identity"},
                 allow_redirects=False,
             ) as response:
-                if response.status in (401, 403):  # it is this server's key that it does not take
+                if response.status in (401, 403):  # the key of this server is wrong, not the client's
                     log.warning("the serving layer does not accept the key: it answers %s", response.status)
                     await answer.fail(NOT_LET_IN)
                     return
-                await answer.begin(
-                    response.status,
-                    [(name.lower(), value) for name, value in response.raw_headers],
-                )
+                await answer.begin(response.status, response.raw_headers)
                 while piece := await response.content.readany():
                     await answer.write(piece)
                 await answer.end()
         except (aiohttp.ClientError, OSError) as error:
-            log.debug("the serving layer cannot be asked", exc_info=error)
+            log.debug("the serving layer cannot be reached", exc_info=error)
             await answer.fail(UNREACHABLE)
 
 
-class Brake:
-    """Slows down who guesses keys, by address: after some wrong ones, no key is looked at for a while.
+class KeyLimiter:
+    """Slows down clients that guess keys: an address that sent several wrong ones must wait.
 
-    An address from which the right key came lately never waits: programs there must not suffer from another
-    one that has an old key, or from somebody who guesses behind the same router.
+    An address that lately sent the right key never waits. Otherwise a program there would suffer from another
+    one that has an old key, or from a client behind the same router that guesses.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wrong: OrderedDict[str, list[float]] = OrderedDict()  # when they came
-        self._known: OrderedDict[str, float] = OrderedDict()  # when the right one came
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()  # the times of wrong keys, by address
+        self._known: OrderedDict[str, float] = OrderedDict()  # the time of the last right key
 
-    def seconds(self, address: str) -> float:
-        """How long this address must wait; 0 if its key is to be looked at."""
+    def wait_seconds(self, address: str) -> float:
+        """How long this address must wait; 0 if its key may be checked."""
         now, wrong = self._clock(), self._wrong.get(address, [])
         if len(wrong) < WRONG_KEYS or now - self._known.get(address, -math.inf) < KNOWN_SECONDS:
             return 0
         return max(wrong[-1] + WRONG_KEY_SECONDS - now, 0)
 
-    def lets_in(self, address: str, *, is_right: bool) -> bool:
-        """Whether a key that was looked at is right, which is remembered."""
+    def record(self, address: str, *, is_right: bool) -> bool:
+        """Remember whether a key from this address was right, and return that."""
         now = self._clock()
         if is_right:
             _remember(self._known, address, now)
@@ -218,7 +211,7 @@ def _remember(remembered: OrderedDict[str, Any], address: str, value: object) ->
 
 
 class _Answer:
-    """What one client gets: the serving layer's answer piece by piece, or words in the protocol's shape."""
+    """The answer to one client: the serving layer's, piece by piece, or an error in the protocol's shape."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.method: str = scope["method"]
@@ -230,9 +223,9 @@ class _Answer:
         self._is_stream = False
         self._last = b"\n\n"  # the last bytes that were written
 
-    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """`headers` have names in small letters; only those of `PASSED_BACK` are used."""
-        kept = [(name, value) for name, value in headers if name in PASSED_BACK]
+    async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Only the headers of `PASSED_BACK` are used."""
+        kept = [(name.lower(), value) for name, value in headers if name.lower() in PASSED_BACK]
         self._is_stream = dict(kept).get(b"content-type", b"").startswith(b"text/event-stream")
         await self._start(status, kept)
 
@@ -243,32 +236,33 @@ class _Answer:
     async def end(self, piece: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": piece})
 
-    async def fail(self, words: str) -> None:
-        """Say that there is no answer, or no more of it.
+    async def fail(self, message: str) -> None:
+        """Report that there is no answer, or that it breaks off.
 
-        What has begun is no whole answer any more. A stream can say so between two events; all else is left
-        without its end, and the server closes the connection.
-        """
+        A stream reports this between two events. Any other answer that has begun gets no end, so the server
+        closes the connection."""
         if not self._begun:
-            await self.refuse(503, words, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+            await self.refuse(503, "unhealthy", message, retry_after=str(RETRY_AFTER_SECONDS))
         elif self._is_stream and self._last.endswith(b"\n\n"):
-            words = BROKEN_OFF if words == UNREACHABLE else words
-            event = json.dumps(self._error(500, words, "incomplete_generation"))
+            message = BROKEN_OFF if message == UNREACHABLE else message
+            event = json.dumps(self._error(500, message, "incomplete_generation"))
             await self.end(b"data: " + event.encode() + b"\n\n" + (DONE if self._is_openai else b""))
 
-    async def refuse(self, status: int, words: str, headers: Mapping[str, str] | None = None) -> None:
-        body = json.dumps(self._error(status, words, _TYPES[status])).encode()
-        told = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
-        await self._start(status, _raw(told))
+    async def refuse(self, status: int, error_type: str, message: str, **headers: str) -> None:
+        """`error_type` is the serving layer's own name of the error."""
+        body = json.dumps(self._error(status, message, error_type)).encode()
+        common = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        await self._start(status, _raw({**common, **named}))
         await self.end(body)
 
-    def _error(self, status: int, words: str, error_type: str) -> object:
+    def _error(self, status: int, message: str, error_type: str) -> object:
         if not self._is_openai:
-            return {"error": words, "error_type": error_type}
+            return {"error": message, "error_type": error_type}
         kind = "invalid_request_error" if status < 500 else "server_error"
         kind = "service_unavailable_error" if status == 503 else kind
         code = "invalid_api_key" if status == 401 else error_type
-        return {"error": {"message": words, "type": kind, "param": None, "code": code}}
+        return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._begun = True
@@ -276,34 +270,19 @@ class _Answer:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
-# As the serving layer calls what it refuses itself.
-_TYPES = {
-    401: "unauthorized",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "validation",
-    429: "overloaded",
-    503: "unhealthy",
-}
-
-
 def target_of(path: str) -> str | None:
-    """The path at the serving layer, quoted, or None where there is nothing for clients."""
+    """The path at the serving layer, quoted, or None if clients may not use it."""
     path = path.removeprefix("/serving") or "/"
     if path not in OPEN and not path.startswith("/v1/"):
         return None
-    if any(part in (".", "..") for part in path.split("/")):  # on the way, somebody may resolve them
+    if any(part in (".", "..") for part in path.split("/")):  # a proxy on the way may resolve them
         return None
     return quote(path, safe="/")
 
 
-def _is_meant(path: str) -> bool:
-    return path in ("/serving", "/v1") or path.startswith(("/serving/", "/v1/"))
-
-
 def _new_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        # How many may ask at once is the serving layer's to say, and so is how long an answer may take.
+        # The serving layer itself limits how many requests run at once, and how long an answer may take.
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -27,7 +27,7 @@ from assistant.web.serving_gateway import (
     OPEN,
     WRONG_KEY_SECONDS,
     WRONG_KEYS,
-    Brake,
+    KeyLimiter,
     ServingGateway,
     target_of,
 )
@@ -135,24 +135,24 @@ async def test_who_guesses_keys_waits(client: httpx.AsyncClient, layer: Layer) -
     assert (await client.get("/elsewhere", headers=wrong)).text == "page"
 
 
-def test_the_brake_is_let_off_and_forgets() -> None:
+def test_waiting_ends_and_addresses_are_forgotten() -> None:
     now = 0.0
-    brake = Brake(lambda: now)
+    limiter = KeyLimiter(lambda: now)
     for address in ("guesser", "neighbour"):
         for _ in range(WRONG_KEYS):
-            assert brake.seconds(address) == 0
-            brake.lets_in(address, is_right=False)
+            assert limiter.wait_seconds(address) == 0
+            limiter.record(address, is_right=False)
         now += 1
-    assert (brake.seconds("guesser"), brake.seconds("neighbour")) == (58, 59)
+    assert (limiter.wait_seconds("guesser"), limiter.wait_seconds("neighbour")) == (58, 59)
     now += WRONG_KEY_SECONDS
-    assert brake.seconds("neighbour") == 0
-    brake.lets_in("neighbour", is_right=True)
+    assert limiter.wait_seconds("neighbour") == 0
+    limiter.record("neighbour", is_right=True)
     for _ in range(2 * WRONG_KEYS):
-        brake.lets_in("neighbour", is_right=False)
-    assert brake.seconds("neighbour") == 0
+        limiter.record("neighbour", is_right=False)
+    assert limiter.wait_seconds("neighbour") == 0
     for number in range(2 * MOST_ADDRESSES):
-        brake.lets_in(str(number), is_right=False)
-    assert len(brake._wrong) == MOST_ADDRESSES
+        limiter.record(str(number), is_right=False)
+    assert len(limiter._wrong) == MOST_ADDRESSES
 
 
 async def test_what_operators_alone_may_do_is_closed(client: httpx.AsyncClient, layer: Layer) -> None:
