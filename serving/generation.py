@@ -51,11 +51,9 @@ class GenerationRequest:
     prompt: Prompt
     params: SamplingParams
     stops: Sequence[str] = ()
-    include_stop: bool = False
-    """Whether the text ends after the stop sequence instead of before it."""
+    include_stop: bool = False  # whether the text ends after the stop sequence instead of before it
     session: str | None = None
-    largest_text: int = LARGEST_TEXT
-    """The most bytes that the text may take in JSON."""
+    largest_text: int = LARGEST_TEXT  # the most bytes that the text may take in JSON
 
 
 class Token(msgspec.Struct):
@@ -72,8 +70,7 @@ class Delta:
     """What one step adds to the text: a token, and details that only some protocols report."""
 
     token: Token
-    token_count: int = 1
-    """How many tokens the engine generated in this step."""
+    token_count: int = 1  # how many tokens the engine generated in this step
     top: Sequence[TopToken] = ()
 
 

@@ -24,10 +24,8 @@ from serving.protocols.openai import OpenAIProtocol
 from serving.protocols.runner import RequestRunner, WireProtocol
 from serving.protocols.tgi import TgiProtocol
 
-DEFAULT_LIMIT = 512
-"""How many requests may run or wait at once."""
-DEFAULT_TOTAL_SECONDS = 1800.0
-"""How long a whole answer may take."""
+DEFAULT_LIMIT = 512  # how many requests may run or wait at once
+DEFAULT_TOTAL_SECONDS = 1800.0  # how long a whole answer may take
 
 
 class ServingApp(Router):

@@ -129,19 +129,16 @@ class OpenAIRequest:
 
     generations: Sequence[GenerationRequest]
     """One for each choice. The choices of one prompt follow each other."""
-    model: str
-    """The model's name as the answer reports it."""
+    model: str  # the model's name as the answer reports it
     prompt_count: int
-    stops: Sequence[str]
-    """The client's own stop sequences. The answer reports no others."""
+    stops: Sequence[str]  # the client's own stop sequences. The answer reports no others.
     stream: bool
     include_usage: bool
     top_logprobs: int | None
     """How many alternatives to each token the answer lists; None: no probabilities at all."""
     is_chat: bool = False
     best_of: int = 1
-    echo: Sequence[str] = ()
-    """The prompt of each choice, if the answer repeats it before the text."""
+    echo: Sequence[str] = ()  # the prompt of each choice, if the answer repeats it before the text
     is_dialogue: bool = False
     """The chat was written as plain text: the space after the last label is not part of the answer."""
 

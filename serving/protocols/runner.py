@@ -50,17 +50,14 @@ _STREAM_HEADERS = [
 
 encode = msgspec.json.Encoder().encode
 
-Write = Callable[["EventStream"], Coroutine[Any, Any, None]]
-"""Writes the events of one answer."""
+Write = Callable[["EventStream"], Coroutine[Any, Any, None]]  # writes the events of one answer
 
 
 class WireProtocol(Protocol):
     """A protocol for clients: its routes, and how it writes errors."""
 
-    end_of_stream: bytes
-    """Sent after the last event of every stream."""
-    keyless_paths: Collection[str]
-    """The paths that need no API key."""
+    end_of_stream: bytes  # sent after the last event of every stream
+    keyless_paths: Collection[str]  # the paths that need no API key
 
     def routes(self) -> Sequence[Route]: ...
 

@@ -47,8 +47,7 @@ from serving.protocols.tgi_requests import (
 )
 from serving.protocols.validation import MOST_BEST_OF, MOST_STOPS
 
-VERSION = "3.3.7"
-"""The TGI version whose protocol this is; clients read it."""
+VERSION = "3.3.7"  # the TGI version whose protocol this is; clients read it
 _ERROR_TYPES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "validation"}
 
 
@@ -57,8 +56,7 @@ class _StreamDetails(msgspec.Struct):
     generated_tokens: int
     seed: int | None
     input_length: int | None
-    stop_sequence: str | None
-    """An addition to TGI: the stop sequence that ended the text."""
+    stop_sequence: str | None  # an addition to TGI: the stop sequence that ended the text
 
 
 class _StreamEvent(msgspec.Struct):
@@ -72,8 +70,7 @@ class _StreamEvent(msgspec.Struct):
 class _Prefill(msgspec.Struct):
     id: int
     text: str
-    logprob: float | None = None
-    """No engine here reports it."""
+    logprob: float | None = None  # no engine here reports it
 
 
 class _Details(msgspec.Struct):
@@ -86,8 +83,7 @@ class _Details(msgspec.Struct):
     top_tokens: list[list[Token]] | msgspec.UnsetType = msgspec.UNSET
     best_of_sequences: list[_Details] | msgspec.UnsetType = msgspec.UNSET
     """The results that were not the best."""
-    generated_text: str | msgspec.UnsetType = msgspec.UNSET
-    """Set only inside `best_of_sequences`."""
+    generated_text: str | msgspec.UnsetType = msgspec.UNSET  # set only inside `best_of_sequences`
 
 
 class _Result(msgspec.Struct, omit_defaults=True):

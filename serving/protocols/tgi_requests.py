@@ -76,8 +76,7 @@ class TgiRequest:
     prompt: str
     stream: bool
     details: bool
-    prefill: bool
-    """Whether the details list the tokens of the prompt."""
+    prefill: bool  # whether the details list the tokens of the prompt
     best_of: int
     return_full_text: bool
 

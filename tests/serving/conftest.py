@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import json
 import os
 import sys
 import tempfile
@@ -64,6 +65,16 @@ class Served:
         async with self.http.post(self.url + path, json=body) as answer:
             return answer.status, await answer.json()
 
+    async def streamed(self, path: str, body: Any) -> bytes:
+        """The whole event stream that answers a request."""
+        async with self.http.post(self.url + path, json=body) as answer:
+            assert (answer.status, answer.content_type) == (200, "text/event-stream"), await answer.text()
+            return await answer.read()
+
+    async def ended(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await self.process.wait()
+
     async def becomes(self, state: str) -> dict[str, Any]:
         """The body of /info, once it reports this state."""
 
@@ -72,6 +83,15 @@ class Served:
             return info if info["state"] == state else None
 
         return await eventually(look)
+
+
+def events_of(raw: bytes) -> list[dict[str, Any]]:
+    """The events of a whole stream, without its comments."""
+    *events, rest = raw.split(b"\n\n")
+    assert rest == b""
+    events = [event for event in events if event != b":"]
+    assert all(event.startswith(b"data: ") and not {*b"\r\n"} & {*event} for event in events)
+    return [json.loads(event[6:]) for event in events]
 
 
 async def eventually(look: Callable[[], Any]) -> Any:
@@ -85,7 +105,8 @@ async def eventually(look: Callable[[], Any]) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def serve(*arguments: str, **environment: str) -> AsyncIterator[Served]:
+async def serve(*arguments: str, state: str | None = None, **environment: str) -> AsyncIterator[Served]:
+    """Starts the process. With `state`, waits until its engine reports this one."""
     cache = tempfile.TemporaryDirectory()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -100,7 +121,10 @@ async def serve(*arguments: str, **environment: str) -> AsyncIterator[Served]:
             line = (await process.stdout.readline()).decode()
         assert line.startswith("serving on http://127.0.0.1:"), line
         async with aiohttp.ClientSession() as http:
-            yield Served(line.removeprefix("serving on ").strip(), process, http)
+            served = Served(line.removeprefix("serving on ").strip(), process, http)
+            if state is not None:
+                await served.becomes(state)
+            yield served
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import openai
@@ -93,6 +94,10 @@ async def client(layer: Layer) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+def streaming(client: httpx.AsyncClient) -> contextlib.AbstractAsyncContextManager[httpx.Response]:
+    return client.stream("POST", "/serving/generate_stream", content=b"{}")
+
+
 async def test_only_what_matters_is_passed_on_and_back(client: httpx.AsyncClient, layer: Layer) -> None:
     headers = {"Cookie": "owner=me", "X-Session-Id": "s", "X-Forwarded-For": "1.2.3.4", "Origin": "http://e"}
     answer = await client.post("/serving/generate", headers={**headers, "Host": "elsewhere"}, content=b"{}")
@@ -123,11 +128,10 @@ async def test_nobody_comes_in_without_the_key(client: httpx.AsyncClient, layer:
 
 async def test_who_guesses_keys_waits(client: httpx.AsyncClient, layer: Layer) -> None:
     wrong = {"Authorization": "Bearer wrong"}
-    for _ in range(WRONG_KEYS):
-        assert (await client.get("/v1/models", headers={"Authorization": ""})).status_code == 401
-    for _ in range(WRONG_KEYS):
-        assert (await client.get("/v1/models", headers=wrong)).status_code == 401
-    for headers in (wrong, AUTHORIZED):  # no key is looked at
+    for headers in ({"Authorization": ""}, wrong):
+        for _ in range(WRONG_KEYS):
+            assert (await client.get("/v1/models", headers=headers)).status_code == 401
+    for headers in (wrong, AUTHORIZED):  # no key is checked
         tgi, chat = [await client.get(path, headers=headers) for path in ("/serving/info", "/v1/models")]
         assert (tgi.status_code, chat.status_code, tgi.headers["retry-after"]) == (429, 429, "60")
         assert tgi.json()["error_type"] == chat.json()["error"]["code"] == "overloaded"
@@ -185,13 +189,8 @@ async def test_a_body_is_bounded_and_not_read_beyond_that(client: httpx.AsyncCli
     zeros = b"Content-Length: " + b"0" * 5000
     for length in (announced, b"Content-Length: 1000000000", zeros, b"Transfer-Encoding: chunked"):
         reader, writer = await asyncio.open_connection(host, port)
-        lines = (
-            b"POST /v1/completions HTTP/1.1",
-            b"Host: x",
-            f"Authorization: Bearer {KEY}".encode(),
-            length,
-        )
-        writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n".encode()
+        writer.write(head + length + b"\r\n\r\n")
         if b"chunked" in length:
             chunk = b"x" * (LARGEST_BODY + 1)
             writer.write(b"%x\r\n" % len(chunk) + chunk + b"\r\n")
@@ -202,7 +201,7 @@ async def test_a_body_is_bounded_and_not_read_beyond_that(client: httpx.AsyncCli
 
 
 async def test_a_stream_arrives_piece_by_piece(client: httpx.AsyncClient, layer: Layer) -> None:
-    async with client.stream("POST", "/serving/generate_stream", content=b"{}") as answer:
+    async with streaming(client) as answer:
         pieces = answer.aiter_raw()
         for piece in (b"data: 1\n\n", b"data: ", b"2\n\n"):
             await layer.pieces.put(piece)  # the next one is written after this one was read
@@ -212,7 +211,7 @@ async def test_a_stream_arrives_piece_by_piece(client: httpx.AsyncClient, layer:
 
 
 async def test_a_client_that_leaves_ends_the_request(client: httpx.AsyncClient, layer: Layer) -> None:
-    async with client.stream("POST", "/serving/generate_stream", content=b"{}") as answer:
+    async with streaming(client) as answer:
         await layer.pieces.put(b"data: 1\n\n")
         await anext(answer.aiter_raw())
     async with asyncio.timeout(20):
@@ -223,11 +222,9 @@ async def test_a_stream_that_breaks_between_events_says_so(client: httpx.AsyncCl
     for piece in (b"data: 1\n\n", b"break"):
         await layer.pieces.put(piece)
     text = (await client.post("/serving/generate_stream", content=b"{}")).text
+    message = "The serving layer has broken off the answer."
     last = json.loads(text.removeprefix("data: 1\n\ndata: "))
-    assert last == {
-        "error": "The serving layer has broken off the answer.",
-        "error_type": "incomplete_generation",
-    }
+    assert last == {"error": message, "error_type": "incomplete_generation"}
     for piece in (b"data: {", b"break"):
         await layer.pieces.put(piece)
     with pytest.raises(httpx.RemoteProtocolError):
@@ -253,10 +250,9 @@ async def test_where_nobody_serves_it_is_said_in_the_protocols_shape(unused_tcp_
     for endpoint in (Endpoint(None), nowhere, Endpoint(None, failure="no such file")):
         async with gateway_to(endpoint) as (client, _):
             tgi, chat = await client.get("/serving/info"), await client.get("/v1/models")
-        assert (tgi.status_code, tgi.json()["error_type"]) == (503, "unhealthy")
-        assert (chat.status_code, chat.json()["error"]["code"]) == (503, "unhealthy")
-        assert tgi.headers["retry-after"]
-        assert tgi.json()["error"] == chat.json()["error"]["message"]
+        assert (tgi.status_code, chat.status_code, bool(tgi.headers["retry-after"])) == (503, 503, True)
+        assert tgi.json() == {"error": chat.json()["error"]["message"], "error_type": "unhealthy"}
+        assert chat.json()["error"]["code"] == "unhealthy"
 
 
 async def test_a_key_of_ours_that_is_refused_is_no_fault_of_clients(
@@ -267,14 +263,20 @@ async def test_a_key_of_ours_that_is_refused_is_no_fault_of_clients(
     assert (answer.status_code, "this server's key" in answer.json()["error"]) == (503, True)
 
 
+@contextlib.contextmanager
+def exposed(folder: Path, *arguments: str) -> Iterator[Application]:
+    arguments = (*arguments, "--expose-serving", "--serving-key", KEY)
+    with application_running(folder / "data", *arguments, page=False) as application:
+        application.wait_until("ready")
+        application.client.headers.update(AUTHORIZED)
+        yield application
+
+
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
     folder = tmp_path_factory.mktemp("exposed")
     model = write_tiny_gguf(folder / "tiny.gguf", context=8192)
-    arguments = ("--model", str(model), "--threads", "1", "--expose-serving", "--serving-key", KEY)
-    with application_running(folder / "data", *arguments, page=False) as application:
-        application.wait_until("ready")
-        application.client.headers.update(AUTHORIZED)
+    with exposed(folder, "--model", str(model), "--threads", "1") as application:
         yield application
 
 
@@ -284,15 +286,12 @@ def test_clients_of_both_protocols_are_answered(application: Application) -> Non
     text = "".join(event.token.text for event in tgi.generate_stream("the code", max_new_tokens=7))
     assert text == tgi.generate("the code", max_new_tokens=7).generated_text != ""
     with openai.OpenAI(base_url=f"{application.address}/v1", api_key=KEY) as client:
-        answers = client.completions.create(
-            model="any", prompt="the code", max_tokens=7, temperature=0, stream=True
-        )
+        body: Any = {"model": "any", "prompt": "the code", "max_tokens": 7, "temperature": 0}
+        answers = client.completions.create(**body, stream=True)
         assert "".join(answer.choices[0].text for answer in answers) != ""
-    with (
-        openai.OpenAI(base_url=f"{application.address}/v1", api_key="wrong") as stranger,
-        pytest.raises(openai.AuthenticationError),
-    ):
-        stranger.models.list()
+        client.api_key = "wrong"
+        with pytest.raises(openai.AuthenticationError):
+            client.models.list()
     body = {"inputs": "the", "parameters": {"max_new_tokens": 5, "return_full_text": False}}
     assert application.client.post("/serving/generate", json=body).json()["generated_text"]
     assert KEY not in application.log
@@ -306,21 +305,17 @@ def test_who_leaves_stops_the_engine(application: Application) -> None:
 
 
 def test_a_killed_engine_ends_the_stream_and_the_next_request_works(tmp_path: Path) -> None:
-    with upstream("One two three four five. " * 40) as url:
-        arguments = ("--upstream", url, "--expose-serving", "--serving-key", KEY)
-        with application_running(tmp_path / "data", *arguments, page=False) as application:
-            application.wait_until("ready")
-            application.client.headers.update(AUTHORIZED)
-            body = {"inputs": "q", "parameters": {"max_new_tokens": 1000}}
-            lines = []
-            with contextlib.suppress(httpx.RemoteProtocolError):
-                with application.client.stream("POST", "/serving/generate_stream", json=body) as answer:
-                    for line in answer.iter_lines():
-                        if not lines:
-                            os.kill(application.serving_pid(), signal.SIGKILL)
-                        lines.append(line)
-                assert "incomplete_generation" in "".join(lines)
-            assert '"generated_text":"' not in "".join(lines)
-            wait_for(lambda: application.client.get("/serving/health").status_code == 200)
-            body["parameters"] = {"max_new_tokens": 3}
-            assert application.client.post("/serving/generate", json=body).json()["generated_text"]
+    with upstream("One two three four five. " * 40) as url, exposed(tmp_path, "--upstream", url) as started:
+        body = {"inputs": "q", "parameters": {"max_new_tokens": 1000}}
+        lines = []
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            with started.client.stream("POST", "/serving/generate_stream", json=body) as answer:
+                for line in answer.iter_lines():
+                    if not lines:
+                        os.kill(started.serving_pid(), signal.SIGKILL)
+                    lines.append(line)
+            assert "incomplete_generation" in "".join(lines)
+        assert '"generated_text":"' not in "".join(lines)
+        wait_for(lambda: started.client.get("/serving/health").status_code == 200)
+        body["parameters"] = {"max_new_tokens": 3}
+        assert started.client.post("/serving/generate", json=body).json()["generated_text"]
