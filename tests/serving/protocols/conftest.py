@@ -31,7 +31,7 @@ def client(served: ServingApp | Engine, **options: Any) -> httpx.AsyncClient:
 async def ask(
     path: str,
     *steps: Step,
-    engine: FakeEngine | None = None,
+    engine: ServingApp | Engine | None = None,
     method: str = "POST",
     headers: dict[str, str] | None = None,
     content: bytes | None = None,

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,24 +16,20 @@ from serving.engine import (
     End,
     EngineState,
     FinishReason,
-    GenerationFailed,
     Grammar,
     GrammarKind,
     IncompleteGeneration,
     Infill,
     InvalidRequest,
-    Overloaded,
     SamplingParams,
     TopToken,
-    Unhealthy,
 )
 from serving.engines.llama_cpp import LlamaCpp
 from serving.models.catalogue import Infilling
 from serving.protocols import runner
-from serving.protocols.application import create_app
 from serving.protocols.openai_requests import DIALOGUE_STOPS
 from tests.serving.engines.conftest import loaded
-from tests.serving.protocols.conftest import CHATS, COMPLETIONS, HI, PATIENCE, Connection, ask, client
+from tests.serving.protocols.conftest import CHATS, COMPLETIONS, HI, ask, client
 from tests.serving.protocols.conftest import events as events_without_comments
 from tests.serving.test_stopping import cut, first_match
 from tests.support.fake_engine import FakeEngine, Step
@@ -552,73 +547,10 @@ def test_any_body_is_answered_or_refused(path: str, body: dict[str, Any], chats:
         assert body.get("stream") or answer.json()["choices"]
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "kind", "code"),
-    [
-        (InvalidRequest("`max_new_tokens` is too large"), 400, "invalid_request_error", None),
-        (Overloaded("Full.", retry_after=9), 429, "rate_limit_error", "rate_limit_exceeded"),
-        (GenerationFailed("It failed."), 500, "server_error", "generation"),
-        (IncompleteGeneration("It broke."), 500, "server_error", "incomplete_generation"),
-        (Unhealthy("Loading."), 503, "service_unavailable_error", "unhealthy"),
-    ],
-)
-async def test_errors_before_any_text_are_plain_responses(
-    error: Exception, status: int, kind: str, code: str | None
-) -> None:
-    for path in (COMPLETIONS, CHATS):
-        for streamed in (False, True):
-            answer = await ask(path, engine=FakeEngine("x", before=[error]), stream=streamed)
-            told = answer.json()["error"]
-            assert (answer.status_code, told["type"], told["code"]) == (status, kind, code)
-            assert told["message"].startswith(str(error)[:2])
-            assert answer.headers.get("retry-after") == ("9" if status == 429 else None)
-    if status == 400:
-        assert told["message"] == "`max_tokens` is too large"
-        assert told["param"] == "max_tokens"
-
-
-@BOTH_PATHS
-async def test_an_error_after_text_is_an_event_before_the_end_of_the_stream(path: str) -> None:
-    answer = await ask(path, "some", IncompleteGeneration("It broke off."), stream=True)
-    assert answer.status_code == 200
-    events = events_of(answer.text)
-    assert "some" in json.dumps(events[-2])
-    code = "incomplete_generation"
-    error = {"message": "It broke off.", "type": "server_error", "param": None, "code": code}
-    assert events[-1] == {"error": error}
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_a_silent_stream_gets_comments(held: asyncio.Event) -> None:
-    connection = Connection(create_app(FakeEngine("a", held)), CHATS, stream=True)
-    await connection.sends(b":\n\n")
-    held.set()
-    await connection.ended()
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_a_client_that_leaves_cancels_all_choices(streamed: bool) -> None:
-    engine = FakeEngine("a", asyncio.Event())
-    connection = Connection(create_app(engine), CHATS, stream=streamed, n=2)
-    async with asyncio.timeout(PATIENCE):
-        await engine.waiting.wait()
-    connection.leave.set()
-    await connection.ended()
-    assert engine.running == 0
-
-
-async def test_requests_over_the_limit_are_refused(held: asyncio.Event) -> None:
-    engine = FakeEngine("a", held)
-    app = create_app(engine, max_concurrent_requests=1)
-    connection = Connection(app, COMPLETIONS)
-    await engine.waiting.wait()
-    async with client(app) as http:
-        for streamed in (False, True):
-            answer = await http.post(COMPLETIONS, json={"prompt": "x", "n": 2, "stream": streamed})
-            assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
-            assert answer.json()["error"]["type"] == "rate_limit_error"
-    held.set()
-    await connection.ended()
+async def test_errors_of_the_engine_have_the_protocols_names() -> None:
+    engine = FakeEngine(before=[InvalidRequest("`max_new_tokens` is too large")])
+    error = await refused(COMPLETIONS, engine=engine)
+    assert (error["message"], error["param"]) == ("`max_tokens` is too large", "max_tokens")
 
 
 async def test_the_model_and_its_adapters_are_listed() -> None:
@@ -689,11 +621,3 @@ async def test_all_errors_below_v1_have_the_protocols_shape() -> None:
             answer = await http.request(method, path, content=b" " * (runner.LARGEST_BODY + 1))
             assert answer.status_code == status
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
-
-
-async def test_an_unexpected_error_is_reported_without_its_message() -> None:
-    for streamed in (False, True):
-        answer = await ask(CHATS, engine=FakeEngine(before=[RuntimeError("a secret")]), stream=streamed)
-        assert answer.status_code == 500
-        error = {"message": "Internal error", "type": "server_error", "param": None, "code": None}
-        assert answer.json()["error"] == error
