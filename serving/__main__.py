@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -47,13 +47,22 @@ EXIT_SECONDS = 1.4
 
 
 class _Server(uvicorn.Server):
-    def __init__(
-        self, config: uvicorn.Config, app: ServingApp, *, exit_with_stdin: bool, drain_seconds: float
-    ) -> None:
-        super().__init__(config)
+    def __init__(self, app: ServingApp, options: argparse.Namespace) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws="none",
+                lifespan="on",
+                timeout_keep_alive=75,  # longer than clients do, so that none sends into a closed connection
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            )
+        )
         self._admission = app.runner.admission
-        self._exit_with_stdin = exit_with_stdin
-        self._drain_seconds = drain_seconds
+        self._exit_with_stdin = options.exit_with_stdin
+        self._drain_seconds = options.drain_seconds
         self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -72,16 +81,12 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._admission.closed = True
-        await self._drain()
-        _exit_soon()
-        self._admission.end()
-        await super().shutdown(sockets)
-
-    async def _drain(self) -> None:
-        """Wait until the running answers have ended, while new requests are refused."""
         begun = time.monotonic()
         while not self._admission.idle and time.monotonic() - begun < self._drain_seconds:
             await asyncio.sleep(0.02)  # a second signal sets `_drain_seconds` to 0
+        _exit_soon()
+        self._admission.end()
+        await super().shutdown(sockets)
 
     def _watch_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
         while os.read(0, 4096):
@@ -104,10 +109,9 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         engine, download = _engine(options)
-        key = options.api_key or os.environ.get(KEY_VARIABLE) or None
         app = create_app(
             engine,
-            api_key=key,
+            api_key=options.api_key or os.environ.get(KEY_VARIABLE) or None,
             download=download,
             max_concurrent_requests=options.max_concurrent_requests,
             total_seconds=options.total_seconds,
@@ -116,21 +120,8 @@ def main(arguments: Sequence[str]) -> int:
     except (BadModelFile, catalogue.UnknownModel, _BadUsage) as error:
         print(f"serving: {error}", file=sys.stderr)
         return 2
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        lifespan="on",
-        timeout_keep_alive=75,  # longer than clients keep idle connections: none sends into a closed one
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )
     try:
-        server = _Server(
-            config, app, exit_with_stdin=options.exit_with_stdin, drain_seconds=options.drain_seconds
-        )
-        server.run(sockets=[listener])
+        _Server(app, options).run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn raises the signal again after its shutdown
         return 130
     return 0
@@ -149,7 +140,6 @@ def _parser() -> argparse.ArgumentParser:
     engine = parser.add_mutually_exclusive_group()
     engine.add_argument(
         "--model",
-        metavar="MODEL",
         help="for the embedded llama.cpp: a GGUF file, or a model to download once: 'auto', REPO:FILE, or "
         + ", ".join(model.name for model in catalogue.CATALOGUE),
     )
@@ -165,61 +155,43 @@ def _parser() -> argparse.ArgumentParser:
         choices=[kind.value for kind in UpstreamProtocol],
         help="the protocol of the upstream (default: openai if the address ends in /v1, else detected)",
     )
-    parser.add_argument(
-        "--upstream-model", metavar="NAME", help="the upstream's name of the model (default: its first one)"
-    )
-    limits = Limits()
-    for name, default, description in (
-        ("connect", limits.connect, "limit for a connection to the upstream, and for a short request to it"),
-        (
-            "first",
-            limits.first,
-            "limit until an answer begins; after it, the embedded engine counts as hung",
-        ),
-        ("between", limits.between, "limit for a pause of the upstream within an answer"),
-        ("total", DEFAULT_TOTAL_SECONDS, "limit for a whole answer of any engine"),
-    ):
-        parser.add_argument(
-            f"--{name}-seconds",
-            type=_seconds,
-            default=default,
-            metavar="SECONDS",
-            help=f"{description} (%(default)g)",
-        )
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="0 chooses a free one (%(default)s)")
-    parser.add_argument("--api-key", metavar="KEY", help=f"the key of clients; safer in {KEY_VARIABLE}")
-    parser.add_argument(
-        "--models", type=Path, default=_models(), metavar="DIR", help="for downloaded models (%(default)s)"
-    )
-    parser.add_argument(
-        "--prefix-cache",
-        type=Path,
-        default=Path(platformdirs.user_cache_dir("tech-assistant", appauthor=False)) / "prefixes",
-        metavar="DIR",
-        help="where the embedded engine saves the computed beginnings of prompts (%(default)s)",
-    )
     parser.add_argument("--offline", action="store_true", help="never download a model")
-    parser.add_argument("--context", type=_positive, help="context of the embedded engine, in tokens")
-    parser.add_argument(
-        "--parallel", type=_positive, default=DEFAULT_PARALLEL, help="answers computed at once (%(default)s)"
-    )
-    parser.add_argument(
-        "--max-concurrent-requests",
-        type=_positive,
-        default=DEFAULT_LIMIT,
-        metavar="N",
-        help="requests that may run or wait at once; more are refused with 429 (%(default)s)",
-    )
-    parser.add_argument(
-        "--drain-seconds",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        help="how long running answers may go on after SIGTERM (%(default)g)",
-    )
-    parser.add_argument("--threads", type=_positive, help="computing threads (default: one per processor)")
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input closes")
+
+    def add(
+        name: str, kind: Callable[[str], object], metavar: str, default: object, description: str
+    ) -> None:
+        if default is not None:
+            description += " (%(default)g)" if isinstance(default, float) else " (%(default)s)"
+        parser.add_argument(name, type=kind, metavar=metavar, default=default, help=description)
+
+    def seconds(name: str, default: float, description: str) -> None:
+        add(f"--{name}-seconds", _seconds, "SECONDS", default, description)
+
+    limits = Limits()
+    data = Path(platformdirs.user_data_dir("tech-assistant", appauthor=False))
+    cache = Path(platformdirs.user_cache_dir("tech-assistant", appauthor=False))
+    add("--upstream-model", str, "NAME", None, "the upstream's name of the model (default: its first one)")
+    seconds(
+        "connect", limits.connect, "limit for a connection to the upstream, and for a short request to it"
+    )
+    seconds(
+        "first", limits.first, "limit until an answer begins; after it, the embedded engine counts as hung"
+    )
+    seconds("between", limits.between, "limit for a pause of the upstream within an answer")
+    seconds("total", DEFAULT_TOTAL_SECONDS, "limit for a whole answer of any engine")
+    add("--host", str, "HOST", "127.0.0.1", "the address to listen on")
+    add("--port", int, "PORT", 8080, "0 chooses a free one")
+    add("--api-key", str, "KEY", None, f"the key of clients; safer in {KEY_VARIABLE}")
+    add("--models", Path, "DIR", data / "models", "for downloaded models")
+    what = "where the embedded engine saves the computed beginnings of prompts"
+    add("--prefix-cache", Path, "DIR", cache / "prefixes", what)
+    add("--context", _positive, "CONTEXT", None, "context of the embedded engine, in tokens")
+    add("--parallel", _positive, "PARALLEL", DEFAULT_PARALLEL, "answers computed at once")
+    what = "requests that may run or wait at once; more are refused with 429"
+    add("--max-concurrent-requests", _positive, "N", DEFAULT_LIMIT, what)
+    add("--drain-seconds", float, "SECONDS", 30.0, "how long running answers may go on after SIGTERM")
+    add("--threads", _positive, "THREADS", None, "computing threads (default: one per processor)")
     return parser
 
 
@@ -245,10 +217,6 @@ def _prefixes(directory: Path) -> Path | None:
     return directory.absolute()
 
 
-def _models() -> Path:
-    return Path(platformdirs.user_data_dir("tech-assistant", appauthor=False)) / "models"
-
-
 def _engine(options: argparse.Namespace) -> tuple[Engine, DownloadControl | None]:
     """The engine, and the control of its download if there is one."""
     if options.model is None:
@@ -269,10 +237,7 @@ def _engine(options: argparse.Namespace) -> tuple[Engine, DownloadControl | None
     model = catalogue.choose(options.models, memory) if is_auto else catalogue.find(options.model)
     if model is None:
         least = catalogue.smallest()
-        has, needs = (
-            catalogue.in_words(memory or 0),
-            catalogue.in_words((least.memory or 0) + catalogue.OTHERS),
-        )
+        has, needs = map(catalogue.in_words, (memory or 0, (least.memory or 0) + catalogue.OTHERS))
         return Absent(
             f"This machine has {has} of memory. {least.title}, the smallest model of the catalogue, needs "
             f"about {needs}. Choose a server elsewhere with --upstream, or a smaller model with --model."

@@ -17,7 +17,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,8 +45,7 @@ class ServingChild:
     """One serving process on a loopback port, with a random key. `arguments` choose the engine.
 
     `url` changes with each restart and is None while no process listens. `failure` is set when no process can
-    be started at all, and says why. `on_exit` gets the exit code of each process that ended by itself or was
-    killed because it did not answer for `hang_seconds`.
+    be started at all, and says why. A process that does not answer for `hang_seconds` is killed.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class ServingChild:
         arguments: Sequence[str],
         *,
         environment: Mapping[str, str] | None = None,
-        on_exit: Callable[[int], None] | None = None,
         hang_seconds: float = HANG_SECONDS,
     ) -> None:
         self.url: str | None = None
@@ -62,7 +60,6 @@ class ServingChild:
         self.failure: str | None = None
         self._arguments = list(arguments)
         self._environment = dict(environment or {})
-        self._on_exit = on_exit
         self._patience = hang_seconds / MISSES  # for one check, in seconds
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -70,12 +67,9 @@ class ServingChild:
         self._last_line = ""
 
     @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.returncode is None
-
-    @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process is not None and self.alive else None
+        """None while no process runs."""
+        return self._process.pid if self._process and self._process.returncode is None else None
 
     async def start(self) -> None:
         """Return once the first address is known. Raises `ChildFailed`."""
@@ -101,10 +95,9 @@ class ServingChild:
                 outcome = f"could not be started ({error})"
             else:
                 outcome = f"ended with code {code}"
-                if self._on_exit is not None:
-                    self._on_exit(code)
                 if code == BAD_USAGE:
-                    self.failure = self._last_message()
+                    message = self._last_line.removeprefix("serving: ")
+                    self.failure = message or "The serving process could not be started."
                     self._settled.set()
                     return
             if time.monotonic() - begun >= STEADY_SECONDS:
@@ -206,13 +199,8 @@ class ServingChild:
                 self._settled.set()
 
     async def _pass_on(self, stderr: asyncio.StreamReader) -> None:
-        async for line in _lines(stderr):
-            self._last_line = line
-            log.info("%s", line)
-
-    def _last_message(self) -> str:
-        """The last line that the child printed, without its name."""
-        return self._last_line.removeprefix("serving: ") or "The serving process could not be started."
+        async for self._last_line in _lines(stderr):
+            log.info("%s", self._last_line)
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:

@@ -30,8 +30,7 @@ class ServingError(Exception):
 
 
 class InvalidRequest(ServingError):
-    error_type = "validation"
-    status = 422
+    error_type, status = "validation", 422
 
 
 class TooLong(InvalidRequest):
@@ -39,8 +38,7 @@ class TooLong(InvalidRequest):
 
 
 class Overloaded(ServingError):
-    error_type = "overloaded"
-    status = 429
+    error_type, status = "overloaded", 429
 
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         super().__init__(message)
@@ -48,23 +46,19 @@ class Overloaded(ServingError):
 
 
 class GenerationFailed(ServingError):
-    error_type = "generation"
-    status = 424
+    error_type, status = "generation", 424
 
 
 class IncompleteGeneration(ServingError):
-    error_type = "incomplete_generation"
-    status = 500
+    error_type, status = "incomplete_generation", 500
 
 
 class Unhealthy(ServingError):
-    error_type = "unhealthy"
-    status = 503
+    error_type, status = "unhealthy", 503
 
 
 class NothingToFetch(ServingError):
-    error_type = "nothing_to_fetch"
-    status = 409
+    error_type, status = "nothing_to_fetch", 409
 
 
 class FinishReason(StrEnum):
@@ -74,8 +68,7 @@ class FinishReason(StrEnum):
 
 
 class EngineState(StrEnum):
-    NONE = "none"
-    """There is no model, and none is being downloaded."""
+    NONE = "none"  # there is no model, and none is being downloaded
     FETCHING = "fetching"
     LOADING = "loading"
     READY = "ready"
@@ -108,10 +101,8 @@ Prompt = str | Chat | Infill
 
 
 class GrammarKind(StrEnum):
-    JSON = "json"
-    """A JSON schema."""
-    REGEX = "regex"
-    """A regular expression for the whole text."""
+    JSON = "json"  # a JSON schema
+    REGEX = "regex"  # a regular expression for the whole text
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,39 +120,32 @@ class SamplingParams:
     An engine raises `InvalidRequest` for a parameter that it does not support, and ignores none silently.
     """
 
-    max_new_tokens: int | None
-    """None: as many as the context allows, up to `MOST_NEW_TOKENS`."""
+    max_new_tokens: int | None  # None: as many as the context allows, up to `MOST_NEW_TOKENS`
     seed: int
-    temperature: float = 0.0
-    """0 always chooses the likeliest token."""
+    temperature: float = 0.0  # 0 always chooses the likeliest token
     top_k: int | None = None
     top_p: float | None = None
     typical_p: float | None = None
     repetition_penalty: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
-    min_new_tokens: int = 0
-    """The minimum of tokens before the text may end."""
-    truncate: int | None = None
-    """How many tokens at the end of the prompt the model reads; None: all."""
+    min_new_tokens: int = 0  # the minimum of tokens before the text may end
+    truncate: int | None = None  # how many tokens at the end of the prompt the model reads; None: all
     grammar: Grammar | None = None
     adapter_id: str | None = None
     logprobs: bool = False
     """Whether chunks have a `logprob`, if the engine can report it. It costs half a millisecond per token."""
-    top_tokens: int = 0
-    """How many of the likeliest tokens each chunk lists in `top`. Implies `logprobs`."""
+    top_tokens: int = 0  # how many of the likeliest tokens each chunk lists in `top`. Implies `logprobs`.
 
 
-MOST_NEW_TOKENS = 4096
-"""The upper limit for `max_new_tokens=None`."""
+MOST_NEW_TOKENS = 4096  # the upper limit for `max_new_tokens=None`
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The engine has accepted the request. It always yields this first."""
 
-    input_tokens: int | None
-    """Length of the prompt; None if the engine does not report it."""
+    input_tokens: int | None  # length of the prompt; None if the engine does not report it
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +165,7 @@ class Chunk:
     """
 
     data: bytes
-    token_id: int = 0
-    """Of the last token; 0 if the engine does not report it."""
+    token_id: int = 0  # of the last token; 0 if the engine does not report it
     tokens: int = 1
     logprob: float | None = None
     """Natural logarithm, of the last token; None if the engine does not report it."""
@@ -211,8 +194,7 @@ class TokenSpan:
 
 
 class DownloadState(StrEnum):
-    OFFERED = "offered"
-    """The operator declined it before the last start, and can still start it."""
+    OFFERED = "offered"  # the operator declined it before the last start, and can still start it
     RUNNING = "running"
     DECLINED = "declined"
     FAILED = "failed"
@@ -223,13 +205,11 @@ class Download:
     """The download of a model's file, running or ended."""
 
     state: DownloadState
-    model: str
-    """The name that people read."""
+    model: str  # the name that people read
     repo: str
     file: str
     licence: str | None
-    bytes: int | None
-    """Size of the whole file; an estimate until the hub reports it."""
+    bytes: int | None  # size of the whole file; an estimate until the hub reports it
     received: int = 0
 
 
@@ -241,13 +221,10 @@ class EngineInfo:
     state: EngineState
     state_detail: str | None = None
     model_id: str | None = None
-    context: int | None = None
-    """The most tokens of prompt and answer together."""
-    parallel: int | None = None
-    """How many generations are computed at once. Others wait."""
+    context: int | None = None  # the most tokens of prompt and answer together
+    parallel: int | None = None  # how many generations are computed at once. Others wait.
     waiting: int = 0
-    adapters: Sequence[str] = ()
-    """The values that `adapter_id` accepts."""
+    adapters: Sequence[str] = ()  # the values that `adapter_id` accepts
     computed_tokens: int | None = None
     reused_tokens: int | None = None
     """Tokens of all prompts so far: computed, and reused from earlier prompts."""

@@ -11,7 +11,7 @@ import asyncio
 import codecs
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -51,11 +51,9 @@ class GenerationRequest:
     prompt: Prompt
     params: SamplingParams
     stops: Sequence[str] = ()
-    include_stop: bool = False
-    """Whether the text ends after the stop sequence instead of before it."""
+    include_stop: bool = False  # whether the text ends after the stop sequence instead of before it
     session: str | None = None
-    largest_text: int = LARGEST_TEXT
-    """The most bytes that the text may take in JSON."""
+    largest_text: int = LARGEST_TEXT  # the most bytes that the text may take in JSON
 
 
 class Token(msgspec.Struct):
@@ -72,16 +70,14 @@ class Delta:
     """What one step adds to the text: a token, and details that only some protocols report."""
 
     token: Token
-    token_count: int = 1
-    """How many tokens the engine generated in this step."""
+    token_count: int = 1  # how many tokens the engine generated in this step
     top: Sequence[TopToken] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The end of a generation. `last` is its last token, with the text that was held back until now."""
+@dataclass(slots=True, kw_only=True)
+class Finished(Delta):
+    """The last delta, which also has the text that was held back until now, and the end of the generation."""
 
-    last: Delta
     finish_reason: FinishReason
     generated_tokens: int
     input_tokens: int | None
@@ -107,7 +103,7 @@ class GenerationResult:
         return math.exp(math.fsum(known) / len(known)) if known else 0.0
 
 
-async def generate(engine: Engine, request: GenerationRequest) -> AsyncGenerator[Accepted | Delta | Finished]:
+async def generate(engine: Engine, request: GenerationRequest) -> AsyncGenerator[Accepted | Delta]:
     """Yield `Accepted`, then tokens whose text is safe to show, then `Finished`. Raises `ServingError`.
 
     A token has an empty text while its text is held back. The engine is cancelled as soon as a stop sequence
@@ -180,25 +176,28 @@ async def generate(engine: Engine, request: GenerationRequest) -> AsyncGenerator
     # The engine has stopped by now, however slowly the client reads the end.
     if finish_reason is None or last is None:
         raise IncompleteGeneration("The engine's answer broke off.")
-    yield Finished(last, finish_reason, generated, input_tokens, matcher.matched)
+    yield Finished(
+        *(last.token, last.token_count, last.top),
+        finish_reason=finish_reason,
+        generated_tokens=generated,
+        input_tokens=input_tokens,
+        stop=matcher.matched,
+    )
 
 
-async def collect(events: AsyncGenerator[Accepted | Delta | Finished], *, seed: int) -> GenerationResult:
+async def collect(events: AsyncGenerator[Accepted | Delta], *, seed: int) -> GenerationResult:
     """Run a generation to its end. Raises `ServingError`."""
-    deltas: list[Delta] = []
-    end: Finished | None = None
     async with contextlib.aclosing(events):
-        async for event in events:
-            if isinstance(event, Finished):
-                end = event
-            if not isinstance(event, Accepted):
-                deltas.append(event.last if isinstance(event, Finished) else event)
-    assert end is not None  # `generate` raises an error or yields `Finished`
+        deltas = [event async for event in events if isinstance(event, Delta)]
+    end = deltas[-1]
+    assert isinstance(end, Finished)  # otherwise `generate` has raised an error
     return GenerationResult(seed, deltas, end)
 
 
-async def run_together(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all coroutines at once and return their results. The first that fails cancels the others."""
+async def run_together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all coroutines at once and return their results. The first that fails cancels the others.
+
+    They are created only now, so that nothing is left over when this is closed before it runs."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         return await asyncio.gather(*tasks)
@@ -217,7 +216,7 @@ async def best_of(engine: Engine, request: GenerationRequest, count: int) -> lis
         params = replace(request.params, seed=request.params.seed + number, logprobs=True)
         return collect(generate(engine, replace(request, params=params)), seed=params.seed)
 
-    results = await run_together([one(number) for number in range(count)])
+    results = await run_together(map(one, range(count)))
     if not any(result.likelihood for result in results):
         raise InvalidRequest("`best_of` != 1 is not supported by this engine: it reports no probabilities")
     return sorted(results, key=lambda result: result.likelihood, reverse=True)

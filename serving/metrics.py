@@ -38,26 +38,25 @@ class Metrics:
         self.failures: Counter[str] = Counter()  # by error type
         self._successes = 0
         self._histograms = {
-            "tgi_request_duration": (durations := _Histogram(SECONDS)),
-            "tgi_request_mean_time_per_token_duration": (paces := _Histogram(SECONDS_A_TOKEN)),
-            "tgi_request_input_length": (inputs := _Histogram(TOKENS)),
-            "tgi_request_generated_tokens": (generated := _Histogram(TOKENS)),
+            "duration": _Histogram(SECONDS),
+            "mean_time_per_token_duration": _Histogram(SECONDS_A_TOKEN),
+            "input_length": _Histogram(TOKENS),
+            "generated_tokens": _Histogram(TOKENS),
             # An addition to TGI: how long people wait before they can start to read.
-            "tgi_request_time_to_first_token_duration": (firsts := _Histogram(SECONDS)),
+            "time_to_first_token_duration": _Histogram(SECONDS),
         }
-        self._durations, self._paces, self._firsts = durations, paces, firsts
-        self._inputs, self._generated = inputs, generated
 
     def succeeded(
         self, seconds: float, *, first_seconds: float, input_tokens: int | None, generated_tokens: int
     ) -> None:
         """Count a finished generation. `first_seconds` is the time until its first token."""
         self._successes += 1
-        self._durations.add(seconds)
-        self._firsts.add(first_seconds)
-        self._paces.add((seconds - first_seconds) / max(1, generated_tokens - 1))
-        self._inputs.add(input_tokens or 0)
-        self._generated.add(generated_tokens)
+        self._histograms["duration"].add(seconds)
+        self._histograms["time_to_first_token_duration"].add(first_seconds)
+        pace = (seconds - first_seconds) / max(1, generated_tokens - 1)
+        self._histograms["mean_time_per_token_duration"].add(pace)
+        self._histograms["input_length"].add(input_tokens or 0)
+        self._histograms["generated_tokens"].add(generated_tokens)
 
     def text(self, *, queued: int, running: int, computed: int | None, reused: int | None) -> str:
         lines: list[str] = []
@@ -71,7 +70,7 @@ class Metrics:
         failures = [(f'{{err="{error_type}"}}', n) for error_type, n in sorted(self.failures.items())]
         add("tgi_request_failure", "counter", *failures)
         for name, histogram in self._histograms.items():
-            add(name, "histogram", *histogram.samples())
+            add(f"tgi_request_{name}", "histogram", *histogram.samples())
         add("tgi_queue_size", "gauge", ("", queued))
         add("tgi_batch_current_size", "gauge", ("", running))
         # Additions to TGI, if the engine reports them: prompt tokens computed, and reused at no cost.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -24,10 +25,8 @@ from serving.protocols.openai import OpenAIProtocol
 from serving.protocols.runner import RequestRunner, WireProtocol
 from serving.protocols.tgi import TgiProtocol
 
-DEFAULT_LIMIT = 512
-"""How many requests may run or wait at once."""
-DEFAULT_TOTAL_SECONDS = 1800.0
-"""How long a whole answer may take."""
+DEFAULT_LIMIT = 512  # how many requests may run or wait at once
+DEFAULT_TOTAL_SECONDS = 1800.0  # how long a whole answer may take
 
 
 class ServingApp(Router):
@@ -74,14 +73,12 @@ def create_app(
 def _protocol_app(protocol: WireProtocol, runner: RequestRunner, api_key: str | None) -> Starlette:
     """The routes of one protocol, with every error written in the shape of that protocol."""
 
-    async def on_serving_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, ServingError)
+    async def on_serving_error(request: Request, error: Any) -> Response:
         if request.method == "POST":  # a failed GET, such as /health, is not a failed generation
             runner.metrics.failures[error.error_type] += 1
         return protocol.serving_error(error)
 
-    async def on_http_exception(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+    async def on_http_exception(request: Request, error: Any) -> Response:
         return protocol.http_error(error.status_code, error.detail, error.headers)
 
     async def on_disconnect(request: Request, error: Exception) -> Response:

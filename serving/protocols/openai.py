@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -18,13 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from serving.engine import (
-    Accepted,
-    FinishReason,
-    InvalidRequest,
-    ServingError,
-    TooLong,
-)
+from serving.engine import Accepted, EngineInfo, FinishReason, InvalidRequest, ServingError, TooLong
 from serving.generation import Delta, Finished, GenerationRequest, GenerationResult, collect, run_together
 from serving.protocols.openai_requests import OpenAIRequest, read_chat_request, read_completion_request
 from serving.protocols.runner import (
@@ -96,14 +91,10 @@ class OpenAIProtocol:
         ]
 
     async def completions(self, request: Request) -> ASGIApp:
-        body = await self._read_body(request)
-        parsed = read_completion_request(body, self._runner.engine.info, session_of(request))
-        return await self._answer(parsed, request)
+        return await self._answer(request, read_completion_request)
 
     async def chat_completions(self, request: Request) -> ASGIApp:
-        body = await self._read_body(request)
-        parsed = read_chat_request(body, self._runner.engine.info, session_of(request))
-        return await self._answer(parsed, request)
+        return await self._answer(request, read_chat_request)
 
     def serving_error(self, error: ServingError) -> Response:
         status = _ERRORS[error.error_type][0] if error.error_type in _ERRORS else error.status
@@ -126,36 +117,30 @@ class OpenAIProtocol:
             message, param = _in_openai_names(message)
         return _error(message, kind, param, code)
 
-    async def _read_body(self, request: Request) -> bytes:
+    async def _answer(
+        self, request: Request, read: Callable[[bytes, EngineInfo, str | None], OpenAIRequest]
+    ) -> ASGIApp:
         self._runner.metrics.requests += 1
-        return await read_body(request)
-
-    async def _answer(self, parsed: OpenAIRequest, request: Request) -> ASGIApp:
+        parsed = read(await read_body(request), self._runner.engine.info, session_of(request))
         writer = _AnswerWriter(parsed)
         if parsed.stream:
             return self._runner.stream(functools.partial(self._write, parsed, writer), self)
         if parsed.best_of > 1:
             results = await self._runner.best_of(parsed.generations[0], parsed.best_of, request.receive)
         else:
-            results = await self._runner.admission.run(self._results(parsed), request.receive)
+            work = run_together(
+                collect(self._events(parsed, generation), seed=generation.params.seed)
+                for generation in parsed.generations
+            )
+            results = await self._runner.admission.run(work, request.receive)
         choices = [writer.choice(index, results[index]) for index in range(len(parsed.generations))]
         usage = _usage([result.end for result in results], parsed)
         return json_response(writer.response(choices, usage))
 
-    async def _results(self, parsed: OpenAIRequest) -> list[GenerationResult]:
-        return await run_together(
-            [
-                collect(self._events(parsed, generation), seed=generation.params.seed)
-                for generation in parsed.generations
-            ]
-        )
-
     async def _write(self, parsed: OpenAIRequest, writer: _AnswerWriter, stream: EventStream) -> None:
         ends = await run_together(
-            [
-                self._write_choice(index, generation, parsed, writer, stream)
-                for index, generation in enumerate(parsed.generations)
-            ]
+            self._write_choice(index, generation, parsed, writer, stream)
+            for index, generation in enumerate(parsed.generations)
         )
         if parsed.include_usage:
             await stream.write_event(writer.event([], _usage(ends, parsed)))
@@ -176,10 +161,9 @@ class OpenAIProtocol:
                     if (first := writer.first_delta(index)) is not None:
                         await stream.write_event(writer.event([first]))
                     continue
-                delta = event.last if isinstance(event, Finished) else event
-                if delta.token.text or (parsed.top_logprobs is not None and _is_text_token(delta)):
-                    await stream.write_event(writer.event([writer.text_delta(index, delta, offset)]))
-                    offset += len(delta.token.text)
+                if event.token.text or (parsed.top_logprobs is not None and _is_text_token(event)):
+                    await stream.write_event(writer.event([writer.text_delta(index, event, offset)]))
+                    offset += len(event.token.text)
                 if isinstance(event, Finished):
                     await stream.write_event(writer.event([writer.last_delta(index, event)]))
                     return event
@@ -187,19 +171,18 @@ class OpenAIProtocol:
 
     async def _events(
         self, parsed: OpenAIRequest, generation: GenerationRequest
-    ) -> AsyncGenerator[Accepted | Delta | Finished]:
+    ) -> AsyncGenerator[Accepted | Delta]:
         """Raises `InvalidRequest` if the client wants probabilities and the engine reports none."""
         at_start, has_logprobs = parsed.is_dialogue, False
         async with contextlib.aclosing(self._runner.events(generation)) as events:
             async for event in events:
                 if not isinstance(event, Accepted):
-                    delta = event.last if isinstance(event, Finished) else event
                     # If a token limit cuts a character, no engine need report the last probabilities.
-                    has_logprobs = has_logprobs or delta.token.logprob is not None
-                    if parsed.top_logprobs is not None and _is_text_token(delta) and not has_logprobs:
+                    has_logprobs = has_logprobs or event.token.logprob is not None
+                    if parsed.top_logprobs is not None and _is_text_token(event) and not has_logprobs:
                         raise InvalidRequest("`logprobs` is not supported by this engine: it reports none")
-                    if at_start and delta.token.text:
-                        delta.token.text, at_start = delta.token.text.removeprefix(" "), False
+                    if at_start and event.token.text:
+                        event.token.text, at_start = event.token.text.removeprefix(" "), False
                 yield event
 
 
@@ -228,9 +211,7 @@ class _AnswerWriter:
         if self._request.is_chat:
             message = {"role": "assistant", "content": result.text, "refusal": None}
             return {"index": index, "message": message, "logprobs": logprobs, **self._end(result.end)}
-        text = result.text
-        if self._request.echo:
-            text = self._request.echo[index] + text
+        text = (self._request.echo[index] if self._request.echo else "") + result.text
         return {"index": index, "text": text, "logprobs": logprobs, **self._end(result.end)}
 
     def first_delta(self, index: int) -> object | None:
@@ -240,8 +221,7 @@ class _AnswerWriter:
         return self._delta(index, self._request.echo[index]) if self._request.echo else None
 
     def text_delta(self, index: int, delta: Delta, offset: int) -> object:
-        text = delta.token.text
-        value = {"content": text} if self._request.is_chat else text
+        value = {"content": delta.token.text} if self._request.is_chat else delta.token.text
         return self._delta(index, value, self._logprobs([delta], offset))
 
     def last_delta(self, index: int, end: Finished) -> object:
@@ -275,17 +255,14 @@ class _AnswerWriter:
                 ],
                 "refusal": None,
             }
-        offsets = []
-        for delta in reported:
-            offsets.append(offset)
-            offset += len(delta.token.text)
+        texts = [delta.token.text for delta in reported]
         return {
-            "tokens": [delta.token.text for delta in reported],
+            "tokens": texts,
             "token_logprobs": [delta.token.logprob for delta in reported],
             "top_logprobs": [{top.text: top.logprob for top in delta.top[:count]} for delta in reported]
             if count
             else None,
-            "text_offset": offsets,
+            "text_offset": list(itertools.accumulate(map(len, texts[:-1]), initial=offset)),
         }
 
 
@@ -305,13 +282,11 @@ def _in_openai_names(message: str) -> tuple[str, str | None]:
 
 def _usage(ends: Sequence[Finished], parsed: OpenAIRequest) -> object:
     """Each prompt counts once. None if the engine does not report the length of the prompts."""
-    completion = sum(end.generated_tokens for end in ends)
-    per_prompt = len(ends) // parsed.prompt_count
-    given = [end.input_tokens for end in ends[::per_prompt]]
-    known = [tokens for tokens in given if tokens is not None]
-    if len(known) < len(given):
-        return None
-    prompt = sum(known)
+    completion, prompt = sum(end.generated_tokens for end in ends), 0
+    for end in ends[:: len(ends) // parsed.prompt_count]:
+        if end.input_tokens is None:
+            return None
+        prompt += end.input_tokens
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 

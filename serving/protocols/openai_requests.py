@@ -18,19 +18,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from serving.engine import (
-    Chat,
-    EngineInfo,
-    Grammar,
-    Infill,
-    InvalidRequest,
-    Prompt,
-    SamplingParams,
-)
+from serving.engine import Chat, EngineInfo, Grammar, Infill, InvalidRequest, Prompt, SamplingParams
 from serving.generation import GenerationRequest
 from serving.protocols.validation import (
     MOST_BEST_OF,
     checked_stops,
+    decoded,
+    is_positive,
+    is_share,
     json_grammar,
     new_seed,
     raise_first_problem,
@@ -53,17 +48,15 @@ _UNSUPPORTED: Mapping[str, Sequence[object]] = {
     **dict.fromkeys(("min_p", "ignore_eos", "stop_token_ids", "bad_words", "allowed_token_ids"), ()),
     **dict.fromkeys(("use_beam_search", "prompt_logprobs", "return_tokens_as_token_ids"), ()),
     **dict.fromkeys(("continue_final_message", "chat_template", "chat_template_kwargs", "documents"), ()),
-    **dict.fromkeys(("structured_outputs", "guided_json", "guided_regex", "guided_choice"), ()),
-    "guided_grammar": (),
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
+    **dict.fromkeys(
+        ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"), ()
+    ),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
+    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens"), (True,)),
+    **dict.fromkeys(("add_special_tokens", "add_generation_prompt"), (True,)),
     "modalities": (["text"],),
     "reasoning_effort": ("none",),
     "length_penalty": (1,),
-    "skip_special_tokens": (True,),
-    "spaces_between_special_tokens": (True,),
-    "add_special_tokens": (True,),
-    "add_generation_prompt": (True,),
 }
 # The same for parameters that completions have and chats do not.
 _UNSUPPORTED_IN_CHATS = {**_UNSUPPORTED, "prompt": (), "suffix": (), "echo": (), "best_of": (1,)}
@@ -76,9 +69,6 @@ class _StreamOptions(msgspec.Struct):
 class _ResponseFormat(msgspec.Struct):
     type: str
     json_schema: Any = None
-
-
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class _Body(msgspec.Struct, kw_only=True):
@@ -130,7 +120,6 @@ class _ChatBody(_Body, kw_only=True):
     top_logprobs: int | None = None
 
 
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 B = TypeVar("B", bound=_Body)
 
 
@@ -138,21 +127,18 @@ B = TypeVar("B", bound=_Body)
 class OpenAIRequest:
     """A checked request: what to generate, and how to write the answer."""
 
-    is_chat: bool
     generations: Sequence[GenerationRequest]
     """One for each choice. The choices of one prompt follow each other."""
-    model: str
-    """The model's name as the answer reports it."""
+    model: str  # the model's name as the answer reports it
     prompt_count: int
-    stops: Sequence[str]
-    """The client's own stop sequences. The answer reports no others."""
+    stops: Sequence[str]  # the client's own stop sequences. The answer reports no others.
     stream: bool
     include_usage: bool
     top_logprobs: int | None
     """How many alternatives to each token the answer lists; None: no probabilities at all."""
+    is_chat: bool = False
     best_of: int = 1
-    echo: Sequence[str] = ()
-    """The prompt of each choice, if the answer repeats it before the text."""
+    echo: Sequence[str] = ()  # the prompt of each choice, if the answer repeats it before the text
     is_dialogue: bool = False
     """The chat was written as plain text: the space after the last label is not part of the answer."""
 
@@ -161,39 +147,27 @@ def read_completion_request(body: bytes, info: EngineInfo, session: str | None) 
     """`session` is the one in the request's header. Raises `InvalidRequest`."""
     given = _read(body, _CompletionBody, _UNSUPPORTED)
     texts = _texts(given.prompt)
-    n = 1 if given.n is None else given.n
+    n = _choices(given, len(texts))
     best_of = n if given.best_of is None else given.best_of
     top_logprobs = None if given.logprobs is False else given.logprobs
-    stream = bool(given.stream)
-    _check_choices(n, len(texts))
     raise_first_problem(
         ("`prompt` cannot be empty", not given.suffix and not all(texts)),
         ("`logprobs` is a number for completions", top_logprobs is True),
         (
             f"`logprobs` must be >= 0 and <= {MOST_TOP_LOGPROBS}",
-            top_logprobs is not None and not 0 <= top_logprobs <= MOST_TOP_LOGPROBS,
+            not 0 <= (top_logprobs or 0) <= MOST_TOP_LOGPROBS,
         ),
         (
             "`echo` is not supported together with `logprobs`: no engine here reports those of the prompt",
             bool(given.echo) and top_logprobs is not None,
         ),
         (f"`best_of` must be >= `n` and <= {MOST_BEST_OF}", best_of != n and not n < best_of <= MOST_BEST_OF),
-        ("`best_of` > `n` is not supported when streaming", best_of > n and stream),
+        ("`best_of` > `n` is not supported when streaming", best_of > n and bool(given.stream)),
         ("`best_of` > `n` is not supported for several prompts", best_of > n and len(texts) > 1),
     )
-    limit = _limit(given)
-    params = _sampling(given, DEFAULT_COMPLETION_TOKENS if limit is None else limit, top_logprobs, info)
-    prompts: list[Prompt] = [Infill(text, given.suffix) if given.suffix else text for text in texts]
-    stops = _stops(given)
-    return OpenAIRequest(
-        is_chat=False,
-        generations=_generations(prompts, n, params, stops, given, session),
-        model=_model(given, info),
-        prompt_count=len(texts),
-        stops=stops,
-        stream=stream,
-        include_usage=_include_usage(given),
-        top_logprobs=top_logprobs,
+    prompts = [Infill(text, given.suffix) if given.suffix else text for text in texts]
+    return replace(
+        _request(given, info, session, prompts, top_logprobs, default_limit=DEFAULT_COMPLETION_TOKENS),
         best_of=best_of if best_of > n else 1,
         echo=[text for text in texts for _ in range(n)] if given.echo else (),
     )
@@ -203,9 +177,8 @@ def read_chat_request(body: bytes, info: EngineInfo, session: str | None) -> Ope
     """`session` is the one in the request's header. Raises `InvalidRequest`."""
     given = _read(body, _ChatBody, _UNSUPPORTED_IN_CHATS)
     turns = [_turn(message, f"messages[{index}]") for index, message in enumerate(given.messages)]
-    n = 1 if given.n is None else given.n
     alternatives = given.top_logprobs or 0
-    _check_choices(n, 1)
+    _choices(given, 1)
     raise_first_problem(
         ("`messages` cannot be empty", not turns),
         ("`top_logprobs` needs `logprobs`", alternatives > 0 and not given.logprobs),
@@ -219,89 +192,86 @@ def read_chat_request(body: bytes, info: EngineInfo, session: str | None) -> Ope
             bool(given.include_stop_str_in_output) and not info.chats,
         ),
     )
+    prompt = Chat(turns) if info.chats else _dialogue(turns, info)
+    more_stops = () if info.chats else DIALOGUE_STOPS
     top_logprobs = alternatives if given.logprobs else None
-    params = _sampling(given, _limit(given), top_logprobs, info)
-    stops = _stops(given)
-    prompt: Prompt = Chat(turns) if info.chats else _dialogue(turns, info)
-    all_stops = stops if info.chats else (*stops, *DIALOGUE_STOPS)
-    return OpenAIRequest(
-        is_chat=True,
-        generations=_generations([prompt], n, params, all_stops, given, session),
-        model=_model(given, info),
-        prompt_count=1,
-        stops=stops,
-        stream=bool(given.stream),
-        include_usage=_include_usage(given),
-        top_logprobs=top_logprobs,
-        is_dialogue=not info.chats,
-    )
+    request = _request(given, info, session, [prompt], top_logprobs, more_stops=more_stops)
+    return replace(request, is_chat=True, is_dialogue=not info.chats)
 
 
 def _read(body: bytes, kind: type[B], unsupported: Mapping[str, Sequence[object]]) -> B:
     """Raises `InvalidRequest`."""
-    try:
-        fields = _decode_object(body)
-        for name, accepted in unsupported.items():
-            value = fields.get(name)
-            if value and value not in accepted:
-                raise InvalidRequest(f"`{name}` is not supported here")
-        return msgspec.convert(fields, kind)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(str(error)) from None
+    fields = decoded(body, dict[str, Any])
+    for name, accepted in unsupported.items():
+        value = fields.get(name)
+        if value and value not in accepted:
+            raise InvalidRequest(f"`{name}` is not supported here")
+    return decoded(body, kind)
 
 
-def _generations(
-    prompts: Sequence[Prompt],
-    n: int,
-    params: SamplingParams,
-    stops: Sequence[str],
+def _request(
     given: _Body,
+    info: EngineInfo,
     session: str | None,
-) -> list[GenerationRequest]:
-    """`n` generations for each prompt, with different seeds."""
-    return [
-        GenerationRequest(
-            prompt,
-            replace(params, seed=params.seed + number),
-            stops,
-            bool(given.include_stop_str_in_output),
-            session=session or _hashed_session(given),
-        )
-        for prompt in prompts
-        for number in range(n)
-    ]
+    prompts: Sequence[Prompt],
+    top_logprobs: int | None,
+    *,
+    default_limit: int | None = None,
+    more_stops: Sequence[str] = (),
+) -> OpenAIRequest:
+    """What both kinds of request have in common. Raises `InvalidRequest`."""
+    limit = given.max_tokens if given.max_completion_tokens is None else given.max_completion_tokens
+    adapter = given.model if given.model in info.adapters else None
+    params = _sampling(given, default_limit if limit is None else limit, top_logprobs, adapter)
+    stops = checked_stops([given.stop] if isinstance(given.stop, str) else given.stop or [])
+    if not session and (name := given.prompt_cache_key or given.user):
+        # A hash, because the field may name a person and the session id goes on to upstreams.
+        session = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
+    return OpenAIRequest(
+        generations=[
+            GenerationRequest(
+                prompt,
+                replace(params, seed=params.seed + number),
+                (*stops, *more_stops),
+                bool(given.include_stop_str_in_output),
+                session=session,
+            )
+            for prompt in prompts
+            for number in range(_choices(given, len(prompts)))
+        ],
+        model=adapter or info.model_id or given.model or "",
+        prompt_count=len(prompts),
+        stops=stops,
+        stream=bool(given.stream),
+        include_usage=given.stream_options is not None and bool(given.stream_options.include_usage),
+        top_logprobs=top_logprobs,
+    )
 
 
-def _hashed_session(given: _Body) -> str | None:
-    """A session id from the body. It is a hash, because the field may name a person and the id goes on to
-    upstreams."""
-    name = given.prompt_cache_key or given.user
-    return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32] if name else None
+def _choices(given: _Body, prompts: int) -> int:
+    """How many choices each of the prompts gets. Raises `InvalidRequest`."""
+    n = 1 if given.n is None else given.n
+    if not 1 <= n <= MOST_CHOICES // prompts:
+        raise InvalidRequest(f"`n` times the number of prompts must be >= 1 and <= {MOST_CHOICES}")
+    return n
 
 
-def _sampling(given: _Body, limit: int | None, top_logprobs: int | None, info: EngineInfo) -> SamplingParams:
+def _sampling(
+    given: _Body, limit: int | None, top_logprobs: int | None, adapter: str | None
+) -> SamplingParams:
     """Raises `InvalidRequest`."""
     at_least = given.min_tokens or 0
     raise_first_problem(
-        ("`max_tokens` must be strictly positive", limit is not None and limit < 1),
+        ("`max_tokens` must be strictly positive", not is_positive(limit)),
         ("`temperature` must be >= 0.0 and <= 2.0", not 0 <= (given.temperature or 0) <= 2),
-        ("`top_p` must be > 0.0 and <= 1.0", given.top_p is not None and not 0 < given.top_p <= 1),
-        (
-            "`typical_p` must be > 0.0 and <= 1.0",
-            given.typical_p is not None and not 0 < given.typical_p <= 1,
-        ),
+        ("`top_p` must be > 0.0 and <= 1.0", not is_share(given.top_p)),
+        ("`typical_p` must be > 0.0 and <= 1.0", not is_share(given.typical_p)),
         ("`top_k` must be >= -1", (given.top_k or 0) < -1),
         ("`frequency_penalty` must be >= -2.0 and <= 2.0", not -2 <= (given.frequency_penalty or 0) <= 2),
         ("`presence_penalty` must be >= -2.0 and <= 2.0", not -2 <= (given.presence_penalty or 0) <= 2),
-        (
-            "`repetition_penalty` must be strictly positive",
-            given.repetition_penalty is not None and given.repetition_penalty <= 0,
-        ),
+        ("`repetition_penalty` must be strictly positive", not is_positive(given.repetition_penalty)),
         ("`min_tokens` must be >= 0 and <= `max_tokens`", not 0 <= at_least <= (limit or at_least)),
-        (
-            "`truncate_prompt_tokens` must be strictly positive",
-            given.truncate_prompt_tokens is not None and given.truncate_prompt_tokens < 1,
-        ),
+        ("`truncate_prompt_tokens` must be strictly positive", not is_positive(given.truncate_prompt_tokens)),
     )
     return SamplingParams(
         max_new_tokens=limit,
@@ -317,15 +287,11 @@ def _sampling(given: _Body, limit: int | None, top_logprobs: int | None, info: E
         min_new_tokens=at_least,
         truncate=given.truncate_prompt_tokens,
         grammar=_grammar(given.response_format),
-        adapter_id=_adapter(given, info),
+        adapter_id=adapter,
         logprobs=top_logprobs is not None,
         # Some upstreams report the probability of a token only together with those of its alternatives.
         top_tokens=0 if top_logprobs is None else max(1, top_logprobs),
     )
-
-
-def _limit(given: _Body) -> int | None:
-    return given.max_tokens if given.max_completion_tokens is None else given.max_completion_tokens
 
 
 def _grammar(form: _ResponseFormat | None) -> Grammar | None:
@@ -341,25 +307,12 @@ def _grammar(form: _ResponseFormat | None) -> Grammar | None:
 
 def _texts(prompt: Any) -> list[str]:
     """The prompts of a completion. Raises `InvalidRequest`."""
-    if isinstance(prompt, str):
-        return [prompt]
-    if not isinstance(prompt, list) or not prompt:
+    texts = [prompt] if isinstance(prompt, str) else prompt
+    if not isinstance(texts, list) or not texts:
         raise InvalidRequest("`prompt` must be a text, or a list of one or several texts")
-    if not all(isinstance(text, str) for text in prompt):
+    if not all(isinstance(text, str) for text in texts):
         raise InvalidRequest("`prompt` must be text: token ids are not supported here")
-    return list(prompt)
-
-
-def _stops(given: _Body) -> tuple[str, ...]:
-    return checked_stops([given.stop] if isinstance(given.stop, str) else given.stop or [])
-
-
-def _adapter(given: _Body, info: EngineInfo) -> str | None:
-    return given.model if given.model in info.adapters else None
-
-
-def _include_usage(given: _Body) -> bool:
-    return given.stream_options is not None and bool(given.stream_options.include_usage)
+    return texts
 
 
 def _turn(message: _Message, field: str) -> dict[str, str]:
@@ -403,12 +356,3 @@ def _dialogue(turns: Sequence[Mapping[str, str]], info: EngineInfo) -> str:
     system = [text for role, text in texts if role == "system"]
     said = [f"{_LABELS[role]}: {text}" for role, text in texts if role != "system"]
     return "\n\n".join([*system, *said, "Assistant:"])
-
-
-def _model(given: _Body, info: EngineInfo) -> str:
-    return _adapter(given, info) or info.model_id or given.model or ""
-
-
-def _check_choices(n: int, prompts: int) -> None:
-    if not 1 <= n <= MOST_CHOICES // prompts:
-        raise InvalidRequest(f"`n` times the number of prompts must be >= 1 and <= {MOST_CHOICES}")

@@ -29,15 +29,7 @@ from serving.engine import (
     ServingError,
     Unhealthy,
 )
-from serving.generation import (
-    Delta,
-    Finished,
-    GenerationRequest,
-    GenerationResult,
-    best_of,
-    collect,
-    generate,
-)
+from serving.generation import Delta, Finished, GenerationRequest, GenerationResult, best_of, generate
 from serving.metrics import Metrics
 
 T = TypeVar("T")
@@ -51,20 +43,21 @@ KEEP_ALIVE_SECONDS = 5.0
 SLOWEST_READ_SECONDS = 60.0
 LONGEST_SESSION = 200  # characters
 SHUTTING_DOWN = "The server is shutting down."
+_STREAM_HEADERS = [
+    *((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")),
+    (b"x-accel-buffering", b"no"),
+]
 
 encode = msgspec.json.Encoder().encode
 
-Write = Callable[["EventStream"], Coroutine[Any, Any, None]]
-"""Writes the events of one answer."""
+Write = Callable[["EventStream"], Coroutine[Any, Any, None]]  # writes the events of one answer
 
 
 class WireProtocol(Protocol):
     """A protocol for clients: its routes, and how it writes errors."""
 
-    end_of_stream: bytes
-    """Sent after the last event of every stream."""
-    keyless_paths: Collection[str]
-    """The paths that need no API key."""
+    end_of_stream: bytes  # sent after the last event of every stream
+    keyless_paths: Collection[str]  # the paths that need no API key
 
     def routes(self) -> Sequence[Route]: ...
 
@@ -86,21 +79,18 @@ class RequestRunner:
         self.generations = 0
         """How many texts are running or waiting. One request may ask for several."""
 
-    async def result(self, request: GenerationRequest, receive: Receive) -> GenerationResult:
-        """Raises `ServingError`, and `ClientDisconnect` when the client has gone."""
-        return await self.admission.run(collect(self.events(request), seed=request.params.seed), receive)
-
     async def best_of(
         self, request: GenerationRequest, count: int, receive: Receive
     ) -> list[GenerationResult]:
-        """`count` results, the likeliest first. Raises like `result`."""
+        """`count` results, the likeliest first. Raises `ServingError`, and `ClientDisconnect` when the client
+        has gone."""
         begun = time.monotonic()
         with self._counted(count):
             results = await self.admission.run(best_of(self.engine, request, count), receive)
         self._record_success(begun, time.monotonic(), results[0].end)
         return results
 
-    async def events(self, request: GenerationRequest) -> AsyncGenerator[Accepted | Delta | Finished]:
+    async def events(self, request: GenerationRequest) -> AsyncGenerator[Accepted | Delta]:
         begun, first = time.monotonic(), 0.0
         with self._counted(1):
             async with contextlib.aclosing(generate(self.engine, request)) as events:
@@ -120,21 +110,21 @@ class RequestRunner:
                 await self.admission.run(_kept_alive(stream, write), receive)
             except ClientDisconnect:
                 return
-            except ServingError as error:
-                self.metrics.failures[error.error_type] += 1
+            except Exception as error:
+                if isinstance(error, ServingError):
+                    failure = error
+                elif stream.begun:
+                    log.exception("a stream failed")
+                    failure = IncompleteGeneration("Internal error")
+                else:
+                    raise
+                self.metrics.failures[failure.error_type] += 1
                 if not stream.begun:  # nothing was sent yet, so the error can be a plain response
-                    await protocol.serving_error(error)(scope, receive, send)
+                    await protocol.serving_error(failure)(scope, receive, send)
                     return
                 # After the first event, clients understand only this type.
-                error_type = IncompleteGeneration.error_type if stream.events else error.error_type
-                await stream.write(data(protocol.error_event(error, error_type)))
-            except Exception:
-                if not stream.begun:
-                    raise
-                log.exception("a stream failed")
-                failure = IncompleteGeneration("Internal error")
-                self.metrics.failures[failure.error_type] += 1
-                await stream.write(data(protocol.error_event(failure, failure.error_type)))
+                error_type = IncompleteGeneration.error_type if stream.events else failure.error_type
+                await stream.write(data(protocol.error_event(failure, error_type)))
             await stream.end(protocol.end_of_stream)
 
         return respond
@@ -187,10 +177,9 @@ class _Admission:
             raise Unhealthy(SHUTTING_DOWN) if self.closed else Overloaded("Model is overloaded")
         task = asyncio.create_task(work)
         self._tasks.add(task)
+        leaving = asyncio.create_task(_disconnected(receive))
         try:
-            ended = await _first_to_end(
-                task, asyncio.create_task(_disconnected(receive)), timeout=self._total_seconds
-            )
+            ended = await _first_to_end(task, leaving, timeout=self._total_seconds)
         finally:
             self._tasks.discard(task)
         if not task.cancelled():
@@ -216,17 +205,7 @@ class EventStream:
     async def begin(self) -> None:
         if not self.begun:
             self.begun = True
-            await self._send(
-                {
-                    "type": "http.response.start",
-                    "status": 200,
-                    "headers": [
-                        (b"content-type", b"text/event-stream"),
-                        (b"cache-control", b"no-cache"),
-                        (b"x-accel-buffering", b"no"),
-                    ],
-                }
-            )
+            await self._send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
 
     async def write(self, data: bytes) -> None:
         await self.begin()

@@ -28,7 +28,7 @@ from serving.engine import (
     Unhealthy,
     WarmableEngine,
 )
-from serving.generation import Finished, GenerationResult, Token
+from serving.generation import Finished, GenerationResult, Token, collect
 from serving.models.catalogue import infilling_of, licence_of
 from serving.protocols.runner import (
     SHUTTING_DOWN,
@@ -47,8 +47,7 @@ from serving.protocols.tgi_requests import (
 )
 from serving.protocols.validation import MOST_BEST_OF, MOST_STOPS
 
-VERSION = "3.3.7"
-"""The TGI version whose protocol this is; clients read it."""
+VERSION = "3.3.7"  # the TGI version whose protocol this is; clients read it
 _ERROR_TYPES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "validation"}
 
 
@@ -57,8 +56,7 @@ class _StreamDetails(msgspec.Struct):
     generated_tokens: int
     seed: int | None
     input_length: int | None
-    stop_sequence: str | None
-    """An addition to TGI: the stop sequence that ended the text."""
+    stop_sequence: str | None  # an addition to TGI: the stop sequence that ended the text
 
 
 class _StreamEvent(msgspec.Struct):
@@ -72,8 +70,7 @@ class _StreamEvent(msgspec.Struct):
 class _Prefill(msgspec.Struct):
     id: int
     text: str
-    logprob: float | None = None
-    """No engine here reports it."""
+    logprob: float | None = None  # no engine here reports it
 
 
 class _Details(msgspec.Struct):
@@ -86,8 +83,7 @@ class _Details(msgspec.Struct):
     top_tokens: list[list[Token]] | msgspec.UnsetType = msgspec.UNSET
     best_of_sequences: list[_Details] | msgspec.UnsetType = msgspec.UNSET
     """The results that were not the best."""
-    generated_text: str | msgspec.UnsetType = msgspec.UNSET
-    """Set only inside `best_of_sequences`."""
+    generated_text: str | msgspec.UnsetType = msgspec.UNSET  # set only inside `best_of_sequences`
 
 
 class _Result(msgspec.Struct, omit_defaults=True):
@@ -229,17 +225,19 @@ class TgiProtocol:
         return read_generate_request(body, stream=stream, session=session_of(request))
 
     async def _result(self, parsed: TgiRequest, request: Request) -> _Result:
+        generation = parsed.generation
         if parsed.best_of > 1:
-            results = await self._runner.best_of(parsed.generation, parsed.best_of, request.receive)
+            results = await self._runner.best_of(generation, parsed.best_of, request.receive)
         else:
-            results = [await self._runner.result(parsed.generation, request.receive)]
+            work = collect(self._runner.events(generation), seed=generation.params.seed)
+            results = [await self._runner.admission.run(work, request.receive)]
         best = _full_text(parsed, results[0])
         if not parsed.details:
             return _Result(best)
         details = _details(parsed, results[0])
         if parsed.prefill:
             spans = await self._engine.tokenize(parsed.prompt)
-            read = (spans or ())[-(parsed.generation.params.truncate or 0) :]
+            read = (spans or ())[-(generation.params.truncate or 0) :]
             details.prefill = [_Prefill(span.id, span.text) for span in read]
         if parsed.best_of > 1:
             details.best_of_sequences = [_details(parsed, result) for result in results[1:]]
@@ -259,11 +257,10 @@ class TgiProtocol:
                     await stream.begin()
                     continue
                 index += 1
-                delta = event.last if isinstance(event, Finished) else event
-                texts.append(delta.token.text)
-                out = _StreamEvent(index, delta.token)
-                if delta.top:
-                    out.top_tokens = _top(delta.top)
+                texts.append(event.token.text)
+                out = _StreamEvent(index, event.token)
+                if event.top:
+                    out.top_tokens = _top(event.top)
                 if isinstance(event, Finished):
                     out.generated_text = "".join(texts)
                     out.details = _StreamDetails(

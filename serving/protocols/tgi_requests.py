@@ -17,6 +17,9 @@ from serving.protocols.validation import (
     MOST_BEST_OF,
     checked_grammar,
     checked_stops,
+    decoded,
+    is_positive,
+    is_share,
     json_grammar,
     new_seed,
     raise_first_problem,
@@ -73,30 +76,20 @@ class TgiRequest:
     prompt: str
     stream: bool
     details: bool
-    prefill: bool
-    """Whether the details list the tokens of the prompt."""
+    prefill: bool  # whether the details list the tokens of the prompt
     best_of: int
     return_full_text: bool
-
-
-_decode_body = msgspec.json.Decoder(_Body).decode
 
 
 class _Text(msgspec.Struct):
     inputs: str
 
 
-_decode_text = msgspec.json.Decoder(_Text).decode
-
-
 def read_generate_request(
     body: bytes, *, stream: bool | None = None, session: str | None = None
 ) -> TgiRequest:
     """With `stream` None, the body says whether the answer is a stream. Raises `InvalidRequest`."""
-    try:
-        request = _decode_body(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(str(error)) from None
+    request = decoded(body, _Body)
     if not request.inputs:
         raise InvalidRequest("`inputs` cannot be empty")
     given = request.parameters or _Parameters()
@@ -104,22 +97,17 @@ def read_generate_request(
     steps = (given.temperature, given.top_k, given.top_p, given.typical_p)
     sampled = bool(given.do_sample) or any(step is not None for step in steps)
     best_of = 1 if given.best_of is None else given.best_of
+    prefill = bool(given.decoder_input_details)
     raise_first_problem(
-        ("`max_new_tokens` must be strictly positive", not _is_positive(given.max_new_tokens)),
-        ("`temperature` must be strictly positive", not _is_positive(given.temperature)),
-        ("`top_k` must be strictly positive", not _is_positive(given.top_k)),
-        ("`top_p` must be > 0.0 and < 1.0", not _is_fraction(given.top_p)),
-        ("`typical_p` must be > 0.0 and < 1.0", not _is_fraction(given.typical_p)),
-        ("`repetition_penalty` must be strictly positive", not _is_positive(given.repetition_penalty)),
-        (
-            "`frequency_penalty` must be >= -2.0 and <= 2.0",
-            given.frequency_penalty is not None and not -2 <= given.frequency_penalty <= 2,
-        ),
-        ("`seed` must be positive", given.seed is not None and given.seed < 0),
-        (
-            f"`best_of` must be > 0 and <= {MOST_BEST_OF}. Given: {best_of}",
-            not 0 < best_of <= MOST_BEST_OF,
-        ),
+        ("`max_new_tokens` must be strictly positive", not is_positive(given.max_new_tokens)),
+        ("`temperature` must be strictly positive", not is_positive(given.temperature)),
+        ("`top_k` must be strictly positive", not is_positive(given.top_k)),
+        ("`top_p` must be > 0.0 and < 1.0", not is_share(given.top_p) or given.top_p == 1),
+        ("`typical_p` must be > 0.0 and < 1.0", not is_share(given.typical_p) or given.typical_p == 1),
+        ("`repetition_penalty` must be strictly positive", not is_positive(given.repetition_penalty)),
+        ("`frequency_penalty` must be >= -2.0 and <= 2.0", not -2 <= (given.frequency_penalty or 0) <= 2),
+        ("`seed` must be positive", (given.seed or 0) < 0),
+        (f"`best_of` must be > 0 and <= {MOST_BEST_OF}. Given: {best_of}", not 0 < best_of <= MOST_BEST_OF),
         ("you must use sampling when `best_of` is > 1", best_of > 1 and not sampled),
         ("`seed` must not be set when `best_of` > 1", best_of > 1 and given.seed is not None),
         ("`best_of` != 1 is not supported when streaming tokens", best_of > 1 and stream),
@@ -127,11 +115,8 @@ def read_generate_request(
             f"`top_n_tokens` must be >= 0 and <= {MOST_TOP_TOKENS}. Given: {given.top_n_tokens}",
             not 0 <= (given.top_n_tokens or 0) <= MOST_TOP_TOKENS,
         ),
-        (
-            "`decoder_input_details` == true is not supported when streaming tokens",
-            bool(given.decoder_input_details) and stream,
-        ),
-        ("`truncate` must be strictly positive", not _is_positive(given.truncate)),
+        ("`decoder_input_details` == true is not supported when streaming tokens", prefill and stream),
+        ("`truncate` must be strictly positive", not is_positive(given.truncate)),
         ("`watermark` is not supported", bool(given.watermark)),
         (
             "`min_new_tokens` must be >= 0 and <= `max_new_tokens`",
@@ -169,8 +154,8 @@ def read_generate_request(
         ),
         prompt=request.inputs,
         stream=stream,
-        details=bool(given.details) or bool(given.decoder_input_details),
-        prefill=bool(given.decoder_input_details),
+        details=bool(given.details) or prefill,
+        prefill=prefill,
         best_of=best_of,
         return_full_text=bool(given.return_full_text),
     )
@@ -178,10 +163,7 @@ def read_generate_request(
 
 def read_text_request(body: bytes) -> str:
     """The text of a request that consists of a text alone. Raises `InvalidRequest`."""
-    try:
-        return _decode_text(body).inputs
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(str(error)) from None
+    return decoded(body, _Text).inputs
 
 
 def _grammar(given: _Grammar) -> Grammar:
@@ -193,11 +175,3 @@ def _grammar(given: _Grammar) -> Grammar:
     if given.type == "json_schema":  # OpenAI's form: the schema has a name beside it
         return json_grammar(value.get("schema") if isinstance(value, dict) else value)
     raise InvalidRequest("grammar is not valid: `type` must be json, json_schema or regex, with its `value`")
-
-
-def _is_positive(number: float | None) -> bool:
-    return number is None or number > 0
-
-
-def _is_fraction(number: float | None) -> bool:
-    return number is None or 0 < number < 1

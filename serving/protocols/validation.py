@@ -1,19 +1,29 @@
-"""Checks that the protocols share: limits of parameters, stop sequences, grammars."""
+"""Checks that the protocols share: bodies, limits of parameters, stop sequences, grammars."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from serving.engine import Grammar, GrammarKind, InvalidRequest
 
+T = TypeVar("T")
+
 MOST_STOPS = 16
 LONGEST_STOP = 256  # characters
 MOST_BEST_OF = 4
 LARGEST_GRAMMAR = 64 << 10  # bytes
+
+
+def decoded(body: bytes, kind: type[T]) -> T:
+    """The JSON of a request as this type. Raises `InvalidRequest`."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(str(error)) from None
 
 
 def raise_first_problem(*problems: tuple[str, bool]) -> None:
@@ -53,3 +63,12 @@ def checked_grammar(grammar: Grammar) -> Grammar:
 
 def new_seed() -> int:
     return secrets.randbits(31)
+
+
+def is_positive(number: float | None) -> bool:
+    return number is None or number > 0
+
+
+def is_share(number: float | None) -> bool:
+    """Whether a number is above 0 and at most 1."""
+    return number is None or 0 < number <= 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
+import json
 import os
 import sys
 import tempfile
@@ -40,11 +42,7 @@ async def looked_at(engine: E) -> AsyncIterator[E]:
     """The started engine, once it has checked its upstream."""
     await engine.start()
     try:
-
-        async def look() -> bool:
-            return "Looking" not in (engine.info.state_detail or "")
-
-        await eventually(look)
+        await eventually(lambda: "Looking" not in (engine.info.state_detail or ""))
         yield engine
     finally:
         await engine.close()
@@ -67,6 +65,16 @@ class Served:
         async with self.http.post(self.url + path, json=body) as answer:
             return answer.status, await answer.json()
 
+    async def streamed(self, path: str, body: Any) -> bytes:
+        """The whole event stream that answers a request."""
+        async with self.http.post(self.url + path, json=body) as answer:
+            assert (answer.status, answer.content_type) == (200, "text/event-stream"), await answer.text()
+            return await answer.read()
+
+    async def ended(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await self.process.wait()
+
     async def becomes(self, state: str) -> dict[str, Any]:
         """The body of /info, once it reports this state."""
 
@@ -77,16 +85,28 @@ class Served:
         return await eventually(look)
 
 
+def events_of(raw: bytes) -> list[dict[str, Any]]:
+    """The events of a whole stream, without its comments."""
+    *events, rest = raw.split(b"\n\n")
+    assert rest == b""
+    events = [event for event in events if event != b":"]
+    assert all(event.startswith(b"data: ") and not {*b"\r\n"} & {*event} for event in events)
+    return [json.loads(event[6:]) for event in events]
+
+
 async def eventually(look: Callable[[], Any]) -> Any:
-    """The result of `look`, as soon as it is true."""
+    """The result of `look`, which may be awaitable, as soon as it is true."""
     async with asyncio.timeout(PATIENCE):
-        while not (seen := await look()):
+        while True:
+            seen = look()
+            if seen := await seen if inspect.isawaitable(seen) else seen:
+                return seen
             await asyncio.sleep(0.02)
-    return seen
 
 
 @contextlib.asynccontextmanager
-async def serve(*arguments: str, **environment: str) -> AsyncIterator[Served]:
+async def serve(*arguments: str, state: str | None = None, **environment: str) -> AsyncIterator[Served]:
+    """Starts the process. With `state`, waits until its engine reports this one."""
     cache = tempfile.TemporaryDirectory()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -101,7 +121,10 @@ async def serve(*arguments: str, **environment: str) -> AsyncIterator[Served]:
             line = (await process.stdout.readline()).decode()
         assert line.startswith("serving on http://127.0.0.1:"), line
         async with aiohttp.ClientSession() as http:
-            yield Served(line.removeprefix("serving on ").strip(), process, http)
+            served = Served(line.removeprefix("serving on ").strip(), process, http)
+            if state is not None:
+                await served.becomes(state)
+            yield served
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

@@ -5,12 +5,15 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -35,6 +38,14 @@ async def started(*arguments: str, **options: Any) -> AsyncIterator[ServingChild
         await child.stop()
 
 
+@contextlib.asynccontextmanager
+async def tiny(model: Path, **options: Any) -> AsyncIterator[tuple[ServingChild, int]]:
+    """A child that serves this model, and the id of its process."""
+    async with started("--model", str(model), "--threads", "1", **options) as child:
+        assert child.pid is not None
+        yield child, child.pid
+
+
 async def info(child: ServingChild, key: str | None = None) -> tuple[int, Any]:
     headers = {"Authorization": f"Bearer {key or child.api_key}"}
     async with aiohttp.ClientSession() as http, http.get(f"{child.url}/info", headers=headers) as answer:
@@ -42,6 +53,11 @@ async def info(child: ServingChild, key: str | None = None) -> tuple[int, Any]:
 
 
 needs_proc = pytest.mark.skipif(not PROC.exists(), reason="needs /proc")
+
+
+def exit_codes(caplog: pytest.LogCaptureFixture) -> list[int]:
+    """Of the processes that have ended so far."""
+    return [int(code) for code in re.findall(r"ended with code (-?\d+)", caplog.text)]
 
 
 def is_running(pid: int) -> bool:
@@ -58,14 +74,13 @@ def is_running(pid: int) -> bool:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def child(tiny_model: Path) -> AsyncIterator[ServingChild]:
-    variables = {"OMP_WAIT_POLICY": "ACTIVE"}
-    async with started("--model", str(tiny_model), "--threads", "1", environment=variables) as child:
+    async with tiny(tiny_model, environment={"OMP_WAIT_POLICY": "ACTIVE"}) as (child, _):
         yield child
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_child_serves_on_an_address_of_its_own_with_a_key_of_its_own(child: ServingChild) -> None:
-    assert child.alive
+    assert child.pid is not None
     assert child.failure is None
     assert child.url is not None
     assert child.url.startswith("http://127.0.0.1:")
@@ -73,43 +88,32 @@ async def test_a_child_serves_on_an_address_of_its_own_with_a_key_of_its_own(chi
     assert (await info(child, "wrong"))[0] == 401
 
 
-async def test_a_child_that_is_killed_is_started_again_with_the_same_key(tiny_model: Path) -> None:
-    codes: list[int] = []
-    async with started("--model", str(tiny_model), "--threads", "1", on_exit=codes.append) as child:
-        first, pid = child.url, child.pid
-        assert pid is not None
+async def test_a_child_that_is_killed_is_started_again_with_the_same_key(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with tiny(tiny_model) as (child, pid):
+        first = child.url
         os.kill(pid, signal.SIGKILL)
-
-        async def again() -> bool:
-            return child.url not in (None, first) and child.pid != pid
-
-        await eventually(again)
-        assert codes == [-signal.SIGKILL]
+        await eventually(lambda: child.url not in (None, first) and child.pid != pid)
+        assert exit_codes(caplog) == [-signal.SIGKILL]
         assert (await info(child))[0] == 200
 
 
 @needs_proc
 async def test_a_child_that_hangs_is_killed_and_started_again(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(child_module, "LOADING_TIMES", 2)  # in case no check saw it ready
-    codes: list[int] = []
-    arguments = ("--model", str(tiny_model), "--threads", "1")
-    async with started(*arguments, on_exit=codes.append, hang_seconds=3.0) as child:
+    async with tiny(tiny_model, hang_seconds=3.0) as (child, pid):
 
         async def is_ready() -> bool:
             return child.url is not None and (await info(child))[1]["state"] == "ready"
 
         await eventually(is_ready)
-        pid = child.pid
-        assert pid is not None
+        assert child.pid == pid
         os.kill(pid, signal.SIGSTOP)
-
-        async def again() -> bool:
-            return child.url is not None and child.pid != pid
-
-        await eventually(again)
-        assert codes == [-signal.SIGKILL]
+        await eventually(lambda: child.url is not None and child.pid != pid)
+        assert exit_codes(caplog) == [-signal.SIGKILL]
         assert not is_running(pid)
 
 
@@ -148,38 +152,23 @@ async def test_a_child_counts_as_hung_after_several_unanswered_checks_in_a_row(
 
 
 async def test_a_parent_that_cannot_send_checks_kills_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = asyncio.Event()
-    refused = 0
-
-    async def refuse(*where: object) -> None:
-        nonlocal refused
-        refused += 1
-        if refused > MISSES * LOADING_TIMES:
-            asked.set()
-        raise OSError(errno.EMFILE, "Too many open files")
-
+    refuse = AsyncMock(side_effect=OSError(errno.EMFILE, "Too many open files"))
     monkeypatch.setattr(asyncio, "open_connection", refuse)
     hangs = asyncio.create_task(ServingChild([], hang_seconds=0.01)._wait_for_hang("http://127.0.0.1:1"))
-    async with asyncio.timeout(PATIENCE):
-        await asked.wait()
+    await eventually(lambda: refuse.call_count > MISSES * LOADING_TIMES)
     assert not hangs.done()
     hangs.cancel()
 
 
 @needs_proc
 async def test_a_child_that_never_prints_its_address_is_started_again(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(child_module, "START_SECONDS", 0.01)
-    codes: list[int] = []
-    child = ServingChild(["--model", str(tiny_model), "--threads", "1"], on_exit=codes.append)
+    child = ServingChild(["--model", str(tiny_model), "--threads", "1"])
     starting = asyncio.create_task(child.start())
-
-    async def killed() -> bool:
-        return len(codes) > 1
-
-    await eventually(killed)
-    assert set(codes) == {-signal.SIGKILL}
+    await eventually(lambda: len(exit_codes(caplog)) > 1)
+    assert set(exit_codes(caplog)) == {-signal.SIGKILL}
     starting.cancel()
     await child.stop()
 
@@ -196,7 +185,7 @@ async def test_a_child_is_started_later_if_the_system_has_no_resources_now(
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", start_later)
     monkeypatch.setattr(child_module, "FIRST_DELAY_SECONDS", 0.01)
-    async with started("--model", str(tiny_model), "--threads", "1") as child:
+    async with tiny(tiny_model) as (child, _):
         assert (await info(child))[0] == 200
     assert refused == []
 
@@ -207,18 +196,16 @@ async def test_a_usage_error_is_reported_and_the_child_not_started_again(tmp_pat
         async with asyncio.timeout(PATIENCE):
             await child.start()
     assert child.failure is not None
-    assert not child.alive
+    assert child.pid is None
     await child.stop()
 
 
 async def test_stopping_ends_the_process_and_starts_no_other(tiny_model: Path) -> None:
-    async with started("--model", str(tiny_model), "--threads", "1") as child:
-        pid = child.pid
-        assert pid is not None
+    async with tiny(tiny_model) as (child, pid):
         begun = time.monotonic()
         await child.stop()
         assert time.monotonic() - begun < child_module.TERMINATE_SECONDS + PATIENCE
-        assert not child.alive
+        assert child.pid is None
         assert child.url is None
         assert not is_running(pid)
 
@@ -227,28 +214,28 @@ async def test_a_child_that_ignores_the_signal_is_killed(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_module, "TERMINATE_SECONDS", 0.1)
-    async with started("--model", str(tiny_model), "--threads", "1") as child:
-        pid = child.pid
-        assert pid is not None
+    async with tiny(tiny_model) as (child, pid):
         os.kill(pid, signal.SIGSTOP)
         async with asyncio.timeout(PATIENCE):
             await child.stop()
         assert not is_running(pid)
 
 
+PARENT = """
+import asyncio, sys
+from serving.child import ServingChild
+async def main():
+    child = ServingChild(["--model", sys.argv[1], "--threads", "1"])
+    await child.start()
+    print(child.pid, flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
 async def test_a_child_never_outlives_its_parent(tiny_model: Path) -> None:
-    code = (
-        "import asyncio, sys\n"
-        "from serving.child import ServingChild\n"
-        "async def main():\n"
-        "    child = ServingChild(['--model', sys.argv[1], '--threads', '1'])\n"
-        "    await child.start()\n"
-        "    print(child.pid, flush=True)\n"
-        "    await asyncio.Event().wait()\n"
-        "asyncio.run(main())\n"
-    )
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, str(tiny_model), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+        sys.executable, "-c", PARENT, str(tiny_model), stdout=asyncio.subprocess.PIPE, cwd=ROOT
     )
     assert parent.stdout is not None
     async with asyncio.timeout(PATIENCE):
@@ -256,23 +243,15 @@ async def test_a_child_never_outlives_its_parent(tiny_model: Path) -> None:
         assert is_running(pid)
         parent.kill()
         await parent.wait()
-
-        async def gone() -> bool:
-            return not is_running(pid)
-
-        await eventually(gone)
+        await eventually(lambda: not is_running(pid))
 
 
 async def test_the_childs_output_goes_to_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "serving")
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(b"GGUF and nothing else")
-    async with started("--model", str(damaged), "--threads", "1"):
-
-        async def logged() -> bool:
-            return "damaged" in caplog.text
-
-        await eventually(logged)
+    async with tiny(damaged):
+        await eventually(lambda: "damaged" in caplog.text)
 
 
 @needs_proc
@@ -287,10 +266,8 @@ async def test_the_key_is_not_on_the_command_line_and_variables_reach_the_child(
 
 @needs_proc
 async def test_an_upstream_with_a_password_is_not_on_the_command_line(tmp_path: Path) -> None:
-    urls = ["http://me:password@127.0.0.1:9/v1", "http://127.0.0.1:9"]
-    settings = read_settings(
-        ["--data", str(tmp_path), *(part for url in urls for part in ("--upstream", url))]
-    )
+    urls = ("--upstream", "http://me:password@127.0.0.1:9/v1", "--upstream", "http://127.0.0.1:9")
+    settings = read_settings(["--data", str(tmp_path), *urls])
     assert settings.engine_arguments is not None
     async with started(*settings.engine_arguments, environment=settings.engine_environment) as child:
         assert b"password" not in (PROC / str(child.pid) / "cmdline").read_bytes()
@@ -303,8 +280,6 @@ async def test_an_upstream_with_a_password_is_not_on_the_command_line(tmp_path: 
 
 
 def test_the_module_needs_only_the_standard_library() -> None:
-    import subprocess
-
     code = "import sys, serving.child; print([n for n in sys.modules if n.partition('.')[0] in " \
         "('aiohttp', 'uvicorn', 'starlette', 'msgspec', 'xllamacpp')])"  # fmt: skip
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "[]\n"

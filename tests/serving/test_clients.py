@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import shutil
 import signal
@@ -28,7 +29,7 @@ from text_generation.errors import (
 )
 from text_generation.types import FinishReason
 
-from tests.serving.conftest import PATIENCE, Served, eventually, serve
+from tests.serving.conftest import PATIENCE, Served, events_of, eventually, serve
 from tests.serving.test_stopping import cut, first_match
 from tests.support.fake_upstream import RESET, FakeUpstream, piece, text
 from tests.support.tiny_gguf import MARKERS, write_tiny_gguf
@@ -39,22 +40,20 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The `dict` method is deprecated"),
 ]
 
+HI = [{"role": "user", "content": "the code"}]
+SEVEN: Any = {"model": "any", "max_tokens": 7, "temperature": 0}
 WORDS = ["the", " code", "\n", "Human", ":", " is", " a"]
 TEMPLATE = "{% for m in messages %}{{ m.role }} {{ m.content }}\n{% endfor %}code"
 
 
-@contextlib.asynccontextmanager
-async def embedded(model: Path, *arguments: str) -> AsyncIterator[Served]:
-    async with serve("--model", str(model), "--threads", "1", *arguments) as served:
-        await served.becomes("ready")
-        yield served
+def embedded(model: Path, *arguments: str) -> contextlib.AbstractAsyncContextManager[Served]:
+    return serve("--model", str(model), "--threads", "1", *arguments, state="ready")
 
 
 @contextlib.asynccontextmanager
 async def upstreamed(*arguments: str) -> AsyncIterator[tuple[Served, FakeUpstream]]:
-    async with FakeUpstream() as upstream, serve("--upstream", upstream.url, *arguments) as served:
-        await served.becomes("ready")
-        yield served, upstream
+    async with FakeUpstream() as fake, serve("--upstream", fake.url, *arguments, state="ready") as served:
+        yield served, fake
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +79,7 @@ async def templated(chat_model: Path) -> AsyncIterator[Served]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chained(templated: Served) -> AsyncIterator[Served]:
     """A serving layer whose upstream is another serving layer."""
-    async with serve("--upstream", f"{templated.url}/v1") as served:
-        await served.becomes("ready")
+    async with serve("--upstream", f"{templated.url}/v1", state="ready") as served:
         yield served
 
 
@@ -122,65 +120,59 @@ def chatting(request: pytest.FixtureRequest) -> Served:
     return request.getfixturevalue(request.param)
 
 
-async def test_sync_client_generates_and_streams(either: Served) -> None:
-    client = Client(either.url, timeout=PATIENCE)
-    whole = await asyncio.to_thread(client.generate, "the code", max_new_tokens=7)
-    events = await asyncio.to_thread(lambda: list(client.generate_stream("the code", max_new_tokens=7)))
-    assert whole.details.generated_tokens == 7
-    assert whole.details.finish_reason is FinishReason.Length
-    assert "".join(token.text for token in whole.details.tokens) == whole.generated_text
-    assert "".join(event.token.text for event in events) == events[-1].generated_text == whole.generated_text
-    assert events[-1].details is not None
-    assert events[-1].details.finish_reason is FinishReason.Length
-    assert len(events) == 7
-
-
-async def test_async_client_generates_and_streams(either: Served) -> None:
-    client = AsyncClient(either.url, timeout=PATIENCE)
-    whole = await client.generate("the code", max_new_tokens=7)
-    events = [event async for event in client.generate_stream("the code", max_new_tokens=7)]
-    assert "".join(event.token.text for event in events) == events[-1].generated_text == whole.generated_text
+async def generated(served: Served, reason: FinishReason, *, is_async: bool = True, **asked: Any) -> str:
+    """The text that TGI's client gets, with and without a stream."""
+    asked = {"prompt": "the code", "max_new_tokens": 7, **asked}
+    if is_async:
+        client = AsyncClient(served.url, timeout=PATIENCE)
+        whole = await client.generate(**asked)
+        events = [event async for event in client.generate_stream(**asked)]
+    else:
+        sync = Client(served.url, timeout=PATIENCE)
+        whole = await asyncio.to_thread(sync.generate, **asked)
+        events = await asyncio.to_thread(lambda: list(sync.generate_stream(**asked)))
+    text = whole.generated_text
+    assert "".join(token.text for token in whole.details.tokens) == text
+    assert "".join(event.token.text for event in events) == events[-1].generated_text == text
     assert [event.details is None for event in events] == [True] * (len(events) - 1) + [False]
+    assert whole.details.finish_reason is events[-1].details.finish_reason is reason
+    if reason is FinishReason.Length:
+        assert whole.details.generated_tokens == len(events) == 7
+    return text
 
 
-async def test_a_stop_sequence_is_cut_with_and_without_a_stream(either: Served) -> None:
-    client = AsyncClient(either.url, timeout=PATIENCE)
-    free = await client.generate("the code", max_new_tokens=7)
-    stop = free.generated_text[4:9]
-    expected = free.generated_text[: free.generated_text.index(stop)]
-    whole = await client.generate("the code", max_new_tokens=7, stop_sequences=[stop])
-    events = [e async for e in client.generate_stream("the code", max_new_tokens=7, stop_sequences=[stop])]
-    assert whole.generated_text == expected == "".join(event.token.text for event in events)
-    assert whole.details.finish_reason is FinishReason.StopSequence
-    assert events[-1].details is not None
-    assert events[-1].details.finish_reason is FinishReason.StopSequence
+async def test_tgis_clients_generate_and_stream_and_cut_at_a_stop(either: Served) -> None:
+    text = await generated(either, FinishReason.Length)
+    assert await generated(either, FinishReason.Length, is_async=False) == text
+    stop = text[4:9]
+    expected = text[: text.index(stop)]
+    assert await generated(either, FinishReason.StopSequence, stop_sequences=[stop]) == expected
 
 
 async def test_clients_get_the_errors_that_they_know(
     tiny: Served, faked: tuple[Served, FakeUpstream]
 ) -> None:
+    async def streamed(client: AsyncClient, text: str, **asked: Any) -> None:
+        assert [event async for event in client.generate_stream(text, **asked)]
+
     client = AsyncClient(tiny.url, timeout=PATIENCE)
     with pytest.raises(ValidationError, match="max_new_tokens"):
         await client.generate("the", max_new_tokens=5000)
     with pytest.raises(ValidationError, match="max_new_tokens"):
-        [e async for e in client.generate_stream("the", max_new_tokens=5000)]
+        await streamed(client, "the", max_new_tokens=5000)
     with pytest.raises(ValidationError, match="inputs"):
         await client.generate("the " * 3000, max_new_tokens=1)
 
     served, upstream = faked
     client = AsyncClient(served.url, timeout=PATIENCE)
-    upstream.answer(b"", status=503)
-    with pytest.raises(OverloadedError):
-        await client.generate("the")
-    upstream.answer(b"", status=500)
-    with pytest.raises(GenerationError):
-        [e async for e in client.generate_stream("the")]
-    upstream.answer(piece("some"), 0.1, RESET)
-    with pytest.raises(IncompleteGenerationError):
-        [e async for e in client.generate_stream("the")]
-    upstream.answer(piece("some"), 0.1, RESET)
-    with pytest.raises(IncompleteGenerationError):
-        await client.generate("the")
+    for status, error in ((503, OverloadedError), (500, GenerationError)):
+        upstream.answer(b"", status=status)
+        with pytest.raises(error):
+            await (client.generate("the") if status == 503 else streamed(client, "the"))
+    for work in (client.generate, functools.partial(streamed, client)):
+        upstream.answer(piece("some"), 0.1, RESET)
+        with pytest.raises(IncompleteGenerationError):
+            await work("the")
 
 
 async def test_an_unreachable_upstream_is_reported_in_info_and_to_clients(unreachable: Served) -> None:
@@ -203,9 +195,8 @@ async def test_a_client_that_leaves_a_stream_frees_the_only_slot(slow_model: Pat
             await eventually(computing)
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
-        status, answer = await served.post(
-            "/generate", {"inputs": "the", "parameters": {"max_new_tokens": 3}}
-        )
+        body = {"inputs": "the", "parameters": {"max_new_tokens": 3}}
+        status, answer = await served.post("/generate", body)
         assert (status, bool(answer["generated_text"])) == (200, True)
 
 
@@ -226,37 +217,26 @@ async def test_any_text_in_any_pieces_ends_before_the_first_match(
     pieces = [piece for piece in cut(whole, cuts) if piece]
     raw = b"".join(step for step in text(*pieces) if isinstance(step, bytes))
     upstream.answer(*cut(raw, byte_cuts))
-    whole_answer, streamed = await request_whole_and_streamed(served, stops)
-    expected, stop = first_match(stops, whole)
-    reason = "eos_token" if stop is None else "stop_sequence"
-    assert whole_answer["generated_text"] == streamed[-1]["generated_text"] == expected
-    assert "".join(event["token"]["text"] for event in streamed) == expected
-    for details in (whole_answer["details"], streamed[-1]["details"]):
-        assert details["finish_reason"] == reason
-
-
-async def request_whole_and_streamed(served: Served, stops: list[str]) -> tuple[Any, list[Any]]:
     body = {"inputs": "Hi", "parameters": {"stop": stops, "details": True}}
-    status, whole = await served.post("/generate", body)
-    assert status == 200, whole
-    async with served.http.post(served.url + "/generate_stream", json=body) as answer:
-        blocks = (await answer.read()).split(b"\n\n")
-    return whole, [json.loads(block[6:]) for block in blocks if block.startswith(b"data: ")]
+    status, answer = await served.post("/generate", body)
+    assert status == 200, answer
+    events = events_of(await served.streamed("/generate_stream", body))
+    expected, stop = first_match(stops, whole)
+    assert "".join(event["token"]["text"] for event in events) == expected
+    for end in (answer, events[-1]):
+        assert end["generated_text"] == expected
+        assert end["details"]["finish_reason"] == ("eos_token" if stop is None else "stop_sequence")
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_the_process_and_running_streams_get_an_error(
-    how: signal.Signals,
-) -> None:
+async def test_a_signal_ends_the_process_and_running_streams_get_an_error(how: signal.Signals) -> None:
     async with upstreamed("--drain-seconds", "0") as (served, upstream):
         upstream.answer(piece("Hello"), asyncio.Event())
         async with served.http.post(served.url, json={"inputs": "Hi", "stream": True}) as stream:
             assert b"Hello" in await stream.content.readany()
             served.process.send_signal(how)
-            rest = await stream.read()
-            assert b'"error_type":"incomplete_generation"' in rest
-        async with asyncio.timeout(PATIENCE):
-            await served.process.wait()
+            assert b'"error_type":"incomplete_generation"' in await stream.read()
+        await served.ended()
 
 
 async def test_sigterm_lets_running_answers_finish_and_refuses_new_ones() -> None:
@@ -272,8 +252,7 @@ async def test_sigterm_lets_running_answers_finish_and_refuses_new_ones() -> Non
             await eventually(refuses)
             rest.set()
             assert b'"generated_text":"Hello you"' in await stream.read()
-        async with asyncio.timeout(PATIENCE):
-            await served.process.wait()
+        await served.ended()
 
 
 async def test_the_process_answers_and_ends_while_a_model_is_being_loaded(tmp_path: Path) -> None:
@@ -283,8 +262,7 @@ async def test_the_process_answers_and_ends_while_a_model_is_being_loaded(tmp_pa
         assert status == 200
         assert info["state"] in ("loading", "ready")
         served.process.terminate()
-        async with asyncio.timeout(PATIENCE):
-            await served.process.wait()
+        await served.ended()
 
 
 async def test_a_damaged_model_is_reported_in_info_without_a_crash(tmp_path: Path, tiny_model: Path) -> None:
@@ -305,9 +283,6 @@ async def test_the_key_may_come_from_the_environment(keyed: Served) -> None:
     await keyed.becomes("ready")
 
 
-HI = [{"role": "user", "content": "the code"}]
-
-
 @contextlib.asynccontextmanager
 async def asynchronous(served: Served, key: str = "none") -> AsyncIterator[openai.AsyncOpenAI]:
     url = f"{served.url}/v1"
@@ -319,15 +294,14 @@ async def test_openai_sync_client_completes_and_chats(chatting: Served) -> None:
     def work() -> None:
         url = f"{chatting.url}/v1"
         with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
-            asked: Any = {"model": "any", "max_tokens": 7, "temperature": 0}
-            whole = client.completions.create(prompt="the code", **asked)
-            pieces = list(client.completions.create(prompt="the code", stream=True, **asked))
+            whole = client.completions.create(prompt="the code", **SEVEN)
+            pieces = list(client.completions.create(prompt="the code", stream=True, **SEVEN))
             assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text != ""
             assert pieces[-1].choices[0].finish_reason == whole.choices[0].finish_reason == "length"
             assert whole.usage is not None
             assert whole.usage.completion_tokens == 7
-            chat = client.chat.completions.create(messages=HI, **asked)
-            events = list(client.chat.completions.create(messages=HI, stream=True, **asked))
+            chat = client.chat.completions.create(messages=HI, **SEVEN)
+            events = list(client.chat.completions.create(messages=HI, stream=True, **SEVEN))
             said = "".join(event.choices[0].delta.content or "" for event in events)
             assert said == chat.choices[0].message.content != ""
             assert events[0].choices[0].delta.role == chat.choices[0].message.role == "assistant"
@@ -337,9 +311,8 @@ async def test_openai_sync_client_completes_and_chats(chatting: Served) -> None:
 
 
 async def test_openai_async_client_gets_stops_usage_and_probabilities(chatting: Served) -> None:
-    asked: Any = {"model": "any", "max_tokens": 7, "temperature": 0}
     async with asynchronous(chatting) as client:
-        chat = await client.chat.completions.create(messages=HI, logprobs=True, top_logprobs=2, **asked)
+        chat = await client.chat.completions.create(messages=HI, logprobs=True, top_logprobs=2, **SEVEN)
         logprobs = chat.choices[0].logprobs
         assert logprobs is not None
         assert logprobs.content is not None
@@ -349,16 +322,16 @@ async def test_openai_async_client_gets_stops_usage_and_probabilities(chatting: 
         assert chat.usage.completion_tokens == 7 == chat.usage.total_tokens - chat.usage.prompt_tokens
 
         usage = {"include_usage": True}
-        events = await client.chat.completions.create(messages=HI, stream=True, stream_options=usage, **asked)
+        events = await client.chat.completions.create(messages=HI, stream=True, stream_options=usage, **SEVEN)
         last = [event async for event in events][-1]
         assert (last.choices, last.usage) == ([], chat.usage)
 
-        text = (await client.completions.create(prompt="the code", **asked)).choices[0].text
+        text = (await client.completions.create(prompt="the code", **SEVEN)).choices[0].text
         stop = text[4:9]
-        cut_short = (await client.completions.create(prompt="the code", stop=[stop], **asked)).choices[0]
+        cut_short = (await client.completions.create(prompt="the code", stop=[stop], **SEVEN)).choices[0]
         assert (cut_short.text, cut_short.finish_reason) == (text[: text.index(stop)], "stop")
         assert cut_short.model_extra == {"stop_reason": stop}
-        several = await client.completions.create(prompt=["the code", "list"], n=2, logprobs=1, **asked)
+        several = await client.completions.create(prompt=["the code", "list"], n=2, logprobs=1, **SEVEN)
         assert [choice.index for choice in several.choices] == [0, 1, 2, 3]
         assert several.choices[0].text == several.choices[1].text == text != several.choices[2].text
         for choice in several.choices:
@@ -410,13 +383,9 @@ async def test_openai_client_gets_the_errors_that_it_knows(
                 await client.completions.create(model="m", prompt="x", max_tokens=5000, stream=streamed)
             assert refused.value.type == "invalid_request_error"
             assert refused.value.code == "context_length_exceeded"
+            tools: Any = [{"type": "function", "function": {"name": "f"}}]
             with pytest.raises(openai.BadRequestError, match="`tools`"):
-                await client.chat.completions.create(
-                    model="m",
-                    messages=HI,
-                    tools=[{"type": "function", "function": {"name": "f"}}],
-                    stream=streamed,
-                )
+                await client.chat.completions.create(model="m", messages=HI, tools=tools, stream=streamed)
     served, upstream = faked
     async with asynchronous(served) as client:
         upstream.answer(b"", status=503, headers={"Retry-After": "7"})
@@ -464,10 +433,11 @@ async def test_langchains_clients_complete_and_chat(chatting: Served) -> None:
 async def test_hub_clients_generate_and_stream(either: Served) -> None:
     def work() -> None:
         client = InferenceClient(model=either.url, timeout=PATIENCE)
-        text = client.text_generation("the code", max_new_tokens=7)
-        assert text == "".join(client.text_generation("the code", max_new_tokens=7, stream=True))
-        whole = client.text_generation("the code", max_new_tokens=7, details=True)
-        events = list(client.text_generation("the code", max_new_tokens=7, details=True, stream=True))
+        asked: Any = {"prompt": "the code", "max_new_tokens": 7}
+        text = client.text_generation(**asked)
+        assert text == "".join(client.text_generation(**asked, stream=True))
+        whole = client.text_generation(**asked, details=True)
+        events = list(client.text_generation(**asked, details=True, stream=True))
         assert whole.generated_text == text == events[-1].generated_text
         assert whole.details is not None
         assert events[-1].details is not None
@@ -561,13 +531,12 @@ async def test_a_suffix_asks_for_the_text_between(templated: Served, tiny: Serve
     async with asynchronous(templated) as client:
         asked: Any = {"model": "m", "max_tokens": 9, "temperature": 0}
         written = await client.completions.create(prompt=FIM, **asked)
-        suffixed = await client.completions.create(prompt="def list", suffix="return value", **asked)
+        asked |= {"suffix": "return value"}
+        suffixed = await client.completions.create(prompt="def list", **asked)
         assert suffixed.choices[0].text == written.choices[0].text != ""
         assert suffixed.usage == written.usage
         # The model's own markers in a text are text: they take more than a token each.
-        marked = await client.completions.create(
-            prompt="def list<fim_middle>", suffix="return value", **asked
-        )
+        marked = await client.completions.create(prompt="def list<fim_middle>", **asked)
         assert marked.usage is not None
         assert written.usage is not None
         assert marked.usage.prompt_tokens > written.usage.prompt_tokens + 1
@@ -632,11 +601,7 @@ async def test_answers_have_tgis_documented_fields_and_no_others(tiny: Served) -
 
     for path in ("/generate_stream", "/"):
         body = {"inputs": "the code", "parameters": asked, "stream": True}
-        async with tiny.http.post(tiny.url + path, json=body) as answer:
-            assert (answer.status, answer.content_type) == (200, "text/event-stream")
-            blocks = (await answer.text()).split("\n\n")
-        assert blocks.pop() == ""
-        events = [json.loads(block.removeprefix("data:")) for block in blocks]
+        events = events_of(await tiny.streamed(path, body))
         assert [set(event) for event in events] == [{"index", "token", "generated_text", "details"}] * 3
         assert [event["index"] for event in events] == [1, 2, 3]
         assert [set(event["token"]) for event in events] == [TOKEN] * 3

@@ -41,12 +41,10 @@ async def run(*steps: Step, **asked: Any) -> tuple[list[str], Finished, FakeEngi
     async for event in generate(engine, ask(**asked)):
         if isinstance(event, Delta):
             texts.append(event.token.text)
-        elif isinstance(event, Finished):
-            finished = event
-            texts.append(event.last.token.text)
         else:
             assert event == Accepted(7)
-    return texts, finished, engine
+    assert isinstance(event, Finished)
+    return texts, event, engine
 
 
 HUMAN = "\nHuman:"
@@ -84,14 +82,14 @@ async def test_texts_and_end(steps: list[Step], asked: dict[str, Any], texts: li
     assert (finished.stop or finished.finish_reason.value) == end
     assert (finished.finish_reason is FinishReason.STOP_SEQUENCE) == (finished.stop is not None)
     # The last token has text, or it is a special token (or a stop has taken its text).
-    assert finished.last.token.special == (texts[-1] == "" and finished.stop is None)
+    assert finished.token.special == (texts[-1] == "" and finished.stop is None)
 
 
 async def test_the_last_token_is_counted_and_keeps_its_id() -> None:
     _, finished, _ = await run("a", End(FinishReason.END_OF_TEXT, 7, 2))
     assert finished.generated_tokens == 2
     _, finished, _ = await run("a", "\nH", "um", LENGTH, stops=[HUMAN], max_new_tokens=3)
-    assert finished.last.token.id == 2
+    assert finished.token.id == 2
     _, finished, _ = await run("a\nHu", "man: b", stops=[HUMAN], include_stop=True)
     assert finished.generated_tokens == 2
 
@@ -128,36 +126,35 @@ async def test_a_stop_in_the_prompt_or_across_its_end_is_ignored() -> None:
     assert events[-1].finish_reason is FinishReason.END_OF_TEXT
 
 
+class Drawing(FakeEngine):
+    """Generates these events for each seed, from 1."""
+
+    def __init__(self, *by_seed: list[Chunk | End]) -> None:
+        super().__init__()
+        self.by_seed = by_seed
+
+    async def generate(self, prompt, params, *, session=None):  # type: ignore[no-untyped-def]
+        yield Accepted(1)
+        for event in self.by_seed[params.seed - 1]:
+            yield event
+
+
 async def test_an_engine_that_ends_without_end_event_is_incomplete() -> None:
-    class Broken(FakeEngine):
-        async def generate(self, prompt, params, *, session=None):  # type: ignore[no-untyped-def]
-            yield Accepted(1)
-            yield Chunk(b"a")
-
     with pytest.raises(IncompleteGeneration):
-        [e async for e in generate(Broken(), ask())]
+        [e async for e in generate(Drawing([Chunk(b"a")]), ask())]
 
 
-async def test_best_of_puts_the_likeliest_first() -> None:
-    class Drawing(FakeEngine):
-        async def generate(self, prompt, params, *, session=None):  # type: ignore[no-untyped-def]
-            yield Accepted(1)
-            yield Chunk(str(params.seed).encode(), logprob={1: -2.0, 2: -0.5, 3: -1.0}[params.seed])
-            yield End(FinishReason.END_OF_TEXT, 1, 1)
-
-    results = await best_of(Drawing(), ask(temperature=1.0), 3)
-    assert [(result.seed, result.text) for result in results] == [(2, "2"), (3, "3"), (1, "1")]
-
-
-async def test_best_of_puts_a_text_without_probabilities_last() -> None:
-    class Drawing(FakeEngine):
-        async def generate(self, prompt, params, *, session=None):  # type: ignore[no-untyped-def]
-            yield Accepted(1)
-            yield Chunk(b"\xe7") if params.seed == 1 else Chunk(b"x", logprob=-5.0)
-            yield End(FinishReason.LENGTH, 1, 1)
-
-    results = await best_of(Drawing(), ask(temperature=1.0), 2)
-    assert [(result.seed, result.text) for result in results] == [(2, "x"), (1, "")]
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([Chunk(b"1", logprob=-2.0), Chunk(b"2", logprob=-0.5), Chunk(b"3", logprob=-1.0)], ["2", "3", "1"]),
+        ([Chunk(b"\xe7"), Chunk(b"2", logprob=-5.0)], ["2", ""]),  # a text without probabilities
+    ],
+)
+async def test_best_of_puts_the_likeliest_first(chunks: list[Chunk], expected: list[str]) -> None:
+    engine = Drawing(*([chunk, LENGTH] for chunk in chunks))
+    results = await best_of(engine, ask(temperature=1.0), len(chunks))
+    assert [(result.seed, result.text) for result in results] == [(int(text or 1), text) for text in expected]
 
 
 async def test_best_of_is_refused_if_the_engine_reports_no_probabilities() -> None:

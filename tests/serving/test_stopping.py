@@ -150,11 +150,7 @@ def test_cuts_before_the_first_stop(
     ("stops", "fed", "flushed", "matched"),
     [
         pytest.param(
-            [HUMAN],
-            {"Yes": "Yes", "\n": "", "Hum": "", "an": "", ":": ""},
-            "",
-            HUMAN,
-            id="not the stop",
+            [HUMAN], {"Yes": "Yes", "\n": "", "Hum": "", "an": "", ":": ""}, "", HUMAN, id="not the stop"
         ),
         pytest.param(
             [HUMAN], {"so": "so", "\nHum": "", "ble": "\nHumble"}, "", None, id="a false start, once"

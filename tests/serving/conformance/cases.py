@@ -53,17 +53,17 @@ TITLES = {
     37: "client gone while text is held back: the engine is cancelled",
 }
 
-NOT_APPLICABLE: Mapping[tuple[int, str], str] = {
-    (28, TGI): "no such parameter: refused",
-}
+NOT_APPLICABLE: Mapping[tuple[int, str], str] = {(28, TGI): "no such parameter: refused"}
 """Why a case does not apply to an engine. The tests then check its refusal."""
 
 HUMAN = "\nHuman:"
 PROMPT_STOPS = ("\nHuman:", "\nAssistant:", "\n-----\n\nHuman:")
 IM_END = "<|im_end|>"
+KEEP_STOP = {"include_stop": True}
+FULL_TEXT = {"return_full_text": True}
+LEAST_2 = {"min_new_tokens": 2}
 
-Step = TokenText | tuple[TokenText, ...]
-"""A token, or several that an engine sends in one step."""
+Step = TokenText | tuple[TokenText, ...]  # a token, or several that an engine sends in one step
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,10 @@ class Case:
     stop: str | None = None
     """The stop that ends the text; None: the limit if there is one, else the end of the text."""
     limit: int | None = None
-    after: str = ""
-    """The last part of the prompt, after the part that selects the case."""
-    ends_with_last: bool = False
-    """Whether the end comes with the last token, on engines that can do so."""
+    after: str = ""  # the last part of the prompt, after the part that selects the case
+    ends_with_last: bool = False  # whether the end comes with the last token, on engines that can do so
     asked: Mapping[str, Any] = field(default_factory=dict)
-    only: Sequence[str] = (LLAMA_CPP, OPENAI, TGI)
-    """The engines that can be made to generate this."""
+    only: Sequence[str] = (LLAMA_CPP, OPENAI, TGI)  # the engines that can be made to generate this
 
     @property
     def tokens(self) -> list[TokenText]:
@@ -162,62 +159,30 @@ CASES = [
     Case(21, [b"a", *_bytes("🦉"), b" c"], ["🦉🦉"], "a", limit=3),
     Case(22, ["好的".encode(), *_bytes("用户：你好")], ["用户："], "好的", "用户："),
     Case(22, ["好的".encode(), *_bytes("用户，你好")], ["用户："], "好的用户，你好"),
-    Case(
-        23, [b"a\xff", b"b\xf0\x9f", b"c\x80\x80", b"\xe7", b"\xe7\x94\xa8", b" d"], [HUMAN], "a�b�c���用 d"
-    ),
+    Case(23, [b"a\xff", b"b\xf0\x9f", b"c\x80\x80", b"\xe7", "用".encode(), b" d"], [HUMAN], "a�b�c���用 d"),
     Case(23, [b"a\xff", b"\xf0\x9f", b"STOP", b" d"], ["STOP"], "a�", "STOP"),
-    Case(24, [b"a\nHu", b"man: b", b" c"], [HUMAN], "a\nHuman:", HUMAN, asked={"include_stop": True}),
-    Case(24, [b"a", b"bc", b"d"], ["abcx", "b"], "ab", "b", asked={"include_stop": True}),
-    Case(24, [b"a", b"\nHum", b"ble"], [HUMAN], "a\nHumble", asked={"include_stop": True}),
-    Case(24, [b"\n\n"], ["\n\n"], "\n\n", "\n\n", limit=1, asked={"include_stop": True}),
+    Case(24, [b"a\nHu", b"man: b", b" c"], [HUMAN], "a\nHuman:", HUMAN, asked=KEEP_STOP),
+    Case(24, [b"a", b"bc", b"d"], ["abcx", "b"], "ab", "b", asked=KEEP_STOP),
+    Case(24, [b"a", b"\nHum", b"ble"], [HUMAN], "a\nHumble", asked=KEEP_STOP),
+    Case(24, [b"\n\n"], ["\n\n"], "\n\n", "\n\n", limit=1, asked=KEEP_STOP),
     Case(25, [b"\n\nHello", b" you"], ["\n\n"], "", "\n\n"),
     Case(25, [b"\n", b"\n", b"Hello"], ["\n\n"], "", "\n\n"),
     Case(26, [b"yes", b" sir"], [HUMAN], "yes sir", after="\nHuman: hi\n"),
-    Case(
-        26,
-        [b"yes", b" sir", HUMAN.encode(), b" hi"],
-        [HUMAN],
-        "yes sir",
-        HUMAN,
-        after="\nHuman: hi\n",
-        asked={"return_full_text": True},
-    ),
+    Case(26, [b"yes", b"\nHuman:", b" hi"], [HUMAN], "yes", HUMAN, after=f"{HUMAN} hi\n", asked=FULL_TEXT),
     Case(27, [b"man: hi", b" you"], [HUMAN], "man: hi you", after="\nHu"),
     Case(27, [b"man: hi", b"\nHuman", b": you"], [HUMAN], "man: hi", HUMAN, after="\nHu"),
-    Case(
-        28,
-        [b"a.", b"b.", b"c", b".d", b"e"],
-        ["."],
-        "a.b.c",
-        ".",
-        asked={"min_new_tokens": 2},
-        only=[LLAMA_CPP, OPENAI],
-    ),
-    Case(28, [b"a."], ["never"], "a. again", limit=2, asked={"min_new_tokens": 2}, only=[LLAMA_CPP]),
+    Case(28, [b"a.", b"b.", b"c", b".d", b"e"], ["."], "a.b.c", ".", asked=LEAST_2, only=[LLAMA_CPP, OPENAI]),
+    Case(28, [b"a."], ["never"], "a. again", limit=2, asked=LEAST_2, only=[LLAMA_CPP]),
     Case(30, [b"a", b"-" * 255, b"-", b"b"], [*"cdefghijklmnopq", "-" * 256], "a", "-" * 256),
     Case(33, [b"<think>", b"so", b"\nHum", b"an:", b" no", b"</think>"], [HUMAN], "<think>so", HUMAN),
-    Case(
-        33,
-        [b"<tool_call>", b'{"say": "', b"STOP", b'"}', b"</tool_call>"],
-        ["STOP"],
-        '<tool_call>{"say": "',
-        "STOP",
-    ),
+    Case(33, [b"<tool>", b'{"say": "', b"STOP", b'"}', b"</tool>"], ["STOP"], '<tool>{"say": "', "STOP"),
     Case(34, [b"x = 1", b"<|im_", b"end|>", b"y"], [IM_END], "x = 1", IM_END),
     Case(34, [b"x = 1", IM_END, b"y"], [IM_END], "x = 1", IM_END, only=[LLAMA_CPP, TGI]),
-    Case(
-        34, [b"x = 1\n", b"Hum", IM_END, b"y"], [HUMAN, IM_END], "x = 1\nHum", IM_END, only=[LLAMA_CPP, TGI]
-    ),
+    Case(34, [b"x\n", b"Hum", IM_END, b"y"], [HUMAN, IM_END], "x\nHum", IM_END, only=[LLAMA_CPP, TGI]),
     Case(35, [LINE_ENDS.encode()], [HUMAN], LINE_ENDS),
     Case(35, _bytes(LINE_ENDS), [HUMAN], LINE_ENDS),
     Case(35, [b"a", b"\r", b"\n", b"b"], ["\r\n"], "a", "\r\n"),
-    Case(
-        35,
-        _bytes("a\nb\u2028c\u0085d\u2028\u0085e"),
-        ["\n\n", "\u2028\u0085"],
-        "a\nb\u2028c\u0085d",
-        "\u2028\u0085",
-    ),
+    Case(35, _bytes("a\nb\u2028c\x85d\u2028\x85e"), ["\n\n", "\u2028\x85"], "a\nb\u2028c\x85d", "\u2028\x85"),
     *(
         Case(36, says, PROMPT_STOPS, text)
         for text in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,7 @@ from tests.support.fake_upstream import DONE, FakeUpstream, usage
 from tests.support.scripted_gguf import Script, TokenText, prompt, write_scripted_gguf
 from tests.support.tiny_gguf import END
 
-FOR_EVER = "for-ever"
-"""The name of the embedded engine's script that never ends."""
+FOR_EVER = "for-ever"  # the name of the embedded engine's script that never ends
 
 
 @dataclass
@@ -27,14 +27,10 @@ class Upstream:
     """An upstream that a test controls."""
 
     requests: list[dict[str, Any]]
-    reached: asyncio.Event
-    """Set when it has reached a step that waits, and has sent all steps before."""
-    left: asyncio.Event
-    """Set when its client has disconnected during an answer."""
-    event: Callable[[bytes], bytes]
-    """Writes an event whose text has exactly these bytes."""
-    answer: Callable[..., None]
-    """Sets its next answers: events, and what to wait for between them."""
+    reached: asyncio.Event  # set when it has reached a step that waits, and has sent all steps before
+    left: asyncio.Event  # set when its client has disconnected during an answer
+    event: Callable[[bytes], bytes]  # writes an event whose text has exactly these bytes
+    answer: Callable[..., None]  # sets its next answers: events, and what to wait for between them
 
 
 @dataclass
@@ -43,8 +39,7 @@ class ScriptedEngine:
 
     name: str
     served: Served
-    play: Callable[[Case], str]
-    """Prepares the next answers for a case, and returns the prompt to send."""
+    play: Callable[[Case], str]  # prepares the next answers for a case, and returns the prompt to send
     upstream: Upstream | None = None
 
     def steps(self, case: Case) -> list[Sequence[TokenText]]:
@@ -98,15 +93,11 @@ def _ends_within(data: bytes) -> bool:
 @contextlib.asynccontextmanager
 async def embedded(directory: Path, cases: Sequence[Case]) -> AsyncIterator[ScriptedEngine]:
     """The embedded engine. One model generates all cases: a special token in the prompt selects the case."""
-    scripts = {
-        f"case-{place}": Script(case.tokens, given=1 + len(case.after.encode()))
-        for place, case in enumerate(cases)
-    }
+    names = {id(case): f"case-{place}" for place, case in enumerate(cases)}
+    scripts = {names[id(case)]: Script(case.tokens, given=1 + len(case.after.encode())) for case in cases}
     scripts[FOR_EVER] = Script([b"\n"], endless=True)
     model = write_scripted_gguf(directory / "scripted.gguf", scripts, context=8192)
-    names = {id(case): f"case-{place}" for place, case in enumerate(cases)}
-    async with serve("--model", str(model), "--threads", "1") as served:
-        await served.becomes("ready")
+    async with serve("--model", str(model), "--threads", "1", state="ready") as served:
         yield ScriptedEngine(LLAMA_CPP, served, lambda case: prompt(names[id(case)]) + case.after)
 
 
@@ -116,8 +107,7 @@ async def openai() -> AsyncIterator[ScriptedEngine]:
     async with FakeUpstream() as fake:
         fake.model_list = [{"id": "fake", "max_model_len": 8192, "owned_by": "vllm"}]
         upstream = Upstream(fake.requests, fake.streaming, fake.disconnected, openai_event, fake.answer)
-        async with serve("--upstream", fake.url) as served:
-            await served.becomes("ready")
+        async with serve("--upstream", fake.url, state="ready") as served:
             yield ScriptedEngine(OPENAI, served, functools.partial(_play, upstream, _openai_answer), upstream)
 
 
@@ -128,14 +118,11 @@ async def tgi() -> AsyncIterator[ScriptedEngine]:
 
         def answer(*steps: Any) -> None:
             # The test asks in several ways: each of its requests gets this answer.
-            gated = [
-                part for step in steps for part in ([step] if isinstance(step, bytes) else [REACHED, step])
-            ]
-            fake.answers[:] = [gated] * 10
+            gated = [[step] if isinstance(step, bytes) else [REACHED, step] for step in steps]
+            fake.answers[:] = [list(itertools.chain(*gated))] * 10
 
         upstream = Upstream(fake.requests, fake.reached, fake.left, tgi_event, answer)
-        async with serve("--upstream", fake.url) as served:
-            await served.becomes("ready")
+        async with serve("--upstream", fake.url, state="ready") as served:
             yield ScriptedEngine(TGI, served, functools.partial(_play, upstream, _tgi_answer), upstream)
 
 
@@ -145,25 +132,19 @@ def _play(upstream: Upstream, answer: Callable[[Case], Sequence[bytes]], case: C
 
 
 def _openai_answer(case: Case) -> list[bytes]:
-    steps = [step if isinstance(step, tuple) else (step,) for step in case.says]
+    steps = [spelled(step if isinstance(step, tuple) else (step,)) for step in case.says]
     reason, count = "stop", len(case.tokens) + 1
     if case.reason == "length":
         steps, reason, count = steps[: case.limit], "length", case.limit or 0
-    *events, last = map(spelled, steps)
-    end = (
-        [openai_event(last, reason)]
-        if case.ends_with_last
-        else [openai_event(last), openai_event(b"", reason)]
-    )
-    return [*map(openai_event, events), *end, usage(7, count), DONE]
+    if not case.ends_with_last:
+        steps.append(b"")
+    return [*map(openai_event, steps[:-1]), openai_event(steps[-1], reason), usage(7, count), DONE]
 
 
 def openai_event(data: bytes, finish_reason: str | None = None) -> bytes:
     """One event whose text has exactly these bytes."""
-    return b'data: {"choices": [{"index": 0, "text": %b, "finish_reason": %b}]}\n\n' % (
-        in_json(data),
-        json.dumps(finish_reason).encode(),
-    )
+    event = b'data: {"choices": [{"index": 0, "text": %b, "finish_reason": %b}]}\n\n'
+    return event % (in_json(data), json.dumps(finish_reason).encode())
 
 
 def _tgi_answer(case: Case) -> list[bytes]:
@@ -177,21 +158,13 @@ def _tgi_answer(case: Case) -> list[bytes]:
 
 def tgi_event(told: TokenText, end: tuple[str, int] | None = None) -> bytes:
     """The event of a token. `end` is the finish reason and the number of tokens."""
-    details = b"null"
+    details = None
     if end is not None:
-        details = json.dumps(
-            {"finish_reason": end[0], "generated_tokens": end[1], "seed": None, "input_length": 7}
-        ).encode()
-    return (
-        b'data: {"index": 1, "token": {"id": 5, "text": %b, "logprob": -0.5, "special": %b}, '
-        b'"generated_text": %b, "details": %b}\n\n'
-        % (
-            in_json(told if isinstance(told, bytes) else told.encode()),
-            b"false" if isinstance(told, bytes) else b"true",
-            b"null" if end is None else b'"all"',
-            details,
-        )
-    )
+        details = {"finish_reason": end[0], "generated_tokens": end[1], "seed": None, "input_length": 7}
+    text, special = (told, b"false") if isinstance(told, bytes) else (told.encode(), b"true")
+    token = b'{"id": 5, "text": %b, "logprob": -0.5, "special": %b}' % (in_json(text), special)
+    rest = json.dumps({"generated_text": end and "all", "details": details}).encode()
+    return b'data: {"index": 1, "token": %b, %b\n\n' % (token, rest[1:])
 
 
 def in_json(data: bytes) -> bytes:

@@ -11,8 +11,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 
-Pieces = Sequence[bytes]
-"""The bytes of each write."""
+Pieces = Sequence[bytes]  # the bytes of each write
 
 _MODELS = {
     "/v1/models": {"data": [{"id": "fake", "max_model_len": 4096}]},

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,8 @@ import pytest
 from tests.serving.conformance.cases import LLAMA_CPP, OPENAI, TGI, Case
 from tests.serving.conformance.engines import embedded, openai_event, tgi_event
 from tests.serving.conformance.raw_upstream import in_chunks, raw_upstream
-from tests.serving.conftest import Served, serve
+from tests.serving.conftest import Served, events_of, serve
+from tests.serving.test_stopping import cut
 from tests.support.fake_upstream import DONE
 
 TEXTS = int(os.environ.get("RANDOM_TEXTS", "500"))
@@ -32,19 +31,7 @@ AT_ONCE = 8
 
 LINES = ["\r\n", "\r", "\n", "\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\0", "\n\n"]
 WORDS = [
-    "Human",
-    "Assistant",
-    ":",
-    "-----",
-    "a",
-    "b",
-    "aab",
-    "data: ",
-    "[DONE]",
-    '"',
-    "\\",
-    "\\u00e4",
-    "{}",
+    *("Human", "Assistant", ":", "-----", "a", "b", "aab", "data: ", "[DONE]", '"', "\\", "\\u00e4", "{}"),
     "用户",
 ]
 WIDE = ["🦉", "🏳️‍🌈", "é", "e\u0301", "ß", "한", "\U0010ffff", "\ue000", "\ufeff", "\ufffd"]
@@ -58,8 +45,7 @@ class RandomText:
     tokens: Sequence[bytes]
     stops: Sequence[str]
     include_stop: bool
-    limit: int | None
-    """The token limit of the request; None: no limit that the text reaches."""
+    limit: int | None  # the token limit of the request; None: no limit that the text reaches
 
     @property
     def generated(self) -> Sequence[bytes]:
@@ -74,9 +60,8 @@ def drawn(number: int, engine: str) -> tuple[RandomText, Random]:
     if chance.random() < 0.3:  # bytes that are not text
         for _ in range(chance.randint(1, 6)):
             place = chance.randint(0, len(data))
-            data = (
-                data[:place] + chance.randbytes(chance.randint(1, 3)) + data[place + chance.randint(0, 2) :]
-            )
+            inserted = chance.randbytes(chance.randint(1, 3))
+            data = data[:place] + inserted + data[place + chance.randint(0, 2) :]
     count = chance.choice((0, 1, 1, 2, 3, 5, 16))
     stops = [_stop(chance, pieces) for _ in range(count)]
     cuts = [chance.randint(0, len(data)) for _ in range(chance.choice((0, 2, len(data) // 4, len(data))))]
@@ -105,11 +90,6 @@ def _stop(chance: Random, pieces: Sequence[str]) -> str:
         stop = text[begin : begin + chance.choice((1, 2, 5, 30))]
         return stop if chance.random() < 0.5 else stop + _piece(chance)
     return "".join(_piece(chance) for _ in range(chance.randint(1, 4)))
-
-
-def cut(data: bytes, cuts: Sequence[int]) -> list[bytes]:
-    places = [0, *sorted(cuts), len(data)]
-    return [data[begin:end] for begin, end in itertools.pairwise(places)]
 
 
 def expected(text: RandomText) -> tuple[str, str]:
@@ -142,12 +122,9 @@ def openai_wire(text: RandomText) -> bytes:
 
 
 def tgi_wire(text: RandomText) -> bytes:
-    if text.limit is None:
-        return b"".join(
-            [*map(tgi_event, text.generated), tgi_event("</s>", ("eos_token", len(text.generated) + 1))]
-        )
-    *events, last = text.generated
-    return b"".join([*map(tgi_event, events), tgi_event(last, ("length", text.limit))])
+    tokens = [*text.generated, "</s>"] if text.limit is None else text.generated
+    end = ("eos_token" if text.limit is None else "length", len(tokens))
+    return b"".join([*map(tgi_event, tokens[:-1]), tgi_event(tokens[-1], end)])
 
 
 @contextlib.asynccontextmanager
@@ -168,25 +145,16 @@ async def upstream(engine: str) -> AsyncIterator[Served]:
     path = "/v1/completions" if engine == OPENAI else "/generate_stream"
     async with (
         raw_upstream(answer, path=path) as url,
-        serve("--upstream", url + ("/v1" if engine == OPENAI else "")) as served,
+        serve("--upstream", url + ("/v1" if engine == OPENAI else ""), state="ready") as served,
     ):
-        await served.becomes("ready")
         yield served
 
 
 async def answers(served: Served, inputs: str, text: RandomText) -> list[tuple[str, str]]:
     """The text and its end: as streamed, as repeated at the end of the stream, and as one answer."""
-    parameters = {
-        "max_new_tokens": text.limit or 400,
-        "stop": text.stops,
-        "include_stop": text.include_stop,
-    }
-    body: dict[str, Any] = {"inputs": inputs, "parameters": {**parameters, "details": True}}
-    async with served.http.post(f"{served.url}/generate_stream", json=body) as response:
-        lines = (await response.read()).split(b"\n\n")
-        assert response.status == 200, lines
-    assert lines.pop() == b""
-    events = [json.loads(line.removeprefix(b"data: ")) for line in lines if line != b":"]
+    parameters: dict[str, Any] = {"max_new_tokens": text.limit or 400, "stop": text.stops, "details": True}
+    body = {"inputs": inputs, "parameters": {**parameters, "include_stop": text.include_stop}}
+    events = events_of(await served.streamed("/generate_stream", body))
     last = events[-1]
     assert last["details"] is not None, last
     streamed = "".join(event["token"]["text"] for event in events)

@@ -6,8 +6,8 @@ Each case is requested in every way that TGI's protocol has. All answers must ma
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from tests.serving.conformance.cases import CASES, HUMAN, OPENAI, TGI, Case
 from tests.serving.conformance.conftest import ENGINES
 from tests.serving.conformance.engines import FOR_EVER, ScriptedEngine, spelled
-from tests.serving.conftest import PATIENCE, eventually
+from tests.serving.conftest import PATIENCE, events_of, eventually
 from tests.serving.test_stopping import must_wait
 from tests.support.scripted_gguf import prompt
 
@@ -38,7 +38,7 @@ async def test_every_way_to_ask_gives_the_written_text(scripted: ScriptedEngine,
     inputs = scripted.play(case)
     before = inputs if case.asked.get("return_full_text") else ""
     text = before + case.shown
-    counted = scripted.counted(case)
+    expected = (case.reason, case.stop, scripted.counted(case))
 
     for details in (None, False):
         events = await stream(scripted, inputs, asked(case, details=details))
@@ -46,23 +46,19 @@ async def test_every_way_to_ask_gives_the_written_text(scripted: ScriptedEngine,
         assert [event["index"] for event in events] == list(range(1, len(events) + 1))
         assert [event["generated_text"] for event in events] == [None] * (len(events) - 1) + [text]
         end = events[-1]["details"]
-        assert (end["finish_reason"], end["stop_sequence"]) == (case.reason, case.stop)
-        assert end["generated_tokens"] == counted
+        assert (end["finish_reason"], end["stop_sequence"], end["generated_tokens"]) == expected
 
     status, whole = await scripted.served.post("/generate", generation(inputs, case, details=True))
     assert status == 200, whole
     assert whole["generated_text"] == text
     end = whole["details"]
-    assert (end["finish_reason"], end["stop_sequence"]) == (case.reason, case.stop)
-    assert end["generated_tokens"] == counted
+    assert (end["finish_reason"], end["stop_sequence"], end["generated_tokens"]) == expected
     with_details = await stream(scripted, inputs, asked(case))
     assert end["tokens"] == [event["token"] for event in with_details]
 
-    assert await scripted.served.post("/generate", generation(inputs, case, details=False)) == (
-        200,
-        {"generated_text": text},
-    )
-    assert await scripted.served.post("/", generation(inputs, case)) == (200, [{"generated_text": text}])
+    plain, body = {"generated_text": text}, generation(inputs, case, details=False)
+    assert await scripted.served.post("/generate", body) == (200, plain)
+    assert await scripted.served.post("/", generation(inputs, case)) == (200, [plain])
 
 
 PLAIN = [case for case in CASES if not case.asked and case.number != 23]
@@ -86,10 +82,8 @@ async def test_safe_text_is_shown_while_the_upstream_is_silent(scripted: Scripte
     gates = [asyncio.Event() for _ in says]
     upstream = scripted.upstream
     assert upstream is not None
-    steps = [
-        step for gate, text in zip(gates, says, strict=True) for step in (upstream.event(text.encode()), gate)
-    ]
-    upstream.answer(*steps, upstream.event(b": hi"))
+    events = [upstream.event(text.encode()) for text in says]
+    upstream.answer(*itertools.chain(*zip(events, gates, strict=True)), upstream.event(b": hi"))
     body = {"inputs": "The question.", "parameters": {"stop": [HUMAN]}}
     async with scripted.served.http.post(f"{scripted.served.url}/generate_stream", json=body) as answer:
         for gate, shown in zip(gates, says.values(), strict=True):
@@ -152,7 +146,7 @@ async def test_a_client_that_leaves_while_text_is_held_back_cancels_the_engine(
         scripted.upstream.answer(scripted.upstream.event(b"a\nHum"), asyncio.Event())
     stops = ["\n" * 255 + "x", HUMAN]
     body = {"inputs": prompt(FOR_EVER), "parameters": {"max_new_tokens": None, "stop": stops}}
-    asking = asyncio.ensure_future(leave(scripted, path, body))
+    asking = asyncio.ensure_future(scripted.served.post(path, body))
     async with asyncio.timeout(PATIENCE):
         if scripted.upstream is not None:
             await scripted.upstream.reached.wait()
@@ -169,11 +163,6 @@ async def test_a_client_that_leaves_while_text_is_held_back_cancels_the_engine(
 
     await eventually(nothing_runs)
     assert await metric(scripted, "tgi_request_success") == succeeded
-
-
-async def leave(scripted: ScriptedEngine, path: str, body: dict[str, Any]) -> None:
-    async with scripted.served.http.post(scripted.served.url + path, json=body) as answer:
-        await answer.read()
 
 
 async def metric(scripted: ScriptedEngine, name: str) -> float:
@@ -193,17 +182,4 @@ def asked(case: Case, **more: Any) -> dict[str, Any]:
 async def stream(scripted: ScriptedEngine, inputs: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """The events of a stream, from its raw bytes."""
     body = {"inputs": inputs, "parameters": parameters}
-    async with scripted.served.http.post(f"{scripted.served.url}/generate_stream", json=body) as answer:
-        assert answer.status == 200, await answer.text()
-        return list(events_of(await answer.read()))
-
-
-def events_of(raw: bytes) -> Iterator[dict[str, Any]]:
-    *events, rest = raw.split(b"\n\n")
-    assert rest == b""
-    for event in events:
-        if event != b":":
-            assert event.startswith(b"data: ")
-            assert b"\n" not in event
-            assert b"\r" not in event
-            yield json.loads(event[6:])
+    return events_of(await scripted.served.streamed("/generate_stream", body))
