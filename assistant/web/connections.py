@@ -498,8 +498,7 @@ class RequestLimiter:
             return
         address = address_of(scope["client"][0] if scope.get("client") else "")
         if self._requests[address] >= self._limits.requests_of_address:
-            refusal = _too_many(503, "Your address has too many open requests.")
-            await refusal(scope, receive, send)
+            await _too_many(503, "Your address has too many open requests.")(scope, receive, send)
             return
         self._requests[address] += 1
         try:

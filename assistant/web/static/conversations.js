@@ -180,7 +180,8 @@ class TechConversations extends HTMLElement {
       if (this.actions.isOpen) this.actions.close();
       else this.#openActions(conversation, options);
     };
-    const attributes = { class: "icon options", "data-options": id, ...Menu.opener };
+    const opens = { "aria-haspopup": "menu", "aria-expanded": "false" };
+    const attributes = { class: "icon options", "data-options": id, ...opens };
     const options = iconButton(`Options for “${title}”`, ICONS.more, toggle, attributes);
     return element("li", {}, link, options);
   }

@@ -19,11 +19,6 @@ export class Menu {
     return this.#opener !== null;
   }
 
-  /** The attributes of a button that opens a menu. */
-  static get opener() {
-    return { "aria-haspopup": "menu", "aria-expanded": "false" };
-  }
-
   /** Open the menu at a button. `actions` are {name, path, act}; `onClose` is called after any closing. */
   open(opener, actions, onClose = () => {}) {
     this.close();

@@ -337,14 +337,9 @@ export class Answer extends MessageView {
       line.hidden = !line.hidden;
       button.ariaExpanded = String(!line.hidden);
       if (line.hidden || line.hasChildNodes()) return;
-      const time = timeOf(this.message.created_at);
-      line.replaceChildren(time, ...provenanceText(this.message.provenance));
-      if (this.message.provenance) return;
-      try {
-        line.replaceChildren(time, ...provenanceText(await this.#provenance()));
-      } catch (problem) {
-        line.replaceChildren(time, ` · ${problem.message}`);
-      }
+      line.append(timeOf(this.message.created_at));
+      const end = this.#provenance().then(provenanceText, (problem) => [` · ${problem.message}`]);
+      line.append(...(await end));
     };
     const expands = { "aria-expanded": "false", "aria-controls": line.id };
     const button = iconButton("Details", ICONS.details, toggle, expands);
