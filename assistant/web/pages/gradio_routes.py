@@ -74,8 +74,8 @@ class GradioRoutes:
         path, is_read = scope["path"], scope["method"] in ("GET", "HEAD")
         if path == PAGE and is_read:
             # A new response each time, because middleware adds the reader's cookie to it.
-            response = HTMLResponse(self._page, headers={"Content-Security-Policy": self._policy})
-            await response(scope, receive, send)
+            headers = {"Content-Security-Policy": self._policy}
+            await HTMLResponse(self._page, headers=headers)(scope, receive, send)
         elif READ.fullmatch(path) and is_read:
             await self._forward(scope, receive, send)
         elif path in BODIES and scope["method"] == "POST":

@@ -99,11 +99,6 @@ class TechChat extends HTMLElement {
     return this.#unread || this.engine.reason;
   }
 
-  /** Whether a model answers that can be given documentation. */
-  get canGround() {
-    return this.engine.canGround;
-  }
-
   /** Whether documentation is searched for the answers of this conversation. */
   get grounding() {
     return this.#grounding;
@@ -187,11 +182,8 @@ class TechChat extends HTMLElement {
 
   /** Stop the answer that is being written. Its text is kept. */
   async stop() {
-    if (this.#sent) {
-      this.#wantsStop = true; // the reply has no id yet
-      return;
-    }
-    this.#wantsStop = false;
+    this.#wantsStop = this.#sent !== null; // the reply has no id yet
+    if (this.#wantsStop) return;
     const answer = this.transcript.answer;
     if (!answer?.isOpen) return;
     try {

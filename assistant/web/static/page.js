@@ -228,7 +228,7 @@ class Page {
 
   #paintState() {
     if (this.#grounding && this.#chat)
-      this.#grounding.on = this.#chat.canGround ? this.#chat.grounding : null;
+      this.#grounding.on = this.#chat.engine.canGround ? this.#chat.grounding : null;
     if (!this.#send || !this.#chat) return;
     const isReady = this.#chat.canAsk && (this.#textarea()?.value ?? "").trim() !== "";
     this.#send.state = this.#chat.isAnswering ? "answering" : isReady ? "idle" : "off";
