@@ -86,10 +86,9 @@ class Page:
             await self._app(scope, receive, send)
         else:
             page = BROKEN if self._failed else STARTING
-            headers = {"Retry-After": "1", "Cache-Control": "no-store"}
-            policy = {"Content-Security-Policy": page_policy(page.encode())}
-            response = HTMLResponse(page, 503, {**headers, **policy})
-            await response(scope, receive, send)
+            policy = page_policy(page.encode())
+            headers = {"Retry-After": "1", "Cache-Control": "no-store", "Content-Security-Policy": policy}
+            await HTMLResponse(page, 503, headers)(scope, receive, send)
 
 
 def _import_routes() -> Callable[[ASGIApp], Awaitable[ASGIApp]]:

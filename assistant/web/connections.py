@@ -40,7 +40,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from assistant.web.identity import owner_of
-from assistant.web.problems import Problem
+from assistant.web.problems import RETRY_AFTER_SECONDS, Problem
 from assistant.web.security import DATA_POLICY, security_headers
 
 try:
@@ -53,7 +53,6 @@ log = logging.getLogger(__name__)
 OTHER_FILES = 512  # file descriptors for the database, files and connections to the serving layer
 SWEEP_SECONDS = 1.0
 LOG_SECONDS = 60.0
-RETRY_AFTER_SECONDS = 5
 EVENT_STREAM = re.compile(r"/api/replies/[^/]*/events|/gradio_api/queue/data")
 NO_GRACE = (0.0, 0.0, 0.0, 0.0)
 DROP = "tech_assistant.drop"  # in a scope's extensions: a function that drops the request's connection
@@ -498,8 +497,7 @@ class RequestLimiter:
             return
         address = address_of(scope["client"][0] if scope.get("client") else "")
         if self._requests[address] >= self._limits.requests_of_address:
-            refusal = _too_many(503, "Your address has too many open requests.")
-            await refusal(scope, receive, send)
+            await _too_many(503, "Your address has too many open requests.")(scope, receive, send)
             return
         self._requests[address] += 1
         try:

@@ -14,7 +14,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistant.errors import (
     AssistantError,
@@ -84,35 +83,25 @@ def problem_of(error: Exception) -> Problem:
 def answer_with_problems(app: FastAPI) -> None:
     """Make the application answer every error with a problem document."""
 
+    @app.exception_handler(AssistantError)
+    @app.exception_handler(StorageError)
+    @app.exception_handler(BadCursor)
     async def ours(request: Request, error: Exception) -> Response:
         return problem_of(error)
 
-    async def invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         errors = [{"at": list(problem["loc"]), "message": problem["msg"]} for problem in error.errors()]
         where = ".".join(str(part) for part in errors[0]["at"]) if errors else "body"
         detail = f"{where}: {errors[0]['message']}" if errors else "The request is not valid."
         return Problem(422, "invalid", detail, errors=errors)
 
-    async def http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        name = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}.get(
-            error.status_code, "http"
-        )
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        names = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+        name = names.get(error.status_code, "http")
         return Problem(error.status_code, name, str(error.detail), headers=error.headers)
 
+    @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:  # the server logs it
         return Problem(500, "internal", "The application failed. Its log has the details.")
-
-    app.add_exception_handler(AssistantError, ours)
-    app.add_exception_handler(StorageError, ours)
-    app.add_exception_handler(BadCursor, ours)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unexpected)
-
-
-async def refuse(scope: Scope, receive: Receive, send: Send, status: int, type: str, detail: str) -> None:
-    """Answer a request with a problem document, from a middleware."""
-    response: ASGIApp = Problem(status, type, detail)
-    await response(scope, receive, send)

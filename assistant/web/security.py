@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from assistant.web.problems import refuse
+from assistant.web.problems import Problem
 
+# Of an answer before the body was read: the server would read the rest of the body as the next request.
+CLOSE = {"Connection": "close"}
 MAX_BODY = 256 * 1024  # bytes of one request
 HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -62,17 +64,17 @@ class Guard:
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             name = ", ".join(hosts)[:200]
             detail = f"This server does not answer to the name {name!r}. The operator can allow it."
-            await refuse(scope, receive, _closing(send), 421, "unknown_host", detail)
+            await Problem(421, "unknown_host", detail, headers=CLOSE)(scope, receive, send)
             return
         if scope["method"] not in SAFE_METHODS:
             if not _same_origin(headers, hosts[0]):
                 detail = "The request comes from a page of another site."
-                await refuse(scope, receive, _closing(send), 403, "foreign_origin", detail)
+                await Problem(403, "foreign_origin", detail, headers=CLOSE)(scope, receive, send)
                 return
             came = await bounded_body(headers.get("content-length", "0"), receive, MAX_BODY)
             if came is None:
                 detail = f"The request is larger than {MAX_BODY:,} bytes."
-                await refuse(scope, receive, _closing(send), 413, "too_large", detail)
+                await Problem(413, "too_large", detail, headers=CLOSE)(scope, receive, send)
                 return
             body, is_whole = came
             if not is_whole:  # the client has disconnected
@@ -82,15 +84,10 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         name = _hostname(host)
-        if name is None:
-            return False
-        if name in self._names or name.endswith(".localhost"):
+        with contextlib.suppress(ValueError):
+            ipaddress.ip_address(name or "")  # an address cannot be rebound to another one
             return True
-        try:
-            ipaddress.ip_address(name)  # an address cannot be rebound to another one
-        except ValueError:
-            return False
-        return True
+        return name is not None and (name in self._names or name.endswith(".localhost"))
 
 
 def is_this_machine(host: str) -> bool:
@@ -154,20 +151,6 @@ def replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
-
-
-def _closing(send: Send) -> Send:
-    """Close the connection after an answer that comes before the body was read.
-
-    Otherwise the server would read the rest of the body as the next request.
-    """
-
-    async def closing(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["Connection"] = "close"
-        await send(message)
-
-    return closing
 
 
 def _secured(send: Send, *, is_https: bool) -> Send:

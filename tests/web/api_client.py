@@ -4,27 +4,39 @@ import asyncio
 import json
 from typing import Any
 
-import httpx
+from httpx import AsyncClient, Response
 
 from tests.support.fake_model import ScriptedModel
 
 Heard = list[tuple[str, str, Any]]
 
 
-async def new_chat(client: httpx.AsyncClient) -> str:
+async def new_chat(client: AsyncClient) -> str:
     response = await client.post("/api/conversations")
     assert response.status_code == 201
     return str(response.json()["id"])
 
 
-async def ask(client: httpx.AsyncClient, chat: str, text: str = "q", **more: Any) -> dict[str, str]:
-    response = await client.post(f"/api/conversations/{chat}/messages", json={"text": text, **more})
+async def try_ask(client: AsyncClient, chat: str, text: str = "q", **more: Any) -> Response:
+    return await client.post(f"/api/conversations/{chat}/messages", json={"text": text, **more})
+
+
+async def messages_of(client: AsyncClient, chat: str) -> list[dict[str, Any]]:
+    return list((await client.get(f"/api/conversations/{chat}")).json()["messages"])
+
+
+async def engine_of(client: AsyncClient, **headers: str) -> dict[str, Any]:
+    return dict((await client.get("/api/engine", headers=headers)).json())
+
+
+async def ask(client: AsyncClient, chat: str, text: str = "q", **more: Any) -> dict[str, str]:
+    response = await try_ask(client, chat, text, **more)
     assert response.status_code == 202, response.text
     return dict(response.json())
 
 
 async def answered(
-    client: httpx.AsyncClient, model: ScriptedModel, chat: str, text: str = "q", *said: str, **more: Any
+    client: AsyncClient, model: ScriptedModel, chat: str, text: str = "q", *said: str, **more: Any
 ) -> dict[str, str]:
     """Ask, and have the model say its whole answer. Returns the ids."""
     model.say(*said)
@@ -35,7 +47,7 @@ async def answered(
 
 
 async def listen(
-    client: httpx.AsyncClient, reply: str, last_event_id: str | None = None, *, until: int | None = None
+    client: AsyncClient, reply: str, last_event_id: str | None = None, *, until: int | None = None
 ) -> Heard:
     """The events of a reply as (id, name, data): all of them, or the first `until`."""
     headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
@@ -59,7 +71,7 @@ async def listen(
     return heard
 
 
-def is_problem(response: httpx.Response, status: int, kind: str) -> bool:
+def is_problem(response: Response, status: int, kind: str) -> bool:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()

@@ -18,6 +18,7 @@ from storage.database import Database
 from tests.support.fake_documentation import FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
 from tests.support.parts import Parts
+from tests.web.api_client import new_chat
 
 KEY = b"k" * 32
 
@@ -69,3 +70,9 @@ async def address(tmp_path: Path, served: FakeServed, documentation: FakeDocumen
 async def client(address: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=address, timeout=20) as client:
         yield client
+
+
+@pytest.fixture
+async def chat(client: httpx.AsyncClient) -> str:
+    """The id of a new conversation."""
+    return await new_chat(client)

@@ -2,17 +2,16 @@
 
 import re
 
-import httpx
 import pytest
+from httpx import AsyncClient
 
 from tests.support.fake_model import FakeServed
-from tests.web.api_client import ask, is_problem, new_chat
+from tests.web.api_client import ask, is_problem
 
 
-async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClient) -> None:
-    chat = await new_chat(client)
+async def test_another_owner_finds_nothing(address: str, client: AsyncClient, chat: str) -> None:
     ids = await ask(client, chat)
-    async with httpx.AsyncClient(base_url=address, timeout=20) as stranger:
+    async with AsyncClient(base_url=address, timeout=20) as stranger:
         requests = [
             ("GET", f"/api/conversations/{chat}", None),
             ("PATCH", f"/api/conversations/{chat}", {"title": "t"}),
@@ -56,12 +55,11 @@ async def test_another_owner_finds_nothing(address: str, client: httpx.AsyncClie
     assert (await client.get(f"/api/conversations/{chat}")).json()["title"] == "q"
 
 
-async def test_unknown_paths_and_wrong_methods_are_problems(client: httpx.AsyncClient) -> None:
+async def test_unknown_paths_and_wrong_methods_are_problems(client: AsyncClient, chat: str) -> None:
     for path in ("/api", "/api/", "/api/nothing", "/api/conversations/a/b/c", "/api/conversations/"):
         for method in ("GET", "POST", "DELETE", "PUT"):
             response = await client.request(method, path)
             assert is_problem(response, 404, "not_found"), (method, path)
-    chat = await new_chat(client)
     for method, path in (
         ("PUT", "/api/conversations"),
         ("DELETE", "/api/conversations"),
@@ -76,13 +74,13 @@ async def test_unknown_paths_and_wrong_methods_are_problems(client: httpx.AsyncC
     assert (await client.options("/api/conversations")).status_code == 405
 
 
-async def test_the_serving_layer_is_not_on_the_public_port(client: httpx.AsyncClient) -> None:
+async def test_the_serving_layer_is_not_on_the_public_port(client: AsyncClient) -> None:
     for path in ("/serving", "/serving/", "/serving/generate", "/serving/info", "/v1", "/v1/models"):
         for method in ("GET", "POST", "PUT"):
             assert (await client.request(method, path)).status_code == 404
 
 
-async def test_static_files_are_cached_and_revalidated(client: httpx.AsyncClient) -> None:
+async def test_static_files_are_cached_and_revalidated(client: AsyncClient) -> None:
     first = await client.get("/ui/chat.js")
     assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
     again = await client.get("/ui/chat.js", headers={"If-None-Match": first.headers["etag"]})
@@ -90,14 +88,14 @@ async def test_static_files_are_cached_and_revalidated(client: httpx.AsyncClient
     assert (await client.get("/ui/../api.py")).status_code == 404
 
 
-async def test_health_and_openapi(client: httpx.AsyncClient) -> None:
+async def test_health_and_openapi(client: AsyncClient) -> None:
     assert (await client.get("/health")).status_code == 200
     assert (await client.get("/ready")).json() == {"engine": "ready", "page": False}
     assert (await client.get("/api/openapi.json")).json()["info"]["title"] == "Tech Assistant"
 
 
 async def test_an_unexpected_error_reveals_nothing(
-    client: httpx.AsyncClient, served: FakeServed, monkeypatch: pytest.MonkeyPatch
+    client: AsyncClient, served: FakeServed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served, "status", None)
     response = await client.get("/api/engine")

@@ -12,15 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from assistant.web.identity import (
-    KEPT_SECONDS,
-    MOST_TRIED,
-    Identity,
-    cookie_name,
-    give_anew,
-    owner_of,
-    values_of,
-)
+from assistant.web import identity
+from assistant.web.identity import KEPT_SECONDS, MOST_TRIED, Identity, cookie_name, give_anew, owner_of
 
 KEY, OLD_KEY = b"k" * 32, b"o" * 32
 NAME, OLD_NAME = cookie_name(KEY), cookie_name(OLD_KEY)
@@ -65,18 +58,10 @@ async def test_a_cookie_is_given_once_and_recognised() -> None:
 @pytest.mark.parametrize(
     ("path", "is_given", "is_private"),
     [
-        ("/", True, True),
-        ("/api/engine", True, True),
-        ("/api/nothing", True, True),
+        *((path, True, True) for path in ("/", "/api/engine", "/api/nothing")),
         ("/gradio_api/queue/data", False, True),
-        ("/api", False, False),
-        ("/ui/chat.js", False, False),
-        ("/assets/index.js", False, False),
-        ("/health", False, False),
-        ("/ready", False, False),
-        ("/nothing", False, False),
-        ("//api/engine", False, False),
-        ("/v1/models", False, False),
+        *((path, False, False) for path in ("/api", "/ui/chat.js", "/assets/index.js", "/health", "/ready")),
+        *((path, False, False) for path in ("/nothing", "//api/engine", "/v1/models")),
     ],
 )
 async def test_only_the_page_and_the_api_give_cookies_and_their_answers_are_private(
@@ -240,14 +225,14 @@ PAIRS = st.lists(
 def test_our_cookie_is_found_among_any_others(before: list[bytes], value: bytes, after: list[bytes]) -> None:
     value = value.replace(b";", b"")
     ours = b"our_name=" + value
-    assert values_of(b"our_name", [b"; ".join([*before, ours, *after])]) == [value]
-    assert values_of(b"our_name", [*before, ours, *after]) == [value]
-    assert values_of(b"our_name", before) == []
+    assert identity.values_of(b"our_name", [b"; ".join([*before, ours, *after])]) == [value]
+    assert identity.values_of(b"our_name", [*before, ours, *after]) == [value]
+    assert identity.values_of(b"our_name", before) == []
 
 
 @pytest.mark.parametrize("piece", [b"a=1; ", b";", b"; ", b"our_name=", b";our_name=", b"x", b'"', b"\\"])
 def test_a_hostile_cookie_header_costs_only_its_length(piece: bytes) -> None:
     header = piece * (32 * 1024 // len(piece))
-    found = values_of(b"our_name", [header])
+    found = identity.values_of(b"our_name", [header])
     assert len(found) <= MOST_TRIED
     assert sum(map(len, found)) <= len(header)

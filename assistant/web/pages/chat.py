@@ -46,6 +46,10 @@ QUESTION: TypeAdapter[str] = TypeAdapter(Text)
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
+def _html(markup: str) -> gr.HTML:
+    return gr.HTML(html_template=markup, js_on_load=None, apply_default_css=False)
+
+
 def build(replies: Replies) -> gr.Blocks:
     """The page. `static/page.css` has its layout."""
     clients = GradioClients(replies)
@@ -57,13 +61,9 @@ def build(replies: Replies) -> gr.Blocks:
 
     with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="tech-page"):
-            gr.HTML(
-                html_template="<tech-conversations></tech-conversations>",
-                js_on_load=None,
-                apply_default_css=False,
-            )
+            _html("<tech-conversations></tech-conversations>")
             with gr.Column(elem_id="tech-main"):
-                gr.HTML(html_template="<tech-chat></tech-chat>", js_on_load=None, apply_default_css=False)
+                _html("<tech-chat></tech-chat>")
                 with gr.Row(elem_id="tech-composer"):
                     gr.Textbox(
                         label="Your question",
@@ -74,12 +74,8 @@ def build(replies: Replies) -> gr.Blocks:
                         container=False,
                         elem_id="tech-box",
                     )
-                    gr.HTML(
-                        html_template="<tech-grounding></tech-grounding><tech-send></tech-send>",
-                        js_on_load=None,
-                        apply_default_css=False,
-                    )
-                gr.HTML(html_template="<tech-hint></tech-hint>", js_on_load=None, apply_default_css=False)
+                    _html("<tech-grounding></tech-grounding><tech-send></tech-send>")
+                _html("<tech-hint></tech-hint>")
         gr.api(answer, api_name="chat", concurrency_limit=None)
     blocks.queue(max_size=MOST_QUEUED)
     # Gradio's queue polls a thousand times a second, which takes 6 % of a core. Only its clients use it.

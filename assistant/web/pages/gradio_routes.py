@@ -13,12 +13,13 @@ import re
 from typing import Annotated
 from urllib.parse import parse_qs, urlencode
 
+import httpx
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assistant.logs import in_a_line
-from assistant.web.problems import refuse
+from assistant.web.problems import Problem
 from assistant.web.security import MAX_BODY, bounded_body, page_policy, replayed
 
 log = logging.getLogger(__name__)
@@ -73,14 +74,14 @@ class GradioRoutes:
         path, is_read = scope["path"], scope["method"] in ("GET", "HEAD")
         if path == PAGE and is_read:
             # A new response each time, because middleware adds the reader's cookie to it.
-            response = HTMLResponse(self._page, headers={"Content-Security-Policy": self._policy})
-            await response(scope, receive, send)
+            headers = {"Content-Security-Policy": self._policy}
+            await HTMLResponse(self._page, headers=headers)(scope, receive, send)
         elif READ.fullmatch(path) and is_read:
             await self._forward(scope, receive, send)
         elif path in BODIES and scope["method"] == "POST":
             await self._forward_event(scope, receive, send)
         else:
-            await refuse(scope, receive, send, 404, "not_found", "There is nothing at this path.")
+            await Problem(404, "not_found", "There is nothing at this path.")(scope, receive, send)
 
     async def _forward_event(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = await bounded_body("0", receive, MAX_BODY)
@@ -89,10 +90,10 @@ class GradioRoutes:
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"])) or "body"
-            await refuse(scope, receive, send, 422, "invalid", f"{where}: {first['msg']}")
+            await Problem(422, "invalid", f"{where}: {first['msg']}")(scope, receive, send)
             return
         if event.fn_index != self._chat:
-            await refuse(scope, receive, send, 404, "not_found", "The only event here is /chat.")
+            await Problem(404, "not_found", "The only event here is /chat.")(scope, receive, send)
             return
         json_only = [*_passed(scope), (b"content-type", b"application/json")]
         await self._forward(scope, replayed(event.model_dump_json().encode(), receive), send, json_only)
@@ -118,7 +119,7 @@ class GradioRoutes:
             if has_begun:
                 await send({"type": "http.response.body", "body": b""})
             else:
-                await refuse(scope, receive, send, 500, "internal", "Gradio failed.")
+                await Problem(500, "internal", "Gradio failed.")(scope, receive, send)
 
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -141,31 +142,9 @@ async def open_routes(app: ASGIApp) -> GradioRoutes:
 
 async def _read(app: ASGIApp, path: str) -> bytes:
     """The application's own answer to GET `path`."""
-    answer = bytearray()
-    scope: Scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"host", WRITTEN_FOR.encode())],
-        "server": (WRITTEN_FOR, 80),
-        "client": None,
-        "state": {},
-    }
-
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] != 200:
-            raise RuntimeError(f"Gradio answered {message['status']} to GET {path}")
-        answer.extend(message.get("body", b""))
-
-    await app(scope, _nothing, send)
-    return bytes(answer)
-
-
-async def _nothing() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://{WRITTEN_FOR}") as client:
+        answer = await client.get(path)
+    if answer.status_code != 200:
+        raise RuntimeError(f"Gradio answered {answer.status_code} to GET {path}")
+    return answer.content

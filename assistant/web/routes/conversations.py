@@ -72,8 +72,8 @@ def add_conversation_routes(api: APIRouter, chats: Chats) -> None:
         `older` is not null, send it as `before` to get the messages before these.
         """
         found, messages = await chats.conversation(owner, conversation_id, limit=limit, before=before)
-        return ConversationWithMessages(
-            **ConversationOut.of(found).model_dump(),
+        return ConversationWithMessages.model_construct(
+            **vars(ConversationOut.of(found)),
             messages=[MessageOut.of(message) for message in messages],
             older=messages[0].position or None if messages else None,
         )
@@ -81,14 +81,7 @@ def add_conversation_routes(api: APIRouter, chats: Chats) -> None:
     @api.patch("/conversations/{conversation_id}", responses=raises(UnknownMessage))
     async def change(owner: Owner, conversation_id: str, body: Change) -> ConversationOut:
         """Change a conversation's title, the branch to show, or whether documentation is searched."""
-        changed = await chats.change(
-            owner,
-            conversation_id,
-            title=body.title,
-            active_leaf_id=body.active_leaf_id,
-            grounding=body.grounding,
-        )
-        return ConversationOut.of(changed)
+        return ConversationOut.of(await chats.change(owner, conversation_id, **vars(body)))
 
     @api.delete("/conversations/{conversation_id}", status_code=204)
     async def delete(owner: Owner, conversation_id: str) -> None:

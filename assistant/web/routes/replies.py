@@ -13,9 +13,9 @@ from assistant.errors import EmptyText
 from assistant.replies import Replies
 from assistant.web.events import EventStream, position_of
 from assistant.web.openapi import ANSWERING, raises
-from assistant.web.routes.values import Body, MessageOut, Owner, Text, storable
+from assistant.web.routes.values import Body, MessageOut, Out, Owner, Text, storable
 from storage.errors import ClientIdReused, StillAnswering, UnknownParent
-from storage.store import LATEST, StoredQuestion
+from storage.store import LATEST
 
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(storable)]
 ClientId = Annotated[
@@ -38,14 +38,10 @@ class FirstQuestion(Body):
     grounding: bool = Field(True, description="whether documentation is searched for answers")
 
 
-class AskedOut(BaseModel):
+class AskedOut(Out):
     conversation_id: str
     message_id: str
     reply_id: str
-
-    @classmethod
-    def of(cls, stored: StoredQuestion) -> AskedOut:
-        return cls.model_validate(stored, from_attributes=True)
 
 
 class StatusOut(BaseModel):

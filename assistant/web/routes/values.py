@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import Depends, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from assistant.conversation import Conversation, Message, Source
+from assistant.conversation import Source
+from assistant.provenance import Provenance
 from assistant.web.identity import owner_of
 
 UNTITLED = "New chat"
@@ -41,26 +42,30 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ConversationOut(BaseModel):
+class Out(BaseModel):
+    """The body of an answer, made from a value with the same fields."""
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        return cls.model_validate(value, from_attributes=True)
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time in UTC with microseconds: 2026-01-31T12:00:00.000000Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+Time = Annotated[str, BeforeValidator(rfc3339)]
+
+
+class ConversationOut(Out):
     id: str
-    title: str
+    title: Annotated[str, AfterValidator(lambda title: title or UNTITLED)]
     model: str | None
     active_leaf_id: str | None
     grounding: bool
-    created_at: str
-    updated_at: str
-
-    @classmethod
-    def of(cls, conversation: Conversation) -> ConversationOut:
-        return ConversationOut(
-            id=conversation.id,
-            title=conversation.title or UNTITLED,
-            model=conversation.model,
-            active_leaf_id=conversation.active_leaf_id,
-            grounding=conversation.grounding,
-            created_at=rfc3339(conversation.created_at),
-            updated_at=rfc3339(conversation.updated_at),
-        )
+    created_at: Time
+    updated_at: Time
 
 
 class ErrorOut(BaseModel):
@@ -68,35 +73,14 @@ class ErrorOut(BaseModel):
     message: str
 
 
-class MessageOut(BaseModel):
+class MessageOut(Out):
     id: str
     parent_id: str | None
     role: str
     content: str
     status: str
     finish_reason: str | None
-    error: ErrorOut | None
-    provenance: dict[str, Any]
+    error: ErrorOut | None = Field(validation_alias="failure")
+    provenance: Annotated[dict[str, Any], BeforeValidator(Provenance.as_json)]
     sources: list[Source]
-    created_at: str
-
-    @classmethod
-    def of(cls, message: Message) -> MessageOut:
-        failure = message.failure
-        return cls(
-            id=message.id,
-            parent_id=message.parent_id,
-            role=message.role,
-            content=message.content,
-            status=message.status,
-            finish_reason=message.finish_reason,
-            error=None if failure is None else ErrorOut(type=failure.type, message=failure.message),
-            provenance=message.provenance.as_json(),
-            sources=list(message.sources),
-            created_at=rfc3339(message.created_at),
-        )
-
-
-def rfc3339(moment: datetime) -> str:
-    """A time in UTC with microseconds: 2026-01-31T12:00:00.000000Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    created_at: Time

@@ -162,11 +162,7 @@ async function* eventsOf(reply, after, signal, isGlance) {
 }
 
 function eventOf(part) {
-  const fields = {};
-  for (const line of part.split("\n")) {
-    const colon = line.indexOf(": ");
-    if (colon > 0) fields[line.slice(0, colon)] = line.slice(colon + 2);
-  }
+  const fields = Object.fromEntries(part.split("\n").map((line) => line.split(/: (.*)/s, 2)));
   if (!fields.event || !fields.data) return null;
   return { name: fields.event, id: fields.id, data: JSON.parse(fields.data) };
 }

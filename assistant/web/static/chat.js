@@ -10,7 +10,7 @@
 //   tech-compose       the focus should return to the composer
 
 import { ask, call, followReply } from "./api.js";
-import { ICONS, element, wordButton } from "./dom.js";
+import { ICONS, element, emit, wordButton } from "./dom.js";
 import { Engine } from "./engine.js";
 import { Consent } from "./licence.js";
 import { sentence } from "./messages.js";
@@ -72,7 +72,6 @@ class TechChat extends HTMLElement {
   #grounding = true; // whether documentation is searched for answers in this conversation
   #storedGrounding = true; // the same, as stored by the application
   #groundingSave = { of: null, done: Promise.resolve() }; // the last save; `of` is null once it is done
-  #removal = () => {};
 
   // ---- for the page
 
@@ -98,11 +97,6 @@ class TechChat extends HTMLElement {
     if (this.isAnswering) return ANSWERING;
     if (this.#loading) return "The conversation is loading.";
     return this.#unread || this.engine.reason;
-  }
-
-  /** Whether a model answers that can be given documentation. */
-  get canGround() {
-    return this.engine.canGround;
   }
 
   /** Whether documentation is searched for the answers of this conversation. */
@@ -143,7 +137,7 @@ class TechChat extends HTMLElement {
       this.#loading = null;
       this.#grounding = this.#storedGrounding = true;
       this.#paintEmpty();
-      this.#emit("tech-conversation", { id, title: null });
+      emit(this, "tech-conversation", { id, title: null });
       this.#changed();
       return;
     }
@@ -167,7 +161,7 @@ class TechChat extends HTMLElement {
   /** The question is stored, and its reply is being written. */
   asked(sent, ids) {
     if (this.#sent === sent) this.#stored(ids);
-    else this.#emit("tech-changed", { conversation: ids.conversation_id }); // another one is open now
+    else emit(this, "tech-changed", { conversation: ids.conversation_id }); // another one is open now
   }
 
   /** The question was refused. Say why, or ask for the licence, after which `again` repeats the question. */
@@ -188,11 +182,8 @@ class TechChat extends HTMLElement {
 
   /** Stop the answer that is being written. Its text is kept. */
   async stop() {
-    if (this.#sent) {
-      this.#wantsStop = true; // the reply has no id yet
-      return;
-    }
-    this.#wantsStop = false;
+    this.#wantsStop = this.#sent !== null; // the reply has no id yet
+    if (this.#wantsStop) return;
     const answer = this.transcript.answer;
     if (!answer?.isOpen) return;
     try {
@@ -265,7 +256,7 @@ class TechChat extends HTMLElement {
     if (this.mustConsent(() => this.transcript.viewOf(old.message) && this.retry(old))) return;
     const { id, parent_id: parent } = old.message;
     const sent = this.#begin(this.#upTo(old.message), null, parent);
-    this.#emit("tech-compose", {});
+    emit(this, "tech-compose");
     try {
       this.asked(sent, await call("POST", `/replies/${id}/retry`));
     } catch (problem) {
@@ -311,7 +302,7 @@ class TechChat extends HTMLElement {
     this.consent = new Consent({
       accept: (licence) => this.engine.accept(licence),
       alert: (text) => this.alert(text),
-      closed: () => this.#emit("tech-compose", {}),
+      closed: () => emit(this, "tech-compose"),
     });
     this.spoken = element("div", {
       class: "unseen",
@@ -332,47 +323,41 @@ class TechChat extends HTMLElement {
 
   connectedCallback() {
     this.replaceChildren(this.transcript.scroller, this.foot, this.spoken);
-    const changed = () => this.#visibilityChanged();
-    document.addEventListener("visibilitychange", changed);
-    this.#removal = () => document.removeEventListener("visibilitychange", changed);
+    document.addEventListener("visibilitychange", this.#visibilityChanged);
     this.heading = "";
     this.#paintEmpty();
     this.engine.watch();
-    this.dispatchEvent(new CustomEvent("tech-ready", { bubbles: true }));
+    emit(this, "tech-ready");
   }
 
   disconnectedCallback() {
-    this.#removal();
+    document.removeEventListener("visibilitychange", this.#visibilityChanged);
     this.engine.leave();
     this.#leave();
-  }
-
-  #emit(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { bubbles: true, detail }));
   }
 
   #changed() {
     this.dataset.state = this.isAnswering ? "answering" : "idle";
     this.transcript.refresh();
-    this.#emit("tech-state", {});
+    emit(this, "tech-state");
   }
 
   /** A hidden page closes its stream, because a browser has only six connections for all its tabs. */
-  #visibilityChanged() {
-    if (document.hidden) {
-      this.#stream?.abort.abort();
-      this.#stream = null;
-      return;
-    }
+  #visibilityChanged = () => {
+    if (document.hidden) return this.#unfollow();
     this.engine.update();
     if (this.#isStale) this.reload();
     else this.#followLast();
     this.#isStale = false;
+  };
+
+  #unfollow() {
+    this.#stream?.abort.abort();
+    this.#stream = null;
   }
 
   #leave() {
-    this.#stream?.abort.abort();
-    this.#stream = null;
+    this.#unfollow();
     this.#sent = null;
     this.#wantsStop = false;
   }
@@ -417,7 +402,7 @@ class TechChat extends HTMLElement {
     this.#show(branch);
     if (this.transcript.isAtEnd) this.transcript.goToEnd();
     this.heading = conversation.title;
-    this.#emit("tech-conversation", { id, title: conversation.title });
+    emit(this, "tech-conversation", { id, title: conversation.title });
     this.#followLast();
     this.#changed();
   }
@@ -457,7 +442,7 @@ class TechChat extends HTMLElement {
       if (isShown() && leaf !== this.leaf) continue; // the branch has grown since
       try {
         await call("PATCH", `/conversations/${conversation}`, { active_leaf_id: leaf });
-        if (!this.#leavesToSave.has(conversation)) this.#emit("tech-changed", { conversation });
+        if (!this.#leavesToSave.has(conversation)) emit(this, "tech-changed", { conversation });
       } catch (problem) {
         if (isShown()) this.alert(`The choice of version could not be saved. ${problem.message}`);
       }
@@ -467,14 +452,7 @@ class TechChat extends HTMLElement {
 
   #show(branch) {
     this.transcript.show(branch);
-    this.#leaveGone();
-  }
-
-  /** Close the stream of an answer that is no longer shown. */
-  #leaveGone() {
-    if (!this.#stream || this.#stream.answer === this.transcript.answer) return;
-    this.#stream.abort.abort();
-    this.#stream = null;
+    if (this.#stream?.answer !== this.transcript.answer) this.#unfollow(); // it is no longer shown
   }
 
   #paintUnreadable(id, problem) {
@@ -488,7 +466,7 @@ class TechChat extends HTMLElement {
     const focusNext = () => {
       // The pressed button has disappeared, and the focus with it.
       if (this.#unread) this.intro.querySelector("button").focus();
-      else this.#emit("tech-compose", {});
+      else emit(this, "tech-compose");
     };
     const text = isGone
       ? "This conversation cannot be found. It may have been deleted, or belong to somebody else."
@@ -498,7 +476,7 @@ class TechChat extends HTMLElement {
       : wordButton("Try again", ICONS.retry, () => this.#load(id).then(focusNext));
     this.intro.replaceChildren(element("p", { class: "lost", role: "alert" }, text), button);
     this.intro.hidden = this.name.hidden = false;
-    this.#emit("tech-conversation", { id, title: null });
+    emit(this, "tech-conversation", { id, title: null });
   }
 
   #hideIntro() {
@@ -535,10 +513,9 @@ class TechChat extends HTMLElement {
     this.about.textContent = quotes ? ABOUT_QUOTES : ABOUT;
     this.examples.replaceChildren(
       ...(quotes ? QUOTED_EXAMPLES : EXAMPLES).map(([name, text]) => {
+        const click = () => emit(this, "tech-suggestion", { text });
         const parts = [element("strong", {}, name), element("span", {}, text)];
-        const button = element("button", { type: "button" }, ...parts);
-        button.addEventListener("click", () => this.#emit("tech-suggestion", { text }));
-        return button;
+        return element("button", { type: "button", click }, ...parts);
       }),
     );
   }
@@ -553,7 +530,7 @@ class TechChat extends HTMLElement {
     this.#announced = -1;
     this.alert("");
     this.#hideIntro();
-    this.transcript.showEnd([...branch, ...(question ? [question] : []), answer]);
+    this.transcript.showEnd([...branch, question, answer].filter(Boolean));
     this.#mentionReading();
     this.#changed();
     return sent;
@@ -574,8 +551,8 @@ class TechChat extends HTMLElement {
     if (isNew) this.#storedGrounding = grounding;
     this.#conversation = conversation;
     if (isNew && this.#grounding !== grounding) this.#saveGrounding(); // it was switched meanwhile
-    if (isNew) this.#emit("tech-conversation", { id: conversation, title: null, isNew });
-    this.#emit("tech-changed", { conversation });
+    if (isNew) emit(this, "tech-conversation", { id: conversation, title: null, isNew });
+    emit(this, "tech-changed", { conversation });
     this.#followLast();
     if (this.#wantsStop) this.stop();
     this.#changed();
@@ -596,7 +573,7 @@ class TechChat extends HTMLElement {
     const conversation = this.#conversation;
     const sent = this.#begin(this.#upTo(original), unsavedMessage("user", text, parent));
     this.announce("The question was sent.");
-    this.#emit("tech-compose", {});
+    emit(this, "tech-compose");
     try {
       this.asked(sent, await ask(conversation, { text, parent }));
     } catch (problem) {
@@ -619,8 +596,7 @@ class TechChat extends HTMLElement {
     const abort = new AbortController();
     const stream = (this.#stream = { answer, abort });
     const isOurs = () => this.#stream === stream;
-    if (answer.view.source !== "") this.#announced = answer.view.finished;
-    else this.#announced = -1;
+    this.#announced = answer.view.source === "" ? -1 : answer.view.finished;
     try {
       await followReply(answer.message.id, {
         after: answer.lastEvent,
@@ -640,7 +616,7 @@ class TechChat extends HTMLElement {
     this.announce(answer.status === "done" ? "The answer is complete." : "The answer ended early.");
     if (answer.status === "failed") this.engine.update();
     // If several tabs follow the reply, only the one that asked notifies the others.
-    if (answer.message.id === this.#ours) this.#emit("tech-changed", { conversation: this.#conversation });
+    if (answer.message.id === this.#ours) emit(this, "tech-changed", { conversation: this.#conversation });
     this.#changed();
   }
 
@@ -662,7 +638,7 @@ class TechChat extends HTMLElement {
       try {
         await call("PATCH", `/conversations/${of}`, { grounding });
         if (of === this.#conversation) this.#storedGrounding = grounding;
-        this.#emit("tech-changed", { conversation: of });
+        emit(this, "tech-changed", { conversation: of });
       } catch (problem) {
         // Only the last change counts.
         if (of !== this.#conversation || saving !== this.#groundingSave) return;

@@ -7,7 +7,7 @@
 //   tech-listed  a conversation was renamed, deleted or restored: detail {conversation, did, wasOpen}
 
 import { call } from "./api.js";
-import { ICONS, NEW_CHAT, element, icon, iconButton } from "./dom.js";
+import { ICONS, NEW_CHAT, element, emit, icon, iconButton, whenPressed } from "./dom.js";
 import { Menu } from "./menu.js";
 
 const PAGE = 50;
@@ -41,55 +41,43 @@ class TechConversations extends HTMLElement {
   #toastTimer = 0;
   #toastUntil = 0;
   #toastReturn = null; // the id of the conversation that gets the focus after the toast
-  #removals = [];
 
   constructor() {
     super();
-    this.menu = iconButton("Show conversations", ICONS.menu);
+    const choose = () => this.#choose(null);
+    this.menu = iconButton("Show conversations", ICONS.menu, () => this.#show(true));
     this.heading = element("span", { class: "title" });
-    this.newAbove = iconButton("New chat", ICONS.plus);
+    this.newAbove = iconButton("New chat", ICONS.plus, choose);
     this.bar = element("div", { class: "bar" }, this.menu, this.heading, this.newAbove);
-    this.fold = iconButton("Hide conversations", ICONS.panel);
-    this.new = element("button", { type: "button", class: "new" }, icon(ICONS.plus), "New chat");
+    this.fold = iconButton("Hide conversations", ICONS.panel, () => this.#show(false));
+    this.new = element("button", { type: "button", class: "new", click: choose }, icon(ICONS.plus), "New chat");
     for (const button of [this.new, this.newAbove]) button.title = `New chat (${NEW_CHAT})`;
     this.list = element("div", { class: "list" });
+    const keydown = ({ key }) => key === "Escape" && this.#phone.matches && this.#show(false);
     this.panel = element(
       "nav",
-      { class: "panel", "aria-label": "Conversations" },
+      { class: "panel", "aria-label": "Conversations", keydown },
       element("div", { class: "head" }, element("span", { class: "name" }, "Tech Assistant"), this.fold),
       this.new,
       this.list,
     );
-    this.shade = element("div", { class: "shade" });
+    this.shade = element("div", { class: "shade", click: () => this.#show(false) });
     this.actions = new Menu("Options");
-    this.toast = element("div", { class: "toast", hidden: true });
+    const endToast = ({ key }) => key === "Escape" && this.#endToast();
+    this.toast = element("div", { class: "toast", hidden: true, keydown: endToast });
     this.live = element("div", { class: "toasts", role: "status" }, this.toast);
   }
 
   connectedCallback() {
     this.replaceChildren(this.bar, this.shade, this.panel, this.actions.node, this.live);
-    const on = (target, name, listener) => {
-      target.addEventListener(name, listener);
-      this.#removals.push(() => target.removeEventListener(name, listener));
-    };
-    on(this.menu, "click", () => this.#show(true));
-    on(this.fold, "click", () => this.#show(false));
-    on(this.shade, "click", () => this.#show(false));
-    for (const button of [this.new, this.newAbove]) on(button, "click", () => this.#choose(null));
-    on(this.panel, "keydown", (event) => {
-      if (event.key === "Escape" && this.#phone.matches) this.#show(false);
-    });
-    on(this.toast, "keydown", (event) => {
-      if (event.key === "Escape") this.#endToast();
-    });
-    on(this.#phone, "change", () => this.#show(this.#isOpenAtFirst(), { isQuiet: true }));
-    this.#show(this.#isOpenAtFirst(), { isQuiet: true });
+    this.#phone.addEventListener("change", this.#showAtFirst);
+    this.#showAtFirst();
     this.refresh();
-    this.dispatchEvent(new CustomEvent("tech-ready", { bubbles: true }));
+    emit(this, "tech-ready");
   }
 
   disconnectedCallback() {
-    for (const remove of this.#removals.splice(0)) remove();
+    this.#phone.removeEventListener("change", this.#showAtFirst);
     clearTimeout(this.#toastTimer);
     this.actions.close();
   }
@@ -131,8 +119,6 @@ class TechConversations extends HTMLElement {
   }
 
   async #more(button) {
-    if (button.ariaDisabled === "true") return;
-    button.ariaDisabled = "true"; // not `disabled`, which would lose the focus
     try {
       const page = await call("GET", `/conversations?limit=${PAGE}&cursor=${encodeURIComponent(this.#next)}`);
       const known = new Set(this.#conversations.map((one) => one.id));
@@ -143,7 +129,6 @@ class TechConversations extends HTMLElement {
       this.#paint();
       if (hadFocus) this.#focus(more[0]?.id);
     } catch {
-      button.ariaDisabled = "false";
       button.textContent = "Could not load more. Try again";
     }
   }
@@ -166,7 +151,7 @@ class TechConversations extends HTMLElement {
     }
     if (this.#next) {
       const button = element("button", { type: "button", class: "more" }, "Show more");
-      button.addEventListener("click", () => this.#more(button));
+      whenPressed(button, () => this.#more(button));
       nodes.push(button);
     }
     if (nodes.length === 0)
@@ -185,21 +170,19 @@ class TechConversations extends HTMLElement {
     const { id, title } = conversation;
     const address = new URL(location.href);
     address.searchParams.set("c", id);
-    const link = element("a", { href: address.pathname + address.search, "data-id": id, title }, title);
-    link.addEventListener("click", (event) => {
+    const click = (event) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return; // opens a new tab
       event.preventDefault();
       this.#choose(id);
-    });
-    const options = iconButton(`Options for “${title}”`, ICONS.more, null, {
-      class: "icon options",
-      "data-options": id,
-      ...Menu.opener,
-    });
-    options.addEventListener("click", () => {
+    };
+    const link = element("a", { href: address.pathname + address.search, "data-id": id, title, click }, title);
+    const toggle = () => {
       if (this.actions.isOpen) this.actions.close();
       else this.#openActions(conversation, options);
-    });
+    };
+    const opens = { "aria-haspopup": "menu", "aria-expanded": "false" };
+    const attributes = { class: "icon options", "data-options": id, ...opens };
+    const options = iconButton(`Options for “${title}”`, ICONS.more, toggle, attributes);
     return element("li", {}, link, options);
   }
 
@@ -211,15 +194,13 @@ class TechConversations extends HTMLElement {
   }
 
   #paintProblem(problem) {
-    const button = element("button", { type: "button", class: "more" }, "Try again");
-    button.addEventListener("click", () => this.refresh());
+    const button = element("button", { type: "button", class: "more", click: () => this.refresh() }, "Try again");
     this.list.replaceChildren(element("p", { class: "none", role: "alert" }, problem.message), button);
   }
 
   #mark() {
     for (const link of this.list.querySelectorAll("a")) {
-      if (link.dataset.id === this.#current) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+      link.ariaCurrent = link.dataset.id === this.#current ? "page" : null;
     }
     this.heading.textContent = this.titleOf(this.#current) ?? "";
   }
@@ -307,14 +288,17 @@ class TechConversations extends HTMLElement {
     this.forget(id);
     this.refresh(); // an earlier request may still return it
     this.#emit(id, "deleted");
-    const undo = element("button", { type: "button" }, "Undo");
-    undo.addEventListener("click", () => this.#undo(id, title, wasOpen));
+    const undo = this.#undoButton(id, title, wasOpen);
     this.#toast(`Deleted “${title}”.`, undo);
     // A keyboard user could not reach the button in time, so it gets the focus.
     if (isByKey) {
       this.#toastReturn = next;
       undo.focus();
     } else if (!wasOpen) this.#focus(next);
+  }
+
+  #undoButton(...deleted) {
+    return element("button", { type: "button", click: () => this.#undo(...deleted) }, "Undo");
   }
 
   async #undo(id, title, wasOpen) {
@@ -324,9 +308,8 @@ class TechConversations extends HTMLElement {
     } catch (problem) {
       const isGone = problem.status === 404;
       const reason = isGone ? "It has been deleted for good." : `Try again. ${problem.message}`;
-      const again = element("button", { type: "button" }, "Undo");
-      again.addEventListener("click", () => this.#undo(id, title, wasOpen));
-      this.#toast(`“${title}” could not be restored. ${reason}`, ...(isGone ? [] : [again]));
+      const again = isGone ? [] : [this.#undoButton(id, title, wasOpen)];
+      this.#toast(`“${title}” could not be restored. ${reason}`, ...again);
       return;
     }
     await this.refresh();
@@ -342,8 +325,7 @@ class TechConversations extends HTMLElement {
   }
 
   #emit(conversation, did, wasOpen = false) {
-    const detail = { conversation, did, wasOpen };
-    this.dispatchEvent(new CustomEvent("tech-listed", { bubbles: true, detail }));
+    emit(this, "tech-listed", { conversation, did, wasOpen });
   }
 
   // ---- the toast
@@ -375,17 +357,18 @@ class TechConversations extends HTMLElement {
 
   #choose(id) {
     if (this.#phone.matches) this.#show(false);
-    this.dispatchEvent(new CustomEvent("tech-open", { bubbles: true, detail: { id } }));
+    emit(this, "tech-open", { id });
   }
 
-  #isOpenAtFirst() {
-    if (this.#phone.matches) return false;
+  #showAtFirst = () => {
+    let isFolded = this.#phone.matches;
     try {
-      return localStorage.getItem(FOLDED) !== "1";
+      isFolded ||= localStorage.getItem(FOLDED) === "1";
     } catch {
-      return true; // a frame of another site has no storage
+      // a frame of another site has no storage
     }
-  }
+    this.#show(!isFolded, { isQuiet: true });
+  };
 
   #show(isOpen, { isQuiet = false } = {}) {
     this.toggleAttribute("open", isOpen);
@@ -394,7 +377,7 @@ class TechConversations extends HTMLElement {
     // The sheet covers everything else, which cannot be reached then.
     const isSheet = isOpen && this.#phone.matches;
     this.bar.inert = isSheet;
-    this.dispatchEvent(new CustomEvent("tech-sheet", { bubbles: true, detail: { isSheet } }));
+    emit(this, "tech-sheet", { isSheet });
     if (isQuiet) return;
     if (!this.#phone.matches) {
       try {

@@ -1,11 +1,14 @@
 // Small helpers to build DOM nodes and to copy text. No function takes markup, only text.
 
-/** An element with attributes (null and false omit one, true makes it empty) and children. */
+/**
+ * An element with attributes and children. null and false omit an attribute, true makes it empty. A function
+ * listens to the event of that name.
+ */
 export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
+    if (typeof value === "function") node.addEventListener(name, value);
+    else if (value !== false && value != null) node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children);
   return node;
@@ -16,13 +19,15 @@ const SVG = "http://www.w3.org/2000/svg";
 /** An icon of 24 by 24 from path data. It is hidden from screen readers, so its button needs a label. */
 export function icon(path) {
   const svg = document.createElementNS(SVG, "svg");
-  const shape = document.createElementNS(SVG, "path");
-  for (const [name, value] of Object.entries({ viewBox: "0 0 24 24", "aria-hidden": "true" })) {
-    svg.setAttribute(name, value);
-  }
-  shape.setAttribute("d", path);
-  svg.append(shape);
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  svg.appendChild(document.createElementNS(SVG, "path")).setAttribute("d", path);
   return svg;
+}
+
+/** Dispatch an event that bubbles. */
+export function emit(node, name, detail) {
+  node.dispatchEvent(new CustomEvent(name, { bubbles: true, detail }));
 }
 
 export const IS_MAC = /Mac|iP(?:hone|ad)/.test(navigator.platform);
@@ -90,43 +95,32 @@ export function whenPressed(button, act) {
 
 /** An icon as a button. Its name is its label for screen readers and its tooltip. */
 export function iconButton(name, path, act, attributes = {}) {
-  const button = element(
-    "button",
-    { type: "button", class: "icon", "aria-label": name, title: name, ...attributes },
-    icon(path),
-  );
-  if (act) button.addEventListener("click", act);
-  return button;
+  const named = { type: "button", class: "icon", "aria-label": name, title: name, click: act };
+  return element("button", { ...named, ...attributes }, icon(path));
 }
 
 /** A button with an icon and a word. */
 export function wordButton(word, path, act) {
-  const button = element("button", { type: "button" }, icon(path), element("span", {}, word));
-  button.addEventListener("click", act);
-  return button;
+  return element("button", { type: "button", click: act }, icon(path), element("span", {}, word));
 }
 
 /** A button that copies `text()` and confirms it for two seconds. `word` is shown beside the icon. */
 export function copyButton(text, { label, word = "" }) {
-  const shown = word ? element("span", {}, word) : null;
   const button = iconButton(label, ICONS.copy, null, { class: word ? "copy" : "copy icon" });
-  if (shown) button.append(shown);
-  const say = (name, path) => {
-    button.setAttribute("aria-label", name);
-    button.title = name;
+  const shown = element("span", {}, word);
+  const say = (name, path, text) => {
+    button.ariaLabel = button.title = name;
     button.firstChild.replaceWith(icon(path));
+    shown.textContent = text;
   };
+  if (word) button.append(shown);
   let back;
   button.addEventListener("click", async () => {
     const copied = await copyText(text());
     const result = copied ? "Copied" : "Not allowed here";
-    say(result, copied ? ICONS.done : ICONS.close);
-    if (shown) shown.textContent = result;
+    say(result, copied ? ICONS.done : ICONS.close, result);
     clearTimeout(back);
-    back = setTimeout(() => {
-      say(label, ICONS.copy);
-      if (shown) shown.textContent = word;
-    }, 2000);
+    back = setTimeout(say, 2000, label, ICONS.copy, word);
   });
   return button;
 }

@@ -27,10 +27,13 @@ export class Engine {
     this.host = host;
     this.isKnown = false; // whether the API has answered once
     this.line = element("p", { class: "line" });
-    this.how = element("button", { type: "button", class: "how", "aria-expanded": "false", hidden: true });
-    this.how.textContent = "How to load one";
     this.advice = element("p", { class: "advice", id: "tech-advice", hidden: true });
-    this.how.setAttribute("aria-controls", this.advice.id);
+    const expands = { "aria-controls": this.advice.id, "aria-expanded": "false", hidden: true };
+    const click = () => {
+      this.advice.hidden = !this.advice.hidden;
+      this.how.ariaExpanded = String(!this.advice.hidden);
+    };
+    this.how = element("button", { type: "button", class: "how", ...expands, click }, "How to load one");
     this.reading = progress("reading", "The documentation is being read");
     this.download = progress("download", "The model is being fetched");
     this.button = element("button", { type: "button", hidden: true });
@@ -44,10 +47,6 @@ export class Engine {
       this.download.node,
     );
     this.notice = element("div", { class: "notice", role: "status", hidden: true });
-    this.how.addEventListener("click", () => {
-      this.advice.hidden = !this.advice.hidden;
-      this.how.setAttribute("aria-expanded", String(!this.advice.hidden));
-    });
     whenPressed(this.button, () => this.#act());
   }
 
@@ -148,7 +147,7 @@ export class Engine {
   // ---- view
 
   paint() {
-    const { state, model, detail, download, documentation } = this.#status;
+    const { state, model, detail, download } = this.#status;
     this.#hasWaited ||= state === "fetching" || state === "loading" || this.quotes;
     const isReady = state === "ready";
     this.node.dataset.state = isReady && !this.#hasWaited ? "ready" : this.quotes ? "quotes" : state;
@@ -161,7 +160,7 @@ export class Engine {
     this.how.hidden = advice === "";
     write(this.advice, ...sentence(advice));
     if (advice === "") this.advice.hidden = true;
-    this.#paintReading(documentation);
+    this.#paintReading();
     this.#paintDownload(download);
     this.#paintNotice();
   }
@@ -179,9 +178,9 @@ export class Engine {
     this.notice.hidden = text === "";
   }
 
-  #paintReading(documentation) {
+  #paintReading() {
     const { node } = this.reading;
-    const { state, done = 0, total = 0, detail } = documentation ?? {};
+    const { state, done = 0, total = 0, detail } = this.#status.documentation ?? {};
     node.hidden = state !== "building" && !(state === "failed" && detail);
     this.node.dataset.reading = state ?? "off";
     if (node.hidden) return;

@@ -15,16 +15,8 @@ export class Consent {
   constructor({ accept, alert, closed }) {
     this.text = element("p", { id: "tech-licence" });
     const agree = element("button", { type: "button", class: "agree" }, "Accept and ask");
-    const later = element("button", { type: "button" }, "Not now");
-    this.node = element(
-      "div",
-      { class: "consent", role: "group", "aria-labelledby": this.text.id, tabindex: "-1", hidden: true },
-      this.text,
-      element("div", { class: "buttons" }, later, agree),
-    );
     whenPressed(agree, async () => {
-      const licence = this.#licence;
-      const act = this.#act;
+      const [licence, act] = [this.#licence, this.#act];
       try {
         await accept(licence);
       } catch (problem) {
@@ -43,12 +35,18 @@ export class Consent {
       if (from?.isConnected && from !== document.body) from.focus();
       else closed();
     };
-    later.addEventListener("click", leave);
-    this.node.addEventListener("keydown", (event) => {
+    const later = element("button", { type: "button", click: leave }, "Not now");
+    const keydown = (event) => {
       if (event.key !== "Escape") return;
       leave();
       event.stopPropagation();
-    });
+    };
+    this.node = element(
+      "div",
+      { class: "consent", role: "group", "aria-labelledby": "tech-licence", tabindex: "-1", hidden: true, keydown },
+      this.text,
+      element("div", { class: "buttons" }, later, agree),
+    );
   }
 
   /** Show the notice. `act()` is called once the reader has accepted. */

@@ -7,21 +7,16 @@ const GAP = 4; // px between button and menu, and between menu and window edge
 export class Menu {
   #opener = null;
   #onClose = () => {};
-  #removals = [];
+  #listening = null; // aborting it removes the listeners of the open menu
 
   /** `name` is the menu's label for screen readers. */
   constructor(name) {
-    this.node = element("div", { class: "menu", role: "menu", "aria-label": name, hidden: true });
-    this.node.addEventListener("keydown", (event) => this.#key(event));
+    const keydown = (event) => this.#key(event);
+    this.node = element("div", { class: "menu", role: "menu", "aria-label": name, hidden: true, keydown });
   }
 
   get isOpen() {
     return this.#opener !== null;
-  }
-
-  /** The attributes of a button that opens a menu. */
-  static get opener() {
-    return { "aria-haspopup": "menu", "aria-expanded": "false" };
   }
 
   /** Open the menu at a button. `actions` are {name, path, act}; `onClose` is called after any closing. */
@@ -32,34 +27,26 @@ export class Menu {
     opener.setAttribute("aria-expanded", "true");
     this.node.replaceChildren(
       ...actions.map(({ name, path, act }) => {
-        const item = element(
-          "button",
-          { type: "button", role: "menuitem", tabindex: "-1" },
-          icon(path),
-          name,
-        );
-        item.addEventListener("click", (event) => {
+        const click = (event) => {
           this.close();
           act(event);
-        });
-        return item;
+        };
+        const attributes = { type: "button", role: "menuitem", tabindex: "-1", click };
+        return element("button", attributes, icon(path), name);
       }),
     );
     this.node.hidden = false;
     this.#place();
     this.node.firstChild.focus();
-    const on = (target, name, listener, options) => {
-      target.addEventListener(name, listener, options);
-      this.#removals.push(() => target.removeEventListener(name, listener, options));
-    };
-    on(window, "resize", () => this.close());
+    this.#listening = new AbortController();
+    const { signal } = this.#listening;
+    window.addEventListener("resize", () => this.close(), { signal });
     const { top } = opener.getBoundingClientRect();
     const scrolled = () => opener.getBoundingClientRect().top !== top && this.close();
-    on(document, "scroll", scrolled, { capture: true, passive: true });
-    on(document, "pointerdown", (event) => {
-      // A press on the button also closes the menu, by the click that follows.
-      if (!this.node.contains(event.target) && !opener.contains(event.target)) this.close();
-    });
+    document.addEventListener("scroll", scrolled, { capture: true, passive: true, signal });
+    // A press on the button also closes the menu, by the click that follows.
+    const pressed = ({ target }) => !this.node.contains(target) && !opener.contains(target) && this.close();
+    document.addEventListener("pointerdown", pressed, { signal });
   }
 
   /** Close the menu. If the focus was in it, the button gets it back. */
@@ -68,7 +55,7 @@ export class Menu {
     const opener = this.#opener;
     const hadFocus = this.node.contains(document.activeElement);
     this.#opener = null;
-    for (const remove of this.#removals.splice(0)) remove();
+    this.#listening.abort();
     opener.setAttribute("aria-expanded", "false");
     if (hadFocus) opener.focus();
     this.node.hidden = true;

@@ -122,12 +122,11 @@ export class Question extends MessageView {
   /** Show an editor instead of the bubble. `reason` says why the text was refused before. */
   edit(text = this.message.content, reason = "") {
     if (this.editor) return;
-    const box = element("textarea", { rows: "1", "aria-label": "Edit the question" });
-    box.value = text;
     const fit = () => {
       box.style.height = "auto";
       box.style.height = `${box.scrollHeight}px`;
     };
+    const box = element("textarea", { rows: "1", "aria-label": "Edit the question", input: fit }, text);
     const alert = element("p", { class: "reason", role: "alert", hidden: true });
     const cancel = element("button", { type: "button" }, "Cancel");
     const send = element("button", { type: "submit", class: "send" }, "Send");
@@ -151,7 +150,6 @@ export class Question extends MessageView {
       close();
       this.change.focus();
     });
-    box.addEventListener("input", fit);
     box.addEventListener("keydown", (event) => {
       if (event.isComposing || event.keyCode === 229) return; // the key belongs to an input method
       if (event.key === "Escape") cancel.click();
@@ -335,23 +333,16 @@ export class Answer extends MessageView {
   /** A button, and the line that it opens: time, model, tokens and seconds. */
   #details() {
     const line = element("div", { class: "details", id: `tech-details-${(lastId += 1)}`, hidden: true });
-    const button = iconButton("Details", ICONS.details, () => toggle(), {
-      "aria-expanded": "false",
-      "aria-controls": line.id,
-    });
     const toggle = async () => {
       line.hidden = !line.hidden;
-      button.setAttribute("aria-expanded", String(!line.hidden));
+      button.ariaExpanded = String(!line.hidden);
       if (line.hidden || line.hasChildNodes()) return;
-      const time = timeOf(this.message.created_at);
-      line.replaceChildren(time, ...provenanceText(this.message.provenance));
-      if (this.message.provenance) return;
-      try {
-        line.replaceChildren(time, ...provenanceText(await this.#provenance()));
-      } catch (problem) {
-        line.replaceChildren(time, ` · ${problem.message}`);
-      }
+      line.append(timeOf(this.message.created_at));
+      const end = this.#provenance().then(provenanceText, (problem) => [` · ${problem.message}`]);
+      line.append(...(await end));
     };
+    const expands = { "aria-expanded": "false", "aria-controls": line.id };
+    const button = iconButton("Details", ICONS.details, toggle, expands);
     return [button, line];
   }
 

@@ -4,7 +4,7 @@
 import { ask } from "./api.js";
 import "./chat.js";
 import "./conversations.js";
-import { ICONS, IS_MAC, NEW_CHAT, element, icon } from "./dom.js";
+import { ICONS, IS_MAC, NEW_CHAT, element, emit, icon } from "./dom.js";
 import { draftOf, forgetDraft, keepDraft } from "./drafts.js";
 
 const NAME = "Tech Assistant";
@@ -18,14 +18,13 @@ const FAILED = "The question did not reach the application. It is back in the te
 class TechSend extends HTMLElement {
   constructor() {
     super();
-    this.button = element("button", { type: "button" });
-    this.button.addEventListener("click", () => page.press());
+    this.button = element("button", { type: "button", click: () => page.press() });
   }
 
   connectedCallback() {
     this.state = "off";
     this.replaceChildren(this.button);
-    this.dispatchEvent(new CustomEvent("tech-ready", { bubbles: true }));
+    emit(this, "tech-ready");
   }
 
   set state(state) {
@@ -45,14 +44,14 @@ class TechGrounding extends HTMLElement {
     super();
     this.state = element("span", { class: "state", "aria-hidden": "true" });
     const name = element("span", { class: "name" }, "Documentation");
-    this.button = element("button", { type: "button" }, name, this.state);
-    this.button.addEventListener("click", () => page.switchGrounding());
+    const click = () => page.switchGrounding();
+    this.button = element("button", { type: "button", click }, name, this.state);
   }
 
   connectedCallback() {
     this.hidden = true;
     this.replaceChildren(this.button);
-    this.dispatchEvent(new CustomEvent("tech-ready", { bubbles: true }));
+    emit(this, "tech-ready");
   }
 
   /** Show whether the switch is on. null hides it. */
@@ -229,7 +228,7 @@ class Page {
 
   #paintState() {
     if (this.#grounding && this.#chat)
-      this.#grounding.on = this.#chat.canGround ? this.#chat.grounding : null;
+      this.#grounding.on = this.#chat.engine.canGround ? this.#chat.grounding : null;
     if (!this.#send || !this.#chat) return;
     const isReady = this.#chat.canAsk && (this.#textarea()?.value ?? "").trim() !== "";
     this.#send.state = this.#chat.isAnswering ? "answering" : isReady ? "idle" : "off";

@@ -63,7 +63,6 @@ function blockOf(node) {
     case "BLOCKQUOTE":
       return [prefixed(markdownOf(node), "> ", "> ")];
     case "FIGURE":
-      return [fenced(node)];
     case "PRE":
       return [fenced(node)];
     case "UL":

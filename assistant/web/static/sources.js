@@ -61,13 +61,12 @@ export class Sources {
     if (!source) return null;
     const title = nameOf(source);
     const attributes = { class: "cite", href: `#${this.#id(number - 1)}`, title };
-    const link = element("a", { ...attributes, "aria-label": `[${number}] ${title}` }, `[${number}]`);
-    link.addEventListener("click", (event) => {
+    const click = (event) => {
       event.preventDefault(); // the address is the conversation's
       this.#open(number - 1);
       this.#chips[number - 1].focus({ preventScroll: true });
-    });
-    return link;
+    };
+    return element("a", { ...attributes, "aria-label": `[${number}] ${title}`, click }, `[${number}]`);
   }
 
   /** The sources as Markdown for the end of a copied answer, "" if there are none. */
@@ -86,38 +85,34 @@ export class Sources {
   /** Open one quotation and close the others. null closes all. */
   #open(index) {
     for (const [at, chip] of this.#chips.entries()) {
-      chip.setAttribute("aria-expanded", String(at === index));
+      chip.ariaExpanded = String(at === index);
       this.#quotes[at].hidden = at !== index;
     }
     this.#quotes[index]?.scrollIntoView({ block: "nearest" });
   }
 
   #chip(source, index) {
-    const chip = element(
+    const click = () => this.#open(this.#quotes[index].hidden ? index : null);
+    return element(
       "button",
-      { type: "button", "aria-expanded": "false", "aria-controls": this.#id(index) },
+      { type: "button", "aria-expanded": "false", "aria-controls": this.#id(index), click },
       element("span", { class: "number" }, `[${index + 1}]`),
       element("span", { class: "name" }, nameOf(source)),
       element("span", { class: "package" }, `· ${packageOf(source)}`),
     );
-    chip.addEventListener("click", () => {
-      this.#open(chip.getAttribute("aria-expanded") === "true" ? null : index);
-    });
-    return chip;
   }
 
   /** The node that a chip opens: the quoted lines, and where they come from. */
   #quote(source, index) {
     const href = webAddress(source.url);
-    const quote = element("blockquote", { tabindex: "0", "aria-label": "Quoted lines", cite: href });
-    quote.append(...quoted(source));
+    const attributes = { tabindex: "0", "aria-label": "Quoted lines", cite: href };
     const facts = element("p", { class: "facts" }, factsOf(source).join(" · "));
     if (href) facts.append(" · ", linkOut(href, new URL(href).host));
     return element(
       "div",
       { class: "source", id: this.#id(index), hidden: true },
       element("p", { class: "title" }, `[${index + 1}] ${source.title || source.name}`),
-      quote,
+      element("blockquote", attributes, ...quoted(source)),
       facts,
     );
   }

@@ -27,22 +27,21 @@ export class Transcript {
   /** `before` are the nodes above the messages. */
   constructor(host, ...before) {
     this.host = host;
-    this.list = element("div", { class: "list" });
-    this.earlier = element("button", { type: "button", class: "earlier", hidden: true });
+    this.list = element("div", { class: "list", copy: (event) => copyAsMarkdown(event, this.list) });
+    const showEarlier = () => this.#showEarlier();
+    this.earlier = element("button", { type: "button", class: "earlier", hidden: true, click: showEarlier });
     this.column = element("div", { class: "column" }, ...before, this.earlier, this.list);
     this.scroller = element(
       "div",
       { class: "scroller", tabindex: "0", role: "region", "aria-label": "Conversation" },
       this.column,
     );
-    this.toEnd = iconButton("Go to the end", ICONS.down, null, { class: "to-end", hidden: true });
-    this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    this.earlier.addEventListener("click", () => this.#showEarlier());
-    this.toEnd.addEventListener("click", () => {
+    const toEnd = () => {
       this.goToEnd();
       this.scroller.focus({ preventScroll: true }); // the button disappears
-    });
-    this.list.addEventListener("copy", (event) => copyAsMarkdown(event, this.list));
+    };
+    this.toEnd = iconButton("Go to the end", ICONS.down, toEnd, { class: "to-end", hidden: true });
+    this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     const growth = new ResizeObserver(() => this.keepEnd());
     growth.observe(this.column);
     growth.observe(this.scroller);
@@ -127,13 +126,14 @@ export class Transcript {
     }
   }
 
-  #viewsFor(messages) {
+  #viewsOf(from, to) {
+    const messages = this.#branch.slice(from, to);
     return messages.map((message) => new (message.role === "user" ? Question : Answer)(message, this.host));
   }
 
   #append(count) {
     const start = this.#from + this.#views.length;
-    const views = this.#viewsFor(this.#branch.slice(start, start + count));
+    const views = this.#viewsOf(start, start + count);
     this.list.append(...views.map((view) => view.node));
     this.#views.push(...views);
     return views;
@@ -141,7 +141,7 @@ export class Transcript {
 
   #prepend(count) {
     const from = Math.max(0, this.#from - count);
-    const views = this.#viewsFor(this.#branch.slice(from, this.#from));
+    const views = this.#viewsOf(from, this.#from);
     const height = this.scroller.scrollHeight;
     this.list.prepend(...views.map((view) => view.node));
     this.#views.unshift(...views);
@@ -198,12 +198,11 @@ export class Transcript {
 
   #scrolled() {
     const { scrollTop } = this.scroller;
-    const isNear = this.#isNearEnd;
     // Only scrolling up ends following. The distance to the end also grows with the text.
-    if (isNear) this.isAtEnd = true;
+    if (this.#isNearEnd) this.isAtEnd = true;
     else if (scrollTop < this.#top) this.isAtEnd = false;
     this.#top = scrollTop;
-    this.toEnd.hidden = this.isAtEnd || isNear;
+    this.toEnd.hidden = this.isAtEnd || this.#isNearEnd;
   }
 
   goToEnd() {

@@ -10,9 +10,7 @@ export class MessageTree {
 
   add(message) {
     this.#byId.set(message.id, message);
-    const siblings = this.#children.get(message.parent_id);
-    if (siblings) siblings.push(message);
-    else this.#children.set(message.parent_id, [message]);
+    this.#children.set(message.parent_id, [...this.versionsOf(message), message]);
   }
 
   /** The messages from the root to the one with this id. Empty if there is no such message. */

@@ -12,24 +12,17 @@ from typing import Any
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistant.web.pages.gradio_routes import BODIES, GradioRoutes, open_routes
 from assistant.web.security import page_policy
 from tests.support.application import ROOT
 from tests.support.gradio_attack import CLOSED, FILES, nested
 
+READ = ("/", "/config", "/theme.css", "/assets/{path:path}", "/static/{path:path}", "/gradio_api/info")
 OPEN = {
-    ("GET", "/"),
-    ("HEAD", "/"),
-    ("GET", "/config"),
-    ("GET", "/theme.css"),
-    ("GET", "/assets/{path:path}"),
-    ("GET", "/static/{path:path}"),
-    ("GET", "/gradio_api/info"),
-    ("GET", "/gradio_api/queue/data"),
-    ("POST", "/gradio_api/queue/join"),
-    ("POST", "/gradio_api/cancel"),
+    *(("GET", path) for path in (*READ, "/gradio_api/queue/data")),
+    *(("HEAD", "/"), ("POST", "/gradio_api/queue/join"), ("POST", "/gradio_api/cancel")),
 }
 PAGE = b"<script>one()</script>"
 JOIN = {"data": ["How?"], "fn_index": 0, "session_hash": "a-session"}
@@ -52,10 +45,13 @@ def behind() -> Behind:
     return Behind()
 
 
+def client_of(app: ASGIApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost:7860")
+
+
 @pytest.fixture
 def client(behind: Behind) -> httpx.AsyncClient:
-    routes = GradioRoutes(behind, PAGE, chat=0)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=routes), base_url="http://localhost:7860")
+    return client_of(GradioRoutes(behind, PAGE, chat=0))
 
 
 def test_each_route_of_gradio_is_listed_as_open_or_closed() -> None:
@@ -137,15 +133,14 @@ async def test_the_page_holds_no_address_of_the_server() -> None:
         config = json.dumps({"dependencies": [{"id": 7}]})
         await PlainTextResponse(page if scope["path"] == "/" else config)(scope, receive, send)
 
-    transport = httpx.ASGITransport(app=await open_routes(app))
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+    async with client_of(await open_routes(app)) as client:
         assert (await client.get("/")).text == "<script>at('')</script>"
         answer = await client.post("/gradio_api/queue/join", json={**JOIN, "fn_index": 7})
         assert answer.status_code == 200
 
 
-async def test_each_reader_gets_only_their_own_cookie_with_the_page(client: httpx.AsyncClient) -> None:
-    app = client._transport.app  # type: ignore[attr-defined]
+async def test_each_reader_gets_only_their_own_cookie_with_the_page(behind: Behind) -> None:
+    app = GradioRoutes(behind, PAGE, chat=0)
 
     async def with_cookie(scope: Scope, receive: Receive, send: Send) -> None:
         async def giving(message: Any) -> None:
@@ -155,8 +150,7 @@ async def test_each_reader_gets_only_their_own_cookie_with_the_page(client: http
 
         await app(scope, receive, giving)
 
-    transport = httpx.ASGITransport(app=with_cookie)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as readers:
+    async with client_of(with_cookie) as readers:
         for reader in ("ann", "bob"):
             answer = await readers.get(f"/?{reader}")
             assert answer.headers.get_list("set-cookie") == [f"/{reader}"]
@@ -172,8 +166,7 @@ async def test_a_failure_of_gradio_is_one_line_in_the_log(caplog: pytest.LogCapt
         raise ValueError("secret")
 
     for app, status, text in ((before, 500, "Gradio failed."), (within, 200, "half")):
-        transport = httpx.ASGITransport(app=GradioRoutes(app, b"", chat=0))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        async with client_of(GradioRoutes(app, b"", chat=0)) as client:
             answer = await client.get("/config")
             assert answer.status_code == status
             assert text in answer.text

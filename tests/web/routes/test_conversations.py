@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import httpx
+from httpx import AsyncClient
 
 from tests.support.fake_model import ScriptedModel
-from tests.web.api_client import answered, is_problem, new_chat
+from tests.web.api_client import answered, is_problem
 
 
-async def test_the_list_is_paged(client: httpx.AsyncClient) -> None:
+async def test_the_list_is_paged(client: AsyncClient) -> None:
     for n in range(5):
         await client.post("/api/conversations", json={"title": str(n)})
     first = (await client.get("/api/conversations?limit=3&cursor=")).json()
@@ -21,8 +21,7 @@ async def test_the_list_is_paged(client: httpx.AsyncClient) -> None:
         assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_rename_and_delete(client: httpx.AsyncClient) -> None:
-    chat = await new_chat(client)
+async def test_rename_and_delete(client: AsyncClient, chat: str) -> None:
     response = await client.patch(f"/api/conversations/{chat}", json={"title": "  New name "})
     assert (response.status_code, response.json()["title"]) == (200, "New name")
     for title in ("", "  ", "x" * 201, None):
@@ -36,8 +35,7 @@ async def test_rename_and_delete(client: httpx.AsyncClient) -> None:
     assert (await client.get(f"/api/conversations/{chat}")).status_code == 200
 
 
-async def test_the_branch_to_show_can_be_chosen(client: httpx.AsyncClient, model: ScriptedModel) -> None:
-    chat = await new_chat(client)
+async def test_the_branch_to_show_can_be_chosen(client: AsyncClient, chat: str, model: ScriptedModel) -> None:
     ids = await answered(client, model, chat)
     path = f"/api/conversations/{chat}"
     response = await client.patch(path, json={"active_leaf_id": ids["message_id"]})
@@ -47,7 +45,7 @@ async def test_the_branch_to_show_can_be_chosen(client: httpx.AsyncClient, model
         assert is_problem(await client.patch(path, json=nothing), 422, "invalid")
 
 
-async def test_a_conversation_keeps_whether_documentation_is_searched(client: httpx.AsyncClient) -> None:
+async def test_a_conversation_keeps_whether_documentation_is_searched(client: AsyncClient) -> None:
     without = (await client.post("/api/conversations", json={"grounding": False})).json()
     assert without["grounding"] is False
     path = f"/api/conversations/{without['id']}"
@@ -59,9 +57,8 @@ async def test_a_conversation_keeps_whether_documentation_is_searched(client: ht
 
 
 async def test_a_long_conversation_is_read_page_by_page(
-    client: httpx.AsyncClient, model: ScriptedModel
+    client: AsyncClient, chat: str, model: ScriptedModel
 ) -> None:
-    chat = await new_chat(client)
     for number in range(7):
         await answered(client, model, chat, f"{number}")
     address = f"/api/conversations/{chat}"
@@ -79,8 +76,7 @@ async def test_a_long_conversation_is_read_page_by_page(
         assert is_problem(await client.get(f"{address}?{wrong}"), 422, "invalid"), wrong
 
 
-async def test_a_page_has_a_limit_of_text(client: httpx.AsyncClient, model: ScriptedModel) -> None:
-    chat = await new_chat(client)
+async def test_a_page_has_a_limit_of_text(client: AsyncClient, chat: str, model: ScriptedModel) -> None:
     for _ in range(6):
         await answered(client, model, chat, "🦀" * 60_000)
     address = f"/api/conversations/{chat}"

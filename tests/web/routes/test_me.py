@@ -2,7 +2,7 @@
 
 import asyncio
 
-import httpx
+from httpx import AsyncClient
 
 from assistant.engine import EngineState, Licence
 from tests.support.fake_model import FakeServed, ScriptedModel
@@ -10,7 +10,7 @@ from tests.web.api_client import answered, ask, is_problem, listen, new_chat
 
 
 async def test_an_owners_data_is_exported_and_erased(
-    client: httpx.AsyncClient, model: ScriptedModel, served: FakeServed
+    client: AsyncClient, model: ScriptedModel, served: FakeServed
 ) -> None:
     served.set(EngineState.READY, licence=Licence("terms", "Terms", "https://example.org", must_accept=True))
     await client.put("/api/licences/terms")
@@ -38,7 +38,7 @@ async def test_an_owners_data_is_exported_and_erased(
     cookie = dict(client.cookies)
     erased = await client.post("/api/me/erase", json={"confirm": "erase everything"})
     assert (erased.status_code, dict(client.cookies) == cookie) == (204, False)
-    async with httpx.AsyncClient(base_url=str(client.base_url), cookies=cookie) as before:
+    async with AsyncClient(base_url=str(client.base_url), cookies=cookie) as before:
         assert "set-cookie" in (await before.get("/api/conversations")).headers  # the old cookie is invalid
     await asyncio.gather(listening, return_exceptions=True)  # it has ended, or found no reply
     export = (await client.get("/api/me/export")).json()
@@ -52,14 +52,15 @@ async def test_an_owners_data_is_exported_and_erased(
     await new_chat(client)  # the new owner can ask again
 
 
-async def test_revoked_cookies_find_nothing_and_chats_stay(address: str, client: httpx.AsyncClient) -> None:
-    chat = await new_chat(client)
+async def test_revoked_cookies_find_nothing_and_chats_stay(
+    address: str, client: AsyncClient, chat: str
+) -> None:
     for _ in range(2):
         revoked = dict(client.cookies)
         response = await client.post("/api/me/revoke")
         assert (response.status_code, response.headers["cache-control"]) == (204, "no-store, private")
         assert (await client.get(f"/api/conversations/{chat}")).status_code == 200
-        async with httpx.AsyncClient(base_url=address, cookies=revoked) as thief:
+        async with AsyncClient(base_url=address, cookies=revoked) as thief:
             await thief.post("/api/me/revoke")  # the thief is a new owner now
             assert is_problem(await thief.get(f"/api/conversations/{chat}"), 404, "not_found")
     assert (await client.get(f"/api/conversations/{chat}")).status_code == 200

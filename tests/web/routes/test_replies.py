@@ -2,21 +2,31 @@
 
 import re
 
-import httpx
 import pytest
+from httpx import AsyncClient
 
 from assistant.engine import EngineState
 from assistant.errors import GenerationFailed
 from assistant.knowledge.documentation import DocumentationState, DocumentationStatus
 from tests.support.fake_documentation import RMTREE, FakeDocumentation
 from tests.support.fake_model import FakeServed, ScriptedModel
-from tests.web.api_client import answered, ask, is_problem, listen, new_chat
+from tests.web.api_client import (
+    answered,
+    ask,
+    engine_of,
+    is_problem,
+    listen,
+    messages_of,
+    new_chat,
+    try_ask,
+)
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
-async def test_a_question_is_answered_and_read_again(client: httpx.AsyncClient, model: ScriptedModel) -> None:
-    chat = await new_chat(client)
+async def test_a_question_is_answered_and_read_again(
+    client: AsyncClient, chat: str, model: ScriptedModel
+) -> None:
     ids = await answered(client, model, chat, "Why 🦀?", "Because\r\n", "🦀\u2028.")
     heard = await listen(client, ids["reply_id"])
     assert "".join(data["text"] for _, name, data in heard if name == "delta") == "Because\r\n🦀\u2028."
@@ -34,9 +44,8 @@ async def test_a_question_is_answered_and_read_again(client: httpx.AsyncClient, 
 
 
 async def test_event_ids_count_code_points_and_resume(
-    client: httpx.AsyncClient, model: ScriptedModel
+    client: AsyncClient, chat: str, model: ScriptedModel
 ) -> None:
-    chat = await new_chat(client)
     reply = (await ask(client, chat))["reply_id"]
     model.say("ab🦀")
     assert await listen(client, reply, until=1) == [("3", "delta", {"text": "ab🦀"})]
@@ -54,20 +63,20 @@ async def test_event_ids_count_code_points_and_resume(
     assert '"text": "\\ud83e\\udd80"' in response.text
 
 
-async def test_a_failed_reply_ends_with_an_error(client: httpx.AsyncClient, model: ScriptedModel) -> None:
-    chat = await new_chat(client)
+async def test_a_failed_reply_ends_with_an_error(
+    client: AsyncClient, chat: str, model: ScriptedModel
+) -> None:
     reply = (await ask(client, chat))["reply_id"]
     model.say("half")
     model.fail(GenerationFailed("The engine broke."))
     heard = await listen(client, reply)
     assert heard[-1] == ("4!", "error", {"type": "engine_failed", "message": "The engine broke."})
-    message = (await client.get(f"/api/conversations/{chat}")).json()["messages"][1]
+    message = (await messages_of(client, chat))[1]
     assert (message["status"], message["content"]) == ("failed", "half")
     assert message["error"] == {"type": "engine_failed", "message": "The engine broke."}
 
 
-async def test_stop_and_retry(client: httpx.AsyncClient, model: ScriptedModel) -> None:
-    chat = await new_chat(client)
+async def test_stop_and_retry(client: AsyncClient, chat: str, model: ScriptedModel) -> None:
     first = await ask(client, chat)
     for _ in range(2):
         response = await client.post(f"/api/replies/{first['reply_id']}/stop")
@@ -82,25 +91,21 @@ async def test_stop_and_retry(client: httpx.AsyncClient, model: ScriptedModel) -
 
 
 async def test_a_question_follows_the_parent_that_it_names(
-    client: httpx.AsyncClient, model: ScriptedModel
+    client: AsyncClient, chat: str, model: ScriptedModel
 ) -> None:
-    chat = await new_chat(client)
     first = await answered(client, model, chat, "one")
     second = await answered(client, model, chat, "root", parent_id=None)
     third = await ask(client, chat, "three", parent_id=first["reply_id"])
-    messages = {m["id"]: m for m in (await client.get(f"/api/conversations/{chat}")).json()["messages"]}
+    messages = {message["id"]: message for message in await messages_of(client, chat)}
     assert messages[second["message_id"]]["parent_id"] is None
     assert messages[third["message_id"]]["parent_id"] == first["reply_id"]
     await client.post(f"/api/replies/{third['reply_id']}/stop")
-    response = await client.post(
-        f"/api/conversations/{chat}/messages", json={"text": "q", "parent_id": "nobody"}
-    )
-    assert is_problem(response, 422, "unknown_parent")
-    assert len((await client.get(f"/api/conversations/{chat}")).json()["messages"]) == 6
+    assert is_problem(await try_ask(client, chat, parent_id="nobody"), 422, "unknown_parent")
+    assert len(await messages_of(client, chat)) == 6
 
 
 async def test_a_conversation_begins_with_its_first_question(
-    client: httpx.AsyncClient, model: ScriptedModel
+    client: AsyncClient, model: ScriptedModel
 ) -> None:
     body = {"text": "Why?", "client_id": "k", "grounding": False}
     first, again = [await client.post("/api/messages", json=body) for _ in range(2)]
@@ -116,89 +121,70 @@ async def test_a_conversation_begins_with_its_first_question(
     model.say("So.")
     model.end()
     await listen(client, first.json()["reply_id"])
-    messages = (await client.get(f"/api/conversations/{chat['id']}")).json()["messages"]
-    assert [message["content"] for message in messages] == ["Why?", "So."]
+    assert [message["content"] for message in await messages_of(client, chat["id"])] == ["Why?", "So."]
 
 
-async def test_the_same_client_id_is_answered_the_same(client: httpx.AsyncClient) -> None:
-    chat = await new_chat(client)
+async def test_the_same_client_id_is_answered_the_same(client: AsyncClient, chat: str) -> None:
     first = await ask(client, chat, "q", client_id="k")
     assert await ask(client, chat, "q", client_id="k") == first
-    response = await client.post(
-        f"/api/conversations/{chat}/messages", json={"text": "other", "client_id": "k"}
-    )
-    assert is_problem(response, 409, "client_id_reused")
-    response = await client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
-    assert is_problem(response, 409, "still_answering")
+    assert is_problem(await try_ask(client, chat, "other", client_id="k"), 409, "client_id_reused")
+    assert is_problem(await try_ask(client, chat), 409, "still_answering")
 
 
-async def test_a_full_queue_says_when_to_retry(client: httpx.AsyncClient) -> None:
+async def test_a_full_queue_says_when_to_retry(client: AsyncClient) -> None:
     chats = [await new_chat(client) for _ in range(4)]
     for chat in chats[:3]:
         await ask(client, chat)
-    response = await client.post(f"/api/conversations/{chats[3]}/messages", json={"text": "q"})
+    response = await try_ask(client, chats[3])
     assert is_problem(response, 429, "queue_full")
     assert int(response.headers["retry-after"]) > 0
-    assert (await client.get(f"/api/conversations/{chats[3]}")).json()["messages"] == []
+    assert await messages_of(client, chats[3]) == []
 
 
 @pytest.mark.parametrize("state", [EngineState.NONE, EngineState.FAILED])
 async def test_without_a_model_a_question_is_refused(
-    client: httpx.AsyncClient, served: FakeServed, state: EngineState
+    client: AsyncClient, chat: str, served: FakeServed, state: EngineState
 ) -> None:
-    chat = await new_chat(client)
     served.set(state, "Because.")
-    response = await client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
-    assert is_problem(response, 503, "no_model")
-    assert (await client.get(f"/api/conversations/{chat}")).json()["messages"] == []
+    assert is_problem(await try_ask(client, chat), 503, "no_model")
+    assert await messages_of(client, chat) == []
     assert (await client.get("/ready")).json() == {"engine": state, "page": False}
-    assert (await client.get("/api/engine")).json()["detail"] == "Because."
+    assert (await engine_of(client))["detail"] == "Because."
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"text": ""}',
-        b'{"text": " \\n"}',
-        b'{"text": 3}',
-        b"{}",
-        b"[]",
-        b"{",
-        b"",
-        b'{"text": "\\ud800"}',
-        b'{"text": "a\\u0000b"}',
-        b'{"text": "q", "client_id": "\\udfff"}',
+        *(b"", b"{", b"{}", b"[]", b"\xff\xfe", b'{"text": ""}', b'{"text": " \\n"}', b'{"text": 3}'),
+        *(b'{"text": "\\ud800"}', b'{"text": "a\\u0000b"}', b'{"text": "q", "client_id": "\\udfff"}'),
         b'{"text": "q", "parent": "typo"}',
         b'{"text": "q", "client_id": ""}',
         b'{"text": "q", "parent_id": 3}',
-        b"\xff\xfe",
     ],
 )
-async def test_bad_bodies_are_422_and_store_nothing(client: httpx.AsyncClient, body: bytes) -> None:
-    chat = await new_chat(client)
+async def test_bad_bodies_are_422_and_store_nothing(client: AsyncClient, chat: str, body: bytes) -> None:
     response = await client.post(
         f"/api/conversations/{chat}/messages", content=body, headers={"Content-Type": "application/json"}
     )
     assert response.status_code == 422, response.text
     assert response.headers["content-type"] == "application/problem+json"
-    assert (await client.get(f"/api/conversations/{chat}")).json()["messages"] == []
+    assert await messages_of(client, chat) == []
 
 
-async def test_a_reply_can_be_read_alone(client: httpx.AsyncClient, model: ScriptedModel) -> None:
-    chat = await new_chat(client)
+async def test_a_reply_can_be_read_alone(client: AsyncClient, chat: str, model: ScriptedModel) -> None:
     ids = await answered(client, model, chat, "q", "an answer")
     reply = (await client.get(f"/api/replies/{ids['reply_id']}")).json()
-    assert reply == (await client.get(f"/api/conversations/{chat}")).json()["messages"][-1]
+    assert reply == (await messages_of(client, chat))[-1]
     assert (reply["content"], reply["provenance"]["model"]) == ("an answer", "scripted")
 
 
 async def test_an_answer_of_the_documentation_has_its_sources(
-    client: httpx.AsyncClient, served: FakeServed, documentation: FakeDocumentation
+    client: AsyncClient, served: FakeServed, documentation: FakeDocumentation
 ) -> None:
     served.set(EngineState.NONE)
     documentation.status = DocumentationStatus(DocumentationState.BUILDING, passages=5, done=1, total=2)
     documentation.is_searchable = True
-    engine = (await client.get("/api/engine")).json()
+    engine = await engine_of(client)
     assert (engine["state"], engine["answers"]) == ("none", "documentation")
     reading = {"state": "building", "passages": 5, "done": 1, "total": 2, "detail": None}
     assert engine["documentation"] == reading
@@ -215,9 +201,8 @@ async def test_an_answer_of_the_documentation_has_its_sources(
 
 
 async def test_a_reader_that_leaves_does_not_end_the_reply(
-    client: httpx.AsyncClient, model: ScriptedModel
+    client: AsyncClient, chat: str, model: ScriptedModel
 ) -> None:
-    chat = await new_chat(client)
     reply = (await ask(client, chat))["reply_id"]
     model.say("first ")
     await listen(client, reply, until=1)
