@@ -12,7 +12,6 @@ from assistant.knowledge.reading.page import (
     KIND_OF_DIRECTIVE,
     LONGEST_HEADING,
     Page,
-    PageBuilder,
     docutils_id,
     word_set,
 )
@@ -46,10 +45,9 @@ def looks_like_rest(text: str) -> bool:
 
 
 def read_rest(text: str) -> Page:
-    page = PageBuilder()
-    page.add_all(text.split("\n"), 1)
+    page = Page(text.split("\n"))
     _RestReader(page).read()
-    return page.build()
+    return page.finished()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class _OpenDirective:
 
 
 class _RestReader:
-    def __init__(self, page: PageBuilder) -> None:
+    def __init__(self, page: Page) -> None:
         self._page = page
         self._lines = page.lines
         self._styles: list[tuple[str, bool]] = []  # how headings are underlined, the highest level first

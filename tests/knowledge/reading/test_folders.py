@@ -40,7 +40,6 @@ def test_a_section_has_its_headings_and_its_file_and_line(tmp_path: Path) -> Non
         "guide/install.md",
         "# Guide\n\nWelcome.\n\n## Install\n\nGet it.\n\n### On *Linux*\n\nUse `apt`.\n\n## Use\n\nRun it.\n",
         package="Acme",
-        version="2",
     )
     assert [(each.name, each.title, each.text, each.location) for each in passages] == [
         ("Guide", "Guide", "Welcome.", "guide/install.md:3"),
@@ -48,9 +47,7 @@ def test_a_section_has_its_headings_and_its_file_and_line(tmp_path: Path) -> Non
         ("On Linux", "Guide › Install › On Linux", "Use `apt`.", "guide/install.md:11"),
         ("Use", "Guide › Use", "Run it.", "guide/install.md:15"),
     ]
-    assert {(each.corpus, each.kind, each.package, each.version) for each in passages} == {
-        ("docs", "section", "Acme", "2")
-    }
+    assert {(each.corpus, each.kind, each.package) for each in passages} == {("docs", "section", "Acme")}
 
 
 def test_lookalikes_of_headings_are_ignored(tmp_path: Path) -> None:
