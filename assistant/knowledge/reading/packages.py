@@ -8,6 +8,7 @@ interpreter, it is started once, only to report where its packages are.
 from __future__ import annotations
 
 import email.parser
+import functools
 import hashlib
 import json
 import re
@@ -16,9 +17,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from assistant.knowledge.passage import Batch, Calls, Passage
+from assistant.knowledge.passage import Batch, Passage
 from assistant.knowledge.reading.python_code import Module, SourceUnreadable, read_module, read_text
-from assistant.knowledge.reading.python_names import public_definitions
+from assistant.knowledge.reading.python_names import is_public, public_definitions
 
 CORPUS = "packages"
 ANSWER_SECONDS = 10.0  # an interpreter's time to report where its packages are
@@ -211,10 +212,18 @@ def read(distribution: Distribution) -> Batch:
             modules[name] = read_module(read_text(distribution.site / file), name, file)
         except SourceUnreadable:
             unread += 1
+    new_passage = functools.partial(
+        Passage,
+        package=distribution.name,
+        version=distribution.version,
+        licence=distribution.licence,
+        corpus=CORPUS,
+        url=distribution.url,
+    )
     passages = [
-        _passage(distribution, name, "module", module.doc, f"{module.path}:{module.doc_line}")
+        new_passage(name, "module", name, module.doc, location=f"{module.path}:{module.doc_line}")
         for name, module in modules.items()
-        if module.doc and not any(part.startswith("_") for part in name.split("."))
+        if module.doc and is_public(name)
     ]
     modules_named = {passage.name for passage in passages}
     aliases: list[tuple[str, str]] = []
@@ -222,31 +231,13 @@ def read(distribution: Distribution) -> Batch:
         if public.name in modules_named:
             continue  # a function that hides the module of the same name
         definition = public.definition
-        location = f"{public.module.path}:{definition.line}"
-        signature = public.name + definition.signature if definition.signature else ""
         passages.append(
-            _passage(distribution, public.name, definition.kind, definition.doc, location, signature)
+            new_passage(
+                *(public.name, definition.kind, public.name, definition.doc),
+                location=f"{public.module.path}:{definition.line}",
+                signature=public.signature,
+            )
         )
         aliases += [(alias, public.name) for alias in public.aliases]
-    usage: dict[str, dict[str, Calls]] = {
-        module.path: module.usage for module in modules.values() if module.usage
-    }
+    usage = {module.path: module.usage for module in modules.values() if module.usage}
     return Batch(passages, aliases, usage, unread)
-
-
-def _passage(
-    distribution: Distribution, name: str, kind: str, text: str, location: str, signature: str = ""
-) -> Passage:
-    return Passage(
-        name=name,
-        kind=kind,
-        title=name,
-        text=text,
-        package=distribution.name,
-        version=distribution.version,
-        licence=distribution.licence,
-        location=location,
-        corpus=CORPUS,
-        signature=signature,
-        url=distribution.url,
-    )

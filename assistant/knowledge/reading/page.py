@@ -17,19 +17,13 @@ DIRECTIVE_LEVEL = 100  # the heading level of what a directive describes: deeper
 
 # The directives that describe an API, and the classes by which Sphinx marks the same in HTML.
 KIND_OF_DIRECTIVE = {
-    "function": "function",
-    "decorator": "function",
-    "class": "class",
-    "exception": "class",
-    "method": "method",
-    "classmethod": "method",
-    "staticmethod": "method",
-    "decoratormethod": "method",
-    "coroutinefunction": "function",
-    "coroutinemethod": "method",
+    **dict.fromkeys(("function", "decorator", "coroutinefunction"), "function"),
+    **dict.fromkeys(("class", "exception"), "class"),
+    **dict.fromkeys(
+        ("method", "classmethod", "staticmethod", "decoratormethod", "coroutinemethod"), "method"
+    ),
+    **dict.fromkeys(("attribute", "data"), "data"),
     "property": "property",
-    "attribute": "data",
-    "data": "data",
 }
 DIRECTIVE_SIGNATURE = re.compile(
     r"(?:(?:class|async|static|classmethod|abstract|final|exception)\s+)*"
