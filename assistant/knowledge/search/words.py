@@ -259,16 +259,13 @@ def _edits(one: str, other: str, most: int) -> int:
     return row[-1]
 
 
-_APOSTROPHE = re.compile(r"['’]")
-
-
 def split_words(text: str) -> Iterator[str]:
     """The words of a text; a name in camel case is several: `ThreadPool` is two."""
     for word in WORD.findall(text):
         if word.islower() and word.isalpha():  # nearly always
             yield word
         else:
-            yield from CAMEL_CASE.split(_APOSTROPHE.split(word, maxsplit=1)[0])
+            yield from CAMEL_CASE.split(re.split("['’]", word, maxsplit=1)[0])
 
 
 def forms(text: str) -> set[str]:
