@@ -80,11 +80,8 @@ def build(
     python: bool = True,
     processes: int | None = None,
 ) -> None:
-    """Bring the index up to date. Raises `IndexFailed`.
-
-    `report` receives the progress (`done`, `total`, `passages`, `what`), each `warning`, and, as soon as the
-    standard library is in the index, `searchable`.
-    """
+    """Bring the index up to date. Raises `IndexFailed`. `report` receives the progress, each `warning`, and
+    `searchable` as soon as the standard library is in the index."""
     if not processes:
         has_affinity = hasattr(os, "sched_getaffinity")
         processes = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1

@@ -108,11 +108,8 @@ CREATE VIRTUAL TABLE search USING fts5 (
 
 @functools.cache
 def code_version() -> str:
-    """A checksum of the code that reads and writes the index. An index of another version is made again.
-
-    The full-text index keeps no copy of a text. To delete an entry, SQLite needs the text that was inserted,
-    so the code that makes it from the passage must not have changed.
-    """
+    """A checksum of the code that reads and writes the index; an index of another version is made again. The
+    full-text index keeps no text, so only the code that inserted an entry can delete it."""
     here = Path(__file__)
     return str(zlib.crc32(here.read_bytes() + here.with_name("index_writer.py").read_bytes()))
 
@@ -125,10 +122,8 @@ _COLUMNS = f"passage.id, uses, passage.phrases, {_FIELDS}"
 
 
 class Index:
-    """The index in the file `path`, opened read-only, for use in one thread.
-
-    Raises `IndexFailed` if there is no index, or one of another version.
-    """
+    """The index in the file `path`, opened read-only, for use in one thread. Raises `IndexFailed` if there is
+    no index, or one of another version."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -269,10 +264,8 @@ class Index:
         return elsewhere, self.connection.total_changes
 
     def known_words(self) -> frozenset[str]:
-        """The longer words of all names and phrases, in lower case, to correct misspelt words by.
-
-        Kept in memory until the index changes.
-        """
+        """The longer words of all names and phrases, in lower case, to correct misspelt words by. Kept in
+        memory until the index changes."""
         self._refresh()
         if self._known_words is None:
             rows = self.connection.execute(

@@ -47,12 +47,9 @@ class ReadUnit:
 
 
 class IndexWriter(Index):
-    """The index in the file `path`, for a build.
-
-    Makes the file if there is none, if it has another version, or if it is not a database. Raises
-    `IndexFailed` if the file cannot be written or is a database of something else, and `IndexBroken` for
-    damage that shows only during use.
-    """
+    """The index in the file `path`, for a build. Makes the file if there is none, if it has another version,
+    or if it is not a database. Raises `IndexFailed` if the file cannot be written or is a database of
+    something else, and `IndexBroken` for damage that shows only during use."""
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -112,10 +109,8 @@ class IndexWriter(Index):
             self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def put(self, units: Iterable[ReadUnit], phrases: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Store units, replacing what the index had of them; all of them or none.
-
-        `phrases` are those by which people ask, by name. Only Python's own documentation needs any.
-        """
+        """Store units, replacing what the index had of them; all of them or none. `phrases` are those by
+        which people ask, by name. Only Python's own documentation needs any."""
         known = phrases or {}
         with self._transaction():
             for unit in units:
@@ -203,10 +198,8 @@ class IndexWriter(Index):
             run("DELETE FROM source WHERE id = ?", found)
 
     def count_uses(self) -> None:
-        """Store how often all units call each passage's name, and the best example of a call.
-
-        To be called after units have changed. An example is copied from its file, word for word.
-        """
+        """Store how often all units call each passage's name, and the best example of a call, word for word.
+        To be called after units have changed."""
         ids = self._ids()
         data = dict(self.connection.execute("SELECT name, id FROM passage WHERE kind = 'data'"))
         uses: dict[int, float] = {}

@@ -9,6 +9,7 @@ interpret is escaped, so no text can end the block that contains it.
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 import unicodedata
@@ -125,13 +126,9 @@ def _blocks(text: str) -> list[_Block]:
 
 
 def _paragraphs(text: str) -> Iterator[list[str]]:
-    lines: list[str] = []
-    for line in [*text.split("\n"), ""]:
-        if line.strip():
-            lines.append(line.rstrip())
-        elif lines:
-            yield lines
-            lines = []
+    for has_text, lines in itertools.groupby(text.split("\n"), lambda line: bool(line.strip())):
+        if has_text:
+            yield [line.rstrip() for line in lines]
 
 
 def _classified(lines: list[str], before: list[_Block]) -> Iterator[_Block]:

@@ -67,11 +67,8 @@ def ignore(sentence: str) -> None:
 
 
 def files_of(root: Path, *, warn: Warn = ignore) -> Iterator[Path]:
-    """The documentation files below a folder, sorted and each once.
-
-    Skips hidden folders, build output and vendored packages. Follows a link only if it leads to somewhere
-    below the folder.
-    """
+    """The documentation files below a folder, sorted and each once, without hidden folders, build output and
+    vendored packages. Follows a link only if it leads to somewhere below the folder."""
     top = os.path.realpath(root)
     if not os.path.isdir(top):
         warn(f"{printable(str(root))} is not a folder.")

@@ -66,10 +66,8 @@ class Distribution:
 
 
 def sites(environment: Path) -> list[Path]:
-    """The site-packages folders of an environment, given as its interpreter or as its folder.
-
-    Raises `PackagesUnreadable`.
-    """
+    """The site-packages folders of an environment (its folder or interpreter). Raises
+    `PackagesUnreadable`."""
     try:
         if environment.is_dir():
             found = [environment] if next(environment.glob("*.dist-info"), None) else []

@@ -48,14 +48,9 @@ _HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their first lines 
 _Frame = tuple[ast.AST, dict[str, str], ast.stmt | None, ast.stmt | None]
 
 
-def count_calls(
-    tree: ast.Module, lines: Sequence[str], module: str, imports: Mapping[str, str], own: set[str]
-) -> dict[str, Calls]:
-    """The calls in a module by full name. `own` are the names that the module defines at its top level."""
-    return _CallCounter(lines, module, imports, own).count(tree)
+class CallCounter:
+    """Counts the calls in a module. `own` are the names that the module defines at its top level."""
 
-
-class _CallCounter:
     def __init__(self, lines: Sequence[str], module: str, imports: Mapping[str, str], own: set[str]) -> None:
         self._lines = lines
         self._module = module
@@ -64,7 +59,8 @@ class _CallCounter:
         self._counted: dict[str, Calls] = {}
 
     def count(self, tree: ast.Module) -> dict[str, Calls]:
-        """Visit all nodes in the order of the source, without recursion, since code may be nested deeply."""
+        """The calls by full name. Visits all nodes in the order of the source, without recursion, since code
+        may be nested deeply."""
         waiting: list[_Frame] = [(tree, {}, None, None)]
         while waiting:
             node, types, statement, context = waiting.pop()
@@ -160,11 +156,9 @@ class _CallCounter:
     def _example(
         self, statement: ast.stmt, context: ast.stmt | None, call: ast.Call, name: str
     ) -> tuple[int, int, int]:
-        """The first and last line of the example that a statement makes, and its score; 0 for no example.
-
-        A call whose arguments are all names says no more than a signature. It needs context: the condition
-        around it, or the assignment before it that shows what such a name stands for.
-        """
+        """The first and last line of the example that a statement makes, and its score; 0 for no example. A
+        call whose arguments are all names says no more than a signature. It needs context: the condition
+        around it, or the assignment before it that shows what such a name stands for."""
         first, last = statement.lineno, statement.end_lineno or statement.lineno
         if isinstance(statement, _HEADED) and last - first >= LONGEST_EXAMPLE_LINES:
             ends = [inner.end_lineno or 0 for inner in statement.body]

@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 
 from assistant.knowledge.passage import Calls
-from assistant.knowledge.reading.python_calls import count_calls, dotted_name
+from assistant.knowledge.reading.python_calls import CallCounter, dotted_name
 
 LARGEST_FILE = 2_000_000  # bytes
 LONGEST_SIGNATURE = 400  # characters; a longer one loses its annotations, and is then cut
@@ -78,9 +78,7 @@ def read_text(path: Path) -> str:
 
 def read_module(text: str, name: str, path: str, *, with_undocumented: bool = False) -> Module:
     """Read one module. Raises `SourceUnreadable` for what this interpreter's version cannot parse.
-
-    `with_undocumented` keeps definitions without a docstring or comment.
-    """
+    `with_undocumented` keeps definitions without a docstring or comment."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as invalid escapes in the source
@@ -108,7 +106,7 @@ class _ModuleReader:
         self._add_imports(tree)
         self._add_body(tree.body, "")
         own_names = {name for name in module.definitions if "." not in name}
-        module.usage = count_calls(tree, self._lines, module.name, module.imports, own_names)
+        module.usage = CallCounter(self._lines, module.name, module.imports, own_names).count(tree)
         return module
 
     # Definitions

@@ -112,10 +112,8 @@ class NameResolver:
 def public_definitions(
     modules: Mapping[str, Module], *, hidden: Iterable[str] = ()
 ) -> Iterator[PublicDefinition]:
-    """Every public definition in the modules, each once, under its shortest public name.
-
-    `hidden` modules have no public names of their own, but other modules may import from them.
-    """
+    """Every public definition in the modules, each once, under its shortest public name. `hidden` modules
+    have no public names of their own, but other modules may import from them."""
     resolver = NameResolver(modules)
     closed = set(hidden)
     exporters: dict[Target, set[str]] = {}  # by definition, all its public names

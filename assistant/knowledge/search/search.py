@@ -88,11 +88,9 @@ def search(
     limit: int = 4,
     corpora: Sequence[str] | None = None,
 ) -> SearchResult:
-    """The passages that answer a question, best first; none if nothing in the index does.
-
-    `previous` are the earlier questions of the conversation, oldest first; they complete a question that
-    cannot be understood alone. Accepts any text, and takes a few milliseconds.
-    """
+    """The passages that answer a question, best first; none if nothing in the index does. `previous` are the
+    earlier questions of the conversation, oldest first; they complete a question that cannot be understood
+    alone. Accepts any text, and takes a few milliseconds."""
     parsed = parse_question(question)
     only = tuple(corpora) if corpora else None
     if parsed.is_follow_up and previous:

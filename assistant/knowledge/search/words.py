@@ -218,11 +218,8 @@ def synonyms(word: str) -> tuple[str, ...]:
 
 
 def corrected(word: str, known: Collection[str]) -> str:
-    """The known word that a misspelt one means, or the word itself if no known one is like it.
-
-    Corrects one wrong letter in a word of five letters or more, two in a word of eight or more, and never the
-    first letter. Takes a millisecond or two with ten thousand known words.
-    """
+    """The known word that a misspelt one means, or the word itself if no known one is like it. Corrects one
+    wrong letter in a word of five letters or more, two in a word of eight or more, and never the first."""
     if len(word) < SHORTEST or not (word.isascii() and word.isalpha()) or word in known or is_word(word):
         return word
     most = 2 if len(word) >= 8 else 1
