@@ -19,9 +19,8 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -38,17 +37,21 @@ SECTIONS = 50  # of one synthetic file
 WORDS_OF_A_SECTION = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    name: str
-    passages: int
-    megabytes: float
-    seconds: float
-    cpu: float
-    unchanged: float  # seconds to bring it up to date with nothing changed
-    changed: float | None  # the same with one file of a folder changed
-    ours: Sequence[float]  # CPU milliseconds of each question
-    peers: Sequence[float]
+# What is measured of an index, and how it is printed.
+ROWS = {
+    "passages": ",",
+    "file, MB": ".1f",
+    "build, s": ".1f",
+    "build, CPU s": ".1f",
+    "nothing changed, s": ".2f",
+    "one file changed, s": ".2f",
+    "a question, CPU ms, median": ".1f",
+    "a question, CPU ms, p95": ".1f",
+    "a question, CPU ms, most": ".1f",
+    "plain BM25, CPU ms, median": ".1f",
+    "ratio of the medians": ".2f",
+}
+Costs = dict[str, float]  # by row; without a row that does not apply
 
 
 def cpu_seconds() -> float:
@@ -56,30 +59,35 @@ def cpu_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def measure(
-    name: str, into: Path, *, environments: Sequence[Path] = (), folders: Sequence[Folder] = ()
-) -> Cost:
+def measure(into: Path, *, environments: Sequence[Path] = (), folders: Sequence[Folder] = ()) -> Costs:
     def run() -> tuple[float, float]:
         begun, before = time.monotonic(), cpu_seconds()
         build(into, lambda report: None, environments=environments, folders=folders)
         return time.monotonic() - begun, cpu_seconds() - before
 
-    (seconds, cpu), (unchanged, _) = run(), run()
-    changed = None
+    costs: Costs = {}
+    costs["build, s"], costs["build, CPU s"] = run()
+    costs["nothing changed, s"], _ = run()
     if folders:
         with next(files_of(folders[0].path)).open("a", encoding="utf-8") as file:
             file.write("\n\n## One more\n\nA sentence.\n")
-        changed, _ = run()
+        costs["one file changed, s"], _ = run()
     questions = [one["text"] for one in tomllib.loads(QUESTIONS.read_text(encoding="utf-8"))["question"]]
     with closing(Index(into)) as index:
-        size = sum(path.stat().st_size for path in into.parent.glob(f"{into.name}*")) / 1e6
+        costs["passages"] = index.count()
+        costs["file, MB"] = sum(path.stat().st_size for path in into.parent.glob(f"{into.name}*")) / 1e6
         ours = search_times(questions, lambda question: search(index, question))
         peers = search_times(questions, lambda question: index.matching(any_word(question), 4))
-        return Cost(name, index.count(), size, seconds, cpu, unchanged, changed, ours, peers)
+    costs["a question, CPU ms, median"] = median(ours)
+    costs["a question, CPU ms, p95"] = ours[min(len(ours) - 1, int(0.95 * len(ours)))]
+    costs["a question, CPU ms, most"] = ours[-1]
+    costs["plain BM25, CPU ms, median"] = median(peers)
+    costs["ratio of the medians"] = median(ours) / median(peers)
+    return costs
 
 
 def search_times(questions: Sequence[str], answer: Callable[[str], object]) -> list[float]:
-    """CPU milliseconds of each question, after some that warm the caches."""
+    """CPU milliseconds of each question in ascending order, after some that warm the caches."""
     for question in questions[:20]:
         answer(question)
     times = []
@@ -87,7 +95,7 @@ def search_times(questions: Sequence[str], answer: Callable[[str], object]) -> l
         before = time.process_time()
         answer(question)
         times.append(1000 * (time.process_time() - before))
-    return times
+    return sorted(times)
 
 
 def any_word(question: str) -> str:
@@ -110,26 +118,11 @@ def write_many(folder: Path, passages: int) -> None:
         path.write_text("\n\n".join(sections), encoding="utf-8")
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
-def table(costs: Sequence[Cost]) -> str:
-    rows: list[tuple[str, Callable[[Cost], str]]] = [
-        ("passages", lambda cost: f"{cost.passages:,}"),
-        ("file, MB", lambda cost: f"{cost.megabytes:.1f}"),
-        ("build, s", lambda cost: f"{cost.seconds:.1f}"),
-        ("build, CPU s", lambda cost: f"{cost.cpu:.1f}"),
-        ("nothing changed, s", lambda cost: f"{cost.unchanged:.2f}"),
-        ("one file changed, s", lambda cost: f"{cost.changed:.2f}" if cost.changed is not None else ""),
-        ("a question, CPU ms, median", lambda cost: f"{median(cost.ours):.1f}"),
-        ("a question, CPU ms, p95", lambda cost: f"{percentile(cost.ours, 0.95):.1f}"),
-        ("a question, CPU ms, most", lambda cost: f"{max(cost.ours):.1f}"),
-        ("plain BM25, CPU ms, median", lambda cost: f"{median(cost.peers):.1f}"),
-        ("ratio of the medians", lambda cost: f"{median(cost.ours) / median(cost.peers):.2f}"),
-    ]
-    lines = [f"{'':<30}" + "".join(f"{cost.name:>28}" for cost in costs)]
-    lines += [f"{name:<30}" + "".join(f"{of(cost):>28}" for cost in costs) for name, of in rows]
+def table(indexes: Mapping[str, Costs]) -> str:
+    lines = [f"{'':<30}" + "".join(f"{name:>28}" for name in indexes)]
+    for row, form in ROWS.items():
+        cells = (f"{costs[row]:{form}}" if row in costs else "" for costs in indexes.values())
+        lines.append(f"{row:<30}" + "".join(f"{cell:>28}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -140,11 +133,11 @@ def main() -> None:
     count = sum(1 for site in sites(options.packages) for _ in distributions(site))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        library = measure("standard library", folder / "library.db")
-        packages = measure(f"and {count} packages", folder / "packages.db", environments=[options.packages])
-        write_many(folder / "many", MANY - library.passages)
-        many = measure("and a folder", folder / "many.db", folders=[Folder(folder / "many")])
-    print(table([library, packages, many]))
+        library = measure(folder / "library.db")
+        packages = measure(folder / "packages.db", environments=[options.packages])
+        write_many(folder / "many", MANY - int(library["passages"]))
+        many = measure(folder / "many.db", folders=[Folder(folder / "many")])
+    print(table({"standard library": library, f"and {count} packages": packages, "and a folder": many}))
 
 
 if __name__ == "__main__":
