@@ -194,13 +194,13 @@ class _HtmlReader(HTMLParser):
             return True
         if tag not in _MAY_BE_HIDDEN:
             return False
-        if tag in ("header", "aside") and not self._wanted:
-            return True
-        if "hidden" in values or values.get("aria-hidden") == "true":
-            return True
-        if (values.get("role") or "").lower() in _HIDDEN_ROLES:
-            return True
-        return not _HIDDEN_CLASSES.isdisjoint((values.get("class") or "").split())
+        return (
+            (tag in ("header", "aside") and not self._wanted)
+            or "hidden" in values
+            or values.get("aria-hidden") == "true"
+            or (values.get("role") or "").lower() in _HIDDEN_ROLES
+            or not _HIDDEN_CLASSES.isdisjoint((values.get("class") or "").split())
+        )
 
     # From tags to lines
 

@@ -15,6 +15,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path, PurePosixPath
 
 from assistant.knowledge.passage import Batch, Passage
@@ -112,7 +113,7 @@ def distributions(site: Path, *, warn: Callable[[str], object] = str) -> Iterato
     one."""
     for folder in sorted(site.glob("*.dist-info")):
         try:
-            metadata = _metadata(folder)
+            metadata = email.parser.HeaderParser().parsestr(_text(folder / "METADATA"))
             files = _files(folder, site)
         except (OSError, UnicodeError, ValueError) as error:
             warn(f"The package {folder.name.partition('-')[0]!a} cannot be read: {error}.")
@@ -121,8 +122,8 @@ def distributions(site: Path, *, warn: Callable[[str], object] = str) -> Iterato
             continue
         stem, _, version = folder.name.removesuffix(".dist-info").partition("-")
         yield Distribution(
-            name=_line(metadata.get("name", [""])[0]) or stem,
-            version=_line(metadata.get("version", [""])[0]) or version,
+            name=_line(metadata.get("name", "")) or stem,
+            version=_line(metadata.get("version", "")) or version,
             licence=_licence(metadata),
             url=_address(metadata),
             site=site,
@@ -137,39 +138,31 @@ def _text(file: Path) -> str:
         return stream.read(LARGEST_METADATA).decode("utf-8", "replace")
 
 
-def _metadata(folder: Path) -> dict[str, list[str]]:
-    message = email.parser.HeaderParser().parsestr(_text(folder / "METADATA"))
-    fields: dict[str, list[str]] = {}
-    for key, value in message.items():
-        fields.setdefault(key.lower(), []).append(str(value))
-    return fields
-
-
 def _line(text: str) -> str:
     return " ".join(text.split())[:LONGEST_LICENCE]
 
 
-def _licence(metadata: dict[str, list[str]]) -> str:
+def _licence(metadata: Message) -> str:
     """The licence expression, else the licence field if it holds a name and no text, else the classifiers."""
     for key in ("license-expression", "license"):
-        licence = metadata.get(key, [""])[0].strip()
+        licence = metadata.get(key, "").strip()
         is_name = "\n" not in licence and len(licence) <= LONGEST_LICENCE
         if licence and licence.upper() != "UNKNOWN" and is_name:
             return licence
     classifiers = [
         value.rpartition("::")[2].strip()
-        for value in metadata.get("classifier", ())
+        for value in metadata.get_all("classifier", ())
         if value.startswith("License ::") and not value.endswith("OSI Approved")
     ]
     return _line(", ".join(classifiers))
 
 
-def _address(metadata: dict[str, list[str]]) -> str:
+def _address(metadata: Message) -> str:
     """The address of the package's documentation, else of its home page."""
-    labelled = [value.partition(",") for value in metadata.get("project-url", ())]
+    labelled = [value.partition(",") for value in metadata.get_all("project-url", ())]
     by_label = {label.strip().lower(): address.strip() for label, _, address in labelled}
     wanted = ("documentation", "docs", "homepage", "home", "source", "repository")
-    addresses = [*(by_label.get(label, "") for label in wanted[:2]), *metadata.get("home-page", ())]
+    addresses = [*(by_label.get(label, "") for label in wanted[:2]), *metadata.get_all("home-page", ())]
     addresses += [by_label.get(label, "") for label in wanted[2:]]
     return next((each for each in addresses if re.fullmatch(r"https?://[^\s<>\"]{3,300}", each)), "")
 

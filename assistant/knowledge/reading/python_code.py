@@ -118,14 +118,10 @@ class _ModuleReader:
                 self._add_function(node, prefix)
             elif isinstance(node, ast.ClassDef):
                 self._add_class(node, prefix)
-            elif isinstance(node, ast.If):
-                self._add_body(node.body, prefix)
-                self._add_body(node.orelse, prefix)
-            elif isinstance(node, ast.Try):
-                for part in (node.body, *(handler.body for handler in node.handlers), node.orelse):
+            elif isinstance(node, ast.If | ast.Try | ast.With):
+                handlers = [handler.body for handler in getattr(node, "handlers", ())]
+                for part in (node.body, *handlers, getattr(node, "orelse", ())):
                     self._add_body(part, prefix)
-            elif isinstance(node, ast.With):
-                self._add_body(node.body, prefix)
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 after = body[position + 1] if position + 1 < len(body) else None
                 self._add_assignment(node, prefix, after)

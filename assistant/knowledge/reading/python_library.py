@@ -84,30 +84,20 @@ def _spec(name: str) -> Any:
         return None
 
 
-def _source(name: str) -> Path | None:
-    """The file of a top-level module of the standard library, or its package's `__init__.py`."""
-    for file in (ROOT / name / "__init__.py", ROOT / f"{name}.py"):
-        if file.is_file():
-            return file
-    return None
-
-
 @functools.cache
 def _load(name: str) -> dict[str, Module]:
     """A top-level module of the standard library, with its submodules."""
     real = "posixpath" if name == "os.path" else name
-    file = _source(real)
+    file = next(filter(Path.is_file, (ROOT / real / "__init__.py", ROOT / f"{real}.py")), None)
     if file is None:
         return _imported_module(name)
     files = [file]
-    if file.name == "__init__.py":
+    if file.name == "__init__.py" and name != "encodings":
         files += [
             other
             for other in sorted(file.parent.rglob("*.py"))
             if other != file and not _PARTS_LEFT_OUT & {*other.relative_to(ROOT).parts, other.stem}
         ]
-        if name == "encodings":
-            files = [file]
     modules = {}
     for each in files:
         path = each.relative_to(ROOT)
