@@ -146,12 +146,9 @@ def _line(text: str, longest: int = LONGEST_LINE) -> str:
 
 
 def _refusal(result: SearchResult, instead: bool) -> str:
-    paragraphs = [INSTEAD] if instead else []
-    paragraphs.append(NO_ANSWER)
-    if result.unknown or result.did_you_mean:
-        paragraphs.append(_correction(result).markdown)
-    paragraphs.append(NAME_IT if instead else f"{NAME_IT} {LOAD_A_MODEL}")
-    return "\n\n".join(paragraphs) + "\n"
+    advice = NAME_IT if instead else f"{NAME_IT} {LOAD_A_MODEL}"
+    paragraphs = (INSTEAD if instead else "", NO_ANSWER, _correction(result).markdown, advice)
+    return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
 def _correction(result: SearchResult) -> _Part:
@@ -161,9 +158,8 @@ def _correction(result: SearchResult) -> _Part:
         sentences.append(NO_SUCH_NAME.format(name=name))
     if result.did_you_mean:
         names = [code(_line(name)) for name in result.did_you_mean[:MOST_ALTERNATIVES]]
-        sentences.append(
-            DID_YOU_MEAN.format(names=" or ".join(filter(None, (", ".join(names[:-1]), names[-1]))))
-        )
+        listed = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        sentences.append(DID_YOU_MEAN.format(names=listed))
     return _Part(" ".join(sentences))
 
 
@@ -172,9 +168,7 @@ def _compared(question: Question, passages: Sequence[Passage]) -> Passage | None
     if question.type is not QuestionType.DIFFERENCE or len(question.subjects) < 2:
         return None
     names = [
-        frozenset(
-            [*subject.words, *(mention.name.rpartition(".")[2].lower() for mention in subject.mentions)]
-        )
+        {*subject.words, *(mention.name.rpartition(".")[2].lower() for mention in subject.mentions)}
         for subject in question.subjects
     ]
     about = [
@@ -187,19 +181,16 @@ def _compared(question: Question, passages: Sequence[Passage]) -> Passage | None
     return None
 
 
-def _words_of_name(passage: Passage) -> frozenset[str]:
-    return frozenset(re.findall(r"[a-z0-9]+", passage.name.lower())) | {
-        passage.name.rpartition(".")[2].lower()
-    }
+def _words_of_name(passage: Passage) -> set[str]:
+    name = passage.name.lower()
+    return {*re.findall(r"[a-z0-9]+", name), name.rpartition(".")[2]}
 
 
 def _passage_parts(passage: Passage, longest: int) -> list[_Part]:
     quote, quoted = _quoted(passage, longest)
-    paragraphs = [_heading(passage), quoted, _place(passage)]
-    parts = [_Part("\n\n".join(filter(None, paragraphs)), sources=(passage.source(quote),))]
-    if passage.example.strip():
-        parts.append(_example(passage))
-    return parts
+    paragraphs = filter(None, (_heading(passage), quoted, _place(passage)))
+    part = _Part("\n\n".join(paragraphs), sources=(passage.source(quote),))
+    return [part, _example(passage)] if passage.example.strip() else [part]
 
 
 def _quoted(passage: Passage, longest: int) -> tuple[str, str]:
@@ -260,12 +251,11 @@ def _example(passage: Passage) -> _Part:
     if len(quote) > LONGEST_EXAMPLE:
         quote = quote[: quote.rfind("\n", 0, LONGEST_EXAMPLE) + 1 or LONGEST_EXAMPLE]
     quote = quote.rstrip()
-    place = EXAMPLE_FROM.format(place=code(passage.example_location))
-    shown = [f"**{EXAMPLE}**\n", code_block(quote, "python")]
+    shown = [f"**{EXAMPLE}**", code_block(quote, "python")]
     if passage.example_location:
-        shown.append(f"\n{place}")
+        shown.append(EXAMPLE_FROM.format(place=code(passage.example_location)))
     source = replace(passage.source(quote, location=passage.example_location), title=EXAMPLE, url="")
-    return _Part("\n".join(shown), examples=(source,))
+    return _Part("\n\n".join(shown), examples=(source,))
 
 
 def _see_also(passages: Sequence[Passage], first: Passage) -> list[_Part]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import multiprocessing
 import os
 import sqlite3
@@ -79,25 +80,18 @@ def build(
     python: bool = True,
     processes: int | None = None,
 ) -> None:
-    """Bring the index up to date. Raises `IndexFailed`.
-
-    `report` receives the progress (`done`, `total`, `passages`, `what`), each `warning`, and, as soon as the
-    standard library is in the index, `searchable`.
-    """
-    count = processes or _processors()
+    """Bring the index up to date. Raises `IndexFailed`. `report` receives the progress, each `warning`, and
+    `searchable` as soon as the standard library is in the index."""
+    if not processes:
+        has_affinity = hasattr(os, "sched_getaffinity")
+        processes = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     with _exclusive(into, lambda: report({"what": "waiting for another build of the same index"})):
         try:
-            _Build(into, report, count).run(environments, folders, python)
+            _Build(into, report, processes).run(environments, folders, python)
         except IndexBroken as error:
             report({"warning": f"{error} It will be built again."})
             remove(into)
-            _Build(into, report, count).run(environments, folders, python)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+            _Build(into, report, processes).run(environments, folders, python)
 
 
 class _Build:
@@ -122,9 +116,11 @@ class _Build:
     def _bring_up_to_date(
         self, environments: Sequence[Path], folders: Sequence[Folder], python: bool
     ) -> None:
+        from assistant.knowledge.search.vocabulary import phrases
+
         index = self._index
         self._passages = index.count()
-        self._phrases = _phrases()
+        self._phrases = phrases()
         searchable = python and index.meta("library") == sys.version
         if searchable or not python:
             self._report({"searchable": True, "passages": self._passages})
@@ -134,8 +130,15 @@ class _Build:
             index.set_meta("library", "")  # the library is forgotten below
         files = list(self._file_units(folders, kept))
         code = list(self._package_units(environments, kept))
-        self._forget((*library, *files, *code), kept)
-        stages = [self._changed(each) for each in (library, files, code)]
+        there = {unit.key for unit in (*library, *files, *code)}
+        known = index.fingerprints()
+        if gone := [key for key in known if key not in there and not key.startswith(tuple(kept))]:
+            index.forget(gone)
+            self._passages = index.count()
+        stages = [
+            [unit for unit in units if known.get(unit.key) != unit.fingerprint]
+            for units in (library, files, code)
+        ]
         self._total = len(library) + len(files) + len(code)
         self._done = self._total - sum(len(stage) for stage in stages)
         for number, stage in enumerate(stages):
@@ -229,29 +232,16 @@ class _Build:
                     state = file.stat()
                 except OSError:
                     continue
+                # The content changes size and mtime; who may read the file changes ctime alone.
+                stamp = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
                 yield Unit(
                     key=f"docs:{root}\0{file}",
                     corpus="docs",
-                    fingerprint=f"{_reader_version()} {_file_stamp(state)} {folder.url} {licence}",
+                    fingerprint=f"{_reader_version()} {stamp} {folder.url} {licence}",
                     root=str(root),
                     description=f"the folder {root.name or root}",
                     read=functools.partial(_read_file, file, root, folder.url),
                 )
-
-    def _changed(self, units: Iterable[Unit]) -> list[Unit]:
-        return [unit for unit in units if self._fingerprints.get(unit.key) != unit.fingerprint]
-
-    @functools.cached_property
-    def _fingerprints(self) -> dict[str, str]:
-        return self._index.fingerprints()
-
-    def _forget(self, units: Iterable[Unit], kept: Sequence[str]) -> None:
-        """Remove from the index what is no longer there, except what cannot be read just now."""
-        there = {unit.key for unit in units}
-        gone = [key for key in self._fingerprints if key not in there and not key.startswith(tuple(kept))]
-        if gone:
-            self._index.forget(gone)
-            self._passages = self._index.count()
 
     # Reading it
 
@@ -259,19 +249,14 @@ class _Build:
         """Read units in other processes. A unit that kills its process is left out."""
         waiting = deque(tasks)
         while waiting:
-            suspects = self._read_in_pool(waiting)
-            for suspect in suspects:
-                for unit in suspect:
-                    alone: deque[Sequence[Unit]] = deque([[unit]])
-                    if self._read_in_pool(alone, processes=1):
-                        self._done += 1
-                        self._warn(f"Reading {unit.description} failed ({unit.place}); it is left out.")
+            for unit in itertools.chain.from_iterable(self._read_in_pool(waiting)):
+                if self._read_in_pool(deque([[unit]])):
+                    self._done += 1
+                    self._warn(f"Reading {unit.description} failed ({unit.place}); it is left out.")
 
-    def _read_in_pool(
-        self, waiting: deque[Sequence[Unit]], processes: int | None = None
-    ) -> list[Sequence[Unit]]:
+    def _read_in_pool(self, waiting: deque[Sequence[Unit]]) -> list[Sequence[Unit]]:
         """Take tasks from `waiting` and read them. Returns the tasks that ran when a process died."""
-        count = min(processes or self._processes, len(waiting))
+        count = min(self._processes, len(waiting))
         context = multiprocessing.get_context("spawn")  # the same on every system, and copies no memory
         with _may_start_processes():
             pool = ProcessPoolExecutor(count, mp_context=context, initializer=_prepare_process)
@@ -342,9 +327,8 @@ def _may_start_processes() -> Iterator[None]:
 
 def _tasks(units: Sequence[Unit]) -> list[Sequence[Unit]]:
     """What to hand to the processes: packages and modules one by one, small files several at a time."""
-    if not units or units[0].corpus != "docs":
-        return [[unit] for unit in units]
-    return [units[start : start + FILES_AT_ONCE] for start in range(0, len(units), FILES_AT_ONCE)]
+    size = FILES_AT_ONCE if units and units[0].corpus == "docs" else 1
+    return [units[start : start + size] for start in range(0, len(units), size)]
 
 
 # In the reading processes
@@ -384,23 +368,8 @@ def _read_file(file: Path, root: Path, url: str) -> Batch:
     from assistant.knowledge.reading.folders import read_file
 
     problems: list[str] = []
-
-    def warn(sentence: str) -> None:
-        if len(problems) < MOST_PROBLEMS:
-            problems.append(sentence)
-
-    return Batch(read_file(file, root, base_url=url, package=root.name, warn=warn), problems=problems)
-
-
-def _file_stamp(state: os.stat_result) -> str:
-    """Changes with a file's content (size, mtime) and with who may read it (ctime alone)."""
-    return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
-
-
-def _phrases() -> Mapping[str, tuple[str, ...]]:
-    from assistant.knowledge.search.vocabulary import phrases
-
-    return phrases()
+    passages = read_file(file, root, base_url=url, package=root.name, warn=problems.append)
+    return Batch(passages, problems=problems[:MOST_PROBLEMS])
 
 
 @functools.cache

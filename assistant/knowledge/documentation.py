@@ -63,9 +63,7 @@ class DocumentationStatus:
 
 class Documentation:
     """The index in the file `path`, which `python -m assistant.knowledge build` makes with `arguments`.
-
-    Without a path the state is `off`, and a search finds nothing.
-    """
+    Without a path the state is `off`, and a search finds nothing."""
 
     def __init__(self, path: Path | None, arguments: Sequence[str] = ()) -> None:
         self._path = path
@@ -97,10 +95,8 @@ class Documentation:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> SearchResult:
-        """The passages that answer a question; `previous` are the questions before it, oldest first.
-
-        Waits until the standard library has been read. Raises `DocumentationUnreadable`.
-        """
+        """The passages that answer a question; `previous` are the questions before it, oldest first. Waits
+        until the standard library has been read. Raises `DocumentationUnreadable`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_TIME_SECONDS), self._changed:
                 await self._changed.wait_for(lambda: self.is_searchable or not self.can_answer)

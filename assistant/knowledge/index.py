@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
+import heapq
 import re
 import sqlite3
 import zlib
@@ -15,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from assistant.knowledge.passage import Passage
 
@@ -43,8 +46,7 @@ class Hit:
     score: float = 0.0  # of the full-text search, higher is better; 0 for a look-up by name
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnWeights:
+class ColumnWeights(NamedTuple):
     """How much a word counts in each column of the full-text index."""
 
     words: float = 8.0
@@ -106,11 +108,8 @@ CREATE VIRTUAL TABLE search USING fts5 (
 
 @functools.cache
 def code_version() -> str:
-    """A checksum of the code that reads and writes the index. An index of another version is made again.
-
-    The full-text index keeps no copy of a text. To delete an entry, SQLite needs the text that was inserted,
-    so the code that makes it from the passage must not have changed.
-    """
+    """A checksum of the code that reads and writes the index; an index of another version is made again. The
+    full-text index keeps no text, so only the code that inserted an entry can delete it."""
     here = Path(__file__)
     return str(zlib.crc32(here.read_bytes() + here.with_name("index_writer.py").read_bytes()))
 
@@ -123,10 +122,8 @@ _COLUMNS = f"passage.id, uses, passage.phrases, {_FIELDS}"
 
 
 class Index:
-    """The index in the file `path`, opened read-only, for use in one thread.
-
-    Raises `IndexFailed` if there is no index, or one of another version.
-    """
+    """The index in the file `path`, opened read-only, for use in one thread. Raises `IndexFailed` if there is
+    no index, or one of another version."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -135,17 +132,13 @@ class Index:
         self._known_words: frozenset[str] | None = None
         try:
             self.connection = self._connect()
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(self.connection.close)
+                if self.meta("schema") != code_version():
+                    raise IndexFailed(f"{path} is an index of another version of this program.")
+                on_failure.pop_all()
         except sqlite3.Error as error:
             raise self.failed(error) from error
-        try:
-            if self.meta("schema") != code_version():
-                raise IndexFailed(f"{path} is an index of another version of this program.")
-        except sqlite3.Error as error:
-            self.connection.close()
-            raise self.failed(error) from error
-        except IndexFailed:
-            self.connection.close()
-            raise
 
     def _connect(self) -> sqlite3.Connection:
         address = f"{self.path.resolve().as_uri()}?mode=ro"
@@ -211,30 +204,27 @@ class Index:
         last = wanted.rpartition(".")[2]
         # A long last part says more than the module, all of whose names would match.
         telling = {last[start : start + 3] for start in range(len(last) - 2)} if len(last) > 5 else grams
-        shared: Counter[int] = Counter()
+        shared: Counter[tuple[int]] = Counter()
         for gram in telling:
-            quoted = '"' + gram.replace('"', '""') + '"'
-            rows = self.connection.execute("SELECT rowid FROM near WHERE near MATCH ?", (quoted,))
-            shared.update(number for (number,) in rows)
+            shared.update(
+                self.connection.execute("SELECT rowid FROM near WHERE near MATCH ?", (_quoted(gram),))
+            )
         head = name.rpartition(".")[0]
-        beside = [hit.passage.name for hit in self.within(head)] if head else []
-        candidates = dict.fromkeys(beside)
+        candidates = {hit.passage.name for hit in self.within(head)} if head else set()
         for number, count in shared.most_common(SIMILAR_NAMES):
             if count * 4 < len(telling):
                 break
-            row = self.connection.execute("SELECT name FROM passage WHERE id = ?", (number,)).fetchone()
-            candidates[row[0]] = None
-        scored = []
-        for found in candidates:
-            small = found.lower()
-            scored.append((sum(gram in small for gram in grams) / (len(grams) + len(small)), found))
-        scored.sort(reverse=True)
-        ratio = difflib.SequenceMatcher(b=wanted)
+            candidates.update(
+                self.connection.execute("SELECT name FROM passage WHERE id = ?", number).fetchone()
+            )
+        scored = [
+            (sum(gram in name.lower() for gram in grams) / (len(grams) + len(name)), name)
+            for name in candidates
+        ]
         close = []
-        for _, found in scored[:LIKELY_NAMES]:
+        for _, found in heapq.nlargest(LIKELY_NAMES, scored):
             small = found.lower()
-            ratio.set_seq1(small)
-            whole = ratio.ratio()
+            whole = difflib.SequenceMatcher(a=small, b=wanted).ratio()
             part = difflib.SequenceMatcher(a=small.rpartition(".")[2], b=last).ratio()
             likeness = max(whole, part if not head else (whole + part) / 2)
             if head and found.rpartition(".")[0] == head:
@@ -248,11 +238,10 @@ class Index:
         query: str,
         limit: int = 50,
         *,
-        weights: ColumnWeights | None = None,
+        weights: ColumnWeights = ColumnWeights(),  # noqa: B008 - a value that cannot change
         corpora: Sequence[str] | None = None,
     ) -> list[Hit]:
         """The passages that match an FTS5 query, ranked by weighted BM25, best first."""
-        by = weights or ColumnWeights()
         where, values = "", list(corpora or ())
         if values:
             where = f"AND rowid IN (SELECT id FROM passage WHERE corpus IN ({', '.join('?' * len(values))}))"
@@ -261,14 +250,13 @@ class Index:
             f"SELECT {_COLUMNS}, -score FROM (SELECT rowid, bm25(search, ?, ?, ?, ?, ?) AS score FROM search "
             f"WHERE search MATCH ? {where} ORDER BY score LIMIT ?) AS hit "
             "JOIN passage ON passage.id = hit.rowid ORDER BY score",
-            (by.words, by.title, by.summary, by.text, by.phrases, query, *values, limit),
+            (*weights, query, *values, limit),
         )
         return [_hit(row[:-1], row[-1]) for row in rows]
 
     def frequency(self, word: str) -> int:
         """How many passages contain a word, with any ending."""
-        query = '"' + word.replace('"', '""') + '"'
-        return self._counted(word, "SELECT count(*) FROM search WHERE search MATCH ?", query)
+        return self._counted(word, "SELECT count(*) FROM search WHERE search MATCH ?", _quoted(word))
 
     def version(self) -> tuple[int, int]:
         """A value that changes with the index; compare it only within this connection."""
@@ -276,10 +264,8 @@ class Index:
         return elsewhere, self.connection.total_changes
 
     def known_words(self) -> frozenset[str]:
-        """The longer words of all names and phrases, in lower case, to correct misspelt words by.
-
-        Kept in memory until the index changes.
-        """
+        """The longer words of all names and phrases, in lower case, to correct misspelt words by. Kept in
+        memory until the index changes."""
         self._refresh()
         if self._known_words is None:
             rows = self.connection.execute(
@@ -309,17 +295,17 @@ class Index:
         return [_hit(row) for row in rows]
 
 
+def _quoted(word: str) -> str:
+    """A word as a term of an FTS5 query."""
+    return '"' + word.replace('"', '""') + '"'
+
+
 _LONG_WORD = re.compile(r"[A-Za-z]?[a-z]{4,}")
 
 
-def _hit(row: Sequence[object], score: float = 0.0) -> Hit:
-    number, uses, phrases, *values = row
-    assert isinstance(number, int)
-    assert isinstance(uses, int)
-    name, kind, heading, text, *rest = values
-    assert isinstance(text, bytes)
-    passage = Passage(str(name), str(kind), str(heading), decompress(text), *map(str, rest))
-    return Hit(number, passage, uses, str(phrases), score)
+def _hit(row: Sequence[Any], score: float = 0.0) -> Hit:
+    number, uses, phrases, name, kind, heading, text, *rest = row
+    return Hit(number, Passage(name, kind, heading, decompress(text), *rest), uses, phrases, score)
 
 
 def decompress(data: bytes) -> str:

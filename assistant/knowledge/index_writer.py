@@ -15,7 +15,7 @@ import sqlite3
 import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from assistant.knowledge.index import (
@@ -47,12 +47,9 @@ class ReadUnit:
 
 
 class IndexWriter(Index):
-    """The index in the file `path`, for a build.
-
-    Makes the file if there is none, if it has another version, or if it is not a database. Raises
-    `IndexFailed` if the file cannot be written or is a database of something else, and `IndexBroken` for
-    damage that shows only during use.
-    """
+    """The index in the file `path`, for a build. Makes the file if there is none, if it has another version,
+    or if it is not a database. Raises `IndexFailed` if the file cannot be written or is a database of
+    something else, and `IndexBroken` for damage that shows only during use."""
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -112,10 +109,8 @@ class IndexWriter(Index):
             self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def put(self, units: Iterable[ReadUnit], phrases: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Store units, replacing what the index had of them; all of them or none.
-
-        `phrases` are those by which people ask, by name. Only Python's own documentation needs any.
-        """
+        """Store units, replacing what the index had of them; all of them or none. `phrases` are those by
+        which people ask, by name. Only Python's own documentation needs any."""
         known = phrases or {}
         with self._transaction():
             for unit in units:
@@ -139,17 +134,14 @@ class IndexWriter(Index):
     def _add(self, unit: int | None, passage: Passage, phrases: Sequence[str]) -> None:
         passage = _storable(passage)
         text, lines = bounded(passage.text), "\n".join(phrases)
-        title = passage.title if passage.title != passage.name else None
+        stored: dict[str, object] = {field: getattr(passage, field) for field in Passage.__slots__}
+        stored["text"] = zlib.compress(text.encode())
+        if stored.pop("title") != passage.name:
+            stored["heading"] = passage.title
         row = self.connection.execute(
-            "INSERT INTO passage (source_id, name, kind, heading, text, package, version, licence, location, "
-            "corpus, signature, example, example_location, url, phrases) "
-            f"VALUES ({', '.join('?' * 15)})",
-            (
-                *(unit, passage.name, passage.kind),
-                *(title, zlib.compress(text.encode()), passage.package, passage.version),
-                *(passage.licence, passage.location, passage.corpus, passage.signature, passage.example),
-                *(passage.example_location, passage.url, lines),
-            ),
+            f"INSERT INTO passage (source_id, phrases, {', '.join(stored)}) "
+            f"VALUES (?, ?{', ?' * len(stored)})",
+            (unit, lines, *stored.values()),
         ).lastrowid
         self.connection.execute(
             "INSERT INTO search (rowid, words, title, summary, text, phrases) VALUES (?, ?, ?, ?, ?, ?)",
@@ -177,7 +169,6 @@ class IndexWriter(Index):
             found = run("SELECT id FROM source WHERE key = ?", (key,)).fetchone()
             if found is None:
                 continue
-            rows = "SELECT id FROM passage WHERE source_id = ?"
             passages = run(
                 "SELECT id, kind, name, ifnull(heading, name), signature, text, phrases FROM passage "
                 "WHERE source_id = ?",
@@ -198,21 +189,19 @@ class IndexWriter(Index):
                 "DELETE FROM ending WHERE turned = ? AND passage_id = ?",
                 [(reversed_name(name), row) for row, name in named],
             )
-            run(f"DELETE FROM example_at WHERE passage_id IN ({rows})", found)
+            run(
+                "DELETE FROM example_at WHERE passage_id IN (SELECT id FROM passage WHERE source_id = ?)",
+                found,
+            )
             run("DELETE FROM passage WHERE source_id = ?", found)
             run("DELETE FROM alias WHERE source_id = ?", found)
             run("DELETE FROM source WHERE id = ?", found)
 
     def count_uses(self) -> None:
-        """Store how often all units call each passage's name, and the best example of a call.
-
-        To be called after units have changed. An example is copied from its file, word for word.
-        """
+        """Store how often all units call each passage's name, and the best example of a call, word for word.
+        To be called after units have changed."""
         ids = self._ids()
-        data = {
-            name: number
-            for number, name in self.connection.execute("SELECT id, name FROM passage WHERE kind = 'data'")
-        }
+        data = dict(self.connection.execute("SELECT name, id FROM passage WHERE kind = 'data'"))
         uses: dict[int, float] = {}
         best: dict[int, tuple[int, str, int, int]] = {}  # score, file, first and last line
         rows = self.connection.execute("SELECT root, usage FROM source WHERE usage IS NOT NULL ORDER BY id")
@@ -272,10 +261,7 @@ class IndexWriter(Index):
                         "UPDATE passage SET example = ?, example_location = ? WHERE id = ?",
                         (text, f"{path}:{first}", number),
                     )
-                    run(
-                        "INSERT OR REPLACE INTO example_at VALUES (?, ?)",
-                        (number, _hash(file, first, last)),
-                    )
+                    run("INSERT OR REPLACE INTO example_at VALUES (?, ?)", (number, _hash(file, first, last)))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -302,8 +288,8 @@ def remove(path: Path) -> None:
 
 def _storable(passage: Passage) -> Passage:
     """The passage without lone surrogates, which UTF-8 cannot encode; an escape in a string may have one."""
-    values = {each.name: getattr(passage, each.name) for each in fields(passage)}
-    return Passage(**{name: text.encode("utf-8", "replace").decode() for name, text in values.items()})
+    values = (getattr(passage, field) for field in Passage.__slots__)
+    return Passage(*(text.encode("utf-8", "replace").decode() for text in values))
 
 
 def _columns(name: str, title: str, signature: str, text: str, phrases: str) -> tuple[str, ...]:

@@ -14,11 +14,8 @@ Calls = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of documentation, word for word, with its place.
-
-    `name` is the public dotted path of an API (`os.path.join`; a built-in without its module: `len`,
-    `str.split`), a keyword (`yield`), or the heading of a piece of prose.
-    """
+    """A piece of documentation, word for word, with its place. `name` is the public dotted path of an API
+    (`os.path.join`; a built-in without its module: `str.split`), a keyword, or the heading of prose."""
 
     name: str
     kind: str  # function, class, method, property, data, module, keyword, topic, section

@@ -9,6 +9,7 @@ interpret is escaped, so no text can end the block that contains it.
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 import unicodedata
@@ -36,21 +37,17 @@ _ALLOWED = frozenset("\n\u200c\u200d")  # some languages need the two joiners
 def escaped(line: str) -> str:
     """A line of Markdown that shows this text. Text between double backticks becomes code, as in
     reStructuredText."""
-    line = _SPECIAL.sub(_escape, line)
-    return _AT_THE_BEGINNING.sub(r"\1\\\2", line)
+    return _AT_THE_BEGINNING.sub(r"\1\\\2", _SPECIAL.sub(_escape, line))
 
 
 def _escape(found: re.Match[str]) -> str:
     chars = found[0]
     if found["code"]:
         return chars
-    before, after = (
-        found.string[found.start() - 1 : found.start()],
-        found.string[found.end() : found.end() + 1],
-    )
+    text, (start, end) = found.string, found.span()
+    before, after = text[start - 1 : start], text[end : end + 1]
     if chars[0] == "_":
-        is_within = before.isalnum() and after.isalnum()
-        return chars if is_within else "\\_" * len(chars)
+        return chars if before.isalnum() and after.isalnum() else "\\_" * len(chars)
     if chars == "*" and before.isspace() and after.isspace():
         return chars
     return f"\\{chars}"
@@ -129,13 +126,9 @@ def _blocks(text: str) -> list[_Block]:
 
 
 def _paragraphs(text: str) -> Iterator[list[str]]:
-    lines: list[str] = []
-    for line in [*text.split("\n"), ""]:
-        if line.strip():
-            lines.append(line.rstrip())
-        elif lines:
-            yield lines
-            lines = []
+    for has_text, lines in itertools.groupby(text.split("\n"), lambda line: bool(line.strip())):
+        if has_text:
+            yield [line.rstrip() for line in lines]
 
 
 def _classified(lines: list[str], before: list[_Block]) -> Iterator[_Block]:
@@ -217,10 +210,8 @@ def lines_on_purpose(lines: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
 
 
 def _escaped_item(line: str) -> str:
-    item = _ITEM.match(line)
-    if item is None:
-        return _escaped_indented(line)
-    return item["mark"] + escaped(line[len(item["mark"]) :])
+    mark = item["mark"] if (item := _ITEM.match(line)) else ""
+    return mark + escaped(line[len(mark) :]) if mark else _escaped_indented(line)
 
 
 def _escaped_indented(line: str) -> str:
@@ -295,8 +286,8 @@ def first_sentence(text: str, longest: int = 240) -> tuple[str, bool]:
         if ends or block.kind == "text":
             break
     words = " ".join(" ".join(lines).split())
-    if block.kind == "list":
-        words = words[len(_ITEM.match(words)["mark"]) :] if _ITEM.match(words) else words  # type: ignore[index]
+    if block.kind == "list" and (item := _ITEM.match(words)):
+        words = words[len(item["mark"]) :]
     end = _SENTENCE_ENDS.search(words)
     sentence = words[: end.end()] if end else words
     if len(sentence) <= longest:

@@ -14,15 +14,12 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
 from assistant.knowledge.index import Index
-from assistant.knowledge.passage import Passage
 from assistant.knowledge.search.search import search
 
 
 class DocumentationRetriever(BaseRetriever):
-    """Finds at most `k` passages that answer a question in the index at `path`, best first.
-
-    Asynchronous calls search in a thread. Raises `IndexFailed` if there is no index.
-    """
+    """Finds at most `k` passages that answer a question in the index at `path`, best first. Asynchronous
+    calls search in a thread. Raises `IndexFailed` if there is no index."""
 
     path: Path
     k: int = 4
@@ -34,9 +31,5 @@ class DocumentationRetriever(BaseRetriever):
         # A connection belongs to one thread, and opening one takes less than a search.
         with closing(Index(self.path)) as index:
             result = search(index, query, limit=k or self.k, corpora=self.corpora)
-        return [_document(passage) for passage in result.passages]
-
-
-def _document(passage: Passage) -> Document:
-    fields = dataclasses.asdict(passage)
-    return Document(page_content=fields.pop("text"), metadata=fields)
+        found = map(dataclasses.asdict, result.passages)
+        return [Document(page_content=fields.pop("text"), metadata=fields) for fields in found]

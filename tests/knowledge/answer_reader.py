@@ -6,7 +6,7 @@ Supports block quotes, fences, paragraphs, lists and escapes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^`]*)$")
 BLOCK = re.compile(r" {0,3}(?:#{1,6}(?: |$)|(?:\*\s*){3,}$|(?:-\s*){3,}$|(?:_\s*){3,}$|=+\s*$|-+\s*$|\|)")
@@ -20,16 +20,7 @@ class Piece:
     kind: str  # prose, code, bold (a line that is bold as a whole), item (of a list), block (any other block)
     text: str
     language: str = ""
-    quoted: bool = False
-
-    def __eq__(self, other: object) -> bool:
-        """Whether the content is the same, quoted or not."""
-        return isinstance(other, Piece) and (self.kind, self.text, self.language) == (
-            *(other.kind, other.text),
-            other.language,
-        )
-
-    __hash__ = None  # type: ignore[assignment]
+    quoted: bool = field(default=False, compare=False)
 
 
 def unescaped(text: str) -> str:

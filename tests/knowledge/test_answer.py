@@ -7,7 +7,6 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant.conversation import Source
 from assistant.knowledge import answer as module
 from assistant.knowledge.answer import (
     INTERFACE,
@@ -29,20 +28,14 @@ RMTREE = replace(
     example_location="zipfile.py:12",
     url="https://docs.python.org/3.11/library/shutil.html#shutil.rmtree",
 )
-RMDIR = replace(
-    RMTREE,
-    name="os.rmdir",
-    title="os.rmdir",
-    text="Remove a directory.\n\nIt must be empty.",
+RMDIR = fake_documentation.passage(
+    "os.rmdir",
+    "Remove a directory.\n\nIt must be empty.",
     location="os.rmdir.__doc__",
     signature="os.rmdir(path)",
-    example="",
-    url="",
 )
 GUIDE = Passage(
-    name="Cleaning up",
-    kind="section",
-    title="Guide › Cleaning up",
+    *("Cleaning up", "section", "Guide › Cleaning up"),
     text="Call `clean()` **last**:\n\n```python\nclean()\n```",
     package="guide",
     version="",
@@ -50,6 +43,10 @@ GUIDE = Passage(
     location="guide/clean.md:12",
     corpus="docs",
 )
+
+
+def another(name: str, **fields: str) -> Passage:
+    return replace(RMDIR, name=name, title=name, **fields)
 
 
 def answered(question: str, *passages: Passage) -> DocumentationAnswer:
@@ -89,19 +86,11 @@ From `zipfile.py:12`
 
 def test_sources_are_in_the_order_answer_alternatives_examples() -> None:
     shown = answered("How do I delete a folder?", RMTREE, RMDIR)
+    example = RMTREE.source(RMTREE.example, location="zipfile.py:12")
     assert shown.sources == (
         RMTREE.source(RMTREE.text),
         RMDIR.source("Remove a directory."),
-        Source(
-            name="shutil.rmtree",
-            title="Example",
-            package="Python",
-            version="3.11.2",
-            licence="PSF-2.0",
-            location="zipfile.py:12",
-            url="",
-            quote=RMTREE.example,
-        ),
+        replace(example, title="Example", url=""),
     )
 
 
@@ -113,37 +102,30 @@ def test_pieces_are_the_lines_of_the_text() -> None:
 
 
 def test_at_most_three_alternatives_are_shown() -> None:
-    others = [replace(RMDIR, name=f"os.other{n}", title=f"os.other{n}") for n in range(6)]
-    shown = answered("?", RMTREE, *others)
+    shown = answered("?", RMTREE, *(another(f"os.other{n}") for n in range(6)))
     assert [source.name for source in shown.sources[1:4]] == ["os.other0", "os.other1", "os.other2"]
     assert "os.other3" not in shown.text
 
 
 def test_a_difference_shows_both_in_the_same_detail() -> None:
-    walk = replace(RMDIR, name="os.walk", title="os.walk", text="Walk a tree.", signature="os.walk(top)")
+    walk = another("os.walk", text="Walk a tree.")
     shown = answered("difference between shutil.rmtree and os.rmdir", RMTREE, RMDIR, walk)
     pieces = pieces_of(shown.text)
-    assert [piece.text for piece in pieces if piece.quoted] == [
-        *RMTREE.text.split("\n\n"),
-        *RMDIR.text.split("\n\n"),
-    ]
-    assert [source.name for source in shown.sources] == [
-        *("shutil.rmtree", "os.rmdir", "os.walk", "shutil.rmtree")
-    ]
-    assert [piece.text for piece in pieces if piece.kind == "item"] == [
-        "- `os.walk`: “Walk a tree.” (`os.rmdir.__doc__`)"
-    ]
+    quoted = [piece.text for piece in pieces if piece.quoted]
+    assert quoted == [*RMTREE.text.split("\n\n"), *RMDIR.text.split("\n\n")]
+    names = [source.name for source in shown.sources]
+    assert names == ["shutil.rmtree", "os.rmdir", "os.walk", "shutil.rmtree"]
+    items = [piece.text for piece in pieces if piece.kind == "item"]
+    assert items == ["- `os.walk`: “Walk a tree.” (`os.rmdir.__doc__`)"]
 
 
 def test_a_difference_shows_the_two_subjects_though_another_is_between() -> None:
-    other = replace(RMDIR, name="os.removedirs", title="os.removedirs", text="Remove several.")
-    shown = answered("rmtree vs rmdir", RMTREE, other, RMDIR)
+    shown = answered("rmtree vs rmdir", RMTREE, another("os.removedirs"), RMDIR)
     assert [source.name for source in shown.sources][:3] == ["shutil.rmtree", "os.rmdir", "os.removedirs"]
 
 
 def test_a_difference_with_one_unknown_name_shows_the_other() -> None:
-    other = replace(RMDIR, name="os.walk", title="os.walk", text="Walk a tree.")
-    shown = answered("difference between shutil.rmtree and os.teleport", RMTREE, other)
+    shown = answered("difference between shutil.rmtree and os.teleport", RMTREE, another("os.walk"))
     assert sum(piece.quoted for piece in pieces_of(shown.text)) == 2
     assert "- `os.walk`" in shown.text
 
@@ -204,22 +186,10 @@ def test_a_fence_in_quoted_text_does_not_end_a_block() -> None:
 
 def test_no_part_of_an_answer_has_invisible_characters() -> None:
     evil = "a\u202eb\x1b[0m\x00"
-    hostile = replace(
-        *(RMTREE,),
-        name=f"n{evil}",
-        title=f"t{evil}",
-        text=f"x{evil}",
-        signature=f"f({evil})",
-        example=f"y{evil}",
-        example_location=f"l{evil}",
-        location=f"o{evil}",
-        licence=f"i{evil}",
-        version=f"v{evil}",
-        package=f"p{evil}",
-    )
-    shown = answer(
-        "?", SearchResult((hostile, replace(hostile, name="z")), unknown=evil, did_you_mean=(evil,))
-    )
+    fields = "name title text signature example example_location location licence version package"
+    hostile = replace(RMTREE, **{field: f"{field}{evil}" for field in fields.split()})
+    found = SearchResult((hostile, replace(hostile, name="z")), unknown=evil, did_you_mean=(evil,))
+    shown = answer("?", found)
     quotes = "".join(source.quote + source.name + source.location for source in shown.sources)
     assert not {"\u202e", "\x1b", "\x00"} & set(shown.text + quotes)
 
@@ -252,19 +222,15 @@ def test_an_answer_without_passages_says_what_to_try() -> None:
 def test_an_answer_without_passages_suggests_existing_names() -> None:
     found = SearchResult(unknown="json.parse_file", did_you_mean=("json.load", "json.loads", "json.dump"))
     text = answer("json.parse_file?", found).text
-    assert (
-        "The documentation has no `json.parse_file`. Did you mean `json.load`, `json.loads` or `json.dump`?\n"
-        in text
-    )
+    assert "has no `json.parse_file`. Did you mean `json.load`, `json.loads` or `json.dump`?\n" in text
     one = answer("?", replace(found, did_you_mean=("json.load",))).text
     assert "Did you mean `json.load`?" in one
 
 
 def test_an_unknown_name_is_reported_above_the_passages() -> None:
     shown = answer("os.rmtree", SearchResult((RMTREE,), unknown="os.rmtree", did_you_mean=("shutil.rmtree",)))
-    assert shown.text.startswith(
-        "The documentation has no `os.rmtree`. Did you mean `shutil.rmtree`?\n\n```python\n"
-    )
+    sentences = "The documentation has no `os.rmtree`. Did you mean `shutil.rmtree`?"
+    assert shown.text.startswith(f"{sentences}\n\n```python\n")
 
 
 def test_an_unknown_name_is_always_shown_as_code() -> None:

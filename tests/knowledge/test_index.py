@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,33 +22,33 @@ from assistant.knowledge.index_writer import (
     summary_of,
     words_of,
 )
-from assistant.knowledge.passage import Batch, Passage
-
-
-def passage(
-    name: str, text: str = "What it does.", *, kind: str = "function", corpus: str = "python"
-) -> Passage:
-    return Passage(name, kind, name, text, "Python", "3.11", "PSF-2.0", "m.py:1", corpus, f"{name}()")
-
-
-def unit(key: str, *passages: Passage, fingerprint: str = "1", **batch: object) -> ReadUnit:
-    return ReadUnit(key, "python", fingerprint, "", Batch(passages, **batch))  # type: ignore[arg-type]
+from tests.support.fake_documentation import passage, unit
 
 
 def built(file: Path) -> bytes:
     """Build an index of many passages, and return the bytes of its file."""
-    index = IndexWriter(file)
-    index.put([unit("m", *(passage(f"m.f{number}", f"Does {number}.") for number in range(500)))])
-    index.tidy()
-    index.close()
+    with closing(IndexWriter(file)) as index:
+        index.put([unit("m", *(passage(f"m.f{number}", f"Does {number}.") for number in range(500)))])
+        index.tidy()
     return file.read_bytes()
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[IndexWriter]:
-    index = IndexWriter(tmp_path / "documentation.db")
-    yield index
-    index.close()
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "documentation.db"
+
+
+@pytest.fixture
+def writer(file: Path) -> Iterator[IndexWriter]:
+    with closing(IndexWriter(file)) as index:
+        yield index
+
+
+def check_that_it_is_made_again(file: Path, match: str) -> None:
+    with pytest.raises(IndexFailed, match=match):
+        Index(file)
+    with closing(IndexWriter(file)) as index:
+        assert index.count() == 0
 
 
 def names(entries: object) -> list[str]:
@@ -57,9 +58,8 @@ def names(entries: object) -> list[str]:
 def test_a_passage_is_stored_unchanged(writer: IndexWriter) -> None:
     there = passage("shutil.rmtree", "Delete a tree.\n\nReally.")
     writer.put([unit("shutil", there)])
-    reader = Index(writer.path)
-    assert [entry.passage for entry in reader.named("shutil.rmtree")] == [there]
-    reader.close()
+    with closing(Index(writer.path)) as reader:
+        assert [entry.passage for entry in reader.named("shutil.rmtree")] == [there]
 
 
 def test_a_name_is_found_by_its_ending_and_by_aliases(writer: IndexWriter) -> None:
@@ -72,18 +72,8 @@ def test_a_name_is_found_by_its_ending_and_by_aliases(writer: IndexWriter) -> No
 
 
 def test_an_ending_begins_at_a_dot(writer: IndexWriter) -> None:
-    there = (
-        "a.b.join",
-        "b.join",
-        "a.xb.join",
-        "join",
-        "b.join.a",
-        "b.joined",
-        "b-join",
-        "b.join-x",
-        "c++.join",
-    )
-    writer.put([unit("x", *map(passage, there))])
+    there = "a.b.join b.join a.xb.join join b.join.a b.joined b-join b.join-x c++.join"
+    writer.put([unit("x", *map(passage, there.split()))])
     assert names(writer.ending("b.join")) == ["b.join", "a.b.join"]
     assert names(writer.ending("join")) == ["join", "b.join", "c++.join", "a.b.join", "a.xb.join"]
     assert names(writer.ending("join", 2)) == ["join", "b.join"]
@@ -167,8 +157,8 @@ def test_an_example_is_read_word_for_word_from_the_file_that_uses_the_name(
     writer: IndexWriter, tmp_path: Path
 ) -> None:
     (tmp_path / "user.py").write_text("def f():\n    with m.f(1) as x:\n        use(x)\n")
-    batch = Batch([passage("m.f")], (), {"user.py": {"m.f": (3, 2, 3, 50)}})
-    writer.put([ReadUnit("m", "python", "1", str(tmp_path), batch)])
+    usage = {"user.py": {"m.f": (3, 2, 3, 50)}}
+    writer.put([unit("m", passage("m.f"), root=str(tmp_path), usage=usage)])
     writer.count_uses()
     (found,) = writer.named("m.f")
     assert found.uses == 3
@@ -188,55 +178,39 @@ def test_a_lone_surrogate_is_replaced(writer: IndexWriter) -> None:
     assert writer.named("m.f")[0].passage.text == "a ? b"
 
 
-def test_an_index_with_another_schema_is_made_again(tmp_path: Path) -> None:
-    file = tmp_path / "documentation.db"
-    old = sqlite3.connect(file)
-    old.executescript("CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('schema', '0')")
-    old.close()
-    with pytest.raises(IndexFailed, match="another version"):
-        Index(file)
-    index = IndexWriter(file)
-    assert index.count() == 0
-    index.close()
+def test_an_index_with_another_schema_is_made_again(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as old:
+        old.executescript("CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('schema', '0')")
+    check_that_it_is_made_again(file, "another version")
 
 
-def test_a_database_of_something_else_is_left_unchanged(tmp_path: Path) -> None:
-    file = tmp_path / "chats.db"
-    other = sqlite3.connect(file)
-    other.executescript(
-        "CREATE TABLE meta (key, value); CREATE TABLE chat (text); INSERT INTO chat VALUES ('Hi')"
-    )
-    other.close()
-    with pytest.raises(IndexFailed, match="something else"):
-        IndexWriter(file)
-    other = sqlite3.connect(file)
-    assert other.execute("SELECT text FROM chat").fetchall() == [("Hi",)]
-    other.close()
+def test_a_database_of_something_else_is_left_unchanged(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as other:
+        other.executescript(
+            "CREATE TABLE meta (key, value); CREATE TABLE chat (text); INSERT INTO chat VALUES ('Hi')"
+        )
+        with pytest.raises(IndexFailed, match="something else"):
+            IndexWriter(file)
+        assert other.execute("SELECT text FROM chat").fetchall() == [("Hi",)]
 
 
-def test_an_index_of_other_code_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built(tmp_path / "documentation.db")
+def test_an_index_of_other_code_is_made_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(file)
     for module in ("index", "index_writer"):
         monkeypatch.setattr(f"assistant.knowledge.{module}.code_version", lambda: "another")
-    with pytest.raises(IndexFailed, match="another version"):
-        Index(tmp_path / "documentation.db")
-    index = IndexWriter(tmp_path / "documentation.db")
-    assert index.count() == 0
-    index.close()
+    check_that_it_is_made_again(file, "another version")
 
 
-def test_a_check_finds_damage(tmp_path: Path) -> None:
-    file = tmp_path / "documentation.db"
+def test_a_check_finds_damage(file: Path) -> None:
     data = bytearray(built(file))
     for start in range(5 * 4096, len(data), 4096):
         data[start : start + 100] = b"\xff" * 100
     file.write_bytes(data)
-    index = IndexWriter(file)
-    with pytest.raises((IndexBroken, sqlite3.DatabaseError)):
-        index.check()
-    with pytest.raises(IndexBroken):
-        index.forget(["m"])
-    index.close()
+    with closing(IndexWriter(file)) as index:
+        with pytest.raises((IndexBroken, sqlite3.DatabaseError)):
+            index.check()
+        with pytest.raises(IndexBroken):
+            index.forget(["m"])
 
 
 def test_a_change_requires_a_new_count_of_uses(writer: IndexWriter) -> None:
@@ -248,25 +222,19 @@ def test_a_change_requires_a_new_count_of_uses(writer: IndexWriter) -> None:
         assert not writer.is_counted()
 
 
-def test_a_file_that_is_not_a_database_is_made_again(tmp_path: Path) -> None:
-    file = tmp_path / "documentation.db"
+def test_a_file_that_is_not_a_database_is_made_again(file: Path) -> None:
     file.write_bytes(b"not a database at all" * 100)
-    with pytest.raises(IndexFailed, match="cannot be read"):
-        Index(file)
-    index = IndexWriter(file)
-    assert index.count() == 0
-    index.close()
+    check_that_it_is_made_again(file, "cannot be read")
 
 
 def test_an_index_that_cannot_be_read_or_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(IndexFailed, match=r"cannot be read: .*\.$"):
         Index(tmp_path / "none.db")
     (tmp_path / "folder.db").mkdir()
-    with pytest.raises(IndexFailed, match=r"cannot be written: .*\.$"):
-        IndexWriter(tmp_path / "folder.db")
     (tmp_path / "file").write_text("")
-    with pytest.raises(IndexFailed, match=r"cannot be written: .*\.$"):
-        IndexWriter(tmp_path / "file" / "documentation.db")
+    for path in ("folder.db", "file/documentation.db"):
+        with pytest.raises(IndexFailed, match=r"cannot be written: .*\.$"):
+            IndexWriter(tmp_path / path)
 
 
 def test_a_full_disk_is_reported(writer: IndexWriter) -> None:

@@ -37,33 +37,20 @@ def folded(text: str) -> str:
 def test_prose_stays_a_paragraph_and_markdown_in_it_is_escaped() -> None:
     text = "Takes *args and **kwargs, returns __name__ or a_b [see `x`] <tag> a < b, 2 * 3."
     shown = to_markdown(text)
-    assert shown == (
-        r"Takes \*args and \*\*kwargs, returns \_\_name\_\_ or a_b \[see \`x\`] \<tag> a < b, 2 * 3."
+    assert (
+        shown == r"Takes \*args and \*\*kwargs, returns \_\_name\_\_ or a_b \[see \`x\`] \<tag> a < b, 2 * 3."
     )
     assert pieces_of(shown) == [Piece("prose", text)]
 
 
 def test_a_restructuredtext_literal_stays_code() -> None:
-    assert (
-        to_markdown("Use ``*args`` here, not ``` or ``  x.") == r"Use ``*args`` here, not \`\`\` or \`\`  x."
-    )
+    shown = to_markdown("Use ``*args`` here, not ``` or ``  x.")
+    assert shown == r"Use ``*args`` here, not \`\`\` or \`\`  x."
 
 
 @pytest.mark.parametrize(
     "line",
-    [
-        "# no heading",
-        "> no quote",
-        "- no item",
-        "+ none",
-        "1. one",
-        "12) two",
-        "===",
-        "---",
-        "- - -",
-        "~~~",
-        "```",
-    ],
+    "# no heading|> no quote|- no item|+ none|1. one|12) two|===|---|- - -|~~~|```".split("|"),  # noqa: SIM905
 )
 def test_a_line_of_prose_never_begins_a_block(line: str) -> None:
     shown = escaped(line)
@@ -105,9 +92,8 @@ def test_a_list_that_markdown_would_change_becomes_code() -> None:
 
 
 def test_a_heading_with_its_underline_becomes_bold() -> None:
-    assert to_markdown('The "with" statement\n********************\n\nText.') == (
-        '**The "with" statement**\n\nText.'
-    )
+    shown = to_markdown('The "with" statement\n********************\n\nText.')
+    assert shown == '**The "with" statement**\n\nText.'
 
 
 def test_short_lines_stay_separate_lines() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,21 @@ import pytest
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 
 from assistant.knowledge.index import IndexFailed
-from assistant.knowledge.index_writer import IndexWriter, ReadUnit
-from assistant.knowledge.passage import Batch, Passage
+from assistant.knowledge.index_writer import IndexWriter
+from assistant.knowledge.passage import Passage
 from assistant.knowledge.retriever import DocumentationRetriever
-from tests.support.fake_documentation import RMTREE
+from tests.support.fake_documentation import passage, unit
 
 
-def passage(name: str) -> Passage:
-    return replace(RMTREE, name=name, title=name, text=f"Open a file: {name} gives access to its text.")
+def opener(way: str) -> Passage:
+    return passage(f"files.open_{way}", f"Open a file: it gives access to its text {way}.")
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("index") / "documentation.db"
-    passages = [passage(f"files.open_{way}") for way in ("text", "binary", "quickly", "safely", "again")]
     with closing(IndexWriter(path)) as writer:
-        writer.put([ReadUnit("files", "python", "1", "", Batch(passages))])
+        writer.put([unit("files", *map(opener, ("text", "binary", "quickly", "safely", "again")))])
     return path
 
 
@@ -50,7 +48,7 @@ class TestContract(RetrieversIntegrationTests):
 
 def test_a_document_has_the_text_and_all_fields_of_a_passage(path: Path) -> None:
     document = DocumentationRetriever(path=path).invoke("files.open_text")[0]
-    wanted = passage("files.open_text")
+    wanted = opener("text")
     assert document.page_content == wanted.text
     assert document.metadata["name"] == wanted.name
     assert document.metadata["licence"] == wanted.licence

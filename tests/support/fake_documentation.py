@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from assistant.knowledge.documentation import (
     Documentation,
@@ -12,7 +13,8 @@ from assistant.knowledge.documentation import (
     DocumentationStatus,
     DocumentationUnreadable,
 )
-from assistant.knowledge.passage import Passage, SearchResult
+from assistant.knowledge.index_writer import ReadUnit
+from assistant.knowledge.passage import Batch, Passage, SearchResult
 
 RMTREE = Passage(
     name="shutil.rmtree",
@@ -27,6 +29,16 @@ RMTREE = Passage(
     signature="shutil.rmtree(path, ignore_errors=False, onerror=None)",
 )
 FOUND = SearchResult(passages=(RMTREE,))
+
+
+def passage(name: str, text: str = "What it does.", **fields: str) -> Passage:
+    fields = {"signature": f"{name}()", **fields}
+    return dataclasses.replace(RMTREE, name=name, title=name, text=text, **fields)
+
+
+def unit(key: str, *passages: Passage, fingerprint: str = "1", root: str = "", **batch: Any) -> ReadUnit:
+    """What the reading of a unit gave, to be put into an index."""
+    return ReadUnit(key, passages[0].corpus, fingerprint, root, Batch(passages, **batch))
 
 
 class FakeDocumentation(Documentation):

@@ -105,8 +105,7 @@ def anchors_of(headings: Sequence[Heading], slug: Slug | None) -> dict[Heading, 
         anchor, repeat = slug(written)
         count = times.get(anchor, 0)
         times[anchor] = count + 1
-        if not count:
-            anchors[heading] = anchor
-        else:
-            anchors[heading] = f"{anchor}{repeat}{count}" if repeat and anchor else ""
+        if count:
+            anchor = f"{anchor}{repeat}{count}" if repeat and anchor else ""
+        anchors[heading] = anchor
     return anchors

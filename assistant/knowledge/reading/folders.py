@@ -8,12 +8,13 @@ Reading it takes bounded time and memory, never raises, and reports what it leav
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import stat
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ from assistant.knowledge.reading.addresses import HTML, URL_SAFE, address_of, an
 from assistant.knowledge.reading.html import read_html
 from assistant.knowledge.reading.markdown import read_markdown
 from assistant.knowledge.reading.notebook import NotANotebook, read_notebook
-from assistant.knowledge.reading.page import Heading, Page, Section, plain_text
+from assistant.knowledge.reading.page import Heading, Page, Section
 from assistant.knowledge.reading.rest import looks_like_rest, read_rest
 
 MOST_FILES = 50_000
@@ -66,11 +67,8 @@ def ignore(sentence: str) -> None:
 
 
 def files_of(root: Path, *, warn: Warn = ignore) -> Iterator[Path]:
-    """The documentation files below a folder, sorted and each once.
-
-    Skips hidden folders, build output and vendored packages. Follows a link only if it leads to somewhere
-    below the folder.
-    """
+    """The documentation files below a folder, sorted and each once, without hidden folders, build output and
+    vendored packages. Follows a link only if it leads to somewhere below the folder."""
     top = os.path.realpath(root)
     if not os.path.isdir(top):
         warn(f"{printable(str(root))} is not a folder.")
@@ -211,7 +209,6 @@ def read_file(
     *,
     base_url: str = "",
     package: str = "",
-    version: str = "",
     warn: Warn = ignore,
 ) -> list[Passage]:
     """The passages of one file below `root`, in order. `base_url` is the address of the folder."""
@@ -241,18 +238,21 @@ def read_file(
     if page.left_out:
         warn(f"{label} is read without {page.left_out}.")
     address, slug = address_of(Path(place), top, file_format, base_url)
-    builder = _PassageBuilder(
+    maker = _PassageMaker(
         page=page,
         name=_clean(page.title) or " ".join(path.stem.replace("_", " ").split()) or label,
         place=label,
         package=package or printable(top.name),
-        version=version,
         licence=licence_of(top),
         address=address,
         anchors=anchors_of(page.headings, slug) if address else {},
         has_top=any(heading.level == 1 for heading in page.headings),
+        warn=warn,
     )
-    return builder.build(warn)
+    passages = list(itertools.islice(maker.passages(), MOST_PASSAGES + 1))
+    if len(passages) > MOST_PASSAGES:
+        warn(f"{label} has more than {MOST_PASSAGES:,} sections; the others are left out.")
+    return passages[:MOST_PASSAGES]
 
 
 def _page_of(text: str, suffix: str) -> tuple[Page, str]:
@@ -264,50 +264,40 @@ def _page_of(text: str, suffix: str) -> tuple[Page, str]:
         return read_notebook(text), "notebook"
     if suffix in REST or looks_like_rest(text):
         return read_rest(text), "rest"
-    return plain_text(text), "text"
+    return Page(text.split("\n")).finished(), "text"
 
 
-@dataclass(slots=True)
-class _PassageBuilder:
+@dataclass(frozen=True, slots=True)
+class _PassageMaker:
     """Turns a page into passages."""
 
     page: Page
     name: str  # of the page, for text above the first heading
     place: str
     package: str
-    version: str
     licence: str
     address: str
     anchors: Mapping[Heading, str]
     has_top: bool  # whether a heading of the page has level 1
-    done: set[Heading] = field(default_factory=set)
+    warn: Warn
 
-    def build(self, warn: Warn) -> list[Passage]:
-        passages: list[Passage] = []
+    def passages(self) -> Iterator[Passage]:
+        done: set[Heading | None] = {None}
         for section in self.page.sections:
-            for passage in self._passages_of(section, warn):
-                if len(passages) == MOST_PASSAGES:
-                    warn(f"{self.place} has more than {MOST_PASSAGES:,} sections; the others are left out.")
-                    return passages
-                passages.append(passage)
-        return passages
-
-    def _passages_of(self, section: Section, warn: Warn) -> Iterator[Passage]:
-        parts = list(_parts(self.page, section))
-        heading = section.heading
-        if not parts and heading is not None and heading.signature and heading not in self.done:
-            yield self._passage(heading, "", section.start)
-        if heading is not None:
-            self.done.add(heading)
-        for start, end in parts:
-            text = "\n".join(self.page.lines[start:end])
-            if len(text) > LARGEST_BLOCK:
-                number = self.page.numbers[start]
-                warn(f"The block at {self.place}:{number} is too long to quote; its end is left out.")
-                text = text[: text.rfind("\n", 0, LARGEST_BLOCK) + 1] or text[:LARGEST_BLOCK]
-            if heading is not None and heading.kind != "section":
-                text = textwrap.dedent(text)
-            yield self._passage(heading, text.strip("\n").rstrip(), start)
+            heading = section.heading
+            parts = [(start, end) for start, end in _parts(self.page, section) if start < end]
+            if not parts and heading and heading.signature and heading not in done:
+                yield self._passage(heading, "", section.start)
+            done.add(heading)
+            for start, end in parts:
+                text = "\n".join(self.page.lines[start:end])
+                if len(text) > LARGEST_BLOCK:
+                    place = f"{self.place}:{self.page.numbers[start]}"
+                    self.warn(f"The block at {place} is too long to quote; its end is left out.")
+                    text = text[: text.rfind("\n", 0, LARGEST_BLOCK) + 1] or text[:LARGEST_BLOCK]
+                if heading and heading.kind != "section":
+                    text = textwrap.dedent(text)
+                yield self._passage(heading, text.strip("\n").rstrip(), start)
 
     def _passage(self, heading: Heading | None, text: str, line: int) -> Passage:
         numbers = self.page.numbers
@@ -322,7 +312,7 @@ class _PassageBuilder:
             title=" › ".join(names or [self.name]),
             text=text,
             package=self.package,
-            version=self.version,
+            version="",
             licence=self.licence,
             location=f"{self.place}:{number}",
             corpus="docs",
@@ -341,8 +331,7 @@ def _parts(page: Page, section: Section) -> Iterator[tuple[int, int]]:
     start, end = _trimmed(page, section.start, section.end)
     sizes = [len(line) + 1 for line in page.lines[start:end]]
     if sum(sizes) <= LONGEST_PASSAGE:
-        if end > start:
-            yield start, end
+        yield start, end
         return
     # `split` is the best line to split at so far, `since` the characters from there on.
     begun, length, split, since = start, 0, 0, 0
@@ -360,23 +349,17 @@ def _parts(page: Page, section: Section) -> Iterator[tuple[int, int]]:
             if length + whole > LONGEST_PASSAGE and page.lines[at].strip():
                 cut = split or at
                 length, since = (since, 0) if split else (0, 0)
-                part = _trimmed(page, begun, cut)
-                if part[1] > part[0]:
-                    yield part
+                yield _trimmed(page, begun, cut)
                 begun, split = cut, 0
         length += size
         since += size
-    part = _trimmed(page, begun, end)
-    if part[1] > part[0]:
-        yield part
+    yield _trimmed(page, begun, end)
 
 
 def _begins_paragraph(page: Page, at: int) -> bool:
     """Whether a paragraph begins here that the one before does not announce with a colon."""
-    if page.lines[at - 1].strip() or not page.lines[at].strip():
-        return False
-    before = page.lines[at - 2].rstrip() if at > 1 else ""
-    return not before.endswith(":")
+    is_first = not page.lines[at - 1].strip() and page.lines[at].strip() != ""
+    return is_first and not (at > 1 and page.lines[at - 2].rstrip().endswith(":"))
 
 
 def _trimmed(page: Page, start: int, end: int) -> tuple[int, int]:

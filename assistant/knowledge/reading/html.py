@@ -7,14 +7,12 @@ from html.parser import HTMLParser
 
 from assistant.knowledge.reading.page import (
     API_HEADING,
-    CODE_INDENT,
     DIRECTIVE_LEVEL,
     DIRECTIVE_SIGNATURE,
     KIND_OF_DIRECTIVE,
     LONGEST_HEADING,
     Page,
-    PageBuilder,
-    kind_of_api,
+    api_of,
     word_set,
 )
 
@@ -62,7 +60,7 @@ class _HtmlReader(HTMLParser):
 
     def __init__(self, wanted: str) -> None:
         super().__init__(convert_charrefs=True)
-        self.page = PageBuilder()
+        self.page = Page()
         self._wanted = wanted
         self._main: tuple[str, int] = ("", 0)  # the tag of the main content, and how many of it are open
         self._hidden: tuple[str, int] = ("", 0)  # the same for an element that is skipped
@@ -88,7 +86,7 @@ class _HtmlReader(HTMLParser):
         except AssertionError:  # the parser cannot read a declaration; keep what it has read so far
             self.page.left_out = f"what follows a broken declaration in line {self.getpos()[0]}"
         self._flush()
-        return self.page.build()
+        return self.page.finished()
 
     # HTMLParser calls these
 
@@ -196,13 +194,13 @@ class _HtmlReader(HTMLParser):
             return True
         if tag not in _MAY_BE_HIDDEN:
             return False
-        if tag in ("header", "aside") and not self._wanted:
-            return True
-        if "hidden" in values or values.get("aria-hidden") == "true":
-            return True
-        if (values.get("role") or "").lower() in _HIDDEN_ROLES:
-            return True
-        return not _HIDDEN_CLASSES.isdisjoint((values.get("class") or "").split())
+        return (
+            (tag in ("header", "aside") and not self._wanted)
+            or "hidden" in values
+            or values.get("aria-hidden") == "true"
+            or (values.get("role") or "").lower() in _HIDDEN_ROLES
+            or not _HIDDEN_CLASSES.isdisjoint((values.get("class") or "").split())
+        )
 
     # From tags to lines
 
@@ -215,23 +213,22 @@ class _HtmlReader(HTMLParser):
             self._add_code("".join(parts).rstrip())
         elif line := " ".join("".join(parts).split()):
             self._fill_gap(self._number)
-            self.page.add(line, self._number)
+            self.page.add([line], self._number)
             self._ids = []
         self._gap = self._gap or gap
 
     def _fill_gap(self, number: int) -> None:
         if self._gap and self.page.lines and self.page.lines[-1]:
-            self.page.add("", number)
+            self.page.add([""], number)
         self._gap = False
 
     def _add_code(self, code: str) -> None:
         lines = code.split("\n")
         first = next((at for at, line in enumerate(lines) if line.strip()), len(lines))
-        for at, line in enumerate(lines[first:], first):
-            if at == first:
-                self._gap = True
-                self._fill_gap(self._number + at)
-            self.page.add(f"{CODE_INDENT}{line}".rstrip(), self._number + at, joined=at > first)
+        if first < len(lines):
+            self._gap = True
+            self._fill_gap(self._number + first)
+            self.page.add_code(lines[first:], self._number + first)
 
     def _end_heading(self, text: str) -> None:
         name = _PILCROW.sub("", " ".join(text.split()))
@@ -246,9 +243,8 @@ class _HtmlReader(HTMLParser):
             if name:
                 self._gap = False
                 kind, signature = "section", ""
-                if (api := API_HEADING.match(name[:LONGEST_HEADING])) and api["arguments"]:
-                    kind = kind_of_api(api["word"] or "", api["name"])
-                    name, signature = api["name"], name[api.start("name") :]
+                if (api := API_HEADING.match(name, 0, LONGEST_HEADING)) and api["arguments"]:
+                    name, kind, signature = api_of(api)
                 self.page.open_heading(name, level, kind=kind, signature=signature, anchor=anchor)
 
     def _open_api(self, text: str, anchor: str) -> None:

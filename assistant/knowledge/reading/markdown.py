@@ -8,14 +8,7 @@ from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
 
-from assistant.knowledge.reading.page import (
-    API_HEADING,
-    LONGEST_HEADING,
-    Page,
-    PageBuilder,
-    docutils_id,
-    kind_of_api,
-)
+from assistant.knowledge.reading.page import API_HEADING, LONGEST_HEADING, Page, api_of, docutils_id
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*")
 _TITLE = re.compile(r"""title\s*[:=]\s*(["']?)(.+?)\1\s*$""")
@@ -46,12 +39,12 @@ def _spans() -> MarkdownIt:
 
 
 def read_markdown(text: str) -> Page:
-    page = PageBuilder()
+    page = Page()
     lines = text.split("\n")
     first = _end_of_front_matter(lines)
     page.title = next((found[2] for line in lines[:first] if (found := _TITLE.match(line))), "")
     add_markdown(page, lines[first:], first + 1)
-    return page.build()
+    return page.finished()
 
 
 def _end_of_front_matter(lines: Sequence[str]) -> int:
@@ -63,10 +56,10 @@ def _end_of_front_matter(lines: Sequence[str]) -> int:
     return 0
 
 
-def add_markdown(page: PageBuilder, lines: Sequence[str], first_number: int) -> None:
+def add_markdown(page: Page, lines: Sequence[str], first_number: int) -> None:
     """Add these lines of Markdown to a page."""
     before = len(page.lines)
-    page.add_all(lines, first_number)
+    page.add(lines, first_number)
     for at, line in enumerate(lines, before):
         if line[:1] in ("(", "[", "<", "i", "e") and _SKIPPED.match(line[:LONGEST_HEADING]):
             page.skip(at, at + 1)
@@ -83,7 +76,7 @@ def add_markdown(page: PageBuilder, lines: Sequence[str], first_number: int) -> 
             _open_heading(page, tokens[at + 1].content, int(token.tag[1]), start, end, anchor)
 
 
-def _open_heading(page: PageBuilder, text: str, level: int, at: int, body: int, anchor: str) -> None:
+def _open_heading(page: Page, text: str, level: int, at: int, body: int, anchor: str) -> None:
     text = text[:LONGEST_HEADING]
     if attributes := _ATTRIBUTES.search(text):
         if found := _ANCHOR_OF_ATTRIBUTES.search(attributes[0]):
@@ -97,8 +90,7 @@ def _open_heading(page: PageBuilder, text: str, level: int, at: int, body: int, 
     if (api := API_HEADING.match(name)) and (
         api["arguments"] or (api["word"] and ("`" in text or "." in api["name"]))
     ):
-        kind = kind_of_api(api["word"] or "", api["name"])
-        name, signature = api["name"], name[api.start("name") :]
+        name, kind, signature = api_of(api)
     page.open_heading(name, level, at=at, body=body, kind=kind, signature=signature, anchor=anchor)
 
 

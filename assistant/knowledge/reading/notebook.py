@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 
 from assistant.knowledge.reading.markdown import add_markdown, visible_text
-from assistant.knowledge.reading.page import CODE_INDENT, LONGEST_HEADING, Page, PageBuilder
+from assistant.knowledge.reading.page import LONGEST_HEADING, Page
 
 
 class NotANotebook(ValueError):
@@ -24,7 +24,7 @@ def read_notebook(text: str) -> Page:
         raise NotANotebook("it is not JSON") from error
     except RecursionError as error:
         raise NotANotebook("it is nested too deeply") from error
-    page = PageBuilder()
+    page = Page()
     locator = _CellLocator(text)
     broken = 0
     for cell in _cells(book):
@@ -37,19 +37,18 @@ def read_notebook(text: str) -> Page:
         lines = source.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
         number = locator.line_of(lines)
         if page.lines:
-            page.add("", number)
+            page.add([""], number)
         kind, start = cell.get("cell_type"), len(page.lines)
         if kind == "code":
-            page.add_all([f"{CODE_INDENT}{line}".rstrip() for line in lines], number)
-            page.keep_together(start, len(page.lines))
+            page.add_code(lines, number)
         elif kind == "heading" and isinstance(level := cell.get("level"), int):  # of notebooks before 2015
-            page.add_all(lines, number)
+            page.add(lines, number)
             page.open_heading(visible_text(lines[0][:LONGEST_HEADING]), max(1, min(6, level)), at=start)
         else:
             add_markdown(page, lines, number)
     if broken:
         page.left_out = "one broken cell" if broken == 1 else f"{broken} broken cells"
-    return page.build()
+    return page.finished()
 
 
 def _source_of(cell: dict[str, object] | None) -> str | None:

@@ -8,17 +8,19 @@ interpreter, it is started once, only to report where its packages are.
 from __future__ import annotations
 
 import email.parser
+import functools
 import hashlib
 import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path, PurePosixPath
 
-from assistant.knowledge.passage import Batch, Calls, Passage
+from assistant.knowledge.passage import Batch, Passage
 from assistant.knowledge.reading.python_code import Module, SourceUnreadable, read_module, read_text
-from assistant.knowledge.reading.python_names import public_definitions
+from assistant.knowledge.reading.python_names import is_public, public_definitions
 
 CORPUS = "packages"
 ANSWER_SECONDS = 10.0  # an interpreter's time to report where its packages are
@@ -65,10 +67,8 @@ class Distribution:
 
 
 def sites(environment: Path) -> list[Path]:
-    """The site-packages folders of an environment, given as its interpreter or as its folder.
-
-    Raises `PackagesUnreadable`.
-    """
+    """The site-packages folders of an environment (its folder or interpreter). Raises
+    `PackagesUnreadable`."""
     try:
         if environment.is_dir():
             found = [environment] if next(environment.glob("*.dist-info"), None) else []
@@ -113,7 +113,7 @@ def distributions(site: Path, *, warn: Callable[[str], object] = str) -> Iterato
     one."""
     for folder in sorted(site.glob("*.dist-info")):
         try:
-            metadata = _metadata(folder)
+            metadata = email.parser.HeaderParser().parsestr(_text(folder / "METADATA"))
             files = _files(folder, site)
         except (OSError, UnicodeError, ValueError) as error:
             warn(f"The package {folder.name.partition('-')[0]!a} cannot be read: {error}.")
@@ -122,8 +122,8 @@ def distributions(site: Path, *, warn: Callable[[str], object] = str) -> Iterato
             continue
         stem, _, version = folder.name.removesuffix(".dist-info").partition("-")
         yield Distribution(
-            name=_line(metadata.get("name", [""])[0]) or stem,
-            version=_line(metadata.get("version", [""])[0]) or version,
+            name=_line(metadata.get("name", "")) or stem,
+            version=_line(metadata.get("version", "")) or version,
             licence=_licence(metadata),
             url=_address(metadata),
             site=site,
@@ -138,39 +138,31 @@ def _text(file: Path) -> str:
         return stream.read(LARGEST_METADATA).decode("utf-8", "replace")
 
 
-def _metadata(folder: Path) -> dict[str, list[str]]:
-    message = email.parser.HeaderParser().parsestr(_text(folder / "METADATA"))
-    fields: dict[str, list[str]] = {}
-    for key, value in message.items():
-        fields.setdefault(key.lower(), []).append(str(value))
-    return fields
-
-
 def _line(text: str) -> str:
     return " ".join(text.split())[:LONGEST_LICENCE]
 
 
-def _licence(metadata: dict[str, list[str]]) -> str:
+def _licence(metadata: Message) -> str:
     """The licence expression, else the licence field if it holds a name and no text, else the classifiers."""
     for key in ("license-expression", "license"):
-        licence = metadata.get(key, [""])[0].strip()
+        licence = metadata.get(key, "").strip()
         is_name = "\n" not in licence and len(licence) <= LONGEST_LICENCE
         if licence and licence.upper() != "UNKNOWN" and is_name:
             return licence
     classifiers = [
         value.rpartition("::")[2].strip()
-        for value in metadata.get("classifier", ())
+        for value in metadata.get_all("classifier", ())
         if value.startswith("License ::") and not value.endswith("OSI Approved")
     ]
     return _line(", ".join(classifiers))
 
 
-def _address(metadata: dict[str, list[str]]) -> str:
+def _address(metadata: Message) -> str:
     """The address of the package's documentation, else of its home page."""
-    labelled = [value.partition(",") for value in metadata.get("project-url", ())]
+    labelled = [value.partition(",") for value in metadata.get_all("project-url", ())]
     by_label = {label.strip().lower(): address.strip() for label, _, address in labelled}
     wanted = ("documentation", "docs", "homepage", "home", "source", "repository")
-    addresses = [*(by_label.get(label, "") for label in wanted[:2]), *metadata.get("home-page", ())]
+    addresses = [*(by_label.get(label, "") for label in wanted[:2]), *metadata.get_all("home-page", ())]
     addresses += [by_label.get(label, "") for label in wanted[2:]]
     return next((each for each in addresses if re.fullmatch(r"https?://[^\s<>\"]{3,300}", each)), "")
 
@@ -211,10 +203,18 @@ def read(distribution: Distribution) -> Batch:
             modules[name] = read_module(read_text(distribution.site / file), name, file)
         except SourceUnreadable:
             unread += 1
+    new_passage = functools.partial(
+        Passage,
+        package=distribution.name,
+        version=distribution.version,
+        licence=distribution.licence,
+        corpus=CORPUS,
+        url=distribution.url,
+    )
     passages = [
-        _passage(distribution, name, "module", module.doc, f"{module.path}:{module.doc_line}")
+        new_passage(name, "module", name, module.doc, location=f"{module.path}:{module.doc_line}")
         for name, module in modules.items()
-        if module.doc and not any(part.startswith("_") for part in name.split("."))
+        if module.doc and is_public(name)
     ]
     modules_named = {passage.name for passage in passages}
     aliases: list[tuple[str, str]] = []
@@ -222,31 +222,13 @@ def read(distribution: Distribution) -> Batch:
         if public.name in modules_named:
             continue  # a function that hides the module of the same name
         definition = public.definition
-        location = f"{public.module.path}:{definition.line}"
-        signature = public.name + definition.signature if definition.signature else ""
         passages.append(
-            _passage(distribution, public.name, definition.kind, definition.doc, location, signature)
+            new_passage(
+                *(public.name, definition.kind, public.name, definition.doc),
+                location=f"{public.module.path}:{definition.line}",
+                signature=public.signature,
+            )
         )
         aliases += [(alias, public.name) for alias in public.aliases]
-    usage: dict[str, dict[str, Calls]] = {
-        module.path: module.usage for module in modules.values() if module.usage
-    }
+    usage = {module.path: module.usage for module in modules.values() if module.usage}
     return Batch(passages, aliases, usage, unread)
-
-
-def _passage(
-    distribution: Distribution, name: str, kind: str, text: str, location: str, signature: str = ""
-) -> Passage:
-    return Passage(
-        name=name,
-        kind=kind,
-        title=name,
-        text=text,
-        package=distribution.name,
-        version=distribution.version,
-        licence=distribution.licence,
-        location=location,
-        corpus=CORPUS,
-        signature=signature,
-        url=distribution.url,
-    )

@@ -1,9 +1,8 @@
 """A text file of documentation as headings and lines: what the readers of all formats produce.
 
-A `Page` keeps every line word for word, with its number in the file. It knows under which heading a line
-stands, which lines must stay together, and which say nothing to a person. No reader executes anything of a
-file: no directive, no include, no script. Every reader accepts any text, in a time that grows with its
-length, and never raises; only a notebook can be refused.
+A `Page` keeps every line word for word, with its number in the file. No reader executes anything of a file:
+no directive, no include, no script. Every reader accepts any text, in a time that grows with its length, and
+never raises; only a notebook can be refused.
 """
 
 from __future__ import annotations
@@ -14,24 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LONGEST_HEADING = 300  # characters; nobody would read a longer one
-CODE_INDENT = "    "  # Markdown shows indented lines as code
 DIRECTIVE_LEVEL = 100  # the heading level of what a directive describes: deeper than any real heading
 
 # The directives that describe an API, and the classes by which Sphinx marks the same in HTML.
 KIND_OF_DIRECTIVE = {
-    "function": "function",
-    "decorator": "function",
-    "class": "class",
-    "exception": "class",
-    "method": "method",
-    "classmethod": "method",
-    "staticmethod": "method",
-    "decoratormethod": "method",
-    "coroutinefunction": "function",
-    "coroutinemethod": "method",
+    **dict.fromkeys(("function", "decorator", "coroutinefunction"), "function"),
+    **dict.fromkeys(("class", "exception"), "class"),
+    **dict.fromkeys(
+        ("method", "classmethod", "staticmethod", "decoratormethod", "coroutinemethod"), "method"
+    ),
+    **dict.fromkeys(("attribute", "data"), "data"),
     "property": "property",
-    "attribute": "data",
-    "data": "data",
 }
 DIRECTIVE_SIGNATURE = re.compile(
     r"(?:(?:class|async|static|classmethod|abstract|final|exception)\s+)*"
@@ -75,46 +67,33 @@ class Section:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
 class Page:
-    """A text, cut at its headings."""
+    """A text, cut at its headings while a reader goes through it line by line."""
 
-    lines: Sequence[str]
-    numbers: Sequence[int]  # the line number in the file, for each line
-    joined: bytearray  # 1 for a line that must stay with the line before it
-    skipped: bytearray  # 1 for a line that says nothing to a person: labels, comments, lists of files
-    headings: Sequence[Heading]
-    sections: Sequence[Section]
-    title: str = ""  # the title that the page states outside its text
-    left_out: str = ""  # for people: the part that could not be read
-
-
-class PageBuilder:
-    """A page while a reader goes through it line by line, with the headings that are open."""
-
-    def __init__(self) -> None:
+    def __init__(self, lines: Sequence[str] = ()) -> None:
         self.lines: list[str] = []
-        self.numbers: list[int] = []
-        self.joined = bytearray()
-        self.skipped = bytearray()
+        self.numbers: list[int] = []  # the line number in the file, for each line
+        self.joined = bytearray()  # 1 for a line that must stay with the line before it
+        self.skipped = bytearray()  # 1 for a line that says nothing to a person: labels, comments
         self.headings: list[Heading] = []
-        self.title = ""
-        self.left_out = ""
+        self.sections: list[Section] = []
+        self.title = ""  # the title that the page states outside its text
+        self.left_out = ""  # for people: the part that could not be read
         self._open: list[Heading] = []
-        self._sections: list[Section] = []
         self._start = 0
+        self.add(lines, 1)
 
-    def add(self, line: str, number: int, *, joined: bool = False) -> None:
-        self.lines.append(line)
-        self.numbers.append(number)
-        self.joined.append(joined)
-        self.skipped.append(0)
-
-    def add_all(self, lines: Sequence[str], first_number: int) -> None:
+    def add(self, lines: Sequence[str], first_number: int) -> None:
         self.lines.extend(lines)
         self.numbers.extend(range(first_number, first_number + len(lines)))
         self.joined.extend(bytes(len(lines)))
         self.skipped.extend(bytes(len(lines)))
+
+    def add_code(self, lines: Sequence[str], first_number: int) -> None:
+        """Add lines of a block of code, indented, since Markdown shows indented lines as code."""
+        start = len(self.lines)
+        self.add([f"    {line}".rstrip() for line in lines], first_number)
+        self.keep_together(start, len(self.lines))
 
     def keep_together(self, start: int, end: int) -> None:
         if end > start + 1:
@@ -150,34 +129,29 @@ class PageBuilder:
         heading = self._open[-1] if self._open else None
         # A signature makes a section even where no text follows it.
         if end > self._start or (heading is not None and heading.signature):
-            self._sections.append(Section(heading, min(self._start, end), end))
+            self.sections.append(Section(heading, min(self._start, end), end))
         self._start = max(self._start, end)
         while self._open and self._open[-1].level >= level:
             self._open.pop()
 
-    def build(self) -> Page:
+    def finished(self) -> Page:
         self.close_headings(0)
-        lines = (self.lines, self.numbers, self.joined, self.skipped)
-        return Page(*lines, self.headings, self._sections, self.title, self.left_out)
-
-
-def plain_text(text: str) -> Page:
-    """A text without headings."""
-    page = PageBuilder()
-    page.add_all(text.split("\n"), 1)
-    return page.build()
+        return self
 
 
 def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def kind_of_api(word: str, name: str) -> str:
-    """The kind of an API, from the word before its name ("class", "def") or from the name's capitals."""
+def api_of(heading: re.Match[str]) -> tuple[str, str, str]:
+    """The name, kind and signature of an API. Its kind comes from the word before its name ("class", "def"),
+    or from the name's capitals."""
+    word, name = heading["word"] or "", heading["name"]
     last = re.split(r"\.|::", name)[-1]
+    kind = word if word in ("method", "property") else "function"
     if word in ("class", "exception") or (not word and last[:1].isupper() and last != last.upper()):
-        return "class"
-    return word if word in ("method", "property") else "function"
+        kind = "class"
+    return name, kind, heading.string[heading.start("name") :]
 
 
 def docutils_id(text: str) -> str:

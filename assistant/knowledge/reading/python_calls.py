@@ -21,43 +21,23 @@ _BUILTINS = frozenset(name for name in dir(builtins) if not name.startswith("_")
 _RETURN_TYPES = {
     "open": "io.TextIOBase",
     "re.compile": "re.Pattern",
-    "re.match": "re.Match",
-    "re.search": "re.Match",
-    "re.fullmatch": "re.Match",
     "sqlite3.connect": "sqlite3.Connection",
     "logging.getLogger": "logging.Logger",
     "hashlib.sha256": "hashlib.hash",
-    "datetime.datetime.now": "datetime.datetime",
-    "datetime.datetime.strptime": "datetime.datetime",
-    "datetime.datetime.fromtimestamp": "datetime.datetime",
-    "datetime.date.today": "datetime.date",
-    "pathlib.Path.cwd": "pathlib.Path",
-    "pathlib.Path.home": "pathlib.Path",
-    "str.format": "str",
-    "str.join": "str",
-    "str.strip": "str",
-    "str.lower": "str",
-    "str.replace": "str",
-    "str.split": "list",
-    "str.splitlines": "list",
     "str.encode": "bytes",
-    "bytes.decode": "str",
-    "sorted": "list",
-    "input": "str",
-    "repr": "str",
     "len": "int",
-    "os.path.join": "str",
+    **dict.fromkeys(("re.match", "re.search", "re.fullmatch"), "re.Match"),
+    **{f"datetime.datetime.{name}": "datetime.datetime" for name in ("now", "strptime", "fromtimestamp")},
+    "datetime.date.today": "datetime.date",
+    **dict.fromkeys(("pathlib.Path.cwd", "pathlib.Path.home"), "pathlib.Path"),
+    **{f"str.{name}": "str" for name in ("format", "join", "strip", "lower", "replace")},
+    **dict.fromkeys(("bytes.decode", "input", "repr", "os.path.join"), "str"),
+    **dict.fromkeys(("str.split", "str.splitlines", "sorted"), "list"),
 }
 _LITERAL_TYPES: dict[type[ast.AST], str] = {
-    ast.List: "list",
-    ast.ListComp: "list",
-    ast.Dict: "dict",
-    ast.DictComp: "dict",
-    ast.Set: "set",
-    ast.SetComp: "set",
-    ast.Tuple: "tuple",
-    ast.JoinedStr: "str",
-}
+    ast.List: "list", ast.ListComp: "list", ast.Dict: "dict", ast.DictComp: "dict",
+    ast.Set: "set", ast.SetComp: "set", ast.Tuple: "tuple", ast.JoinedStr: "str",
+}  # fmt: skip
 _SIMPLE = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Delete, ast.Assert)
 _SHORT_COMPOUND = (ast.With, ast.For, ast.Try, ast.While)
 _HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their first lines are examples too
@@ -68,23 +48,19 @@ _HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their first lines 
 _Frame = tuple[ast.AST, dict[str, str], ast.stmt | None, ast.stmt | None]
 
 
-def count_calls(
-    tree: ast.Module, lines: Sequence[str], module: str, imports: Mapping[str, str], own: set[str]
-) -> dict[str, Calls]:
-    """The calls in a module by full name. `own` are the names that the module defines at its top level."""
-    return _CallCounter(lines, module, imports, own).count(tree)
+class CallCounter:
+    """Counts the calls in a module. `own` are the names that the module defines at its top level."""
 
-
-class _CallCounter:
     def __init__(self, lines: Sequence[str], module: str, imports: Mapping[str, str], own: set[str]) -> None:
         self._lines = lines
         self._module = module
         self._imports = imports
         self._own = own
-        self._counted: dict[str, list[int]] = {}
+        self._counted: dict[str, Calls] = {}
 
     def count(self, tree: ast.Module) -> dict[str, Calls]:
-        """Visit all nodes in the order of the source, without recursion, since code may be nested deeply."""
+        """The calls by full name. Visits all nodes in the order of the source, without recursion, since code
+        may be nested deeply."""
         waiting: list[_Frame] = [(tree, {}, None, None)]
         while waiting:
             node, types, statement, context = waiting.pop()
@@ -105,7 +81,7 @@ class _CallCounter:
                     children.append((child, types, head or statement, context))
             children.reverse()
             waiting.extend(children)
-        return {name: (calls[0], calls[1], calls[2], calls[3]) for name, calls in self._counted.items()}
+        return self._counted
 
     def _learn_types(self, node: ast.stmt, types: dict[str, str]) -> dict[str, str]:
         """Add the types that a statement shows. A function gets its own copy."""
@@ -133,12 +109,12 @@ class _CallCounter:
         name = self._called(call.func, types)
         if not name or "._" in name:
             return
-        calls = self._counted.setdefault(name, [0, 0, 0, 0])
-        calls[0] += 1
-        if calls[0] <= EXAMPLES_TRIED and statement is not None:
-            first, last, score = self._example(statement, context, call, name)
-            if score > calls[3]:
-                calls[1:] = [first, last, score]
+        count, first, last, score = self._counted.get(name, (0, 0, 0, 0))
+        if count < EXAMPLES_TRIED and statement is not None:
+            example = self._example(statement, context, call, name)
+            if example[2] > score:
+                first, last, score = example
+        self._counted[name] = (count + 1, first, last, score)
 
     def _resolve(self, dotted: str) -> str:
         """The full name of `dotted` in this module; "" if it is unknown."""
@@ -180,11 +156,9 @@ class _CallCounter:
     def _example(
         self, statement: ast.stmt, context: ast.stmt | None, call: ast.Call, name: str
     ) -> tuple[int, int, int]:
-        """The first and last line of the example that a statement makes, and its score; 0 for no example.
-
-        A call whose arguments are all names says no more than a signature. It needs context: the condition
-        around it, or the assignment before it that shows what such a name stands for.
-        """
+        """The first and last line of the example that a statement makes, and its score; 0 for no example. A
+        call whose arguments are all names says no more than a signature. It needs context: the condition
+        around it, or the assignment before it that shows what such a name stands for."""
         first, last = statement.lineno, statement.end_lineno or statement.lineno
         if isinstance(statement, _HEADED) and last - first >= LONGEST_EXAMPLE_LINES:
             ends = [inner.end_lineno or 0 for inner in statement.body]
@@ -287,10 +261,8 @@ def _annotated_class(node: ast.expr) -> str:
     """The class that an annotation names: X for `X`, `Optional[X]` and `X | None`."""
     if isinstance(node, ast.BinOp):
         return _annotated_class(node.left)
-    if isinstance(node, ast.Subscript) and dotted_name(node.value).rpartition(".")[2] in (
-        "Optional",
-        "Annotated",
-    ):
+    outer = dotted_name(node.value).rpartition(".")[2] if isinstance(node, ast.Subscript) else ""
+    if isinstance(node, ast.Subscript) and outer in ("Optional", "Annotated"):
         inner = node.slice.elts[0] if isinstance(node.slice, ast.Tuple) else node.slice
         return _annotated_class(inner)
     return dotted_name(node)

@@ -7,6 +7,7 @@ together and finds the public names.
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import re
 import tokenize
@@ -17,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 
 from assistant.knowledge.passage import Calls
-from assistant.knowledge.reading.python_calls import count_calls, dotted_name
+from assistant.knowledge.reading.python_calls import CallCounter, dotted_name
 
 LARGEST_FILE = 2_000_000  # bytes
 LONGEST_SIGNATURE = 400  # characters; a longer one loses its annotations, and is then cut
@@ -77,9 +78,7 @@ def read_text(path: Path) -> str:
 
 def read_module(text: str, name: str, path: str, *, with_undocumented: bool = False) -> Module:
     """Read one module. Raises `SourceUnreadable` for what this interpreter's version cannot parse.
-
-    `with_undocumented` keeps definitions without a docstring or comment.
-    """
+    `with_undocumented` keeps definitions without a docstring or comment."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as invalid escapes in the source
@@ -89,14 +88,7 @@ def read_module(text: str, name: str, path: str, *, with_undocumented: bool = Fa
         raise SourceUnreadable(f"{type(error).__name__}: {error}") from error
 
 
-_PROPERTIES = (
-    "property",
-    "cached_property",
-    "abstractproperty",
-    "hybrid_property",
-    "cache_readonly",
-    "reify",
-)
+_PROPERTIES = re.compile("(?:cached_|abstract|hybrid_)?property|cache_readonly|reify")
 
 
 class _ModuleReader:
@@ -114,7 +106,7 @@ class _ModuleReader:
         self._add_imports(tree)
         self._add_body(tree.body, "")
         own_names = {name for name in module.definitions if "." not in name}
-        module.usage = count_calls(tree, self._lines, module.name, module.imports, own_names)
+        module.usage = CallCounter(self._lines, module.name, module.imports, own_names).count(tree)
         return module
 
     # Definitions
@@ -126,14 +118,10 @@ class _ModuleReader:
                 self._add_function(node, prefix)
             elif isinstance(node, ast.ClassDef):
                 self._add_class(node, prefix)
-            elif isinstance(node, ast.If):
-                self._add_body(node.body, prefix)
-                self._add_body(node.orelse, prefix)
-            elif isinstance(node, ast.Try):
-                for part in (node.body, *(handler.body for handler in node.handlers), node.orelse):
+            elif isinstance(node, ast.If | ast.Try | ast.With):
+                handlers = [handler.body for handler in getattr(node, "handlers", ())]
+                for part in (node.body, *handlers, getattr(node, "orelse", ())):
                     self._add_body(part, prefix)
-            elif isinstance(node, ast.With):
-                self._add_body(node.body, prefix)
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 after = body[position + 1] if position + 1 < len(body) else None
                 self._add_assignment(node, prefix, after)
@@ -150,7 +138,7 @@ class _ModuleReader:
         ):
             return
         doc = _docstring(node) or self._comment_above(node)
-        if any(name in last for name in _PROPERTIES):
+        if any(map(_PROPERTIES.fullmatch, last)):
             kind, signature = "property", ""
         elif "_SpecialForm" in last:  # typing.Optional is written as a function, but never called
             kind, signature = "data", ""
@@ -184,7 +172,7 @@ class _ModuleReader:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         name = targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else ""
         if name == "__all__" and not prefix and node.value is not None:
-            self._set_exports(node.value)
+            self._add_exports(node.value)
         if not name or name.startswith("_"):
             return
         doc = ""
@@ -231,15 +219,12 @@ class _ModuleReader:
 
     # `__all__`
 
-    def _set_exports(self, value: ast.expr) -> None:
-        self._module.exports = self._module.exports or []
-        self._add_exports(value)
-
     def _add_exports(self, value: ast.expr) -> None:
+        self._module.exports = self._module.exports or []
         if isinstance(value, ast.List | ast.Tuple):
             for item in value.elts:
                 if isinstance(item, ast.Constant) and isinstance(item.value, str):
-                    self._export(item.value)
+                    self._module.exports.append(item.value)
                 else:
                     self._module.computed = True
         elif isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
@@ -247,10 +232,6 @@ class _ModuleReader:
             self._add_exports(value.right)
         elif not (isinstance(value, ast.Name) and value.id == "__all__"):
             self._module.computed = True
-
-    def _export(self, name: str) -> None:
-        exports = self._module.exports = self._module.exports or []
-        exports.append(name)
 
     def _extend_exports(self, node: ast.AugAssign | ast.Expr) -> None:
         if isinstance(node, ast.AugAssign):
@@ -292,8 +273,6 @@ class _ModuleReader:
         parents = parents[: len(parents) - node.level + 1]
         return ".".join([*parents, *([node.module] if node.module else [])])
 
-    # What it calls
-
 
 def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     return (ast.get_docstring(node, clean=True) or "").strip()
@@ -302,32 +281,18 @@ def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunc
 def _signature(arguments: ast.arguments, returns: ast.expr | None, *, bound: bool) -> str:
     """The signature as source code, without `self`."""
     if bound:
-        first = arguments.posonlyargs or arguments.args
-        if first:
-            defaults = arguments.defaults
-            rest = (first[1:], arguments.args) if arguments.posonlyargs else ([], first[1:])
-            total = len(rest[0]) + len(rest[1])
-            arguments = ast.arguments(
-                posonlyargs=rest[0],
-                args=rest[1],
-                vararg=arguments.vararg,
-                kwonlyargs=arguments.kwonlyargs,
-                kw_defaults=arguments.kw_defaults,
-                kwarg=arguments.kwarg,
-                defaults=defaults[len(defaults) - total :] if len(defaults) > total else defaults,
-            )
+        arguments = copy.copy(arguments)
+        which = "posonlyargs" if arguments.posonlyargs else "args"
+        setattr(arguments, which, getattr(arguments, which)[1:])
+        extra = len(arguments.defaults) - len(arguments.posonlyargs) - len(arguments.args)
+        arguments.defaults = arguments.defaults[max(0, extra) :]
     text = f"({ast.unparse(arguments)})"
     if returns is not None:
         text += f" -> {ast.unparse(returns)}"
     if len(text) > LONGEST_SIGNATURE:
-        bare = ast.arguments(
-            posonlyargs=[ast.arg(a.arg) for a in arguments.posonlyargs],
-            args=[ast.arg(a.arg) for a in arguments.args],
-            vararg=ast.arg(arguments.vararg.arg) if arguments.vararg else None,
-            kwonlyargs=[ast.arg(a.arg) for a in arguments.kwonlyargs],
-            kw_defaults=arguments.kw_defaults,
-            kwarg=ast.arg(arguments.kwarg.arg) if arguments.kwarg else None,
-            defaults=arguments.defaults,
-        )
-        text = f"({ast.unparse(bare)})"
+        arguments = copy.deepcopy(arguments)
+        for each in ast.walk(arguments):
+            if isinstance(each, ast.arg):
+                each.annotation = None
+        text = f"({ast.unparse(arguments)})"
     return text if len(text) <= 2 * LONGEST_SIGNATURE else text[: 2 * LONGEST_SIGNATURE] + "…"

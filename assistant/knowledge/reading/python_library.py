@@ -29,7 +29,7 @@ from assistant.knowledge.reading.python_code import (
     read_module,
     read_text,
 )
-from assistant.knowledge.reading.python_names import PublicDefinition, public_definitions
+from assistant.knowledge.reading.python_names import PublicDefinition, is_public, public_definitions
 
 PACKAGE, LICENCE, CORPUS = "Python", "PSF-2.0", "python"
 VERSION = ".".join(map(str, sys.version_info[:3]))
@@ -84,30 +84,20 @@ def _spec(name: str) -> Any:
         return None
 
 
-def _source(name: str) -> Path | None:
-    """The file of a top-level module of the standard library, or its package's `__init__.py`."""
-    for file in (ROOT / name / "__init__.py", ROOT / f"{name}.py"):
-        if file.is_file():
-            return file
-    return None
-
-
 @functools.cache
 def _load(name: str) -> dict[str, Module]:
     """A top-level module of the standard library, with its submodules."""
     real = "posixpath" if name == "os.path" else name
-    file = _source(real)
+    file = next(filter(Path.is_file, (ROOT / real / "__init__.py", ROOT / f"{real}.py")), None)
     if file is None:
         return _imported_module(name)
     files = [file]
-    if file.name == "__init__.py":
+    if file.name == "__init__.py" and name != "encodings":
         files += [
             other
             for other in sorted(file.parent.rglob("*.py"))
             if other != file and not _PARTS_LEFT_OUT & {*other.relative_to(ROOT).parts, other.stem}
         ]
-        if name == "encodings":
-            files = [file]
     modules = {}
     for each in files:
         path = each.relative_to(ROOT)
@@ -138,35 +128,33 @@ def _imported_module(name: str) -> dict[str, Module]:
 
 def _inspect(module: Module, name: str, value: object) -> None:
     """Add a live object, and its members if it is a class, to the definitions of `module`."""
+
+    def define(name: str, kind: str, signature: str = "", doc: str = "") -> None:
+        module.definitions[name] = Definition(name, kind, signature, doc)
+
+    doc = _doc(value)
     if isinstance(value, types.ModuleType):
         return
     if isinstance(value, type):
-        doc = _doc(value)
-        module.definitions[name] = Definition(name, "class", _text_signature(value, name, doc), doc)
+        define(name, "class", _text_signature(value, name, doc), doc)
         for member, raw in vars(value).items():
             if member.startswith("_"):
                 continue
+            bound = getattr(value, member, raw)
             # The wrapper of a static method has another docstring than the method.
-            doc = _doc(getattr(value, member, raw) if isinstance(raw, classmethod | staticmethod) else raw)
-            full = f"{name}.{member}"
+            doc = _doc(bound if isinstance(raw, classmethod | staticmethod) else raw)
             if isinstance(raw, types.GetSetDescriptorType | types.MemberDescriptorType | property):
-                module.definitions[full] = Definition(full, "property", "", doc)
+                define(f"{name}.{member}", "property", "", doc)
             elif callable(raw) or isinstance(raw, classmethod | staticmethod):
-                bound = getattr(value, member, raw)
-                module.definitions[full] = Definition(
-                    full, "method", _text_signature(bound, member, doc), doc
-                )
+                define(f"{name}.{member}", "method", _text_signature(bound, member, doc), doc)
             elif isinstance(raw, str | int | float):
-                module.definitions[full] = Definition(full, "data", f" = {raw!r}"[:100])
-        return
-    doc = _doc(value)
-    if callable(value):
-        module.definitions[name] = Definition(name, "function", _text_signature(value, name, doc), doc)
+                define(f"{name}.{member}", "data", f" = {raw!r}"[:100])
+    elif callable(value):
+        define(name, "function", _text_signature(value, name, doc), doc)
     elif isinstance(value, str | int | float) and not name.isupper() and len(repr(value)) <= 100:
-        module.definitions[name] = Definition(name, "data", f" = {value!r}")
+        define(name, "data", f" = {value!r}")
     else:
-        own = doc if doc and doc != _doc(type(value)) else ""
-        module.definitions[name] = Definition(name, "data", "", own)
+        define(name, "data", "", doc if doc != _doc(type(value)) else "")
 
 
 def _doc(value: object) -> str:
@@ -188,9 +176,7 @@ def _text_signature(value: object, name: str, doc: str) -> str:
         parameters = list(signature.parameters.values())
         if parameters and parameters[0].name in ("self", "type", "$self"):
             signature = signature.replace(parameters=parameters[1:])
-        text = str(signature)
-        if _UNREAL.search(text):
-            text = _UNREAL.sub("...", text)
+        text = _UNREAL.sub("...", str(signature))
         if in_doc and text == "(*args, **kwargs)":
             return in_doc[1]
         return text if len(text) <= 400 else text[:400] + "…"
@@ -219,28 +205,17 @@ def _module(unit: str) -> Batch:
                     waiting.append(root)
     own = [name for name in modules if name == unit or name.startswith(f"{unit}.")]
     hidden = [name for name in modules if name not in own]
-    passages: list[Passage] = []
+    passages = [_module_passage(modules[name]) for name in own if is_public(name)]
     aliases: list[tuple[str, str]] = []
-    for name in own:
-        if not any(part.startswith("_") for part in name.split(".")):
-            passages.extend(_module_passage(modules[name]))
-    done: set[str] = set()
-    for public in public_definitions(modules, hidden=hidden):
-        done.update((public.name, *public.aliases))
-        public = _with_live_doc(public)
+    in_source = list(public_definitions(modules, hidden=hidden))
+    done = {name for public in in_source for name in (public.name, *public.aliases)}
+    at_run_time = (public for name in own for public in _runtime_exports(modules, name, done))
+    for public in (*map(_with_live_doc, in_source), *at_run_time):
         builtin = _builtin(public)
-        if builtin is not None:
-            aliases += [(name, builtin) for name in (public.name, *public.aliases) if name != builtin]
-            continue
-        passages.append(_passage(public))
-        aliases += [(alias, public.name) for alias in public.aliases]
-    for name in own:
-        for public in _runtime_exports(modules, name, done):
-            builtin = _builtin(public)
-            if builtin is not None:
-                aliases.append((public.name, builtin))
-            elif public.definition.doc:
-                passages.append(_passage(public))
+        if builtin is None:
+            passages.append(_passage(public))
+        name = builtin or public.name
+        aliases += [(other, name) for other in (public.name, *public.aliases) if other != name]
     if unit == "os":
         for here in ("posixpath", "ntpath"):
             aliases.append((here, "os.path"))
@@ -295,7 +270,7 @@ def _with_live_doc(public: PublicDefinition) -> PublicDefinition:
 def _runtime_exports(modules: dict[str, Module], name: str, done: set[str]) -> Iterator[PublicDefinition]:
     """What a module exports only at run time: `multiprocessing.Pool`, the methods of `re.Pattern`."""
     module = modules[name]
-    if any(part.startswith("_") for part in name.split(".")):
+    if not is_public(name):
         return
     live: list[str] = []
     if module.computed:
@@ -313,8 +288,9 @@ def _runtime_exports(modules: dict[str, Module], name: str, done: set[str]) -> I
         inspected = Module(name, "", "")
         _inspect(inspected, exported, value)
         for definition in inspected.definitions.values():
-            if f"{name}.{definition.name}" not in done:
-                yield PublicDefinition(f"{name}.{definition.name}", definition, inspected)
+            public = PublicDefinition(f"{name}.{definition.name}", definition, inspected)
+            if public.name not in done and (definition.doc or _builtin(public)):
+                yield public
 
 
 _NOTHING = Definition("", "")
@@ -341,7 +317,6 @@ def _builtin(public: PublicDefinition) -> str | None:
 
 def _passage(public: PublicDefinition) -> Passage:
     definition, module = public.definition, public.module
-    signature = public.name + definition.signature if definition.signature else ""
     location = f"{module.path}:{definition.line}" if definition.line else f"{public.name}.__doc__"
     return _new_passage(
         name=public.name,
@@ -349,14 +324,14 @@ def _passage(public: PublicDefinition) -> Passage:
         title=public.name,
         text=definition.doc or _doc_in_module(module, definition.name),
         location=location,
-        signature=signature,
+        signature=public.signature,
         url=_url(public.name, module),
     )
 
 
-def _module_passage(module: Module) -> Iterator[Passage]:
+def _module_passage(module: Module) -> Passage:
     location = f"{module.path}:{module.doc_line}" if module.path else f"{module.name}.__doc__"
-    yield _new_passage(
+    return _new_passage(
         name=module.name,
         kind="module",
         title=module.name,
@@ -387,10 +362,8 @@ def _doc_in_module(module: Module, name: str) -> str:
 def _builtins() -> Batch:
     module = Module("builtins", "", "")
     for name in dir(builtins):
-        if not name.startswith("_") and name not in ("copyright", "credits", "license"):
-            value = getattr(builtins, name)
-            if name not in ("True", "False", "None"):
-                _inspect(module, name, value)
+        if name[0] != "_" and name not in ("copyright", "credits", "license", "True", "False", "None"):
+            _inspect(module, name, getattr(builtins, name))
     passages, aliases = [], []
     for definition in module.definitions.values():
         value = getattr(builtins, definition.name, None)
@@ -512,8 +485,6 @@ def _page(module: str) -> str:
     for length in range(len(parts), 1, -1):
         if ".".join(parts[:length]) in _OWN_PAGES:
             return ".".join(parts[:length]).lower() + ".html"
-    if parts[0] in ("urllib", "http", "html", "xml", "xmlrpc", "email", "importlib", "concurrent"):
-        return f"{parts[0]}.html"
     return {"builtins": "functions.html", "encodings": "codecs.html"}.get(parts[0], f"{parts[0]}.html")
 
 

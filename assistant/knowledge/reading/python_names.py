@@ -19,6 +19,14 @@ class PublicDefinition:
     module: Module
     aliases: tuple[str, ...] = ()
 
+    @property
+    def signature(self) -> str:
+        return self.name + self.definition.signature if self.definition.signature else ""
+
+
+def is_public(name: str) -> bool:
+    return not any(part.startswith("_") for part in name.split("."))
+
 
 class NameResolver:
     """Follows names through imports to their definitions, within the modules of a package."""
@@ -104,15 +112,13 @@ class NameResolver:
 def public_definitions(
     modules: Mapping[str, Module], *, hidden: Iterable[str] = ()
 ) -> Iterator[PublicDefinition]:
-    """Every public definition in the modules, each once, under its shortest public name.
-
-    `hidden` modules have no public names of their own, but other modules may import from them.
-    """
+    """Every public definition in the modules, each once, under its shortest public name. `hidden` modules
+    have no public names of their own, but other modules may import from them."""
     resolver = NameResolver(modules)
     closed = set(hidden)
     exporters: dict[Target, set[str]] = {}  # by definition, all its public names
     for name, module in modules.items():
-        if name in closed or any(part.startswith("_") for part in name.split(".")):
+        if name in closed or not is_public(name):
             continue
         for exported in resolver.exported(name):
             target = resolver.find(name, exported)
@@ -123,35 +129,33 @@ def public_definitions(
                 target = (holders[0], exported) if len(holders) == 1 else None
             if target is not None and target[1] and not exported.startswith("_"):
                 exporters.setdefault(target, set()).add(f"{name}.{exported}")
-    public_names = {target: sorted(found, key=_shortest) for target, found in exporters.items()}
+    public_names = {
+        target: sorted(found, key=lambda name: (name.count("."), len(name), name))
+        for target, found in exporters.items()
+    }
     members_of = {name: _members_by_class(module) for name, module in modules.items()}
-    members: dict[Target, list[str]] = {}
+    members: dict[Target, set[str]] = {}
     for (name, top), public in public_names.items():
         module = modules[name]
         for where, inner in _all_members(modules, members_of, resolver, name, top):
-            own = where == name and inner.startswith(f"{top}.")
             rest = inner.partition(".")[2]
-            into = members.setdefault((where, inner), [])
-            for position, owner in enumerate(public):
-                full = f"{owner}.{rest}"
-                if own and position == 0:
-                    into.insert(0, full)
-                else:
-                    into.append(full)
-        canonical = [f"{name}.{top}"] if f"{name}.{top}" not in public else []
-        aliases = tuple([*public[1:], *canonical][:8])
-        yield PublicDefinition(public[0], module.definitions[top], module, aliases)
+            members.setdefault((where, inner), set()).update(f"{owner}.{rest}" for owner in public)
+        yield _with_aliases(public, module, top)
     for (name, inner), found in members.items():
         owners = public_names.get((name, inner.partition(".")[0]))
-        ordered = sorted(dict.fromkeys(found), key=lambda full: (full.count("."), full))
+        ordered = sorted(found, key=lambda full: (full.count("."), full))
         if owners:
             best = f"{owners[0]}.{inner.partition('.')[2]}"
             if best.count(".") <= ordered[0].count("."):
                 ordered.remove(best)
                 ordered.insert(0, best)
-        canonical = [f"{name}.{inner}"] if f"{name}.{inner}" not in ordered else []
-        aliases = tuple([*ordered[1:], *canonical][:8])
-        yield PublicDefinition(ordered[0], modules[name].definitions[inner], modules[name], aliases)
+        yield _with_aliases(ordered, modules[name], inner)
+
+
+def _with_aliases(names: list[str], module: Module, inner: str) -> PublicDefinition:
+    """The definition `inner` of a module under the first of its public names."""
+    aliases = dict.fromkeys((*names, f"{module.name}.{inner}"))
+    return PublicDefinition(names[0], module.definitions[inner], module, tuple(aliases)[1:9])
 
 
 def _all_members(
@@ -194,7 +198,3 @@ def _members_by_class(module: Module) -> dict[str, list[str]]:
         if dot:
             index.setdefault(top, []).append(name)
     return index
-
-
-def _shortest(name: str) -> tuple[int, int, str]:
-    return (name.count("."), len(name), name)

@@ -12,7 +12,6 @@ from assistant.knowledge.reading.page import (
     KIND_OF_DIRECTIVE,
     LONGEST_HEADING,
     Page,
-    PageBuilder,
     docutils_id,
     word_set,
 )
@@ -46,10 +45,9 @@ def looks_like_rest(text: str) -> bool:
 
 
 def read_rest(text: str) -> Page:
-    page = PageBuilder()
-    page.add_all(text.split("\n"), 1)
+    page = Page(text.split("\n"))
     _RestReader(page).read()
-    return page.build()
+    return page.finished()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class _OpenDirective:
 
 
 class _RestReader:
-    def __init__(self, page: PageBuilder) -> None:
+    def __init__(self, page: Page) -> None:
         self._page = page
         self._lines = page.lines
         self._styles: list[tuple[str, bool]] = []  # how headings are underlined, the highest level first
@@ -94,10 +92,8 @@ class _RestReader:
         if at == 0 and _OPTION.match(text):
             self._page.skip(0, 1)
         if text.startswith((">>> ", "$ ")):
-            end = at + 1
-            while end < len(self._lines) and self._lines[end].strip():
-                end += 1
-            self._page.keep_together(at, end)
+            blank = (end for end in range(at + 1, len(self._lines)) if not self._lines[end].strip())
+            self._page.keep_together(at, end := next(blank, len(self._lines)))
             return end
         if text.rstrip().endswith("::"):
             return self._read_code(at, indent)
@@ -200,13 +196,9 @@ class _RestReader:
 
     def _end_of_block(self, at: int, indent: int) -> int:
         """The first line after `at` that is not indented deeper than `at`."""
-        end = at + 1
-        while end < len(self._lines):
-            line = self._lines[end]
-            if line.strip() and _indent(line) <= indent:
-                break
-            end += 1
-        return end
+        lines = self._lines
+        following = (end for end in range(at + 1, len(lines)) if lines[end].strip())
+        return next((end for end in following if _indent(lines[end]) <= indent), len(lines))
 
 
 def _indent(line: str) -> int:

@@ -72,7 +72,9 @@ class Question:
 
 def parse_question(text: str) -> Question:
     """Parse a question. Accepts any text."""
-    prose, blocks = _without_blocks(_bounded(text))
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2].rpartition(' ')[0]}\n{text[-LONGEST // 2 :].partition(' ')[2]}"
+    prose, blocks = _without_blocks(text)
     marked, mentions = _mark_names(prose)
     marked = _PROGRAM.sub(r"\g<run>", re.sub(r"\s+", " ", marked)).strip()
     question_type, subjects = _type_and_subjects(marked, mentions)
@@ -97,12 +99,6 @@ _CODE_LINE = re.compile(
     r"|(?:for|while|if|with) .*:\s*$|\w[\w.\[\]]* ?= ?\S).*$",
     re.MULTILINE,
 )
-
-
-def _bounded(text: str) -> str:
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST // 2].rpartition(' ')[0]}\n{text[-LONGEST // 2 :].partition(' ')[2]}"
-    return text
 
 
 def _without_blocks(text: str) -> tuple[str, str]:
@@ -154,10 +150,9 @@ _SYMBOL = re.compile(
     "(?<!\\S)`?(" + "|".join(map(re.escape, sorted(_SYMBOLS, key=len, reverse=True))) + ")`?(?=[\\s?,]|$)"
 )
 _KEYWORD = re.compile(
-    r"(?<!`)\b(and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for"
-    r"|from|global|if|import"
-    r"|in|is|lambda|match|nonlocal|not|or|pass|raise|return|try|while|with|yield)\b(?=\s+(?:statement"
-    r"|keyword|operator|clause)\b)"
+    r"(?<!`)\b(and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for|from|global"
+    r"|if|import|in|is|lambda|match|nonlocal|not|or|pass|raise|return|try|while|with|yield)\b"
+    r"(?=\s+(?:statement|keyword|operator|clause)\b)"
 )
 # "find out whether" does not ask for a search, and in "f-string" the letter matters.
 _PHRASAL = re.compile(r"\b(?:find|finding|figure|work) out\b", re.IGNORECASE)
@@ -238,24 +233,20 @@ _PROGRAM = re.compile(
 
 _STRONG = re.compile(r"\bdiff?er(?:en[ct]\w*|s|ed)?\b|\bvs\b|\bversus\b|\bdistinguish\w*", re.IGNORECASE)
 _WEAK = re.compile(
-    r"\bor\b|\bcompared?\b|\binstead of\b|\brather than\b|\bas opposed to\b|\bprefer\b"
-    r"|\b(?:choose|pick|use)\b.*\bover\b|\bthe same\b"
-    r"|\b(?:better|faster|slower|safer) than\b",
+    r"\bor\b|\bcompared?\b|\binstead of\b|\brather than\b|\bas opposed to\b|\bprefer\b|\bthe same\b"
+    r"|\b(?:choose|pick|use)\b.*\bover\b|\b(?:better|faster|slower|safer) than\b",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(
-    r"[,;:]\s+|\s[-–—]+\s|\b(?:between|and|or|vs|versus|from|to|than|compared (?:to|with)|instead of"
-    r"|rather than"
-    r"|as opposed to|over|with|the same as)\b\.?|[?!](?:\s|$)",
+    r"[,;:]\s+|\s[-–—]+\s|[?!](?:\s|$)|\b(?:between|and|or|vs|versus|from|to|than|compared (?:to|with)"
+    r"|instead of|rather than|as opposed to|over|with|the same as)\b\.?",
     re.IGNORECASE,
 )
 _WITHIN = re.compile(r"(?<=\S)\s+(?:in|for|when|if|on|inside|while)\s.*$", re.IGNORECASE)
 _ABOUT = re.compile(
-    r"\b(?:what(?:'s|’s|s)?|explain|describe|define|tell me about|meaning|purpose|means?|signature"
-    r"|prototype|docs?|documentation"
-    r"|docstring|params?|parameters?|arguments?|args|kwargs|options|defaults?|returns?|examples?"
-    r"|explanation|usage|used?|works?"
-    r"|when should|why)\b",
+    r"\b(?:what(?:'s|’s|s)?|explain|describe|define|tell me about|meaning|purpose|means?|signature|prototype"
+    r"|docs?|documentation|docstring|params?|parameters?|arguments?|args|kwargs|options|defaults?|returns?"
+    r"|examples?|explanation|usage|used?|works?|when should|why)\b",
     re.IGNORECASE,
 )
 _TASK = re.compile(
@@ -341,9 +332,8 @@ _CONTINUES = re.compile(
 _PRONOUN = re.compile(r"\b(?:it|its|this|these|those|them|they|that|one|former|latter|same|previous|above)\b")
 _OPPOSITE = re.compile(
     r"\b(?:other\s+way\s+(?:a?round|about)|(?:the|its|an)\s+(?:opposite|reverse|inverse|contrary)"
-    r"|vice[\s-]versa|conversely"
-    r"|opposite\s+of|inverse\s+of|reverse\s+direction|(?:and|but)\s+back(?:\s+again)?|undo\s+(?:it"
-    r"|that|this))\b"
+    r"|vice[\s-]versa|conversely|opposite\s+of|inverse\s+of|reverse\s+direction"
+    r"|(?:and|but)\s+back(?:\s+again)?|undo\s+(?:it|that|this))\b"
 )
 
 

@@ -77,11 +77,9 @@ class Query:
 
 
 def word_weights(index: Index, words: Iterable[str], says_python: bool) -> dict[str, tuple[int, float]]:
-    """The frequency and the weight of each word; a rarer word weighs more.
-
-    A word for another program or language shows that the question is about that, unless the index has a
-    passage of that name. If the question says Python, it only compares Python with the other.
-    """
+    """The frequency and the weight of each word; a rarer word weighs more. A word for another program or
+    language shows that the question is about that, unless the index has a passage of that name. If the
+    question says Python, it only compares Python with the other."""
     total = max(index.count(), 1000)
     most = math.log(1 + total)
     weights = {}

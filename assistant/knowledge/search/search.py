@@ -7,6 +7,7 @@ than a wrong one. `scoring.py` scores a passage.
 from __future__ import annotations
 
 import difflib
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,18 +39,17 @@ TYPES = {
     "multiprocessing", "generators": "yield", "generator": "yield", "decorators": "decorator",
 }  # fmt: skip
 # The last parts of names that undo each other.
-OPPOSITES = (
-    ("dumps", "loads"), ("dump", "load"), ("encode", "decode"), ("pack", "unpack"),
-    ("compress", "decompress"),
-    ("lower", "upper"), ("split", "join"), ("ord", "chr"), ("strftime", "strptime"), ("escape", "unescape"),
-    ("append", "pop"), ("quote", "unquote"), ("reader", "writer"),
-    ("DictReader", "DictWriter"), ("min", "max"),
-    ("b64encode", "b64decode"), ("hexlify", "unhexlify"), ("read_text", "write_text"), ("all", "any"),
-    ("fromtimestamp", "timestamp"), ("fromisoformat", "isoformat"), ("from_bytes", "to_bytes"),
-    ("make_archive", "unpack_archive"), ("urlencode", "parse_qs"), ("urlparse", "urlunparse"),
-    ("startswith", "endswith"), ("lstrip", "rstrip"), ("ljust", "rjust"), ("nlargest", "nsmallest"),
-    ("islower", "isupper"), ("setattr", "getattr"), ("fromhex", "hex"), ("bin", "int"), ("hex", "int"),
-)  # fmt: skip
+OPPOSITES = tuple(
+    pair.split("/")
+    for pair in """
+    dumps/loads dump/load encode/decode pack/unpack compress/decompress lower/upper split/join ord/chr
+    strftime/strptime escape/unescape append/pop quote/unquote reader/writer DictReader/DictWriter min/max
+    b64encode/b64decode hexlify/unhexlify read_text/write_text all/any fromtimestamp/timestamp
+    fromisoformat/isoformat from_bytes/to_bytes make_archive/unpack_archive urlencode/parse_qs
+    urlparse/urlunparse startswith/endswith lstrip/rstrip ljust/rjust nlargest/nsmallest islower/isupper
+    setattr/getattr fromhex/hex bin/int hex/int
+    """.split()  # noqa: SIM905 - a table to read
+)
 
 
 @dataclass(slots=True)
@@ -88,11 +88,9 @@ def search(
     limit: int = 4,
     corpora: Sequence[str] | None = None,
 ) -> SearchResult:
-    """The passages that answer a question, best first; none if nothing in the index does.
-
-    `previous` are the earlier questions of the conversation, oldest first; they complete a question that
-    cannot be understood alone. Accepts any text, and takes a few milliseconds.
-    """
+    """The passages that answer a question, best first; none if nothing in the index does. `previous` are the
+    earlier questions of the conversation, oldest first; they complete a question that cannot be understood
+    alone. Accepts any text, and takes a few milliseconds."""
     parsed = parse_question(question)
     only = tuple(corpora) if corpora else None
     if parsed.is_follow_up and previous:
@@ -108,24 +106,18 @@ class RecentSearches:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._results: dict[tuple[str, tuple[str, ...], int], SearchResult] = {}  # the oldest first
+        self._search = functools.lru_cache(MOST_REMEMBERED)(functools.partial(search, index))
         self._version: tuple[int, int] | None = None
 
     def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> SearchResult:
         """As `search`."""
         version = self._index.version()
         if version != self._version:
-            self._results.clear()
+            self._search.cache_clear()
             self._version = version
-        key = (question, tuple(previous), limit)
-        result = self._results.pop(key, None)
-        if result is None:
-            result = search(self._index, question, previous=previous, limit=limit)
-        if sum(map(len, (question, *previous))) <= LONGEST_REMEMBERED:
-            self._results[key] = result
-        if len(self._results) > MOST_REMEMBERED:
-            del self._results[next(iter(self._results))]
-        return result
+        if sum(map(len, (question, *previous))) > LONGEST_REMEMBERED:
+            return search(self._index, question, previous=previous, limit=limit)
+        return self._search(question, previous=tuple(previous), limit=limit)
 
 
 # Conversations
@@ -181,12 +173,10 @@ def _opposites(index: Index, name: str) -> Iterator[Hit]:
 
 def _passages_named(index: Index, name: str) -> list[tuple[Hit, float]]:
     """The passages that a name in a question may mean, with how surely it means each."""
-    found = index.named(name)
-    if found:
+    if found := index.named(name):
         return [(hit, 1.0) for hit in found[:3]]
     head, dot, last = name.rpartition(".")
-    ends = index.ending(name)
-    if ends:
+    if ends := index.ending(name):
         sure = 0.92 if dot else 0.75
         return [(hit, sure if hit.passage.name.lower() != name.lower() else 0.97) for hit in ends]
     if not dot:

@@ -23,10 +23,7 @@ class VocabularyMalformed(Exception):
 
 @functools.cache
 def phrases() -> Mapping[str, tuple[str, ...]]:
-    """The phrases for each full name: `os.path.join`, `len`, `str.split`, `yield`, `json`.
-
-    Raises `VocabularyMalformed`.
-    """
+    """The phrases for each full name: `os.path.join`, `len`, `yield`. Raises `VocabularyMalformed`."""
     try:
         data = FILE.read_bytes()
     except OSError as error:

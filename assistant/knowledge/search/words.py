@@ -218,11 +218,8 @@ def synonyms(word: str) -> tuple[str, ...]:
 
 
 def corrected(word: str, known: Collection[str]) -> str:
-    """The known word that a misspelt one means, or the word itself if no known one is like it.
-
-    Corrects one wrong letter in a word of five letters or more, two in a word of eight or more, and never the
-    first letter. Takes a millisecond or two with ten thousand known words.
-    """
+    """The known word that a misspelt one means, or the word itself if no known one is like it. Corrects one
+    wrong letter in a word of five letters or more, two in a word of eight or more, and never the first."""
     if len(word) < SHORTEST or not (word.isascii() and word.isalpha()) or word in known or is_word(word):
         return word
     most = 2 if len(word) >= 8 else 1
@@ -259,16 +256,13 @@ def _edits(one: str, other: str, most: int) -> int:
     return row[-1]
 
 
-_APOSTROPHE = re.compile(r"['’]")
-
-
 def split_words(text: str) -> Iterator[str]:
     """The words of a text; a name in camel case is several: `ThreadPool` is two."""
     for word in WORD.findall(text):
         if word.islower() and word.isalpha():  # nearly always
             yield word
         else:
-            yield from CAMEL_CASE.split(_APOSTROPHE.split(word, maxsplit=1)[0])
+            yield from CAMEL_CASE.split(re.split("['’]", word, maxsplit=1)[0])
 
 
 def forms(text: str) -> set[str]:

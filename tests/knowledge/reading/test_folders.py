@@ -25,6 +25,19 @@ def read(root: Path, name: str, text: str | bytes, **how: str) -> list[Passage]:
     return read_file(path, root, **how)
 
 
+def refused(root: Path, name: str) -> str:
+    """Why a file is left out."""
+    warnings: list[str] = []
+    assert read_file(root / name, root, warn=warnings.append) == []
+    (warning,) = warnings
+    return warning
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
 def one(root: Path, name: str, text: str | bytes, **how: str) -> Passage:
     (passage,) = read(root, name, text, **how)
     return passage
@@ -40,7 +53,6 @@ def test_a_section_has_its_headings_and_its_file_and_line(tmp_path: Path) -> Non
         "guide/install.md",
         "# Guide\n\nWelcome.\n\n## Install\n\nGet it.\n\n### On *Linux*\n\nUse `apt`.\n\n## Use\n\nRun it.\n",
         package="Acme",
-        version="2",
     )
     assert [(each.name, each.title, each.text, each.location) for each in passages] == [
         ("Guide", "Guide", "Welcome.", "guide/install.md:3"),
@@ -48,9 +60,7 @@ def test_a_section_has_its_headings_and_its_file_and_line(tmp_path: Path) -> Non
         ("On Linux", "Guide › Install › On Linux", "Use `apt`.", "guide/install.md:11"),
         ("Use", "Guide › Use", "Run it.", "guide/install.md:15"),
     ]
-    assert {(each.corpus, each.kind, each.package, each.version) for each in passages} == {
-        ("docs", "section", "Acme", "2")
-    }
+    assert {(each.corpus, each.kind, each.package) for each in passages} == {("docs", "section", "Acme")}
 
 
 def test_lookalikes_of_headings_are_ignored(tmp_path: Path) -> None:
@@ -207,12 +217,8 @@ def test_rest_has_sections_and_described_apis(tmp_path: Path) -> None:
 
 def test_rest_heading_levels_follow_the_order_of_styles(tmp_path: Path) -> None:
     text = "====\nBook\n====\n\na\n\nPart\n====\n\nb\n\nChapter\n~~~~~~~\n\nc\n\nPart 2\n======\n\nd\n"
-    assert [each.title for each in read(tmp_path, "a.rst", text)] == [
-        "Book",
-        "Book › Part",
-        "Book › Part › Chapter",
-        "Book › Part 2",
-    ]
+    titles = [each.title for each in read(tmp_path, "a.rst", text)]
+    assert titles == ["Book", "Book › Part", "Book › Part › Chapter", "Book › Part 2"]
 
 
 def test_rest_tables_and_paragraphs_are_not_headings(tmp_path: Path) -> None:
@@ -222,11 +228,11 @@ def test_rest_tables_and_paragraphs_are_not_headings(tmp_path: Path) -> None:
 
 
 def test_a_text_file_that_looks_like_rest_is_read_as_rest(tmp_path: Path) -> None:
-    assert [each.name for each in read(tmp_path, "a.txt", "One\n===\n\na\n\nTwo\n===\n\nb\n")] == [
-        "One",
-        "Two",
-    ]
-    assert [each.name for each in read(tmp_path, "b.txt", "One\n\na\n\nTwo\n\nb\n")] == ["b"]
+    for text, found in (
+        ("One\n===\n\na\n\nTwo\n===\n\nb\n", ["One", "Two"]),
+        ("One\n\na\n\nTwo\n\nb\n", ["b"]),
+    ):
+        assert [each.name for each in read(tmp_path, "b.txt", text)] == found
 
 
 def test_html_gives_the_visible_main_content(tmp_path: Path) -> None:
@@ -300,10 +306,8 @@ def test_a_notebook_gives_its_cells_without_their_output(tmp_path: Path) -> None
     "text", ["{", "[]", "3", '{"cells": 1}', '{"cells": [1, {"source": 2}, {"source": [3]}]}', "[" * 100_000]
 )
 def test_a_broken_notebook_is_reported(tmp_path: Path, text: str) -> None:
-    warnings: list[str] = []
     (tmp_path / "a.ipynb").write_text(text)
-    assert read_file(tmp_path / "a.ipynb", tmp_path, warn=warnings.append) == []
-    (sentence,) = warnings
+    sentence = refused(tmp_path, "a.ipynb")
     cells = "a.ipynb is read without 3 broken cells."
     assert sentence == cells or sentence.startswith("a.ipynb is left out, since it is not a notebook: ")
 
@@ -341,28 +345,20 @@ def names(root: Path, **how: Callable[[str], None]) -> list[str]:
 
 def test_files_are_sorted_and_foreign_folders_left_out(tmp_path: Path) -> None:
     wanted = ["README.md", "a/x.rst", "a/y.TXT", "b.html", "build/guide.md", "n.ipynb"]
-    others = [
-        ".git/a.md",
-        ".hidden.md",
-        "node_modules/m/README.md",
-        "__pycache__/a.txt",
-        "_build/html/a.html",
-        "env/lib/a.md",
-        "env/pyvenv.cfg",
-        "project/build/a.html",
-        "project/conf.py",
-        "LICENSE.txt",
-        "requirements-dev.txt",
-        "picture.png",
-        "genindex.html",
-    ]
-    for name in (*others, *reversed(wanted)):
+    others = """
+        .git/a.md .hidden.md node_modules/m/README.md __pycache__/a.txt _build/html/a.html env/lib/a.md
+        env/pyvenv.cfg project/build/a.html project/conf.py LICENSE.txt requirements-dev.txt picture.png
+        genindex.html
+        """
+    for name in (*others.split(), *reversed(wanted)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     assert names(tmp_path) == wanted
 
 
-def test_links_are_followed_within_the_folder_once_and_never_out_of_it(tmp_path: Path) -> None:
+def test_links_are_followed_within_the_folder_once_and_never_out_of_it(
+    tmp_path: Path, warnings: list[str]
+) -> None:
     root, secret = tmp_path / "docs", tmp_path / "secret.md"
     (root / "a").mkdir(parents=True)
     secret.write_text("secret")
@@ -375,52 +371,40 @@ def test_links_are_followed_within_the_folder_once_and_never_out_of_it(tmp_path:
     (root / ".data").mkdir()
     (root / ".data" / "y.md").write_text("y")
     (root / "y.md").symlink_to(".data/y.md")
-    warnings: list[str] = []
     assert names(root, warn=warnings.append) == ["a/x.md", "y.md"]
     assert len(warnings) == 2
     assert warnings[0].endswith("out.md is left out, since it is a link out of the folder.")
-    assert read_file(root / "out.md", root, warn=warnings.append) == []
-    assert warnings[-1] == "out.md cannot be read (it is a link out of the folder)."
+    assert refused(root, "out.md") == "out.md cannot be read (it is a link out of the folder)."
 
 
-def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+def test_a_pipe_is_not_read(tmp_path: Path, warnings: list[str]) -> None:
     os.mkfifo(tmp_path / "pipe.md")
-    warnings: list[str] = []
     assert names(tmp_path, warn=warnings.append) == []
-    assert read_file(tmp_path / "pipe.md", tmp_path, warn=warnings.append) == []
-    assert [sentence.rpartition("/")[2] for sentence in warnings] == [
-        "pipe.md is left out, since it is not a regular file.",
-        "pipe.md cannot be read (it is not a regular file).",
-    ]
+    assert warnings == [f"{tmp_path}/pipe.md is left out, since it is not a regular file."]
+    assert refused(tmp_path, "pipe.md") == "pipe.md cannot be read (it is not a regular file)."
 
 
-def test_unprintable_names_are_reported(tmp_path: Path) -> None:
+def test_unprintable_names_are_reported(tmp_path: Path, warnings: list[str]) -> None:
     for name in (b"a\nb.md", b"c\xff.md", "d\u202e.md".encode(), b"fine \xc3\xa9.md"):
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_text("x")
-    warnings: list[str] = []
     assert names(tmp_path, warn=warnings.append) == ["fine é.md"]
     assert len(warnings) == 3
     assert all(sentence.isprintable() and sentence.encode() for sentence in warnings)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="everything can be read by root")
-def test_files_without_permission_are_reported(tmp_path: Path) -> None:
+def test_files_without_permission_are_reported(tmp_path: Path, warnings: list[str]) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     (tmp_path / "a.md").touch(mode=0)
-    warnings: list[str] = []
     assert names(tmp_path, warn=warnings.append) == ["a.md"]
-    assert read_file(tmp_path / "a.md", tmp_path, warn=warnings.append) == []
-    assert len(warnings) == 2
+    assert refused(tmp_path, "a.md")
+    assert len(warnings) == 1
 
 
-def test_missing_files_and_folders_are_reported(tmp_path: Path) -> None:
-    warnings: list[str] = []
-    assert read_file(tmp_path / "gone.md", tmp_path, warn=warnings.append) == []
+def test_missing_files_and_folders_are_reported(tmp_path: Path, warnings: list[str]) -> None:
+    assert refused(tmp_path, "gone.md") == "gone.md cannot be read (No such file or directory)."
     assert list(files_of(tmp_path / "gone", warn=warnings.append)) == []
-    assert warnings == [
-        "gone.md cannot be read (No such file or directory).",
-        f"{tmp_path / 'gone'} is not a folder.",
-    ]
+    assert warnings == [f"{tmp_path / 'gone'} is not a folder."]
 
 
 def test_too_many_files_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,11 +421,9 @@ def test_a_huge_file_is_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "huge.md"
     path.write_text("# Start\n\nHello.\n\n")
     os.truncate(path, 100 << 20)  # the rest is zeros, which need no disk space
-    warnings: list[str] = []
-    assert read_file(path, tmp_path, warn=warnings.append) == []
-    assert warnings == ["huge.md is left out, since it is not text."]
+    assert refused(tmp_path, "huge.md") == "huge.md is left out, since it is not text."
     path.write_text("# Start\n\nHello.\n\n" + f"# More\n\n{'Text that goes on. ' * 50}\n\n" * 4000)
-    warnings.clear()
+    warnings: list[str] = []
     passages = read_file(path, tmp_path, warn=warnings.append)
     assert passages[0].text == "Hello."
     assert len(passages) == folders.MOST_PASSAGES
@@ -476,10 +458,8 @@ def test_invisible_characters_are_removed_and_line_numbers_kept(tmp_path: Path) 
 
 
 def test_binary_files_are_reported(tmp_path: Path) -> None:
-    warnings: list[str] = []
     (tmp_path / "a.md").write_bytes(b"\x7fELF\x01\0\0\0" * 100)
-    assert read_file(tmp_path / "a.md", tmp_path, warn=warnings.append) == []
-    assert warnings == ["a.md is left out, since it is not text."]
+    assert refused(tmp_path, "a.md") == "a.md is left out, since it is not text."
 
 
 @pytest.mark.parametrize(
@@ -487,15 +467,14 @@ def test_binary_files_are_reported(tmp_path: Path) -> None:
     [
         (
             "LICENSE",
-            "MIT License\n\nPermission is hereby granted, free of charge, to any person "
-            "to deal in the Software",
+            "MIT\n\nPermission is hereby granted, free of charge, to any to deal in the Software",
             "MIT",
         ),
         ("LICENCE.txt", "Apache License\n  Version 2.0, January 2004", "Apache-2.0"),
         (
             "COPYING",
-            "SPDX-License-Identifier: GPL-3.0-or-later WITH GCC-exception-3.1\n",
-            "GPL-3.0-or-later WITH GCC-exception-3.1",
+            "SPDX-License-Identifier: GPL-3.0 WITH GCC-exception-3.1\n",
+            "GPL-3.0 WITH GCC-exception-3.1",
         ),
         ("LICENSE.md", "GNU GENERAL PUBLIC LICENSE Version 3", ""),
         ("LICENSE", "Apache License Version 2.0, January 2004. Boost Software License - Version 1.0", ""),

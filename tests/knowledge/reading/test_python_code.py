@@ -19,6 +19,11 @@ from assistant.knowledge.reading.python_code import (
 from assistant.knowledge.reading.python_names import PublicDefinition, public_definitions
 
 
+def documented(*names: str) -> str:
+    """Source of functions, each with its name as its docstring."""
+    return "".join(f'def {name}():\n    """{name}"""\n' for name in names)
+
+
 def module(text: str, name: str = "m", path: str = "", **options: bool) -> Module:
     return read_module(text, name, path or f"{name.replace('.', '/')}.py", **options)
 
@@ -89,7 +94,7 @@ def test_a_comment_above_replaces_a_missing_docstring() -> None:
 def test_a_definition_has_its_shortest_public_name() -> None:
     found = exported(
         pkg__="from .api import get\nfrom ._inner import hidden as shown\n",
-        pkg__api='def get(url):\n    """Get."""\n',
+        pkg__api=documented("get"),
         pkg___inner="",
     )
     assert found["pkg.get"].aliases == ("pkg.api.get",)
@@ -97,16 +102,12 @@ def test_a_definition_has_its_shortest_public_name() -> None:
 
 
 def test_all_decides_what_a_module_exports() -> None:
-    found = exported(
-        m='__all__ = ["a"]\n__all__ += ["b"]\n' + "".join(f'def {n}():\n    """D."""\n' for n in "abc")
-    )
+    found = exported(m='__all__ = ["a"]\n__all__ += ["b"]\n' + documented("a", "b", "c"))
     assert set(found) == {"m.a", "m.b"}
 
 
 def test_a_star_import_exports_what_the_other_module_exports() -> None:
-    found = exported(
-        pkg__="from .a import *\n", pkg__a='__all__ = ["f"]\ndef f():\n    """F."""\ndef g():\n    """G."""\n'
-    )
+    found = exported(pkg__="from .a import *\n", pkg__a='__all__ = ["f"]\n' + documented("f", "g"))
     assert set(found) == {"pkg.f"}
 
 
@@ -117,9 +118,7 @@ def test_crossing_star_imports_are_followed_once() -> None:
         for depth in range(60)
         for side in "ab"
     }
-    found = exported(
-        pkg__="from .a0 import *\n", **crossing, pkg__a60='def f():\n    """F."""\n', pkg__b60=""
-    )
+    found = exported(pkg__="from .a0 import *\n", **crossing, pkg__a60=documented("f"), pkg__b60="")
     assert set(found) == {"pkg.f"}
 
 
@@ -138,10 +137,8 @@ def test_inherited_methods_belong_to_the_public_class() -> None:
 
 
 def test_circular_imports_end() -> None:
-    found = exported(
-        pkg__="from .a import f\n", pkg__a="from .b import f\nfrom .b import *\n", pkg__b="from .a import f\n"
-    )
-    assert found == {}
+    circular = {"pkg__a": "from .b import f\nfrom .b import *\n", "pkg__b": "from .a import f\n"}
+    assert exported(pkg__="from .a import f\n", **circular) == {}
 
 
 def test_calls_are_counted_under_their_full_names() -> None:
@@ -151,16 +148,8 @@ def test_calls_are_counted_under_their_full_names() -> None:
         "def f(where: Path | None):\n    where.unlink()\n"
         'def g():\n    x = ","\n    return x.join(a)\n'
     ).usage
-    assert {name: use[0] for name, use in usage.items()} == {
-        "os.remove": 2,
-        "os.path.join": 1,
-        "shutil.rmtree": 1,
-        "len": 1,
-        "pathlib.Path": 1,
-        "pathlib.Path.mkdir": 1,
-        "pathlib.Path.unlink": 1,
-        "str.join": 1,
-    }
+    once = "os.path.join shutil.rmtree len pathlib.Path pathlib.Path.mkdir pathlib.Path.unlink str.join"
+    assert {name: use[0] for name, use in usage.items()} == {"os.remove": 2, **dict.fromkeys(once.split(), 1)}
 
 
 def test_an_example_is_short_and_shows_the_name() -> None:
@@ -242,7 +231,7 @@ def test_source_that_is_not_python_is_refused(text: str) -> None:
 )
 def test_source_nested_too_deeply_for_the_parser_does_no_harm(deep: str) -> None:
     read = set()
-    for text in (deep, 'def f():\n    """F."""\n'):
+    for text in (deep, documented("f")):
         with contextlib.suppress(SourceUnreadable):  # how deep is too deep depends on the interpreter
             read.update(module(text).definitions)
     assert "f" in read

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assistant.knowledge.index import Index
-from assistant.knowledge.index_writer import IndexWriter, ReadUnit
-from assistant.knowledge.passage import Batch, Passage
+from assistant.knowledge.index_writer import IndexWriter
+from assistant.knowledge.passage import Passage
 from assistant.knowledge.search.search import MOST_REMEMBERED, RecentSearches, search
+from tests.support.fake_documentation import passage, unit
 
 LIBRARY = {
     "os": ("module", "Miscellaneous operating system interfaces.", []),
@@ -43,19 +44,19 @@ LIBRARY = {
 }
 
 
-def passage(name: str, kind: str, text: str, corpus: str) -> Passage:
-    return Passage(name, kind, name, text, "a package", "", "", f"{name}.py:1", corpus)
+def plain(name: str, kind: str, text: str, corpus: str) -> Passage:
+    return passage(name, text, kind=kind, corpus=corpus, signature="")
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     path: Path = tmp_path_factory.mktemp("index") / "documentation.db"
-    library = [passage(name, kind, text, "python") for name, (kind, text, _) in LIBRARY.items()]
-    guide = [passage("Deleting files", "section", "How our tool deletes a file, step by step.", "docs")]
+    library = [plain(name, kind, text, "python") for name, (kind, text, _) in LIBRARY.items()]
+    guide = plain("Deleting files", "section", "How our tool deletes a file, step by step.", "docs")
     with closing(IndexWriter(path)) as writer:
         phrases = {name: phrases for name, (_, _, phrases) in LIBRARY.items()}
-        writer.put([ReadUnit("library", "python", "1", "", Batch(library))], phrases)
-        writer.put([ReadUnit("guide", "docs", "1", "", Batch(guide))])
+        writer.put([unit("library", *library)], phrases)
+        writer.put([unit("guide", guide)])
     with closing(Index(path)) as found:
         yield found
 
@@ -137,9 +138,8 @@ def test_a_question_without_an_answer_finds_nothing(index: Index, question: str)
 
 
 def test_a_follow_up_is_completed_by_the_earlier_question(index: Index) -> None:
-    assert (
-        first(index, "show me an example of it", previous=["How do I sort a list in place?"]) == "list.sort"
-    )
+    before = ["How do I sort a list in place?"]
+    assert first(index, "show me an example of it", previous=before) == "list.sort"
 
 
 def test_the_other_way_round_finds_the_opposite(index: Index) -> None:
@@ -148,11 +148,8 @@ def test_the_other_way_round_finds_the_opposite(index: Index) -> None:
 
 
 def test_a_complete_question_ignores_earlier_ones(index: Index) -> None:
-    alone = search(index, "How do I remove a directory and everything in it?")
-    assert (
-        search(index, "How do I remove a directory and everything in it?", previous=["list vs tuple"])
-        == alone
-    )
+    question = "How do I remove a directory and everything in it?"
+    assert search(index, question, previous=["list vs tuple"]) == search(index, question)
 
 
 def test_only_the_given_corpora_are_searched(index: Index) -> None:
@@ -162,9 +159,9 @@ def test_only_the_given_corpora_are_searched(index: Index) -> None:
 
 def test_a_source_without_phrases_is_found_by_its_own_texts(tmp_path: Path) -> None:
     sections = {"Deleting files": "How our tool deletes a file.", "Sizes": "It resizes an image to fit."}
-    passages = [passage(name, "section", text, "docs") for name, text in sections.items()]
+    passages = [plain(name, "section", text, "docs") for name, text in sections.items()]
     with closing(IndexWriter(tmp_path / "documentation.db")) as writer:
-        writer.put([ReadUnit("guide", "docs", "1", "", Batch(passages))])
+        writer.put([unit("guide", *passages)])
         assert first(writer, "how do I delete a file") == "Deleting files"
         assert first(writer, "resize an image") == "Sizes"
 
@@ -175,7 +172,7 @@ def test_results_are_distinct_and_within_the_limit(index: Index) -> None:
 
 
 def test_a_found_passage_is_unchanged(index: Index) -> None:
-    wanted = passage("zip", *LIBRARY["zip"][:2], "python")
+    wanted = plain("zip", *LIBRARY["zip"][:2], "python")
     assert dataclasses.asdict(search(index, "what does zip do").passages[0]) == dataclasses.asdict(wanted)
 
 
@@ -222,12 +219,11 @@ def test_only_the_latest_searches_are_remembered(index: Index) -> None:
 
 def test_a_change_of_the_index_clears_remembered_searches(tmp_path: Path) -> None:
     path = tmp_path / "documentation.db"
-    old = passage("os.remove", "function", "Remove a file.", "python")
-    new = passage("os.remove", "function", "Remove a file, if it is there.", "python")
+    old, new = passage("os.remove", "Remove a file."), passage("os.remove", "Remove it, if it is there.")
     with closing(IndexWriter(path)) as writer:
-        writer.put([ReadUnit("library", "python", "1", "", Batch([old]))])
+        writer.put([unit("library", old)])
         with closing(Index(path)) as reader:
             searches = RecentSearches(reader)
             assert searches.search("what does os.remove do").passages == (old,)
-            writer.put([ReadUnit("library", "python", "2", "", Batch([new]))])
+            writer.put([unit("library", new, fingerprint="2")])
             assert searches.search("what does os.remove do").passages == (new,)

@@ -16,12 +16,8 @@ KNOWN = frozenset(
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
-        ("extention", "extension"),
-        ("recieve", "receive"),
-        ("dictionery", "dictionary"),
-        ("seperate", "separate"),
-        ("strng", "string"),
-        ("intger", "integer"),
+        *(("extention", "extension"), ("recieve", "receive"), ("dictionery", "dictionary")),
+        *(("seperate", "separate"), ("strng", "string"), ("intger", "integer")),
         ("enviroment", "environment"),
     ],
 )
@@ -31,19 +27,7 @@ def test_a_misspelt_word_is_corrected(written: str, meant: str) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    [
-        "extension",
-        "pancakes",
-        "kubernetes",
-        "swift",
-        "react",
-        "coma",
-        "naïve",
-        "json2",
-        "xtension",
-        "read_csv",
-        "",
-    ],
+    ["", *"extension pancakes kubernetes swift react coma naïve json2 xtension read_csv".split()],  # noqa: SIM905
 )
 def test_a_word_that_is_known_short_or_unlike_all_others_stays(word: str) -> None:
     assert corrected(word, KNOWN) == word
