@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Request, Route, expect
+
+from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
 
 expect.set_options(timeout=30_000)
 
@@ -16,6 +19,23 @@ class ChatPage:
     def __init__(self, context: BrowserContext, address: str, path: str = "/") -> None:
         self.address = address
         self.page: Page = context.new_page()
+        chat, by_role = self.page.locator("tech-chat"), self.page.get_by_role
+        self.composer = by_role("textbox", name="Your question")
+        self.send = self.page.locator("tech-send button")
+        self.questions = by_role("article", name="Question")
+        self.bubbles = chat.locator(".bubble")  # the texts of the questions, as they are shown
+        self.editor = by_role("textbox", name="Edit the question")
+        self.answers = by_role("article", name="Answer")
+        self.answer = self.answers.last
+        self.chips = self.answer.get_by_role("group", name="Sources").get_by_role("button")
+        self.spoken = by_role("log").locator("p")  # the paragraphs that a screen reader reads out
+        self.notice = chat.locator(".notice")
+        self.alarm = chat.locator(".alarm")
+        self.account = chat.locator(".engine")  # names the model, with the state of the engine below
+        navigation = by_role("navigation", name="Conversations")
+        self.new = navigation.get_by_role("button", name="New chat")
+        self.listed = navigation.get_by_role("link")
+        self.toast = self.page.locator("tech-conversations .toast")
         self.go(path)
 
     def go(self, path: str) -> None:
@@ -24,59 +44,13 @@ class ChatPage:
         expect(self.send).to_be_visible()
 
     @property
-    def composer(self) -> Locator:
-        return self.page.get_by_role("textbox", name="Your question")
-
-    @property
-    def send(self) -> Locator:
-        return self.page.locator("tech-send button")
-
-    @property
-    def answers(self) -> Locator:
-        return self.page.get_by_role("article", name="Answer")
-
-    @property
-    def answer(self) -> Locator:
-        return self.answers.last
-
-    @property
-    def questions(self) -> Locator:
-        return self.page.get_by_role("article", name="Question")
-
-    @property
-    def bubbles(self) -> Locator:
-        """The texts of the questions, as they are shown."""
-        return self.page.locator("tech-chat .bubble")
-
-    @property
-    def editor(self) -> Locator:
-        return self.page.get_by_role("textbox", name="Edit the question")
-
-    @property
-    def spoken(self) -> Locator:
-        """The paragraphs that a screen reader reads out."""
-        return self.page.get_by_role("log").locator("p")
-
-    @property
     def text(self) -> str:
         """The text of the last answer, as it is shown."""
         return self.answer.locator(".text").inner_text()
 
     @property
-    def notice(self) -> Locator:
-        return self.page.locator("tech-chat .notice")
-
-    @property
-    def alarm(self) -> Locator:
-        return self.page.locator("tech-chat .alarm")
-
-    @property
-    def listed(self) -> Locator:
-        return self.page.get_by_role("navigation", name="Conversations").get_by_role("link")
-
-    @property
-    def toast(self) -> Locator:
-        return self.page.locator("tech-conversations .toast")
+    def clipboard(self) -> str:
+        return str(self.page.evaluate("navigator.clipboard.readText()"))
 
     def options(self, title: str) -> Locator:
         """The button that opens a conversation's menu."""
@@ -93,9 +67,34 @@ class ChatPage:
         self.page.wait_for_url("**/?c=*")
         return self.page.url.partition("?c=")[2]
 
+    def in_another_tab(self, *, instead: bool = False) -> ChatPage:
+        """The conversation in another tab; `instead` closes this one first."""
+        path = f"/?c={self.conversation}"
+        if instead:
+            self.page.close()
+        return ChatPage(self.page.context, self.address, path)
+
+    def hold_back(
+        self, address: str | re.Pattern[str], only: Callable[[Request], bool] = lambda request: True
+    ) -> list[Route]:
+        """Hold the page's requests to these addresses, and collect them."""
+        held: list[Route] = []
+        self.page.route(address, lambda it: held.append(it) if only(it.request) else it.continue_())
+        return held
+
     def ask(self, text: str) -> None:
         self.composer.fill(text)
         self.composer.press("Enter")
+
+    def ask_and_pause(self, upstream: Upstream, text: str) -> None:
+        """Ask, and wait for the first half of the answer, after which the upstream pauses."""
+        upstream.pause()
+        self.ask(text)
+        self.expect_text(FIRST_WORDS)
+
+    def resume_and_wait(self, upstream: Upstream) -> None:
+        upstream.resume()
+        self.expect_status("done")
 
     def ask_and_wait(self, text: str) -> None:
         """Ask, and wait for the whole answer."""
@@ -108,6 +107,10 @@ class ChatPage:
         self.start_editing(question)
         self.editor.fill(text)
         self.editor.press("Enter")
+
+    def edit_and_wait(self, question: Locator, text: str) -> None:
+        self.edit(question, text)
+        self.expect_status("done")
 
     def start_editing(self, question: Locator) -> None:
         question.hover()
@@ -131,6 +134,8 @@ class ChatPage:
 
     def stored(self) -> list[dict[str, Any]]:
         """The messages of the conversation, from the API."""
+        return list(self.stored_conversation()["messages"])
+
+    def stored_conversation(self) -> dict[str, Any]:
         found = self.page.request.get(f"{self.address}/api/conversations/{self.conversation}")
-        messages: list[dict[str, Any]] = found.json()["messages"]
-        return messages
+        return dict(found.json())

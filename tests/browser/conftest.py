@@ -6,14 +6,12 @@ import contextlib
 import functools
 import os
 import shutil
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
 from assistant.web.application import STATIC
 from tests.browser.chat_page import ChatPage
@@ -35,6 +33,18 @@ CHROMIUM_OPTIONS = (
     "--disable-component-update", "--disable-sync", f"--disable-features={','.join(DISABLED_FEATURES)}",
 )  # fmt: skip
 PATIENCE_MS = 30_000  # until a test gives up; no test measures speed
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+IMPORTS = """async () => {
+    for (const script of ["markdown", "highlight", "selection", "drafts"]) {
+        Object.assign(window, await import(`/${script}.js`));
+    }
+    window.render = (pieces, container = document.createElement("div")) => {
+        const view = new MarkdownView(container);
+        for (const piece of pieces) view.append(piece);
+        view.finish();
+        return container;
+    };
+}"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,15 +69,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
+def look() -> dict[str, Any]:
+    """Options of the visitor's browser, such as the size of its window, which a test may parametrize."""
+    return {}
+
+
+@pytest.fixture
+def context(browser: Browser, look: dict[str, Any]) -> Iterator[BrowserContext]:
     """The browser of one visitor, with its own cookies and storage."""
-    with visitor(browser) as context:
+    with visitor(browser, **look) as context:
         yield context
 
 
 @contextlib.contextmanager
 def visitor(browser: Browser, **options: Any) -> Iterator[BrowserContext]:
-    context = browser.new_context(**options)
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **options)
     context.set_default_timeout(PATIENCE_MS)
     errors: list[str] = []
     context.on("weberror", lambda error: errors.append(str(error.error)))
@@ -78,38 +94,24 @@ def visitor(browser: Browser, **options: Any) -> Iterator[BrowserContext]:
     assert errors == []
 
 
-class ScriptHandler(SimpleHTTPRequestHandler):
-    """Serves the scripts and, at /, an empty page; logs nothing."""
-
-    extensions_map: ClassVar = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        if self.path == "/":
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(b"<!doctype html><title>blank</title><link rel=icon href=data:,><main></main>")
-        else:
-            super().do_GET()
-
-
 @pytest.fixture(scope="module")
 def blank(browser: Browser) -> Iterator[Page]:
-    """An empty page that can import the scripts, without a Content-Security-Policy."""
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(ScriptHandler, directory=str(STATIC))
-    ) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        with visitor(browser) as context:
-            page = context.new_page()
-            page.goto(f"http://127.0.0.1:{server.server_port}/")
-            yield page
-        server.shutdown()
-        serving.join()
+    """An empty page without a Content-Security-Policy; what its scripts export is global."""
+
+    def serve(route: Route) -> None:
+        name = route.request.url.rpartition("/")[2]
+        if name:
+            route.fulfill(content_type="text/javascript", path=STATIC / name)
+        else:
+            body = "<!doctype html><title>blank</title><link rel=icon href=data:,><main></main>"
+            route.fulfill(content_type="text/html", body=body)
+
+    with visitor(browser) as context:
+        context.route("http://localhost/*", serve)
+        page = context.new_page()
+        page.goto("http://localhost/")
+        page.evaluate(IMPORTS)
+        yield page
 
 
 @pytest.fixture(scope="session")
@@ -130,29 +132,22 @@ def application(
     session_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Application]:
     """The application of all tests that do not stop it; each visitor has their own conversations."""
-    with running(
-        tmp_path_factory.mktemp("shared") / "data", "--upstream", session_upstream.url
-    ) as application:
-        application.wait_until("ready")
-        application.wait_for_page()
+    data = tmp_path_factory.mktemp("shared") / "data"
+    with running(data, "--upstream", session_upstream.url, until="ready") as application:
         yield application
 
 
 @pytest.fixture(scope="module")
 def killable(session_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
     """An application that a test may kill, if it starts it again."""
-    with running(
-        tmp_path_factory.mktemp("killable") / "data", "--upstream", session_upstream.url
-    ) as application:
-        application.wait_until("ready")
-        application.wait_for_page()
+    data = tmp_path_factory.mktemp("killable") / "data"
+    with running(data, "--upstream", session_upstream.url, until="ready") as application:
         yield application
 
 
 @pytest.fixture(scope="session")
 def without_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
-    with running(tmp_path_factory.mktemp("none") / "data", "--model", "none") as application:
-        application.wait_for_page()
+    with running(tmp_path_factory.mktemp("none") / "data", "--model", "none", until="none") as application:
         yield application
 
 

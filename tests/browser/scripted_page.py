@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Locator, Route
+from playwright.sync_api import BrowserContext, Route
 
 from tests.browser.chat_page import ChatPage
 
@@ -38,7 +38,9 @@ class ScriptedPage(ChatPage):
     and `hold` keeps them waiting until `release`.
     """
 
-    def __init__(self, context: BrowserContext, address: str, engine: dict[str, Any]) -> None:
+    def __init__(
+        self, context: BrowserContext, address: str, engine: dict[str, Any], asked: str | None = None
+    ) -> None:
         self.engine = {"download": None, "licence": None, **engine}
         self.model = "documentation" if engine["answers"] == "documentation" else "Small"
         self.calls: list[str] = []
@@ -53,33 +55,17 @@ class ScriptedPage(ChatPage):
             lambda route: route.fulfill(json={"provenance": self._provenance}),
         )
         super().__init__(context, address)
+        chat = self.page.locator("tech-chat")
+        self.consent = chat.locator(".consent")
+        self.download = chat.locator(".download")
+        self.notice = chat.get_by_role("status").and_(self.page.locator(".notice"))
+        if asked is not None:
+            self.ask_and_wait(asked)
 
     def change_engine(self, **changes: Any) -> None:
         """Change what the application says of its engine, and have the page ask for it now."""
         self.engine |= changes
         self.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-
-    @property
-    def account(self) -> Locator:
-        """The line that names the model, with the state of the engine below."""
-        return self.page.locator("tech-chat .engine")
-
-    @property
-    def consent(self) -> Locator:
-        return self.page.locator("tech-chat .consent")
-
-    @property
-    def notice(self) -> Locator:
-        return self.page.locator("tech-chat").get_by_role("status").and_(self.page.locator(".notice"))
-
-    @property
-    def download(self) -> Locator:
-        return self.page.locator("tech-chat .download")
-
-    @property
-    def chips(self) -> Locator:
-        """The sources of the last answer."""
-        return self.answer.get_by_role("group", name="Sources").get_by_role("button")
 
     def refuse(self, detail: str | None) -> None:
         """Let the calls fail with this detail; with None, succeed again."""
@@ -105,16 +91,13 @@ class ScriptedPage(ChatPage):
             self._end(route)
 
     def _end(self, route: Route) -> None:
-        if self._refusal is not None:
-            route.fulfill(status=409, json=self._refusal)
-        else:
-            route.fulfill(status=204)
+        route.fulfill(status=204) if self._refusal is None else route.fulfill(status=409, json=self._refusal)
 
     def _answer(self, route: Route) -> None:
-        events = [("sources", {"sources": [RMTREE, EXAMPLE]}), ("delta", {"text": TEXT})]
-        events.append(("done", {"status": "done", "finish_reason": "eos_token"}))
-        body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+        events = {"sources": {"sources": [RMTREE, EXAMPLE]}, "delta": {"text": TEXT}}
+        events["done"] = {"status": "done", "finish_reason": "eos_token"}
+        body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events.items())
         route.fulfill(content_type="text/event-stream", body=body)
 
 
-Scripted = Callable[[dict[str, Any]], ScriptedPage]
+Scripted = Callable[..., ScriptedPage]

@@ -6,21 +6,24 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.conftest import visitor
-from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
+from tests.browser.conftest import PHONE
+from tests.browser.pausable_upstream import Upstream
 from tests.support.application import Application
 
-PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},
     "phone": PHONE,
     "dark phone": {**PHONE, "color_scheme": "dark"},
 }
-FAILED = 'id: 0!\nevent: error\ndata: {"type": "engine_failed", "message": "The engine broke off."}\n\n'
+
+
+def fail(route: Route) -> None:
+    body = 'id: 0!\nevent: error\ndata: {"type": "engine_failed", "message": "The engine broke off."}\n\n'
+    route.fulfill(content_type="text/event-stream", body=body)
 
 
 class Inspection:
@@ -45,67 +48,57 @@ class Inspection:
             self.found.setdefault(state, []).append(f"{violation['id']}: {', '.join(where)}")
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing(application: Application, browser: Browser, upstream: Upstream, look: str) -> None:
-    with visitor(browser, **LOOKS[look]) as context:
-        chat = ChatPage(context, application.address)
-        inspection = Inspection(chat)
-        expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by")
-        inspection.look("empty")
-        upstream.pause()
-        chat.ask("Question")
-        chat.expect_text(FIRST_WORDS)
-        inspection.look("answering")
-        upstream.resume()
-        chat.expect_status("done")
-        inspection.look("ended")
-        chat.answer.get_by_role("button", name="Regenerate").click()
-        chat.expect_version(chat.answer, "2 / 2")
-        chat.answer.get_by_role("button", name="Details").click()
-        expect(chat.answer.locator(".details")).to_contain_text("tokens")
-        inspection.look("versions and details")
-        chat.start_editing(chat.questions.first)
-        inspection.look("edited")
-        chat.editor.press("Escape")
-        chat.page.route(
-            "**/events", lambda route: route.fulfill(content_type="text/event-stream", body=FAILED)
-        )
-        chat.ask("Fails")
-        chat.expect_status("failed")
-        inspection.look("failed")
-        if "phone" in look:
-            chat.page.get_by_role("button", name="Show conversations").tap()
-            inspection.look("sheet")
-        chat.options("Question").click()
-        inspection.look("menu")
-        chat.page.get_by_role("menuitem", name="Rename").click()
-        inspection.look("renamed")
-        chat.page.keyboard.press("Escape")
-        chat.choose("Question", "Delete")
-        expect(chat.toast).to_contain_text("Deleted")
-        inspection.look("deleted")
-        assert inspection.found == {}
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_axe_finds_nothing(chat: ChatPage, upstream: Upstream, look: dict[str, Any]) -> None:
+    inspection = Inspection(chat)
+    expect(chat.account).to_contain_text("Answered by")
+    inspection.look("empty")
+    chat.ask_and_pause(upstream, "Question")
+    inspection.look("answering")
+    chat.resume_and_wait(upstream)
+    inspection.look("ended")
+    chat.answer.get_by_role("button", name="Regenerate").click()
+    chat.expect_version(chat.answer, "2 / 2")
+    chat.answer.get_by_role("button", name="Details").click()
+    expect(chat.answer.locator(".details")).to_contain_text("tokens")
+    inspection.look("versions and details")
+    chat.start_editing(chat.questions.first)
+    inspection.look("edited")
+    chat.editor.press("Escape")
+    chat.page.route("**/events", fail)
+    chat.ask("Fails")
+    chat.expect_status("failed")
+    inspection.look("failed")
+    if "viewport" in look:
+        chat.page.get_by_role("button", name="Show conversations").tap()
+        inspection.look("sheet")
+    chat.options("Question").click()
+    inspection.look("menu")
+    chat.page.get_by_role("menuitem", name="Rename").click()
+    inspection.look("renamed")
+    chat.page.keyboard.press("Escape")
+    chat.choose("Question", "Delete")
+    expect(chat.toast).to_contain_text("Deleted")
+    inspection.look("deleted")
+    assert inspection.found == {}
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_without_a_model(without_model: Application, browser: Browser, look: str) -> None:
-    with visitor(browser, **LOOKS[look]) as context:
-        chat = ChatPage(context, without_model.address)
-        expect(chat.notice).to_contain_text("No model is loaded.")
-        inspection = Inspection(chat)
-        inspection.look("without a model")
-        chat.go("/?c=nobodys")
-        expect(chat.page.get_by_text("This conversation cannot be found.")).to_be_visible()
-        inspection.look("not here")
-        assert inspection.found == {}
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_axe_finds_nothing_without_a_model(without_model: Application, context: BrowserContext) -> None:
+    chat = ChatPage(context, without_model.address)
+    expect(chat.notice).to_contain_text("No model is loaded.")
+    inspection = Inspection(chat)
+    inspection.look("without a model")
+    chat.go("/?c=nobodys")
+    expect(chat.page.get_by_text("This conversation cannot be found.")).to_be_visible()
+    inspection.look("not here")
+    assert inspection.found == {}
 
 
 def test_a_screen_reader_reads_the_start_the_blocks_and_the_end_of_an_answer(
     chat: ChatPage, upstream: Upstream
 ) -> None:
-    upstream.pause()
-    chat.ask("Read it to me")
-    chat.expect_text(FIRST_WORDS)
+    chat.ask_and_pause(upstream, "Read it to me")
     expect(chat.spoken).to_have_text(
         [
             "The question was sent.",
@@ -117,17 +110,12 @@ def test_a_screen_reader_reads_the_start_the_blocks_and_the_end_of_an_answer(
         ]
     )
     expect(chat.answer).to_have_attribute("aria-busy", "true")
-    upstream.resume()
-    chat.expect_status("done")
+    chat.resume_and_wait(upstream)
     expect(chat.answer).to_have_attribute("aria-busy", "false")
     expect(chat.spoken.last).to_have_text("The answer is complete.")
 
 
 def test_a_failure_is_an_alert_where_it_happened_and_only_then(chat: ChatPage) -> None:
-
-    def fail(route: Route) -> None:
-        route.fulfill(content_type="text/event-stream", body=FAILED)
-
     chat.page.route("**/events", fail)
     chat.ask("Fails")
     expect(chat.answer.get_by_role("alert")).to_have_text("The engine broke off.")
@@ -142,24 +130,19 @@ def test_headings_lead_through_the_conversation(chat: ChatPage) -> None:
     expect(chat.answer.locator(".text [aria-level='3']")).to_have_text("How it goes")
 
 
-def test_motion_stops_for_those_who_want_none(
-    application: Application, browser: Browser, upstream: Upstream
-) -> None:
-    with visitor(browser, reduced_motion="reduce") as context:
-        chat = ChatPage(context, application.address)
-        upstream.pause()
-        chat.ask("Stand still")
-        chat.expect_text(FIRST_WORDS)
-        assert chat.page.evaluate("document.getAnimations().length") == 0
+@pytest.mark.parametrize("look", [{"reduced_motion": "reduce"}])
+def test_motion_stops_for_those_who_want_none(chat: ChatPage, upstream: Upstream) -> None:
+    chat.ask_and_pause(upstream, "Stand still")
+    assert chat.page.evaluate("document.getAnimations().length") == 0
 
 
+@pytest.mark.parametrize("look", [LOOKS["dark"]])
 @pytest.mark.parametrize("address", ["/", "/?__theme=dark"])
 def test_what_is_printed_is_dark_on_white_in_dark_mode_too(
-    application: Application, browser: Browser, address: str
+    application: Application, context: BrowserContext, address: str
 ) -> None:
-    with visitor(browser, color_scheme="dark") as context:
-        chat = ChatPage(context, application.address, address)
-        chat.ask_and_wait("On paper")
-        chat.page.emulate_media(media="print")
-        expect(chat.answer.locator(".text")).to_have_css("color", "rgb(29, 33, 39)")
-        expect(chat.page.locator("html")).to_have_css("background-color", "rgb(255, 255, 255)")
+    chat = ChatPage(context, application.address, address)
+    chat.ask_and_wait("On paper")
+    chat.page.emulate_media(media="print")
+    expect(chat.answer.locator(".text")).to_have_css("color", "rgb(29, 33, 39)")
+    expect(chat.page.locator("html")).to_have_css("background-color", "rgb(255, 255, 255)")

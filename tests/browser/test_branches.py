@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Request, Route, expect
+import pytest
+from playwright.sync_api import Request, Route, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.conftest import visitor
 from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
-from tests.support.application import Application
 
 MESSAGES = "**/api/conversations/*/messages"
 ONE = re.compile(r"/api/conversations/[^/?]+$")
 
 
-def active_leaf(chat: ChatPage) -> Any:
-    found = chat.page.request.get(f"{chat.address}/api/conversations/{chat.conversation}")
-    return found.json()["active_leaf_id"]
+def is_save(request: Request) -> bool:
+    return request.method == "PATCH"
 
 
 def test_an_edited_question_is_a_branch_beside_the_first(chat: ChatPage) -> None:
@@ -66,18 +64,15 @@ def test_a_regenerated_answer_is_a_branch_beside_the_first(chat: ChatPage, upstr
     assert [message["status"] for message in chat.stored()] == ["done", "done", "done", "stopped"]
 
 
-def test_the_branch_on_show_is_the_same_after_a_reload_and_in_other_tabs(
-    chat: ChatPage, context: BrowserContext
-) -> None:
+def test_the_branch_on_show_is_the_same_after_a_reload_and_in_other_tabs(chat: ChatPage) -> None:
     chat.ask_and_wait("One way")
-    chat.edit(chat.questions.first, "Other way")
-    chat.expect_status("done")
-    other = ChatPage(context, chat.address, f"/?c={chat.conversation}")
+    chat.edit_and_wait(chat.questions.first, "Other way")
+    other = chat.in_another_tab()
     expect(other.bubbles).to_have_text(["Other way"])
     with chat.page.expect_response(lambda response: response.request.method == "PATCH"):
         chat.walk(chat.questions.first, "Previous")
     expect(other.bubbles).to_have_text(["One way"])
-    assert active_leaf(chat) == chat.stored()[1]["id"]
+    assert chat.stored_conversation()["active_leaf_id"] == chat.stored()[1]["id"]
     chat.page.reload()
     expect(chat.bubbles).to_have_text(["One way"])
     chat.expect_version(chat.questions.first, "1 / 2")
@@ -85,8 +80,7 @@ def test_the_branch_on_show_is_the_same_after_a_reload_and_in_other_tabs(
 
 def test_the_next_question_follows_the_branch_on_show(chat: ChatPage) -> None:
     chat.ask_and_wait("Trunk")
-    chat.edit(chat.questions.first, "Branch")
-    chat.expect_status("done")
+    chat.edit_and_wait(chat.questions.first, "Branch")
     chat.page.route("**/api/conversations/*", lambda route: route.abort())  # the choice is not stored
     chat.walk(chat.questions.first, "Previous")
     expect(chat.alarm).to_contain_text("could not be saved")
@@ -103,8 +97,7 @@ def test_walking_back_shows_what_was_written_last_on_that_branch(chat: ChatPage)
     chat.answer.get_by_role("button", name="Regenerate").click()
     chat.expect_version(chat.answer, "2 / 2")
     chat.expect_status("done")
-    chat.edit(chat.questions.first, "Another root")
-    chat.expect_status("done")
+    chat.edit_and_wait(chat.questions.first, "Another root")
     chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["Root", "Second"])
     chat.expect_version(chat.answer, "2 / 2")
@@ -114,11 +107,8 @@ def test_while_an_answer_is_written_neither_editing_nor_walking_is_possible_and_
     chat: ChatPage, upstream: Upstream
 ) -> None:
     chat.ask_and_wait("Here")
-    chat.edit(chat.questions.first, "There")
-    chat.expect_status("done")
-    upstream.pause()
-    chat.ask("And on")
-    chat.expect_text(FIRST_WORDS)
+    chat.edit_and_wait(chat.questions.first, "There")
+    chat.ask_and_pause(upstream, "And on")
     for name in ("Edit question", "Previous version"):
         button = chat.questions.first.get_by_role("button", name=name)
         expect(button).to_have_attribute("aria-disabled", "true")
@@ -127,8 +117,7 @@ def test_while_an_answer_is_written_neither_editing_nor_walking_is_possible_and_
         expect(chat.alarm).to_contain_text("An answer is being written")
         expect(chat.bubbles).to_have_text(["There", "And on"])
     expect(chat.editor).to_have_count(0)
-    upstream.resume()
-    chat.expect_status("done")
+    chat.resume_and_wait(upstream)
     expect(chat.questions.first.get_by_role("button", name="Edit question")).to_have_attribute(
         "aria-disabled", "false"
     )
@@ -221,21 +210,18 @@ def test_an_answer_that_was_begun_elsewhere_and_is_in_the_way_is_shown(
     chat.answer.get_by_role("button", name="Regenerate").click()
     expect(chat.bubbles).to_have_text(["Here", "From a program"])
     chat.expect_text(FIRST_WORDS)
-    upstream.resume()
-    chat.expect_status("done")
+    chat.resume_and_wait(upstream)
     assert len(chat.stored()) == 4
 
 
 def test_the_version_on_show_is_saved_in_its_own_conversation(chat: ChatPage) -> None:
     leaves = []
     for text in ("First", "Second"):
-        chat.page.get_by_role("button", name="New chat").first.click()
+        chat.new.click()
         chat.ask_and_wait(text)
-        chat.edit(chat.questions.first, f"{text}, edited")
-        chat.expect_status("done")
+        chat.edit_and_wait(chat.questions.first, f"{text}, edited")
         leaves.append(chat.stored()[1]["id"])
-    held: list[Route] = []
-    chat.page.route(ONE, lambda route: held.append(route) if is_change(route) else route.continue_())
+    held = chat.hold_back(ONE, is_save)
     chat.walk(chat.questions.first, "Previous")
     expect(chat.bubbles).to_have_text(["Second"])
     chat.listed.get_by_text("First").click()
@@ -249,20 +235,10 @@ def test_the_version_on_show_is_saved_in_its_own_conversation(chat: ChatPage) ->
     assert second.value.post_data_json == {"active_leaf_id": leaves[0]}
 
 
-def is_save(request: Request) -> bool:
-    return request.method == "PATCH"
-
-
-def is_change(route: Route) -> bool:
-    return is_save(route.request)
-
-
 def test_what_was_read_before_the_reader_walked_does_not_lead_back(chat: ChatPage) -> None:
     chat.ask_and_wait("First")
-    chat.edit(chat.questions.first, "Second")
-    chat.expect_status("done")
-    held: list[Route] = []
-    chat.page.route(ONE, lambda route: route.continue_() if is_change(route) else held.append(route))
+    chat.edit_and_wait(chat.questions.first, "Second")
+    held = chat.hold_back(ONE, lambda request: not is_save(request))
     with chat.page.expect_request(ONE):
         changed = {"conversation": chat.conversation}
         chat.page.evaluate("data => new BroadcastChannel('tech-assistant').postMessage(data)", changed)
@@ -297,26 +273,23 @@ def test_nothing_is_asked_in_a_conversation_that_failed_to_load(chat: ChatPage) 
     expect(chat.bubbles).to_have_text(["First", "Second"])
 
 
-def test_walking_keeps_the_arrows_where_they_are(application: Application, browser: Browser) -> None:
-    with visitor(browser, viewport={"width": 900, "height": 500}) as context:
-        chat = ChatPage(context, application.address)
-        chat.ask_and_wait("Above")
-        chat.ask_and_wait("Short")
-        chat.ask_and_wait("Below")
-        question = chat.questions.nth(1)
-        chat.edit(question, "\n".join(f"Line {number}" for number in range(12)))
-        chat.expect_status("done")
-        question.hover()
-        arrow = question.get_by_role("button", name="Previous version")
-        other = question.get_by_role("button", name="Next version")
-        places = [arrow.bounding_box()]
-        for button, words in ((arrow, "Short"), (other, "Line 11"), (arrow, "Short")):
-            button.click()
-            expect(question).to_contain_text(words)
-            places.append(arrow.bounding_box())
-        heights = [round(place["y"]) for place in places if place is not None]
-        assert len(heights) == 4
-        assert max(heights) - min(heights) < 2
+@pytest.mark.parametrize("look", [{"viewport": {"width": 900, "height": 500}}])
+def test_walking_keeps_the_arrows_where_they_are(chat: ChatPage) -> None:
+    for text in ("Above", "Short", "Below"):
+        chat.ask_and_wait(text)
+    question = chat.questions.nth(1)
+    chat.edit_and_wait(question, "\n".join(f"Line {number}" for number in range(12)))
+    question.hover()
+    arrow = question.get_by_role("button", name="Previous version")
+    other = question.get_by_role("button", name="Next version")
+    places = [arrow.bounding_box()]
+    for button, words in ((arrow, "Short"), (other, "Line 11"), (arrow, "Short")):
+        button.click()
+        expect(question).to_contain_text(words)
+        places.append(arrow.bounding_box())
+    heights = [round(place["y"]) for place in places if place is not None]
+    assert len(heights) == 4
+    assert max(heights) - min(heights) < 2
 
 
 def test_the_details_say_when_by_which_model_and_how_long(chat: ChatPage) -> None:
@@ -343,12 +316,9 @@ def test_the_details_say_when_by_which_model_and_how_long(chat: ChatPage) -> Non
 def test_the_details_of_an_answer_that_was_opened_in_mid_course_are_whole(
     chat: ChatPage, upstream: Upstream
 ) -> None:
-    upstream.pause()
-    chat.ask("Come in late")
-    chat.expect_text(FIRST_WORDS)
+    chat.ask_and_pause(upstream, "Come in late")
     chat.page.reload()
     chat.expect_text(FIRST_WORDS)
-    upstream.resume()
-    chat.expect_status("done")
+    chat.resume_and_wait(upstream)
     chat.answer.get_by_role("button", name="Details").click()
     expect(chat.answer.locator(".details")).to_contain_text("fake · 100 tokens in")

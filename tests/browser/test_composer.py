@@ -8,38 +8,33 @@ from typing import Any
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.chat_page import QUESTIONS, ChatPage
-from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
+from tests.browser.pausable_upstream import Upstream
 from tests.support.application import Application
-
-
-def new_chat(chat: ChatPage) -> None:
-    chat.page.get_by_role("navigation").get_by_role("button", name="New chat").click()
-    expect(chat.answers).to_have_count(0)
 
 
 def test_each_conversation_keeps_its_own_draft(chat: ChatPage) -> None:
     for name in ("One", "Two"):
         chat.ask_and_wait(name)
         chat.composer.fill(f"draft of {name}")
-        new_chat(chat)
+        chat.new.click()
+        expect(chat.answers).to_have_count(0)
     expect(chat.composer).to_have_value("")
     chat.composer.fill("draft of a new chat")
     for name in ("One", "Two"):
         chat.listed.filter(has_text=name).click()
         expect(chat.bubbles).to_have_text([name])
         expect(chat.composer).to_have_value(f"draft of {name}")
-    new_chat(chat)
+    chat.new.click()
+    expect(chat.answers).to_have_count(0)
     expect(chat.composer).to_have_value("draft of a new chat")
     chat.page.reload()
     expect(chat.composer).to_have_value("draft of a new chat")
 
 
-def test_a_draft_outlives_its_tab_and_goes_when_it_is_sent(chat: ChatPage, context: BrowserContext) -> None:
+def test_a_draft_outlives_its_tab_and_goes_when_it_is_sent(chat: ChatPage) -> None:
     chat.ask_and_wait("Begin")
-    path = f"/?c={chat.conversation}"
     chat.composer.fill("half a question")
-    chat.page.close()
-    again = ChatPage(context, chat.address, path)
+    again = chat.in_another_tab(instead=True)
     expect(again.composer).to_have_value("half a question")
     again.composer.press("Enter")
     expect(again.answers).to_have_count(2)
@@ -61,9 +56,8 @@ def test_a_draft_goes_with_its_conversation_and_comes_back_with_it(chat: ChatPag
 
 
 def test_a_draft_is_kept_until_the_question_is_known_to_be_stored(chat: ChatPage) -> None:
-    held: list[Route] = []
     chat.ask_and_wait("Begin")
-    chat.page.route(QUESTIONS, lambda route: held.append(route))
+    chat.hold_back(QUESTIONS)
     with chat.page.expect_request(QUESTIONS):
         chat.ask("On its way")
     expect(chat.composer).to_have_value("")
@@ -73,18 +67,10 @@ def test_a_draft_is_kept_until_the_question_is_known_to_be_stored(chat: ChatPage
 
 def test_a_question_on_its_way_holds_nothing_up_in_another_chat(chat: ChatPage) -> None:
     chat.ask_and_wait("First")
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        if "Slow" in (route.request.post_data or ""):
-            held.append(route)
-        else:
-            route.continue_()
-
-    chat.page.route(QUESTIONS, hold)
+    held = chat.hold_back(QUESTIONS, lambda request: "Slow" in (request.post_data or ""))
     with chat.page.expect_request(QUESTIONS):
         chat.ask("Slow")
-    chat.page.get_by_role("button", name="New chat").first.click()
+    chat.new.click()
     chat.ask_and_wait("Mine")
     expect(chat.bubbles).to_have_text(["Mine"])
     chat.composer.fill("And then")
@@ -114,8 +100,7 @@ def test_a_question_that_had_arrived_after_all_is_not_asked_twice(chat: ChatPage
 
 def test_drafts_are_bounded(blank: Page) -> None:
     kept: Any = blank.evaluate(
-        """async () => {
-            const { keepDraft, draftOf } = await import("/drafts.js");
+        """() => {
             let now = 0;
             Date.now = () => ++now;
             localStorage.setItem("of somebody else", "stays");
@@ -149,9 +134,7 @@ def test_without_storage_the_page_works_all_the_same(
 
 
 def test_escape_in_the_composer_stops_the_answer(chat: ChatPage, upstream: Upstream) -> None:
-    upstream.pause()
-    chat.ask("Stop by key")
-    chat.expect_text(FIRST_WORDS)
+    chat.ask_and_pause(upstream, "Stop by key")
     expect(chat.composer).to_be_focused()
     chat.composer.press("Escape")
     chat.expect_status("stopped")
@@ -160,15 +143,12 @@ def test_escape_in_the_composer_stops_the_answer(chat: ChatPage, upstream: Upstr
 
 def test_escape_closes_what_is_open_and_the_answer_goes_on(chat: ChatPage, upstream: Upstream) -> None:
     chat.ask_and_wait("Named")
-    upstream.pause()
-    chat.ask("Goes on")
-    chat.expect_text(FIRST_WORDS)
+    chat.ask_and_pause(upstream, "Goes on")
     chat.options("Named").click()
     chat.page.keyboard.press("Escape")
     expect(chat.page.get_by_role("menu")).to_be_hidden()
     chat.expect_status("streaming")
-    upstream.resume()
-    chat.expect_status("done")
+    chat.resume_and_wait(upstream)
 
 
 def test_keys_begin_a_new_chat_and_lead_to_the_composer(chat: ChatPage) -> None:

@@ -11,22 +11,20 @@ from tests.browser.scripted_page import BUILDING, MODEL, QUOTES, READ, TEXT, Scr
 
 
 def test_a_chip_opens_and_closes_the_quoted_lines(scripted: Scripted) -> None:
-    chat = scripted(MODEL)
-    chat.ask_and_wait("Trees")
-    chips = chat.answer.get_by_role("group", name="Sources").get_by_role("button")
-    expect(chips).to_have_text(
+    chat = scripted(MODEL, asked="Trees")
+    expect(chat.chips).to_have_text(
         ["[1]shutil.rmtree· Python 3.11.2", "[2]Example: shutil.rmtree· Python 3.11.2"]
     )
     lines = chat.answer.get_by_text("Recursively delete a directory tree.").first
     expect(lines).to_be_hidden()
-    chips.first.press("Enter")
-    expect(chips.first).to_have_attribute("aria-expanded", "true")
+    chat.chips.first.press("Enter")
+    expect(chat.chips.first).to_have_attribute("aria-expanded", "true")
     expect(lines).to_be_visible()
     expect(chat.answer.locator(".facts").first).to_have_text(
         "Python 3.11.2 · shutil.py:722 · PSF-2.0 · docs.python.org"
     )
     expect(chat.answer.locator(".source a")).to_have_count(1)  # only an address of the web becomes a link
-    chips.first.press("Enter")
+    chat.chips.first.press("Enter")
     expect(lines).to_be_hidden()
     for inside in (chat.chips.last, chat.answer.get_by_label("Quoted lines").last):
         chat.chips.last.press("Enter")
@@ -37,20 +35,18 @@ def test_a_chip_opens_and_closes_the_quoted_lines(scripted: Scripted) -> None:
 
 
 def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(scripted: Scripted) -> None:
-    chat = scripted(MODEL)
-    chat.ask_and_wait("Trees")
+    chat = scripted(MODEL, asked="Trees")
     links = chat.answer.locator("a.cite")
     expect(links).to_have_text(["[1]", "[2]"])
     address = chat.page.url
     links.last.click()
-    expect(chat.answer.locator(".chips button").last).to_be_focused()
+    expect(chat.chips.last).to_be_focused()
     expect(chat.answer.locator(".source").last).to_be_visible()
     assert chat.page.url == address
 
 
 def test_print_shows_every_source(scripted: Scripted) -> None:
-    chat = scripted(MODEL)
-    chat.ask_and_wait("Trees")
+    chat = scripted(MODEL, asked="Trees")
     chat.page.emulate_media(media="print")
     expect(chat.answer.locator(".source")).to_have_count(2)
     for source in chat.answer.locator(".source").all():
@@ -59,7 +55,7 @@ def test_print_shows_every_source(scripted: Scripted) -> None:
 
 def test_an_answer_of_the_documentation_is_labelled_and_the_introduction_gone(scripted: Scripted) -> None:
     chat = scripted(QUOTES)
-    expect(chat.page.locator("tech-chat .engine")).to_contain_text("no language model is loaded.")
+    expect(chat.account).to_contain_text("no language model is loaded.")
     expect(chat.page.locator("tech-grounding")).to_be_hidden()
     chat.page.get_by_role("button", name="Remove a folder").click()
     chat.expect_status("done")
@@ -76,11 +72,10 @@ def test_the_switch_holds_for_its_conversation(scripted: Scripted) -> None:
     switch.click()
     expect(switch).to_have_attribute("aria-pressed", "false")
     chat.ask_and_wait("Without")
-    path = f"{chat.address}/api/conversations/{chat.conversation}"
-    assert chat.page.request.get(path).json()["grounding"] is False
-    with chat.page.expect_response(path):
+    assert chat.stored_conversation()["grounding"] is False
+    with chat.page.expect_response(f"**/api/conversations/{chat.conversation}"):
         switch.click()
-    assert chat.page.request.get(path).json()["grounding"] is True
+    assert chat.stored_conversation()["grounding"] is True
 
 
 def test_what_a_chip_opens_is_brought_into_view(scripted: Scripted) -> None:
@@ -93,13 +88,11 @@ def test_what_a_chip_opens_is_brought_into_view(scripted: Scripted) -> None:
     expect(chat.answer.locator(".source .facts").first).to_be_in_viewport(ratio=1)
 
 
-def test_sources_are_copied_with_the_answer(scripted: Scripted, context: BrowserContext) -> None:
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    chat = scripted(MODEL)
-    chat.ask_and_wait("Trees")
+def test_sources_are_copied_with_the_answer(scripted: Scripted) -> None:
+    chat = scripted(MODEL, asked="Trees")
     chat.answer.get_by_role("button", name="Copy answer").click()
     expect(chat.answer.get_by_role("button", name="Copied")).to_be_visible()
-    assert chat.page.evaluate("navigator.clipboard.readText()") == (
+    assert chat.clipboard == (
         f"{TEXT}\n\nSources:\n\n"
         "1. `shutil.rmtree`, Python 3.11.2, shutil.py:722, PSF-2.0, https://docs.python.org/3/\n"
         "2. Example: `shutil.rmtree`, Python 3.11.2, a.py:1, PSF-2.0"
@@ -167,8 +160,7 @@ def test_a_button_shows_how_to_load_a_model(scripted: Scripted) -> None:
 def test_a_switch_that_fails_returns_to_its_state_and_says_why(
     scripted: Scripted, context: BrowserContext
 ) -> None:
-    chat = scripted(MODEL)
-    chat.ask_and_wait("Trees")
+    chat = scripted(MODEL, asked="Trees")
     switch = chat.page.get_by_role("button", name="Documentation")
     refused: list[Route] = []
 

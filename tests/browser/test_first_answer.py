@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect
+import pytest
+from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.conftest import visitor
 from tests.support.application import running
 
-PHONE = {"viewport": {"width": 390, "height": 700}}
 
-
+@pytest.mark.parametrize("look", [{"viewport": {"width": 390, "height": 700}}])
 def test_the_first_question_is_answered_by_quotation_and_the_answer_stays(
-    browser: Browser, tmp_path: Path
+    context: BrowserContext, tmp_path: Path
 ) -> None:
     options = ("--offline", "--model", "auto", "--documentation")
-    with (
-        running(tmp_path / "data", *options) as application,
-        visitor(browser, **PHONE) as context,
-    ):
+    with running(tmp_path / "data", *options) as application:
         application.wait_for_page()
         chat = ChatPage(context, application.address)
         chat.ask("How do I remove a folder with everything in it?")
@@ -28,13 +24,12 @@ def test_the_first_question_is_answered_by_quotation_and_the_answer_stays(
         expect(quotation).to_be_in_viewport()  # the page shows the beginning of a long answer
         expect(chat.questions.last).to_be_in_viewport()
         expect(chat.answer.get_by_text("From the documentation")).to_be_visible()
-        chips = chat.answer.get_by_role("group", name="Sources").get_by_role("button")
-        expect(chips.first).to_contain_text("[1]shutil.rmtree")
-        chips.first.click()
+        expect(chat.chips.first).to_contain_text("[1]shutil.rmtree")
+        chat.chips.first.click()
         expect(chat.answer.locator(".source").first).to_contain_text("shutil.py:")
-        count = chips.count()
+        count = chat.chips.count()
         chat.page.reload()
-        expect(chips).to_have_count(count)
+        expect(chat.chips).to_have_count(count)
         expect(chat.answer).to_contain_text("Recursively delete a directory tree.")
         chat.ask("What does shutil.rmtreee do?")
         expect(chat.answer).to_contain_text("Did you mean shutil.rmtree")

@@ -19,11 +19,9 @@ PIECES = st.lists(
 LANGUAGES = st.sampled_from(
     ["py", "js", "ts", "json", "sh", "c", "c++", "java", "go", "rs", "sql", "html", "css", "?"]
 )
-
 COMMENT = [("comment", "/* a"), ("comment", "b */")]
 
-COLOUR = """async ([language, pieces]) => {
-    const { CodeView } = await import("/highlight.js");
+COLOUR = """([language, pieces]) => {
     const code = document.createElement("code");
     const view = new CodeView(code, language);
     for (const piece of pieces) view.append(piece);
@@ -59,8 +57,7 @@ def test_colouring_keeps_the_text_and_pieces_give_what_the_whole_gives(
 )  # fmt: skip
 def test_colours(blank: Page, language: str, code: str, coloured: list[tuple[str, str]]) -> None:
     spans = blank.evaluate(
-        """async ([language, code]) => {
-            const { CodeView } = await import("/highlight.js");
+        """([language, code]) => {
             const node = document.createElement("code");
             new CodeView(node, language).append(code);
             const spans = [...node.querySelectorAll("span")];

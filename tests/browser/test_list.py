@@ -8,10 +8,13 @@ import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
+from tests.browser.pausable_upstream import Upstream
 from tests.support.application import Application
 
 LIST = "**/api/conversations?*"
+
+
+REPAINT = "new BroadcastChannel('tech-assistant').postMessage({ conversation: null })"
 
 
 @pytest.fixture
@@ -22,18 +25,20 @@ def chat(application: Application, context: BrowserContext) -> ChatPage:
     return chat
 
 
-def rename_box(chat: ChatPage, title: str) -> None:
+def retitle(chat: ChatPage, title: str, typed: str, key: str | None = "Enter") -> None:
+    """Choose to rename a conversation, type, and press the key."""
     chat.choose(title, "Rename")
     box = chat.page.get_by_role("textbox", name=f"New title for “{title}”")
     expect(box).to_be_focused()
     expect(box).to_have_value(title)
+    chat.page.keyboard.type(typed)
+    if key:
+        chat.page.keyboard.press(key)
 
 
-def test_enter_renames_and_other_tabs_follow(chat: ChatPage, context: BrowserContext) -> None:
-    other = ChatPage(context, chat.address, f"/?c={chat.conversation}")
-    rename_box(chat, "About files")
-    chat.page.keyboard.type("Reading <files>")
-    chat.page.keyboard.press("Enter")
+def test_enter_renames_and_other_tabs_follow(chat: ChatPage) -> None:
+    other = chat.in_another_tab()
+    retitle(chat, "About files", "Reading <files>")
     expect(chat.listed).to_have_text(["Reading <files>"])
     expect(chat.listed).to_be_focused()
     for one in (chat, other):
@@ -44,13 +49,11 @@ def test_enter_renames_and_other_tabs_follow(chat: ChatPage, context: BrowserCon
 
 
 def test_a_new_title_outlives_a_reading_of_the_list_that_began_before_it(chat: ChatPage) -> None:
-    held: list[Route] = []
-    chat.page.route(LIST, lambda route: held.append(route))
+    held = chat.hold_back(LIST)
     with chat.page.expect_request(LIST):
-        chat.page.evaluate("new BroadcastChannel('tech-assistant').postMessage({ conversation: null })")
-    rename_box(chat, "About files")
+        chat.page.evaluate(REPAINT)
+    retitle(chat, "About files", "New title", key=None)
     before = held[0].fetch()
-    chat.page.keyboard.type("New title")
     with chat.page.expect_response(lambda response: response.request.method == "PATCH"):
         chat.page.keyboard.press("Enter")
     with chat.page.expect_request(LIST):
@@ -61,33 +64,26 @@ def test_a_new_title_outlives_a_reading_of_the_list_that_began_before_it(chat: C
 
 
 def test_leaving_the_title_saves_it_and_escape_does_not(chat: ChatPage) -> None:
-    rename_box(chat, "About files")
-    chat.page.keyboard.type("Not this")
-    chat.page.keyboard.press("Escape")
+    retitle(chat, "About files", "Not this", key="Escape")
     expect(chat.listed).to_have_text(["About files"])
-    rename_box(chat, "About files")
-    chat.page.keyboard.type("But this")
+    retitle(chat, "About files", "But this", key=None)
     chat.composer.click()
     expect(chat.listed).to_have_text(["But this"])
     expect(chat.composer).to_be_focused()
-    rename_box(chat, "But this")
-    chat.page.keyboard.press("Delete")
+    retitle(chat, "But this", "", key="Delete")
     chat.page.keyboard.press("Enter")
     expect(chat.listed).to_have_text(["But this"])  # a title has a letter at least
 
 
 def test_a_title_that_is_not_taken_comes_back_with_the_reason(chat: ChatPage) -> None:
     chat.page.route("**/api/conversations/*", lambda route: route.abort())
-    rename_box(chat, "About files")
-    chat.page.keyboard.type("Never stored")
-    chat.page.keyboard.press("Enter")
+    retitle(chat, "About files", "Never stored")
     expect(chat.toast).to_contain_text("“About files” could not be renamed.")
     expect(chat.listed).to_have_text(["About files"])
 
 
 def test_the_list_stays_as_it_is_while_a_title_is_edited(chat: ChatPage, context: BrowserContext) -> None:
-    rename_box(chat, "About files")
-    chat.page.keyboard.type("Half a ti")
+    retitle(chat, "About files", "Half a ti", key=None)
     other = ChatPage(context, chat.address)
     with chat.page.expect_response(lambda response: "/api/conversations?" in response.url):
         other.ask_and_wait("Another one")
@@ -96,9 +92,9 @@ def test_the_list_stays_as_it_is_while_a_title_is_edited(chat: ChatPage, context
     expect(chat.listed).to_have_text(["Another one", "Half a title"])
 
 
-def test_a_deleted_conversation_can_be_brought_back(chat: ChatPage, context: BrowserContext) -> None:
+def test_a_deleted_conversation_can_be_brought_back(chat: ChatPage) -> None:
     address = chat.page.url
-    other = ChatPage(context, chat.address, f"/?c={chat.conversation}")
+    other = chat.in_another_tab()
     chat.choose("About files", "Delete")
     expect(chat.toast).to_contain_text("Deleted “About files”.")
     expect(chat.page.get_by_role("heading", name="Tech Assistant")).to_be_visible()
@@ -116,7 +112,7 @@ def test_a_deleted_conversation_can_be_brought_back(chat: ChatPage, context: Bro
 
 
 def test_all_of_it_works_with_the_keyboard(chat: ChatPage) -> None:
-    chat.page.get_by_role("navigation").get_by_role("button", name="New chat").focus()
+    chat.new.focus()
     chat.page.keyboard.press("Tab")
     expect(chat.listed).to_be_focused()
     chat.page.keyboard.press("Tab")
@@ -133,33 +129,25 @@ def test_all_of_it_works_with_the_keyboard(chat: ChatPage) -> None:
     chat.page.keyboard.press("Escape")
     expect(items).to_have_count(0)
     expect(options).to_be_focused()
-    chat.page.keyboard.press("Enter")
-    chat.page.keyboard.press("End")
-    chat.page.keyboard.press("Enter")
+    for key in ("Enter", "End", "Enter"):
+        chat.page.keyboard.press(key)
     expect(chat.toast.get_by_role("button", name="Undo")).to_be_focused()
     chat.page.keyboard.press("Enter")
     expect(chat.listed).to_be_focused()
     expect(chat.bubbles).to_have_text(["About files"])
-    chat.page.keyboard.press("Tab")
-    for key in ("Enter", "End", "Enter"):
+    for key in ("Tab", "Enter", "End", "Enter"):
         chat.page.keyboard.press(key)
     expect(chat.toast.get_by_role("button", name="Undo")).to_be_focused()
     chat.page.keyboard.press("Escape")
     expect(chat.toast).to_be_hidden()
-    expect(chat.page.get_by_role("navigation").get_by_role("button", name="New chat")).to_be_focused()
+    expect(chat.new).to_be_focused()
 
 
 def test_older_conversations_come_on_demand_and_stay(
     application: Application, context: BrowserContext
 ) -> None:
-    stored = [
-        {
-            "id": f"c{number}",
-            "title": f"Title {number}",
-            "updated_at": f"2026-01-01T00:{59 - number // 4:02}:00Z",
-        }
-        for number in range(120)
-    ]
+    times = [f"2026-01-01T00:{59 - number // 4:02}:00Z" for number in range(120)]
+    stored = [{"id": f"c{n}", "title": f"Title {n}", "updated_at": time} for n, time in enumerate(times)]
 
     def page_of(route: Route) -> None:
         start = int((parse_qs(urlsplit(route.request.url).query).get("cursor") or ["0"])[0])
@@ -170,7 +158,7 @@ def test_older_conversations_come_on_demand_and_stay(
         stored[:] = [one for one in stored if one["id"] != route.request.url.rpartition("/")[2]]
         route.fulfill(status=204)
 
-    context.route("**/api/conversations?*", page_of)
+    context.route(LIST, page_of)
     context.route("**/api/conversations/c*", delete)
     chat = ChatPage(context, application.address)
     more = chat.page.get_by_role("button", name="Show more")
@@ -195,7 +183,7 @@ def test_the_focus_stays_where_it_is_when_the_list_grows(
     more = chat.page.get_by_role("button", name="Show more")
     more.focus()
     more.evaluate("button => button.dataset.before = true")
-    chat.page.evaluate("new BroadcastChannel('tech-assistant').postMessage({ conversation: null })")
+    chat.page.evaluate(REPAINT)
     expect(chat.page.locator("[data-before]")).to_have_count(0)  # the list was painted again
     expect(more).to_be_focused()
     chat.page.keyboard.press("Enter")
@@ -224,15 +212,12 @@ def test_the_button_of_an_open_menu_is_seen_wherever_the_pointer_is(chat: ChatPa
 def test_another_conversation_deleted_in_mid_answer_leaves_the_answer_alone(
     chat: ChatPage, upstream: Upstream
 ) -> None:
-    chat.page.get_by_role("navigation").get_by_role("button", name="New chat").click()
-    upstream.pause()
-    chat.ask("Being answered")
-    chat.expect_text(FIRST_WORDS)
+    chat.new.click()
+    chat.ask_and_pause(upstream, "Being answered")
     chat.choose("About files", "Delete")
     expect(chat.listed).to_have_text(["Being answered"])
     expect(chat.listed).to_be_focused()
-    upstream.resume()
-    chat.expect_status("done")
+    chat.resume_and_wait(upstream)
 
 
 def test_a_deletion_that_fails_says_why_and_changes_nothing(chat: ChatPage) -> None:
@@ -251,13 +236,9 @@ def test_an_undo_that_comes_too_late_says_so(chat: ChatPage) -> None:
     expect(chat.listed).to_have_count(0)
 
 
-def test_the_toast_goes_after_ten_seconds_but_not_under_the_pointer(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ChatPage(context, application.address)
+def test_the_toast_goes_after_ten_seconds_but_not_under_the_pointer(chat: ChatPage) -> None:
     chat.page.clock.install()
-    chat.ask_and_wait("Short life")
-    chat.choose("Short life", "Delete")
+    chat.choose("About files", "Delete")
     chat.toast.hover()
     chat.page.clock.run_for(30_000)
     expect(chat.toast).to_be_visible()

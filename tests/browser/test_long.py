@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
+from playwright.sync_api import Locator, Route, expect
 
 from tests.browser.chat_page import QUESTIONS, ChatPage
-from tests.support.application import Application
 
 PAIRS = 100
 WINDOW = 50
 OLDER = "**/api/conversations/long?before=*"
+NOON = "2026-01-31T12:00:00.000000Z"
 
 
 def message(number: int) -> dict[str, Any]:
@@ -27,23 +26,27 @@ def message(number: int) -> dict[str, Any]:
         "finish_reason": None if role == "user" else "eos_token",
         "error": None,
         "provenance": {},
-        "created_at": "2026-01-31T12:00:00.000000Z",
+        "created_at": NOON,
     }
 
 
-def serve(page: Page, messages: list[dict[str, Any]], older: int | None = None) -> None:
-    """Answer the request for the conversation in place of the application."""
+MESSAGES = [message(number) for number in range(2 * PAIRS)]
+
+
+def serve(chat: ChatPage, messages: list[dict[str, Any]], older: int | None = None) -> None:
+    """Answer the request for the conversation in place of the application, and show it."""
     body = {
         "id": "long",
         "title": "Long one",
         "model": None,
         "active_leaf_id": messages[-1]["id"],
-        "created_at": "2026-01-31T12:00:00.000000Z",
-        "updated_at": "2026-01-31T12:00:00.000000Z",
+        "created_at": NOON,
+        "updated_at": NOON,
         "messages": messages,
         "older": older,
     }
-    page.route("**/api/conversations/long", lambda route: route.fulfill(json=body))
+    chat.page.route("**/api/conversations/long", lambda route: route.fulfill(json=body))
+    chat.go("/?c=long")
 
 
 def answer_with(route: Route, messages: list[dict[str, Any]], size: int) -> None:
@@ -53,25 +56,13 @@ def answer_with(route: Route, messages: list[dict[str, Any]], size: int) -> None
     route.fulfill(json={"messages": messages[first:before], "older": first or None})
 
 
-@pytest.fixture
-def chat(application: Application, context: BrowserContext) -> ChatPage:
-    """A conversation of 200 messages."""
-    chat = ChatPage(context, application.address)
-    serve(chat.page, [message(number) for number in range(2 * PAIRS)])
-    chat.go("/?c=long")
-    expect(shown(chat)).to_have_count(WINDOW)
-    return chat
-
-
 def shown(chat: ChatPage) -> Locator:
     return chat.page.locator("tech-chat .message")
 
 
-def scroller(chat: ChatPage) -> Locator:
-    return chat.page.get_by_role("region", name="Conversation")
-
-
 def test_the_end_is_shown_and_older_messages_come_on_demand(chat: ChatPage) -> None:
+    serve(chat, MESSAGES)
+    expect(shown(chat)).to_have_count(WINDOW)
     expect(chat.bubbles.first).to_have_text(f"Question {PAIRS - WINDOW // 2}")
     expect(chat.bubbles.last).to_have_text(f"Question {PAIRS - 1}")
     expect(chat.answer).to_be_in_viewport()
@@ -79,7 +70,7 @@ def test_the_end_is_shown_and_older_messages_come_on_demand(chat: ChatPage) -> N
     for count in (2 * WINDOW, 3 * WINDOW, 4 * WINDOW):
         first = shown(chat).first
         identity = first.locator("h2").evaluate_handle("node => node.parentNode")
-        scroller(chat).evaluate("node => { node.scrollTop = 0; }")
+        chat.page.get_by_role("region", name="Conversation").evaluate("node => { node.scrollTop = 0; }")
         top = identity.evaluate("node => node.getBoundingClientRect().top")
         earlier.click()
         expect(shown(chat)).to_have_count(count)
@@ -89,12 +80,8 @@ def test_the_end_is_shown_and_older_messages_come_on_demand(chat: ChatPage) -> N
     expect(earlier).to_be_hidden()
 
 
-def test_the_focus_is_not_lost_with_the_button_for_older_messages(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ChatPage(context, application.address)
-    serve(chat.page, [message(number) for number in range(60)])
-    chat.go("/?c=long")
+def test_the_focus_is_not_lost_with_the_button_for_older_messages(chat: ChatPage) -> None:
+    serve(chat, MESSAGES[:60])
     expect(shown(chat)).to_have_count(WINDOW)
     earlier = chat.page.get_by_role("button", name="Show 10 earlier messages")
     earlier.focus()
@@ -103,14 +90,9 @@ def test_the_focus_is_not_lost_with_the_button_for_older_messages(
     expect(shown(chat).first).to_be_focused()
 
 
-def test_a_branch_that_is_longer_than_the_window_is_shown_to_its_end(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ChatPage(context, application.address)
-    messages = [message(number) for number in range(2 * PAIRS)]
-    other = [{**message(0), "id": "other", "content": "Other way"}]
-    serve(chat.page, [*messages, *other, {**message(1), "id": "end", "parent_id": "other"}])
-    chat.go("/?c=long")
+def test_a_branch_that_is_longer_than_the_window_is_shown_to_its_end(chat: ChatPage) -> None:
+    other = {**message(0), "id": "other", "content": "Other way"}
+    serve(chat, [*MESSAGES, other, {**message(1), "id": "end", "parent_id": "other"}])
     expect(chat.bubbles).to_have_text(["Other way"])
     chat.page.route("**/api/conversations/long", lambda route: route.fulfill(json={}))
     chat.walk(chat.questions.first, "Previous")
@@ -119,14 +101,9 @@ def test_a_branch_that_is_longer_than_the_window_is_shown_to_its_end(
     expect(chat.bubbles.last).to_have_text(f"Question {PAIRS - 1}")
 
 
-def test_a_conversation_that_grows_hides_messages_far_above(
-    application: Application, context: BrowserContext
-) -> None:
-    chat = ChatPage(context, application.address)
-    held: list[Route] = []  # never answered
-    chat.page.route(QUESTIONS, lambda route: held.append(route))
-    serve(chat.page, [message(number) for number in range(2 * PAIRS)])
-    chat.go("/?c=long")
+def test_a_conversation_that_grows_hides_messages_far_above(chat: ChatPage) -> None:
+    chat.hold_back(QUESTIONS)  # never answered
+    serve(chat, MESSAGES)
     expect(shown(chat)).to_have_count(WINDOW)
     chat.page.get_by_role("button", name="Show 50 earlier messages").click()
     expect(shown(chat)).to_have_count(2 * WINDOW)
@@ -135,19 +112,14 @@ def test_a_conversation_that_grows_hides_messages_far_above(
     expect(shown(chat)).to_have_count(WINDOW)
 
 
-def test_the_newest_page_is_shown_while_older_ones_are_read(
-    application: Application, context: BrowserContext
-) -> None:
+def test_the_newest_page_is_shown_while_older_ones_are_read(chat: ChatPage) -> None:
     """And nothing moves when these come."""
-    chat = ChatPage(context, application.address)
-    messages = [message(number) for number in range(150)]
+    messages = MESSAGES[:150]
     # The last page has another version of a message of the first page.
     messages.insert(-2, {**message(11), "id": "other", "content": "Another answer."})
-    held: list[Route] = []
-    serve(chat.page, messages[-60:], older=len(messages) - 60)
-    chat.page.route(OLDER, lambda route: held.append(route))
+    held = chat.hold_back(OLDER)
     with chat.page.expect_request(OLDER):
-        chat.go("/?c=long")
+        serve(chat, messages[-60:], older=len(messages) - 60)
     expect(shown(chat)).to_have_count(WINDOW)
     expect(chat.answer).to_be_in_viewport()
     earlier = chat.page.get_by_role("button", name=re.compile("earlier messages"))

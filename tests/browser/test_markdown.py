@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from playwright.sync_api import Page
 
 # The container's HTML for a whole text; attributes that every link and block has are left out.
-RENDER = """async (text) => {
-    const { MarkdownView } = await import("/markdown.js");
-    const main = document.createElement("main");
-    const view = new MarkdownView(main);
-    view.append(text);
-    view.finish();
+RENDER = """(text) => {
+    const main = render([text]);
     for (const node of main.querySelectorAll("figcaption")) node.remove();
     for (const node of main.querySelectorAll("*")) {
         for (const name of node.getAttributeNames()) {
@@ -105,14 +101,12 @@ def test_hostile_text_does_nothing_but_stand_there(blank: Page) -> None:
     address = blank.url
     found = blank.evaluate(
         """async (texts) => {
-            const { MarkdownView } = await import("/markdown.js");
             const main = document.querySelector("main");
             for (const text of texts) for (const size of [1, 7, text.length]) {
                 const place = document.createElement("div");
                 main.append(place);
-                const view = new MarkdownView(place);
-                for (let at = 0; at < text.length; at += size) view.append(text.slice(at, at + size));
-                view.finish();
+                const starts = [...Array(Math.ceil(text.length / size)).keys()].map((one) => one * size);
+                render(starts.map((at) => text.slice(at, at + size)), place);
             }
             for (const node of main.querySelectorAll("*")) {
                 node.dispatchEvent(new MouseEvent("mouseover", { bubbles: true }));
@@ -167,26 +161,13 @@ TEXTS = st.lists(FRAGMENTS, max_size=14).map("".join)
 def test_a_text_in_pieces_renders_like_the_whole_text(blank: Page, text: str, cuts: list[int]) -> None:
     places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
     pieces = [text[start:end] for start, end in itertools.pairwise(places)]
-    whole, cut = blank.evaluate(
-        """async ([text, pieces]) => {
-            const { MarkdownView } = await import("/markdown.js");
-            return [[text], pieces].map((parts) => {
-                const place = document.createElement("div");
-                const view = new MarkdownView(place);
-                for (const part of parts) view.append(part);
-                view.finish();
-                return place.innerHTML;
-            });
-        }""",
-        [text, pieces],
-    )
+    whole, cut = blank.evaluate("(both) => both.map((pieces) => render(pieces).innerHTML)", [[text], pieces])
     assert cut == whole
 
 
 def test_finished_blocks_are_not_touched_again(blank: Page) -> None:
     same = blank.evaluate(
-        """async () => {
-            const { MarkdownView } = await import("/markdown.js");
+        """() => {
             const place = document.createElement("div");
             const view = new MarkdownView(place);
             view.append("one\\n\\n```js\\nlet a;\\nlet b;\\n");
@@ -204,8 +185,7 @@ def test_finished_blocks_are_not_touched_again(blank: Page) -> None:
 
 def test_what_may_still_become_markup_is_held_back_until_it_is_known(blank: Page) -> None:
     shown = blank.evaluate(
-        """async () => {
-            const { MarkdownView } = await import("/markdown.js");
+        """() => {
             const place = document.createElement("div");
             const view = new MarkdownView(place);
             const shown = [];
@@ -247,12 +227,9 @@ def test_what_may_still_become_markup_is_held_back_until_it_is_known(blank: Page
 )
 def test_no_text_makes_the_reader_slow(blank: Page, text: str) -> None:
     milliseconds = blank.evaluate(
-        """async (text) => {
-            const { MarkdownView } = await import("/markdown.js");
+        """(text) => {
             const start = performance.now();
-            const view = new MarkdownView(document.createElement("div"));
-            view.append(text);
-            view.finish();
+            render([text]);
             return performance.now() - start;
         }""",
         text,

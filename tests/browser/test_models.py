@@ -5,22 +5,23 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.conftest import visitor
-from tests.browser.scripted_page import DOWNLOAD, LICENCE, LOST, MODEL, QUOTES, Scripted, ScriptedPage
+from tests.browser.scripted_page import DOWNLOAD, LICENCE, LOST, MODEL, QUOTES, Scripted
 from tests.browser.test_accessibility import LOOKS, Inspection
-from tests.support.application import Application
+
+DOWNLOAD_STATES = ("offered", "running", "declined", "failed")
+FETCHING = {**QUOTES, "state": "fetching", "download": DOWNLOAD}
+UNACCEPTED = {**MODEL, "licence": LICENCE}
 
 
 def test_a_download_is_shown_and_declined_and_then_the_model_answers(scripted: Scripted) -> None:
-    chat = scripted({**QUOTES, "state": "fetching", "download": DOWNLOAD})
-    told = chat.download
-    expect(told).to_contain_text("Fetching Small (986 MB, Apache-2.0) from Hugging Face: 43 %")
-    expect(told.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "43")
-    told.get_by_role("button", name="Don’t fetch").click()
+    chat = scripted(FETCHING)
+    expect(chat.download).to_contain_text("Fetching Small (986 MB, Apache-2.0) from Hugging Face: 43 %")
+    expect(chat.download.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "43")
+    chat.download.get_by_role("button", name="Don’t fetch").click()
     chat.engine["download"] = {**DOWNLOAD, "state": "declined"}
-    expect(told.get_by_role("button", name="Fetch it (986 MB)")).to_be_visible()
+    expect(chat.download.get_by_role("button", name="Fetch it (986 MB)")).to_be_visible()
     assert chat.calls == ["DELETE"]
     chat.engine |= {**MODEL, "download": None}
     expect(chat.account).to_contain_text("Answered by Small")
@@ -28,58 +29,47 @@ def test_a_download_is_shown_and_declined_and_then_the_model_answers(scripted: S
 
 
 def test_a_licence_is_accepted_and_the_question_goes_on(scripted: Scripted) -> None:
-    chat = scripted({**MODEL, "licence": LICENCE})
+    chat = scripted(UNACCEPTED)
     expect(chat.account).to_contain_text("Answered by Small")
     chat.ask("Under which licence?")
     expect(chat.composer).to_have_value("Under which licence?")
-    notice = chat.consent
-    expect(notice).to_contain_text("Small is under the OpenRAIL licence, which forbids some uses.")
-    expect(notice).to_be_focused()
+    expect(chat.consent).to_contain_text("Small is under the OpenRAIL licence, which forbids some uses.")
+    expect(chat.consent).to_be_focused()
     chat.engine["licence"] = {**LICENCE, "accepted": True}
-    notice.get_by_role("button", name="Accept and ask").click()
+    chat.consent.get_by_role("button", name="Accept and ask").click()
     chat.expect_status("done")
     expect(chat.bubbles).to_have_text("Under which licence?")
-    expect(notice).to_be_hidden()
+    expect(chat.consent).to_be_hidden()
     assert chat.calls == ["PUT"]
 
 
-DOWNLOAD_STATES = ("offered", "running", "declined", "failed")
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_axe_finds_nothing_whatever_the_state_of_the_model(scripted: Scripted) -> None:
+    chat = scripted(UNACCEPTED)
+    inspection = Inspection(chat)
 
+    def look_at_each_state(place: str) -> None:
+        for state in DOWNLOAD_STATES:
+            chat.change_engine(**QUOTES, download={**DOWNLOAD, "state": state})
+            expect(chat.account).to_have_attribute("data-download", state)
+            expect(chat.download).to_be_visible()
+            inspection.look(f"{state}, {place}")
+        chat.change_engine(**LOST, download=None)
+        expect(chat.notice).to_contain_text("The model cannot be used now.")
+        inspection.look(f"lost, {place}")
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_whatever_the_state_of_the_model(
-    application: Application, browser: Browser, look: str
-) -> None:
-    with visitor(browser, **LOOKS[look]) as context:
-        chat = ScriptedPage(context, application.address, {**MODEL, "licence": LICENCE})
-        inspection = Inspection(chat)
-
-        def look_at_each_state(place: str) -> None:
-            for state in DOWNLOAD_STATES:
-                chat.change_engine(**QUOTES, download={**DOWNLOAD, "state": state})
-                expect(chat.account).to_have_attribute("data-download", state)
-                expect(chat.download).to_be_visible()
-                inspection.look(f"{state}, {place}")
-            chat.change_engine(**LOST, download=None)
-            expect(chat.notice).to_contain_text("The model cannot be used now.")
-            inspection.look(f"lost, {place}")
-
-        expect(chat.account).to_contain_text("Answered by Small")
-        chat.ask("Under which licence?")
-        expect(chat.consent).to_be_visible()
-        inspection.look("licence")
-        chat.consent.get_by_role("button", name="Not now").click()
-        chat.composer.fill("")
-        chat.engine["licence"], chat.model = None, "documentation"
-        look_at_each_state("introduction")
-        chat.ask_and_wait("Trees")
-        chat.answer.locator(".chips button").first.click()
-        look_at_each_state("quotation")
-        assert inspection.found == {}
-
-
-FETCHING = {**QUOTES, "state": "fetching", "download": DOWNLOAD}
-UNACCEPTED = {**MODEL, "licence": LICENCE}
+    expect(chat.account).to_contain_text("Answered by Small")
+    chat.ask("Under which licence?")
+    expect(chat.consent).to_be_visible()
+    inspection.look("licence")
+    chat.consent.get_by_role("button", name="Not now").click()
+    chat.composer.fill("")
+    chat.engine["licence"], chat.model = None, "documentation"
+    look_at_each_state("introduction")
+    chat.ask_and_wait("Trees")
+    chat.answer.locator(".chips button").first.click()
+    look_at_each_state("quotation")
+    assert inspection.found == {}
 
 
 def test_the_time_left_is_shown_once_the_speed_is_known(scripted: Scripted, context: BrowserContext) -> None:
@@ -144,8 +134,7 @@ def test_a_download_that_failed_says_why_and_is_tried_again(scripted: Scripted) 
 
 def test_above_the_composer_the_text_is_at_the_left_and_the_button_at_the_right(scripted: Scripted) -> None:
     failed = {**DOWNLOAD, "state": "failed"}
-    chat = scripted({**QUOTES, "detail": "No network.", "download": failed})
-    chat.ask_and_wait("Trees")
+    chat = scripted({**QUOTES, "detail": "No network.", "download": failed}, asked="Trees")
     account, button = chat.account.bounding_box(), chat.download.get_by_role("button").bounding_box()
     assert account is not None
     assert button is not None
@@ -191,8 +180,7 @@ def test_an_acceptance_that_fails_is_reported_and_can_be_tried_again(scripted: S
 
 
 def test_another_answer_waits_for_the_licence(scripted: Scripted) -> None:
-    chat = scripted(MODEL)
-    chat.ask_and_wait("Trees")
+    chat = scripted(MODEL, asked="Trees")
     chat.engine["licence"] = LICENCE
     chat.page.reload()
     chat.answer.get_by_role("button", name="Regenerate").click()
@@ -204,8 +192,7 @@ def test_another_answer_waits_for_the_licence(scripted: Scripted) -> None:
 
 
 def test_a_question_edited_waits_in_its_editor_for_the_licence(scripted: Scripted) -> None:
-    chat = scripted(MODEL)
-    chat.ask_and_wait("Trees")
+    chat = scripted(MODEL, asked="Trees")
     chat.engine["licence"] = LICENCE
     chat.page.reload()
     expect(chat.answers).to_have_count(1)

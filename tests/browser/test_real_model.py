@@ -47,7 +47,7 @@ def prompt_tokens(layer: Serving) -> tuple[int, int]:
 
 def test_the_real_model_answers(real_model: Path, application: Application, context: BrowserContext) -> None:
     chat = ChatPage(context, application.address)
-    expect(chat.page.locator("tech-chat .engine")).to_contain_text(real_model.name)
+    expect(chat.account).to_contain_text(real_model.name)
     chat.ask_and_wait("Which planet do we live on?")
     chat.expect_text("Earth")
     assert chat.stored()[1]["content"].strip() == chat.text.strip()

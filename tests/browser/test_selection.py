@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.chat_page import ChatPage
 from tests.browser.pausable_upstream import ANSWER
 
-BACK = """async (text) => {
-    const { MarkdownView } = await import("/markdown.js");
-    const { markdownOf } = await import("/selection.js");
+BACK = """(text) => {
     const view = new MarkdownView(document.createElement("div"));
     view.set(text);
     view.finish();
@@ -38,22 +36,19 @@ def test_markdown_comes_back(blank: Page, text: str) -> None:
         assert back == text
 
 
-def test_what_is_selected_is_copied_as_markdown(chat: ChatPage, context: BrowserContext) -> None:
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
+def test_what_is_selected_is_copied_as_markdown(chat: ChatPage) -> None:
     chat.ask_and_wait("What shall I copy?")
     chat.page.evaluate("document.getSelection().selectAllChildren(document.querySelector('tech-chat .list'))")
     chat.page.keyboard.press("Control+C")
-    copied = chat.page.evaluate("navigator.clipboard.readText()")
-    assert copied == f"What shall I copy?\n\n{ANSWER}"
+    assert chat.clipboard == f"What shall I copy?\n\n{ANSWER}"
     code = "document.getSelection().selectAllChildren(document.querySelector('tech-chat pre code'))"
     chat.page.evaluate(code)
     chat.page.keyboard.press("Control+C")
-    assert chat.page.evaluate("navigator.clipboard.readText()").startswith('with open("notes.txt") as file:')
+    assert chat.clipboard.startswith('with open("notes.txt") as file:')
 
 
-def test_the_copy_button_gives_the_answer_as_it_was_written(chat: ChatPage, context: BrowserContext) -> None:
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
+def test_the_copy_button_gives_the_answer_as_it_was_written(chat: ChatPage) -> None:
     chat.ask_and_wait("Copy it all")
     chat.answer.get_by_role("button", name="Copy answer").click()
     expect(chat.answer.get_by_role("button", name="Copied")).to_be_visible()
-    assert chat.page.evaluate("navigator.clipboard.readText()") == ANSWER
+    assert chat.clipboard == ANSWER

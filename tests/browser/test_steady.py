@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.conftest import visitor
-from tests.browser.pausable_upstream import FIRST_WORDS, Upstream
-from tests.support.application import Application, running, wait_for
+from tests.browser.pausable_upstream import Upstream
+from tests.support.application import Application, running
 
-SIZES = [pytest.param((1180, 800), id="wide"), pytest.param((390, 844), id="phone")]
+WIDE = {"viewport": {"width": 1180, "height": 800}}
+PHONE = {"viewport": {"width": 390, "height": 844}}
+LOOKS = pytest.mark.parametrize("look", [WIDE, PHONE], ids=["wide", "phone"])
 WATCH = """
     window.shifts = [];
     new PerformanceObserver((list) => {
@@ -34,9 +35,8 @@ def quoting(
 ) -> Iterator[Application]:
     """An application without a model, which answers from the documentation."""
     data = make_data_with_documentation(tmp_path_factory.mktemp("quoting") / "data")
-    with running(data, "--documentation") as application:
-        application.wait_for_page()
-        wait_for(lambda: documentation(application) == "ready")
+    with running(data, "--documentation", until="none") as application:
+        application.wait_for_documentation()
         yield application
 
 
@@ -48,15 +48,10 @@ def grounded(
 ) -> Iterator[Application]:
     """An application whose model gets passages of the documentation with each question."""
     data = make_data_with_documentation(tmp_path_factory.mktemp("grounded") / "data")
-    with running(data, "--documentation", "--upstream", session_upstream.url) as application:
-        application.wait_until("ready")
-        application.wait_for_page()
-        wait_for(lambda: documentation(application) == "ready")
+    options = ("--documentation", "--upstream", session_upstream.url)
+    with running(data, *options, until="ready") as application:
+        application.wait_for_documentation()
         yield application
-
-
-def documentation(application: Application) -> str:
-    return str(application.client.get("/api/engine").json()["documentation"]["state"])
 
 
 def large(chat: ChatPage) -> list[Any]:
@@ -66,50 +61,41 @@ def large(chat: ChatPage) -> list[Any]:
     return [shift for shift in shifts if shift[0] > SLIGHT]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@LOOKS
 def test_nothing_moves_in_an_answer_of_the_documentation(
-    quoting: Application, browser: Browser, size: tuple[int, int]
+    quoting: Application, context: BrowserContext
 ) -> None:
-    with visitor(browser, viewport={"width": size[0], "height": size[1]}) as context:
-        context.add_init_script(WATCH)
-        chat = ChatPage(context, quoting.address)
-        expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answers from the documentation")
+    context.add_init_script(WATCH)
+    chat = ChatPage(context, quoting.address)
+    expect(chat.account).to_contain_text("Answers from the documentation")
+    assert large(chat) == []
+    for question in ("How do I remove a folder?", "What does shutil.rmtreee do?"):
+        chat.ask_and_wait(question)
         assert large(chat) == []
-        for question in ("How do I remove a folder?", "What does shutil.rmtreee do?"):
-            chat.ask_and_wait(question)
-            assert large(chat) == []
-        expect(chat.answer).to_contain_text("Did you mean")
+    expect(chat.answer).to_contain_text("Did you mean")
 
 
-@pytest.mark.parametrize("size", SIZES)
+@LOOKS
 def test_nothing_moves_while_an_answer_with_sources_is_written(
-    grounded: Application, browser: Browser, upstream: Upstream, size: tuple[int, int]
+    grounded: Application, context: BrowserContext, upstream: Upstream
 ) -> None:
-    with visitor(browser, viewport={"width": size[0], "height": size[1]}) as context:
-        context.add_init_script(WATCH)
-        chat = ChatPage(context, grounded.address)
-        expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by")
-        assert large(chat) == []
-        upstream.pause()
-        chat.ask("How do I read a CSV file?")
-        chat.expect_text(FIRST_WORDS)
-        chips = chat.answer.get_by_role("group", name="Sources").get_by_role("button")
-        expect(chips).to_have_count(0)  # they would be pushed on by each line
-        upstream.resume()
-        chat.expect_status("done")
-        expect(chips.first).to_be_visible()
-        assert large(chat) == []
+    context.add_init_script(WATCH)
+    chat = ChatPage(context, grounded.address)
+    expect(chat.account).to_contain_text("Answered by")
+    assert large(chat) == []
+    chat.ask_and_pause(upstream, "How do I read a CSV file?")
+    expect(chat.chips).to_have_count(0)  # they would be pushed on by each line
+    chat.resume_and_wait(upstream)
+    expect(chat.chips.first).to_be_visible()
+    assert large(chat) == []
 
 
+@pytest.mark.parametrize("look", [WIDE])
 @pytest.mark.parametrize("is_folded", [False, True])
-def test_nothing_moves_while_the_open_or_folded_list_loads(
-    application: Application, browser: Browser, is_folded: bool
-) -> None:
-    with visitor(browser, viewport={"width": 1180, "height": 800}) as context:
-        chat = ChatPage(context, application.address)
-        if is_folded:
-            chat.page.get_by_role("button", name="Hide conversations").click()
-        context.add_init_script(WATCH)
-        chat.page.reload()
-        expect(chat.page.locator("tech-chat .engine")).to_contain_text("Answered by")
-        assert large(chat) == []
+def test_nothing_moves_while_the_open_or_folded_list_loads(chat: ChatPage, is_folded: bool) -> None:
+    if is_folded:
+        chat.page.get_by_role("button", name="Hide conversations").click()
+    chat.page.add_init_script(WATCH)
+    chat.page.reload()
+    expect(chat.account).to_contain_text("Answered by")
+    assert large(chat) == []

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Browser, BrowserContext, Route, expect
+from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.browser.chat_page import ChatPage
-from tests.browser.conftest import visitor
 from tests.browser.pausable_upstream import FIRST_WORDS, LAST_WORDS, Upstream
 from tests.support.application import Application
 
@@ -33,13 +32,12 @@ def test_eight_tabs_are_answered_at_once_and_a_ninth_still_opens(
 
 
 def test_where_there_are_no_locks_the_answer_is_streamed_all_the_same(
-    application: Application, browser: Browser
+    application: Application, context: BrowserContext
 ) -> None:
-    with visitor(browser) as context:
-        context.add_init_script("Object.defineProperty(navigator, 'locks', { value: undefined })")
-        chat = ChatPage(context, application.address)
-        chat.ask_and_wait("Over plain http")
-        assert LAST_WORDS in chat.text
+    context.add_init_script("Object.defineProperty(navigator, 'locks', { value: undefined })")
+    chat = ChatPage(context, application.address)
+    chat.ask_and_wait("Over plain http")
+    assert LAST_WORDS in chat.text
 
 
 def test_an_answer_that_waits_for_its_turn_says_how_many_come_first(chat: ChatPage) -> None:

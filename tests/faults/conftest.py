@@ -1,14 +1,19 @@
-"""What the fault tests share: a small disk, and the counts that are printed at the end of the run."""
+"""What the fault tests share: a database, a small disk, and the counts printed at the end of the run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from storage.database import Database
+from storage.journal import Journal
+from storage.running import utc_now
+from storage.store import ConversationStore
 from tests.conftest import COUNT
-from tests.support.small_disk import NoSmallDisk, SmallDisk, small_disk
+from tests.support.small_disk import SmallDisk, small_disk
 
 Count = Callable[[str], None]
 
@@ -33,10 +38,37 @@ def documentation_options(
 
 
 @pytest.fixture
+def clock() -> Callable[[], datetime]:
+    return utc_now
+
+
+@pytest.fixture
+def database_file(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "chats.db"
+
+
+@pytest.fixture
+async def database(database_file: Path) -> AsyncIterator[Database]:
+    database = Database(database_file)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database, clock: Callable[[], datetime]) -> ConversationStore:
+    return ConversationStore(database, now=clock)
+
+
+@pytest.fixture
+async def journal(database: Database, clock: Callable[[], datetime]) -> AsyncIterator[Journal]:
+    journal = Journal(database, now=clock)
+    journal.start()
+    yield journal
+    await journal.close()
+
+
+@pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A disk of 16 MB."""
-    try:
-        with small_disk(tmp_path / "disk", 16 << 20) as disk:
-            yield disk
-    except NoSmallDisk as error:
-        pytest.skip(f"no small disk can be mounted here: {error}")
+    with small_disk(tmp_path / "disk", 16 << 20) as disk:
+        yield disk

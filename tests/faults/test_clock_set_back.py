@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
+import httpx
 import itsdangerous
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from assistant.conversation import Status
 from assistant.web.identity import Identity
-from storage.database import Database
 from storage.journal import Journal
 from storage.running import Outcome
 from storage.store import ConversationStore, StoredQuestion
@@ -40,26 +39,6 @@ class Clock(SteadyClock):
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(tmp_path / "chats.db")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def store(database: Database, clock: Clock) -> ConversationStore:
-    return ConversationStore(database, now=clock)
-
-
-@pytest.fixture
-async def journal(database: Database, clock: Clock) -> AsyncIterator[Journal]:
-    journal = Journal(database, now=clock)
-    journal.start()
-    yield journal
-    await journal.close()
 
 
 async def answer(journal: Journal, asked: StoredQuestion, text: str) -> None:
@@ -122,24 +101,14 @@ async def test_an_owner_whose_cookie_was_given_in_the_future_stays_the_owner(
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         owners.append(scope["state"]["owner"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await Response()(scope, receive, send)
 
-    given: list[bytes] = []
-
-    async def send(message: Message) -> None:
-        given.extend(value for name, value in message["headers"] if name.lower() == b"set-cookie")
-
-    async def receive() -> Message:
-        return {"type": "http.disconnect"}
-
-    identity = Identity(app, key=b"k" * 32, marks={})
+    transport = httpx.ASGITransport(Identity(app, key=b"k" * 32, marks={}))
     now = itsdangerous.TimestampSigner.get_timestamp
-    monkeypatch.setattr(
-        itsdangerous.TimestampSigner, "get_timestamp", lambda signer: now(signer) + 30 * 24 * 3600
-    )
-    scope = {"type": "http", "scheme": "http", "path": "/", "headers": []}
-    await identity({**scope}, receive, send)
-    monkeypatch.undo()
-    cookie = given[0].partition(b";")[0]
-    await identity({**scope, "headers": [(b"cookie", cookie)]}, receive, send)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        with monkeypatch.context() as patch:
+            in_a_month = "get_timestamp", lambda signer: now(signer) + 30 * 24 * 3600
+            patch.setattr(itsdangerous.TimestampSigner, *in_a_month)
+            await client.get("/")
+        await client.get("/")
     assert owners[0] == owners[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import sqlite3
@@ -16,7 +17,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, Application, serving, upstream, wait_for
+from tests.support.application import PATIENCE, Application, running, serving, upstream, wait_for
 from tests.support.listening import ask, client_of, events, hear
 
 CANARY = "Kanarienvogel"
@@ -24,10 +25,8 @@ CHATS = 12
 PAGE = 4096
 SEED = 11
 DATABASE = "tech-assistant.db"
-ROOTS = (
-    *("alembic_version", "conversation", "message", "uq_message_running", "sqlite_autoindex_message_1"),
-    "revocation",
-)
+TABLES = "alembic_version", "conversation", "message", "revocation"
+INDEXES = "uq_message_running", "sqlite_autoindex_message_1"
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
 
@@ -47,29 +46,25 @@ class IntactData:
         shutil.copytree(self.data, at)
         application = Application(at, "--serving-url", self.layer, page=False)
         application.client.cookies = self.cookies
-        try:
+        with contextlib.closing(application):
             yield application
-        finally:
-            application.close()
 
 
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IntactData]:
     data = tmp_path_factory.mktemp("damaged") / "whole"
     answer = " ".join(f"{CANARY}{number}" for number in range(200))
-    with upstream(answer, rate=20) as url, serving("--upstream", url) as layer:
-        application = Application(data, "--serving-url", layer.url, page=False)
-        try:
-            application.start()
-            application.wait_until("ready")
-            chats = tuple(application.new_chat() for _ in range(CHATS))
-            for number, chat in enumerate(chats):
-                reply = application.ask(chat, f"{CANARY}, why? " * (1 + number**3))
-                application.client.post(f"/api/replies/{reply}/stop").raise_for_status()
-            assert application.end() == 0
-            yield IntactData(data, application.client.cookies, chats, layer.url)
-        finally:
-            application.close()
+    with (
+        upstream(answer, rate=20) as url,
+        serving("--upstream", url) as layer,
+        running(data, "--serving-url", layer.url, page=False, until="ready") as application,
+    ):
+        chats = tuple(application.new_chat() for _ in range(CHATS))
+        for number, chat in enumerate(chats):
+            reply = application.ask(chat, f"{CANARY}, why? " * (1 + number**3))
+            application.client.post(f"/api/replies/{reply}/stop").raise_for_status()
+        assert application.end() == 0
+        yield IntactData(data, application.client.cookies, chats, layer.url)
 
 
 async def use_everything(client: httpx.AsyncClient, chats: tuple[str, ...], counts: Counter[str]) -> None:
@@ -102,14 +97,10 @@ def count_in_log(log: str, counts: Counter[str]) -> None:
     counts["tracebacks"] += log.count("Traceback")
 
 
-def is_fine(counts: Counter[str]) -> bool:
-    return not any(
-        counts[what] for what in ("other errors", "texts in errors", "texts in the log", "tracebacks")
-    )
-
-
-def as_text(counts: Counter[str]) -> str:
-    return ", ".join(f"{what} {number}" for what, number in counts.items())
+def check(counts: Counter[str], title: str, count: Count) -> None:
+    count(f"{title}: " + ", ".join(f"{what} {number}" for what, number in counts.items()))
+    for what in ("other errors", "texts in errors", "texts in the log", "tracebacks"):
+        assert counts[what] == 0, counts
 
 
 def pages_of(database: Path) -> dict[str, int]:
@@ -120,9 +111,15 @@ def pages_of(database: Path) -> dict[str, int]:
     others = random.Random(SEED).sample(sorted(set(range(2, count + 1)) - set(roots.values())), 2)
     return {
         "header": 1,
-        **{name: roots[name] for name in ROOTS},
+        **{name: roots[name] for name in TABLES + INDEXES},
         **{f"page {number}": number for number in others},
     }
+
+
+def overwrite(file: Path, start: int, data: bytes) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(start)
+        opened.write(data)
 
 
 async def test_a_page_of_zeroes_is_reported_and_the_others_are_served(
@@ -132,9 +129,7 @@ async def test_a_page_of_zeroes_is_reported_and_the_others_are_served(
     counts: Counter[str] = Counter()
     for name, number in pages_of(intact.data / DATABASE).items():
         with intact.copy(tmp_path / name) as application:
-            with (application.data / DATABASE).open("r+b") as file:
-                file.seek((number - 1) * PAGE)
-                file.write(bytes(PAGE))
+            overwrite(application.data / DATABASE, (number - 1) * PAGE, bytes(PAGE))
             ended = await asyncio.to_thread(_begin, application)
             counts["damaged pages"] += 1
             if ended is not None:
@@ -151,8 +146,7 @@ async def test_a_page_of_zeroes_is_reported_and_the_others_are_served(
                     counts["not ready"] += ready.status_code == 503
                 assert application.end() == 0
             count_in_log(application.log, counts)
-    count(f"zeroed pages: {as_text(counts)}")
-    assert is_fine(counts), counts
+    check(counts, "zeroed pages", count)
     assert counts["refused with a reason"] > 0
     assert counts["starts refused with a reason"] > 0
 
@@ -167,56 +161,35 @@ def _begin(application: Application) -> int | None:
     return None
 
 
-def zeroed(database: Path) -> None:
-    with database.open("r+b") as file:
-        size = file.seek(0, 2)
-        file.seek(PAGE)
-        file.write(bytes(size - PAGE))
+def log_of(database: Path) -> Path:
+    return database.with_name(database.name + "-wal")
 
 
-def garbage(database: Path) -> None:
+def put_garbage_into(file: Path) -> None:
     chance = random.Random(SEED)
-    with database.open("r+b") as file:
-        size = file.seek(0, 2)
-        for place in range(PAGE, size, 512):
-            file.seek(place + chance.randrange(400))
-            file.write(chance.randbytes(100))
+    for start in range(PAGE, file.stat().st_size, 512):
+        overwrite(file, start + chance.randrange(400), chance.randbytes(100))
 
 
-def garbage_in_the_log(database: Path) -> None:
-    garbage(database.with_name(database.name + "-wal"))
-
-
-def cut(database: Path) -> None:
-    with database.open("r+b") as file:
-        file.truncate(5 * PAGE)
-
-
-def log_cut(database: Path) -> None:
-    with database.with_name(database.name + "-wal").open("r+b") as file:
-        file.truncate(100)
-
-
-def unlinked(database: Path) -> None:
-    database.unlink()
-
-
-def log_unlinked(database: Path) -> None:
-    database.with_name(database.name + "-wal").unlink()
-
-
-def replaced(database: Path) -> None:
+def replace(database: Path) -> None:
     other = database.with_name("other")
     shutil.copy(database, other)
     other.replace(database)
 
 
-def folder_removed(database: Path) -> None:
-    shutil.rmtree(database.parent)
-
-
-IN_PLACE = (zeroed, garbage, garbage_in_the_log)
-MOVED = (cut, log_cut, unlinked, log_unlinked, replaced, folder_removed)
+IN_PLACE: dict[str, Callable[[Path], object]] = {
+    "zeroed": lambda database: overwrite(database, PAGE, bytes(database.stat().st_size - PAGE)),
+    "garbage": put_garbage_into,
+    "garbage in the log": lambda database: put_garbage_into(log_of(database)),
+}
+MOVED: dict[str, Callable[[Path], object]] = {
+    "cut": lambda database: os.truncate(database, 5 * PAGE),
+    "log cut": lambda database: os.truncate(log_of(database), 100),
+    "unlinked": Path.unlink,
+    "log unlinked": lambda database: log_of(database).unlink(),
+    "replaced": replace,
+    "folder removed": lambda database: shutil.rmtree(database.parent),
+}
 
 
 async def test_damage_while_it_runs_is_reported_and_no_question_is_accepted_and_lost(
@@ -224,49 +197,44 @@ async def test_damage_while_it_runs_is_reported_and_no_question_is_accepted_and_
 ) -> None:
     counts: Counter[str] = Counter()
 
-    async def break_it(damage: Callable[[Path], None]) -> None:
-        with intact.copy(tmp_path / damage.__name__) as application:
+    async def break_it(name: str, damage: Callable[[Path], object]) -> None:
+        with intact.copy(tmp_path / name) as application:
             await asyncio.to_thread(application.start)
             await asyncio.to_thread(application.wait_until, "ready")
             async with client_of(application) as client, asyncio.timeout(PATIENCE):
-                running = await ask(client, intact.chats[-1], "q")
-                await anext(events(client, running))
-                listening = asyncio.create_task(hear(client, running))
+                reply = await ask(client, intact.chats[-1], "q")
+                await anext(events(client, reply))
+                listening = asyncio.create_task(hear(client, reply))
                 damage(application.data / DATABASE)
-                if damage in MOVED:
+                if name in MOVED:
                     for address in (f"conversations/{intact.chats[0]}/messages", "conversations"):
                         body = {"text": CANARY} if "messages" in address else {}
                         answer = await client.post(f"/api/{address}", json=body)
-                        assert (answer.status_code, answer.json().get("type")) == (503, "storage"), (
-                            damage,
-                            answer.text,
-                        )
-                        assert "another program" in answer.json()["detail"], damage
+                        refusal = answer.status_code, answer.json().get("type")
+                        assert refusal == (503, "storage"), (name, answer.text)
+                        assert "another program" in answer.json()["detail"], name
                         counts["questions refused"] += 1
                 await use_everything(client, intact.chats, counts)
                 heard = await listening
-                if damage in MOVED:
-                    assert heard.end_data["type"] == "storage", (damage, heard.end_data)
+                if name in MOVED:
+                    assert heard.end_data["type"] == "storage", (name, heard.end_data)
                     counts["replies that failed with a reason"] += 1
                 counts["texts in errors"] += heard.end == "error" and CANARY in str(heard.end_data)
                 ready = await client.get("/ready")
-                assert (ready.status_code, ready.json()["type"]) == (503, "storage"), damage
-                assert (await client.get("/health")).status_code == 200, damage
+                assert (ready.status_code, ready.json()["type"]) == (503, "storage"), name
+                assert (await client.get("/health")).status_code == 200, name
                 counts["not ready"] += 1
-            assert application.end() == 0, damage
+            assert application.end() == 0, name
             count_in_log(application.log, counts)
 
-    await asyncio.gather(*map(break_it, (*IN_PLACE, *MOVED)))
-    count(f"broken in {len(IN_PLACE) + len(MOVED)} ways while it ran: {as_text(counts)}")
-    assert is_fine(counts), counts
+    await asyncio.gather(*(break_it(*one) for one in (*IN_PLACE.items(), *MOVED.items())))
+    check(counts, f"broken in {len(IN_PLACE) + len(MOVED)} ways while it ran", count)
 
 
 def test_damage_is_found_even_where_nobody_reads(intact: IntactData, tmp_path: Path) -> None:
     page = pages_of(intact.data / DATABASE)["sqlite_autoindex_message_1"]
     with intact.copy(tmp_path / "data") as application:
-        with (application.data / DATABASE).open("r+b") as file:
-            file.seek((page - 1) * PAGE)
-            file.write(bytes(PAGE))
+        overwrite(application.data / DATABASE, (page - 1) * PAGE, bytes(PAGE))
         application.start()
         wait_for(lambda: application.client.get("/ready").status_code == 503)
         assert "is damaged" in application.client.get("/ready").json()["detail"]

@@ -53,7 +53,7 @@ class SlowUpstream(FakeUpstream):
 
 @pytest.fixture
 async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
-    async with SlowUpstream() as upstream, in_front_of(upstream, tmp_path / "data") as chain:
+    async with SlowUpstream() as upstream, in_front_of(upstream, data=tmp_path / "data") as chain:
         yield chain
 
 

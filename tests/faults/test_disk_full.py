@@ -7,8 +7,8 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -22,7 +22,7 @@ from storage.owners import OwnerStore
 from storage.running import Outcome, Running
 from storage.store import ConversationStore
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, ROOT, Application, serving, upstream
+from tests.support.application import PATIENCE, ROOT, running, serving, upstream
 from tests.support.listening import ask, client_of, events, hear, messages_of, new_chat
 from tests.support.small_disk import SmallDisk
 
@@ -35,23 +35,8 @@ PURGE = sa.text("DELETE FROM conversation")
 
 
 @pytest.fixture
-async def database(disk: SmallDisk) -> AsyncIterator[Database]:
-    database = Database(disk.path / "chats.db")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def store(database: Database) -> ConversationStore:
-    return ConversationStore(database)
-
-
-@pytest.fixture
-async def journal(database: Database) -> AsyncIterator[Journal]:
-    journal = Journal(database)
-    journal.start()
-    yield journal
-    await journal.close()
+def database_file(disk: SmallDisk) -> Path:
+    return disk.path / "chats.db"
 
 
 async def test_below_the_floor_nothing_new_begins_and_what_was_begun_ends(
@@ -78,14 +63,14 @@ async def test_below_the_floor_nothing_new_begins_and_what_was_begun_ends(
     await store.ask(OWNER, chat.id, "how?")
 
 
-async def test_what_is_deleted_makes_room_although_the_file_stays_as_large(disk: SmallDisk) -> None:
-    path = disk.path / "chats.db"
-    database = Database(path)
+async def test_what_is_deleted_makes_room_although_the_file_stays_as_large(
+    disk: SmallDisk, database: Database, database_file: Path
+) -> None:
     store = ConversationStore(database)
     chat = await store.create_conversation(OWNER)
     await store.ask(OWNER, chat.id, "x" * (2 * MEGABYTE))
     database.close()
-    database = Database(path)
+    database = Database(database_file)
     store = ConversationStore(database)
     disk.fill(leave=3 * MEGABYTE)
     with pytest.raises(DiskFull):
@@ -174,16 +159,15 @@ async def test_when_the_reserve_is_used_up_every_writer_gets_the_reason(
         await database.execute(lambda connection: connection.execute(ADD, rows[-1]))
 
 
-async def test_a_database_on_a_full_disk_opens_and_is_read(disk: SmallDisk) -> None:
-    path = disk.path / "chats.db"
-    database = Database(path)
-    store = ConversationStore(database)
+async def test_a_database_on_a_full_disk_opens_and_is_read(
+    disk: SmallDisk, database: Database, store: ConversationStore, database_file: Path
+) -> None:
     chat = await store.create_conversation(OWNER, "kept")
     asked = await store.ask(OWNER, chat.id, "why?")
     database.close()
     disk.fill()
     for _ in range(2):
-        database = Database(path)
+        database = Database(database_file)
         store = ConversationStore(database)
         assert (await store.conversation(OWNER, chat.id))[0].title == "kept"
         with pytest.raises(DiskFull):
@@ -192,7 +176,7 @@ async def test_a_database_on_a_full_disk_opens_and_is_read(disk: SmallDisk) -> N
         assert (await store.reply(OWNER, asked.reply_id)).status is Status.INTERRUPTED
         database.close()
     disk.empty()
-    database = Database(path)
+    database = Database(database_file)
     await database.check()
     database.close()
 
@@ -200,51 +184,49 @@ async def test_a_database_on_a_full_disk_opens_and_is_read(disk: SmallDisk) -> N
 async def test_an_application_whose_disk_runs_full_stays_readable_and_recovers_by_itself(
     disk: SmallDisk, count: Count
 ) -> None:
-    with upstream(ANSWER, rate=40) as url, serving("--upstream", url) as layer:
-        application = Application(disk.path, "--serving-url", layer.url, page=False)
-        try:
-            await asyncio.to_thread(application.start)
-            await asyncio.to_thread(application.wait_until, "ready")
-            async with client_of(application) as client, asyncio.timeout(PATIENCE):
-                chats = [await new_chat(client) for _ in range(CHATS)]
-                spare = [await new_chat(client) for _ in range(CHATS)]
-                replies = [await ask(client, chat, "q") for chat in chats]
-                listening = [asyncio.create_task(hear(client, reply)) for reply in replies]
-                await asyncio.gather(*(anext(events(client, reply)) for reply in replies))
-                disk.fill()
-                refused = 0
-                for method, address, body in (
-                    ("POST", f"conversations/{spare[0]}/messages", {"text": "and now?"}),
-                    ("POST", "conversations", {}),
-                    ("PATCH", f"conversations/{spare[0]}", {"title": "new"}),
-                ):
-                    answer = await client.request(method, f"/api/{address}", json=body)
-                    assert (answer.status_code, answer.json()["type"]) == (503, "storage"), answer.text
-                    assert "almost full" in answer.json()["detail"]
-                    assert int(answer.headers["Retry-After"]) > 0
-                    refused += 1
-                ready = await client.get("/ready")
-                assert (ready.status_code, ready.json()["type"]) == (503, "storage")
-                for chat in spare[1:]:
-                    assert (await client.delete(f"/api/conversations/{chat}")).status_code == 204
-                heard = await asyncio.gather(*listening)  # until the journal gives up
-                for chat, one in zip(chats, heard, strict=True):
-                    assert one.end_data["type"] == "storage", one.end_data
-                    assert (await messages_of(client, chat))[-1]["content"].startswith(one.text)
-            application.kill()
-            await asyncio.to_thread(application.start)
-            async with client_of(application) as client, asyncio.timeout(PATIENCE):
-                missing = unsettled = 0
-                for chat, one in zip(chats, heard, strict=True):
-                    stored = (await messages_of(client, chat))[-1]
-                    missing += not stored["content"].startswith(one.text)
-                    unsettled += stored["status"] not in ("failed", "interrupted")
-                disk.empty()
-                assert (await client.get("/ready")).status_code == 200
-                name, data = await anext(events(client, await ask(client, spare[0], "and now?"), 0))
-                assert name == "delta", data
-        finally:
-            application.close()
+    with (
+        upstream(ANSWER, rate=40) as url,
+        serving("--upstream", url) as layer,
+        running(disk.path, "--serving-url", layer.url, page=False, until="ready") as application,
+    ):
+        async with client_of(application) as client, asyncio.timeout(PATIENCE):
+            chats = [await new_chat(client) for _ in range(CHATS)]
+            spare = [await new_chat(client) for _ in range(CHATS)]
+            replies = [await ask(client, chat, "q") for chat in chats]
+            listening = [asyncio.create_task(hear(client, reply)) for reply in replies]
+            await asyncio.gather(*(anext(events(client, reply)) for reply in replies))
+            disk.fill()
+            refused = 0
+            for method, address, body in (
+                ("POST", f"conversations/{spare[0]}/messages", {"text": "and now?"}),
+                ("POST", "conversations", {}),
+                ("PATCH", f"conversations/{spare[0]}", {"title": "new"}),
+            ):
+                answer = await client.request(method, f"/api/{address}", json=body)
+                assert (answer.status_code, answer.json()["type"]) == (503, "storage"), answer.text
+                assert "almost full" in answer.json()["detail"]
+                assert int(answer.headers["Retry-After"]) > 0
+                refused += 1
+            ready = await client.get("/ready")
+            assert (ready.status_code, ready.json()["type"]) == (503, "storage")
+            for chat in spare[1:]:
+                assert (await client.delete(f"/api/conversations/{chat}")).status_code == 204
+            heard = await asyncio.gather(*listening)  # until the journal gives up
+            for chat, one in zip(chats, heard, strict=True):
+                assert one.end_data["type"] == "storage", one.end_data
+                assert (await messages_of(client, chat))[-1]["content"].startswith(one.text)
+        application.kill()
+        await asyncio.to_thread(application.start)
+        async with client_of(application) as client, asyncio.timeout(PATIENCE):
+            missing = unsettled = 0
+            for chat, one in zip(chats, heard, strict=True):
+                stored = (await messages_of(client, chat))[-1]
+                missing += not stored["content"].startswith(one.text)
+                unsettled += stored["status"] not in ("failed", "interrupted")
+            disk.empty()
+            assert (await client.get("/ready")).status_code == 200
+            name, data = await anext(events(client, await ask(client, spare[0], "and now?"), 0))
+            assert name == "delta", data
     shown = sum(len(one.text) for one in heard)
     count(
         f"disk full: replies under way {CHATS}, shown {shown:,} code points, missing {missing}, unsettled "

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import sqlite3
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from storage.owners import OwnerStore
 from storage.running import Outcome
 from storage.store import ConversationStore, StoredQuestion
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, Application, serving, upstream
+from tests.support.application import PATIENCE, running, serving, upstream
 from tests.support.listening import ask, client_of, events, hear, messages_of, new_chat
 
 CANARY = "Kanarienvogel"
@@ -35,13 +34,6 @@ def found_in(folder: Path, text: str = CANARY) -> dict[str, int]:
     files = (path for path in folder.rglob("*") if path.is_file())
     counts = {path.name: path.read_bytes().count(text.encode()) for path in files}
     return {name: count for name, count in counts.items() if count}
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(tmp_path / "data" / "chats.db")
-    yield database
-    database.close()
 
 
 async def chat_of(
@@ -66,10 +58,8 @@ async def chat_of(
 
 
 async def test_what_is_purged_or_renamed_is_in_no_file(
-    database: Database, tmp_path: Path, count: Count
+    store: ConversationStore, journal: Journal, database: Database, tmp_path: Path, count: Count
 ) -> None:
-    store, journal = ConversationStore(database), Journal(database)
-    journal.start()
     before = chats = 0
     for seed in range(SEEDS):
         chance = random.Random(seed)
@@ -95,22 +85,22 @@ async def test_what_is_purged_or_renamed_is_in_no_file(
         assert found_in(tmp_path) == {}, seed
         assert [await store.conversation(OTHER, one.id) for one in renamed] == kept
         chats += len(doomed)
-    await journal.close()
     count(f"deleted and renamed: chats {chats}, found before {before:,} times, afterwards 0")
     assert before > 1000
 
 
-async def test_what_an_earlier_release_left_in_free_pages_is_cleaned_away(tmp_path: Path) -> None:
-    path = tmp_path / "data" / "chats.db"
-    Database(path).close()
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+async def test_what_an_earlier_release_left_in_free_pages_is_cleaned_away(
+    database_file: Path, tmp_path: Path
+) -> None:
+    Database(database_file).close()
+    with contextlib.closing(sqlite3.connect(database_file, isolation_level=None)) as connection:
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute("CREATE TABLE earlier (text)")
         connection.executemany("INSERT INTO earlier VALUES (?)", [(f"{CANARY} " * 500,)] * 50)
         connection.execute("DROP TABLE earlier")
         connection.execute("PRAGMA user_version = 0")
     assert found_in(tmp_path)
-    database = Database(path)
+    database = Database(database_file)
     await database.clean(rewrite=False)
     assert found_in(tmp_path)
     await database.clean(rewrite=True, patience=PATIENCE)
@@ -120,11 +110,11 @@ async def test_what_an_earlier_release_left_in_free_pages_is_cleaned_away(tmp_pa
     database.close()
 
 
-async def test_a_reader_is_waited_for_and_nobody_else_waits(database: Database, tmp_path: Path) -> None:
-    store = ConversationStore(database)
+async def test_a_reader_is_waited_for_and_nobody_else_waits(
+    database: Database, store: ConversationStore, database_file: Path, tmp_path: Path
+) -> None:
     await store.create_conversation(OWNER, CANARY)
-    path = tmp_path / "data" / "chats.db"
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+    with contextlib.closing(sqlite3.connect(database_file, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM conversation").fetchone()
         await OwnerStore(database).erase(OWNER)
@@ -142,52 +132,49 @@ async def test_a_reader_is_waited_for_and_nobody_else_waits(database: Database, 
 async def test_erasing_ends_what_runs_and_leaves_nothing_anywhere(tmp_path: Path, count: Count) -> None:
     answer = " ".join(f"{CANARY}{number}" for number in range(1000))
     data = tmp_path / "data"
-    with upstream(answer, rate=100) as url, serving("--upstream", url) as layer:
-        application = Application(data, "--serving-url", layer.url, page=False)
-        try:
-            await asyncio.to_thread(application.start)
-            await asyncio.to_thread(application.wait_until, "ready")
-            neighbour = httpx.AsyncClient(base_url=application.address, timeout=PATIENCE)
-            async with client_of(application) as client, neighbour, asyncio.timeout(PATIENCE):
-                kept = await new_chat(neighbour)
-                await neighbour.patch(f"/api/conversations/{kept}", json={"title": "kept"})
-                *chats, idle = [await new_chat(client) for _ in range(5)]
-                body = {"text": f"{CANARY}, too"}
-                for number, chat in enumerate(chats):
-                    reply = await ask(client, chat, f"{CANARY}? " * 10 ** (number + 1))
-                    async for _ in events(client, reply):
-                        break
-                    await client.post(f"/api/replies/{reply}/stop")
-                    await client.patch(f"/api/conversations/{chat}", json={"title": f"{CANARY} {number}"})
-                await client.delete(f"/api/conversations/{chats[0]}")  # it could still be restored
-                running = [await ask(client, chat, f"{CANARY}!") for chat in chats[1:]]
-                listening = [asyncio.create_task(hear(client, reply)) for reply in running]
-                await asyncio.gather(*(anext(events(client, reply)) for reply in running))
-                before = found_in(data)
-                racing = asyncio.create_task(client.post(f"/api/conversations/{idle}/messages", json=body))
-                erased = await client.post("/api/me/erase", json={"confirm": "erase everything"})
-                assert erased.status_code == 204
-                assert (await racing).status_code in (202, 404)
-                assert found_in(data) == {}
-                ended = {one.end for one in await asyncio.gather(*listening)}
-                assert ended == {"done"}, ended  # as stopped
-                for chat in chats[1:]:
-                    with pytest.raises(httpx.HTTPStatusError, match="404"):
-                        await messages_of(client, chat)
-                assert (await client.get("/api/me/export")).json()["conversations"] == []
-                assert (await neighbour.get(f"/api/conversations/{kept}")).json()["title"] == "kept"
-            assert application.end() == 0
+    with (
+        upstream(answer, rate=100) as url,
+        serving("--upstream", url) as layer,
+        running(data, "--serving-url", layer.url, page=False, until="ready") as application,
+    ):
+        neighbour = httpx.AsyncClient(base_url=application.address, timeout=PATIENCE)
+        async with client_of(application) as client, neighbour, asyncio.timeout(PATIENCE):
+            kept = await new_chat(neighbour)
+            await neighbour.patch(f"/api/conversations/{kept}", json={"title": "kept"})
+            *chats, idle = [await new_chat(client) for _ in range(5)]
+            body = {"text": f"{CANARY}, too"}
+            for number, chat in enumerate(chats):
+                reply = await ask(client, chat, f"{CANARY}? " * 10 ** (number + 1))
+                async for _ in events(client, reply):
+                    break
+                await client.post(f"/api/replies/{reply}/stop")
+                await client.patch(f"/api/conversations/{chat}", json={"title": f"{CANARY} {number}"})
+            await client.delete(f"/api/conversations/{chats[0]}")  # it could still be restored
+            replies = [await ask(client, chat, f"{CANARY}!") for chat in chats[1:]]
+            listening = [asyncio.create_task(hear(client, reply)) for reply in replies]
+            await asyncio.gather(*(anext(events(client, reply)) for reply in replies))
+            before = found_in(data)
+            racing = asyncio.create_task(client.post(f"/api/conversations/{idle}/messages", json=body))
+            erased = await client.post("/api/me/erase", json={"confirm": "erase everything"})
+            assert erased.status_code == 204
+            assert (await racing).status_code in (202, 404)
             assert found_in(data) == {}
-            assert "Traceback" not in application.log
-            assert CANARY not in application.log
-        finally:
-            application.close()
+            ended = {one.end for one in await asyncio.gather(*listening)}
+            assert ended == {"done"}, ended  # as stopped
+            for chat in chats[1:]:
+                with pytest.raises(httpx.HTTPStatusError, match="404"):
+                    await messages_of(client, chat)
+            assert (await client.get("/api/me/export")).json()["conversations"] == []
+            assert (await neighbour.get(f"/api/conversations/{kept}")).json()["title"] == "kept"
+        assert application.end() == 0
+        assert found_in(data) == {}
+        assert "Traceback" not in application.log
+        assert CANARY not in application.log
     count(f"erased: found before {sum(before.values()):,} times in {len(before)} files, at once after it 0")
     assert sum(before.values()) > 1000
 
 
-async def test_what_is_erased_cannot_be_had_again(database: Database) -> None:
-    store = ConversationStore(database)
+async def test_what_is_erased_cannot_be_had_again(database: Database, store: ConversationStore) -> None:
     chat = await store.create_conversation(OWNER, "mine")
     asked = await store.ask(OWNER, chat.id, "q")
     await store.delete(OWNER, chat.id)

@@ -33,63 +33,35 @@ BODIES = [
         for event in (0, 1, 2, 99)
     ),
 ]
+FORM = "multipart/form-data"
 KINDS = [
-    "application/json",
-    "application/json; charset=\xff",
-    "multipart/form-data",
-    "multipart/form-data; boundary=x",
-    "application/x-www-form-urlencoded",
+    *("application/json", "application/json; charset=\xff", "application/x-www-form-urlencoded"),
+    *(FORM, f"{FORM}; boundary=x"),
 ]
-QUERIES = [
-    "?%ff",
-    "%00",
-    "/%ff%fe",
-    "%zz",
-    "/../../x",
-    "?limit=" + "9" * 5000,
-    "?cursor=%ff",
-    "\xff",
-    "?\xff",
-]
+DIGITS = "9" * 5000
+QUERIES = ["?%ff", "%00", "/%ff%fe", "%zz", "/../../x", f"?limit={DIGITS}", "?cursor=%ff", "\xff", "?\xff"]
 HEADERS = [
-    *("Range: bytes=abc", "Range: bytes=" + "0-1," * 500, "Range: bytes=" + "9" * 5000 + "-"),
+    *("Range: bytes=abc", "Range: bytes=" + "0-1," * 500, f"Range: bytes={DIGITS}-"),
     *("If-Modified-Since: x", 'Cookie: \xff; a="', "Accept: text/html\xff", "Accept-Language: \xff"),
-    *(
-        "X-Forwarded-Host: [::1",
-        "X-Forwarded-Proto: \xff",
-        "X-Forwarded-For: [::1",
-        "x-gradio-server: http://[::1",
-    ),
-    *(
-        "Last-Event-ID: \xff",
-        "Content-Length: -1",
-        "Content-Length: " + "9" * 5000,
-        "Transfer-Encoding: gzip",
-    ),
+    *("X-Forwarded-Host: [::1", "X-Forwarded-Proto: \xff", "X-Forwarded-For: [::1"),
+    *("x-gradio-server: http://[::1", "Last-Event-ID: \xff", "Transfer-Encoding: gzip"),
+    *("Content-Length: -1", f"Content-Length: {DIGITS}"),
     *("Upgrade: h2c\r\nConnection: Upgrade", "Referer: http://[::1", "Origin: http://[::1", "Host: [::1"),
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
     "dGhlIHNhbXBsZSBub25jZQ==",
 ]
 METHODS = ["HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "FOO"]
+HOST = b"Host: localhost\r\n"
+POST = b"POST /api/conversations HTTP/1.1\r\n" + HOST
 GARBAGE = [
-    *(
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"\x00\xff" * 100,
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    ),
-    *(b"GET /\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n"),
-    *(
-        b"GET http://[::1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    ),
-    *(
-        b"GET / HTTP/1.1\r\nHost: localhost\r\na b: %s\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: localhost\r\na: \0\r\n\r\n",
-    ),
-    b"POST /api/conversations HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    b"POST /api/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{",
-    b"GET /gradio_api/queue/data?session_hash=x HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50,
-    b"GET /api/conversations HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50,
+    *(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x00\xff" * 100),
+    *(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /\r\n", b"GET / HTTP/1.1\r\n\r\n"),
+    *(b"GET / HTTP/9.9\r\n" + HOST + b"\r\n", b"GET http://[::1 HTTP/1.1\r\n" + HOST + b"\r\n"),
+    *(b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", b"GET / HTTP/1.1\r\n" + HOST + b"a b: %s\r\n\r\n"),
+    b"GET / HTTP/1.1\r\n" + HOST + b"a: \0\r\n\r\n",
+    *(POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", POST + b"Content-Length: 500\r\n\r\n{"),
+    (b"GET /gradio_api/queue/data?session_hash=x HTTP/1.1\r\n" + HOST + b"\r\n") * 50,
+    (b"GET /api/conversations HTTP/1.1\r\n" + HOST + b"\r\n") * 50,
 ]
 
 

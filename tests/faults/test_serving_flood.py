@@ -23,9 +23,8 @@ QUEUE, REQUESTS = 64, 1000
 MEGABYTE = 1 << 20
 
 
-async def under_way(served: Served) -> int:
-    _, body = await served.get("/metrics")
-    return int(body.split(b"\ntgi_batch_current_size ")[1].split()[0])
+async def is_idle(served: Served) -> bool:
+    return b"\ntgi_batch_current_size 0\n" in (await served.get("/metrics"))[1]
 
 
 async def test_what_the_queue_has_no_room_for_is_refused_and_all_else_is_answered(count: Count) -> None:
@@ -64,7 +63,7 @@ async def test_what_the_queue_has_no_room_for_is_refused_and_all_else_is_answere
         assert sum(answered.values()) == QUEUE
         assert sum(refused.values()) == REQUESTS - QUEUE
         assert len(upstream.requests) == QUEUE
-        assert await under_way(served) == 0
+        assert await is_idle(served)
         full.set()
         assert (await served.post("/generate", {"inputs": "Hi"}))[0] == 200
         assert grown < 200 * MEGABYTE
@@ -94,18 +93,13 @@ async def test_clients_that_leave_in_any_way_leave_no_generation_behind(count: C
                 await writer.drain()
                 if sent == head + body:
                     assert await reader.read(1)
-                if reset:
-                    # No time to linger: closing resets the connection.
-                    writer.get_extra_info("socket").setsockopt(
-                        socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
-                    )
+                if reset:  # no time to linger: closing resets the connection
+                    linger = socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+                    writer.get_extra_info("socket").setsockopt(*linger)
                 writer.transport.abort() if reset else writer.close()
                 gone += 1
 
-        async def empty() -> bool:
-            return await under_way(served) == 0
-
-        await eventually(empty)
+        await eventually(lambda: is_idle(served))
         upstream.answer(*text("b"))
         never.set()
         assert (await served.post("/generate", {"inputs": "Hi"}))[1]["generated_text"] == "b"
@@ -127,11 +121,8 @@ async def stream_under_way(served: Served, upstream: FakeUpstream) -> tuple[asyn
     return rest, reading
 
 
-async def closing(served: Served) -> None:
-    async def look() -> bool:
-        return (await served.get("/health"))[0] == 503
-
-    await eventually(look)
+async def is_closing(served: Served) -> bool:
+    return (await served.get("/health"))[0] == 503
 
 
 async def test_it_ends_after_the_answers_that_are_under_way() -> None:
@@ -139,7 +130,7 @@ async def test_it_ends_after_the_answers_that_are_under_way() -> None:
         await served.becomes("ready")
         rest, reading = await stream_under_way(served, upstream)
         served.process.send_signal(signal.SIGTERM)
-        await closing(served)
+        await eventually(lambda: is_closing(served))
         status, refusal = await served.post("/generate", {"inputs": "Hi"})
         assert (status, refusal["error_type"]) == (503, "unhealthy")
         rest.set()
@@ -155,7 +146,7 @@ async def test_a_second_signal_or_an_interrupt_ends_it_at_once(signals: list[sig
         rest, reading = await stream_under_way(served, upstream)
         for number, one in enumerate(signals):
             if number:  # two signals at once would count as one
-                await closing(served)
+                await eventually(lambda: is_closing(served))
             served.process.send_signal(one)
         async with asyncio.timeout(PATIENCE):
             stream = await reading

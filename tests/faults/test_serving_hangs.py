@@ -16,13 +16,11 @@ import pytest
 
 from assistant.knowledge.answer import INSTEAD
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, ROOT, Application, running, upstream, wait_for
+from tests.support.application import PATIENCE, ROOT, Application, running, upstream
 from tests.support.listening import ask, client_of, events, hear, messages_of, new_chat
 from tests.support.tiny_gguf import write_tiny_gguf
 
-HANG_SECONDS = "2"
-ROUNDS = 1  # for each way to hang
-ENGINES = 1  # that hang
+WAYS = signal.SIGSTOP, signal.SIGUSR1
 SEED = 11
 ANSWER = " ".join(f"wörd{number}🦀" for number in range(100))
 SYS_TGKILL = 234
@@ -39,14 +37,13 @@ def hanging_on_signal(monkeypatch: pytest.MonkeyPatch) -> None:
 def application(
     tmp_path: Path, hanging_on_signal: None, documentation_options: tuple[str, ...]
 ) -> Iterator[Application]:
-    options = (*documentation_options, "--hang-seconds", HANG_SECONDS)
+    options = (*documentation_options, "--hang-seconds", "2")
     with (
         upstream(ANSWER, rate=100) as url,
-        running(tmp_path / "data", "--upstream", url, *options, page=False) as one,
+        running(tmp_path / "data", "--upstream", url, *options, page=False, until="ready") as application,
     ):
-        one.wait_until("ready")
-        wait_for(lambda: one.client.get("/api/engine").json()["documentation"]["state"] == "ready")
-        yield one
+        application.wait_for_documentation()
+        yield application
 
 
 async def becomes_ready(client: httpx.AsyncClient) -> None:
@@ -58,11 +55,10 @@ async def test_a_serving_layer_that_hangs_costs_the_replies_under_way_and_is_rep
     application: Application, count: Count
 ) -> None:
     chance = random.Random(SEED)
-    ways = [signal.SIGSTOP, signal.SIGUSR1] * ROUNDS
     shown = missing = 0
     async with client_of(application) as client:
         chat = application.new_chat()
-        for way in ways:
+        for way in WAYS:
             async with asyncio.timeout(PATIENCE):
                 reply = await ask(client, chat, "What is a tree?")
                 moment, pid = chance.randrange(1, len(ANSWER) // 2), application.serving_pid()
@@ -89,9 +85,8 @@ async def test_a_serving_layer_that_hangs_costs_the_replies_under_way_and_is_rep
                 assert application.serving_pid() != pid
                 assert (await hear(client, await ask(client, chat, "and now?"))).text == ANSWER
     count(
-        f"a serving layer that hangs: stopped {ROUNDS}, spinning {ROUNDS}, shown {shown:,} code points, "
-        f"missing {missing}, answered by the documentation meanwhile {len(ways)}, next ones "
-        f"by the model {len(ways)}"
+        f"a serving layer that hangs: stopped 1, spinning 1, shown {shown:,} code points, missing {missing}, "
+        f"answered by the documentation meanwhile {len(WAYS)}, next ones by the model {len(WAYS)}"
     )
     assert missing == 0
     assert "Traceback" not in application.log, application.log
@@ -112,23 +107,20 @@ async def test_an_engine_that_hangs_while_its_process_answers_is_replaced(
 ) -> None:
     model = write_tiny_gguf(tmp_path / "slow.gguf", context=8192, blocks=4, width=384)
     options = ("--model", str(model), "--threads", "1", "--first-seconds", "4", "--max-new-tokens", "64")
-    with running(tmp_path / "data", *options, page=False) as application:
-        application.wait_until("ready")
-        async with client_of(application) as client:
+    with running(tmp_path / "data", *options, page=False, until="ready") as application:
+        async with client_of(application) as client, asyncio.timeout(PATIENCE):
             chat = application.new_chat()
-            for _ in range(ENGINES):
-                async with asyncio.timeout(PATIENCE):
-                    first = await hear(client, await ask(client, chat, "Well?"))
-                    assert first.end == "done", (first.end_data, application.log)
-                    pid = application.serving_pid()
-                    thread = busiest_thread(pid)
-                    assert ctypes.CDLL(None).syscall(SYS_TGKILL, pid, thread, signal.SIGUSR2) == 0
-                    heard = await hear(client, await ask(client, chat, "And now?"))
-                    assert heard.end == "error", heard
-                    assert heard.end_data["type"] in ("engine_unreachable", "engine_failed"), heard.end_data
-                    while (await asyncio.to_thread(application.serving_pid)) == pid:
-                        await asyncio.sleep(0.05)
-                    await becomes_ready(client)
-                    assert (await hear(client, await ask(client, chat, "Once more?"))).end == "done"
+            first = await hear(client, await ask(client, chat, "Well?"))
+            assert first.end == "done", (first.end_data, application.log)
+            pid = application.serving_pid()
+            thread = busiest_thread(pid)
+            assert ctypes.CDLL(None).syscall(SYS_TGKILL, pid, thread, signal.SIGUSR2) == 0
+            heard = await hear(client, await ask(client, chat, "And now?"))
+            assert heard.end == "error", heard
+            assert heard.end_data["type"] in ("engine_unreachable", "engine_failed"), heard.end_data
+            while (await asyncio.to_thread(application.serving_pid)) == pid:
+                await asyncio.sleep(0.05)
+            await becomes_ready(client)
+            assert (await hear(client, await ask(client, chat, "Once more?"))).end == "done"
         assert "llama.cpp hangs" in application.log
-    count(f"an engine that hangs: {ENGINES}, processes replaced {ENGINES}, next ones answered {ENGINES}")
+    count("an engine that hangs: 1, processes replaced 1, next ones answered 1")

@@ -24,9 +24,11 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the pr
 
 @pytest.fixture
 def application(tmp_path: Path) -> Iterator[Application]:
-    with upstream(ANSWER, rate=100) as url, running(tmp_path / "data", "--upstream", url, page=False) as one:
-        one.wait_until("ready")
-        yield one
+    with (
+        upstream(ANSWER, rate=100) as url,
+        running(tmp_path / "data", "--upstream", url, page=False, until="ready") as application,
+    ):
+        yield application
 
 
 async def test_a_killed_serving_layer_costs_the_replies_under_way_and_no_others(

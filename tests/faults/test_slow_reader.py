@@ -21,16 +21,7 @@ from assistant.web.events import EventStream
 from tests.faults.conftest import Count
 from tests.support.application import PATIENCE, peak_memory
 from tests.support.fake_upstream import DONE, FakeUpstream, piece, usage
-from tests.support.listening import (
-    Chain,
-    ask,
-    client_of,
-    events,
-    in_front_of,
-    messages_of,
-    new_chat,
-    under_way,
-)
+from tests.support.listening import Chain, ask, client_of, events, in_front_of, messages_of, under_way
 
 READERS = 50
 PIECES = [f"{number:03}" + "x" * 997 for number in range(400)]
@@ -115,7 +106,7 @@ class SlowReader:
 
 @pytest.fixture
 async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
-    async with SteadyUpstream() as upstream, in_front_of(upstream, tmp_path / "data") as chain:
+    async with SteadyUpstream() as upstream, in_front_of(upstream, data=tmp_path / "data") as chain:
         yield chain
 
 
@@ -123,7 +114,7 @@ async def test_slow_readers_slow_nobody_down_and_cost_no_memory(chain: Chain, co
     application = chain.application
     assert application.process is not None
     async with client_of(application) as client, asyncio.timeout(PATIENCE):
-        chat = await new_chat(client)
+        chat = application.new_chat()
         reply = await ask(client, chat, "a first answer, for which everything is loaded")
         assert len([name async for name, _ in events(client, reply)]) > 1
         before = peak_memory(application.process.pid)

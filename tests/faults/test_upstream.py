@@ -19,14 +19,15 @@ from aiohttp import web
 
 from assistant.knowledge.answer import INSTEAD
 from tests.faults.conftest import Count
-from tests.support.application import PATIENCE, Application, Serving, peak_memory, serving
+from tests.support.application import PATIENCE, peak_memory
 from tests.support.fake_upstream import NEVER, RESET, FakeUpstream, Step, data, piece, text
-from tests.support.listening import ask, client_of, hear, messages_of, new_chat, under_way
+from tests.support.listening import Chain, ask, client_of, hear, in_front_of, messages_of, new_chat, under_way
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs the processes of Linux")
 
 SECONDS = "0.5"  # the serving layer's time limits for the upstream, which these tests wait for
 MEGABYTE = 1 << 20
+WELL = "All is well."
 
 
 @dataclass(frozen=True)
@@ -96,62 +97,36 @@ class Upstream(FakeUpstream):
         return await super().send(request, answer)
 
 
-class Chain:
-    """Upstream, serving layer and application, with one chat."""
-
-    def __init__(self, upstream: Upstream, layer: Serving, application: Application, log: Path) -> None:
-        self.upstream = upstream
-        self.application = application
-        self.layer = layer
-        self._log = log
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text() + self.application.log
-
-    async def answer(self, question: str) -> tuple[str, str, str]:
-        """The text of a reply, its finish reason or the type of its failure, and the failure's message."""
-        async with client_of(self.application) as client, asyncio.timeout(PATIENCE):
-            while (await client.get("/api/engine")).json()["state"] != "ready":
-                await asyncio.sleep(0.05)
-            chat = await new_chat(client)
-            response = await client.post(f"/api/conversations/{chat}/messages", json={"text": question})
-            heard = await hear(client, response.raise_for_status().json()["reply_id"])
-            stored = (await messages_of(client, chat))[-1]
-            assert stored["content"] == heard.text
-            if heard.end == "done":
-                assert (stored["status"], stored["finish_reason"]) == (
-                    "done",
-                    heard.end_data["finish_reason"],
-                )
-                return heard.text, stored["finish_reason"], ""
-            assert (stored["status"], stored["error"]) == ("failed", heard.end_data)
-            return heard.text, heard.end_data["type"], heard.end_data["message"]
-
-    def memory(self) -> dict[str, int]:
-        """The largest number of bytes of memory that each process has had."""
-        assert self.application.process is not None
-        pids = {"application": self.application.process.pid, "serving layer": self.layer.pid}
-        return {name: peak_memory(pid) for name, pid in pids.items()}
+async def answer(chain: Chain, question: str) -> tuple[str, str, str]:
+    """The text of a reply, its finish reason or the type of its failure, and the failure's message."""
+    async with client_of(chain.application) as client, asyncio.timeout(PATIENCE):
+        while (await client.get("/api/engine")).json()["state"] != "ready":
+            await asyncio.sleep(0.05)
+        chat = await new_chat(client)
+        heard = await hear(client, await ask(client, chat, question))
+        stored = (await messages_of(client, chat))[-1]
+        assert stored["content"] == heard.text
+        if heard.end == "done":
+            assert stored["status"] == "done"
+            assert stored["finish_reason"] == heard.end_data["finish_reason"]
+            return heard.text, stored["finish_reason"], ""
+        assert (stored["status"], stored["error"]) == ("failed", heard.end_data)
+        return heard.text, heard.end_data["type"], heard.end_data["message"]
 
 
-@contextlib.asynccontextmanager
-async def in_a_chain(
-    directory: Path, upstream: Upstream, *others: Upstream, options: Sequence[str] = ()
-) -> AsyncIterator[Chain]:
+def memory(chain: Chain) -> dict[str, int]:
+    """The largest number of bytes of memory that each process has had."""
+    assert chain.application.process is not None
+    pids = {"application": chain.application.process.pid, "serving layer": chain.layer.pid}
+    return {name: peak_memory(pid) for name, pid in pids.items()}
+
+
+def in_a_chain(
+    directory: Path, *upstreams: Upstream, options: Sequence[str] = ()
+) -> contextlib.AbstractAsyncContextManager[Chain]:
     limits = ("--first-seconds", SECONDS, "--between-seconds", SECONDS)
-    more = [option for other in others for option in ("--upstream", other.url)]
-    log = directory / "serving.log"
-    starting = serving("--upstream", upstream.url, *more, *limits, log=log)
-    layer = await asyncio.to_thread(starting.__enter__)
-    asks = ("--serving-url", layer.url, "--max-new-tokens", "64", *options)
-    application = Application(directory / "data", *asks, page=False)
-    try:
-        await asyncio.to_thread(application.start)
-        yield Chain(upstream, layer, application, log)
-    finally:
-        application.close()
-        starting.__exit__(None, None, None)
+    asks = ("--max-new-tokens", "64", *options)
+    return in_front_of(*upstreams, data=directory / "data", layer_options=limits, options=asks)
 
 
 @pytest.fixture
@@ -164,12 +139,12 @@ async def test_each_fault_of_the_upstream_ends_its_reply_and_no_other(chain: Cha
     for fault in FAULTS:
         logged = len(chain.log)
         chain.upstream.answer(*fault.steps, status=fault.status, content_type=fault.content_type)
-        kept, end, message = await chain.answer(fault.name)
+        kept, end, message = await answer(chain, fault.name)
         assert (kept, end) == (fault.text, fault.end), (fault.name, message)
         assert fault.logged in chain.log[logged:], fault.name
         assert message in OUR_MESSAGES, fault.name
-        chain.upstream.answer(*text("All is well."))
-        assert await chain.answer("and now?") == ("All is well.", "eos_token", ""), fault.name
+        chain.upstream.answer(*text(WELL))
+        assert await answer(chain, "and now?") == (WELL, "eos_token", ""), fault.name
         assert await under_way(chain.layer) == 0, fault.name
     assert "Traceback" not in chain.log, chain.log
     assert "ERROR" not in chain.log, chain.log
@@ -179,9 +154,9 @@ async def test_each_fault_of_the_upstream_ends_its_reply_and_no_other(chain: Cha
 
 async def test_an_upstream_without_an_end_is_ended_and_costs_no_memory(chain: Chain, count: Count) -> None:
     """It ignores its limit, and sends words, one long line, or no text at all."""
-    chain.upstream.answer(*text("All is well."))
-    await chain.answer("a first answer, for which everything is loaded")
-    before = chain.memory()
+    chain.upstream.answer(*text(WELL))
+    await answer(chain, "a first answer, for which everything is loaded")
+    before = memory(chain)
     for endless, pattern, expected_end in (
         (piece("more %d "), r"(more \d+ )+", "length"),
         (piece("x" * 1000 + "%d"), r"(x{1000}\d+)+", "length"),
@@ -189,13 +164,13 @@ async def test_an_upstream_without_an_end_is_ended_and_costs_no_memory(chain: Ch
     ):
         chain.upstream.endless = endless
         chain.upstream.disconnected.clear()
-        kept, end_seen, message = await chain.answer("go on")
+        kept, end_seen, message = await answer(chain, "go on")
         assert re.fullmatch(pattern, kept), kept[:100]
         assert end_seen == expected_end, message
         async with asyncio.timeout(PATIENCE):
             await chain.upstream.disconnected.wait()
         assert await under_way(chain.layer) == 0
-    grown = {name: chain.memory()[name] - before[name] for name in before}
+    grown = {name: memory(chain)[name] - before[name] for name in before}
     count(
         "endless answers: 3, memory grown by "
         + ", ".join(f"{size / MEGABYTE:.0f} MB ({name})" for name, size in grown.items())
@@ -211,14 +186,14 @@ async def test_an_upstream_that_drips_for_ever_is_ended_by_the_total_limit(
         in_a_chain(tmp_path, upstream, options=("--total-seconds", "2")) as chain,
     ):
         upstream.answer(*[step for _ in range(10_000) for step in (piece("drip "), 0.05)])
-        kept, end, message = await chain.answer("drip")
+        kept, end, message = await answer(chain, "drip")
         assert re.fullmatch("(drip )+", kept)
         assert (end, message) == ("engine_failed", "The answer was not complete within 2 seconds.")
         async with asyncio.timeout(PATIENCE):
             await upstream.disconnected.wait()
         assert await under_way(chain.layer) == 0
         upstream.answer(*text(WELL))
-        assert await chain.answer("and now?") == (WELL, "eos_token", "")
+        assert await answer(chain, "and now?") == (WELL, "eos_token", "")
     count(f"an upstream that drips: ended after 2 s with {len(kept)} code points kept, the next one answered")
 
 
@@ -233,11 +208,10 @@ async def test_an_upstream_that_is_down_is_stood_in_for_by_the_documentation(
         client_of(chain.application) as client,
         asyncio.timeout(2 * PATIENCE),
     ):
-        while (await client.get("/api/engine")).json()["documentation"]["state"] != "ready":
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(chain.application.wait_for_documentation)
         for _ in range(rounds):
             upstream.answer(*text(WELL))
-            assert await chain.answer("Well?") == (WELL, "eos_token", "")
+            assert await answer(chain, "Well?") == (WELL, "eos_token", "")
             await upstream.__aexit__()
             for _ in range(2):
                 chat = await new_chat(client)
@@ -250,11 +224,8 @@ async def test_an_upstream_that_is_down_is_stood_in_for_by_the_documentation(
                 while (await client.get("/api/engine")).json()["state"] != "failed":
                     await asyncio.sleep(0.05)
             await upstream.__aenter__()
-        assert await chain.answer("And now?") == (WELL, "eos_token", "")
+        assert await answer(chain, "And now?") == (WELL, "eos_token", "")
     count(f"an upstream that goes: {rounds} times, questions answered by the documentation {2 * rounds}")
-
-
-WELL = "All is well."
 
 
 async def test_what_one_of_two_fails_at_before_its_first_token_the_other_answers(
@@ -270,18 +241,18 @@ async def test_what_one_of_two_fails_at_before_its_first_token_the_other_answers
             one.answer(*fault.steps, status=fault.status, content_type=fault.content_type)
             before = len(one.requests)
             while len(one.requests) == before:  # each conversation has its own: ask until it is this one's
-                assert await chain.answer(fault.name) == (WELL, "eos_token", ""), fault.name
+                assert await answer(chain, fault.name) == (WELL, "eos_token", ""), fault.name
             retried += 1
             one.answer(*text(WELL))
             before = len(one.requests)
             while len(one.requests) == before:  # it works again, and is asked again
-                assert await chain.answer("and now?") == (WELL, "eos_token", ""), fault.name
+                assert await answer(chain, "and now?") == (WELL, "eos_token", ""), fault.name
         await one.__aexit__()
         for _ in range(3):
-            assert await chain.answer("and without it?") == (WELL, "eos_token", "")
+            assert await answer(chain, "and without it?") == (WELL, "eos_token", "")
         assert await under_way(chain.layer) == 0
         assert "Traceback" not in chain.log, chain.log
-        assert chain.log.count("asked again at") >= retried
+        assert chain.log.count("retrying at") >= retried
     count(f"two upstreams: faults before the first token {retried}, replies failed 0")
 
 
@@ -294,7 +265,7 @@ async def test_what_one_of_two_fails_at_after_its_first_token_is_reported_and_it
             for upstream in (one, other):
                 upstream.answer(*fault.steps)
             before = len(one.requests) + len(other.requests)
-            kept, end, message = await chain.answer(fault.name)
+            kept, end, message = await answer(chain, fault.name)
             assert (kept, end) == (fault.text, fault.end), (fault.name, message)
             assert message in OUR_MESSAGES, fault.name
             assert len(one.requests) + len(other.requests) == before + 1, fault.name

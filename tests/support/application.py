@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -40,18 +40,9 @@ class Application:
         return str(self.client.base_url).rstrip("/")
 
     def start(self, *, port: int = 0) -> None:
+        command = [sys.executable, *self.program, "--port", str(port), "--data", str(self.data)]
         with self._log.open("a") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, *self.program),
-                    *("--port", str(port), "--data", str(self.data), *self.arguments),
-                ],
-                cwd=ROOT,
-                env=environment(),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+            self.process = _start(*command, *self.arguments, errors=log)
         assert self.process.stdout is not None
         found = re.search(r"http://\S+", self.process.stdout.readline())
         assert found, self.log
@@ -90,6 +81,9 @@ class Application:
 
     def wait_for_page(self) -> None:
         wait_for(lambda: self.client.get("/ready").json()["page"])
+
+    def wait_for_documentation(self) -> None:
+        wait_for(lambda: self.client.get("/api/engine").json()["documentation"]["state"] == "ready")
 
     def new_chat(self) -> str:
         return str(self.client.post("/api/conversations").raise_for_status().json()["id"])
@@ -137,6 +131,11 @@ class Application:
         return text
 
 
+def _start(*command: str, errors: IO[str] | None) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=pipe, stderr=errors, text=True)
+
+
 def environment() -> dict[str, str]:
     """The environment of this process without settings of the application, which then downloads no model and
     indexes no documentation unless the test says so."""
@@ -145,26 +144,40 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(data: Path, *arguments: str, page: bool = True) -> Iterator[Application]:
+def running(
+    data: Path, *arguments: str, page: bool = True, until: str | None = None
+) -> Iterator[Application]:
+    """An application; `until` waits for this state of its engine, and for its page."""
     application = Application(data, *arguments, page=page)
     application.start()
     try:
+        if until is not None:
+            application.wait_until(until)
+            if page:
+                application.wait_for_page()
         yield application
     finally:
         application.close()
 
 
 @contextlib.contextmanager
-def upstream(text: str, *, rate: float = 20) -> Iterator[str]:
-    """An OpenAI-compatible server in its own process, which answers `text`; yields its address."""
-    command = [sys.executable, "-m", "tests.support.fake_upstream", "--rate", str(rate), "--text", text]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def _process(*command: str, log: Path | None = None) -> Iterator[tuple[str, int]]:
+    """A Python process; yields the address that it prints, and its id."""
+    with log.open("w") if log else contextlib.nullcontext() as errors:
+        process = _start(sys.executable, *command, errors=errors)
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        yield process.stdout.readline().split()[-1], process.pid
     finally:
         process.kill()
         process.communicate()
+
+
+@contextlib.contextmanager
+def upstream(text: str, *, rate: float = 20) -> Iterator[str]:
+    """An OpenAI-compatible server in its own process, which answers `text`; yields its address."""
+    with _process("-m", "tests.support.fake_upstream", "--rate", str(rate), "--text", text) as (url, _):
+        yield url
 
 
 @dataclass(frozen=True)
@@ -178,18 +191,8 @@ class Serving:
 @contextlib.contextmanager
 def serving(*arguments: str, log: Path | None = None) -> Iterator[Serving]:
     """A serving layer that outlives the applications of a test."""
-    command = [sys.executable, "-m", "serving", "--port", "0", *arguments]
-    with contextlib.ExitStack() as stack:
-        errors = None if log is None else stack.enter_context(log.open("w"))
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True
-        )
-        try:
-            assert process.stdout is not None
-            yield Serving(process.stdout.readline().split()[-1], process.pid)
-        finally:
-            process.kill()
-            process.communicate()
+    with _process("-m", "serving", "--port", "0", *arguments, log=log) as (url, pid):
+        yield Serving(url, pid)
 
 
 def children(parent: int) -> Sequence[int]:

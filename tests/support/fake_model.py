@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 
 from assistant.conversation import Source, Turn
-from assistant.engine import Download, EngineState, EngineStatus, Licence
+from assistant.engine import EngineState, EngineStatus
 from assistant.errors import NoModel
 
 
@@ -76,19 +76,9 @@ class FakeServed:
         self._changed = asyncio.Event()
         self.set(EngineState.NONE if model is None else EngineState.READY)
 
-    def set(
-        self,
-        state: EngineState,
-        detail: str | None = None,
-        *,
-        parallel: int | None = None,
-        download: Download | None = None,
-        licence: Licence | None = None,
-        cause: str | None = None,
-        is_lost: bool = False,
-    ) -> None:
+    def set(self, state: EngineState, detail: str | None = None, **more: Any) -> None:
         name = None if self.model is None else self.model.model_name
-        self.status = EngineStatus(state, name, detail, parallel, download, licence, cause, is_lost)
+        self.status = EngineStatus(state, name, detail, **more)
         self.changed()
         self._changed.set()
 

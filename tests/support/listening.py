@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,18 +32,27 @@ class Chain:
     upstream: Any
     layer: Serving
     application: Application
+    layer_log: Path
+
+    @property
+    def log(self) -> str:
+        return self.layer_log.read_text() + self.application.log
 
 
 @contextlib.asynccontextmanager
-async def in_front_of(upstream: FakeUpstream, data: Path) -> AsyncIterator[Chain]:
-    """A serving layer for the upstream, and an application that uses it, each in its own process."""
-    starting = serving("--upstream", upstream.url)
+async def in_front_of(
+    *upstreams: FakeUpstream, data: Path, layer_options: Sequence[str] = (), options: Sequence[str] = ()
+) -> AsyncIterator[Chain]:
+    """A serving layer for the upstreams, and an application that uses it, each in its own process."""
+    addresses = [option for upstream in upstreams for option in ("--upstream", upstream.url)]
+    log = data.with_name("serving.log")
+    starting = serving(*addresses, *layer_options, log=log)
     layer = await asyncio.to_thread(starting.__enter__)
-    application = Application(data, "--serving-url", layer.url, page=False)
+    application = Application(data, "--serving-url", layer.url, *options, page=False)
     try:
         await asyncio.to_thread(application.start)
         await asyncio.to_thread(application.wait_until, "ready")
-        yield Chain(upstream, layer, application)
+        yield Chain(upstreams[0], layer, application, log)
     finally:
         application.close()
         starting.__exit__(None, None, None)

@@ -8,9 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-
-class NoSmallDisk(Exception):
-    """The system does not let us mount a disk; the message says why."""
+import pytest
 
 
 class SmallDisk:
@@ -38,19 +36,12 @@ class SmallDisk:
 
 @contextlib.contextmanager
 def small_disk(at: Path, size: int) -> Iterator[SmallDisk]:
-    """A disk of `size` bytes at the path `at`. Raises `NoSmallDisk`."""
+    """A disk of `size` bytes at the path `at`; skips the test where the system does not let us mount it."""
     at.mkdir()
-    try:
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", at],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-    except OSError as error:
-        raise NoSmallDisk(str(error)) from error
-    except subprocess.CalledProcessError as error:
-        raise NoSmallDisk(error.stderr.strip()) from error
+    mount = f"mount -t tmpfs -o size={size} none '{at}'"
+    mounted = subprocess.run(mount, shell=True, capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
     try:
         yield SmallDisk(at)
     finally:
