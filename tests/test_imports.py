@@ -1,4 +1,4 @@
-"""Who imports whom: read from the source, so that no direction turns round unseen."""
+"""Who imports whom, read from the source; and how long modules and classes may be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OURS = ("app", "assistant", "prompts", "serving", "storage")
 
-# The assistant's own modules, its wing of documentation, and not its faces.
+# The modules of the assistant, but not its web face.
 ASSISTANT = tuple(
     f"assistant.{file.stem}"
     for file in (ROOT / "assistant").iterdir()
@@ -46,8 +46,8 @@ MODULES = modules()
 
 
 def imports(source: str, package: str = "", *, at_import: bool = False, types: bool = False) -> Iterator[str]:
-    """The dotted names that a module imports; with `at_import` only those that importing it imports, with
-    `types` also those that are imported for types alone.
+    """The dotted names that a module imports. `at_import` leaves out imports inside functions; `types` adds
+    imports that only type checkers run.
 
     `from a import b` names `a.b` where that is a module of ours, else `a`.
     """
@@ -104,7 +104,7 @@ def test_conversation_needs_only_the_standard_library() -> None:
     assert roots <= sys.stdlib_module_names
 
 
-def test_no_module_imports_itself_by_a_detour() -> None:
+def test_no_modules_import_each_other_in_a_circle() -> None:
     waiting = {
         name: {other for other in imports_of(name, types=True) if other in MODULES} - {name}
         for name in MODULES
@@ -132,3 +132,11 @@ def test_starting_the_application_imports_no_gradio() -> None:
             waiting.extend(name.rsplit(".", count)[0] for count in range(1, name.count(".") + 1))
     assert [name for name in reached if is_within(name, "gradio")] == []
     assert "assistant.replies" in reached
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_and_its_classes_stay_short(name: str) -> None:
+    source = MODULES[name].read_text(encoding="utf-8")
+    assert source.count("\n") <= 600
+    classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+    assert [one.name for one in classes if one.end_lineno - one.lineno >= 300] == []
