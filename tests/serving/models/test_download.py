@@ -21,7 +21,7 @@ from serving.models import download
 from serving.models.download import CHUNK, DownloadFailed
 from tests.serving.conftest import PATIENCE, ROOT
 from tests.support.fake_hub import FakeHub
-from tests.support.small_disk import NoSmallDisk, SmallDisk, small_disk
+from tests.support.small_disk import SmallDisk, small_disk
 
 REPO, FILE = "Maker/Model-GGUF", "model-q4_k_m.gguf"
 CONTENT = b"GGUF" + random.Random(7).randbytes(400_000)
@@ -386,11 +386,8 @@ def test_a_second_download_continues_when_the_first_is_killed(begin: Begin, hub:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    try:
-        with small_disk(tmp_path / "disk", 1 << 20) as disk:
-            yield disk
-    except NoSmallDisk as error:
-        pytest.skip(f"no small disk can be mounted here: {error}")
+    with small_disk(tmp_path / "disk", 1 << 20) as disk:
+        yield disk
 
 
 def test_a_full_disk_is_reported_before_the_download(fetch: Fetch, hub: FakeHub, disk: SmallDisk) -> None:
