@@ -206,7 +206,10 @@ def _read(body: bytes, kind: type[B], unsupported: Mapping[str, Sequence[object]
         value = fields.get(name)
         if value and value not in accepted:
             raise InvalidRequest(f"`{name}` is not supported here")
-    return decoded(body, kind)
+    try:
+        return msgspec.convert(fields, kind)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
 
 
 def _request(

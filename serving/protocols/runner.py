@@ -33,7 +33,7 @@ from serving.generation import Delta, Finished, GenerationRequest, GenerationRes
 from serving.metrics import Metrics
 
 T = TypeVar("T")
-log = logging.getLogger("serving.protocols.runner")
+log = logging.getLogger(__name__)
 
 LARGEST_BODY = 4 << 20  # bytes
 # Seconds of silence after which a stream gets a comment: clients give up after 10 s of silence or later. The
