@@ -48,7 +48,7 @@ from serving.engines.remote import text_of
 from serving.models.catalogue import infilling_of, licence_of
 from serving.models.gguf_header import BadModelFile, check_magic
 
-log = logging.getLogger("serving.engines.llama_cpp")
+log = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 16384  # tokens; a longer one costs memory that few conversations use
 DEFAULT_PARALLEL = 4

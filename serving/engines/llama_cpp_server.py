@@ -30,7 +30,7 @@ from serving.engines.event_stream import read_data
 from serving.engines.llama_cpp_messages import Event, decode_event
 from serving.engines.remote import message, refusal
 
-log = logging.getLogger("serving.engines.llama_cpp")
+log = logging.getLogger(__name__)
 
 # Tokens of a prompt between two checks for a cancelled request. Larger batches hardly read a prompt faster on
 # CPUs, and go on computing for many seconds after it was cancelled.

@@ -20,7 +20,7 @@ from typing import Any
 
 from serving.engine import ServingError
 
-log = logging.getLogger("serving.engines.prefix_cache")
+log = logging.getLogger(__name__)
 
 MOST_FILES = 4  # in the directory, of some ten megabytes each
 SUFFIX = ".state"

@@ -44,7 +44,7 @@ from serving.engines.event_stream import read_data
 from serving.models.catalogue import Infilling, infilling_of
 
 Event = TypeVar("Event")
-log = logging.getLogger("serving.engines.remote")
+log = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 8192  # tokens, where the server does not report it
 CHECK_SECONDS = {EngineState.READY: 30.0}

@@ -50,7 +50,7 @@ from serving.engines.openai_client import OpenAIUpstream
 from serving.engines.remote import Limits, RemoteEngine, problem_of
 from serving.engines.tgi_client import TgiUpstream, is_tgi, says_openai
 
-log = logging.getLogger("serving.engines.upstreams")
+log = logging.getLogger(__name__)
 
 Output = Accepted | Chunk | End
 

@@ -39,7 +39,7 @@ from serving.models.catalogue import Model, in_words
 from serving.models.download import received
 from serving.models.gguf_header import BadModelFile
 
-log = logging.getLogger("serving.models.fetched")
+log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
 HUB = "https://huggingface.co"
