@@ -17,18 +17,26 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 
+from assistant.web.security import FRAME_POLICY, RESOURCE_POLICY
+
 STATIC = Path(__file__).parent / "static"
 TEXT = re.compile(r"text/.*|application/(?:javascript|json|wasm)|image/svg\+xml")
 LEAST_BYTES = 500  # of a file worth compressing
 MOST_COMPRESSED = 256  # files whose compressed form is remembered
+# The page of the frame that draws diagrams, and its scripts, which a frame of another origin may load.
+FRAME = {
+    "diagram.html": {"Content-Security-Policy": FRAME_POLICY},
+    "diagram.js": {RESOURCE_POLICY: "cross-origin"},
+    "vendor/mermaid.js": {RESOURCE_POLICY: "cross-origin"},
+}
 WEIGHT = re.compile(r"\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*", re.IGNORECASE)
 
 
 class Static(StaticFiles):
     """Static files that a browser revalidates each time, so that modules of two releases never mix."""
 
-    def __init__(self) -> None:
-        super().__init__(directory=STATIC)
+    def __init__(self, directory: Path = STATIC) -> None:
+        super().__init__(directory=directory)
         self._gzipped = functools.lru_cache(MOST_COMPRESSED)(_gzipped_file)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
@@ -39,6 +47,7 @@ class Static(StaticFiles):
             response = await self._compressed(response, request, is_head=scope["method"] == "HEAD")
         response.headers["Cache-Control"] = "no-cache"
         response.headers["Vary"] = "Accept-Encoding"
+        response.headers.update(FRAME.get(Path(path).as_posix(), {}))
         return response
 
     async def _compressed(self, plain: FileResponse, request: Headers, *, is_head: bool) -> Response:

@@ -1,11 +1,13 @@
 import gzip
+from pathlib import Path
 
 import httpx
 import pytest
 from httpx import AsyncClient
 from starlette.datastructures import Headers
 
-from assistant.web.static_files import STATIC, accepts_gzip
+from assistant.web.security import FRAME_POLICY, Guard
+from assistant.web.static_files import FRAME, STATIC, Static, accepts_gzip
 
 FILE = "/ui/chat.css"
 PLAIN = (STATIC / "chat.css").read_bytes()
@@ -86,3 +88,23 @@ async def test_what_is_small_or_belongs_to_one_reader_is_not_compressed(
     for path in ("/ui/favicon.svg", "/api/openapi.json", f"/api/conversations/{chat}", "/api/engine"):
         response, _ = await raw(client, path, accept_encoding="gzip")
         assert (response.status_code, response.headers.get("content-encoding")) == (200, None)
+
+
+async def test_only_the_scripts_of_the_frame_may_be_loaded_by_another_origin(tmp_path: Path) -> None:
+    (tmp_path / "vendor").mkdir()
+    others = ("chat.js", "vendor/markdown-it.js", "mermaid.js")
+    for name in (*FRAME, *others):
+        (tmp_path / name).write_text("x" * 1000)
+    transport = httpx.ASGITransport(Guard(Static(tmp_path), names=()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for name in (*FRAME, *others):
+            first = await client.get(f"/{name}")
+            again = await client.get(f"/{name}", headers={"If-None-Match": first.headers["etag"]})
+            plain = await client.get(f"/{name}", headers={"Accept-Encoding": "identity"})
+            assert [response.status_code for response in (first, again, plain)] == [200, 304, 200]
+            for response in (first, again, plain):
+                is_for_frame = name in ("diagram.js", "vendor/mermaid.js")
+                policy = "cross-origin" if is_for_frame else "same-origin"
+                assert response.headers["cross-origin-resource-policy"] == policy
+                is_frame = response.headers["content-security-policy"] == FRAME_POLICY
+                assert is_frame == (name == "diagram.html")
