@@ -48,6 +48,7 @@ from assistant.knowledge.passage import SearchResult
 from assistant.licences import Licences
 from assistant.provenance import Generation, Provenance
 from assistant.served import ServedModel
+from assistant.titles import title_of
 from prompts.render import PromptError, QuestionTooLong
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound
 from storage.journal import NOT_STORED, Journal, JournalEntry
@@ -61,7 +62,6 @@ if TYPE_CHECKING:  # it imports LangChain, which takes seconds of CPU
 
 log = logging.getLogger(__name__)
 
-TITLE_LENGTH = 80  # code points of a title made from a question
 MODEL_WAIT_SECONDS = 120.0  # how long a stored question waits for a model that is loading
 LONGEST_CAUSE = 300  # characters of another server's message, in the log
 LOOK_SECONDS = 1.0  # between two looks for requests to stop, and at the text of another process
@@ -200,7 +200,7 @@ class Replies:
                 text,
                 parent_id=parent_id,
                 client_id=client_id,
-                title=_title(text),
+                title=title_of(text),
                 grounding=grounding,
             )
             return await self._begin(by, ticket, storing)
@@ -511,9 +511,3 @@ async def _follow_here(run: _Run, after: int | None) -> AsyncIterator[ReplyEvent
         yield Waiting(before)
     async for event in run.entry.follow(after):
         yield event
-
-
-def _title(text: str) -> str:
-    """The title of a conversation that begins with a question: its first line that is not blank."""
-    line = " ".join(next(line for line in text.splitlines() if line.strip()).split())
-    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"

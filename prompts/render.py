@@ -8,7 +8,7 @@ Two rules hold for every template (`templates.py`):
 1. The engine can reuse what it has read. The preamble is always the same, and each prompt of a conversation
    extends the one before. If the history must shrink, it shrinks by so much that it can then grow for many
    turns. Passages of documentation stand only in the last question, after all of that; the history has each
-   question as its user wrote it.
+   question as its user wrote it, and each answer without the model's thoughts before it.
 2. No text of a turn or of a passage contains a mark of the prompt, such as a label or a special token.
 
 PromptError             this conversation cannot be rendered; the message says why
@@ -20,15 +20,16 @@ from __future__ import annotations
 import abc
 import bisect
 import hashlib
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 import jinja2
 
 from assistant.conversation import Role, Source, Turn
-from prompts.answer import AnswerText
+from prompts.answer import AnswerText, start_of_text
 
 # The tokens reserved for passages: a share of what the question leaves free, and at most a few pages of
 # documentation, so that a large context does not mean a long wait at each question.
@@ -37,6 +38,8 @@ _MOST_FOR_PASSAGES = 1500
 # The last passage is left out if fewer tokens of it fit: a line or two without context mislead.
 _LEAST_OF_PASSAGE = 60
 _LONGEST_HEADING = 160  # characters
+_THOUGHT = re.compile(r"\s*<(think(?:ing)?|thought|reasoning)>(?:.*?</\1>|.*)", re.DOTALL | re.IGNORECASE)
+_END_OF_THOUGHT = "</think>"
 
 
 class PromptError(Exception):
@@ -187,7 +190,9 @@ class Template(abc.ABC):
         exchanges: list[_Exchange] = []
         question, question_turns = "", 0
         for role, group in groupby(turns, key=lambda turn: turn.role):
-            texts = [self._neutralised(turn) for turn in group]
+            texts = [
+                self._neutralised(turn if role is Role.USER else _without_thoughts(turn)) for turn in group
+            ]
             text = "\n\n".join(part for part in texts if part.strip())
             if role is Role.USER:
                 question, question_turns = text, len(texts)
@@ -231,6 +236,27 @@ class Template(abc.ABC):
         return _QuotedPassage(
             self._neutralised(Turn(Role.USER, heading)), tuple(text.split("\n")) if text else ()
         )
+
+
+def _without_thoughts(turn: Turn) -> Turn:
+    return replace(turn, content=without_thoughts(turn.content))
+
+
+def without_thoughts(answer: str) -> str:
+    """An answer without the thoughts that a reasoning model writes before it.
+
+    A stopped answer may lack the closing tag. Where the template of the model wrote the opening tag, the
+    answer lacks that one. Tags that stand in code or after other text are text.
+    """
+    rest = answer
+    while (thought := _THOUGHT.match(rest)) is not None:
+        rest = rest[thought.end() :]
+    if rest is answer:
+        before, end, after = answer.partition(_END_OF_THOUGHT)
+        if not end or before.count("`") % 2 or "<think>" in before:
+            return answer
+        rest = after
+    return rest[start_of_text(rest) :]
 
 
 def _kept_from(

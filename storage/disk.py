@@ -9,11 +9,14 @@ database even to read it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from pathlib import Path
 
 from storage.errors import DiskFull
+
+log = logging.getLogger(__name__)
 
 FLOOR = 32 << 20  # bytes; of a small disk, a quarter
 RESERVE = 4 << 20  # bytes, about what SQLite's log grows to; of a small disk, a sixteenth
@@ -26,6 +29,7 @@ class Disk:
     def __init__(self, reserve: Path) -> None:
         self._reserve = reserve
         self._is_kept = reserve.exists()
+        self._is_told = False  # whether the log has that the disk is full
         self.is_spending = False  # the reserve was removed, and there is no space for a new one yet
 
     def look(self, reusable: int = 0) -> DiskFull | None:
@@ -36,13 +40,19 @@ class Disk:
         """
         total, free = self._space()
         floor = _floor(total)
-        return self.full(free) if free + min(reusable, floor // 2) < floor else None
+        if free + min(reusable, floor // 2) < floor:
+            return self.full(free)
+        self._is_told = False
+        return None
 
     def full(self, free: int | None = None) -> DiskFull:
-        """The error of a full disk with `free` bytes left."""
+        """The error of a full disk with `free` bytes left. Only the log names the folder."""
         left = self._space()[1] if free is None else free
+        if not self._is_told:
+            self._is_told = True
+            log.error("the disk of %s is almost full", self._reserve.parent)
         return DiskFull(
-            f"The disk of {self._reserve.parent} is almost full ({left / MEBIBYTE:.1f} MB left). "
+            f"The disk that stores the chats is almost full ({left / MEBIBYTE:.1f} MB left). "
             "You can read and delete chats. To write new messages, free some space first."
         )
 

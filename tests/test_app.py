@@ -98,10 +98,11 @@ def test_a_killed_serving_layer_fails_the_reply_and_the_next_one_works(applicati
 
 def expect_refusal(application: Application, cause: str) -> None:
     """Expect that a question is refused and not stored, and that only the operator learns the cause."""
-    assert cause in application.client.get("/api/engine").json()["detail"]
+    told = application.client.get("/api/engine").json()
+    assert (told["detail"], cause in told["cause"]) == (FAILED, True)
     assert cause in application.log
     others = application.client.get("/api/engine", headers={"X-Forwarded-For": "203.0.113.7"})
-    assert others.json()["detail"] == FAILED
+    assert (others.json()["detail"], others.json()["cause"]) == (FAILED, None)
     chat = application.new_chat()
     response = application.client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
     assert (response.status_code, response.json()["type"]) == (503, "no_model")

@@ -53,7 +53,7 @@ DID_YOU_MEAN = "Did you mean {names}?"
 NAME_IT = "Name the module or function that you mean, such as `shutil.rmtree`, and ask again."
 LOAD_A_MODEL = "Other questions need a language model: start the application with `--model auto`."
 INSTEAD = (
-    "The model is unavailable, so this answer quotes the documentation. Ask again when the model is back."
+    "The model is unavailable, so the documentation was searched instead. Ask again when the model is back."
 )
 EXAMPLE = "Example"
 EXAMPLE_FROM = "From {place}"

@@ -9,12 +9,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistant import __version__
@@ -26,11 +23,11 @@ from assistant.web.identity import Identity, cookie_name
 from assistant.web.openapi import describe
 from assistant.web.problems import Problem, answer_with_problems
 from assistant.web.security import Guard, page_policy
+from assistant.web.static_files import STATIC, Static
 from storage.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-STATIC = Path(__file__).parent / "static"
 STARTING = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><meta http-equiv="refresh" content="1">
@@ -44,15 +41,6 @@ BROKEN = STARTING.replace('<meta http-equiv="refresh" content="1">', "").replace
     "Tech Assistant is starting…",
     "The page could not be loaded. The application's log says why. The API works.",
 )
-
-
-class Static(StaticFiles):
-    """Static files that a browser revalidates each time, so that modules of two releases never mix."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
 
 
 class Page:
@@ -169,7 +157,7 @@ def create_app(
         return Problem(404, "not_found", "The serving layer is not exposed here.")
 
     app.include_router(api_routes(replies, chats, may_manage=may_manage))
-    app.mount("/ui", Static(directory=STATIC))
+    app.mount("/ui", Static())
     if page is not None:
         app.mount("/", page)
     identity = Identity(RequestLimiter(app), key=key, older_keys=older_keys, marks=chats.marks)

@@ -32,8 +32,14 @@ INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script\s*>",
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval'{hashes}; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; media-src 'self' blob: data:; "
-    "worker-src 'self' blob:; manifest-src 'self'; frame-src 'none'; object-src 'none'; base-uri 'self'; "
-    "form-action 'self'; frame-ancestors 'self'; webrtc 'block'"
+    "worker-src 'self' blob:; manifest-src 'self'; frame-src 'self'; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
+# A diagram is drawn by a large library from the model's text. Its frame has an origin of its own, so that it
+# reaches neither the page nor its cookies, and no network: all it loads is the scripts of this server.
+FRAME_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
 # Features of the browser that our pages, and any frame in them, may not use.
 PERMISSIONS = ", ".join(
@@ -43,6 +49,7 @@ PERMISSIONS = ", ".join(
         "magnetometer", "microphone", "midi", "payment", "serial", "usb",
     )
 )  # fmt: skip
+RESOURCE_POLICY = "Cross-Origin-Resource-Policy"
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -162,7 +169,9 @@ def _secured(send: Send, *, is_https: bool) -> Send:
             headers = MutableHeaders(scope=message)
             for name in [name for name in headers if name.startswith("access-control-")]:
                 del headers[name]  # Gradio lets the pages of any site read its answers, with cookies
+            own_resource_policy = headers.get(RESOURCE_POLICY)  # of the scripts in the frame of a diagram
             headers.update(security)
+            headers[RESOURCE_POLICY] = own_resource_policy or security[RESOURCE_POLICY]
             headers.setdefault("Content-Security-Policy", DATA_POLICY)
         await send(message)
 
@@ -175,7 +184,7 @@ def security_headers(*, is_https: bool) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
         "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
+        RESOURCE_POLICY: "same-origin",
         "Permissions-Policy": PERMISSIONS,
     }
     return {**headers, "Strict-Transport-Security": "max-age=31536000"} if is_https else headers

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import prompts.render
 from assistant.conversation import Source, Turn
-from prompts.render import Prompt, PromptError, QuestionTooLong, Template
+from prompts.render import Prompt, PromptError, QuestionTooLong, Template, without_thoughts
 from prompts.templates import ChatTemplate
 from tests.prompts.chats import (
     BRACKETS_TEMPLATE,
@@ -58,6 +58,44 @@ def test_a_question_that_does_not_fit_alone_is_an_error(budget: int, available: 
         render(OURS, conversation("a", "b", "x" * 3000), budget=budget)
     assert error.value.needed == 1000
     assert error.value.available in available
+
+
+@pytest.mark.parametrize(
+    ("answer", "rest"),
+    [
+        ("<think>hm</think>yes", "yes"),
+        ("\n<think>\nhm\n\nhm\n</think>\n\n    yes\n", "    yes\n"),
+        ("<think>\n\n</think>\n\nyes", "yes"),
+        ("<think>a</think>\n<think>b</think>yes", "yes"),
+        ("<THINK>hm</think>yes", "yes"),
+        ("<thinking>a </think> b</thinking>yes", "yes"),
+        ("<think>hm `</think>", ""),
+        ("hm\n</think>\n\nyes </think>", "yes </think>"),
+        ("`hm`</think>yes", "yes"),
+        ("<think>never closed", ""),
+        ("<think>", ""),
+        ("yes", "yes"),
+        ("\n\n  yes", "\n\n  yes"),
+        ("Models write <think>hm</think> first.", "Models write <think>hm</think> first."),
+        ("Models write `<think>hm</think>` first.", "Models write `<think>hm</think>` first."),
+        ("```\n</think>\n```", "```\n</think>\n```"),
+        ("<thinker>yes", "<thinker>yes"),
+        ("", ""),
+    ],
+)
+def test_a_thought_is_no_part_of_an_answer(answer: str, rest: str) -> None:
+    assert without_thoughts(answer) == rest
+
+
+@each_template
+def test_the_history_has_no_thoughts(template: Template) -> None:
+    with_thoughts = conversation(
+        "<think>a</think>", "<think>secret\n</think>\nyes", "b", "secret</think>no", "c"
+    )
+    plain = conversation("<think>a</think>", "yes", "b", "no", "c")
+    assert render(template, with_thoughts).text == render(template, plain).text
+    stopped = conversation("<think>a</think>", "yes", "b", "<think>secret", "c")
+    assert "secret" not in render(template, stopped).text
 
 
 @settings(deadline=None)

@@ -15,12 +15,14 @@ from urllib.parse import parse_qs, urlencode
 
 import httpx
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assistant.logs import in_a_line
 from assistant.web.problems import Problem
 from assistant.web.security import MAX_BODY, bounded_body, page_policy, replayed
+from assistant.web.static_files import accepts_gzip, gzipped
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class GradioRoutes:
     def __init__(self, app: ASGIApp, page: bytes, chat: int) -> None:
         self._app = app
         self._page = page
+        self._gzipped_page = gzipped(page)  # it holds nothing of its reader, so its length tells nothing
         self._policy = page_policy(page)
         self._chat = chat  # the number of the only event
 
@@ -74,8 +77,12 @@ class GradioRoutes:
         path, is_read = scope["path"], scope["method"] in ("GET", "HEAD")
         if path == PAGE and is_read:
             # A new response each time, because middleware adds the reader's cookie to it.
-            headers = {"Content-Security-Policy": self._policy}
-            await HTMLResponse(self._page, headers=headers)(scope, receive, send)
+            headers = {"Content-Security-Policy": self._policy, "Vary": "Accept-Encoding"}
+            is_gzipped = accepts_gzip(Headers(scope=scope))
+            if is_gzipped:
+                headers["Content-Encoding"] = "gzip"
+            page = self._gzipped_page if is_gzipped else self._page
+            await HTMLResponse(page, headers=headers)(scope, receive, send)
         elif READ.fullmatch(path) and is_read:
             await self._forward(scope, receive, send)
         elif path in BODIES and scope["method"] == "POST":

@@ -41,6 +41,7 @@ class EngineOut(BaseModel):
     state: str
     model: str | None
     detail: str | None
+    cause: str | None
     answers: str | None
     download: DownloadOut | None
     documentation: DocumentationStatus
@@ -72,7 +73,8 @@ def add_engine_routes(api: APIRouter, replies: Replies, *, may_manage: bool) -> 
         return EngineOut(
             state=status.state,
             model=status.model,
-            detail=(is_operator(request) and status.cause) or status.detail,
+            detail=status.detail,
+            cause=status.cause if is_operator(request) else None,
             answers=replies.answers,
             download=download,
             documentation=replies.documentation.status,

@@ -10,9 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from assistant.conversation import Source
 from assistant.provenance import Provenance
+from assistant.titles import UNTITLED
 from assistant.web.identity import owner_of
-
-UNTITLED = "New chat"
 
 
 async def _owner(request: Request) -> str:

@@ -181,3 +181,11 @@ async def test_a_page_with_another_event_is_not_served() -> None:
 
     with pytest.raises(RuntimeError, match="2 events"):
         await open_routes(app)
+
+
+async def test_the_page_is_compressed_for_who_accepts_it(client: httpx.AsyncClient) -> None:
+    for accepted, coding in (("gzip", "gzip"), ("br", None), ("gzip;q=0", None)):
+        response = await client.get("/", headers={"Accept-Encoding": accepted})
+        assert (response.content, response.headers.get("content-encoding")) == (PAGE, coding)
+        assert response.headers["vary"] == "Accept-Encoding"
+        assert response.headers["content-security-policy"] == page_policy(PAGE)
