@@ -8,7 +8,7 @@ const LONGEST = 1500; // characters of a formula that is drawn
 const TOO_DEEP = Array(80).fill("*").join(" > ");
 const MOST_ELEMENTS = 3000; // in a drawn formula
 const MOST_TOKENS = 20_000; // that the macros of a formula may produce
-const SLICE = 40; // milliseconds of one frame for drawing
+const SLICE = 20; // milliseconds of one frame for drawing
 
 let katex = null;
 let isLoading = false;
@@ -51,6 +51,10 @@ function loadStyles() {
   return promise;
 }
 
+function refuse() {
+  throw new Error("it contains a link, an image or attributes");
+}
+
 function draw(node) {
   if (!node.isConnected) return; // another element has taken its place
   const { tex } = node.dataset;
@@ -59,7 +63,7 @@ function draw(node) {
     katex.render(tex, drawn, {
       displayMode: node.nodeName === "DIV",
       strict: false,
-      trust: false, // no links, images and attributes
+      trust: refuse,
       maxSize: 20,
       // A short formula may define macros that make a long one.
       maxExpand: /\\\w*(?:def|command|let)\b/.test(tex) ? MOST_TOKENS / tex.length : 1000,
