@@ -1,5 +1,6 @@
-// Bundles each file of entries/ into one module of assistant/web/static/vendor/, and writes beside them the
-// licences of all packages in the bundles and the hashes of all files. Run it with `sh scripts/vendor`.
+// Bundles each file of entries/ into one module of assistant/web/static/vendor/, and each file of scripts/ into a
+// script that is no module. Writes beside them the licences of all packages in the bundles and the hashes of all
+// files. Run it with `sh scripts/vendor`.
 
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -9,33 +10,58 @@ import { build } from "esbuild";
 const HERE = import.meta.dirname;
 const TARGET = join(HERE, "../../assistant/web/static/vendor");
 
-const entries = readdirSync(join(HERE, "entries"), { recursive: true }).filter((name) => name.endsWith(".js"));
+// A sixth of Mermaid's size is the layout engine ELK and another copy of KaTeX. The layout engine Dagre, which
+// Mermaid also has, takes ELK's place, and formulas in diagrams stay text.
+const lighterMermaid = {
+  name: "lighter Mermaid",
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\/elk-\w+\.mjs$/ }, ({ resolveDir }) => {
+      const dagre = readdirSync(resolveDir).find((name) => /^dagre-\w+\.mjs$/.test(name));
+      return { path: join(resolveDir, dagre) };
+    });
+    onResolve({ filter: /^katex$/ }, ({ resolveDir }) => {
+      if (resolveDir.includes("/mermaid/")) return { path: join(HERE, "no-katex.js") };
+    });
+  },
+};
+
 rmSync(TARGET, { recursive: true, force: true });
 mkdirSync(TARGET, { recursive: true });
-const { metafile } = await build({
+const options = {
   absWorkingDir: HERE,
-  entryPoints: entries.map((name) => join("entries", name)),
-  outbase: "entries",
   outdir: TARGET,
   alias: { entities: "./entities.js" },
+  plugins: [lighterMermaid],
+  loader: { ".woff2": "file", ".woff": "empty", ".ttf": "empty" }, // every browser knows the first
+  assetNames: "fonts/[name]",
   bundle: true,
   minify: true,
   metafile: true,
-  format: "esm",
   target: "es2022",
   charset: "utf8",
   legalComments: "none", // LICENCES.txt has them whole
-});
+};
+const builds = [
+  build({ ...options, entryPoints: ["entries/**/*.js"], outbase: "entries", format: "esm" }),
+  build({ ...options, entryPoints: ["scripts/*.js"], outbase: "scripts", format: "iife" }),
+];
 
 const locked = JSON.parse(readFileSync(join(HERE, "package-lock.json"), "utf8")).packages;
-const bundled = Object.values(metafile.outputs).flatMap(({ inputs }) => Object.keys(inputs));
-const folders = bundled.map((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0]);
-const licences = [...new Set(folders.filter(Boolean))].sort().map((folder) => {
-  const { version, license } = locked[folder];
-  const file = readdirSync(join(HERE, folder)).find((name) => /^licen[cs]e/i.test(name));
-  if (!file) throw new Error(`${folder} has no licence file.`);
-  const name = folder.replace(/^.*node_modules\//, "");
-  return `${name} ${version} (${license})\n\n${readFileSync(join(HERE, folder, file), "utf8").trim()}\n`;
+const outputs = (await Promise.all(builds)).flatMap(({ metafile }) => Object.values(metafile.outputs));
+const bundled = outputs.flatMap(({ inputs }) => Object.keys(inputs));
+const folders = bundled.flatMap((path) => {
+  const folder = /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0];
+  if (!folder) return [];
+  // Mermaid has bundled some packages itself; its comments name them.
+  const inner = readFileSync(join(HERE, path), "utf8").matchAll(/\/\.pnpm\/([^/]+?)@[\d.]+[_/]/g);
+  return [folder, ...Array.from(inner, ([, name]) => `node_modules/${name.replace("+", "/")}`)];
+});
+const licences = [...new Set(folders)].sort().map((folder) => {
+  const file = readdirSync(join(HERE, folder)).find((name) => /^licen[cs]e/i.test(name)) ?? "README.md";
+  const text = readFileSync(join(HERE, folder, file), "utf8").replace(/^[^]*## License/, "").trim();
+  if (!text.includes("Copyright")) throw new Error(`${folder} has no licence file.`);
+  const { version, license = text.includes("The MIT License") && "MIT" } = locked[folder];
+  return `${folder.replace(/^.*node_modules\//, "")} ${version} (${license})\n\n${text}\n`;
 });
 writeFileSync(join(TARGET, "LICENCES.txt"), licences.join(`\n${"-".repeat(80)}\n\n`));
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
@@ -99,15 +100,15 @@ def blank(browser: Browser) -> Iterator[Page]:
     """An empty page without a Content-Security-Policy; what its scripts export is global."""
 
     def serve(route: Route) -> None:
-        name = route.request.url.rpartition("/")[2]
-        if name:
-            route.fulfill(content_type="text/javascript", path=STATIC / name)
+        path = urlsplit(route.request.url).path.lstrip("/")
+        if path:
+            route.fulfill(path=STATIC / path)
         else:
             body = "<!doctype html><title>blank</title><link rel=icon href=data:,><main></main>"
             route.fulfill(content_type="text/html", body=body)
 
     with visitor(browser) as context:
-        context.route("http://localhost/*", serve)
+        context.route("http://localhost/**", serve)
         page = context.new_page()
         page.goto("http://localhost/")
         page.evaluate(IMPORTS)

@@ -19,7 +19,9 @@ addEventListener("message", async ({ source: sender, data: { source, theme } }) 
     mermaid.initialize({ startOnLoad: false, securityLevel: "strict", theme: theme === "dark" ? "dark" : "default" });
     const { svg } = await mermaid.render("diagram", source);
     document.body.replaceChildren(...new DOMParser().parseFromString(svg, "text/html").body.childNodes);
-    const { width, height } = document.querySelector("svg").viewBox.baseVal;
+    const picture = document.querySelector("svg");
+    const { width, height } = picture.viewBox.baseVal;
+    picture.style.minWidth = `${0.6 * width}px`; // below that, the text is too small to read, and the frame scrolls
     parent.postMessage({ width: Math.ceil(width), height: Math.ceil(height) }, "*");
   } catch (error) {
     parent.postMessage({ error: String(error?.message ?? error) }, "*");

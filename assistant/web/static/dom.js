@@ -53,6 +53,7 @@ export const ICONS = {
   send: "M12 19V5M6 11l6-6 6 6",
   stop: "M7 7h10v10H7z",
   book: "M5 4h13v16H7a2 2 0 0 1-2-2zM5 18a2 2 0 0 1 2-2h11",
+  diagram: "M4 4h8v6H4zM12 14h8v6h-8zM8 10v7h4",
   bookOff: "M9 4h9v9M18 18v2H7a2 2 0 0 1-2-2V6M4 3l17 18",
 };
 
