@@ -1,5 +1,6 @@
-// Bundles each file of entries/ into one module of assistant/web/static/vendor/, and writes beside them the
-// licences of all packages in the bundles and the hashes of all files. Run it with `sh scripts/vendor`.
+// Bundles each file of entries/ into one module of assistant/web/static/vendor/. The files of a folder may share
+// code with each other. Writes beside them the licences of all packages in the bundles and the hashes of all
+// files. Run it with `sh scripts/vendor`.
 
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -9,26 +10,39 @@ import { build } from "esbuild";
 const HERE = import.meta.dirname;
 const TARGET = join(HERE, "../../assistant/web/static/vendor");
 
-const entries = readdirSync(join(HERE, "entries"), { recursive: true }).filter((name) => name.endsWith(".js"));
+const CODEMIRROR = { path: join(HERE, "highlight/codemirror.js") };
+const withoutEditor = {
+  name: "modes of CodeMirror without its editor",
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\.\/\.\.\/lib\/codemirror$|^\.\.\/meta$/ }, () => CODEMIRROR);
+  },
+};
+
 rmSync(TARGET, { recursive: true, force: true });
 mkdirSync(TARGET, { recursive: true });
-const { metafile } = await build({
+const options = {
   absWorkingDir: HERE,
-  entryPoints: entries.map((name) => join("entries", name)),
   outbase: "entries",
   outdir: TARGET,
   alias: { entities: "./entities.js" },
+  plugins: [withoutEditor],
   bundle: true,
+  splitting: true,
+  chunkNames: "shared/[hash]",
   minify: true,
   metafile: true,
   format: "esm",
   target: "es2022",
   charset: "utf8",
   legalComments: "none", // LICENCES.txt has them whole
-});
+};
+const builds = readdirSync(join(HERE, "entries"), { withFileTypes: true }).map((entry) =>
+  build({ ...options, entryPoints: [join("entries", entry.name, entry.isDirectory() ? "*.js" : "")] }),
+);
 
 const locked = JSON.parse(readFileSync(join(HERE, "package-lock.json"), "utf8")).packages;
-const bundled = Object.values(metafile.outputs).flatMap(({ inputs }) => Object.keys(inputs));
+const outputs = (await Promise.all(builds)).flatMap(({ metafile }) => Object.values(metafile.outputs));
+const bundled = outputs.flatMap(({ inputs }) => Object.keys(inputs));
 const folders = bundled.map((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0]);
 const licences = [...new Set(folders.filter(Boolean))].sort().map((folder) => {
   const { version, license } = locked[folder];
