@@ -1,7 +1,8 @@
 """Makes the title of a conversation from its first question: the first line that says something in words.
 
-A line outside code is preferred, then a line of code, then what stands around the code, such as the language
-of a fence. Each line loses the marks at its beginning: those of Markdown, of a comment, of a shell.
+A line of the person's own is preferred, then a quoted line, then a line of code, then what stands around the
+code, such as the language of a fence. Each line loses the marks at its beginning: those of Markdown, of a
+comment, of a shell.
 """
 
 from __future__ import annotations
@@ -26,14 +27,19 @@ UNSEEN = re.compile(
 )
 FENCE = re.compile(r"(?P<fence>`{3,}|~{3,})\s*(?P<info>[^`]*)")
 QUOTATION = re.compile(r"\s*[>|] ?")
+QUOTED = re.compile(r"\s*>(?!>>)")
+IN_A_LIST = re.compile(r"\s*(?:[-+*]|\d{1,3}[.)])\s+")
 TRACEBACK = re.compile(
     r"(?:\W|\d|error|Exception Group )*Traceback \(most recent call last\):", re.IGNORECASE
 )
 # Stands between two tracebacks if one exception led to the other.
 CHAIN = re.compile(r"(?:During handling of the above|The above) exception\b.*:")
-SETTING = re.compile(r"[\w-]+:(?:\s|$)")
-# Lines that only tell a program how to read what follows.
-AROUND = re.compile(r"#!\s*/.*|<\?\w+.*|(?:</?[a-z!][^<>]*>\s*)+", re.IGNORECASE)
+SETTING = re.compile(r"[\w-]+(?::|\s*=)(?:\s|$)")
+# Lines that only tell how to read what follows.
+AROUND = re.compile(
+    r"#!\s*/.*|#.*-\*-.*|<\?\w+.*|(?:</?[a-z!][^<>]*>\s*)+|On .+ wrote:|-+ ?Original Message ?-+",
+    re.IGNORECASE,
+)
 COMMENT = re.compile(r"\s*<!--.*?(?:-->|$)")
 LINK = re.compile(r"(?<!\S)!?\[([^\[\]]*)\]\([^()]*\)")
 OPENING_TAG = re.compile(r"<(?P<name>[a-z][\w-]*)(?:\s[^<>]*)?>(?=(?P<rest>[^\s].*))", re.IGNORECASE)
@@ -45,8 +51,8 @@ MARKS = re.compile(
       | (?:[-+*•‣◦–]|\d{1,3}[.)])\s+(?:\[[ xX]\]\s+)?  # an item of a list, or a task
       | \#+\s | //+\s | /\*+\s | --+\s | ;+\s | \|\s   # a heading, a comment, a row of a table
       | `{3,} | \.\.\.\s
-      | [$%]\s | (?:mysql|sqlite|ghci)>\s | (?:In|Out)\s?\[\d+\]:\s | (?:PS\s)?[A-Z]:\\[^<>|]*>\s?
-      | \[?[\w.-]+@[\w.-]+(?::\S*|\s\S+)?\]?[$\#%]\s
+      | (?:mysql|sqlite|ghci)>\s | [➜❯λ]\s | (?:In|Out)\s?\[\d+\]:\s | (?:PS\s)?[A-Z]:\\[^<>|]*>\s?
+      | (?:\([\w.-]+\)\s)?(?:\[?[\w.-]+@[\w.-]+(?::\S*|\s\S+)?\]?|(?:ba)?sh-[\d.]+|~\S*\s?)?[$\#%]\s
     )\s*)+""",
     re.VERBOSE,
 )
@@ -56,7 +62,7 @@ CLOSING_MARKS = re.compile(r"(?:\s(?:#+|\*/|-->|\|)|`{3,})$")
 def title_of(question: str) -> str:
     """A title for a conversation that begins with `question`: one line of characters that can be seen."""
     lines = [_seen(line) for line in itertools.islice(question.splitlines(), MOST_LINES)]
-    groups = _prose_code_and_around([line for line in lines if line])
+    groups = _in_groups([line for line in lines if line])
     texts = [text for group in groups for line in group if (text := _without_marks(line))]
     texts += [text for line in lines if (text := _visible(line))]
     says: Callable[[str], bool]
@@ -72,15 +78,16 @@ def _seen(line: str) -> str:
     return UNSEEN.sub("", LINK.sub(r"\1", line)[:LONGEST_LINE]).rstrip()
 
 
-def _prose_code_and_around(lines: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """The lines outside code, those of code, and those that stand around the code."""
-    prose: list[str] = []
+def _in_groups(lines: Sequence[str]) -> tuple[list[str], list[str], list[str], list[str]]:
+    """The person's own lines, quoted ones, those of code, and those that stand around the others."""
+    own: list[str] = []
+    quoted: list[str] = []
     code: list[str] = []
     around: list[str] = []
     fence = ""
     start = _end_of_settings(lines)
     for line in _without_comments(_without_tracebacks(lines[start:])):
-        mark = FENCE.fullmatch(QUOTATION.sub("", line).strip())
+        mark = FENCE.fullmatch(IN_A_LIST.sub("", QUOTATION.sub("", line), 1).strip())
         is_end = mark is not None and mark["fence"].startswith(fence) and not mark["info"]
         if mark is not None and (is_end or not fence):
             around.append(mark["info"])
@@ -88,14 +95,14 @@ def _prose_code_and_around(lines: Sequence[str]) -> tuple[list[str], list[str], 
         elif AROUND.fullmatch(line.strip()):
             around.append(line)
         else:
-            (code if fence else prose).append(line)
-    return prose, code, [*around, *lines[:start]]
+            (code if fence else quoted if QUOTED.match(line) else own).append(line)
+    return own, quoted, code, [*around, *lines[:start]]
 
 
 def _end_of_settings(lines: Sequence[str]) -> int:
     """The number of lines of the settings ("front matter") that begin a Markdown file."""
-    if len(lines) > 2 and lines[0] == "---" and SETTING.match(lines[1]):
-        return next((end for end, line in enumerate(lines[2:], 3) if line in ("---", "...")), 0)
+    if len(lines) > 2 and lines[0] in ("---", "+++") and SETTING.match(lines[1]):
+        return next((end for end, line in enumerate(lines[2:], 3) if line in (lines[0], "...")), 0)
     return 0
 
 

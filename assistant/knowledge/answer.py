@@ -43,6 +43,7 @@ SHOWN_OF_EACH = 800  # characters of each of two passages
 LONGEST_SHOWN = 3200  # characters of a quotation with all its Markdown
 GRACE = 600  # more characters, if the passage then need not be cut
 MOST_ALTERNATIVES = 3
+MOST_COVERED = 6  # packages that an answer without a passage lists
 LONGEST_LINE = 300  # characters of a name, a title or a location
 LONGEST_SIGNATURE = 600
 SIGNATURE_WIDTH = 88
@@ -52,7 +53,9 @@ LONGEST_EXAMPLE = 900
 NO_ANSWER = "The documentation on this machine has no clear answer to this question."
 NO_SUCH_NAME = "The documentation has no {name}."
 DID_YOU_MEAN = "Did you mean {names}?"
-NAME_IT = "Name the module or function that you mean, such as `shutil.rmtree`, and ask again."
+COVERS = "It covers {packages}."
+NAME_IT = "Name the module or function that you mean, and ask again."
+ADD_DOCUMENTATION = "For {technology}, add other documentation with `--docs FOLDER`."
 LOAD_A_MODEL = "Other questions need a language model: start the application with `--model auto`."
 INSTEAD = (
     "The model is unavailable, so the documentation was searched instead. Ask again when the model is back."
@@ -63,7 +66,7 @@ SEE_ALSO = "See also"
 ELLIPSIS = "…"
 
 INTERFACE = (
-    *(NO_ANSWER, NO_SUCH_NAME, DID_YOU_MEAN, NAME_IT, LOAD_A_MODEL, INSTEAD),
+    *(NO_ANSWER, COVERS, NO_SUCH_NAME, DID_YOU_MEAN, NAME_IT, ADD_DOCUMENTATION, LOAD_A_MODEL, INSTEAD),
     *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, ELLIPSIS),
 )
 
@@ -95,7 +98,7 @@ def answer(question: str, result: SearchResult, *, instead: bool = False) -> Doc
     asked first, is unavailable."""
     passages = [_readable(passage) for passage in result.passages]
     if not passages:
-        return DocumentationAnswer(_refusal(result, instead), ())
+        return DocumentationAnswer(_refusal(parse_question(question), result, instead), ())
     first, second = passages[0], _compared(parse_question(question), passages)
     in_full = [first] if second is None else [first, second]
     parts = [_Part(INSTEAD)] if instead else []
@@ -152,10 +155,26 @@ def _line(text: str, longest: int = LONGEST_LINE) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}{ELLIPSIS}"
 
 
-def _refusal(result: SearchResult, instead: bool) -> str:
-    advice = NAME_IT if instead else f"{NAME_IT} {LOAD_A_MODEL}"
-    paragraphs = (INSTEAD if instead else "", NO_ANSWER, _correction(result).markdown, advice)
-    return "\n\n".join(filter(None, paragraphs)) + "\n"
+def _refusal(question: Question, result: SearchResult, instead: bool) -> str:
+    """Says that nothing was found, what the documentation covers, and what the reader can do."""
+    technology = question.other_technology
+    is_missing = technology and not any(technology.lower() in name.lower() for name in result.covers)
+    advice = ADD_DOCUMENTATION.format(technology=escaped(technology)) if is_missing else NAME_IT
+    parts = [
+        INSTEAD if instead else "",
+        " ".join(filter(None, (NO_ANSWER, _covers(result.covers)))),
+        _correction(result).markdown,
+        advice if instead else f"{advice} {LOAD_A_MODEL}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _covers(packages: Sequence[str]) -> str:
+    names = [escaped(_line(name, 80)) for name in packages[:MOST_COVERED]]
+    if rest := len(packages) - len(names):
+        names.append(f"{rest} more")
+    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
+    return COVERS.format(packages=listed) if listed else ""
 
 
 def _correction(result: SearchResult) -> _Part:

@@ -164,6 +164,15 @@ class Index:
         """The number of passages."""
         return self._counted("", "SELECT count(*) FROM passage")
 
+    def covers(self) -> list[str]:
+        """What the index has passages of, with versions: Python, packages and folders of documentation."""
+        # The first passage of each source is enough, since a source has one package.
+        rows = self.connection.execute(
+            "SELECT DISTINCT package, version FROM passage "
+            "WHERE id IN (SELECT min(id) FROM passage GROUP BY source_id) ORDER BY id"
+        )
+        return list(dict.fromkeys(" ".join(filter(None, row)) for row in rows))
+
     def fingerprints(self) -> dict[str, str]:
         """The fingerprint that each unit had when it was read, by the unit's key."""
         return dict(self.connection.execute("SELECT key, fingerprint FROM source").fetchall())

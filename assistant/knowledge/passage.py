@@ -63,3 +63,4 @@ class SearchResult:
     passages: tuple[Passage, ...] = ()
     unknown: str | None = None  # a name in the question that does not exist
     did_you_mean: tuple[str, ...] = ()  # existing names like the unknown one
+    covers: tuple[str, ...] = ()  # if nothing was found: what the documentation is about ("Python 3.11.2")

@@ -33,6 +33,10 @@ TITLES = {
     "See [the docs](https://example.org/) and handlers[x](y)": "See the docs and handlers[x](y)",
     "---\ntitle: Notes\ntags:\n- a\n---\nHow do I sort?": "How do I sort?",
     "---\n***\n| --- | :-: |\n=====\nWhy?": "Why?",
+    "+++\ntitle = 'Notes'\n+++\nHow do I sort?": "How do I sort?",
+    "- ```py\n  x = 1\n  ```\n- Why one?": "Why one?",
+    "> somebody's words\n\nIs that so?": "Is that so?",
+    "On Monday, Ann wrote:\n> Is it done?\n> I wait.": "Is it done?",
     # Tracebacks and prompts
     TRACEBACK: "KeyError: 1",
     f"```\n{TRACEBACK}\n```": "KeyError: 1",
@@ -46,6 +50,9 @@ TITLES = {
     "ann@host:~/src$ make\n": "make",
     "PS C:\\Users\\ann> dir": "dir",
     "In [12]: df.head()": "df.head()",
+    "(.venv) $ pip list": "pip list",
+    "bash-5.2# id": "id",
+    "```\n#!/bin/sh\n# -*- coding: utf-8 -*-\necho\n```": "echo",
     # HTML and XML
     '<?xml version="1.0"?>\n<!DOCTYPE a>\n<a>\n<b x="1">Hello <i>you</i></b>\n</a>': "Hello <i>you</i>",
     "<!-- Please fill in\nthis form --> <p>Why is it red?": "Why is it red?",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -220,6 +221,36 @@ def test_an_answer_without_passages_says_what_to_try() -> None:
     assert shown.text == f"{module.NO_ANSWER}\n\n{module.NAME_IT} {module.LOAD_A_MODEL}\n"
 
 
+@pytest.mark.parametrize(
+    ("question", "technology"),
+    [
+        ("How do I borrow a mutable reference in Rust?", "Rust"),
+        ("c++ templates", "c++"),
+        ("Sort a slice in Go", "Go"),
+        ("Why does this not compile?\n```kotlin\nval x = 1\n```", "kotlin"),
+        ("How do I go there?", ""),
+        ("Call Rust from Python", ""),
+    ],
+)
+def test_advice_fits_the_language_of_the_question(question: str, technology: str) -> None:
+    for instead in (False, True):
+        text = answer(question, SearchResult(covers=("Python 3.11.2", "my*docs")), instead=instead).text
+        assert f"{module.NO_ANSWER} It covers Python 3.11.2 and my\\*docs.\n" in text
+        assert (module.NAME_IT in text) is not bool(technology)
+        assert (f"For {technology}, add other documentation" in text) is bool(technology)
+        assert "shutil" not in text
+
+
+def test_a_folder_named_like_the_language_is_searched_by_name() -> None:
+    text = answer("How do I borrow in Rust?", SearchResult(covers=("Python 3.11.2", "rust-book"))).text
+    assert module.NAME_IT in text
+
+
+def test_an_answer_without_passages_lists_few_packages() -> None:
+    text = answer("?", SearchResult(covers=tuple(f"p{number}" for number in range(100)))).text
+    assert "It covers p0, p1, p2, p3, p4, p5 and 94 more." in text
+
+
 def test_an_answer_without_passages_suggests_existing_names() -> None:
     found = SearchResult(unknown="json.parse_file", did_you_mean=("json.load", "json.loads", "json.dump"))
     text = answer("json.parse_file?", found).text
@@ -289,4 +320,4 @@ def test_the_quote_of_the_first_passage_is_its_beginning(passage: Passage) -> No
 
 
 def test_the_interface_has_few_sentences() -> None:
-    assert len(INTERFACE) == len(set(INTERFACE)) <= 10
+    assert len(INTERFACE) == len(set(INTERFACE)) <= 12

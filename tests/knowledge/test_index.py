@@ -81,6 +81,13 @@ def test_an_ending_begins_at_a_dot(writer: IndexWriter) -> None:
     assert writer.ending("") == writer.ending(".") == writer.ending("oin") == []
 
 
+def test_the_index_says_what_it_covers(writer: IndexWriter) -> None:
+    docs = passage("Intro", package="my docs", version="")
+    library = passage("len", package="Python", version="3.11.2")
+    writer.put([unit("builtins", library), unit("os", library), unit("a.md", docs, docs)])
+    assert writer.covers() == ["Python 3.11.2", "my docs"]
+
+
 def test_a_title_that_is_not_the_name_is_stored(writer: IndexWriter) -> None:
     writer.put([unit("x", dataclasses.replace(passage("Usage"), title="Guide › Usage"))])
     assert writer.named("Usage")[0].passage.title == "Guide › Usage"

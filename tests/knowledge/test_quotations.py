@@ -38,7 +38,13 @@ EXAMPLE = "Example"
 EXAMPLE_LINES = 40  # an example is shorter
 ITEM = re.compile(r"- `+(?P<name>[^`]+)`+(?:: “(?P<quote>.*)”)? \(.*\)", re.DOTALL)
 STANDS = re.compile(r"`(?P<name>[^`]+)`, (?P<package>.+?) \((?P<licence>.+?)\), \[?`(?P<place>[^`]+)`.*")
-BLANKS = {"{name}": "`[^`]*`", "{names}": "[^?]*", "{place}": "`[^`]*`"}
+BLANKS = {
+    "{name}": "`[^`]*`",
+    "{names}": "[^?]*",
+    "{place}": "`[^`]*`",
+    "{packages}": r"(?:[^.]|\.(?=\w))*",
+    "{technology}": "[^,]*",
+}
 SENTENCES = [
     re.compile("".join(BLANKS.get(part) or re.escape(part) for part in re.split(r"(\{\w+\})", sentence)))
     for sentence in INTERFACE

@@ -7,11 +7,12 @@ beginning and the end.
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from assistant.knowledge.search.words import KIND_WORDS, content_words
+from assistant.knowledge.search.words import KIND_WORDS, OTHER_TECHNOLOGIES, content_words
 
 LONGEST = 6000  # characters that are read, half from the beginning and half from the end
 MOST_MENTIONS = 40
@@ -56,6 +57,7 @@ class Question:
     is_follow_up: bool  # whether it is short and continues an earlier question
     asks_opposite: bool  # whether it asks for the other way round
     says_python: bool = False
+    other_technology: str = ""  # another language or program that it names ("Rust"), unless it says Python
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -88,8 +90,22 @@ def parse_question(text: str) -> Question:
         is_follow_up=_is_follow_up(plain, subjects),
         asks_opposite=bool(_OPPOSITE.search(plain)),
         says_python=bool(_PYTHON.search(plain)),
+        other_technology="" if _PYTHON.search(plain) else _other_technology(prose, blocks),
     )
 
+
+def _other_technology(prose: str, blocks: str) -> str:
+    named = (word for word in _TECHNOLOGY.findall(prose) if word.lower() in OTHER_TECHNOLOGIES)
+    of_code = (word for word in _LANGUAGE_OF_FENCE.findall(blocks) if word.lower() in OTHER_TECHNOLOGIES)
+    return next(itertools.chain(named, _AFTER_IN.findall(prose), of_code), "")
+
+
+_TECHNOLOGY = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[#]|\+\+)?")
+_LANGUAGE_OF_FENCE = re.compile(r"^(?:```|~~~)([A-Za-z][\w#+]*)", re.MULTILINE)
+# Languages whose names are also English words or letters.
+_AFTER_IN = re.compile(
+    r"\b(?:in|with|for|from|to|of) (Ada|C|D|Delphi|Elm|F#|Go|HTML|Lisp|Nim|Pascal|R|SQL|Scheme|V)\b"
+)
 
 # Prose and code
 

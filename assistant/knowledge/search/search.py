@@ -88,16 +88,20 @@ def search(
     limit: int = 4,
     corpora: Sequence[str] | None = None,
 ) -> SearchResult:
-    """The passages that answer a question, best first; none if nothing in the index does. `previous` are the
-    earlier questions of the conversation, oldest first; they complete a question that cannot be understood
-    alone. Accepts any text, and takes a few milliseconds."""
+    """The passages that answer a question, best first; none if nothing in the index does, but what the index
+    covers. `previous` are the earlier questions of the conversation, oldest first; they complete a question
+    that cannot be understood alone. Accepts any text, and takes a few milliseconds."""
     parsed = parse_question(question)
     only = tuple(corpora) if corpora else None
     if parsed.is_follow_up and previous:
         earlier = _last_complete_question(previous)
         if earlier is not None:
-            return _search_follow_up(index, parsed, earlier, limit, only)
-    return _search(index, parsed, limit, only)
+            return _or_covers(index, _search_follow_up(index, parsed, earlier, limit, only))
+    return _or_covers(index, _search(index, parsed, limit, only))
+
+
+def _or_covers(index: Index, result: SearchResult) -> SearchResult:
+    return result if result.passages else replace(result, covers=tuple(index.covers()))
 
 
 class RecentSearches:

@@ -16,7 +16,8 @@ addEventListener("message", async ({ source: sender, data: { source, theme } }) 
     const { mermaid } = globalThis;
     if (!mermaid) throw new Error("The library that draws diagrams could not be loaded.");
     document.documentElement.style.colorScheme = theme; // else the frame has an opaque background
-    mermaid.initialize({ startOnLoad: false, securityLevel: "strict", theme: theme === "dark" ? "dark" : "default" });
+    const name = theme === "dark" ? "dark" : "default";
+    mermaid.initialize({ startOnLoad: false, securityLevel: "strict", suppressErrorRendering: true, theme: name });
     const { svg } = await mermaid.render("diagram", source);
     document.body.replaceChildren(...new DOMParser().parseFromString(svg, "text/html").body.childNodes);
     const picture = document.querySelector("svg");
