@@ -7,8 +7,9 @@
                                See also             the first sentences of up to three alternatives
 
 The answer invents nothing: apart from the sentences in `INTERFACE`, all of it is quoted, and each quotation
-is in the `quote` of one of the answer's sources. The sources of passages come first, then those of the
-alternatives, then those of the examples. Every answer keeps within the limits below.
+is in the `quote` of one of the answer's sources. Only the marks of reStructuredText become words, and the
+quotes of sources, which are shown as plain text, have no marks of code. The sources of passages come first,
+then those of the alternatives, then those of the examples. Every answer keeps within the limits below.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from assistant.knowledge.plain_text import (
     readable,
     to_markdown,
 )
+from assistant.knowledge.rest_in_words import in_words, without_backticks
 from assistant.knowledge.search.question import Question, QuestionType, parse_question
 
 LONGEST_TEXT = 8000  # characters of an answer
@@ -109,7 +111,7 @@ def reference(passage: Passage) -> Source:
     """A passage as reference for a model: the signature as the title, and the beginning of the text."""
     passage = _readable(passage)
     quote, _ = excerpt(passage.text, LONGEST_QUOTE, 0)
-    return replace(passage.source(quote or passage.signature), title=passage.signature or passage.title)
+    return replace(_source(passage, quote or passage.signature), title=passage.signature or passage.title)
 
 
 def _join(parts: Sequence[_Part]) -> DocumentationAnswer:
@@ -127,13 +129,18 @@ def _join(parts: Sequence[_Part]) -> DocumentationAnswer:
     return DocumentationAnswer(text + "\n", tuple([*sources, *examples][:MOST_SOURCES]))
 
 
+def _source(passage: Passage, quote: str) -> Source:
+    return passage.source(quote if _is_markdown(passage) else without_backticks(quote))
+
+
 def _readable(passage: Passage) -> Passage:
+    text = readable(passage.text)
     return replace(
         passage,
         name=_line(passage.name),
         title=_line(passage.title),
         location=_line(passage.location),
-        text=readable(passage.text),
+        text=text if _is_markdown(passage) else in_words(text),
         signature=_line(passage.signature, LONGEST_SIGNATURE),
         example=readable(passage.example),
         example_location=_line(passage.example_location),
@@ -189,7 +196,7 @@ def _words_of_name(passage: Passage) -> set[str]:
 def _passage_parts(passage: Passage, longest: int) -> list[_Part]:
     quote, quoted = _quoted(passage, longest)
     paragraphs = filter(None, (_heading(passage), quoted, _place(passage)))
-    part = _Part("\n\n".join(paragraphs), sources=(passage.source(quote),))
+    part = _Part("\n\n".join(paragraphs), sources=(_source(passage, quote),))
     return [part, _example(passage)] if passage.example.strip() else [part]
 
 
@@ -269,7 +276,7 @@ def _see_also(passages: Sequence[Passage], first: Passage) -> list[_Part]:
         place.append(link(code(passage.location), passage.url))
         quote = f": “{escaped(sentence)}{ELLIPSIS if is_cut else ''}”" if sentence else ""
         item = f"- {name}{quote} ({', '.join(place)})"
-        parts.append(_Part(item, "\n", (passage.source(sentence),)))
+        parts.append(_Part(item, "\n", (_source(passage, sentence),)))
     if parts:
         parts[0] = replace(parts[0], markdown=f"**{SEE_ALSO}**\n\n{parts[0].markdown}", gap="\n\n")
     return parts

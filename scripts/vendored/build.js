@@ -1,6 +1,6 @@
 // Bundles each file of entries/ into one module of assistant/web/static/vendor/, and each file of scripts/ into a
-// script that is no module. Writes beside them the licences of all packages in the bundles and the hashes of all
-// files. Run it with `sh scripts/vendor`.
+// script that is no module. The modules of a folder may share code with each other. Writes beside them the
+// licences of all packages in the bundles and the hashes of all files. Run it with `sh scripts/vendor`.
 
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -25,13 +25,21 @@ const lighterMermaid = {
   },
 };
 
+const CODEMIRROR = { path: join(HERE, "highlight/codemirror.js") };
+const withoutEditor = {
+  name: "modes of CodeMirror without its editor",
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\.\/\.\.\/lib\/codemirror$|^\.\.\/meta$/ }, () => CODEMIRROR);
+  },
+};
+
 rmSync(TARGET, { recursive: true, force: true });
 mkdirSync(TARGET, { recursive: true });
 const options = {
   absWorkingDir: HERE,
   outdir: TARGET,
   alias: { entities: "./entities.js" },
-  plugins: [lighterMermaid],
+  plugins: [lighterMermaid, withoutEditor],
   loader: { ".woff2": "file", ".woff": "empty", ".ttf": "empty" }, // every browser knows the first
   assetNames: "fonts/[name]",
   bundle: true,
@@ -41,9 +49,13 @@ const options = {
   charset: "utf8",
   legalComments: "none", // LICENCES.txt has them whole
 };
+const modules = { ...options, outbase: "entries", format: "esm", splitting: true, chunkNames: "shared/[hash]" };
+const entries = readdirSync(join(HERE, "entries"), { withFileTypes: true });
 const builds = [
-  build({ ...options, entryPoints: ["entries/**/*.js"], outbase: "entries", format: "esm" }),
   build({ ...options, entryPoints: ["scripts/*.js"], outbase: "scripts", format: "iife" }),
+  ...entries.map((entry) => {
+    return build({ ...modules, entryPoints: [join("entries", entry.name, entry.isDirectory() ? "*.js" : "")] });
+  }),
 ];
 
 const locked = JSON.parse(readFileSync(join(HERE, "package-lock.json"), "utf8")).packages;

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.chat_page import QUESTIONS, ChatPage
+from tests.browser.conftest import PHONE
 from tests.browser.pausable_upstream import Upstream
 from tests.support.application import Application
 
@@ -175,3 +178,87 @@ def test_an_input_method_keeps_its_enter(chat: ChatPage) -> None:
     chat.composer.dispatch_event("keydown", {"key": "Enter", "isComposing": True, "bubbles": True})
     expect(chat.composer).to_have_value("にほん")
     expect(chat.answers).to_have_count(0)
+
+
+@pytest.mark.parametrize("look", [PHONE])
+def test_on_a_phone_enter_breaks_the_line_and_the_button_sends(chat: ChatPage) -> None:
+    expect(chat.composer).to_have_accessible_description(re.compile(r"Ctrl \+ Enter sends Enter adds a line"))
+    chat.composer.tap()
+    chat.page.keyboard.type("one\ntwo")
+    expect(chat.composer).to_have_value("one\ntwo")
+    expect(chat.send).to_have_attribute("title", "Send (Ctrl + Enter)")
+    chat.send.tap()
+    chat.expect_status("done")
+    expect(chat.bubbles).to_have_text(["one\ntwo"])
+    chat.questions.first.get_by_role("button", name="Edit question").tap()
+    chat.page.keyboard.type("\nthree")
+    expect(chat.editor).to_have_value("one\ntwo\nthree")
+    chat.editor.press("Control+Enter")
+    chat.expect_version(chat.questions.first, "2 / 2")
+    chat.expect_status("done")
+
+
+def test_ctrl_enter_sends_everywhere(chat: ChatPage) -> None:
+    chat.composer.fill("by keys")
+    chat.composer.press("Control+Enter")
+    chat.expect_status("done")
+
+
+GIVE = """([name, files, text, selector]) => {
+    const data = new DataTransfer();
+    for (const [title, type, content] of files) {
+        const bytes = typeof content === "string" ? content : new Uint8Array(content);
+        data.items.add(new File([bytes], title, { type }));
+    }
+    if (text) data.setData("text/plain", text);
+    const [kind, key] = name === "paste" ? [ClipboardEvent, "clipboardData"] : [DragEvent, "dataTransfer"];
+    const event = new kind(name, { [key]: data, bubbles: true, cancelable: true });
+    document.querySelector(selector).dispatchEvent(event);
+    return event.defaultPrevented;
+}"""
+PYTHON = ["run.py", "text/x-python", "print(1)\n"]
+FENCED = "`run.py`:\n\n```py\nprint(1)\n```\n"
+PICTURE = ["image.png", "image/png", [0x89, 0x50, 0, 1]]
+IMAGES = "Images cannot be read here. Paste the text that matters instead."
+BOX = "#tech-box textarea"
+
+
+def test_the_text_of_pasted_and_dropped_files_is_taken_and_the_others_get_a_sentence(chat: ChatPage) -> None:
+    page = chat.page
+    cases: list[tuple[str, list[Any], str, str, str]] = [
+        ("paste", [PYTHON], "", FENCED, ""),
+        ("drop", [PYTHON], "", FENCED, ""),
+        ("paste", [PYTHON], "/home/me/run.py", FENCED, ""),  # the name that a system adds is no text
+        ("paste", [PICTURE], "", "", IMAGES),
+        ("drop", [PICTURE, PYTHON], "", FENCED, IMAGES),
+        ("drop", [["a.bin", "", [1, 0, 2]]], "", "", "“a.bin” is not a text file. Paste its text instead."),
+        ("drop", [["a.zip", "", [0xFF, 0xFE, 0xFD]]], "", "", "“a.zip” is not a text file."),
+        ("drop", [["data.json", "application/json", "{}"]], "", "`data.json`:\n\n```json\n{}\n```\n", ""),
+        ("drop", [["alt.txt", "text/plain", [0xE9]]], "", "`alt.txt`:\n\n```txt\né\n```\n", ""),
+        ("drop", [["x", "", "```\r\na\r\n```"]], "", "`x`:\n\n````\n```\na\n```\n````\n", ""),
+        ("drop", [["log.txt", "text/plain", "x" * 200_001]], "", "", "“log.txt” is larger than 200 kB."),
+    ]
+    for where in (BOX, "tech-chat .scroller"):
+        for name, files, text, value, reason in cases:
+            chat.composer.fill("")
+            assert page.evaluate(GIVE, [name, files, text, where])
+            expect(chat.composer).to_have_value(value)
+            expect(chat.alarm).to_contain_text(reason) if reason else expect(chat.alarm).to_be_hidden()
+    chat.composer.fill("before")
+    page.evaluate(GIVE, ["drop", [PYTHON], "", "body"])
+    expect(chat.composer).to_have_value(f"before\n{FENCED}")
+    page.keyboard.press("Control+Z")
+    expect(chat.composer).to_have_value("before")
+    assert not page.evaluate(GIVE, ["paste", [PICTURE], "Text from Word", BOX])  # the browser pastes the text
+    assert not page.evaluate(GIVE, ["drop", [], "dragged words", BOX])
+
+
+def test_a_dropped_file_never_replaces_the_page(chat: ChatPage, tmp_path: Path) -> None:
+    (tmp_path / "notes.html").write_text("<title>notes</title>Notes")
+    address = chat.page.url
+    devtools = chat.page.context.new_cdp_session(chat.page)
+    data = {"items": [], "files": [str(tmp_path / "notes.html")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 200, "data": data})
+    expect(chat.composer).to_have_value(re.compile("<title>notes"))
+    assert chat.page.url == address

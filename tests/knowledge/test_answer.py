@@ -18,6 +18,7 @@ from assistant.knowledge.answer import (
 )
 from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.plain_text import readable
+from assistant.knowledge.rest_in_words import in_words
 from tests.knowledge.answer_reader import Piece, pieces_of
 from tests.support import fake_documentation
 
@@ -281,7 +282,9 @@ def test_any_passages_make_an_answer_within_its_limits(
 @given(PASSAGES)
 def test_the_quote_of_the_first_passage_is_its_beginning(passage: Passage) -> None:
     quote = answer("?", SearchResult((passage, passage))).sources[0].quote
-    assert readable(passage.text).strip("\n").startswith(quote)
+    shown = readable(passage.text) if passage.location.endswith(".md:1") else in_words(readable(passage.text))
+    # Backticks around code are not shown, and the quote may end within such code.
+    assert shown.replace("`", "").strip("\n").startswith(quote.replace("`", ""))
     assert bool(quote.strip()) == bool(readable(passage.text).strip())
 
 

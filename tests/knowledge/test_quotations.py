@@ -52,8 +52,17 @@ INVISIBLE = dict.fromkeys(
 )
 
 
+# The marks of reStructuredText, which a quotation does not show.
+MARKS = re.compile(r":[a-z][\w:.-]*:(?=`)|`+|(?<=:):$", re.MULTILINE)
+
+
 def folded(text: str) -> str:
     return " ".join(text.translate(INVISIBLE).split())
+
+
+def words(text: str) -> str:
+    """A text that is quoted, or a quotation of it."""
+    return folded(MARKS.sub("", text))
 
 
 # What stands where
@@ -137,8 +146,8 @@ def signature_words(source: Source) -> set[str]:
         ends = [getattr(node, "end_lineno", 0) for node in nodes]
         text += " " + " ".join(lines(file)[int(line) - 1 : max([int(line) + 5, *ends])])
         text += f" {source.quote}"
-    words = set(re.findall(r"\w+", text))
-    return words | {str(int(word, 0)) for word in words if re.fullmatch(r"0[xob][0-9a-fA-F]+", word)}
+    found = set(re.findall(r"\w+", text))
+    return found | {str(int(word, 0)) for word in found if re.fullmatch(r"0[xob][0-9a-fA-F]+", word)}
 
 
 def is_there(source: Source) -> bool:
@@ -164,7 +173,7 @@ def untrue(shown: DocumentationAnswer) -> list[str]:
     """The parts of an answer that are not at the location that it states."""
     wrong = []
     for source in shown.sources:
-        if source.quote and not any(folded(source.quote) in folded(text) for text in documents(source)):
+        if source.quote and not any(words(source.quote) in words(text) for text in documents(source)):
             wrong.append(f"{source.name}: not at {source.location}: {source.quote[:200]!r}")
         if not is_there(source):
             wrong.append(f"{source.name} does not exist")
@@ -179,7 +188,7 @@ def _is_known(piece: Piece, sources: tuple[Source, ...]) -> bool:
     if text in INTERFACE:
         return True
     if piece.quoted:
-        return any(text in folded(source.quote) for source in sources)
+        return any(words(piece.text) in words(source.quote) for source in sources)
     if piece.kind == "code":
         examples = [source for source in sources if source.title == EXAMPLE]
         if any(text == folded(source.quote) for source in examples):
@@ -207,9 +216,9 @@ def _is_known(piece: Piece, sources: tuple[Source, ...]) -> bool:
 
 def _is_alternative(item: str, sources: tuple[Source, ...]) -> bool:
     found = ITEM.fullmatch(item)
-    quote = folded(found["quote"] or "").removesuffix("…") if found else ""
+    quote = words(found["quote"] or "").removesuffix("…") if found else ""
     return found is not None and any(
-        source.name == found["name"] and quote in folded(source.quote) for source in sources
+        source.name == found["name"] and quote in words(source.quote) for source in sources
     )
 
 

@@ -25,11 +25,11 @@ _OPTION = re.compile(r":[\w -]+:")
 _ROLE = re.compile(r"(?::[\w+.:-]{1,40})?:?`([^`<]*)(?:<([^`<>]*)>)?`_{0,2}")
 _KIND_IN_C = dict.fromkeys(("macro", "var", "type", "struct", "member", "enum"), "data")
 _DOMAINS = (None, "py", "c", "cpp", "js", "rb", "php")
-_CODE_DIRECTIVES = word_set(
+CODE_DIRECTIVES = word_set(
     "code-block code sourcecode doctest testcode testoutput parsed-literal math prompt productionlist "
     "ipython jupyter-execute graphviz mermaid"
 )
-_SKIPPED_DIRECTIVES = word_set(
+SKIPPED_DIRECTIVES = word_set(
     "index contents toctree highlight module currentmodule sectionauthor moduleauthor "
     "codeauthor meta raw include literalinclude default-domain testsetup testcleanup image sectnum "
     "role default-role title autosummary automodule"
@@ -125,9 +125,9 @@ class _RestReader:
         kind = KIND_OF_DIRECTIVE.get(name) or (_KIND_IN_C.get(name) if domain == "c" else None)
         if kind and rest and domain in _DOMAINS:
             return self._read_api(at, indent, domain or "py", kind, rest)
-        if name in _CODE_DIRECTIVES:
+        if name in CODE_DIRECTIVES:
             return self._read_code(at, indent)
-        if name in _SKIPPED_DIRECTIVES:
+        if name in SKIPPED_DIRECTIVES:
             self._page.skip(at, end := self._end_of_block(at, indent))
             return end
         self._label = ""

@@ -7,7 +7,7 @@
 //   tech-listed  a conversation was renamed, deleted or restored: detail {conversation, did, wasOpen}
 
 import { call } from "./api.js";
-import { ICONS, NEW_CHAT, element, emit, icon, iconButton, whenPressed } from "./dom.js";
+import { ICONS, NEW_CHAT, element, emit, icon, iconButton, isComposing, whenPressed } from "./dom.js";
 import { Menu } from "./menu.js";
 
 const PAGE = 50;
@@ -241,7 +241,7 @@ class TechConversations extends HTMLElement {
     };
     box.addEventListener("blur", () => end(true, false));
     box.addEventListener("keydown", (event) => {
-      if (event.isComposing || event.keyCode === 229) return; // the key belongs to an input method
+      if (isComposing(event)) return;
       if (event.key !== "Enter" && event.key !== "Escape") return;
       event.preventDefault();
       event.stopPropagation();

@@ -32,6 +32,18 @@ export function emit(node, name, detail) {
 
 export const IS_MAC = /Mac|iP(?:hone|ad)/.test(navigator.platform);
 
+export const TOUCH = matchMedia("(pointer: coarse)"); // whether the reader types on the screen
+
+/** Whether a key sends a text: Enter, on a touch screen only with Ctrl or Command. */
+export function isSending({ key, shiftKey, ctrlKey, metaKey }) {
+  return key === "Enter" && (ctrlKey || metaKey || !(shiftKey || TOUCH.matches));
+}
+
+/** Whether a key belongs to an input method. */
+export function isComposing(event) {
+  return event.isComposing || event.keyCode === 229;
+}
+
 /** The keys that start a new chat, as shown to people. */
 export const NEW_CHAT = IS_MAC ? "⌘ ⇧ O" : "Ctrl + Shift + O";
 

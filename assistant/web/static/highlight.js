@@ -1,370 +1,234 @@
-// Colours for code, line by line, so that a block which is still being written is never coloured twice.
+// Code in colour, line by line, and the marks of characters that nobody can see.
 //
-// Knows words, comments, strings and numbers of the usual languages and nothing of their grammar: a generic
-// scanner with a table. A line goes in with the state that the line before left, and comes out as
-// [kind, text] pairs whose texts, joined, are the line exactly. An unknown language is one plain piece.
+// The modes of CodeMirror read a line after the other and keep a state between them, so a block that is still
+// being written is never read twice. Each line is an element of its own, so the browser lays out only the last one
+// anew. The text always stands at once. Its colours follow when the mode is loaded, and not more at a time than a
+// page can do without a pause.
 
-const words = (text) => new Set(text.trim().split(/\s+/));
+import { element } from "./dom.js";
 
-const C_LIKE = { line: ["//"], block: [["/*", "*/"]], strings: ['"', "'"] };
+const LONGEST = 1000; // UTF-16 units of a line that is coloured; a minified file is not worth the time
+const DEEPEST = 300; // open brackets; some modes take longer for each line the more there are
+const AT_ONCE = 8000; // units that are coloured before the page gets its turn
 
-const JS_WORDS = `
-  async await break case catch class const continue debugger default delete do else export extends
-  false finally for from function get if import in instanceof let new null of return set static super
-  switch this throw true try typeof undefined var void while with yield
-`;
-const C_WORDS = `
-  auto bool break case char const continue default do double else enum extern false float for goto if
-  inline int long NULL nullptr register return short signed sizeof static struct switch true typedef
-  union unsigned void volatile while
-`;
+/** What CodeMirror calls a token, as the name of a class; the first that fits counts. */
+const KINDS = [
+  ["comment", /comment/],
+  ["string", /string|regexp|character/],
+  ["number", /number/],
+  ["added", /inserted|positive/],
+  ["removed", /deleted|negative/],
+  ["word", /keyword|atom|bool|null|self|tag|header|heading/],
+  ["call", /\bdef|definition|link/],
+  ["type", /type|class|builtin|standard|qualifier/],
+  ["meta", /meta|attribute|label|annotation|instruction/],
+  ["name", /variable|property|^name/],
+];
 
-const LANGUAGES = {
-  python: {
-    line: ["#"],
-    multi: ['"""', "'''"],
-    strings: ['"', "'"],
-    words: words(`
-      and as assert async await break case class continue def del elif else except False finally for
-      from global if import in is lambda match None nonlocal not or pass raise return self True try
-      while with yield
-    `),
-  },
-  javascript: { ...C_LIKE, multi: ["`"], words: words(JS_WORDS) },
-  typescript: {
-    ...C_LIKE,
-    multi: ["`"],
-    words: words(`
-      ${JS_WORDS} abstract any as boolean declare enum implements interface keyof namespace never
-      number private protected public readonly satisfies string type unknown
-    `),
-  },
-  json: { strings: ['"'], words: words("true false null") },
-  shell: {
-    line: ["#"],
-    lineNeedsSpace: true,
-    strings: ['"', "'"],
-    spanning: true,
-    words: words(`
-      case cd do done echo elif else esac eval exec exit export fi for function if in local read
-      return set shift source then trap unset until while
-    `),
-  },
-  c: { ...C_LIKE, line: ["//"], directive: "#", words: words(C_WORDS) },
-  cpp: {
-    ...C_LIKE,
-    directive: "#",
-    words: words(`
-      ${C_WORDS} catch class concept const_cast constexpr delete dynamic_cast explicit friend mutable
-      namespace new noexcept operator override private protected public requires static_cast template
-      this throw try typename using virtual
-    `),
-  },
-  csharp: {
-    ...C_LIKE,
-    words: words(`
-      abstract as async await base bool break case catch char class const continue decimal default
-      delegate do double else enum event false finally float for foreach get if in int interface
-      internal is lock long namespace new null object out override params private protected public
-      readonly record ref return sealed set static string struct switch this throw true try typeof
-      using var virtual void while yield
-    `),
-  },
-  java: {
-    ...C_LIKE,
-    multi: ['"""'],
-    words: words(`
-      abstract assert boolean break byte case catch char class continue default do double else enum
-      extends false final finally float for if implements import instanceof int interface long new
-      null package private protected public record return short static super switch synchronized this
-      throw throws true try var void volatile while yield
-    `),
-  },
-  kotlin: {
-    ...C_LIKE,
-    multi: ['"""'],
-    words: words(`
-      as break by class companion continue data do else false for fun if import in interface internal
-      is lateinit null object open override package private protected public return sealed super
-      suspend this throw true try typealias val var when while
-    `),
-  },
-  go: {
-    ...C_LIKE,
-    multi: ["`"],
-    words: words(`
-      any bool break byte case chan const continue default defer else error fallthrough false float64
-      for func go goto if import int interface map nil package range return select string struct
-      switch true type var
-    `),
-  },
-  rust: {
-    ...C_LIKE,
-    strings: ['"'],
-    spanning: true,
-    words: words(`
-      as async await bool break const continue crate dyn else enum extern false fn for if impl in let
-      loop match mod move mut pub ref return self Self static str String struct super trait true type
-      u8 u32 u64 unsafe use usize where while i32 i64 f64
-    `),
-  },
-  ruby: {
-    line: ["#"],
-    strings: ['"', "'"],
-    words: words(`
-      alias and begin break case class def do else elsif end ensure false for if in module next nil
-      not or puts raise redo require rescue retry return self super then true undef unless until when
-      while yield
-    `),
-  },
-  php: {
-    ...C_LIKE,
-    line: ["//", "#"],
-    words: words(`
-      abstract array as break case catch class const continue default do echo else elseif extends
-      false final fn for foreach function global if implements interface namespace new null private
-      protected public return static switch this throw trait true try use var while yield
-    `),
-  },
-  sql: {
-    line: ["--"],
-    block: [["/*", "*/"]],
-    strings: ["'", '"'],
-    anyCase: true,
-    words: words(`
-      add all alter and as asc begin between by case commit constraint create cross default delete
-      desc distinct drop else end exists foreign from full group having if in index inner insert into
-      is join key left like limit not null offset on or order outer primary references right rollback
-      select set table then transaction union unique update using values view when where with
-    `),
-  },
-  yaml: {
-    line: ["#"],
-    lineNeedsSpace: true,
-    strings: ['"', "'"],
-    words: words("true false null yes no on off"),
-  },
-  toml: { line: ["#"], multi: ['"""', "'''"], strings: ['"', "'"], words: words("true false") },
-  css: {
-    block: [["/*", "*/"]],
-    strings: ['"', "'"],
-    words: words("important media supports import keyframes from to auto none inherit initial unset"),
-  },
-  html: { block: [["<!--", "-->"]], strings: ['"', "'"], tags: true, words: words("") },
-  lua: {
-    line: ["--"],
-    block: [["--[[", "]]"]],
-    strings: ['"', "'"],
-    words: words(`
-      and break do else elseif end false for function goto if in local nil not or repeat return then
-      true until while
-    `),
-  },
-  haskell: {
-    line: ["--"],
-    block: [["{-", "-}"]],
-    strings: ['"'],
-    words: words(`
-      case class data deriving do else if import in infix instance let module newtype of then type
-      where
-    `),
-  },
-  swift: {
-    ...C_LIKE,
-    multi: ['"""'],
-    strings: ['"'],
-    words: words(`
-      as break case catch class continue default defer do else enum extension false for func guard if
-      import in init inout is let nil private protocol public repeat return self static struct super
-      switch throw throws true try var where while
-    `),
-  },
-  r: {
-    line: ["#"],
-    strings: ['"', "'"],
-    words: words("break else FALSE for function if in library NA next NULL repeat return TRUE while"),
-  },
+const NAMES = {
+  "00AD": "soft hyphen",
+  "200B": "zero-width space",
+  "200C": "zero-width non-joiner",
+  "200D": "zero-width joiner",
+  "200E": "left-to-right mark",
+  "200F": "right-to-left mark",
+  "202A": "left-to-right embedding",
+  "202B": "right-to-left embedding",
+  "202C": "end of a direction",
+  "202D": "left-to-right override",
+  "202E": "right-to-left override",
+  2060: "word joiner",
+  2066: "left-to-right isolate",
+  2067: "right-to-left isolate",
+  2068: "isolate",
+  2069: "end of an isolate",
+  FEFF: "byte order mark",
 };
 
-const ALIASES = {
-  py: "python",
-  python3: "python",
-  pycon: "python",
-  js: "javascript",
-  jsx: "javascript",
-  mjs: "javascript",
-  node: "javascript",
-  ts: "typescript",
-  tsx: "typescript",
-  sh: "shell",
-  bash: "shell",
-  zsh: "shell",
-  console: "shell",
-  dockerfile: "shell",
-  makefile: "shell",
-  "c++": "cpp",
-  cc: "cpp",
-  hpp: "cpp",
-  h: "c",
-  cs: "csharp",
-  "c#": "csharp",
-  golang: "go",
-  rs: "rust",
-  rb: "ruby",
-  yml: "yaml",
-  ini: "toml",
-  kt: "kotlin",
-  scss: "css",
-  less: "css",
-  xml: "html",
-  svg: "html",
-  vue: "html",
-  jsonc: "json",
-  hs: "haskell",
-  postgresql: "sql",
-  sqlite: "sql",
-  mysql: "sql",
-};
-
-const LONGEST_COLOURED = 2000; // UTF-16 units; a minified file is not worth the time
-
-const WORD = /[\p{L}_$][\p{L}\p{N}_$]*/uy;
-const NUMBER = /(?:0[xX][\da-fA-F_]+|0[bB][01_]+|\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d+)?)[a-zA-Z%]*/y;
-const TAG = /<\/?[A-Za-z][\w:.-]*|\/?>/y;
-
-/** The rules for a language's name as written after a fence, or null. */
-function rulesOf(name) {
-  const key = name.toLowerCase();
-  const found = Object.hasOwn(ALIASES, key) ? ALIASES[key] : key;
-  return Object.hasOwn(LANGUAGES, found) ? LANGUAGES[found] : null;
-}
+// Letters that a joiner connects or keeps apart, as their spelling needs.
+const JOINED = ["Arab", "Beng", "Deva", "Gujr", "Guru", "Khmr", "Knda", "Mlym", "Mong", "Mymr", "Orya", "Sinh"]
+  .concat(["Syrc", "Taml", "Telu", "Tibt"])
+  .map((script) => `\\p{sc=${script}}`)
+  .join("");
+const EMOJI = String.raw`\p{ExtPict}(?:\uFE0F|\p{EMod})?`;
+const USEFUL = [
+  String.raw`${EMOJI}(?:\u200D${EMOJI})*`,
+  String.raw`\u{1F3F4}[\u{E0061}-\u{E007A}]{4,6}\u{E007F}`, // a flag
+  String.raw`[\d#*]\uFE0F\u20E3|\p{S}[\uFE0E\uFE0F]`,
+  String.raw`\p{sc=Han}[\uFE00-\uFE02\u{E0100}-\u{E01EF}]`,
+  String.raw`[${JOINED}][\u200C\u200D]|\p{sc=Mong}[\u180B-\u180D\u180F]`,
+];
+const HIDDEN = String.raw`(?![\t\n])[\p{Cc}\p{DI}\u2028\u2029\uFFF9-\uFFFB]`;
+const NOTABLE = new RegExp(`${[USEFUL[1], USEFUL[0], ...USEFUL.slice(2)].join("|")}|(${HIDDEN})`, "gu");
 
 /**
- * Cut one line into [kind, text] pairs; kind is "comment", "string", "number", "word", "call" or "".
- * `state` is what the line before gave back (null at first): what ends a comment or string that is open.
+ * The nodes that show a text, in which each hidden character is marked by its number. The text stays the same.
+ * It may be the part of a `line` that begins `at` a place.
  */
-function highlightLine(rules, line, state) {
-  if (rules === null || line.length > LONGEST_COLOURED) return { pieces: [["", line]], state };
+export function markHidden(text, line = text, at = 0) {
+  if (/^[\t\n -~]*$/.test(text)) return text ? [document.createTextNode(text)] : [];
+  const nodes = [];
+  const end = at + text.length;
+  const add = (to) => to > at && nodes.push(document.createTextNode(line.slice(at, to)));
+  NOTABLE.lastIndex = at;
+  for (let found; (found = NOTABLE.exec(line)) && found.index < end;) {
+    const [, hidden] = found;
+    if (!hidden) continue;
+    add(found.index);
+    at = NOTABLE.lastIndex;
+    const number = hidden.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    const title = `Hidden character${NAMES[number] ? `: ${NAMES[number]}` : ""}`;
+    nodes.push(element("span", { class: "hidden-character", "data-code": `U+${number}`, title }, hidden));
+  }
+  add(end);
+  return nodes;
+}
+
+const kinds = new Map(); // of the styles that were seen
+
+function kindOf(style, next) {
+  if (!kinds.has(style)) kinds.set(style, KINDS.find(([, pattern]) => pattern.test(style))?.[0] ?? "");
+  const kind = kinds.get(style);
+  return kind !== "name" ? kind : next === "(" ? "call" : "";
+}
+
+/** Cut a line into [kind, text] pairs; the state becomes that of the next line. */
+function piecesOf({ mode, StringStream }, line, state) {
   const pieces = [];
-  const push = (kind, text) => {
-    if (text === "") return;
-    const last = pieces.at(-1);
-    if (last && last[0] === kind) last[1] += text;
-    else pieces.push([kind, text]);
-  };
-  let at = 0;
-
-  // Consume up to the end that is waited for; it stays awaited when the line does not have it.
-  const finish = (open) => {
-    const end = endOf(line, at, open);
-    push(open.kind, line.slice(at, end.at));
-    at = end.at;
-    return end.found ? null : open;
-  };
-  let open = state;
-  if (open) open = finish(open);
-
-  if (!open && rules.directive && line.trimStart().startsWith(rules.directive)) {
-    const text = /^\s*#\s*\w*/.exec(line)[0];
-    push("word", text);
-    at = text.length;
+  const stream = new StringStream(line, 4);
+  stream.indentUnit = 2;
+  if (line === "") mode.blankLine?.(state, 2);
+  while (!stream.eol()) {
+    let style = null;
+    for (let tries = 0; stream.pos === stream.start && tries < 9; tries++) style = mode.token(stream, state);
+    if (stream.pos === stream.start) stream.next();
+    const kind = style ? kindOf(style, stream.peek()) : "";
+    if (pieces.at(-1)?.[0] === kind) pieces.at(-1)[1] += stream.current();
+    else pieces.push([kind, stream.current()]);
+    stream.start = stream.pos;
   }
-  while (at < line.length && !open) {
-    const opening = openingAt(rules, line, at);
-    if (opening === "line") {
-      push("comment", line.slice(at));
-      at = line.length;
-    } else if (opening) {
-      push(opening.kind, line.slice(at, at + opening.length));
-      at += opening.length;
-      open = finish(opening);
-      if (open && !open.spans) open = null;
-    } else {
-      const [kind, text] = plainAt(rules, line, at);
-      push(kind, text);
-      at += text.length;
-    }
-  }
-  return { pieces, state: open };
+  return pieces;
 }
 
-function endOf(line, from, { end, escapes }) {
-  for (let at = from; at < line.length; at++) {
-    if (escapes && line[at] === "\\") at++;
-    else if (line.startsWith(end, at)) return { at: at + end.length, found: true };
+let core = null;
+
+/** Load what reads a language: { mode, copied, StringStream }. The mode is null where nobody knows the language. */
+async function readerOf(language) {
+  try {
+    const { modeOf, ...reader } = await (core ??= import("./vendor/highlight/core.js"));
+    return { ...reader, mode: await modeOf(language) };
+  } catch {
+    core = null; // the next block tries again
+    return { mode: null };
   }
-  return { at: line.length, found: false };
 }
 
-function openingAt(rules, line, at) {
-  for (const [start, end] of rules.block ?? []) {
-    if (line.startsWith(start, at)) return { kind: "comment", end, length: start.length, spans: true };
-  }
-  for (const start of rules.line ?? []) {
-    if (line.startsWith(start, at) && (!rules.lineNeedsSpace || at === 0 || /\s/.test(line[at - 1])))
-      return "line";
-  }
-  for (const quote of rules.multi ?? []) {
-    if (line.startsWith(quote, at)) {
-      return { kind: "string", end: quote, length: quote.length, spans: true, escapes: true };
-    }
-  }
-  const quote = rules.strings?.find((one) => line[at] === one);
-  if (!quote || (rules.tags && !/=\s*$/.test(line.slice(0, at)))) return null;
-  return { kind: "string", end: quote, length: 1, spans: Boolean(rules.spanning), escapes: true };
-}
-
-function plainAt(rules, line, at) {
-  if (rules.tags) {
-    TAG.lastIndex = at;
-    const tag = TAG.exec(line);
-    if (tag) return ["word", tag[0]];
-  }
-  WORD.lastIndex = at;
-  const word = WORD.exec(line)?.[0];
-  if (word) {
-    const known = rules.words.has(rules.anyCase ? word.toLowerCase() : word);
-    if (known) return ["word", word];
-    return [line[at + word.length] === "(" ? "call" : "", word];
-  }
-  NUMBER.lastIndex = at;
-  const number = NUMBER.exec(line)?.[0];
-  return number ? ["number", number] : ["", line[at]];
-}
-
-/** The code of a block as it grows: whole lines are coloured once, only the last one again. */
+/** The code of a block as it grows. `code` is an empty element; its text is at any time what was appended. */
 export class CodeView {
-  #rules;
-  #state = null;
-  #open = ""; // the last line, not ended yet
-  #last = []; // the nodes that show it
+  #reader = { mode: null };
+  #state = {}; // of the mode, after the last line that has its colours
+  #depth = 0;
+  #waiting = []; // whole lines without colours yet: [element, text]
+  #line = null; // the element of the last line, which may grow
+  #text = ""; // of the last line, or of the last part of a long one
+  #shown = []; // the nodes that show this text
+  #isLong = false;
+  #isBusy = true;
 
   constructor(code, language) {
     this.code = code;
-    this.#rules = rulesOf(language);
+    /** Resolves when all of the text has its colours. */
+    this.coloured = readerOf(language).then((reader) => {
+      this.#reader = reader;
+      this.#state = reader.mode?.startState?.(2) ?? {};
+      return this.#colour();
+    });
   }
 
   append(text) {
-    const lines = (this.#open + text).split("\n");
-    this.#open = lines.pop();
-    for (const node of this.#last) node.remove();
-    const nodes = [];
-    for (const line of lines) {
-      const { pieces, state } = highlightLine(this.#rules, line, this.#state);
-      this.#state = state;
-      nodes.push(...spans(pieces), "\n");
+    const [first, ...rest] = text.split("\n");
+    this.#extend(first);
+    for (const part of rest) {
+      this.#endLine();
+      this.#extend(part);
     }
-    this.#last = this.#open === "" ? [] : spans(highlightLine(this.#rules, this.#open, this.#state).pieces);
-    this.code.append(...nodes, ...this.#last);
+    if (this.#isBusy) this.#show(markHidden(this.#text));
+    else this.coloured = this.#colour();
   }
-}
 
-function spans(pieces) {
-  return pieces.map(([kind, text]) => {
-    if (!kind) return document.createTextNode(text);
-    const span = document.createElement("span");
-    span.className = `hl-${kind}`;
-    span.textContent = text;
-    return span;
-  });
+  /** Add to the last line. A long one is shown in parts, so that a piece does not cost the whole of it. */
+  #extend(text) {
+    while (text !== "") {
+      this.#line ??= this.code.appendChild(element("span", { class: "line" }));
+      const part = text.slice(0, Math.max(1, LONGEST - this.#text.length));
+      text = text.slice(part.length);
+      this.#text += part;
+      const isPair = /[\uD800-\uDBFF]$/.test(this.#text) && this.#text.length === LONGEST;
+      if (this.#text.length < LONGEST || isPair) continue;
+      this.#show(markHidden(this.#text));
+      this.#shown = [];
+      this.#text = "";
+      this.#isLong = true;
+    }
+  }
+
+  #endLine() {
+    this.#line ??= this.code.appendChild(element("span", { class: "line" }));
+    this.#show(markHidden(this.#text));
+    this.#line.append("\n");
+    if (!this.#isLong) this.#waiting.push([this.#line, this.#text]);
+    this.#line = null;
+    this.#text = "";
+    this.#shown = [];
+    this.#isLong = false;
+  }
+
+  #show(nodes) {
+    for (const node of this.#shown) node.remove();
+    this.#line?.append(...nodes);
+    this.#shown = nodes;
+  }
+
+  async #colour() {
+    this.#isBusy = true;
+    let left = AT_ONCE;
+    for (const [line, text] of this.#waiting) {
+      const nodes = this.#nodesOf(text, this.#state);
+      if (this.#reader.mode) line.replaceChildren(...nodes, "\n");
+      this.#deepen(text);
+      left -= text.length + 50;
+      if (left > 0 || !this.#reader.mode) continue;
+      await new Promise((done) => setTimeout(done));
+      left = AT_ONCE;
+    }
+    this.#waiting = [];
+    this.#isBusy = false;
+    const { mode, copied } = this.#reader;
+    this.#show(this.#nodesOf(this.#text, mode && !this.#isLong ? copied(mode, this.#state) : null));
+  }
+
+  /** The nodes of a line, in colours if there is a state to begin with. */
+  #nodesOf(line, state) {
+    if (!this.#reader.mode || !state) return markHidden(line);
+    let pieces;
+    try {
+      pieces = piecesOf(this.#reader, line, state);
+    } catch {
+      this.#reader.mode = null; // what follows a line that the mode cannot read has no colours
+      return markHidden(line);
+    }
+    let at = 0;
+    return pieces.flatMap(([kind, text]) => {
+      const nodes = markHidden(text, line, at);
+      at += text.length;
+      return kind ? [element("span", { class: `hl-${kind}` }, ...nodes)] : nodes;
+    });
+  }
+
+  #deepen(line) {
+    for (const [bracket] of line.matchAll(/[([{}\])]/g)) {
+      this.#depth = Math.max(0, this.#depth + ("([{".includes(bracket) ? 1 : -1));
+    }
+    if (this.#depth > DEEPEST) this.#reader.mode = null;
+  }
 }

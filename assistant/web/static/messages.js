@@ -4,7 +4,7 @@
 // edit(question, text), mayChange(), announce(text). Its `quotes` is true while the documentation answers.
 
 import { call } from "./api.js";
-import { ICONS, copyButton, element, icon, iconButton, wordButton } from "./dom.js";
+import { ICONS, copyButton, element, icon, iconButton, isComposing, isSending, wordButton } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { Sources } from "./sources.js";
 
@@ -151,9 +151,9 @@ export class Question extends MessageView {
       this.change.focus();
     });
     box.addEventListener("keydown", (event) => {
-      if (event.isComposing || event.keyCode === 229) return; // the key belongs to an input method
+      if (isComposing(event)) return;
       if (event.key === "Escape") cancel.click();
-      else if (event.key === "Enter" && !event.shiftKey) this.editor.requestSubmit();
+      else if (isSending(event)) this.editor.requestSubmit();
       else return;
       event.preventDefault();
       event.stopPropagation();

@@ -4,15 +4,20 @@
 import { ask } from "./api.js";
 import "./chat.js";
 import "./conversations.js";
-import { ICONS, IS_MAC, NEW_CHAT, element, emit, icon } from "./dom.js";
+import { ICONS, IS_MAC, NEW_CHAT, TOUCH, element, emit, icon, isComposing, isSending } from "./dom.js";
 import { draftOf, forgetDraft, keepDraft } from "./drafts.js";
+import { filesOf, textOf } from "./files.js";
 
 const NAME = "Tech Assistant";
 const HINT = "tech-hint"; // the id of the composer's description
 const LARGEST = 240_000; // bytes of a question; the server accepts 256 KiB for the whole request
-const COARSE = matchMedia("(pointer: coarse)");
 const TOO_LONG = `The question is longer than ${LARGEST / 1000} kB. Shorten it, or ask about a part of it.`;
 const FAILED = "The question did not reach the application. It is back in the text box. Send it again.";
+
+/** The keys that send a question and that add a line, as shown to people. */
+function enterKeys() {
+  return TOUCH.matches ? [`${IS_MAC ? "⌘" : "Ctrl"} + Enter`, "Enter"] : ["Enter", "Shift + Enter"];
+}
 
 /** <tech-send>: the button that sends a question, or stops the answer that is being written. */
 class TechSend extends HTMLElement {
@@ -30,7 +35,7 @@ class TechSend extends HTMLElement {
   set state(state) {
     if (this.dataset.state === state) return;
     this.dataset.state = state;
-    const [name, key] = state === "answering" ? ["Stop", "Escape"] : ["Send", "Enter"];
+    const [name, key] = state === "answering" ? ["Stop", "Escape"] : ["Send", enterKeys()[0]];
     this.button.setAttribute("aria-label", name);
     this.button.title = `${name} (${key})`;
     this.button.setAttribute("aria-disabled", String(state === "off"));
@@ -72,9 +77,11 @@ class TechGrounding extends HTMLElement {
 class TechHint extends HTMLElement {
   connectedCallback() {
     this.id = HINT;
+    TOUCH.onchange = () => this.connectedCallback(); // a keyboard was attached or detached
+    const [sends, adds] = enterKeys();
     const keys = [
-      ["Enter", "sends"],
-      ["Shift + Enter", "adds a line"],
+      [sends, "sends"],
+      [adds, "adds a line"],
       ["Esc", "stops"],
       ["/", "jumps to this box"],
       [NEW_CHAT, "starts a new chat"],
@@ -120,6 +127,13 @@ class Page {
     });
     window.addEventListener("popstate", () => this.#chat?.open(this.#addressed()));
     document.addEventListener("keydown", (event) => this.#key(event), { capture: true });
+    // Gradio would send its own event for Enter, and no line break.
+    document.addEventListener("keypress", (event) => event.target === this.#textarea() && event.stopPropagation(), {
+      capture: true,
+    });
+    document.addEventListener("paste", (event) => this.#take(event, event.clipboardData), { capture: true });
+    for (const name of ["dragover", "drop"])
+      document.addEventListener(name, (event) => this.#drop(event), { capture: true });
     document.addEventListener("input", (event) => {
       if (event.target !== this.#textarea()) return;
       keepDraft(this.#shown, event.target.value);
@@ -177,7 +191,7 @@ class Page {
 
   /** Focus the composer, except where that would open an on-screen keyboard. */
   #compose() {
-    if (!COARSE.matches) this.#textarea()?.focus();
+    if (!TOUCH.matches) this.#textarea()?.focus();
   }
 
   #submitTyped() {
@@ -200,7 +214,7 @@ class Page {
   }
 
   #key(event) {
-    if (event.isComposing || event.keyCode === 229) return; // the key belongs to an input method
+    if (isComposing(event)) return;
     const isTyping = event.target.matches?.("input, textarea, [contenteditable]");
     const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
     const isComposer = event.target === this.#textarea();
@@ -208,10 +222,37 @@ class Page {
       this.#go(null);
     } else if (event.key === "/" && isPlain && !isTyping) this.#textarea()?.focus();
     else if (event.key === "Escape" && isComposer && this.#chat?.isAnswering) this.#chat.stop();
-    else if (event.key === "Enter" && isComposer && !event.shiftKey) this.#submitTyped();
+    else if (isSending(event) && isComposer) this.#submitTyped();
     else return;
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  /** A file or a link that is dropped beside a text box would replace the page. Dropped text is the browser's. */
+  #drop(event) {
+    const { dataTransfer: data, target } = event;
+    const hasFiles = data.types.includes("Files");
+    if (!hasFiles && target.closest?.("textarea, input")) return;
+    event.preventDefault();
+    data.dropEffect = hasFiles ? "copy" : "none";
+    if (event.type === "drop" && hasFiles) this.#take(event, data);
+  }
+
+  /** Put the text of pasted or dropped files into the text box, and say which files have none. */
+  async #take(event, data) {
+    const files = filesOf(data);
+    if (files.length === 0) return;
+    event.preventDefault();
+    const box = event.target.closest?.("textarea") ?? this.#textarea();
+    const taken = await Promise.all(files.map(textOf));
+    this.#chat?.alert([...new Set(taken.map(({ refusal }) => refusal).filter(Boolean))].join(" "));
+    let text = taken.map(({ text }) => text).filter(Boolean).join("\n");
+    if (!box || text === "") return;
+    if (!/(^|\n)$/.test(box.value.slice(0, box.selectionStart))) text = `\n${text}`;
+    box.focus();
+    if (document.execCommand("insertText", false, text)) return; // which can be undone
+    box.setRangeText(text);
+    box.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
   #textarea() {

@@ -11,23 +11,29 @@ const WINDOW = 50; // messages on the page; earlier ones on demand
 const AT_FIRST = 8; // messages painted at once: more than a screen holds
 const AT_ONCE = 14; // messages painted each time the browser is idle
 const ABOVE = 12; // px above a message that is scrolled to its beginning
-const NEAR_END = 48; // px from the end that count as the end
+const NEAR_END = 48; // px from the end at which no button is needed to go there
+const UPWARD = new Set(["ArrowUp", "PageUp", "Home"]);
 
 const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 1));
 
 export class Transcript {
-  isAtEnd = true; // whether the reader is at the end, and stays there when text is added
+  isAtEnd = true; // whether the page follows the text: the reader is at the end and has not moved up
   #branch = []; // all messages
   #from = 0; // the index of the first one on the page
   #views = []; // the Question or Answer of each message on the page
   #wanted = 0; // the index of the first one to be on the page as soon as the browser was idle
   #isFilling = false;
   #top = 0; // the last scroll position
+  #end = 0; // the scroll position of the end when the page was last painted
+  #finger = 0; // the highest place of the finger on the screen
+  #isPressed = false; // whether the reader holds a button or a finger on the text, which then stands still
 
   /** `before` are the nodes above the messages. */
   constructor(host, ...before) {
     this.host = host;
-    this.list = element("div", { class: "list", copy: (event) => copyAsMarkdown(event, this.list) });
+    const copy = (event) => copyAsMarkdown(event, this.list);
+    const click = ({ target }) => target.closest(".fold") && this.#stop(); // the reader goes on from its place
+    this.list = element("div", { class: "list", copy, click });
     const showEarlier = () => this.#showEarlier();
     this.earlier = element("button", { type: "button", class: "earlier", hidden: true, click: showEarlier });
     this.column = element("div", { class: "column" }, ...before, this.earlier, this.list);
@@ -41,7 +47,7 @@ export class Transcript {
       this.scroller.focus({ preventScroll: true }); // the button disappears
     };
     this.toEnd = iconButton("Go to the end", ICONS.down, toEnd, { class: "to-end", hidden: true });
-    this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    this.#listen();
     const growth = new ResizeObserver(() => this.keepEnd());
     growth.observe(this.column);
     growth.observe(this.scroller);
@@ -113,7 +119,7 @@ export class Transcript {
     this.isAtEnd = false;
     this.show(branch);
     const shown = this.viewOf(version);
-    this.scroller.scrollTop += shown.actions.getBoundingClientRect().top - top;
+    this.#moveTo(this.scroller.scrollTop + shown.actions.getBoundingClientRect().top - top);
     return shown;
   }
 
@@ -146,7 +152,7 @@ export class Transcript {
     this.list.prepend(...views.map((view) => view.node));
     this.#views.unshift(...views);
     this.#from = from;
-    this.scroller.scrollTop += this.scroller.scrollHeight - height;
+    this.#moveTo(this.scroller.scrollTop + this.scroller.scrollHeight - height);
     return views;
   }
 
@@ -196,19 +202,58 @@ export class Transcript {
     return scrollHeight - scrollTop - clientHeight < NEAR_END;
   }
 
+  /** Notice what the reader wants from wheel, keys and fingers: the position tells it too late, as text comes. */
+  #listen() {
+    const on = (name, listener) => this.scroller.addEventListener(name, listener, { passive: true });
+    on("scroll", () => this.#scrolled());
+    on("wheel", ({ deltaY, ctrlKey }) => deltaY < 0 && !ctrlKey && this.#stop());
+    on("keydown", ({ key, shiftKey, target }) => {
+      if (target.matches("textarea, input")) return;
+      if (UPWARD.has(key) || (key === " " && shiftKey)) this.#stop();
+    });
+    on("touchstart", ({ touches }) => (this.#finger = touches[0].clientY));
+    on("touchmove", ({ touches: [{ clientY }] }) => {
+      if (clientY > this.#finger + 2) this.#stop();
+      this.#finger = Math.min(this.#finger, clientY);
+    });
+    const isOnBar = ({ target, offsetX }) => target === this.scroller && offsetX >= target.clientWidth;
+    on("pointerdown", (event) => (this.#isPressed = !isOnBar(event)));
+    for (const name of ["pointerup", "pointercancel"]) {
+      window.addEventListener(name, () => {
+        this.#isPressed = false;
+        this.keepEnd();
+      });
+    }
+    document.addEventListener("selectionchange", () => {
+      const selection = document.getSelection();
+      if (!selection.isCollapsed && selection.containsNode(this.list, true)) this.#stop(true);
+    });
+  }
+
+  /** Stop following the text. Without `always`, only if the reader can move up. */
+  #stop(always = false) {
+    if (!always && this.scroller.scrollTop <= 0) return;
+    this.isAtEnd = false;
+    this.toEnd.hidden = this.#isNearEnd;
+  }
+
+  /** Only a move of the reader changes the position here, or text that became shorter than the window. */
   #scrolled() {
-    const { scrollTop } = this.scroller;
-    // Only scrolling up ends following. The distance to the end also grows with the text.
-    if (this.#isNearEnd) this.isAtEnd = true;
-    else if (scrollTop < this.#top) this.isAtEnd = false;
+    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    if (scrollTop < this.#top && scrollTop < scrollHeight - clientHeight - 1) this.isAtEnd = false;
+    else if (scrollTop > this.#top && scrollTop >= this.#end - 2 && !this.#isPressed) this.isAtEnd = true;
     this.#top = scrollTop;
     this.toEnd.hidden = this.isAtEnd || this.#isNearEnd;
   }
 
+  #moveTo(top) {
+    this.scroller.scrollTop = top;
+    this.#top = this.scroller.scrollTop;
+  }
+
   goToEnd() {
     this.isAtEnd = true;
-    this.toEnd.hidden = true;
-    this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.keepEnd();
   }
 
   /** Scroll to the question of an answer if both together are higher than the window. */
@@ -217,14 +262,15 @@ export class Transcript {
     const { top } = first.node.getBoundingClientRect();
     if (!this.isAtEnd || answer.node.getBoundingClientRect().bottom - top <= this.scroller.clientHeight) return;
     this.isAtEnd = false;
-    this.scroller.scrollTop += top - this.scroller.getBoundingClientRect().top - ABOVE;
+    this.#moveTo(this.scroller.scrollTop + top - this.scroller.getBoundingClientRect().top - ABOVE);
     this.keepEnd();
   }
 
   /** After the text has grown: stay at the end if the reader is there. */
   keepEnd() {
-    if (this.#views.length === 0) this.toEnd.hidden = true;
-    else if (this.isAtEnd) this.scroller.scrollTop = this.scroller.scrollHeight;
-    else this.toEnd.hidden = this.#isNearEnd;
+    const { scrollHeight, clientHeight } = this.scroller;
+    if (this.isAtEnd && !this.#isPressed && this.#views.length > 0) this.#moveTo(scrollHeight);
+    this.#end = scrollHeight - clientHeight;
+    this.toEnd.hidden = this.#views.length === 0 || this.isAtEnd || this.#isNearEnd;
   }
 }

@@ -1,0 +1,100 @@
+// Finds the mode of CodeMirror for the name after a fence. Each group of modes is loaded when it is first needed.
+
+export { default as StringStream } from "codemirror/src/util/StringStream.js";
+export { copied } from "../../highlight/state.js";
+
+// Of each module: its modes, each with the other names of its language.
+const GROUPS = [
+  [() => import("./python.js"), { python: "py python2 python3 py3 pyi gyp ipython sage starlark bzl", pycon: "python-console python-repl" }],
+  [
+    () => import("./javascript.js"),
+    {
+      javascript: "js mjs cjs node nodejs jsx ecmascript",
+      typescript: "ts mts cts deno",
+      tsx: "typescriptreact",
+      json: "jsonc json5 jsonl ndjson geojson webmanifest jsonld json-ld",
+    },
+  ],
+  [
+    () => import("./html.js"),
+    {
+      html: "htm xhtml vue svelte astro handlebars hbs",
+      xml: "svg xsd xsl xslt rss atom plist xaml mathml csproj",
+      css: "postcss",
+      scss: "sass",
+      less: "",
+    },
+  ],
+  [() => import("./php.js"), { php: "php3 php4 php5 php7 php8 phtml" }],
+  [() => import("./markdown.js"), { markdown: "md mdx mkd mkdown commonmark gfm rmd" }],
+  [
+    () => import("./clike.js"),
+    {
+      c: "h",
+      cpp: "c++ cc cxx cp hpp hh hxx h++ cuda cu arduino ino glsl hlsl",
+      csharp: "cs c# dotnet csx",
+      java: "jsh",
+      kotlin: "kt kts",
+      scala: "sc sbt",
+      dart: "",
+      groovy: "gradle jenkinsfile gvy",
+      objectivec: "objc obj-c objective-c mm objectivecpp",
+    },
+  ],
+  [() => import("./systems.js"), { go: "golang", rust: "rs", swift: "", zig: "", pascal: "delphi pas objectpascal" }],
+  [() => import("./bash.js"), { bash: "sh zsh shell ksh ash dash shellscript fish", console: "shell-session shellsession terminal sh-session bash-session" }],
+  [
+    () => import("./scripts.js"),
+    {
+      lua: "luau",
+      perl: "pl pm perl5",
+      powershell: "ps1 ps pwsh psm1 psd1 posh",
+      ruby: "rb rake gemfile rbw jruby podspec",
+      vb: "vbnet vb.net visualbasic vba",
+      batch: "bat cmd dos batchfile",
+      vim: "vimscript viml vimrc",
+    },
+  ],
+  [() => import("./sql.js"), { sql: "postgresql postgres pgsql psql plpgsql sqlite sqlite3 plsql tsql t-sql mssql ddl", mysql: "mariadb" }],
+  [
+    () => import("./config.js"),
+    {
+      cmake: "cmakelists",
+      diff: "patch udiff",
+      dockerfile: "docker containerfile",
+      ini: "properties cfg conf config dosini env dotenv editorconfig desktop systemd service",
+      nginx: "nginxconf",
+      yaml: "yml",
+      toml: "",
+      protobuf: "proto proto3 protocol-buffers",
+      hcl: "tf terraform tfvars opentofu tofu",
+      makefile: "make mk mak gnumakefile",
+      graphql: "gql graphqls",
+    },
+  ],
+  [
+    () => import("./functional.js"),
+    {
+      clojure: "clj cljs cljc edn",
+      erlang: "erl hrl",
+      haskell: "hs",
+      ocaml: "ml mli reasonml",
+      fsharp: "fs f# fsx fsi",
+      elixir: "ex exs heex",
+    },
+  ],
+  [() => import("./science.js"), { julia: "jl", matlab: "octave m", latex: "tex", r: "rscript splus" }],
+];
+
+const FOUND = new Map();
+for (const [load, modes] of GROUPS) {
+  for (const [mode, names] of Object.entries(modes)) {
+    for (const name of [mode, ...names.split(" ")]) FOUND.set(name, { load, mode });
+  }
+}
+
+/** The mode for a language's name, or null when nobody knows it. */
+export async function modeOf(name) {
+  const found = FOUND.get(name.toLowerCase());
+  return found ? (await found.load())[found.mode] : null;
+}
