@@ -24,6 +24,10 @@ TEXTS = [
     "3. three\n4. four\n\n   a paragraph\n\n5. five",
     "> quoted\n>\n> - a list\n\n---\n\nafter",
     "| a | b |\n|---|---|\n| 1 | `x \\| y` |\n| 2 | z |",
+    "> [!NOTE]\n> Take *care*.\n>\n> - Really\n\n> [!TIP]\n> Rest.",
+    "A note[^1] and another[^long].\n\n[^1]: The note.\n\n[^long]: It has\n    two lines.",
+    "Here \\(a_1 < b\\) holds.\n\n$$\n\\sum_i x_i\n$$",
+    "<details>\n<summary>*Not* read</summary>\n</details>\n\nwith <b>tags</b>",
     ANSWER,
 ]
 

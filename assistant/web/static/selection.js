@@ -52,7 +52,7 @@ function blocksOf(parent) {
 function blockOf(node) {
   switch (node.nodeName) {
     case "P":
-      return [insideOf(node).trim()];
+      return [node.matches(".html") ? node.textContent : insideOf(node).trim()];
     case "H3":
     case "H4":
     case "H5":
@@ -61,7 +61,7 @@ function blockOf(node) {
     case "HR":
       return ["---"];
     case "BLOCKQUOTE":
-      return [prefixed(markdownOf(node), "> ", "> ")];
+      return [prefixed(node.matches(".alert") ? alerted(node) : markdownOf(node), "> ", "> ")];
     case "FIGURE":
     case "PRE":
       return [fenced(node)];
@@ -72,7 +72,9 @@ function blockOf(node) {
       return [tabled(node)];
     case "ARTICLE":
     case "DIV":
-      return node.matches(".bubble") ? [node.textContent] : blocksOf(node);
+      if (node.matches(".bubble")) return [node.textContent];
+      if (node.matches(".formula")) return [`$$\n${node.dataset.tex}\n$$`];
+      return node.matches(".footnote") ? [noted(node)] : blocksOf(node);
     default:
       return null;
   }
@@ -95,6 +97,8 @@ function inlineOf(node) {
   const inside = insideOf(node);
   if (node.matches("span.task")) return node.ariaLabel === "done" ? "[x]" : "[ ]";
   if (node.matches("a.cite")) return inside;
+  if (node.matches(".formula")) return `\\(${node.dataset.tex}\\)`;
+  if (node.matches("[data-note]")) return `[^${node.dataset.note}]`;
   if (name === "A") {
     const isBare = [inside, `${inside}/`, `mailto:${inside}`].includes(node.href);
     return isBare ? inside : `[${inside}](${node.href})`;
@@ -109,6 +113,16 @@ function fenced(figure) {
   const longest = Math.max(2, ...(code.match(/`{3,}/g) ?? []).map((run) => run.length));
   const fence = "`".repeat(longest + 1);
   return `${fence}${!language || language === "text" ? "" : language}\n${code.replace(/\n$/, "")}\n${fence}`;
+}
+
+function alerted(quotation) {
+  const [title, ...rest] = blocksOf(quotation);
+  return [`[!${title.toUpperCase()}]\n${rest[0] ?? ""}`.trimEnd(), ...rest.slice(1)].join("\n\n");
+}
+
+function noted(note) {
+  const [mark, ...blocks] = blocksOf(note);
+  return prefixed(blocks.join("\n\n"), `${mark}: `, "    ");
 }
 
 function listed(list) {
