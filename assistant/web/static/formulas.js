@@ -18,7 +18,8 @@ let waiting = []; // the formulas to draw
 export function formula(tex, isBlock) {
   const source = isBlock ? `$$${tex}$$` : `\\(${tex}\\)`;
   const scrolling = isBlock && { tabindex: "0", role: "group", "aria-label": "Formula" };
-  const node = element(isBlock ? "div" : "span", { class: "formula", "data-tex": tex, ...scrolling }, source);
+  const attributes = { class: "formula", dir: "ltr", "data-tex": tex, ...scrolling };
+  const node = element(isBlock ? "div" : "span", attributes, source);
   if (tex.length > LONGEST) node.title = "This formula is too long to be drawn.";
   // After the script that builds the block, before the browser paints.
   else if (waiting.push(node) === 1 || !katex) queueMicrotask(drawSome);
