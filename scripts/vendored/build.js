@@ -10,7 +10,7 @@ import { build } from "esbuild";
 const HERE = import.meta.dirname;
 const TARGET = join(HERE, "../../assistant/web/static/vendor");
 
-// A sixth of Mermaid's size is the layout engine ELK and another copy of KaTeX. The layout engine Dagre, which
+// A third of Mermaid's size is the layout engine ELK and another copy of KaTeX. The layout engine Dagre, which
 // Mermaid also has, takes ELK's place, and formulas in diagrams stay text.
 const lighterMermaid = {
   name: "lighter Mermaid",

@@ -75,6 +75,24 @@ SHOW = """async ([sources, isBlock]) => {
 }"""
 
 
+# Lets a test write the events of the next reply by `write(name, data)`.
+WRITE = """() => {
+    const { fetch } = window;
+    window.fetch = (address, options) => {
+        if (!String(address).includes("/events")) return fetch(address, options);
+        const body = new ReadableStream({
+            start(stream) {
+                window.write = (name, data) => {
+                    const event = `event: ${name}\\ndata: ${JSON.stringify(data)}\\n\\n`;
+                    stream.enqueue(new TextEncoder().encode(event));
+                };
+            },
+        });
+        return Promise.resolve(new Response(body, { headers: { "Content-Type": "text/event-stream" } }));
+    };
+}"""
+
+
 def shown(page: Page, sources: list[str], *, block: bool) -> list[dict[str, Any]]:
     return list(page.evaluate(SHOW, [sources, block]))
 
@@ -120,3 +138,14 @@ def test_the_library_is_loaded_with_the_first_formula_and_again_after_a_failure(
     # The page's policy allows the style sheet and the fonts.
     page.wait_for_function("[...document.fonts].some((font) => font.status === 'loaded')")
     expect(first.locator(".katex-mathml")).to_have_css("position", "absolute")
+
+
+def test_a_screen_reader_reads_out_the_source_of_a_formula_once(chat: ChatPage) -> None:
+    chat.page.evaluate(WRITE)
+    chat.ask("What is the area?")
+    chat.page.wait_for_function("'write' in window")
+    chat.page.evaluate(r"write('delta', { text: 'It is \\(x^2\\) ' })")
+    expect(chat.answer.locator(".katex")).to_be_visible()
+    chat.page.evaluate(r"write('delta', { text: 'here.\n\n$$y = 1$$\n\nThe end' })")
+    expect(chat.answer.locator(".katex-display")).to_be_visible()
+    expect(chat.spoken.filter(has_text="It is")).to_have_text("It is x^2 here.")

@@ -663,14 +663,16 @@ class TechChat extends HTMLElement {
 }
 
 /** The text of a finished block for screen readers. */
-function spokenText(block) {
-  const code = block.querySelector("pre");
+function spokenText(finished) {
+  const code = finished.querySelector("pre");
   if (code) {
     const lines = code.textContent.trimEnd().split("\n").length;
     return `${code.getAttribute("aria-label")}, ${lines} ${lines === 1 ? "line" : "lines"}.`;
   }
+  const block = finished.cloneNode(true); // a drawn formula has its text three times
+  for (const formula of block.querySelectorAll(".formula")) formula.textContent = formula.dataset.tex;
   const parts = [...block.querySelectorAll("tr, li")];
-  if (parts.length === 0) return block.textContent;
+  if (parts.length === 0) return block.dataset.tex ?? block.textContent;
   const rows = parts.map((part) => (part.cells ? [...part.cells] : [part]).map((one) => one.textContent));
   return rows.map((cells) => `${cells.join(", ")}.`).join(" ");
 }

@@ -17,8 +17,10 @@ let waiting = []; // the formulas to draw
 /** The element of a formula. Its source is in `data-tex`, and is drawn as soon as the element is on the page. */
 export function formula(tex, isBlock) {
   const source = isBlock ? `$$${tex}$$` : `\\(${tex}\\)`;
-  const scrolling = isBlock && { tabindex: "0", role: "group", "aria-label": "Formula" };
-  const node = element(isBlock ? "div" : "span", { class: "formula", "data-tex": tex, ...scrolling }, source);
+  const isWide = isBlock || tex.length > 24; // it may have to scroll sideways, by the keyboard too
+  const scrolling = isWide && { tabindex: "0", role: "group", "aria-label": "Formula" };
+  const attributes = { class: "formula", dir: "ltr", "data-tex": tex, ...scrolling };
+  const node = element(isBlock ? "div" : "span", attributes, source);
   if (tex.length > LONGEST) node.title = "This formula is too long to be drawn.";
   // After the script that builds the block, before the browser paints.
   else if (waiting.push(node) === 1 || !katex) queueMicrotask(drawSome);
