@@ -16,15 +16,38 @@ const ENDINGS = {
   failed: "This answer failed.",
 };
 
+const LONGEST = 16; // lines of a question that are shown without folding it
+const LINE = 64; // characters
+
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
-let lastId = 0; // for the ids of the details that a button opens
+let lastId = 0; // for the ids of what a button opens
 
 /** Nodes for a text in which `code` stands between backticks. */
 export function sentence(text) {
   return text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
+}
+
+// In a question: a fenced block to its end or the end of the text, or words between one or two backticks in a line.
+const CODE =
+  /(^ {0,3}(`{3,}(?=[^`\n]*$)|~{3,})[^\n]*(?:\n[^]*?(?:^ {0,3}\2[`~]*[ \t]*(?:\n|$(?![^]))|$(?![^]))|$(?![^])))|(?<!`)(`{1,2})(?!`)[^\n]*?[^`\n]\3(?!`)/gm;
+
+/** Nodes for a question as it was typed, with code in monospace. Their text is the question's. */
+function questionNodes(text) {
+  const nodes = [];
+  let end = 0;
+  for (const { 0: code, 1: block, index } of text.matchAll(CODE)) {
+    nodes.push(text.slice(end, index), element("code", { class: block && "block" }, code));
+    end = index + code.length;
+  }
+  return [...nodes, text.slice(end)].filter((node) => node !== "");
+}
+
+/** About how many lines a text takes in a bubble. Its layout is not asked for, which would cost too much. */
+function linesOf(text) {
+  return text.split("\n").reduce((sum, line) => sum + 1 + Math.floor(line.length / LINE), 0);
 }
 
 /** A short date and time. Hovering shows the full date. */
@@ -99,7 +122,12 @@ class MessageView {
 export class Question extends MessageView {
   constructor(message, host) {
     super(message, "Question", host);
-    this.bubble = element("div", { class: "bubble" }, message.content);
+    this.bubble = element("div", { class: "bubble", id: `tech-question-${(lastId += 1)}` });
+    this.bubble.append(...questionNodes(message.content));
+    this.fold = element("button", { type: "button", class: "fold", "aria-controls": this.bubble.id });
+    this.fold.addEventListener("click", () => this.#fold(this.fold.ariaExpanded === "true"));
+    this.fold.hidden = linesOf(message.content) <= LONGEST;
+    if (!this.fold.hidden) this.#fold(true);
     this.change = iconButton("Edit question", ICONS.edit, () => host.mayChange() && this.edit(), {
       class: "icon changes",
     });
@@ -109,7 +137,15 @@ export class Question extends MessageView {
       this.change,
       this.versions,
     );
-    this.node.append(this.bubble, this.actions);
+    this.node.append(this.bubble, this.fold, this.actions);
+  }
+
+  #fold(isFolded) {
+    this.bubble.classList.toggle("folded", isFolded);
+    this.bubble.scrollTop = 0; // the browser scrolls it when it finds text in it
+    this.fold.ariaExpanded = String(!isFolded);
+    this.fold.textContent = isFolded ? "Show all" : "Show less";
+    if (isFolded && this.node.isConnected) this.node.scrollIntoView({ block: "nearest" });
   }
 
   /** Whether this view fits a message. If so, it takes the message as its own. */
@@ -144,7 +180,7 @@ export class Question extends MessageView {
     const close = () => {
       this.editor.remove();
       this.editor = null;
-      this.bubble.hidden = this.actions.hidden = false;
+      this.node.classList.remove("edited");
     };
     cancel.addEventListener("click", () => {
       close();
@@ -165,7 +201,7 @@ export class Question extends MessageView {
       say(refusal);
       if (refusal === "") close();
     });
-    this.bubble.hidden = this.actions.hidden = true;
+    this.node.classList.add("edited");
     this.bubble.before(this.editor);
     fit();
     say(reason);
