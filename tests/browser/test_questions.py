@@ -65,9 +65,9 @@ def test_code_is_in_another_face_than_words(chat: ChatPage) -> None:
 
 
 def test_a_long_question_is_folded_until_the_reader_asks_for_all(chat: ChatPage) -> None:
-    chat.page.route("**/events", lambda route: route.fulfill(status=503))  # it is never answered
     chat.page.evaluate("(text) => { document.querySelector('#tech-box textarea').value = text; }", LONG)
     chat.composer.press("Control+Enter")
+    chat.expect_status("failed")  # it is too long for the model
     more = chat.questions.first.get_by_role("button", name="Show all")
     less = chat.questions.first.get_by_role("button", name="Show less")
     expect(more).to_have_attribute("aria-expanded", "false")

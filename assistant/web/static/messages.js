@@ -276,7 +276,7 @@ export class Answer extends MessageView {
         this.host.paint(this);
         break;
       case "done":
-        this.settle(data.status, data.finish_reason, null);
+        this.settle(data.status, data.finish_reason, data);
         return;
       case "error":
         this.settle("failed", null, data);
@@ -347,9 +347,8 @@ export class Answer extends MessageView {
     const { status } = this;
     this.view.finish();
     const isEmpty = this.view.source.trim() === "";
-    let text = ENDINGS[status] ?? "";
-    if (status === "failed" && error?.message) text = error.message;
-    else if (status === "done" && finishReason === "length")
+    let text = error?.message ?? ENDINGS[status] ?? "";
+    if (status === "done" && finishReason === "length")
       text = "The answer ends here because it reached the length limit.";
     else if (status === "done" && isEmpty) text = "The model gave an empty answer.";
     const isWhole = status === "done" && !isEmpty;
