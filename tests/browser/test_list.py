@@ -248,8 +248,8 @@ def test_the_toast_goes_after_ten_seconds_but_not_under_the_pointer(chat: ChatPa
 
 
 def test_an_answer_that_a_deletion_ended_says_so_after_the_undo(chat: ChatPage, upstream: Upstream) -> None:
-    chat.ask_and_pause(upstream, "Deleted in the middle")
-    chat.choose("Deleted in the middle", "Delete")
+    chat.ask_and_pause(upstream, "And then?")
+    chat.choose("About files", "Delete")
     chat.toast.get_by_role("button", name="Undo").click()
     chat.expect_status("stopped")
     expect(chat.answer.locator(".note p")).to_have_text(
