@@ -122,7 +122,7 @@ export class Sources {
     return element(
       "div",
       { class: "source", id: this.#id(index), hidden: true },
-      element("p", { class: "title" }, `[${index + 1}] ${source.title || source.name}`),
+      element("p", { class: "title" }, `[${index + 1}] ${isExample(source) ? nameOf(source) : source.title || source.name}`),
       element("blockquote", attributes, ...quoted(source)),
       facts,
     );
