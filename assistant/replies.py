@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # it imports LangChain, which takes seconds of CPU
 log = logging.getLogger(__name__)
 
 MODEL_WAIT_SECONDS = 120.0  # how long a stored question waits for a model that is loading
+DELETED = Failure("deleted", "This answer ended when its conversation was deleted.")
 LONGEST_CAUSE = 300  # characters of another server's message, in the log
 LOOK_SECONDS = 1.0  # between two looks for requests to stop, and at the text of another process
 LOOKS_A_RENEWAL = 10  # leases are renewed, and abandoned replies settled, at each of so many looks
@@ -327,7 +328,7 @@ class Replies:
         """Wait until the text ends, however it ends, and store the outcome."""
         await asyncio.wait([writing])
         if writing.cancelled():
-            outcome = Outcome(run.ended_as)
+            outcome = Outcome(run.ended_as, failure=await self._deletion(run))
         elif (error := writing.exception()) is not None:
             outcome = Outcome(Status.FAILED, failure=self._author.failure(run.entry, error))
         else:
@@ -335,6 +336,16 @@ class Replies:
         seconds = round(time.monotonic() - run.began, 3)
         provenance = dataclasses.replace(run.provenance, seconds=seconds)
         await self._journal.settle(run.entry, dataclasses.replace(outcome, provenance=provenance))
+
+    async def _deletion(self, run: _Run) -> Failure | None:
+        """Why a cancelled reply ended, if its conversation was deleted, in whichever process."""
+        try:
+            await self._store.reply(run.ticket.owner, run.entry.reply_id)
+        except NotFound:
+            return DELETED
+        except DatabaseUnavailable:  # the journal says so loudly
+            pass
+        return None
 
     # Leases
 

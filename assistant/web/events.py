@@ -81,6 +81,8 @@ def encode(event: ReplyEvent) -> bytes:
         case End(Status.FAILED, _, failure, position):
             failure = failure or Failure("internal", "The reply failed.")
             name, event_id, data = "error", f"{position}!", {"type": failure.type, "message": failure.message}
-        case End(status, finish_reason, _, position):
+        case End(status, finish_reason, failure, position):
             name, event_id, data = "done", f"{position}!", {"status": status, "finish_reason": finish_reason}
+            if failure is not None:
+                data["message"] = failure.message
     return f"id: {event_id}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode()

@@ -261,7 +261,8 @@ async def test_deleting_a_conversation_ends_its_reply(parts: Parts) -> None:
         await parts.replies.follow(OWNER, asked.reply_id)
     await parts.chats.restore(OWNER, asked.conversation_id)
     _, (_, reply) = await parts.chats.conversation(OWNER, asked.conversation_id)
-    assert (reply.content, reply.status) == ("half", Status.STOPPED)
+    end = (reply.content, reply.status, reply.failure)
+    assert end == ("half", Status.STOPPED, replies_module.DELETED)
 
 
 async def test_a_reply_waits_for_its_turn_and_says_how_many_come_first(parts: Parts) -> None:

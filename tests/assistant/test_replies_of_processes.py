@@ -95,6 +95,10 @@ async def test_deleting_a_conversation_stops_its_reply_in_another_process(here: 
     assert [event async for event in following] == [End(Status.STOPPED, None, None, 4)]
     async with asyncio.timeout(20):
         await here.model.cancelled.wait()
+        await there.chats.restore(OWNER, asked.conversation_id)
+        while not (reply := await there.chats.reply(OWNER, asked.reply_id)).status.is_final:
+            await asyncio.sleep(0)
+    assert reply.failure == replies_module.DELETED
 
 
 async def test_a_reply_of_another_process_is_followed_from_the_journal(here: Parts, there: Parts) -> None:

@@ -84,7 +84,7 @@ class ChatPage:
 
     def ask(self, text: str) -> None:
         self.composer.fill(text)
-        self.composer.press("Enter")
+        self.composer.press("Control+Enter")  # Enter alone breaks the line on a phone
 
     def ask_and_pause(self, upstream: Upstream, text: str) -> None:
         """Ask, and wait for the first half of the answer, after which the upstream pauses."""
@@ -106,7 +106,7 @@ class ChatPage:
     def edit(self, question: Locator, text: str) -> None:
         self.start_editing(question)
         self.editor.fill(text)
-        self.editor.press("Enter")
+        self.editor.press("Control+Enter")
 
     def edit_and_wait(self, question: Locator, text: str) -> None:
         self.edit(question, text)

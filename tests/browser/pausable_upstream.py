@@ -34,7 +34,7 @@ with open("notes.txt") as file:  # closed at the end
 The first half ends here. """
 FIRST_WORDS, LAST_WORDS = "The first half ends here.", "Sentence 29 is the last one."
 SECOND_HALF = "\n\n".join(f"Sentence {number} says what there is to say." for number in range(29)) + (
-    f"\n\n{LAST_WORDS}"
+    f"\n\n{LAST_WORDS} [1]"
 )
 ANSWER = FIRST_HALF + SECOND_HALF
 

@@ -236,6 +236,13 @@ def test_the_text_of_pasted_and_dropped_files_is_taken_and_the_others_get_a_sent
         ("drop", [["data.json", "application/json", "{}"]], "", "`data.json`:\n\n```json\n{}\n```\n", ""),
         ("drop", [["alt.txt", "text/plain", [0xE9]]], "", "`alt.txt`:\n\n```txt\né\n```\n", ""),
         ("drop", [["x", "", "```\r\na\r\n```"]], "", "`x`:\n\n````\n```\na\n```\n````\n", ""),
+        (
+            "drop",
+            [["l.c", "", "\n" * 20_000 + "x;"]],
+            "",
+            "`l.c`:\n\n```c\n" + "\n" * 20_000 + "x;\n```\n",
+            "",
+        ),
         ("drop", [["log.txt", "text/plain", "x" * 200_001]], "", "", "“log.txt” is larger than 200 kB."),
     ]
     for where in (BOX, "tech-chat .scroller"):

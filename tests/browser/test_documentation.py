@@ -45,12 +45,39 @@ def test_a_number_in_the_text_leads_to_its_source_but_not_in_code(scripted: Scri
     assert chat.page.url == address
 
 
-def test_print_shows_every_source(scripted: Scripted) -> None:
-    chat = scripted(MODEL, asked="Trees")
+def test_print_lists_the_sources_and_shows_neither_quotations_nor_buttons(scripted: Scripted) -> None:
+    chat = scripted(MODEL, asked="\n".join(f"line {number}" for number in range(40)))
+    chat.chips.first.click()
     chat.page.emulate_media(media="print")
     expect(chat.answer.locator(".source")).to_have_count(2)
-    for source in chat.answer.locator(".source").all():
+    for source, words in zip(
+        chat.answer.locator(".source").all(),
+        ("[1] shutil.rmtree", "[2] Example: shutil.rmtree"),
+        strict=True,
+    ):
         expect(source).to_be_visible()
+        expect(source).to_contain_text(words)
+        expect(source).to_contain_text("Python 3.11.2 · ")
+    address = "(node) => getComputedStyle(node, '::after').content"
+    assert chat.answer.locator(".facts a").evaluate(address) == '"https://docs.python.org/3/"'
+    expect(chat.page.locator(".source blockquote:visible, button:visible, textarea:visible")).to_have_count(0)
+    height = chat.bubbles.evaluate("node => node.clientHeight")
+    assert height > 40 * 20  # it is not folded
+
+
+def test_forced_colours_leave_focus_buttons_and_choices_visible(
+    scripted: Scripted, context: BrowserContext
+) -> None:
+    chat = scripted(MODEL, asked="Trees")
+    chat.page.emulate_media(forced_colors="active")
+    chat.composer.focus()
+    expect(chat.page.locator("#tech-composer")).to_have_css("outline-style", "solid")
+    expect(chat.page.locator("tech-conversations a[aria-current]")).to_have_css("outline-style", "solid")
+    expect(chat.page.locator("tech-grounding button")).to_have_css("outline-style", "solid")
+    for button in (chat.send, chat.answer.get_by_role("button", name="Copy answer"), chat.chips.first):
+        expect(button).to_have_css("border-top-style", "solid")
+    chat.start_editing(chat.questions.first)
+    expect(chat.page.locator(".editor")).to_have_css("outline-style", "solid")
 
 
 def test_an_answer_of_the_documentation_is_labelled_and_the_introduction_gone(scripted: Scripted) -> None:

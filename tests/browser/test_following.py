@@ -159,6 +159,7 @@ def test_a_selection_ends_following_and_is_kept(reader: Reader) -> None:
         select(reader)
         selected = reader.page.evaluate(selection)
         assert selected
+        reader.page.wait_for_function("() => !document.querySelector('tech-chat').transcript.isAtEnd")
         assert reader.is_left_alone()
         assert reader.page.evaluate(selection) == selected
         reader.page.mouse.up()

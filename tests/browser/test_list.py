@@ -245,3 +245,13 @@ def test_the_toast_goes_after_ten_seconds_but_not_under_the_pointer(chat: ChatPa
     chat.composer.hover()
     chat.page.clock.run_for(2_000)
     expect(chat.toast).to_be_hidden()
+
+
+def test_an_answer_that_a_deletion_ended_says_so_after_the_undo(chat: ChatPage, upstream: Upstream) -> None:
+    chat.ask_and_pause(upstream, "And then?")
+    chat.choose("About files", "Delete")
+    chat.toast.get_by_role("button", name="Undo").click()
+    chat.expect_status("stopped")
+    expect(chat.answer.locator(".note p")).to_have_text(
+        "This answer ended when its conversation was deleted."
+    )

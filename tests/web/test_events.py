@@ -52,6 +52,10 @@ def test_sources_have_no_event_id() -> None:
             ("7!", "done", {"status": "done", "finish_reason": "length"}),
         ),
         (End(Status.STOPPED, None, None, 7), ("7!", "done", {"status": "stopped", "finish_reason": None})),
+        (
+            End(Status.STOPPED, None, Failure("deleted", "Gone."), 7),
+            ("7!", "done", {"status": "stopped", "finish_reason": None, "message": "Gone."}),
+        ),
         (End(Status.FAILED, None, Failure("t", "m"), 7), ("7!", "error", {"type": "t", "message": "m"})),
     ],
 )

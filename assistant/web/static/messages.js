@@ -7,6 +7,7 @@ import { call } from "./api.js";
 import { ICONS, copyButton, element, icon, iconButton, isComposing, isSending, wordButton } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { Sources } from "./sources.js";
+import { THOUGHT_ENDS, piecesOf, splitThought } from "./written.js";
 
 const QUOTED = "documentation"; // the `model` of an answer that quotes the documentation
 
@@ -16,15 +17,28 @@ const ENDINGS = {
   failed: "This answer failed.",
 };
 
+const LONGEST = 16; // lines of a question that are shown without folding it
+const LINE = 64; // characters
+
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
-let lastId = 0; // for the ids of the details that a button opens
+let lastId = 0; // for the ids of what a button opens
 
 /** Nodes for a text in which `code` stands between backticks. */
 export function sentence(text) {
   return text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
+}
+
+/** Nodes for a question as it was typed, with code in monospace. Their text is the question's. */
+function questionNodes(text) {
+  return [...piecesOf(text)].map(({ text, kind }) => (kind === "words" ? text : element("code", { class: kind }, text)));
+}
+
+/** About how many lines a text takes in a bubble. Its layout is not asked for, which would cost too much. */
+function linesOf(text) {
+  return text.split("\n").reduce((sum, line) => sum + 1 + Math.floor(line.length / LINE), 0);
 }
 
 /** A short date and time. Hovering shows the full date. */
@@ -99,7 +113,12 @@ class MessageView {
 export class Question extends MessageView {
   constructor(message, host) {
     super(message, "Question", host);
-    this.bubble = element("div", { class: "bubble" }, message.content);
+    this.bubble = element("div", { class: "bubble", id: `tech-question-${(lastId += 1)}` });
+    this.bubble.append(...questionNodes(message.content));
+    this.fold = element("button", { type: "button", class: "fold", "aria-controls": this.bubble.id });
+    this.fold.addEventListener("click", () => this.#fold(this.fold.ariaExpanded === "true"));
+    this.fold.hidden = linesOf(message.content) <= LONGEST;
+    if (!this.fold.hidden) this.#fold(true);
     this.change = iconButton("Edit question", ICONS.edit, () => host.mayChange() && this.edit(), {
       class: "icon changes",
     });
@@ -109,7 +128,15 @@ export class Question extends MessageView {
       this.change,
       this.versions,
     );
-    this.node.append(this.bubble, this.actions);
+    this.node.append(this.bubble, this.fold, this.actions);
+  }
+
+  #fold(isFolded) {
+    this.bubble.classList.toggle("folded", isFolded);
+    this.bubble.scrollTop = 0; // the browser scrolls it when it finds text in it
+    this.fold.ariaExpanded = String(!isFolded);
+    this.fold.textContent = isFolded ? "Show all" : "Show less";
+    if (isFolded && this.node.isConnected) this.node.scrollIntoView({ block: "nearest" });
   }
 
   /** Whether this view fits a message. If so, it takes the message as its own. */
@@ -144,7 +171,7 @@ export class Question extends MessageView {
     const close = () => {
       this.editor.remove();
       this.editor = null;
-      this.bubble.hidden = this.actions.hidden = false;
+      this.node.classList.remove("edited");
     };
     cancel.addEventListener("click", () => {
       close();
@@ -165,7 +192,7 @@ export class Question extends MessageView {
       say(refusal);
       if (refusal === "") close();
     });
-    this.bubble.hidden = this.actions.hidden = true;
+    this.node.classList.add("edited");
     this.bubble.before(this.editor);
     fit();
     say(reason);
@@ -175,6 +202,8 @@ export class Question extends MessageView {
 }
 
 export class Answer extends MessageView {
+  #content = ""; // all that the model has written, its thought too
+  #tail = ""; // the end of that, which may be the beginning of a tag
   #unpainted = ""; // text that is painted with the next frame
   #frame = 0;
   #isWhole; // whether the next piece of text continues what is shown, or replaces it
@@ -183,15 +212,18 @@ export class Answer extends MessageView {
     super(message, "Answer", host);
     this.lastEvent = null;
     this.origin = element("p", { class: "origin" }, icon(ICONS.book), "From the documentation");
+    this.thinking = element("summary");
+    this.thought = element("pre");
+    this.aside = element("details", { class: "thought", hidden: true }, this.thinking, this.thought);
     this.body = element("div", { class: "text" });
     this.sources = new Sources();
     this.note = element("div", { class: "note" });
-    this.node.append(this.origin, this.body, this.sources.node, this.note, this.actions);
+    this.node.append(this.origin, this.aside, this.body, this.sources.node, this.note, this.actions);
     this.view = new MarkdownView(this.body, { cite: (number) => this.sources.cite(number) });
     this.#isWhole = message.id === null;
     this.#setSources(message.sources);
-    if (message.content) this.view.set(message.content);
     this.#show(message.status);
+    if (message.content) this.#set(message.content);
     this.#paintOrigin();
     if (!this.isOpen) this.#end(message.finish_reason, message.error);
   }
@@ -236,11 +268,11 @@ export class Answer extends MessageView {
       case "reset":
         this.#isWhole = true;
         this.#unpainted = "";
-        if (data.text !== this.view.source) this.view.set(data.text);
+        if (data.text !== this.#content) this.#set(data.text);
         this.host.paint(this);
         break;
       case "done":
-        this.settle(data.status, data.finish_reason, null);
+        this.settle(data.status, data.finish_reason, data);
         return;
       case "error":
         this.settle("failed", null, data);
@@ -261,6 +293,36 @@ export class Answer extends MessageView {
   #paintOrigin() {
     const { model } = this.message.provenance ?? {};
     this.origin.hidden = model ? model !== QUOTED : !(this.isOpen && this.host.quotes);
+    this.#paintSources();
+  }
+
+  /** Show the sources that a complete answer cites. A quotation of the documentation shows all. */
+  #paintSources() {
+    if (this.isOpen) return; // the sources of a growing answer would move with each line
+    const cited = new Set(Array.from(this.body.querySelectorAll("a.cite"), ({ dataset }) => Number(dataset.number)));
+    const hasText = this.status !== "failed" && this.view.source.trim() !== "";
+    this.sources.show((number) => hasText && (!this.origin.hidden || cited.has(number)));
+  }
+
+  /** Show another text than before. */
+  #set(content) {
+    this.#content = content;
+    this.#tail = content.slice(-10);
+    this.#split();
+  }
+
+  /** Show the thought apart from the answer. */
+  #split() {
+    const { thought, answer, isThinking } = splitThought(this.#content, !this.isOpen);
+    this.aside.hidden = thought === "";
+    this.thinking.textContent = isThinking && this.isOpen ? "Thinking…" : "Thought";
+    const shown = this.thought.textContent;
+    // Adding to the text keeps a selection in it.
+    if (thought.startsWith(shown)) this.thought.append(thought.slice(shown.length));
+    else this.thought.textContent = thought;
+    const { source } = this.view;
+    if (!answer.startsWith(source)) this.view.set(answer);
+    else if (answer !== source) this.view.append(answer.slice(source.length));
   }
 
   /** The provenance, which the stream does not carry. */
@@ -273,7 +335,11 @@ export class Answer extends MessageView {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     if (this.#unpainted === "") return;
-    this.view.append(this.#unpainted);
+    const end = this.#tail + this.#unpainted;
+    this.#tail = end.slice(-10);
+    this.#content += this.#unpainted;
+    if (this.view.source === "" || THOUGHT_ENDS.test(end)) this.#split();
+    else this.view.append(this.#unpainted);
     this.#unpainted = "";
     this.host.paint(this);
   }
@@ -289,7 +355,7 @@ export class Answer extends MessageView {
   settle(status, finishReason, error) {
     this.#paint();
     this.#show(status);
-    const content = this.view.source;
+    const content = this.#content;
     // Only the application knows the provenance, and only now.
     Object.assign(this.message, { status, content, finish_reason: finishReason, error, provenance: null });
     this.#end(finishReason, error, status === "failed" ? "alert" : null);
@@ -309,11 +375,12 @@ export class Answer extends MessageView {
   /** Say how the answer ended, and offer the actions that fit. */
   #end(finishReason, error, role = null) {
     const { status } = this;
+    if (this.view.source === "") this.#split(); // no end of the thought comes any more
     this.view.finish();
+    this.#paintSources();
     const isEmpty = this.view.source.trim() === "";
-    let text = ENDINGS[status] ?? "";
-    if (status === "failed" && error?.message) text = error.message;
-    else if (status === "done" && finishReason === "length")
+    let text = error?.message ?? ENDINGS[status] ?? "";
+    if (status === "done" && finishReason === "length")
       text = "The answer ends here because it reached the length limit.";
     else if (status === "done" && isEmpty) text = "The model gave an empty answer.";
     const isWhole = status === "done" && !isEmpty;

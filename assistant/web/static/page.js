@@ -250,8 +250,9 @@ class Page {
     if (!box || text === "") return;
     if (!/(^|\n)$/.test(box.value.slice(0, box.selectionStart))) text = `\n${text}`;
     box.focus();
-    if (document.execCommand("insertText", false, text)) return; // which can be undone
-    box.setRangeText(text);
+    // This can be undone, but takes seconds for some hundred lines.
+    if (text.length < 4000 && document.execCommand("insertText", false, text)) return;
+    box.setRangeText(text, box.selectionStart, box.selectionEnd, "end");
     box.dispatchEvent(new Event("input", { bubbles: true }));
   }
 

@@ -5,7 +5,7 @@
 
 import { element } from "./dom.js";
 
-const OURS = ".unseen, .origin, .sources, .actions, .note, button";
+const OURS = ".unseen, .origin, .thought, .sources, .actions, .note, button";
 const MARKS = { STRONG: "**", EM: "*", DEL: "~~" };
 
 /** Answer a `copy` event inside `root` with Markdown as the text and the nodes as HTML. */

@@ -25,6 +25,7 @@ export class Sources {
   #sources = [];
   #chips = [];
   #quotes = []; // the node that each chip opens
+  #shown = []; // the indexes of the sources that are shown
   #name = `tech-sources-${(lastId += 1)}`;
 
   constructor() {
@@ -43,16 +44,24 @@ export class Sources {
     });
   }
 
-  /** Show the sources, best first. Returns false if they are already shown. */
+  /** Take the sources, best first. `show` then shows them. Returns false if they are already known. */
   set(sources) {
     if (JSON.stringify(sources) === JSON.stringify(this.#sources)) return false;
     this.#sources = sources;
     this.#chips = sources.map((source, index) => this.#chip(source, index));
-    this.list.replaceChildren(...this.#chips.map((chip) => element("li", {}, chip)));
     this.#quotes = sources.map((source, index) => this.#quote(source, index));
-    this.node.replaceChildren(this.list, ...this.#quotes);
-    this.node.hidden = sources.length === 0;
+    this.show(() => false);
     return true;
+  }
+
+  /** Show the sources that are `wanted(number)`, counted from 1, under their numbers. */
+  show(wanted) {
+    const shown = [...this.#sources.keys()].filter((index) => wanted(index + 1));
+    if (String(shown) === String(this.#shown)) return;
+    this.#shown = shown;
+    this.list.replaceChildren(...shown.map((index) => element("li", {}, this.#chips[index])));
+    this.node.replaceChildren(this.list, ...shown.map((index) => this.#quotes[index]));
+    this.node.hidden = shown.length === 0;
   }
 
   /** A link that cites source `number`, counted from 1, or null if there is no such source. */
@@ -63,15 +72,17 @@ export class Sources {
     const attributes = { class: "cite", href: `#${this.#id(number - 1)}`, title };
     const click = (event) => {
       event.preventDefault(); // the address is the conversation's
+      this.show((one) => one === number || this.#shown.includes(one - 1)); // the answer may not be complete
       this.#open(number - 1);
       this.#chips[number - 1].focus({ preventScroll: true });
     };
-    return element("a", { ...attributes, "aria-label": `[${number}] ${title}`, click }, `[${number}]`);
+    return element("a", { ...attributes, "data-number": number, "aria-label": `[${number}] ${title}`, click }, `[${number}]`);
   }
 
   /** The sources as Markdown for the end of a copied answer, "" if there are none. */
   get markdown() {
-    const lines = this.#sources.map((source, index) => {
+    const lines = this.#shown.map((index) => {
+      const source = this.#sources[index];
       const name = /^[\w.]+$/.test(source.name) ? `\`${source.name}\`` : source.name;
       return [`${index + 1}. ${nameOf(source, name)}`, ...factsOf(source), webAddress(source.url)].filter(Boolean).join(", ");
     });
@@ -111,7 +122,7 @@ export class Sources {
     return element(
       "div",
       { class: "source", id: this.#id(index), hidden: true },
-      element("p", { class: "title" }, `[${index + 1}] ${source.title || source.name}`),
+      element("p", { class: "title" }, `[${index + 1}] ${isExample(source) ? nameOf(source) : source.title || source.name}`),
       element("blockquote", attributes, ...quoted(source)),
       facts,
     );

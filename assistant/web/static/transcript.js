@@ -32,7 +32,7 @@ export class Transcript {
   constructor(host, ...before) {
     this.host = host;
     const copy = (event) => copyAsMarkdown(event, this.list);
-    const click = ({ target }) => target.closest(".fold") && this.#stop(); // the reader goes on from its place
+    const click = ({ target }) => target.closest(".fold") && this.#stop(true); // the reader goes on from its place
     this.list = element("div", { class: "list", copy, click });
     const showEarlier = () => this.#showEarlier();
     this.earlier = element("button", { type: "button", class: "earlier", hidden: true, click: showEarlier });
