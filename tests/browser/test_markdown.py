@@ -224,6 +224,8 @@ TEXTS = st.lists(FRAGMENTS, max_size=14).map("".join)
 
 @example(text="text\n-| a |\n", cuts=[7])  # what could end a table's head, but does not
 @example(text="text\n```a`b", cuts=[9])  # what could open a block of code, but does not
+@example(text="[^n]: a\n\nb[^n]\n\nc[^n]\n\nd", cuts=[9, 15, 16, 22, 23])  # a note that is used again
+@example(text="| 1 |\n|---|\n<!-- c -->", cuts=[12, 13, 14, 15, 16])  # what may be a row
 @example(text="```\ncode\n" + "`" * 60 + "x", cuts=[69])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 120), max_size=20))
@@ -250,6 +252,65 @@ def test_finished_blocks_are_not_touched_again(blank: Page) -> None:
         }"""
     )
     assert same == [True, True, True, 4]
+
+
+def test_what_stands_keeps_its_selection_while_more_is_written(blank: Page) -> None:
+    texts = ["Some *slanted* words", "- one\n- two `x` words", "> a **b** c", "| a |\n|---|\n| one |\n| two"]
+    kept = blank.evaluate(
+        """(texts) => texts.map((text) => {
+            const main = document.querySelector("main");
+            const view = new MarkdownView(main);
+            view.set(text);
+            document.getSelection().selectAllChildren(main.querySelector("tbody") ?? main);
+            const before = document.getSelection().toString();
+            for (const piece of [" and", " *more*", " of it,", "\\nand a line"]) view.append(piece);
+            const after = document.getSelection().toString();
+            main.replaceChildren();
+            return before !== "" && after.startsWith(before);
+        })""",
+        texts,
+    )
+    assert kept == [True] * len(texts)
+
+
+@pytest.mark.parametrize(
+    ("head", "line"), [("```py\n", "x = 1\n"), ("| a | b |\n|---|---|\n", "| 1 | `2` |\n")]
+)
+def test_lines_that_stand_are_kept_while_a_block_grows(blank: Page, head: str, line: str) -> None:
+    count, are_kept = blank.evaluate(
+        """([head, line]) => {
+            const view = new MarkdownView(document.createElement("div"));
+            const lines = () => [...view.container.querySelectorAll(".line, td")];
+            for (const piece of [head, ...Array(300).fill(line)]) view.append(piece);
+            const before = lines();
+            view.append(line);
+            const after = lines();
+            return [before.length, before.slice(0, -1).every((node, index) => node === after[index])];
+        }""",
+        [head, line],
+    )
+    assert (count, are_kept) == (300 * max(1, line.count("|") - 1), True)
+
+
+DIRECTIONS = """(text) => {
+    const nodes = [...render([text]).querySelectorAll("[dir]")];
+    return nodes.map((node) => `${node.localName} ${node.dir}`).join(", ");
+}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "directions"),
+    [
+        ("`code` שלום", "p rtl, code ltr"),
+        ("`שלום` words", "p ltr, code ltr"),
+        ("- `x` مرحبا\n- two", "ul rtl, li rtl, code ltr, li ltr"),
+        ("> **שלום**", "blockquote rtl, p rtl"),
+        ("| שם | a |\n|-|-|\n| 1 | b |", "div rtl, th rtl, th ltr, td ltr"),
+        ("# 1. कोड", "h3 ltr"),
+    ],
+)  # fmt: skip
+def test_each_block_has_the_direction_of_its_words(blank: Page, text: str, directions: str) -> None:
+    assert blank.evaluate(DIRECTIONS, text) == directions
 
 
 def test_what_may_still_become_markup_is_held_back_until_it_is_known(blank: Page) -> None:

@@ -178,7 +178,8 @@ const shown = (text) => text.replaceAll(BAR, "|");
 
 /** Read a text. `links` are {references, notes, cite}; returns the top-level blocks, and what the text defines. */
 function read(text, links) {
-  const env = { references: { ...links.references }, footnotes: { refs: { ...links.notes } }, cite: links.cite };
+  const refs = Object.fromEntries(Object.keys(links.notes).map((label) => [label, -1])); // not yet used
+  const env = { references: { ...links.references }, footnotes: { refs }, cite: links.cite };
   const root = { children: [] };
   const open = [root];
   for (const token of parser.parse(hideBars(text), env)) {
@@ -385,7 +386,7 @@ function build(block, links) {
     case "code_block":
       return codeBlock(token.info, codeOf(token.content));
     case "table_open":
-      return tableOf(block, dir, links);
+      return tableOf(children, links);
     case "html_block":
       return element("p", { class: "html", dir: "auto" }, shown(token.content).trimEnd());
     case "footnote_reference_open": {
@@ -425,7 +426,7 @@ function itemOf(children, dir, links) {
   return item;
 }
 
-function tableOf({ children }, dir, links) {
+function tableOf(children, links) {
   const cellOf = (cell) => {
     const { tag, attrs } = cell.token;
     const scope = tag === "th" ? "col" : null;
@@ -438,7 +439,7 @@ function tableOf({ children }, dir, links) {
     const rows = part.children.map((row) => element("tr", {}, ...row.children.map(cellOf)));
     return element(part.token.tag, {}, ...rows);
   });
-  const attributes = { class: "table", tabindex: "0", role: "group", "aria-label": "Table", dir };
+  const attributes = { class: "table", tabindex: "0", role: "group", "aria-label": "Table", dir: directionOf(children[0]) };
   return element("div", attributes, element("table", {}, ...parts));
 }
 
@@ -625,8 +626,10 @@ export class MarkdownView {
     }
     if (block.token.type !== "table_open") return false;
     const table = node.firstChild;
-    const body = build(block, this.#links).firstChild.tBodies[0];
-    if (body) merge(table.tBodies[0] ?? table.createTBody(), [...(table.tBodies[0]?.rows ?? [])].slice(rows), [...body.rows]);
+    const news = [...(build(block, this.#links).firstChild.tBodies[0]?.rows ?? [])];
+    const body = table.tBodies[0] ?? table.createTBody();
+    merge(body, [...body.rows].slice(rows), news);
+    if (body.rows.length === 0) body.remove();
     return true;
   }
 
