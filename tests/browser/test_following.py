@@ -175,6 +175,13 @@ def test_only_a_move_down_to_the_end_the_button_and_sending_resume_it(reader: Re
         reader.wheel(400)
         reader.grow()
     assert reader.follows()
+    select_by_script(reader)
+    assert reader.is_left_alone()
+    reader.to_end.click()
+    select_by_script(reader)
+    reader.wheel(4)  # down, although this is the end already
+    reader.page.wait_for_function("() => document.querySelector('tech-chat').transcript.isAtEnd")
+    assert reader.follows()
     reader.moves(lambda: reader.wheel(-300))
     reader.to_end.click()
     assert reader.follows()

@@ -9,6 +9,7 @@
 import { call } from "./api.js";
 import { ICONS, NEW_CHAT, element, emit, icon, iconButton, isComposing, whenPressed } from "./dom.js";
 import { Menu } from "./menu.js";
+import { codeNodes } from "./written.js";
 
 const PAGE = 50;
 const FOLDED = "tech-assistant-folded"; // the storage key for a hidden list
@@ -175,7 +176,7 @@ class TechConversations extends HTMLElement {
       event.preventDefault();
       this.#choose(id);
     };
-    const link = element("a", { href: address.pathname + address.search, "data-id": id, title, click }, title);
+    const link = element("a", { href: address.pathname + address.search, "data-id": id, title, click }, ...codeNodes(title));
     const toggle = () => {
       if (this.actions.isOpen) this.actions.close();
       else this.#openActions(conversation, options);
@@ -202,7 +203,7 @@ class TechConversations extends HTMLElement {
     for (const link of this.list.querySelectorAll("a")) {
       link.ariaCurrent = link.dataset.id === this.#current ? "page" : null;
     }
-    this.heading.textContent = this.titleOf(this.#current) ?? "";
+    this.heading.replaceChildren(...codeNodes(this.titleOf(this.#current) ?? ""));
   }
 
   // ---- actions on a conversation

@@ -7,7 +7,7 @@ import { call } from "./api.js";
 import { ICONS, copyButton, element, icon, iconButton, isComposing, isSending, wordButton } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { Sources } from "./sources.js";
-import { THOUGHT_ENDS, piecesOf, splitThought } from "./written.js";
+import { THOUGHT_ENDS, codeNodes, splitThought } from "./written.js";
 
 const QUOTED = "documentation"; // the `model` of an answer that quotes the documentation
 
@@ -29,11 +29,6 @@ let lastId = 0; // for the ids of what a button opens
 /** Nodes for a text in which `code` stands between backticks. */
 export function sentence(text) {
   return text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
-}
-
-/** Nodes for a question as it was typed, with code in monospace. Their text is the question's. */
-function questionNodes(text) {
-  return [...piecesOf(text)].map(({ text, kind }) => (kind === "words" ? text : element("code", { class: kind }, text)));
 }
 
 /** About how many lines a text takes in a bubble. Its layout is not asked for, which would cost too much. */
@@ -114,7 +109,7 @@ export class Question extends MessageView {
   constructor(message, host) {
     super(message, "Question", host);
     this.bubble = element("div", { class: "bubble", id: `tech-question-${(lastId += 1)}` });
-    this.bubble.append(...questionNodes(message.content));
+    this.bubble.append(...codeNodes(message.content));
     this.fold = element("button", { type: "button", class: "fold", "aria-controls": this.bubble.id });
     this.fold.addEventListener("click", () => this.#fold(this.fold.ariaExpanded === "true"));
     this.fold.hidden = linesOf(message.content) <= LONGEST;

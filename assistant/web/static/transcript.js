@@ -206,14 +206,16 @@ export class Transcript {
   #listen() {
     const on = (name, listener) => this.scroller.addEventListener(name, listener, { passive: true });
     on("scroll", () => this.#scrolled());
-    on("wheel", ({ deltaY, ctrlKey }) => deltaY < 0 && !ctrlKey && this.#stop());
+    on("wheel", ({ deltaY, ctrlKey }) => !ctrlKey && deltaY !== 0 && (deltaY < 0 ? this.#stop() : this.#resume()));
     on("keydown", ({ key, shiftKey, target }) => {
       if (target.matches("textarea, input")) return;
       if (UPWARD.has(key) || (key === " " && shiftKey)) this.#stop();
+      else if (key === "End") this.#resume();
     });
     on("touchstart", ({ touches }) => (this.#finger = touches[0].clientY));
     on("touchmove", ({ touches: [{ clientY }] }) => {
       if (clientY > this.#finger + 2) this.#stop();
+      else if (clientY < this.#finger) this.#resume();
       this.#finger = Math.min(this.#finger, clientY);
     });
     const isOnBar = ({ target, offsetX }) => target === this.scroller && offsetX >= target.clientWidth;
@@ -237,11 +239,16 @@ export class Transcript {
     this.toEnd.hidden = this.#isNearEnd;
   }
 
+  /** Follow the text again if the reader moves down and is at the end. */
+  #resume() {
+    if (this.scroller.scrollTop >= this.#end - 2 && !this.#isPressed) this.isAtEnd = true;
+  }
+
   /** Only a move of the reader changes the position here, or text that became shorter than the window. */
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
     if (scrollTop < this.#top && scrollTop < scrollHeight - clientHeight - 1) this.isAtEnd = false;
-    else if (scrollTop > this.#top && scrollTop >= this.#end - 2 && !this.#isPressed) this.isAtEnd = true;
+    else if (scrollTop > this.#top) this.#resume();
     this.#top = scrollTop;
     this.toEnd.hidden = this.isAtEnd || this.#isNearEnd;
   }
@@ -253,6 +260,7 @@ export class Transcript {
 
   goToEnd() {
     this.isAtEnd = true;
+    this.#isPressed = false;
     this.keepEnd();
   }
 

@@ -1,18 +1,20 @@
 // What a plain text says of itself without a reader of Markdown: where its code is, and what was only thought.
 
+import { element } from "./dom.js";
+
 // A fenced block to its end or the end of the text, or words between one or two backticks in a line.
 const CODE =
   /(^ {0,3}(`{3,}(?=[^`\n]*$)|~{3,})[^\n]*(?:\n[^]*?(?:^ {0,3}\2[`~]*[ \t]*(?:\n|$(?![^]))|$(?![^]))|$(?![^])))|(?<!`)(`{1,2})(?!`)[^\n]*?[^`\n]\3(?!`)/gm;
 
-/** The pieces of a text in order, as {text, kind}: "words", "block" for fenced code and "inline" for other code. */
-export function* piecesOf(text) {
+/** Nodes for a text as it was typed, with its code in elements of its own. Their text is the whole text. */
+export function codeNodes(text) {
+  const nodes = [];
   let end = 0;
   for (const { 0: code, 1: block, index } of text.matchAll(CODE)) {
-    if (index > end) yield { text: text.slice(end, index), kind: "words" };
-    yield { text: code, kind: block ? "block" : "inline" };
+    nodes.push(text.slice(end, index), element("code", { class: block && "block" }, code));
     end = index + code.length;
   }
-  if (end < text.length) yield { text: text.slice(end), kind: "words" };
+  return [...nodes, text.slice(end)].filter((node) => node !== "");
 }
 
 const OPENINGS = ["<think>", "<thinking>"];
@@ -33,7 +35,7 @@ export function splitThought(text, isFinished) {
   let end = THOUGHT_ENDS.exec(start);
   if (from === 0) {
     if (!end) return none;
-    const words = Array.from(piecesOf(start), ({ text, kind }) => (kind === "words" ? text : " ".repeat(text.length))).join("");
+    const words = start.replace(CODE, (code) => " ".repeat(code.length));
     end = THOUGHT_ENDS.exec(words);
     if (!end || OPENING.test(words.slice(0, end.index))) return none;
   }
