@@ -99,7 +99,7 @@ def blank(browser: Browser) -> Iterator[Page]:
     """An empty page without a Content-Security-Policy; what its scripts export is global."""
 
     def serve(route: Route) -> None:
-        name = route.request.url.rpartition("/")[2]
+        name = route.request.url.removeprefix("http://localhost/")
         if name:
             route.fulfill(content_type="text/javascript", path=STATIC / name)
         else:
@@ -107,7 +107,7 @@ def blank(browser: Browser) -> Iterator[Page]:
             route.fulfill(content_type="text/html", body=body)
 
     with visitor(browser) as context:
-        context.route("http://localhost/*", serve)
+        context.route("http://localhost/**", serve)
         page = context.new_page()
         page.goto("http://localhost/")
         page.evaluate(IMPORTS)
