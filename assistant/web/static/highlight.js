@@ -193,7 +193,7 @@ export class CodeView {
     this.#isBusy = true;
     let left = AT_ONCE;
     for (const [line, text] of this.#waiting) {
-      const nodes = this.#nodesOf(text, this.#state);
+      const nodes = this.#nodesOf(text);
       if (this.#reader.mode) line.replaceChildren(...nodes, "\n");
       this.#deepen(text);
       left -= text.length + 50;
@@ -203,18 +203,18 @@ export class CodeView {
     }
     this.#waiting = [];
     this.#isBusy = false;
-    const { mode, copied } = this.#reader;
-    this.#show(this.#nodesOf(this.#text, mode && !this.#isLong ? copied(mode, this.#state) : null));
+    this.#show(this.#isLong ? markHidden(this.#text) : this.#nodesOf(this.#text, true));
   }
 
-  /** The nodes of a line, in colours if there is a state to begin with. */
-  #nodesOf(line, state) {
-    if (!this.#reader.mode || !state) return markHidden(line);
+  /** The nodes of a line, in colours if the language is known. One that may grow leaves the state as it is. */
+  #nodesOf(line, mayGrow = false) {
+    const { mode, copied } = this.#reader;
+    if (!mode) return markHidden(line);
     let pieces;
     try {
-      pieces = piecesOf(this.#reader, line, state);
+      pieces = piecesOf(this.#reader, line, mayGrow ? copied(mode, this.#state) : this.#state);
     } catch {
-      this.#reader.mode = null; // what follows a line that the mode cannot read has no colours
+      if (!mayGrow) this.#reader.mode = null; // what follows a line that it cannot read has no colours
       return markHidden(line);
     }
     let at = 0;
