@@ -114,3 +114,23 @@ def test_only_sources_that_are_cited_are_shown_and_copied(
         expect(chat.answer.get_by_role("button", name="Copied")).to_be_visible()
         lines = [line[:2] for line in chat.clipboard.split("\n") if line[1:2] == "."]
         assert lines == [f"{chip[1]}." for chip in chips]
+
+
+def test_at_no_width_does_anything_but_code_and_tables_scroll_sideways(scripted: Scripted) -> None:
+    chat = scripted(MODEL)
+    long = "y" * 300
+    chat.text_of_answers = (
+        f"<think>{long}</think>{long} [1]\n\n```\n{long}\n```\n\n| {long} |\n|---|\n\n> {long}\n"
+    )
+    chat.ask_and_wait(f"{long} `{long}`\n```\n{long}\n```")
+    chat.answer.get_by_text("Thought").click()
+    chat.chips.first.click()
+    wide = """() => [...document.querySelectorAll("tech-chat *, #tech-composer *")].filter((node) => {
+        if (node.closest("pre, .table, svg, .unseen")) return false;
+        const { left, right, width } = node.getBoundingClientRect();
+        return width > 0 && (left < 0 || right > innerWidth || node.scrollLeft > 0);
+    }).map((node) => node.className || node.localName)"""
+    for width in (320, 390, 768, 1180, 1600):
+        chat.page.set_viewport_size({"width": width, "height": 800})
+        assert chat.page.evaluate(wide) == []
+        assert chat.page.evaluate("document.documentElement.scrollWidth") <= width
