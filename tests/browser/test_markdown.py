@@ -13,8 +13,7 @@ from playwright.sync_api import Page
 RENDER = """(text) => {
     const main = render([text]);
     for (const node of main.querySelectorAll("figcaption")) node.remove();
-    for (const node of main.querySelectorAll(".line")) node.replaceWith(...node.childNodes);
-    main.normalize();
+    for (const node of main.querySelectorAll("pre code")) node.replaceChildren(node.textContent);
     for (const node of main.querySelectorAll("*")) {
         for (const name of node.getAttributeNames()) {
             if (!/^(?:href|title|start|style|data-kind|data-tex)$/.test(name)) node.removeAttribute(name);

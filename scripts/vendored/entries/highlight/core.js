@@ -1,7 +1,7 @@
-// Finds the mode of CodeMirror for the name after a fence. Each group of modes is loaded when it is first needed.
+// Reads code by the modes of CodeMirror. Each group of modes is loaded when it is first needed.
 
-export { default as StringStream } from "codemirror/src/util/StringStream.js";
-export { copied } from "../../highlight/state.js";
+import StringStream from "codemirror/src/util/StringStream.js";
+import { copied } from "../../highlight/state.js";
 
 // Of each module: its modes, each with the other names of its language.
 const GROUPS = [
@@ -89,12 +89,60 @@ const GROUPS = [
 const FOUND = new Map();
 for (const [load, modes] of GROUPS) {
   for (const [mode, names] of Object.entries(modes)) {
-    for (const name of [mode, ...names.split(" ")]) FOUND.set(name, { load, mode });
+    for (const name of `${mode} ${names}`.trim().split(" ")) FOUND.set(name, { load, mode });
   }
 }
 
-/** The mode for a language's name, or null when nobody knows it. */
-export async function modeOf(name) {
+// The kinds of what a mode calls its tokens; the first that fits counts.
+const KINDS = [
+  ["comment", /comment/],
+  ["string", /string|regexp|character/],
+  ["number", /number/],
+  ["added", /inserted|positive/],
+  ["removed", /deleted|negative/],
+  ["word", /keyword|atom|bool|null|self|tag|header|heading/],
+  ["call", /\bdef|definition|link/],
+  ["type", /type|class|builtin|standard|qualifier/],
+  ["meta", /meta|attribute|label|annotation|instruction/],
+  ["name", /variable|property|^name/],
+];
+
+const seen = new Map(); // styles and their kinds
+
+function kindOf(style, next) {
+  if (!seen.has(style)) seen.set(style, KINDS.find(([, pattern]) => pattern.test(style))?.[0] ?? "");
+  const kind = seen.get(style);
+  return kind !== "name" ? kind : next === "(" ? "call" : "";
+}
+
+function piecesOf(mode, line, state) {
+  const pieces = [];
+  const stream = new StringStream(line, 4);
+  stream.indentUnit = 2;
+  if (line === "") mode.blankLine?.(state, 2);
+  while (!stream.eol()) {
+    let style = null;
+    for (let tries = 0; stream.pos === stream.start && tries < 9; tries++) style = mode.token(stream, state);
+    if (stream.pos === stream.start) stream.next();
+    const kind = style ? kindOf(style, stream.peek()) : "";
+    if (pieces.at(-1)?.[0] === kind) pieces.at(-1)[1] += stream.current();
+    else pieces.push([kind, stream.current()]);
+    stream.start = stream.pos;
+  }
+  return pieces;
+}
+
+/**
+ * What reads the language of a name, or null when nobody knows it. `start` gives the state before the first line,
+ * `copy` a copy of one. `read` cuts a line into [kind, text] pairs, and the state becomes that of the next line.
+ */
+export async function languageOf(name) {
   const found = FOUND.get(name.toLowerCase());
-  return found ? (await found.load())[found.mode] : null;
+  if (!found) return null;
+  const mode = (await found.load())[found.mode];
+  return {
+    start: () => mode.startState?.(2) ?? {},
+    copy: (state) => copied(mode, state),
+    read: (line, state) => piecesOf(mode, line, state),
+  };
 }
