@@ -21,6 +21,7 @@ from assistant.web.security import FRAME_POLICY, RESOURCE_POLICY
 
 STATIC = Path(__file__).parent / "static"
 TEXT = re.compile(r"text/.*|application/(?:javascript|json|wasm)|image/svg\+xml")
+COMMENT_LINES = re.compile(rb"^[ \t]*(?://.*|/\*[^*]*(?:\*(?!/)[^*]*)*\*/)$", re.MULTILINE)
 LEAST_BYTES = 500  # of a file worth compressing
 MOST_COMPRESSED = 256  # files whose compressed form is remembered
 # The page of the frame that draws diagrams, and its scripts, which a frame of another origin may load.
@@ -37,7 +38,7 @@ class Static(StaticFiles):
 
     def __init__(self, directory: Path = STATIC) -> None:
         super().__init__(directory=directory)
-        self._gzipped = functools.lru_cache(MOST_COMPRESSED)(_gzipped_file)
+        self._sent = functools.lru_cache(MOST_COMPRESSED)(_sent)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
@@ -55,7 +56,7 @@ class Static(StaticFiles):
         stat = plain.stat_result
         if stat is None or stat.st_size < LEAST_BYTES or not TEXT.match(plain.media_type or ""):
             return plain
-        data = await anyio.to_thread.run_sync(self._gzipped, str(plain.path), stat.st_mtime_ns, stat.st_size)
+        data = await anyio.to_thread.run_sync(self._sent, str(plain.path), stat.st_mtime_ns, stat.st_size)
         if len(data) >= stat.st_size:
             return plain
         headers = {
@@ -87,6 +88,17 @@ def gzipped(data: bytes) -> bytes:
     return gzip.compress(data, 9, mtime=0)
 
 
-def _gzipped_file(path: str, modified: int, size: int) -> bytes:
-    """A file compressed. Its time and size make a changed file another one for the cache."""
-    return gzipped(Path(path).read_bytes())
+def without_comments(source: bytes) -> bytes:
+    """JavaScript or CSS in which each line that is only a comment is empty. Errors name the same lines."""
+    return COMMENT_LINES.sub(lambda match: b"\n" * match[0].count(b"\n"), source)
+
+
+def sent(path: Path) -> bytes:
+    """What a browser is sent of a file, if it accepts compression."""
+    data = path.read_bytes()
+    return gzipped(without_comments(data) if path.suffix in (".js", ".css") else data)
+
+
+def _sent(path: str, modified: int, size: int) -> bytes:
+    """The file's time and size make a changed file another one for the cache."""
+    return sent(Path(path))

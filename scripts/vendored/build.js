@@ -38,7 +38,7 @@ mkdirSync(TARGET, { recursive: true });
 const options = {
   absWorkingDir: HERE,
   outdir: TARGET,
-  alias: { entities: "./entities.js" },
+  alias: { entities: "./browser.js", mdurl: "./browser.js", "punycode.js": "./browser.js" },
   plugins: [lighterMermaid, withoutEditor],
   loader: { ".woff2": "file", ".woff": "empty", ".ttf": "empty" }, // every browser knows the first
   assetNames: "fonts/[name]",

@@ -59,7 +59,7 @@ REFUSED = {
 
 # What stands on the page for some formulas, after the browser has drawn what it draws.
 SHOW = """async ([sources, isBlock]) => {
-    const { formula } = await import("/formulas.js");
+    const { formula } = await import("/markdown.js");
     const nodes = sources.map((source) => formula(source, isBlock));
     document.body.append(...nodes);
     const isDrawn = (node) => node.querySelector(".katex math") !== null;
@@ -126,7 +126,7 @@ def test_the_library_is_loaded_with_the_first_formula_and_again_after_a_failure(
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.route(library, lambda route: route.abort())
-    page.evaluate("async () => { window.formula = (await import('/ui/formulas.js')).formula; }")
+    page.evaluate("async () => { window.formula = (await import('/ui/markdown.js')).formula; }")
     assert not [url for url in asked if "katex" in url]
     with page.expect_event("requestfailed"):
         page.evaluate("document.body.append(formula('x^2', true))")

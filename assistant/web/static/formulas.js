@@ -14,17 +14,11 @@ let katex = null;
 let isLoading = false;
 let waiting = []; // the formulas to draw
 
-/** The element of a formula. Its source is in `data-tex`, and is drawn as soon as the element is on the page. */
-export function formula(tex, isBlock) {
-  const source = isBlock ? `$$${tex}$$` : `\\(${tex}\\)`;
-  const isWide = isBlock || tex.length > 24; // it may have to scroll sideways, by the keyboard too
-  const scrolling = isWide && { tabindex: "0", role: "group", "aria-label": "Formula" };
-  const attributes = { class: "formula", dir: "ltr", "data-tex": tex, ...scrolling };
-  const node = element(isBlock ? "div" : "span", attributes, source);
-  if (tex.length > LONGEST) node.title = "This formula is too long to be drawn.";
+/** Draw the formula of an element, whose source is in `data-tex`, as soon as the element is on the page. */
+export function drawFormula(node) {
+  if (node.dataset.tex.length > LONGEST) node.title = "This formula is too long to be drawn.";
   // After the script that builds the block, before the browser paints.
   else if (waiting.push(node) === 1 || !katex) queueMicrotask(drawSome);
-  return node;
 }
 
 async function drawSome() {

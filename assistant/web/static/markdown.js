@@ -8,15 +8,12 @@
 // of the last block is merged into the shown one, so that a selection in what stays is kept. A block of code
 // and a table, which may be long, grow by lines.
 
-import { diagramButton } from "./diagrams.js";
 import { copyButton, element } from "./dom.js";
-import { formula } from "./formulas.js";
 import { CodeView, markHidden } from "./highlight.js";
 import { MarkdownIt, cjkFriendly, footnotes } from "./vendor/markdown-it.js";
 
 const DEEPEST = 40; // levels of nested blocks; deeper ones are read as text
 const MOST_COLUMNS = 64; // of a table
-const LONGEST_FORMULA = 4000; // UTF-16 units
 const LONGEST_ADDRESS = 4000; // UTF-16 units of a link's address or title; longer ones are text
 const LEVELS_ABOVE = 2; // headings above those of an answer: the conversation's and the message's
 
@@ -27,6 +24,7 @@ parser.use(cjkFriendly).use(footnotes);
 parser.disable(["footnote_tail", "footnote_inline"]); // a note stays where it was written
 parser.validateLink = () => true; // linkTo decides
 parser.normalizeLinkText = (text) => text;
+parser.normalizeLink = parser.utils.lib.mdurl.encode;
 parser.linkify.set({ fuzzyLink: false }); // main.rs and asyncio.run are no addresses
 parser.linkify.add("ftp:", null).add("//", null).add("www.", {
   validate(text, at, { re }) {
@@ -135,7 +133,7 @@ parser.inline.ruler.before("escape", "formula", (state, silent) => {
   if (!Object.hasOwn(DELIMITERS, begin)) return false;
   const end = nextIndex(state, DELIMITERS[begin], pos + 2);
   const tex = src.slice(pos + 2, Math.max(end, pos + 2));
-  if (tex.length > LONGEST_FORMULA || !isFormula(tex)) return false;
+  if (!isFormula(tex)) return false;
   const isAlone = begin !== "\\(" && src.slice(0, pos).trim() === "" && src.slice(end + 2).trim() === "";
   if (begin === "$$" && !isAlone && /^\s|\s$/.test(tex)) return false;
   if (!silent) Object.assign(state.push("formula", "", 0), { content: tex.trim(), block: isAlone });
@@ -333,6 +331,20 @@ function inlines(tokens, links) {
   return open[0];
 }
 
+let drawFormula = null;
+
+/** The element of a formula. Its source stands there until it is drawn. */
+export function formula(tex, isBlock) {
+  const source = isBlock ? `$$${tex}$$` : `\\(${tex}\\)`;
+  const isWide = isBlock || tex.length > 24; // it may have to scroll sideways, by the keyboard too
+  const scrolls = isWide && { tabindex: "0", role: "group", "aria-label": "Formula" };
+  const attributes = { class: "formula", dir: "ltr", "data-tex": tex, ...scrolls };
+  const node = element(isBlock ? "div" : "span", attributes, source);
+  if (drawFormula) drawFormula(node);
+  else import("./formulas.js").then((module) => (drawFormula = module.drawFormula)(node), () => {});
+  return node;
+}
+
 // What is known of each block of code: {info, text, view}. Its view is made when the block is placed.
 const codes = new WeakMap();
 
@@ -341,7 +353,10 @@ function codeBlock(info, text) {
   const language = info.trim().split(/\s/)[0].slice(0, 40);
   const code = element("code");
   const head = element("figcaption", {}, element("span", { class: "language" }, language || "text"));
-  if (language === "mermaid") head.append(diagramButton(() => code.textContent));
+  if (language === "mermaid") {
+    const addButton = ({ diagramButton }) => head.firstChild.after(diagramButton(() => code.textContent));
+    import("./diagrams.js").then(addButton, () => {}); // without it, the code stays what it is
+  }
   head.append(copyButton(() => code.textContent, { label: "Copy code", word: "Copy" }));
   // Scrolls sideways, hence reachable by keyboard.
   const attributes = { tabindex: "0", role: "group", "aria-label": `Code, ${language || "text"}`, dir: "ltr" };
