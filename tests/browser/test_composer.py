@@ -245,6 +245,10 @@ def test_the_text_of_pasted_and_dropped_files_is_taken_and_the_others_get_a_sent
         ),
         ("drop", [["log.txt", "text/plain", "x" * 200_001]], "", "", "“log.txt” is larger than 200 kB."),
     ]
+    cases += [
+        ("drop", [["x.ts", "video/mp2t", "let x;"]], "", "`x.ts`:\n\n```ts\nlet x;\n```\n", ""),
+        ("drop", [PICTURE], "https://example.org/image", "", IMAGES),
+    ]
     for where in (BOX, "tech-chat .scroller"):
         for name, files, text, value, reason in cases:
             chat.composer.fill("")
@@ -256,7 +260,9 @@ def test_the_text_of_pasted_and_dropped_files_is_taken_and_the_others_get_a_sent
     expect(chat.composer).to_have_value(f"before\n{FENCED}")
     page.keyboard.press("Control+Z")
     expect(chat.composer).to_have_value("before")
-    assert not page.evaluate(GIVE, ["paste", [PICTURE], "Text from Word", BOX])  # the browser pastes the text
+    assert not page.evaluate(
+        GIVE, ["paste", [PICTURE], "Text from Word\n\nand more", BOX]
+    )  # the browser pastes the text
     assert not page.evaluate(GIVE, ["drop", [], "dragged words", BOX])
 
 

@@ -6,9 +6,9 @@ const LARGEST = 200_000; // bytes of a file
 export async function textOf(file) {
   const { size, type } = file;
   const name = file.name.replace(/[\p{C}`]/gu, " ").trim() || "file";
-  if (/^(image\/(?!svg)|video\/|audio\/)/.test(type)) {
-    const kind = type.startsWith("image/") ? "Images" : "Recordings";
-    return { refusal: `${kind} cannot be read here. Paste the text that matters instead.` };
+  // Other types say little: to browsers, TypeScript is a video.
+  if (/^image\/(?!svg)/.test(type)) {
+    return { refusal: "Images cannot be read here. Paste the text that matters instead." };
   }
   if (size > LARGEST) {
     return { refusal: `“${name}” is larger than ${LARGEST / 1000} kB. Paste the part that your question is about.` };
@@ -18,7 +18,7 @@ export async function textOf(file) {
   const longest = Math.max(2, ...(text.match(/`{3,}/g) ?? []).map((run) => run.length));
   const fence = "`".repeat(longest + 1);
   const [, language = ""] = /\.(\w{1,12})$/.exec(name) ?? [];
-  return { text: `\`${name}\`:\n\n${fence}${language.toLowerCase()}\n${text.replace(/\n*$/, "\n")}${fence}\n` };
+  return { text: `\`${name}\`:\n\n${fence}${language.toLowerCase()}\n${text}${text.endsWith("\n") ? "" : "\n"}${fence}\n` };
 }
 
 /** The text of UTF-8, or of an older encoding if the type says that it is text. null if it is no text. */
@@ -34,10 +34,10 @@ function decoded(bytes, type) {
 }
 
 /**
- * The files that were pasted or dropped. None if they come with text, because Word and browsers add a picture
- * of what was copied. The name of the file alone, which some systems add, is not such a text.
+ * The files that were pasted. None if they come with text, because Word and browsers add a picture of what was
+ * copied. The name of the file alone, which some systems add, is not such a text.
  */
-export function filesOf(data) {
-  const lines = data.getData("text/plain").trim().split(/\s*\n/);
-  return [...data.files].filter(({ name }) => lines.some((line) => line === "" || line.endsWith(name)));
+export function pastedFiles(data) {
+  const text = data.getData("text/plain").trim();
+  return [...data.files].filter(({ name }) => text === "" || text.split("\n").some((line) => line.trim().endsWith(name)));
 }

@@ -6,7 +6,7 @@ import "./chat.js";
 import "./conversations.js";
 import { ICONS, IS_MAC, NEW_CHAT, TOUCH, element, emit, icon, isComposing, isSending } from "./dom.js";
 import { draftOf, forgetDraft, keepDraft } from "./drafts.js";
-import { filesOf, textOf } from "./files.js";
+import { pastedFiles, textOf } from "./files.js";
 
 const NAME = "Tech Assistant";
 const HINT = "tech-hint"; // the id of the composer's description
@@ -131,7 +131,9 @@ class Page {
     document.addEventListener("keypress", (event) => event.target === this.#textarea() && event.stopPropagation(), {
       capture: true,
     });
-    document.addEventListener("paste", (event) => this.#take(event, event.clipboardData), { capture: true });
+    document.addEventListener("paste", (event) => this.#take(event, pastedFiles(event.clipboardData)), {
+      capture: true,
+    });
     for (const name of ["dragover", "drop"])
       document.addEventListener(name, (event) => this.#drop(event), { capture: true });
     document.addEventListener("input", (event) => {
@@ -235,12 +237,11 @@ class Page {
     if (!hasFiles && target.closest?.("textarea, input")) return;
     event.preventDefault();
     data.dropEffect = hasFiles ? "copy" : "none";
-    if (event.type === "drop" && hasFiles) this.#take(event, data);
+    if (event.type === "drop" && hasFiles) this.#take(event, [...data.files]);
   }
 
   /** Put the text of pasted or dropped files into the text box, and say which files have none. */
-  async #take(event, data) {
-    const files = filesOf(data);
+  async #take(event, files) {
     if (files.length === 0) return;
     event.preventDefault();
     const box = event.target.closest?.("textarea") ?? this.#textarea();

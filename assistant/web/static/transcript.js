@@ -279,6 +279,7 @@ export class Transcript {
     const { scrollHeight, clientHeight } = this.scroller;
     if (this.isAtEnd && !this.#isPressed && this.#views.length > 0) this.#moveTo(scrollHeight);
     this.#end = scrollHeight - clientHeight;
-    this.toEnd.hidden = this.#views.length === 0 || this.isAtEnd || this.#isNearEnd;
+    const isHidden = this.#views.length === 0 || this.isAtEnd || this.#isNearEnd;
+    if (this.toEnd.hidden !== isHidden) this.toEnd.hidden = isHidden; // an equal value costs a new style, too
   }
 }
