@@ -8,7 +8,11 @@ export { groovy };
 const C = [
   { open: /^\/\/.*\\$/, style: "comment", rest: true, until: () => (line) => !line.endsWith("\\") },
   ...SLASHES,
-  { open: /^#\s*(?:(?:include|import)\s*<[^>]*>|(?:error|warning|pragma).*|\w+)/, before: /^\s*$/, style: "meta" },
+  {
+    open: /^#\s*(?:(?:include|import)\s*<[^>]*>|(?:error|warning|pragma).*|\w+)/,
+    before: /^\s*$/,
+    style: "meta",
+  },
   { open: /^(?:u8|[uUL])?R"([^(]{0,16})\(/, close: ([, mark]) => `)${mark}"` },
   quoted('"', { oneLine: true }),
   { open: /^'(?:\\[^']{1,9}|\\'|[^\\'])'/, before: /(?:^|\W|\b(?:u8|[uUL]))$/ },
