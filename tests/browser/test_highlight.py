@@ -27,9 +27,9 @@ PIECES = st.lists(
         [
             "def ", "if", "end", "(", ")", "{", "}", "[", "]", "x", "42", "1.5e-3", '"', "'", '"""', "`",
             "\\", "/", "//", "#", "--", "/*", "*/", "{-", "<!--", "-->", "<div", ">", "</div>", "<?php", "?>",
-            "<script>", "\n", "\n", "\n\n", "    ", "\t", "😀", "é", "\ud83d", "#include", "SELECT", "$x", "${",
-            "#{", "$(", "%", "<<EOT", "EOT", "=begin", "=end", "r#", "@", "q{", ": |\n", "- ", "a" * 600, "\u202e",
-            "👩\u200d", "\ufe0f",
+            "<script>", "\n", "\n", "\n\n", "    ", "\t", "😀", "é", "\ud83d", "#include", "SELECT", "$x",
+            "${", "#{", "$(", "%", "<<EOT", "EOT", "=begin", "=end", "r#", "@", "q{", ": |\n", "- ",
+            "a" * 600, "\u202e", "👩\u200d", "\ufe0f",
         ]
     ),
     max_size=40,
@@ -194,6 +194,40 @@ def test_a_hidden_character_turns_nothing_around_it(chat: ChatPage) -> None:
     edges = chat.page.evaluate(right, "if level != 'user\u202e \u2066# check if admin\u2069 \u2066' and ok")
     assert edges == sorted(edges)
     assert len(edges) > 20
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"), [((0, 0), (119, 6)), ((3, 2), (4, 0)), ((48, 3), (52, 2)), ((9, 0), (10, 0))]
+)
+def test_a_selection_over_lines_is_copied_as_it_is(
+    chat: ChatPage, begin: tuple[int, int], end: tuple[int, int]
+) -> None:
+    lines = [("" if row % 7 == 4 else f"  x{row}") for row in range(119)] + ["if end"]
+    copied = chat.page.evaluate(
+        """async ([text, begin, end]) => {
+            const { CodeView } = await import("/ui/highlight.js");
+            const chat = document.querySelector("tech-chat");
+            chat.innerHTML = '<div class="text"><figure class="code"><pre><code></code></pre></figure></div>';
+            const view = new CodeView(chat.querySelector("code"), "python");
+            view.append(text);
+            await view.coloured;
+            const place = ([row, column]) => {
+                const line = chat.querySelectorAll(".line")[row];
+                const walker = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+                let node = walker.nextNode();
+                for (; column > node.length; node = walker.nextNode()) column -= node.length;
+                return [node, column];
+            };
+            getSelection().setBaseAndExtent(...place(begin), ...place(end));
+            document.execCommand("copy");
+            return navigator.clipboard.readText();
+        }""",
+        ["\n".join(lines), begin, end],
+    )
+    first, last = begin[0], end[0]
+    parts = [*lines[first:last], lines[last][: end[1]]]
+    assert copied == "\n".join(parts)[begin[1] :]
+    assert chat.page.locator("[class^=hl-]").count() > 0
 
 
 @pytest.fixture

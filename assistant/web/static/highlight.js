@@ -121,7 +121,8 @@ export class CodeView {
   #beginLine() {
     if (this.#line) return;
     let { lastChild } = this.code;
-    if (!(lastChild?.childElementCount < TOGETHER)) lastChild = this.code.appendChild(element("span", { class: "lines" }));
+    if (!(lastChild?.childElementCount < TOGETHER))
+      lastChild = this.code.appendChild(element("span", { class: "lines" }));
     this.#line = lastChild.appendChild(element("span", { class: "line" }));
   }
 

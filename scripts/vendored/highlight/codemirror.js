@@ -3,7 +3,8 @@
 import * as modes from "codemirror/src/modes.js";
 
 export { default as StringStream } from "codemirror/src/util/StringStream.js";
-export const { copyState, defineMIME, defineMode, getMode, innerMode, mimeModes, resolveMode, startState } = modes;
+export const { copyState, defineMIME, defineMode, getMode, innerMode, mimeModes, resolveMode, startState } =
+  modes;
 export const registerHelper = () => {};
 
 defineMode("null", () => ({ token: (stream) => stream.skipToEnd() }));

@@ -18,6 +18,7 @@
 import { copied } from "./state.js";
 
 const PAIRS = { "(": ")", "[": "]", "{": "}", "<": ">" };
+const CONTINUED = /(?:^|[^\\])(?:\\\\)*\\$/; // by a backslash at the end of the line
 const DEEPEST = 100; // levels; hostile code opens more
 
 export const BACKSLASH = /^\\.?/;
@@ -96,7 +97,7 @@ export function withLiterals(mode, rules) {
       }
       stream.next();
     }
-    if (rule.oneLine) pop(state);
+    if (rule.oneLine && !(rule.escapes && CONTINUED.test(stream.string))) pop(state);
     return true;
   }
 

@@ -3,7 +3,10 @@
 /** A copy of a mode's state, which further lines may change. */
 export function copied(mode, state) {
   if (mode.copyState) return mode.copyState(state);
-  const entries = Object.entries(state).map(([key, value]) => [key, Array.isArray(value) ? [...value] : value]);
+  const entries = Object.entries(state).map(([key, value]) => [
+    key,
+    Array.isArray(value) ? [...value] : value,
+  ]);
   return Object.fromEntries(entries);
 }
 

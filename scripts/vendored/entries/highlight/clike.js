@@ -1,18 +1,25 @@
 import * as clike from "@codemirror/legacy-modes/mode/clike";
-import { dart, java, kotlin, objectiveC, scala } from "@codemirror/legacy-modes/mode/clike";
 import { groovy } from "@codemirror/legacy-modes/mode/groovy";
 import { SLASHES, quoted, withLiterals } from "../../highlight/literals.js";
 
-export { dart, groovy, java, kotlin, scala, objectiveC as objectivec };
+export const { dart, java, kotlin, scala } = clike;
+export { groovy };
 
-const CONTINUED = {
-  open: /^\/\/.*\\$/,
-  style: "comment",
-  rest: true,
-  until: () => (line) => !line.endsWith("\\"),
-};
-export const c = withLiterals(clike.c, [CONTINUED]);
-export const cpp = withLiterals(clike.cpp, [CONTINUED]);
+const C = [
+  { open: /^\/\/.*\\$/, style: "comment", rest: true, until: () => (line) => !line.endsWith("\\") },
+  ...SLASHES,
+  {
+    open: /^#\s*(?:(?:include|import)\s*<[^>]*>|(?:error|warning|pragma).*|\w+)/,
+    before: /^\s*$/,
+    style: "meta",
+  },
+  { open: /^(?:u8|[uUL])?R"([^(]{0,16})\(/, close: ([, mark]) => `)${mark}"` },
+  quoted('"', { oneLine: true }),
+  { open: /^'(?:\\[^']{1,9}|\\'|[^\\'])'/, before: /(?:^|\W|\b(?:u8|[uUL]))$/ },
+];
+export const c = withLiterals(clike.c, C);
+export const cpp = withLiterals(clike.cpp, C);
+export const objectivec = withLiterals(clike.objectiveC, C);
 
 const CODE = [["{", "}"]];
 export const csharp = withLiterals(clike.csharp, [

@@ -49,30 +49,43 @@ export const protobuf = withLiterals(protobufWords, [
   quoted("'", { oneLine: true }),
 ]);
 
-export const hcl = withLiterals(words("null true false for in if else endif endfor", { definition: /^\w+(?=\s*=[^=>])/ }), [
-  toEnd("#"),
-  ...SLASHES,
-  { open: /^<<[-~]?(\w+)/, until: ([, tag]) => (line) => line.trim() === tag },
-  {
-    open: '"',
-    close: '"',
-    escapes: /^(?:\\.?|\$\$\{|%%\{)/,
-    oneLine: true,
-    inner: [
-      ["${", "}"],
-      ["%{", "}"],
-    ],
-  },
-]);
+export const hcl = withLiterals(
+  words("null true false for in if else endif endfor", { definition: /^\w+(?=\s*=[^=>])/ }),
+  [
+    toEnd("#"),
+    ...SLASHES,
+    {
+      open: /^<<[-~]?(\w+)/,
+      until:
+        ([, tag]) =>
+        (line) =>
+          line.trim() === tag,
+    },
+    {
+      open: '"',
+      close: '"',
+      escapes: /^(?:\\.?|\$\$\{|%%\{)/,
+      oneLine: true,
+      inner: [
+        ["${", "}"],
+        ["%{", "}"],
+      ],
+    },
+  ],
+);
 
-const MAKE = "define endef else endif export ifdef ifeq ifndef ifneq include override private sinclude undefine unexport vpath";
-export const makefile = withLiterals(words(MAKE, { definition: /^[\w./%-]+(?=\s*:(?![=:]))/, variableName: /^\$(?:[({]\w+[)}]|[@<^?*%+|$]|\w)/ }), [
-  toEnd("#", /(?:^|[^\\])$/),
-  { open: /^"(?:[^"\\]|\\.)*"/ },
-  { open: /^'[^']*'/ },
-]);
+const MAKE =
+  "define endef else endif export ifdef ifeq ifndef ifneq include override private sinclude undefine unexport vpath";
+export const makefile = withLiterals(
+  words(MAKE, {
+    definition: /^[\w./%-]+(?=\s*:(?![=:]))/,
+    variableName: /^\$(?:[({]\w+[)}]|[@<^?*%+|$]|\w)/,
+  }),
+  [toEnd("#", /(?:^|[^\\])$/), { open: /^"(?:[^"\\]|\\.)*"/ }, { open: /^'[^']*'/ }],
+);
 
-const GRAPHQL = "directive enum extend fragment implements input interface mutation on query repeatable scalar schema subscription type union true false null";
+const GRAPHQL =
+  "directive enum extend fragment implements input interface mutation on query repeatable scalar schema subscription type union true false null";
 export const graphql = withLiterals(words(GRAPHQL, { meta: /^@\w+/, variableName: /^\$\w+/ }), [
   toEnd("#"),
   { open: '"""', close: '"""', escapes: /^\\"""/ },

@@ -5,7 +5,13 @@ import { copied } from "../../highlight/state.js";
 
 // Of each module: its modes, each with the other names of its language.
 const GROUPS = [
-  [() => import("./python.js"), { python: "py python2 python3 py3 pyi gyp ipython sage starlark bzl", pycon: "python-console python-repl" }],
+  [
+    () => import("./python.js"),
+    {
+      python: "py python2 python3 py3 pyi gyp ipython sage starlark bzl",
+      pycon: "python-console python-repl",
+    },
+  ],
   [
     () => import("./javascript.js"),
     {
@@ -41,8 +47,17 @@ const GROUPS = [
       objectivec: "objc obj-c objective-c mm objectivecpp",
     },
   ],
-  [() => import("./systems.js"), { go: "golang", rust: "rs", swift: "", zig: "", pascal: "delphi pas objectpascal" }],
-  [() => import("./bash.js"), { bash: "sh zsh shell ksh ash dash shellscript fish", console: "shell-session shellsession terminal sh-session bash-session" }],
+  [
+    () => import("./systems.js"),
+    { go: "golang", rust: "rs", swift: "", zig: "", pascal: "delphi pas objectpascal" },
+  ],
+  [
+    () => import("./bash.js"),
+    {
+      bash: "sh zsh shell ksh ash dash shellscript fish",
+      console: "shell-session shellsession terminal sh-session bash-session",
+    },
+  ],
   [
     () => import("./scripts.js"),
     {
@@ -55,7 +70,13 @@ const GROUPS = [
       vim: "vimscript viml vimrc",
     },
   ],
-  [() => import("./sql.js"), { sql: "postgresql postgres pgsql psql plpgsql sqlite sqlite3 plsql tsql t-sql mssql ddl", mysql: "mariadb" }],
+  [
+    () => import("./sql.js"),
+    {
+      sql: "postgresql postgres pgsql psql plpgsql sqlite sqlite3 plsql tsql t-sql mssql ddl",
+      mysql: "mariadb",
+    },
+  ],
   [
     () => import("./config.js"),
     {

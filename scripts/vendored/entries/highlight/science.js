@@ -8,7 +8,11 @@ export { julia, latex, matlab };
 
 export const r = withLiterals(rWords, [
   toEnd("#"),
-  { open: /^r(["'])(-*)([([{])/i, before: /(?:^|\W)$/, close: ([, mark, dashes, opens]) => delimited.close(["", opens]) + dashes + mark },
+  {
+    open: /^r(["'])(-*)([([{])/i,
+    before: /(?:^|\W)$/,
+    close: ([, mark, dashes, opens]) => delimited.close(["", opens]) + dashes + mark,
+  },
   quoted('"'),
   quoted("'"),
   { open: /^`[^`]*`/, style: "variable" },

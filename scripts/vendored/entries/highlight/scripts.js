@@ -8,14 +8,26 @@ import { delimited, quoted, toEnd, withLiterals, words } from "../../highlight/l
 export { lua, powershell, vb };
 
 const lastLine = (tag) => (line) => line.trim() === tag;
-const THE_REST = { open: /^__(?:END|DATA)__$/, before: /^$/, style: "comment", rest: true, until: () => () => false };
+const THE_REST = {
+  open: /^__(?:END|DATA)__$/,
+  before: /^$/,
+  style: "comment",
+  rest: true,
+  until: () => () => false,
+};
 
 // A slash begins a regular expression where no value can have ended.
 const PERL_VALUE =
   /(?:^|[=~(,!|&{};?:]|\b(?:and|grep|if|join|map|not|or|return|split|unless|until|while|x))\s*$/;
 const NO_NAME = /(?:^|[^\w$@%&>-])$/;
 export const perl = withLiterals(perlWords, [
-  { open: /^=[a-z]\w*/, before: /^$/, style: "comment", rest: true, until: () => (line) => line.startsWith("=cut") },
+  {
+    open: /^=[a-z]\w*/,
+    before: /^$/,
+    style: "comment",
+    rest: true,
+    until: () => (line) => line.startsWith("=cut"),
+  },
   THE_REST,
   { open: /^\$[#"'`/&;,.]/, style: "variable" },
   { open: /^<<~?(?:(["'])(.*?)\1|([A-Za-z_]\w*))/, until: (match) => lastLine(match[2] ?? match[3]) },
@@ -34,7 +46,13 @@ const RUBY_VALUE =
 const RUBY_CODE = { inner: [["#{", "}"]] };
 const RUBY_HEREDOC = /^<<(?:[~-](["'`]?)(\w+)\1|(["'`]?)([A-Z]\w*)\3)/;
 export const ruby = withLiterals(rubyWords, [
-  { open: /^=begin\b/, before: /^$/, style: "comment", rest: true, until: () => (line) => line.startsWith("=end") },
+  {
+    open: /^=begin\b/,
+    before: /^$/,
+    style: "comment",
+    rest: true,
+    until: () => (line) => line.startsWith("=end"),
+  },
   THE_REST,
   { open: RUBY_HEREDOC, before: /\W$|^$/, until: (match) => lastLine(match[2] ?? match[4]) },
   { open: /^%[QWIrx]([^\w\s=])/, before: /\W$|^$/, flags: true, ...delimited, ...RUBY_CODE },
