@@ -26,7 +26,7 @@ NAME = "Tech Assistant"
 UI = "/ui"  # where static/ is served; Gradio has a /static of its own
 MODULES = (
     "page", "chat", "conversations", "messages", "sources", "engine", "licence", "tree", "menu", "drafts",
-    "files", "written", "transcript", "selection", "api", "markdown", "highlight", "dom",
+    "files", "written", "transcript", "selection", "api", "markdown", "dialect", "highlight", "dom",
     "vendor/markdown-it",
 )  # fmt: skip
 HEAD = "\n".join(

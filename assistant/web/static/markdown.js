@@ -1,4 +1,4 @@
-// Markdown to DOM. markdown-it reads the text, and this module makes elements from its tokens.
+// Markdown to DOM: makes elements from the tokens that dialect.js reads, and shows a text while it grows.
 //
 // Text of a model is not trusted. It becomes text nodes and attributes, never markup: raw HTML is shown as the
 // text that it is (only <br> breaks a line, because table cells have no other way), images become links, and
@@ -8,195 +8,11 @@
 // of the last block is merged into the shown one, so that a selection in what stays is kept. A block of code
 // and a table, which may be long, grow by lines.
 
+import { read, shown } from "./dialect.js";
 import { copyButton, element } from "./dom.js";
 import { CodeView, markHidden } from "./highlight.js";
-import { MarkdownIt, cjkFriendly, footnotes } from "./vendor/markdown-it.js";
 
-const DEEPEST = 40; // levels of nested blocks; deeper ones are read as text
-const MOST_COLUMNS = 64; // of a table
-const LONGEST_ADDRESS = 4000; // UTF-16 units of a link's address or title; longer ones are text
 const LEVELS_ABOVE = 2; // headings above those of an answer: the conversation's and the message's
-
-// ---------------------------------------------------------------------------------------------- reading
-
-const parser = new MarkdownIt({ html: true, linkify: true, maxNesting: 200 });
-parser.use(cjkFriendly).use(footnotes);
-parser.disable(["footnote_tail", "footnote_inline"]); // a note stays where it was written
-parser.validateLink = () => true; // linkTo decides
-parser.normalizeLinkText = (text) => text;
-parser.normalizeLink = parser.utils.lib.mdurl.encode;
-parser.linkify.set({ fuzzyLink: false }); // main.rs and asyncio.run are no addresses
-parser.linkify.add("ftp:", null).add("//", null).add("www.", {
-  validate(text, at, { re }) {
-    const host = re.get_http_validator();
-    host.lastIndex = 0;
-    const match = host.exec(`//${text.slice(at - 4)}`)?.[0] ?? "";
-    return /\w\.\w/.test(match) ? match.length - 6 : 0;
-  },
-  normalize(match) {
-    match.url = `https://${match.url}`;
-  },
-});
-
-const isShallow = ({ level }) => level < DEEPEST;
-
-/** Replace the function of a rule by `change` of it. */
-function changeRule({ ruler }, name, change) {
-  const rule = ruler.__rules__.find((one) => one.name === name);
-  rule.fn = change(rule.fn);
-}
-
-// An address or a title that has no end is not looked for in the whole text, each time that one may begin.
-for (const name of ["parseLinkDestination", "parseLinkTitle"]) {
-  const parse = parser.helpers[name];
-  parser.helpers[name] = (text, start, end, ...rest) => {
-    return parse(text, start, Math.min(end, start + LONGEST_ADDRESS), ...rest);
-  };
-}
-
-// What stands after < is no address, unless all in <> is one.
-const { match } = parser.linkify;
-parser.linkify.match = (text) => match.call(parser.linkify, text)?.filter(({ index }) => text[index - 1] !== "<");
-changeRule(parser.inline, "linkify", (fn) => (state, silent) => {
-  return state.src[state.pos] === ":" && !/<[a-z]+$/i.test(state.pending.slice(-9)) && fn(state, silent);
-});
-
-/** Let a rule for blocks begin one only where `mayBegin(state, line)` allows it. */
-function guard(name, mayBegin) {
-  changeRule(parser.block, name, (fn) => (state, line, ...rest) => mayBegin(state, line) && fn(state, line, ...rest));
-}
-
-// The rule does not say which lines a note has.
-changeRule(parser.block, "footnote_def", (fn) => (state, line, ...rest) => {
-  const index = state.tokens.length;
-  if (!isShallow(state) || !fn(state, line, ...rest)) return false;
-  if (state.tokens[index]) state.tokens[index].map = [line, state.line];
-  return true;
-});
-
-guard("blockquote", isShallow);
-guard("list", isShallow);
-guard("table", (state, line) => {
-  const end = state.eMarks[Math.min(line + 1, state.lineMax)];
-  return state.src.slice(state.bMarks[line], end).split("|").length <= 2 * MOST_COLUMNS + 2;
-});
-
-// Names that languages write between two underscores. Any other word may be bold.
-const SPECIAL = new RegExp(
-  `^(?:${[
-    "[ir]?(?:add|and|divmod|floordiv|lshift|matmul|mod|mul|or|pow|rshift|sub|truediv|xor)",
-    "abs|all|asm|attribute|author|bool|buffer|bytes|call|class|complex|contains|copy|debug|deepcopy",
-    "a?(?:enter|exit|iter|next)|await|ceil|floor|round|trunc|index|int|float|invert|neg|pos|len|hash|sizeof",
-    "(?:get|set|del)(?:attr|attribute|item|state)?|getnewargs|delete|missing|new|init|prepare|reduce|slots|mro",
-    "eq|ne|lt|le|gt|ge|repr|str|format|dir|doc|dict|bases|code|closure|defaults|kwdefaults|globals|self|func",
-    "main|name|qualname|module|file|path|fspath|package|loader|spec|cached|builtins|import|future|annotations",
-    "cause|context|traceback|notes|weakref|wrapped|reversed|instancecheck|subclasscheck|subclasses|members",
-    "version|license|copyright|email|pycache|proto|typename|tablename|html|mocks|tests|snapshots|fixtures",
-    "global|device|host|shared|constant|restrict|volatile|inline|FILE|LINE|DATE|TIME|FUNCTION|COUNTER",
-    "DIR|CLASS|METHOD|NAMESPACE|TRAIT|DATA|END|PACKAGE",
-  ].join("|")})$`,
-);
-
-/** Python's __init__ and the like are names, not bold text; so is a part of code such as obj.__x__ or __x__(). */
-parser.inline.ruler.before("emphasis", "dunder", (state, silent) => {
-  const { src, pos } = state;
-  if (src[pos] !== "_" || /[\w\\]/.test(src[pos - 1] ?? " ")) return false;
-  const match = at(/__([A-Za-z]\w*?)__(?!\w)/y, src, pos);
-  if (!match) return false;
-  const isInCode = /\w\.$/.test(src.slice(Math.max(0, pos - 2), pos)) || /^(?:\(|\[|\.\w)/.test(src.slice(pos + match[0].length, pos + match[0].length + 2));
-  if (!isInCode && !SPECIAL.test(match[1]) && !/^[^_]+(?:_[^_]+)+$/.test(match[1])) return false;
-  return say(state, match[0], silent);
-});
-
-/** The stars of f(*args, *, **options) are no emphasis. */
-parser.inline.ruler.before("emphasis", "unpacking", (state, silent) => {
-  const { src, pos } = state;
-  if (src[pos] !== "*" || !/[([{,\s]/.test(src[pos - 1] ?? ".")) return false;
-  const stars = at(/\*{1,2}(?=(?:[A-Za-z_][\w.]*)?\s*[,)\]}=:([])/y, src, pos)?.[0];
-  if (!stars || !/[\w\])]\((?:[^()\n]|\([^()\n]*\))*$/.test(src.slice(Math.max(0, pos - 200), pos))) return false;
-  return say(state, stars, silent);
-});
-
-/** Take a text as it is. */
-function say(state, text, silent) {
-  if (!silent) state.pending += text;
-  state.pos += text.length;
-  return true;
-}
-
-const DELIMITERS = { "\\(": "\\)", "\\[": "\\]", $$: "$$" };
-
-/** Formulas between \( \), \[ \] and $$. A single $ is a dollar. */
-parser.inline.ruler.before("escape", "formula", (state, silent) => {
-  const { src, pos } = state;
-  const begin = src.slice(pos, pos + 2);
-  if (!Object.hasOwn(DELIMITERS, begin)) return false;
-  const end = nextIndex(state, DELIMITERS[begin], pos + 2);
-  const tex = src.slice(pos + 2, Math.max(end, pos + 2));
-  if (!isFormula(tex)) return false;
-  const isAlone = begin !== "\\(" && src.slice(0, pos).trim() === "" && src.slice(end + 2).trim() === "";
-  if (begin === "$$" && !isAlone && /^\s|\s$/.test(tex)) return false;
-  if (!silent) Object.assign(state.push("formula", "", 0), { content: tex.trim(), block: isAlone });
-  state.pos = end + 2;
-  return true;
-});
-
-/** Where a text is next found in a state's source, without a second search of the same part. */
-function nextIndex(state, text, from) {
-  const found = (state.found ??= {});
-  if (!(found[text] >= from) && found[text] !== -1) found[text] = state.src.indexOf(text, from);
-  return found[text];
-}
-
-/** Whether a text can be a formula: it has a sign of mathematics, or is one letter or number. */
-function isFormula(tex) {
-  return /[A-Za-z\d\p{L}]/u.test(tex) && !/^\s*\p{L}{2,}(?:[\s,.]+\p{L}{2,})*\s*$/u.test(tex);
-}
-
-/** Match a sticky pattern at a place. */
-function at(pattern, text, place) {
-  pattern.lastIndex = place;
-  return pattern.exec(text);
-}
-
-// GitHub's tables end a cell at a bar inside `code`. While the text is read, this character stands for such a bar.
-const BAR = "\ufdd0";
-const CODE_WITH_BAR = /(?<![\\`])(`+)(?!`)([^\n]*?[^`\n])\1(?!`)/g;
-
-function hideBars(text) {
-  if (!text.includes("|") || !text.includes("`")) return text;
-  const lines = text.split("\n").map((line) => {
-    if (!line.includes("|")) return line;
-    return line.replace(CODE_WITH_BAR, (code) => code.replace(/(?<!\\)\|/g, BAR));
-  });
-  return lines.join("\n");
-}
-
-const shown = (text) => text.replaceAll(BAR, "|");
-
-/** Read a text. `links` are {references, notes, cite}; returns the top-level blocks, and what the text defines. */
-function read(text, links) {
-  const refs = Object.fromEntries(Object.keys(links.notes).map((label) => [label, -1])); // not yet used
-  const env = { references: { ...links.references }, footnotes: { refs }, cite: links.cite };
-  const root = { children: [] };
-  const open = [root];
-  for (const token of parser.parse(hideBars(text), env)) {
-    if (token.nesting < 0) open.pop();
-    else {
-      const block = { token, children: [] };
-      open.at(-1).children.push(block);
-      if (token.nesting > 0) open.push(block);
-    }
-  }
-  return { blocks: root.children, references: env.references, notes: env.footnotes.refs };
-}
-
-/** A number that cites a source is not the label of a link. */
-parser.core.ruler.after("block", "citations", ({ env }) => {
-  for (const label of Object.keys(env.references)) {
-    if (/^\d+$/.test(label) && env.cite(Number(label))) delete env.references[label];
-  }
-});
 
 // ----------------------------------------------------------------------------------------------- links
 
@@ -256,8 +72,8 @@ const FROM_THE_RIGHT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10f
 /** The direction of a block's text, by its first letter outside code. null if it has none. */
 function directionOf({ token, children }) {
   if (token.type === "inline") {
-    const letter = token.children.map(({ type, content }) => type === "text" && LETTER.exec(content)).find(Boolean);
-    return letter ? (FROM_THE_RIGHT.test(letter[0]) ? "rtl" : "ltr") : null;
+    const word = token.children.find(({ type, content }) => type === "text" && LETTER.test(content));
+    return word ? (FROM_THE_RIGHT.test(LETTER.exec(word.content)[0]) ? "rtl" : "ltr") : null;
   }
   for (const child of children) {
     const direction = directionOf(child);
@@ -318,7 +134,8 @@ function inlines(tokens, links) {
       default: // strong, em, s, link
         if (token.nesting > 0) {
           const isLink = token.type === "link_open";
-          const node = isLink ? linkTo(token.attrGet("href"), token.attrGet("title")) : element(token.tag === "s" ? "del" : token.tag);
+          const tag = token.tag === "s" ? "del" : token.tag;
+          const node = isLink ? linkTo(token.attrGet("href"), token.attrGet("title")) : element(tag);
           add(node);
           open.push(node);
         } else if (token.nesting < 0) {
@@ -413,24 +230,27 @@ function build(block, links) {
   }
 }
 
+/** The tokens of the first paragraph of a quotation or an item, and what a pattern finds in the first text. */
+function beginning(children, pattern) {
+  const [first] = children;
+  const tokens = first?.token.type === "paragraph_open" ? first.children[0].token.children : [];
+  return { tokens, found: tokens[0]?.type === "text" && pattern.exec(tokens[0].content) };
+}
+
 /** GitHub's alerts: a quotation whose first line is a mark such as [!NOTE]. null for other quotations. */
 function alertOf(children, dir, links) {
-  const inline = children[0]?.token.type === "paragraph_open" ? children[0].children[0].token : null;
-  const [first, end] = inline?.children ?? [];
-  const kind = first?.type === "text" && /^\[!(note|tip|important|warning|caution)\]$/i.exec(first.content)?.[1];
-  if (!kind || (end && end.type !== "softbreak")) return null;
-  const name = kind[0].toUpperCase() + kind.slice(1).toLowerCase();
-  inline.children.splice(0, 2);
-  const rest = inline.children.length > 0 ? children : children.slice(1);
-  const title = element("p", { class: "title" }, name);
-  return element("blockquote", { class: "alert", "data-kind": kind.toLowerCase(), dir }, title, ...rest.map((one) => build(one, links)));
+  const { tokens, found } = beginning(children, /^\[!(note|tip|important|warning|caution)\]$/i);
+  if (!found || (tokens[1] && tokens[1].type !== "softbreak")) return null;
+  tokens.splice(0, 2);
+  const kind = found[1].toLowerCase();
+  const title = element("p", { class: "title" }, kind[0].toUpperCase() + kind.slice(1));
+  const rest = (tokens.length > 0 ? children : children.slice(1)).map((child) => build(child, links));
+  return element("blockquote", { class: "alert", "data-kind": kind, dir }, title, ...rest);
 }
 
 function itemOf(children, dir, links) {
-  const inline = children[0]?.token.type === "paragraph_open" ? children[0].children[0].token : null;
-  const first = inline?.children[0];
-  const task = first?.type === "text" && /^\[([ xX])\]\s/.exec(first.content);
-  if (task) first.content = first.content.slice(task[0].length);
+  const { tokens, found: task } = beginning(children, /^\[([ xX])\]\s/);
+  if (task) tokens[0].content = tokens[0].content.slice(task[0].length);
   const item = element("li", { class: task && "task", dir }, ...children.map((child) => build(child, links)));
   if (task) {
     const isDone = task[1] !== " ";
@@ -443,18 +263,19 @@ function itemOf(children, dir, links) {
 
 function tableOf(children, links) {
   const cellOf = (cell) => {
-    const { tag, attrs } = cell.token;
-    const scope = tag === "th" ? "col" : null;
-    const node = element(tag, { scope, dir: directionOf(cell) }, ...cell.children.map((one) => build(one, links)));
-    node.style.textAlign = attrs?.[0][1].replace("text-align:", "") ?? "";
-    if (!attrs) node.removeAttribute("style");
+    const { tag } = cell.token;
+    const attributes = { scope: tag === "th" && "col", dir: directionOf(cell) };
+    const node = element(tag, attributes, build(cell.children[0], links));
+    const align = cell.token.attrGet("style"); // as text-align:right
+    if (align) node.style.textAlign = align.split(":")[1];
     return node;
   };
   const parts = children.map((part) => {
     const rows = part.children.map((row) => element("tr", {}, ...row.children.map(cellOf)));
     return element(part.token.tag, {}, ...rows);
   });
-  const attributes = { class: "table", tabindex: "0", role: "group", "aria-label": "Table", dir: directionOf(children[0]) };
+  const dir = directionOf(children[0]);
+  const attributes = { class: "table", tabindex: "0", role: "group", "aria-label": "Table", dir };
   return element("div", attributes, element("table", {}, ...parts));
 }
 
