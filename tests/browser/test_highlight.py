@@ -149,6 +149,7 @@ def test_names_after_a_fence(blank: Page) -> None:
         ("🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", []),
         ("می\u200cخواهم क्\u200dष 葛\U000e0100 é 日本語 \u00a0", []),
         ("🏴\U000e0041\U000e0042", ["U+E0041", "U+E0042"]),
+        ("a\u202e" * 400, ["U+202E"] * 31),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("language", ["js", "py", "?"])

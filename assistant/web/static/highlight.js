@@ -10,6 +10,7 @@ import { element } from "./dom.js";
 const LONGEST = 1000; // UTF-16 units of a line that is coloured; a minified file is not worth the time
 const DEEPEST = 300; // open brackets; some modes take longer for each line the more there are
 const TOGETHER = 50; // lines in one element, so that a line that changes costs the browser little
+const MOST_MARKS = 30; // in a line; the rest of one that hides more is a single mark
 const AT_ONCE = 8000; // units that are coloured before the page gets its turn
 
 const NAMES = Object.fromEntries(
@@ -25,11 +26,12 @@ const NAMES = Object.fromEntries(
 // ideographs have variants.
 const SCRIPTS = "Arab Beng Deva Gujr Guru Khmr Knda Mlym Mong Mymr Orya Sinh Syrc Taml Telu Tibt".split(" ");
 const EMOJI = String.raw`\p{ExtPict}(?:\uFE0F|\p{EMod})?`;
+const HIDDEN = /(?![\t\n])[\p{Cc}\p{DI}\u2028\u2029\uFFF9-\uFFFB]/gu;
 const NOTABLE = new RegExp(
   String.raw`[${SCRIPTS.map((name) => `\\p{sc=${name}}`).join("")}][\u200C\u200D]|\p{sc=Mong}[\u180B-\u180D\u180F]|` +
     String.raw`\u{1F3F4}[\u{E0061}-\u{E007A}]{4,6}\u{E007F}|${EMOJI}(?:\u200D${EMOJI})*|[\d#*]\uFE0F\u20E3|` +
     String.raw`\p{S}[\uFE0E\uFE0F]|\p{sc=Han}[\uFE00-\uFE02\u{E0100}-\u{E01EF}]|` +
-    String.raw`(?![\t\n])(?<hidden>[\p{Cc}\p{DI}\u2028\u2029\uFFF9-\uFFFB])`,
+    `(?<hidden>${HIDDEN.source})`,
   "gu",
 );
 
@@ -41,6 +43,7 @@ export function markHidden(text, line = text, at = 0) {
   if (/^[\t\n -~]*$/.test(text)) return text ? [document.createTextNode(text)] : [];
   const nodes = [];
   const end = at + text.length;
+  let marks = 0;
   const add = (to) => to > at && nodes.push(document.createTextNode(line.slice(at, to)));
   NOTABLE.lastIndex = at;
   for (let found; (found = NOTABLE.exec(line)) && found.index < end;) {
@@ -50,8 +53,11 @@ export function markHidden(text, line = text, at = 0) {
     at = NOTABLE.lastIndex;
     const point = hidden.codePointAt(0);
     const code = `U+${point.toString(16).toUpperCase().padStart(4, "0")}`;
-    const title = `Hidden character: ${NAMES[point] ?? code}`;
-    nodes.push(element("span", { class: "hidden-character", "data-code": code, title }, hidden));
+    const isLast = ++marks > MOST_MARKS;
+    const title = isLast ? "Many hidden characters" : `Hidden character: ${NAMES[point] ?? code}`;
+    const marked = isLast ? line.slice(found.index, end) : hidden;
+    nodes.push(element("span", { class: "hidden-character", "data-code": code, title }, marked));
+    if (isLast) return nodes;
   }
   add(end);
   return nodes;
@@ -173,6 +179,7 @@ export class CodeView {
       if (!mayGrow) this.#language = null; // what follows a line that it cannot read has no colours
       return markHidden(line);
     }
+    if (line.match(HIDDEN)?.length > MOST_MARKS) return markHidden(line);
     let at = 0;
     return pieces.flatMap(([kind, text]) => {
       const nodes = markHidden(text, line, at);
