@@ -44,6 +44,7 @@ class ScriptedPage(ChatPage):
         self.engine = {"download": None, "licence": None, **engine}
         self.model = "documentation" if engine["answers"] == "documentation" else "Small"
         self.text_of_answers = TEXT
+        self.sources = [RMTREE, EXAMPLE]
         self.calls: list[str] = []
         self._refusal: dict[str, Any] | None = None
         self._held: list[Route] | None = None
@@ -95,7 +96,7 @@ class ScriptedPage(ChatPage):
         route.fulfill(status=204) if self._refusal is None else route.fulfill(status=409, json=self._refusal)
 
     def _answer(self, route: Route) -> None:
-        events = {"sources": {"sources": [RMTREE, EXAMPLE]}, "delta": {"text": self.text_of_answers}}
+        events = {"sources": {"sources": self.sources}, "delta": {"text": self.text_of_answers}}
         events["done"] = {"status": "done", "finish_reason": "eos_token"}
         body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events.items())
         route.fulfill(content_type="text/event-stream", body=body)
