@@ -102,7 +102,7 @@ def blank(browser: Browser) -> Iterator[Page]:
     def serve(route: Route) -> None:
         path = urlsplit(route.request.url).path.lstrip("/")
         if path:
-            route.fulfill(path=STATIC / path)
+            route.fulfill(path=STATIC / path) if (STATIC / path).is_file() else route.fulfill(status=404)
         else:
             body = "<!doctype html><title>blank</title><link rel=icon href=data:,><main></main>"
             route.fulfill(content_type="text/html", body=body)

@@ -13,7 +13,8 @@ SHOWN = """async (text) => {
     const { bubble, fold } = new Question(message, {});
     const codes = [...bubble.querySelectorAll("code")].map((node) => node.textContent);
     const isOnlyCode = [...bubble.children].every((node) => node.localName === "code");
-    return { text: bubble.textContent, codes, isOnlyCode, isFolded: !fold.hidden };
+    const marked = bubble.querySelectorAll(".hidden-character").length;
+    return { text: bubble.textContent, codes, isOnlyCode, marked, isFolded: !fold.hidden };
 }"""
 FENCE = "```py\nx = `1`\n```\n"
 LONG = "\n".join(f"line {number} of what was pasted" for number in range(3000))
@@ -30,6 +31,7 @@ CASES: list[tuple[str, list[str]]] = [
     ("    def pasted():\n        return **kwargs\n", []),
     ("<b>not bold</b> **nor this** `<i>`", ["`<i>`"]),
     ("```", ["```"]),
+    ("pasted `a\u202eb`", ["`a\u202eb`"]),
     ("", []),
 ]
 SLOW = ["`" * 200_000, "`a``" * 50_000, "```\n" * 50_000, "~~~~\n```\n" * 20_000, " `x" * 60_000]
@@ -38,7 +40,8 @@ SLOW = ["`" * 200_000, "`a``" * 50_000, "```\n" * 50_000, "~~~~\n```\n" * 20_000
 @pytest.mark.parametrize(("text", "codes"), CASES)
 def test_code_in_a_question_is_monospace_and_its_text_stays(blank: Page, text: str, codes: list[str]) -> None:
     shown = blank.evaluate(SHOWN, text)
-    assert shown == {"text": text, "codes": codes, "isOnlyCode": True, "isFolded": False}
+    marked = text.count("\u202e")
+    assert shown == {"text": text, "codes": codes, "isOnlyCode": True, "marked": marked, "isFolded": False}
 
 
 @pytest.mark.parametrize("text", SLOW, ids=lambda text: text[:5])

@@ -27,6 +27,7 @@ from assistant.conversation import Source
 from assistant.knowledge.answer import INSTEAD, INTERFACE, DocumentationAnswer, answer
 from assistant.knowledge.index import Index
 from assistant.knowledge.passage import Passage, SearchResult
+from assistant.knowledge.rest_in_words import in_words
 from assistant.knowledge.search.search import search
 from tests.knowledge.answer_reader import Piece, pieces_of
 from tests.knowledge.search.test_questions_file import QUESTIONS, exists
@@ -179,7 +180,8 @@ def untrue(shown: DocumentationAnswer) -> list[str]:
     """The parts of an answer that are not at the location that it states."""
     wrong = []
     for source in shown.sources:
-        if source.quote and not any(words(source.quote) in words(text) for text in documents(source)):
+        texts = [form for text in documents(source) for form in (text, in_words(text))]
+        if source.quote and not any(words(source.quote) in words(text) for text in texts):
             wrong.append(f"{source.name}: not at {source.location}: {source.quote[:200]!r}")
         if not is_there(source):
             wrong.append(f"{source.name} does not exist")

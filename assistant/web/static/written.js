@@ -1,6 +1,7 @@
 // What a plain text says of itself without a reader of Markdown: where its code is, and what was only thought.
 
 import { element } from "./dom.js";
+import { markHidden } from "./highlight.js";
 
 // A fenced block to its end or the end of the text, or words between one or two backticks in a line.
 const CODE =
@@ -11,7 +12,7 @@ export function codeNodes(text) {
   const nodes = [];
   let end = 0;
   for (const { 0: code, 1: block, index } of text.matchAll(CODE)) {
-    nodes.push(text.slice(end, index), element("code", { class: block && "block" }, code));
+    nodes.push(text.slice(end, index), element("code", { class: block && "block" }, ...markHidden(code)));
     end = index + code.length;
   }
   return [...nodes, text.slice(end)].filter((node) => node !== "");
