@@ -6,6 +6,7 @@ import { MarkdownIt, cjkFriendly, footnotes } from "./vendor/markdown-it.js";
 const DEEPEST = 40; // levels of nested blocks; deeper ones are read as text
 const MOST_COLUMNS = 64; // of a table
 const LONGEST_ADDRESS = 4000; // UTF-16 units of a link's address or title; longer ones are text
+const MOST_BRACKETS = 500; // of a paragraph that begin no link; the brackets after them are text
 
 const parser = new MarkdownIt({ html: true, linkify: true, maxNesting: 200 });
 parser.use(cjkFriendly).use(footnotes);
@@ -32,12 +33,21 @@ function changeRule({ ruler }, name, change) {
   rule.fn = change(rule.fn);
 }
 
-// An address or a title that has no end is not looked for in the whole text, each time that one may begin.
+// The end of an address, a title or a link is not looked for in the whole text, each time that one may begin.
 for (const name of ["parseLinkDestination", "parseLinkTitle"]) {
   const parse = parser.helpers[name];
   parser.helpers[name] = (text, start, end, ...rest) => {
     return parse(text, start, Math.min(end, start + LONGEST_ADDRESS), ...rest);
   };
+}
+
+for (const name of ["link", "image"]) {
+  changeRule(parser.inline, name, (fn) => (state, ...rest) => {
+    if (!"[!".includes(state.src[state.pos]) || state.brackets > MOST_BRACKETS) return false;
+    const isLink = fn(state, ...rest);
+    if (!isLink) state.brackets = (state.brackets ?? 0) + 1;
+    return isLink;
+  });
 }
 
 // What stands after < is no address, unless all in <> is one.

@@ -373,6 +373,7 @@ const HEADINGS = "[data-level]";
 export class MarkdownView {
   #text = "";
   #shown = 0; // how much of it was rendered
+  #isInParts = false; // whether that was read in parts, so that some definitions came too late
   #lines = 0; // where the last line begins that was not complete
   #start = 0; // where the last top-level block begins
   #tail = []; // the nodes from there on
@@ -397,22 +398,27 @@ export class MarkdownView {
   }
 
   append(text) {
-    this.#text += text.replaceAll("\r", "").replace(/[\0\ufdd0]/g, "\ufffd");
-    this.#render(this.#text.length - undecided(this.#text.slice(this.#from)));
+    this.#add(text, false);
   }
 
+  /** Show another text. It is read again with the next piece, if there is one. */
   set(text) {
     this.container.replaceChildren();
     this.#text = "";
     this.#defines = false;
     this.#restart();
-    this.append(text);
+    this.#add(text, true);
+  }
+
+  #add(text, isLast) {
+    this.#text += text.replaceAll("\r", "").replace(/[\0\ufdd0]/g, "\ufffd");
+    this.#render(this.#text.length - undecided(this.#text.slice(this.#from)), isLast);
   }
 
   /** No more will come: show the rest. */
   finish() {
     this.#render(this.#text.length, true);
-    if (this.#defines) {
+    if (this.#defines && this.#isInParts) {
       this.#restart(); // a link or a note may be defined further down than it is used
       this.#render(this.#text.length, true);
     }
@@ -429,9 +435,10 @@ export class MarkdownView {
     Object.assign(this.#links, { references: {}, notes: {} });
   }
 
-  #render(end, isLast = false) {
+  #render(end, isLast) {
     if (end <= this.#shown) return;
     this.#shown = end;
+    this.#isInParts = this.#from > 0 || !isEmpty(this.#links.references) || !isEmpty(this.#links.notes);
     const head = this.#growing?.head ?? "";
     const source = head + this.#text.slice(this.#from, end);
     const found = read(source, this.#links);
