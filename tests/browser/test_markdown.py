@@ -36,6 +36,8 @@ RENDER = """(text) => {
             "**f(*args, *, **kwargs)** *or* `**`",
             "<p><strong>f(*args, *, **kwargs)</strong> <em>or</em> <code>**</code></p>",
         ),
+        ("x**2 + y**2, **b**", "<p>x**2 + y**2, <strong>b</strong></p>"),
+        ("[![a](http://h.org/i)](http://h.org/l)", '<p><a href="http://h.org/l"><span>a</span></a></p>'),
         ("~~gone~~ ~3~5 `` a`b `` \\*no\\*", "<p><del>gone</del> ~3~5 <code>a`b</code> *no*</p>"),
         ("これは**「重要」**な", "<p>これは<strong>「重要」</strong>な</p>"),
         ("**「A」**なので**「B」**", "<p><strong>「A」</strong>なので<strong>「B」</strong></p>"),

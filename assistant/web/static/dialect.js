@@ -85,10 +85,8 @@ const SPECIAL = new RegExp(
     "(?:get|set|del)(?:attr|attribute|item|state)?|getnewargs|delete|missing|new|init|prepare|reduce|slots|mro",
     "eq|ne|lt|le|gt|ge|repr|str|format|dir|doc|dict|bases|code|closure|defaults|kwdefaults|globals|self|func",
     "main|name|qualname|module|file|path|fspath|package|loader|spec|cached|builtins|import|future|annotations",
-    "cause|context|traceback|notes|weakref|wrapped|reversed|instancecheck|subclasscheck|subclasses|members",
-    "version|license|copyright|email|pycache|proto|typename|tablename|html|mocks|tests|snapshots|fixtures",
-    "global|device|host|shared|constant|restrict|volatile|inline|FILE|LINE|DATE|TIME|FUNCTION|COUNTER",
-    "DIR|CLASS|METHOD|NAMESPACE|TRAIT|DATA|END|PACKAGE",
+    "cause|context|traceback|wrapped|reversed|instancecheck|subclasses|version|pycache|proto|typename|tests",
+    "global|device|host|shared|constant|FILE|LINE|DATE|TIME|FUNCTION|DIR|CLASS|METHOD|NAMESPACE|DATA|END",
   ].join("|")})$`,
 );
 
@@ -105,14 +103,16 @@ parser.inline.ruler.before("emphasis", "dunder", (state, silent) => {
   return (isInCode || SPECIAL.test(name) || /^[^_]+(?:_[^_]+)+$/.test(name)) && say(state, whole, silent);
 });
 
-/** The stars of f(*args, *, **options) are no emphasis. */
-parser.inline.ruler.before("emphasis", "unpacking", (state, silent) => {
+/** The stars of f(*args, *, **options) and of x**2 are no emphasis. */
+parser.inline.ruler.before("emphasis", "operators", (state, silent) => {
   const { src, pos } = state;
-  if (src[pos] !== "*" || !/[([{,\s]/.test(src[pos - 1] ?? ".")) return false;
-  const stars = at(/\*{1,2}(?=(?:[A-Za-z_][\w.]*)?\s*[,)\]}=:([])/y, src, pos)?.[0];
-  const isInCall = /[\w\])]\((?:[^()\n]|\([^()\n]*\))*$/.test(src.slice(Math.max(0, pos - 200), pos));
-  return Boolean(stars) && isInCall && say(state, stars, silent);
+  if (src[pos] !== "*") return false;
+  const before = src.slice(Math.max(0, pos - 200), pos);
+  if (at(POWER, src, pos) && !before.replace(/\w\*\*\d/g, "").includes("**")) return say(state, "**", silent);
+  const stars = /[([{,\s]$/.test(before) && at(/\*{1,2}(?=(?:[A-Za-z_][\w.]*)?\s*[,)\]}=:([])/y, src, pos)?.[0];
+  return Boolean(stars) && /[\w\])]\((?:[^()\n]|\([^()\n]*\))*$/.test(before) && say(state, stars, silent);
 });
+const POWER = /(?<=[\w)\]])\*\*(?=\d)/y;
 
 /** Take a text as it is. */
 function say(state, text, silent) {

@@ -122,7 +122,8 @@ function inlines(tokens, links) {
         add(/^<br\s*\/?>$/i.test(content) ? element("br") : content);
         break;
       case "image": {
-        const link = linkTo(token.attrGet("src"), token.attrGet("title"));
+        const isLinked = open.some((node) => node.nodeName === "A");
+        const link = isLinked ? element("span") : linkTo(token.attrGet("src"), token.attrGet("title"));
         link.classList.add("image");
         link.append(inlines(token.children, links).textContent.trim() || "image");
         add(link);
