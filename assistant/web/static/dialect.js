@@ -103,6 +103,8 @@ parser.inline.ruler.before("emphasis", "dunder", (state, silent) => {
   return (isInCode || SPECIAL.test(name) || /^[^_]+(?:_[^_]+)+$/.test(name)) && say(state, whole, silent);
 });
 
+const POWER = /(?<=[\w)\]])\*\*(?=\d)/y;
+
 /** The stars of f(*args, *, **options) and of x**2 are no emphasis. */
 parser.inline.ruler.before("emphasis", "operators", (state, silent) => {
   const { src, pos } = state;
@@ -112,8 +114,6 @@ parser.inline.ruler.before("emphasis", "operators", (state, silent) => {
   const stars = /[([{,\s]$/.test(before) && at(/\*{1,2}(?=(?:[A-Za-z_][\w.]*)?\s*[,)\]}=:([])/y, src, pos)?.[0];
   return Boolean(stars) && /[\w\])]\((?:[^()\n]|\([^()\n]*\))*$/.test(before) && say(state, stars, silent);
 });
-const POWER = /(?<=[\w)\]])\*\*(?=\d)/y;
-
 /** Take a text as it is. */
 function say(state, text, silent) {
   if (!silent) state.pending += text;
