@@ -94,9 +94,10 @@ def without_comments(source: bytes) -> bytes:
 
 
 def sent(path: Path) -> bytes:
-    """What a browser is sent of a file, if it accepts compression."""
+    """What a browser is sent of a file, if it accepts compression. Only our own code loses its comments."""
     data = path.read_bytes()
-    return gzipped(without_comments(data) if path.suffix in (".js", ".css") else data)
+    is_ours = path.parent == STATIC and path.suffix in (".js", ".css")
+    return gzipped(without_comments(data) if is_ours else data)
 
 
 def _sent(path: str, modified: int, size: int) -> bytes:
