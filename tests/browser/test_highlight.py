@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Page, Route, expect
 
+from assistant.web.application import STATIC
 from tests.browser.chat_page import ChatPage
 
 MARKS = {"«": "string", "‹": "comment", "⟪": "code", "»": None, "›": None, "⟫": None}
@@ -308,3 +309,29 @@ def test_no_text_takes_long(blank: Page, hostile: str) -> None:
         [["python", "js", "tsx", "cpp", "bash", "yaml", "html", "ruby", "perl", "php", "md", "sql"], text],
     )
     assert slow == []
+
+
+def test_a_long_block_has_its_height_and_its_text_before_all_of_it_is_laid_out(blank: Page) -> None:
+    code = "\n".join(f"value_{number} = {number}" for number in range(3000))
+    blank.add_style_tag(path=STATIC / "chat.css")
+    seen, whole, text = blank.evaluate(
+        """(code) => {
+            const chat = document.createElement("tech-chat");
+            const text = chat.appendChild(document.createElement("div"));
+            text.className = "text";
+            document.querySelector("main").append(chat);
+            render([`~~~py\\n${code}\\n~~~`], text);
+            const lines = [...text.querySelectorAll(".lines")];
+            const heights = ["", "visible"].map((visibility) => {
+                for (const part of lines) part.style.contentVisibility = visibility;
+                return text.offsetHeight;
+            });
+            const copied = text.querySelector("code").textContent;
+            chat.remove();
+            return [...heights, copied];
+        }""",
+        code,
+    )
+    assert text == code
+    assert abs(seen - whole) < 60  # of 60,000 pixels
+    assert whole > 50_000

@@ -80,9 +80,9 @@ changeRule(parser.block, "footnote_def", (fn) => (state, line, ...rest) => {
 const SPECIAL = new RegExp(
   `^(?:${[
     "[ir]?(?:add|and|divmod|floordiv|lshift|matmul|mod|mul|or|pow|rshift|sub|truediv|xor)",
-    "abs|all|asm|attribute|author|bool|buffer|bytes|call|class|complex|contains|copy|debug|deepcopy",
+    "abs|all|asm|attribute|bool|buffer|bytes|call|class|complex|contains|copy|debug|deepcopy",
     "a?(?:enter|exit|iter|next)|await|ceil|floor|round|trunc|index|int|float|invert|neg|pos|len|hash|sizeof",
-    "(?:get|set|del)(?:attr|attribute|item|state)?|getnewargs|delete|missing|new|init|prepare|reduce|slots|mro",
+    "(?:get|set|del)(?:attr|attribute|item|state)?|delete|missing|new|init|prepare|reduce|slots|mro",
     "eq|ne|lt|le|gt|ge|repr|str|format|dir|doc|dict|bases|code|closure|defaults|kwdefaults|globals|self|func",
     "main|name|qualname|module|file|path|fspath|package|loader|spec|cached|builtins|import|future|annotations",
     "cause|context|traceback|wrapped|reversed|instancecheck|subclasses|version|pycache|proto|typename|tests",

@@ -10,6 +10,7 @@ import { element } from "./dom.js";
 const LONGEST = 1000; // UTF-16 units of a line that is coloured; a minified file is not worth the time
 const DEEPEST = 300; // open brackets; some modes take longer for each line the more there are
 const TOGETHER = 50; // lines in one element, so that a line that changes costs the browser little
+const LONG = 20; // such elements in a block whose lines out of sight are not laid out
 const MOST_MARKS = 30; // in a line; the rest of one that hides more is a single mark
 const AT_ONCE = 8000; // units that are coloured before the page gets its turn
 
@@ -127,8 +128,10 @@ export class CodeView {
   #beginLine() {
     if (this.#line) return;
     let { lastChild } = this.code;
-    if (!(lastChild?.childElementCount < TOGETHER))
+    if (!(lastChild?.childElementCount < TOGETHER)) {
       lastChild = this.code.appendChild(element("span", { class: "lines" }));
+      if (this.code.childElementCount === LONG) this.code.classList.add("long");
+    }
     this.#line = lastChild.appendChild(element("span", { class: "line" }));
   }
 

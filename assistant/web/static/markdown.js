@@ -358,10 +358,6 @@ function headLines({ token }, lines) {
   return isOpen ? 1 : 0;
 }
 
-function countRows({ children: [, body] }) {
-  return body?.children.length ?? 0;
-}
-
 function countLines(text) {
   return text.split("\n").length - 1;
 }
@@ -504,7 +500,7 @@ export class MarkdownView {
       head: text.slice(lineStart(text, first), lineStart(text, first + count)),
       node: this.#tail[0],
       code: isCode ? code + last.token.content : null,
-      rows: isCode ? 0 : rows + countRows(last),
+      rows: isCode ? 0 : rows + (last.children[1]?.children.length ?? 0),
     };
     this.#from = this.#lines;
   }
