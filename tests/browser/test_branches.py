@@ -306,7 +306,7 @@ def test_the_details_say_when_by_which_model_and_how_long(chat: ChatPage) -> Non
     chat.page.reload()
     chat.expect_status("done")
     asked: list[str] = []
-    chat.page.on("request", lambda request: asked.append(request.url))
+    chat.page.on("request", lambda it: asked.append(it.url) if "/api/" in it.url else None)
     details.click()
     expect(line).to_have_text(words)
     assert asked == []  # a stored answer comes with its details
