@@ -49,7 +49,7 @@ const options = {
   charset: "utf8",
   legalComments: "none", // LICENCES.txt has them whole
 };
-const modules = { ...options, outbase: "entries", format: "esm", splitting: true, chunkNames: "shared/[hash]" };
+const modules = { ...options, outbase: "entries", format: "esm", splitting: true, chunkNames: "chunks/[hash]" };
 const entries = readdirSync(join(HERE, "entries"), { withFileTypes: true });
 const builds = [
   build({ ...options, entryPoints: ["scripts/*.js"], outbase: "scripts", format: "iife" }),
