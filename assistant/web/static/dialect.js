@@ -16,15 +16,11 @@ parser.normalizeLinkText = (text) => text;
 parser.normalizeLink = parser.utils.lib.mdurl.encode;
 parser.linkify.set({ fuzzyLink: false }); // main.rs and asyncio.run are no addresses
 parser.linkify.add("ftp:", null).add("//", null).add("www.", {
-  validate(text, at, { re }) {
-    const host = re.get_http_validator();
-    host.lastIndex = 0;
-    const match = host.exec(`//${text.slice(at - 4)}`)?.[0] ?? "";
+  validate(text, end, { re }) {
+    const match = at(re.get_http_validator(), `//${text.slice(end - 4)}`, 0)?.[0] ?? "";
     return /\w\.\w/.test(match) ? match.length - 6 : 0;
   },
-  normalize(match) {
-    match.url = `https://${match.url}`;
-  },
+  normalize: (match) => (match.url = `https://${match.url}`),
 });
 
 /** Replace the function of a rule by `change` of it. */

@@ -52,7 +52,7 @@ function cited(text, cite) {
 /** The mark of a footnote, which leads to the note, or that of the note, which leads back. */
 function noteMark(label, isNote) {
   const click = () => {
-    const marks = [...mark.closest(".text").querySelectorAll("sup[data-note] button")];
+    const marks = [...button.closest(".text").querySelectorAll("sup[data-note] button")];
     const others = marks.filter((one) => one !== button && one.textContent === label);
     const other = others.find((one) => Boolean(one.closest(".footnote")) !== isNote);
     other?.scrollIntoView({ block: "nearest" });
@@ -60,8 +60,7 @@ function noteMark(label, isNote) {
   };
   const name = isNote ? `Note ${label}: back to the text` : `Note ${label}`;
   const button = element("button", { type: "button", "aria-label": name, click }, label);
-  const mark = element("sup", { "data-note": label }, button);
-  return mark;
+  return element("sup", { "data-note": label }, button);
 }
 
 // --------------------------------------------------------------------------------------------- elements
@@ -85,6 +84,7 @@ function directionOf({ token, children }) {
 /** The nodes of a paragraph's tokens. */
 function inlines(tokens, links) {
   const open = [document.createDocumentFragment()];
+  const isLinked = () => open.some((node) => node.nodeName === "A");
   let text = ""; // becomes one node: adding to a node's text copies all of it
   const flush = () => {
     if (text !== "") open.at(-1).append(text);
@@ -103,7 +103,7 @@ function inlines(tokens, links) {
     const content = shown(token.content);
     switch (token.type) {
       case "text":
-        if (open.some((node) => node.nodeName === "A")) add(content);
+        if (isLinked()) add(content);
         else add(...cited(content, links.cite));
         break;
       case "code_inline":
@@ -122,8 +122,7 @@ function inlines(tokens, links) {
         add(/^<br\s*\/?>$/i.test(content) ? element("br") : content);
         break;
       case "image": {
-        const isLinked = open.some((node) => node.nodeName === "A");
-        const link = isLinked ? element("span") : linkTo(token.attrGet("src"), token.attrGet("title"));
+        const link = isLinked() ? element("span") : linkTo(token.attrGet("src"), token.attrGet("title"));
         link.classList.add("image");
         link.append(inlines(token.children, links).textContent.trim() || "image");
         add(link);
@@ -149,44 +148,53 @@ function inlines(tokens, links) {
   return open[0];
 }
 
+/** The attributes of what may scroll sideways, which the keyboard must reach. */
+function scrolling(name) {
+  return { tabindex: "0", role: "group", "aria-label": name };
+}
+
 let drawFormula = null;
 
 /** The element of a formula. Its source stands there until it is drawn. */
 export function formula(tex, isBlock) {
   const source = isBlock ? `$$${tex}$$` : `\\(${tex}\\)`;
-  const isWide = isBlock || tex.length > 24; // it may have to scroll sideways, by the keyboard too
-  const scrolls = isWide && { tabindex: "0", role: "group", "aria-label": "Formula" };
-  const attributes = { class: "formula", dir: "ltr", "data-tex": tex, ...scrolls };
+  const isWide = isBlock || tex.length > 24;
+  const attributes = { class: "formula", dir: "ltr", "data-tex": tex, ...(isWide && scrolling("Formula")) };
   const node = element(isBlock ? "div" : "span", attributes, source);
   if (drawFormula) drawFormula(node);
   else import("./formulas.js").then((module) => (drawFormula = module.drawFormula)(node), () => {});
   return node;
 }
 
-// What is known of each block of code: {info, text, view}. Its view is made when the block is placed.
+// What is known of each block of code: {info, language, text, view}. `fill` makes the view.
 const codes = new WeakMap();
 
-/** A block of code, with a head that has its language and buttons. */
+/** A block of code, with a head that has its language and a button. Most are only compared with the shown one. */
 function codeBlock(info, text) {
   const language = info.trim().split(/\s/)[0].slice(0, 40);
   const code = element("code");
   const head = element("figcaption", {}, element("span", { class: "language" }, language || "text"));
-  if (language === "mermaid") {
-    const addButton = ({ diagramButton }) => head.firstChild.after(diagramButton(() => code.textContent));
-    import("./diagrams.js").then(addButton, () => {}); // without it, the code stays what it is
-  }
   head.append(copyButton(() => code.textContent, { label: "Copy code", word: "Copy" }));
-  // Scrolls sideways, hence reachable by keyboard.
-  const attributes = { tabindex: "0", role: "group", "aria-label": `Code, ${language || "text"}`, dir: "ltr" };
+  const attributes = { ...scrolling(`Code, ${language || "text"}`), dir: "ltr" };
   const figure = element("figure", { class: "code" }, head, element("pre", attributes, code));
-  codes.set(figure, { info, text, view: new CodeView(code, language) });
+  codes.set(figure, { info, language, text, view: null });
   return figure;
 }
 
-/** The code of a fence's content, whose last line break is not part of it. */
-function codeOf(content) {
-  return shown(content).replace(/\n$/, "");
+/** Show the code of a block that is placed on the page. */
+function fill(figure) {
+  const known = codes.get(figure);
+  const code = figure.querySelector("code");
+  known.view = new CodeView(code, known.language);
+  known.view.append(known.text);
+  if (known.language !== "mermaid") return;
+  const source = () => code.textContent;
+  const addButton = ({ diagramButton }) => figure.querySelector(".language").after(diagramButton(source));
+  import("./diagrams.js").then(addButton, () => {}); // without it, the code stays what it is
 }
+
+/** The code of a fence's content, whose last line break is not part of it. */
+const codeOf = (content) => shown(content).replace(/\n$/, "");
 
 /** The element of a block. A paragraph of a tight list is a fragment. */
 function build(block, links) {
@@ -275,8 +283,7 @@ function tableOf(children, links) {
     const rows = part.children.map((row) => element("tr", {}, ...row.children.map(cellOf)));
     return element(part.token.tag, {}, ...rows);
   });
-  const dir = directionOf(children[0]);
-  const attributes = { class: "table", tabindex: "0", role: "group", "aria-label": "Table", dir };
+  const attributes = { class: "table", ...scrolling("Table"), dir: directionOf(children[0]) };
   return element("div", attributes, element("table", {}, ...parts));
 }
 
@@ -289,7 +296,7 @@ function merge(parent, olds, nodes) {
     if (olds[index] && takesOver(olds[index], node)) return olds[index];
     if (olds[index]) olds[index].replaceWith(node);
     else parent.append(node);
-    for (const figure of figuresIn(node)) codes.get(figure)?.view.append(codes.get(figure).text);
+    for (const figure of figuresIn(node)) fill(figure);
     return node;
   });
 }
@@ -302,9 +309,10 @@ function figuresIn(node) {
 function takesOver(node, other) {
   if (node.nodeName !== other.nodeName) return false;
   if (node.nodeType === Node.TEXT_NODE) {
+    const [{ data }, { data: next }] = [node, other];
     let same = 0;
-    while (same < node.length && node.data[same] === other.data[same]) same += 1;
-    if (same < Math.max(node.length, other.length)) node.replaceData(same, node.length, other.data.slice(same));
+    while (same < data.length && data[same] === next[same]) same += 1;
+    if (same < Math.max(data.length, next.length)) node.replaceData(same, data.length, next.slice(same));
     return true;
   }
   if (codes.has(node)) return growCode(node, codes.get(other));
@@ -358,11 +366,9 @@ function headLines({ token }, lines) {
   return isOpen ? 1 : 0;
 }
 
-function countLines(text) {
-  return text.split("\n").length - 1;
-}
+const countLines = (text) => text.split("\n").length - 1;
 
-const isEmpty = (definitions) => Object.keys(definitions).length === 0;
+const hasDefinitions = ({ references, notes }) => Object.keys({ ...references, ...notes }).length > 0;
 
 const HEADINGS = "[data-level]";
 
@@ -435,12 +441,12 @@ export class MarkdownView {
   #render(end, isLast) {
     if (end <= this.#shown) return;
     this.#shown = end;
-    this.#isInParts = this.#from > 0 || !isEmpty(this.#links.references) || !isEmpty(this.#links.notes);
+    this.#isInParts = this.#from > 0 || hasDefinitions(this.#links);
     const head = this.#growing?.head ?? "";
     const source = head + this.#text.slice(this.#from, end);
     const found = read(source, this.#links);
     const { blocks } = found;
-    this.#defines ||= !isEmpty(found.references) || !isEmpty(found.notes);
+    this.#defines ||= hasDefinitions(found);
     const isGrowing = this.#growing !== null;
     if (isGrowing && !this.#grow(blocks[0])) {
       this.#growing = null; // the last line has changed what the block is

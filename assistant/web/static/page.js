@@ -126,16 +126,13 @@ class Page {
       if (data.conversation === this.#chat?.conversation && data.did !== "renamed") this.#chat.reload();
     });
     window.addEventListener("popstate", () => this.#chat?.open(this.#addressed()));
-    document.addEventListener("keydown", (event) => this.#key(event), { capture: true });
+    const capture = { capture: true };
+    document.addEventListener("keydown", (event) => this.#key(event), capture);
     // Gradio would send its own event for Enter, and no line break.
-    document.addEventListener("keypress", (event) => event.target === this.#textarea() && event.stopPropagation(), {
-      capture: true,
-    });
-    document.addEventListener("paste", (event) => this.#take(event, pastedFiles(event.clipboardData)), {
-      capture: true,
-    });
-    for (const name of ["dragover", "drop"])
-      document.addEventListener(name, (event) => this.#drop(event), { capture: true });
+    const keepFromGradio = (event) => event.target === this.#textarea() && event.stopPropagation();
+    document.addEventListener("keypress", keepFromGradio, capture);
+    document.addEventListener("paste", (event) => this.#take(event, pastedFiles(event.clipboardData)), capture);
+    for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => this.#drop(event), capture);
     document.addEventListener("input", (event) => {
       if (event.target !== this.#textarea()) return;
       keepDraft(this.#shown, event.target.value);
