@@ -46,6 +46,17 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Raised:
+    """A `raise` statement in a package: which exception, with which message, under which condition."""
+
+    exception: str  # as the source writes it: "ValueError", "exceptions.MissingSchema"
+    message: str  # the literal parts of the message, with "…" for each other part; "" if there is none
+    owner: str  # the function that raises it, by its place in the source: "requests.models.Response.json"
+    location: str  # file and line: "requests/models.py:438"
+    code: str  # the lines of the condition and of the statement
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What a reader found in one module of the standard library, one package or one file."""
 
@@ -54,6 +65,7 @@ class Batch:
     usage: Mapping[str, Mapping[str, Calls]] = field(default_factory=dict)  # by file, then by called name
     unread: int = 0  # files that could not be read
     problems: Sequence[str] = ()  # what else was left out, in sentences for people
+    raised: Sequence[Raised] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +76,5 @@ class SearchResult:
     unknown: str | None = None  # a name in the question that does not exist
     did_you_mean: tuple[str, ...] = ()  # existing names like the unknown one
     covers: tuple[str, ...] = ()  # if nothing was found: what the documentation is about ("Python 3.11.2")
+    confidence: float = 0.0  # 0 to 1: how surely the first passage answers the question
+    scope: tuple[str, ...] = ()  # the packages and folders that the question names; only these were searched

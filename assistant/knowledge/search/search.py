@@ -148,7 +148,8 @@ def _search_follow_up(
         first = _search(index, earlier, limit, corpora)
         opposites = [hit for passage in first.passages[:1] for hit in _opposites(index, passage.name)]
         if opposites:
-            return _result([hit.passage for hit in opposites] + list(first.passages), limit)
+            passages = [hit.passage for hit in opposites] + list(first.passages)
+            return replace(first, passages=tuple(passages[:limit]))
     subject = earlier.subjects[0] if len(earlier.subjects) == 1 else Subject(earlier.mentions, earlier.words)
     joined = Subject(subject.mentions, tuple(dict.fromkeys((*subject.words, *question.words))))
     is_difference = earlier.type is QuestionType.DIFFERENCE
@@ -258,13 +259,13 @@ def _search(index: Index, question: Question, limit: int, corpora: tuple[str, ..
             pair = _best_pair(rankings[0].candidates, rankings[1].candidates)
             others = [ranking.candidates[0] for ranking in rankings[2:]]
             rest = [c for tier in zip(*(r.candidates[1:3] for r in rankings), strict=False) for c in tier]
-            return _result([c.hit.passage for c in (*pair, *others, *rest)], limit)
+            return _result([*pair, *others, *rest], limit)
         whole = Subject(question.mentions, question.words)
         query = replace(query, question=replace(question, type=QuestionType.TASK, subjects=(whole,)))
     ranking = _rank(index, query, query.question.subjects[0])
     if ranking.unknown:
         return _unknown_name(index, ranking.unknown)
-    return _result([candidate.hit.passage for candidate in ranking.candidates], limit)
+    return _result(ranking.candidates, limit)
 
 
 def _modules(index: Index, question: Question) -> Iterator[str]:
@@ -400,9 +401,10 @@ def _best_pair(first: Sequence[Candidate], second: Sequence[Candidate]) -> tuple
     return max(pairs, key=lambda pair: score_of_pair(*pair), default=(first[0], second[0]))
 
 
-def _result(passages: Iterable[Passage], limit: int) -> SearchResult:
-    """The first passages with different names."""
+def _result(candidates: Sequence[Candidate], limit: int) -> SearchResult:
+    """The passages of the first candidates with different names."""
     by_name: dict[str, Passage] = {}
-    for passage in passages:
-        by_name.setdefault(passage.name, passage)
-    return SearchResult(tuple(by_name.values())[:limit])
+    for candidate in candidates:
+        by_name.setdefault(candidate.name, candidate.hit.passage)
+    sure = min(max((candidate.covered for candidate in candidates[:1]), default=0.0), 1.0)
+    return SearchResult(tuple(by_name.values())[:limit], confidence=sure)
