@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import hashlib
 import heapq
 import re
 import sqlite3
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from assistant.knowledge.passage import Passage
+from assistant.knowledge.passage import Passage, Raised
 
 BUSY_SECONDS = 10.0
 SIMILAR_NAMES = 300  # the names that share the most letters with an unknown one
@@ -57,52 +58,58 @@ class ColumnWeights(NamedTuple):
 
 
 # A row of `source` is what is read and stored as one: a module of the standard library, a package or a file.
+# Its passages have the ids from `first` to `last`, and share the fields that are stored here. The one row of
+# `dictionary` is text that all texts are compressed with.
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE dictionary (words BLOB NOT NULL);
 CREATE TABLE source (
     id INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
     corpus TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
     root TEXT NOT NULL,
+    package TEXT NOT NULL,
+    version TEXT NOT NULL,
+    licence TEXT NOT NULL,
+    url TEXT NOT NULL,
+    imported TEXT NOT NULL, -- the names by which code imports the package, separated by blanks
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
     usage BLOB
 );
 CREATE TABLE passage (
     id INTEGER PRIMARY KEY,
-    source_id INTEGER NOT NULL REFERENCES source (id),
+    source_id INTEGER NOT NULL,
     name TEXT NOT NULL,
     kind TEXT NOT NULL,
     heading TEXT, -- NULL: the name
-    text BLOB NOT NULL, -- compressed
-    package TEXT NOT NULL,
-    version TEXT NOT NULL,
-    licence TEXT NOT NULL,
+    text BLOB NOT NULL, -- with the signature, compressed
     location TEXT NOT NULL,
-    corpus TEXT NOT NULL,
-    signature TEXT NOT NULL,
-    example TEXT NOT NULL,
-    example_location TEXT NOT NULL,
-    url TEXT NOT NULL,
+    example TEXT, -- with its place; NULL if there is none
+    url TEXT, -- NULL: that of the source
     uses INTEGER NOT NULL DEFAULT 0,
-    phrases TEXT NOT NULL
+    phrases TEXT -- NULL if there are none
 );
 -- A hash of the file and lines of each example.
 CREATE TABLE example_at (passage_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
-CREATE INDEX passage_source ON passage (source_id);
-CREATE INDEX passage_name ON passage (name);
-CREATE TABLE alias (source_id INTEGER NOT NULL, alias TEXT NOT NULL, name TEXT NOT NULL);
+-- Hashes (`name_hash`) of each name, of its last part, and of what is before that.
+CREATE TABLE lookup (hash INTEGER NOT NULL, passage_id INTEGER NOT NULL,
+    PRIMARY KEY (hash, passage_id)) WITHOUT ROWID;
+CREATE TABLE alias (hash INTEGER NOT NULL, target INTEGER NOT NULL, source_id INTEGER NOT NULL,
+    PRIMARY KEY (hash, target, source_id)) WITHOUT ROWID;
 CREATE INDEX alias_source ON alias (source_id);
-CREATE INDEX alias_alias ON alias (alias);
--- Every name in lower case with its parts reversed, "join.path.os", so that it is found by its ending.
-CREATE TABLE ending (turned TEXT NOT NULL, passage_id INTEGER NOT NULL,
-    PRIMARY KEY (turned, passage_id)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE near USING fts5 (
     name, content = '', tokenize = 'trigram', columnsize = 0, detail = 'none'
 );
+-- `scope` has the corpus, the key of the package (`scope_key`) and, for Python's library, of the module.
 CREATE VIRTUAL TABLE search USING fts5 (
-    words, title, summary, text, phrases,
+    words, title, summary, text, phrases, scope,
     content = '', tokenize = 'porter unicode61 remove_diacritics 2'
 );
+CREATE TABLE raised (id INTEGER PRIMARY KEY, source_id INTEGER NOT NULL, statement BLOB NOT NULL);
+CREATE INDEX raised_source ON raised (source_id);
+CREATE VIRTUAL TABLE raised_message USING fts5 (message, content = '', detail = 'column');
 """
 
 
@@ -114,11 +121,11 @@ def code_version() -> str:
     return str(zlib.crc32(here.read_bytes() + here.with_name("index_writer.py").read_bytes()))
 
 
-_FIELDS = (
-    "name, kind, ifnull(heading, name), passage.text, package, version, licence, location, corpus, "
-    "signature, example, example_location, url"
+_COLUMNS = (
+    "passage.id, uses, phrases, name, kind, ifnull(heading, name), text, package, version, licence, "
+    "location, corpus, example, ifnull(passage.url, source.url)"
 )
-_COLUMNS = f"passage.id, uses, passage.phrases, {_FIELDS}"
+_TABLES = "passage JOIN source ON source.id = source_id"
 
 
 class Index:
@@ -130,6 +137,8 @@ class Index:
         self._counts: dict[str, int] = {}  # passages by word at `_counts_version`; "" counts all passages
         self._counts_version: tuple[int, int] | None = None
         self._known_words: frozenset[str] | None = None
+        self._packages: Mapping[str, frozenset[str]] | None = None
+        self._dictionary = b""
         try:
             self.connection = self._connect()
             with contextlib.ExitStack() as on_failure:
@@ -166,12 +175,24 @@ class Index:
 
     def covers(self) -> list[str]:
         """What the index has passages of, with versions: Python, packages and folders of documentation."""
-        # The first passage of each source is enough, since a source has one package.
-        rows = self.connection.execute(
-            "SELECT DISTINCT package, version FROM passage "
-            "WHERE id IN (SELECT min(id) FROM passage GROUP BY source_id) ORDER BY id"
-        )
+        rows = self.connection.execute("SELECT package, version FROM source WHERE package != '' ORDER BY id")
         return list(dict.fromkeys(" ".join(filter(None, row)) for row in rows))
+
+    def packages(self) -> Mapping[str, frozenset[str]]:
+        """The names by which people call the packages and folders, as keys (`scope_key`); for each, the
+        names of those that it may mean. Kept in memory until the index changes."""
+        self._refresh()
+        if self._packages is None:
+            found: dict[str, set[str]] = {}
+            rows = self.connection.execute(
+                "SELECT DISTINCT package, corpus, imported, root FROM source WHERE package != 'Python'"
+            )
+            for package, corpus, imported, root in rows:
+                folders = [Path(root).name] if corpus == "docs" else []
+                for name in (package, *imported.split(), *folders):
+                    found.setdefault(scope_key(name), set()).add(package)
+            self._packages = {key: frozenset(names) for key, names in found.items() if key}
+        return self._packages
 
     def fingerprints(self) -> dict[str, str]:
         """The fingerprint that each unit had when it was read, by the unit's key."""
@@ -181,27 +202,46 @@ class Index:
 
     def named(self, name: str) -> list[Hit]:
         """The passages with this name or alias. Case matters."""
-        found = self._hits("WHERE name = ? ORDER BY passage.id", (name,))
-        return found or self._hits(
-            "WHERE name IN (SELECT name FROM alias WHERE alias = ?) ORDER BY uses DESC, passage.id", (name,)
-        )
+        whole = name_hash("=", name)
+        found = self._looked_up((whole,), "ORDER BY passage.id")
+        if found:
+            return [hit for hit in found if hit.passage.name == name]
+        rows = self.connection.execute("SELECT target FROM alias WHERE hash = ?", (whole,)).fetchall()
+        return self._looked_up([target for (target,) in rows], "ORDER BY uses DESC, passage.id")
 
     def ending(self, name: str, limit: int = 20) -> list[Hit]:
         """The passages whose dotted name ends with `name` (`path.join`, `join`), in any case. Whole names
         come first, then the most used."""
-        turned = reversed_name(name)
-        return self._hits(
-            "JOIN ending ON ending.passage_id = passage.id WHERE turned >= ? AND turned < ? "
-            "AND substr(turned, ?, 1) IN ('', '.') "
-            "ORDER BY turned = ? DESC, uses DESC, length(turned) - length(replace(turned, '.', '')) LIMIT ?",
-            (turned, f"{turned}/", len(turned) + 1, turned, limit),
+        wanted = name.lower()
+        rows = self.connection.execute(
+            "SELECT id, uses, name FROM lookup JOIN passage ON id = passage_id WHERE hash = ?",
+            (name_hash(".", wanted.rpartition(".")[2]),),
         )
+        found = [
+            (found != wanted, -uses, found.count("."), number)
+            for number, uses, found in ((number, uses, found.lower()) for number, uses, found in rows)
+            if wanted and f".{found}".endswith(f".{wanted}")
+        ]
+        chosen = [number for *_, number in heapq.nsmallest(limit, found)]
+        hits = {hit.id: hit for hit in self._hits(f"WHERE passage.id IN ({_marks(chosen)})", chosen)}
+        return [hits[number] for number in chosen]
 
     def within(self, name: str, limit: int = 200) -> list[Hit]:
         """The passages one level below a module or class, the most used first."""
+        return self._looked_up((name_hash("<", name),), "ORDER BY uses DESC, passage.id LIMIT ?", limit)
+
+    def _looked_up(self, hashes: Sequence[int], order: str, *values: int) -> list[Hit]:
+        chosen = f"SELECT passage_id FROM lookup WHERE hash IN ({_marks(hashes)})"
+        return self._hits(f"WHERE passage.id IN ({chosen}) {order}", (*hashes, *values))
+
+    def first_of(self, package: str, limit: int = 4) -> list[Hit]:
+        """The passages that say what a package is: that of its main module, and the first sections."""
         return self._hits(
-            "WHERE name > ? AND name < ? AND instr(substr(name, ?), '.') = 0 ORDER BY uses DESC LIMIT ?",
-            (f"{name}.", f"{name}/", len(name) + 2, limit),
+            "WHERE package = ? AND passage.id < first + 40 AND kind IN ('module', 'section') "
+            "ORDER BY kind = 'module' AND instr(name, '.') = 0 DESC, kind = 'section' DESC, "
+            "(name LIKE '%introduction%' OR name LIKE '%overview%' OR location LIKE '%readme%' "
+            "OR location LIKE '%index.%') DESC, passage.id LIMIT ?",
+            (package, limit),
         )
 
     def similar_names(self, name: str, limit: int = 5) -> list[str]:
@@ -248,24 +288,43 @@ class Index:
         limit: int = 50,
         *,
         weights: ColumnWeights = ColumnWeights(),  # noqa: B008 - a value that cannot change
-        corpora: Sequence[str] | None = None,
+        scope: Sequence[str] = (),
+        corpora: Sequence[str] = (),
     ) -> list[Hit]:
-        """The passages that match an FTS5 query, ranked by weighted BM25, best first."""
-        where, values = "", list(corpora or ())
-        if values:
-            where = f"AND rowid IN (SELECT id FROM passage WHERE corpus IN ({', '.join('?' * len(values))}))"
+        """The passages that match an FTS5 query, ranked by weighted BM25, best first. `scope` restricts the
+        search to packages, or to modules of Python's library, by their keys (`scope_key`)."""
         # Tens of thousands of passages may match, so the rows are fetched for the best alone.
         rows = self.connection.execute(
-            f"SELECT {_COLUMNS}, -score FROM (SELECT rowid, bm25(search, ?, ?, ?, ?, ?) AS score FROM search "
-            f"WHERE search MATCH ? {where} ORDER BY score LIMIT ?) AS hit "
-            "JOIN passage ON passage.id = hit.rowid ORDER BY score",
-            (*weights, query, *values, limit),
+            f"SELECT {_COLUMNS}, -score FROM (SELECT rowid, bm25(search, ?, ?, ?, ?, ?, 0) AS score "
+            "FROM search WHERE search MATCH ? ORDER BY score LIMIT ?) AS hit "
+            f"JOIN {_TABLES} WHERE passage.id = hit.rowid ORDER BY score",
+            (*weights, _within(scope, query, corpora), limit),
         )
-        return [_hit(row[:-1], row[-1]) for row in rows]
+        return [self._hit(row[:-1], row[-1]) for row in rows]
 
-    def frequency(self, word: str) -> int:
-        """How many passages contain a word, with any ending."""
-        return self._counted(word, "SELECT count(*) FROM search WHERE search MATCH ?", _quoted(word))
+    def frequency(self, word: str, scope: Sequence[str] = ()) -> int:
+        """How many passages contain a word, with any ending; of those in the scope, if one is given."""
+        query = _within(scope, f"- scope : {_quoted(word)}")
+        return self._counted(query, "SELECT count(*) FROM search WHERE search MATCH ?", query)
+
+    def size(self, scope: Sequence[str]) -> int:
+        """How many passages a scope has."""
+        query = _within(scope, "")
+        return self._counted(query, "SELECT count(*) FROM search WHERE search MATCH ?", query)
+
+    def raised_like(self, message: str, package: str = "", limit: int = 20) -> list[Raised]:
+        """The `raise` statements whose messages share the rarest words with this one, best first; with
+        `package`, only those of that package."""
+        words = list(dict.fromkeys(re.findall(r"[^\W_]+", message.lower())))[:40]
+        if not words:
+            return []
+        rows = self.connection.execute(
+            "SELECT statement FROM raised_message JOIN raised ON raised.id = raised_message.rowid "
+            "JOIN source ON source.id = source_id WHERE raised_message MATCH ? AND (? = '' OR package = ?) "
+            "ORDER BY rank LIMIT ?",
+            (" OR ".join(map(_quoted, words)), package, package, limit),
+        )
+        return [Raised(*self.unpacked(statement)) for (statement,) in rows]
 
     def version(self) -> tuple[int, int]:
         """A value that changes with the index; compare it only within this connection."""
@@ -278,7 +337,7 @@ class Index:
         self._refresh()
         if self._known_words is None:
             rows = self.connection.execute(
-                "SELECT name FROM passage UNION ALL SELECT phrases FROM passage WHERE phrases != ''"
+                "SELECT name FROM passage UNION ALL SELECT phrases FROM passage WHERE phrases IS NOT NULL"
             )
             text = "\n".join(text for (text,) in rows)
             self._known_words = frozenset(map(str.lower, _LONG_WORD.findall(text)))
@@ -297,11 +356,36 @@ class Index:
         version = self.version()
         if version != self._counts_version or len(self._counts) > MOST_COUNTS:
             self._counts.clear()
-            self._counts_version, self._known_words = version, None
+            self._counts_version, self._known_words, self._packages = version, None, None
 
     def _hits(self, rest: str, values: Sequence[object]) -> list[Hit]:
-        rows = self.connection.execute(f"SELECT {_COLUMNS} FROM passage {rest}", values)
-        return [_hit(row) for row in rows]
+        rows = self.connection.execute(f"SELECT {_COLUMNS} FROM {_TABLES} {rest}", values)
+        return [self._hit(row) for row in rows]
+
+    def _hit(self, row: Sequence[Any], score: float = 0.0) -> Hit:
+        number, uses, phrases, name, kind, heading, packed, package, version, licence, *rest = row
+        location, corpus, example, url = rest
+        text, signature = self.unpacked(packed)
+        place, _, example = (example or "").partition("\0")
+        origin = (package, version, licence, location, corpus)
+        passage = Passage(name, kind, heading, text, *origin, signature, example, place, url)
+        return Hit(number, passage, uses, phrases or "", score)
+
+    # Compressed texts: most are so short that they need a dictionary of what other texts have in common
+
+    def packed(self, *texts: str) -> bytes:
+        packer = zlib.compressobj(6, zlib.DEFLATED, -15, zdict=self._shared_words())
+        return packer.compress("\0".join(texts).encode()) + packer.flush()
+
+    def unpacked(self, data: bytes) -> list[str]:
+        unpacker = zlib.decompressobj(-15, zdict=self._shared_words())
+        return unpacker.decompress(data).decode().split("\0")
+
+    def _shared_words(self) -> bytes:
+        if not self._dictionary:
+            row = self.connection.execute("SELECT words FROM dictionary").fetchone()
+            self._dictionary = row[0] if row else b""
+        return self._dictionary
 
 
 def _quoted(word: str) -> str:
@@ -309,18 +393,31 @@ def _quoted(word: str) -> str:
     return '"' + word.replace('"', '""') + '"'
 
 
+def scope_key(name: str) -> str:
+    """A package's name as a key, since people write it in several ways: "Flask-SQLAlchemy" is
+    `flasksqlalchemy`."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _within(scope: Sequence[str], query: str, corpora: Sequence[str] = ()) -> str:
+    """An FTS5 query, restricted to a scope and to corpora."""
+    parts = [
+        f"scope : ({' OR '.join(f'{mark}{name}' for name in names)})"
+        for mark, names in (("in", scope), ("corpus", corpora))
+        if names
+    ]
+    return " AND ".join([*parts, f"({query})"] if query else parts)
+
+
 _LONG_WORD = re.compile(r"[A-Za-z]?[a-z]{4,}")
 
 
-def _hit(row: Sequence[Any], score: float = 0.0) -> Hit:
-    number, uses, phrases, name, kind, heading, text, *rest = row
-    return Hit(number, Passage(name, kind, heading, decompress(text), *rest), uses, phrases, score)
+def name_hash(part: str, name: str) -> int:
+    """What `lookup` has of a name: "=" with the whole name, "." with its last part in lower case, "<" with
+    what is before that."""
+    digest = hashlib.blake2b(f"{part}{name}".encode("utf-8", "backslashreplace"), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
 
 
-def decompress(data: bytes) -> str:
-    return zlib.decompress(data).decode()
-
-
-def reversed_name(name: str) -> str:
-    """The parts of a dotted name in lower case, the last first."""
-    return ".".join(reversed(name.lower().split(".")))
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -8,7 +8,7 @@ transaction, so a search sees a unit whole or not at all, and a build after one 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import dataclasses
 import json
 import re
 import sqlite3
@@ -25,13 +25,14 @@ from assistant.knowledge.index import (
     IndexBroken,
     IndexFailed,
     code_version,
-    decompress,
-    reversed_name,
+    name_hash,
+    scope_key,
 )
 from assistant.knowledge.passage import Batch, Passage
 from assistant.knowledge.reading.python_code import SourceUnreadable, read_text
 
 LONGEST_TEXT = 6000  # characters of a passage that are kept
+DICTIONARY = 8_000  # characters of text that texts are compressed with
 CALLS_WITHIN = 4  # so many calls of a name within its own package count as one call elsewhere
 
 
@@ -111,44 +112,78 @@ class IndexWriter(Index):
     def put(self, units: Iterable[ReadUnit], phrases: Mapping[str, Sequence[str]] | None = None) -> None:
         """Store units, replacing what the index had of them; all of them or none. `phrases` are those by
         which people ask, by name. Only Python's own documentation needs any."""
-        known = phrases or {}
+        run = self.connection.execute
         with self._transaction():
             for unit in units:
                 self._remove([unit.key])
-                usage = unit.batch.usage
-                packed = zlib.compress(json.dumps(usage, separators=(",", ":")).encode()) if usage else None
-                number = self.connection.execute(
-                    "INSERT INTO source (key, corpus, fingerprint, root, usage) VALUES (?, ?, ?, ?, ?)",
-                    (unit.key, unit.corpus, unit.fingerprint, unit.root, packed),
+                batch = unit.batch
+                if not self._shared_words():
+                    run("INSERT INTO dictionary VALUES (?)", (_shared(batch.passages),))
+                packed = json.dumps(batch.usage, separators=(",", ":")).encode() if batch.usage else None
+                imported = {
+                    each.name.partition(".")[0] for each in batch.passages if each.corpus == "packages"
+                }
+                common = [""] * 4
+                if batch.passages:
+                    each = batch.passages[0]
+                    common = list(map(storable, (each.package, each.version, each.licence, each.url)))
+                first = run("SELECT ifnull(max(id), 0) + 1 FROM passage").fetchone()[0]
+                number = run(
+                    "INSERT INTO source (key, corpus, fingerprint, root, package, version, licence, url, "
+                    "imported, first, last, usage) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(unit.key, unit.corpus, unit.fingerprint, unit.root, *common),
+                        *(" ".join(sorted(imported)), first, first + len(batch.passages) - 1),
+                        zlib.compress(packed) if packed else None,
+                    ),
                 ).lastrowid
                 aliases: dict[str, list[str]] = {}
-                for alias, name in unit.batch.aliases:
+                for alias, name in batch.aliases:
                     aliases.setdefault(name, []).append(alias)
-                for passage in unit.batch.passages:
+                for row, passage in enumerate(batch.passages, first):
                     names = dict.fromkeys([passage.name, *aliases.get(passage.name, ())])
-                    self._add(number, passage, [phrase for name in names for phrase in known.get(name, ())])
+                    known = [phrase for name in names for phrase in (phrases or {}).get(name, ())]
+                    self._add(row, number, passage, known, common[3])
                 self.connection.executemany(
-                    "INSERT INTO alias VALUES (?, ?, ?)", [(number, *alias) for alias in unit.batch.aliases]
+                    "INSERT OR IGNORE INTO alias VALUES (?, ?, ?)",
+                    [(*(name_hash("=", name) for name in alias), number) for alias in batch.aliases],
                 )
+                for raised in batch.raised:
+                    fields = [storable(text) for text in dataclasses.astuple(raised)]
+                    found = run(
+                        "INSERT INTO raised (source_id, statement) VALUES (?, ?)",
+                        (number, self.packed(*fields)),
+                    )
+                    run(
+                        "INSERT INTO raised_message (rowid, message) VALUES (?, ?)",
+                        (found.lastrowid, raised_text(fields)),
+                    )
 
-    def _add(self, unit: int | None, passage: Passage, phrases: Sequence[str]) -> None:
-        passage = _storable(passage)
-        text, lines = bounded(passage.text), "\n".join(phrases)
-        stored: dict[str, object] = {field: getattr(passage, field) for field in Passage.__slots__}
-        stored["text"] = zlib.compress(text.encode())
-        if stored.pop("title") != passage.name:
-            stored["heading"] = passage.title
-        row = self.connection.execute(
-            f"INSERT INTO passage (source_id, phrases, {', '.join(stored)}) "
-            f"VALUES (?, ?{', ?' * len(stored)})",
-            (unit, lines, *stored.values()),
-        ).lastrowid
+    def _add(self, row: int, unit: int | None, passage: Passage, phrases: Sequence[str], url: str) -> None:
+        """Store a passage as row `row`, whose source has the address `url`."""
+        passage = Passage(*map(storable, (getattr(passage, field) for field in Passage.__slots__)))
+        passage = dataclasses.replace(passage, text=bounded(passage.text))
+        lines = "\n".join(phrases)
+        example = f"{passage.example_location}\0{passage.example}" if passage.example else None
         self.connection.execute(
-            "INSERT INTO search (rowid, words, title, summary, text, phrases) VALUES (?, ?, ?, ?, ?, ?)",
-            (row, *_columns(passage.name, passage.title, passage.signature, text, lines)),
+            "INSERT INTO passage (id, source_id, name, kind, heading, text, location, example, url, phrases) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(row, unit, passage.name, passage.kind),
+                passage.title if passage.title != passage.name else None,
+                self.packed(passage.text, passage.signature),
+                *(passage.location, example, passage.url if passage.url != url else None, lines or None),
+            ),
+        )
+        self.connection.execute(
+            "INSERT INTO search (rowid, words, title, summary, text, phrases, scope) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (row, *_columns(passage, lines)),
+        )
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO lookup VALUES (?, ?)", [(each, row) for each in _hashes(passage)]
         )
         if passage.kind != "section":
-            self.connection.execute("INSERT INTO ending VALUES (?, ?)", (reversed_name(passage.name), row))
             self.connection.execute("INSERT INTO near (rowid, name) VALUES (?, ?)", (row, passage.name))
 
     def tidy(self) -> None:
@@ -163,39 +198,36 @@ class IndexWriter(Index):
             self._remove(keys)
 
     def _remove(self, keys: Iterable[str]) -> None:
-        run = self.connection.execute
+        run, run_many = self.connection.execute, self.connection.executemany
         run("DELETE FROM meta WHERE key = 'counted'")
         for key in keys:
-            found = run("SELECT id FROM source WHERE key = ?", (key,)).fetchone()
+            found = run("SELECT id, first, last FROM source WHERE key = ?", (key,)).fetchone()
             if found is None:
                 continue
-            passages = run(
-                "SELECT id, kind, name, ifnull(heading, name), signature, text, phrases FROM passage "
-                "WHERE source_id = ?",
-                found,
-            ).fetchall()
+            source, span = found[0], found[1:]
+            hits = self._hits("WHERE passage.id BETWEEN ? AND ?", span)
             # A full-text index without a copy of the text needs the text again to delete it.
-            self.connection.executemany(
-                "INSERT INTO search (search, rowid, words, title, summary, text, phrases) "
-                "VALUES ('delete', ?, ?, ?, ?, ?, ?)",
-                [
-                    (row, *_columns(name, heading, signature, decompress(text), lines))
-                    for row, _, name, heading, signature, text, lines in passages
-                ],
+            run_many(
+                "INSERT INTO search (search, rowid, words, title, summary, text, phrases, scope) "
+                "VALUES ('delete', ?, ?, ?, ?, ?, ?, ?)",
+                [(hit.id, *_columns(hit.passage, hit.phrases)) for hit in hits],
             )
-            named = [(row, name) for row, kind, name, *_ in passages if kind != "section"]
-            self.connection.executemany("INSERT INTO near (near, rowid, name) VALUES ('delete', ?, ?)", named)
-            self.connection.executemany(
-                "DELETE FROM ending WHERE turned = ? AND passage_id = ?",
-                [(reversed_name(name), row) for row, name in named],
+            rows = run("SELECT id, statement FROM raised WHERE source_id = ?", (source,)).fetchall()
+            run_many(
+                "INSERT INTO raised_message (raised_message, rowid, message) VALUES ('delete', ?, ?)",
+                [(row, raised_text(self.unpacked(statement))) for row, statement in rows],
             )
-            run(
-                "DELETE FROM example_at WHERE passage_id IN (SELECT id FROM passage WHERE source_id = ?)",
-                found,
+            named = [(hit.id, hit.passage.name) for hit in hits if hit.passage.kind != "section"]
+            run_many("INSERT INTO near (near, rowid, name) VALUES ('delete', ?, ?)", named)
+            run_many(
+                "DELETE FROM lookup WHERE hash = ? AND passage_id = ?",
+                [(each, hit.id) for hit in hits for each in _hashes(hit.passage)],
             )
-            run("DELETE FROM passage WHERE source_id = ?", found)
-            run("DELETE FROM alias WHERE source_id = ?", found)
-            run("DELETE FROM source WHERE id = ?", found)
+            run("DELETE FROM example_at WHERE passage_id BETWEEN ? AND ?", span)
+            run("DELETE FROM passage WHERE id BETWEEN ? AND ?", span)
+            for table in ("alias", "raised"):
+                run(f"DELETE FROM {table} WHERE source_id = ?", (source,))
+            run("DELETE FROM source WHERE id = ?", (source,))
 
     def count_uses(self) -> None:
         """Store how often all units call each passage's name, and the best example of a call, word for word.
@@ -211,7 +243,7 @@ class IndexWriter(Index):
                 for name, (count, first, last, score) in calls.items():
                     is_within = name.partition(".")[0] == package
                     # A call of `os.environ.get` counts for `os.environ`, which has no members in the index.
-                    found = ids.get(name) or data.get(name.rpartition(".")[0])
+                    found = ids.get(name_hash("=", name)) or data.get(name.rpartition(".")[0])
                     if found is None:
                         continue
                     uses[found] = uses.get(found, 0) + (count / CALLS_WITHIN if is_within else count)
@@ -219,15 +251,18 @@ class IndexWriter(Index):
                         best[found] = (score, f"{root}\0{file}", first, last)
         self._write_uses(uses, best)
 
-    def _ids(self) -> dict[str, int]:
-        """The passage of each name and alias."""
+    def _ids(self) -> dict[int, int]:
+        """The passage of each name and alias, by the hash of the name."""
         run = self.connection.execute
-        ids: dict[str, int] = dict(
-            run("SELECT name, id FROM passage WHERE kind NOT IN ('section', 'topic') ORDER BY id DESC")
-        )
-        for alias, name in run("SELECT alias, name FROM alias ORDER BY rowid DESC"):
-            if name in ids:
-                ids.setdefault(alias, ids[name])
+        ids = {
+            name_hash("=", name): number
+            for name, number in run(
+                "SELECT name, id FROM passage WHERE kind NOT IN ('section', 'topic') ORDER BY id DESC"
+            )
+        }
+        for alias, target in run("SELECT hash, target FROM alias ORDER BY source_id DESC"):
+            if target in ids:
+                ids.setdefault(alias, ids[target])
         return ids
 
     def _write_uses(self, uses: Mapping[int, float], best: Mapping[int, tuple[int, str, int, int]]) -> None:
@@ -235,7 +270,7 @@ class IndexWriter(Index):
         previous: dict[int, int] = dict(run("SELECT passage_id, at FROM example_at").fetchall())
         by_file: dict[str, list[tuple[int, int, int]]] = {}
         for number, (_, file, first, last) in best.items():
-            if previous.get(number) != _hash(file, first, last):
+            if previous.get(number) != _place(file, first, last):
                 by_file.setdefault(file, []).append((number, first, last))
         with self._transaction():
             counted = dict(run("SELECT id, uses FROM passage WHERE uses > 0"))
@@ -246,7 +281,7 @@ class IndexWriter(Index):
             ]
             self.connection.executemany("UPDATE passage SET uses = ? WHERE id = ?", changed)
             gone = [(number,) for number in previous if number not in best]
-            self.connection.executemany("UPDATE passage SET example = '' WHERE id = ?", gone)
+            self.connection.executemany("UPDATE passage SET example = NULL WHERE id = ?", gone)
             self.connection.executemany("DELETE FROM example_at WHERE passage_id = ?", gone)
             run("INSERT OR REPLACE INTO meta VALUES ('counted', '')")
             for file, examples in by_file.items():
@@ -257,11 +292,11 @@ class IndexWriter(Index):
                     continue
                 for number, first, last in examples:
                     text = textwrap.dedent("\n".join(lines[first - 1 : last]))
+                    run("UPDATE passage SET example = ? WHERE id = ?", (f"{path}:{first}\0{text}", number))
                     run(
-                        "UPDATE passage SET example = ?, example_location = ? WHERE id = ?",
-                        (text, f"{path}:{first}", number),
+                        "INSERT OR REPLACE INTO example_at VALUES (?, ?)",
+                        (number, _place(file, first, last)),
                     )
-                    run("INSERT OR REPLACE INTO example_at VALUES (?, ?)", (number, _hash(file, first, last)))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -273,6 +308,7 @@ class IndexWriter(Index):
             finally:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
+                    self._dictionary = b""
         except sqlite3.Error as error:
             raise self.failed(error) from error
 
@@ -286,20 +322,43 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _storable(passage: Passage) -> Passage:
-    """The passage without lone surrogates, which UTF-8 cannot encode; an escape in a string may have one."""
-    values = (getattr(passage, field) for field in Passage.__slots__)
-    return Passage(*(text.encode("utf-8", "replace").decode() for text in values))
+def storable(text: str) -> str:
+    """The text without what the index cannot store: lone surrogates, which an escape in a string may have,
+    and null characters, which separate texts."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
-def _columns(name: str, title: str, signature: str, text: str, phrases: str) -> tuple[str, ...]:
+def raised_text(fields: Sequence[str]) -> str:
+    """What a `raise` statement is found by: the exception and the message."""
+    return f"{fields[0].rpartition('.')[2]} {fields[1]}"
+
+
+def _shared(passages: Sequence[Passage]) -> bytes:
+    """A dictionary for the compression: the beginnings of some passages."""
+    texts = [f"{passage.text[:300]}\n{passage.signature}" for passage in passages]
+    return storable("\n".join(texts))[:DICTIONARY].encode() or b" "
+
+
+def _hashes(passage: Passage) -> set[int]:
+    """The hashes by which a passage is found, for the table `lookup`."""
+    found = {name_hash("=", passage.name)}
+    if passage.kind != "section":
+        head, _, last = passage.name.rpartition(".")
+        found |= {name_hash(".", last.lower()), name_hash("<", head)}
+    return found
+
+
+def _columns(passage: Passage, phrases: str) -> tuple[str, ...]:
     """The texts of a passage that are searched, in the column order of the full-text index."""
-    return words_of(name), f"{title} {signature}", summary_of(text), text, phrases
+    scope = f"corpus{passage.corpus} in{scope_key(passage.package)}"
+    if passage.corpus == "python":
+        scope += f" in{scope_key(passage.name.partition('.')[0])}"
+    title = f"{passage.title} {passage.signature}"
+    return words_of(passage.name), title, summary_of(passage.text), passage.text, phrases, scope
 
 
-def _hash(*values: object) -> int:
-    digest = hashlib.blake2b(repr(values).encode("utf-8", "backslashreplace"), digest_size=8).digest()
-    return int.from_bytes(digest, signed=True)
+def _place(file: str, first: int, last: int) -> int:
+    return name_hash("", f"{file}:{first}:{last}")
 
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W0-9_a-zA-Z]+")

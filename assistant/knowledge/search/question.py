@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from assistant.knowledge.search.words import KIND_WORDS, OTHER_TECHNOLOGIES, content_words
+from assistant.knowledge.search.words import KIND_WORDS, PRODUCTS, STOP_WORDS, content_words
 
 LONGEST = 6000  # characters that are read, half from the beginning and half from the end
 MOST_MENTIONS = 40
@@ -95,8 +95,8 @@ def parse_question(text: str) -> Question:
 
 
 def _other_technology(prose: str, blocks: str) -> str:
-    named = (word for word in _TECHNOLOGY.findall(prose) if word.lower() in OTHER_TECHNOLOGIES)
-    of_code = (word for word in _LANGUAGE_OF_FENCE.findall(blocks) if word.lower() in OTHER_TECHNOLOGIES)
+    named = (word for word in _TECHNOLOGY.findall(prose) if word.lower() in PRODUCTS)
+    of_code = (word for word in _LANGUAGE_OF_FENCE.findall(blocks) if word.lower() in PRODUCTS)
     return next(itertools.chain(named, _AFTER_IN.findall(prose), of_code), "")
 
 
@@ -388,3 +388,22 @@ def _is_follow_up(plain: str, subjects: tuple[Subject, ...]) -> bool:
         or (count <= 1 and bool(_PRONOUN.search(plain)))
         or (count == 1 and len(plain.split()) <= 2)
     )
+
+
+_COURTESY = frozenset(
+    """
+    hi hello hey thanks thank thx ty cheers please sorry ok okay yes no yep nope sure great good nice cool
+    perfect awesome wonderful excellent amazing brilliant lovely wow haha lol bye goodbye morning evening
+    night afternoon welcome worked works helped fixed solved done fine super danke merci gracias obrigado
+    """.split()  # noqa: SIM905 - a table to read
+)
+
+
+def is_small_talk(text: str) -> bool:
+    """Whether a text is courtesy that asks for nothing: "thanks, that worked"."""
+    words = re.findall(r"[^\W\d_]+", text.lower())[:20]
+    rest = [word for word in words if word not in _COURTESY and word not in STOP_WORDS]
+    return len(words) < 20 and not rest and not _COURTESY.isdisjoint(words) and not _ASKS.search(text.lower())
+
+
+_ASKS = re.compile(r"\b(?:how|why|when|where|which|what if|what about|explain|example)\b|`|\w\.\w|\w\(")

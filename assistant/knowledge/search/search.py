@@ -1,7 +1,8 @@
 """Finds the passages that answer a question: collects candidates by name and by words, and ranks them.
 
-If the best passages cover too little of the question (`ENOUGH`), nothing is found, since no answer is better
-than a wrong one. `scoring.py` scores a passage.
+A question that names packages is answered from their passages alone, if these have an answer; otherwise all
+passages compete. If the best passage probably does not answer the question (`ENOUGH`), nothing is found,
+since no answer is better than a wrong one. `scope.py` finds the packages, `ranking.py` scores a passage.
 """
 
 from __future__ import annotations
@@ -13,17 +14,37 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from assistant.knowledge.index import Hit, Index
+from assistant.knowledge.index import Hit, Index, scope_key
 from assistant.knowledge.passage import Passage, SearchResult
-from assistant.knowledge.search.question import Mention, Question, QuestionType, Subject, parse_question
-from assistant.knowledge.search.scoring import Candidate, Query, best_phrase, by_form, score, word_weights
+from assistant.knowledge.search.question import (
+    Mention,
+    Question,
+    QuestionType,
+    Subject,
+    is_small_talk,
+    parse_question,
+)
+from assistant.knowledge.search.ranking import (
+    Candidate,
+    Query,
+    best_phrase,
+    by_form,
+    confidence,
+    score,
+    word_weights,
+)
+from assistant.knowledge.search.scope import Scope, named_scope
 from assistant.knowledge.search.words import corrected, form, forms, split_words, synonyms
 
-ENOUGH = 0.42  # the share of the question that the best passage must cover
+ENOUGH = 0.42  # how surely the first passage must answer a question
+ENOUGH_INSIDE = 0.25  # the same if the question names the package
+PREFERRED_INSIDE = 0.15  # how much less surely a passage of a package that is perhaps named may answer
 CANDIDATES = 60
+FEW_ENDINGS, MOST_ENDINGS = 20, 200  # passages whose names end alike that are looked at
 MOST_REMEMBERED = 256  # searches
 LONGEST_REMEMBERED = 4000  # characters of a question with its earlier questions
 MOST_TERMS = 12  # words of a question in a full-text query, the rarest
+MANY = 4000  # passages; reading so many takes no time
 COMMON_SHARE = 0.1  # a word in a larger share of the passages is common
 ENOUGH_TERMS = 3  # with so many rare words, common words are not searched for
 MISSPELT_UP_TO = 5  # passages; a word in more of them is not misspelt
@@ -56,27 +77,40 @@ OPPOSITES = tuple(
 class Candidates:
     """The candidates for one subject, by passage."""
 
-    corpora: tuple[str, ...] | None
+    query: Query
+    packages: frozenset[str]  # keys; empty for all
     by_id: dict[int, Candidate] = field(default_factory=dict)
-    best_match: float = 0.0  # the best score of the full-text search
 
-    def add_named(self, hit: Hit, named: float) -> None:
-        if self.corpora is not None and hit.passage.corpus not in self.corpora:
-            return
+    def add_named(self, hit: Hit, named: float) -> bool:
+        """Add a passage that the question names. Returns whether it belongs to what is searched."""
+        corpora, passage = self.query.corpora, hit.passage
+        if (corpora and passage.corpus not in corpora) or (
+            self.packages and scope_key(passage.package) not in self.packages
+        ):
+            return False
         candidate = self.by_id.setdefault(hit.id, Candidate(hit))
         candidate.named = max(candidate.named, named)
+        return True
+
+    def add_mentioned(self, index: Index, mention: Mention) -> bool:
+        """Add what a name in the question may mean. Returns whether there is anything."""
+        most = MOST_ENDINGS if self.packages else FEW_ENDINGS
+        found = _passages_named(index, mention.name, most)
+        return sum(self.add_named(hit, sure) for hit, sure in found) > 0
 
     def add_matching(self, hits: Iterable[Hit]) -> None:
         for hit in hits:
             self.by_id.setdefault(hit.id, Candidate(hit)).hit = hit
-            self.best_match = max(self.best_match, hit.score)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The candidates for one subject, best first."""
+    """The candidates for one subject, best first, and how surely the first answers the question. `weights`
+    has the words of the question, and the weight of each, by their forms."""
 
-    candidates: Sequence[Candidate]
+    candidates: Sequence[Candidate] = ()
+    weights: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    confidence: float = 0.0
     unknown: str | None = None  # a name in the question that does not exist
 
 
@@ -91,17 +125,25 @@ def search(
     """The passages that answer a question, best first; none if nothing in the index does, but what the index
     covers. `previous` are the earlier questions of the conversation, oldest first; they complete a question
     that cannot be understood alone. Accepts any text, and takes a few milliseconds."""
-    parsed = parse_question(question)
-    only = tuple(corpora) if corpora else None
+    if is_small_talk(question):
+        return SearchResult()
+    scope, rest = named_scope(index, question)
+    parsed = parse_question(rest)
+    searched = _Search(index, limit, tuple(corpora or ()))
+    result = None
     if parsed.is_follow_up and previous:
-        earlier = _last_complete_question(previous)
-        if earlier is not None:
-            return _or_covers(index, _search_follow_up(index, parsed, earlier, limit, only))
-    return _or_covers(index, _search(index, parsed, limit, only))
-
-
-def _or_covers(index: Index, result: SearchResult) -> SearchResult:
+        result = searched.follow_up(parsed, scope, previous)
+    if result is None:
+        result = searched.in_scope(parsed, scope, question)
     return result if result.passages else replace(result, covers=tuple(index.covers()))
+
+
+def rankings(index: Index, text: str) -> list[Ranking]:
+    """What the ranking makes of each thing that a question asks about: to learn its weights from."""
+    scope, rest = named_scope(index, text)
+    question = parse_question(rest)
+    query = Query(question, scope.keys, (), frozenset(_modules(index, question)))
+    return [_Search(index, 4, ())._rank(query, subject) for subject in question.subjects]
 
 
 class RecentSearches:
@@ -124,64 +166,181 @@ class RecentSearches:
         return self._search(question, previous=tuple(previous), limit=limit)
 
 
-# Conversations
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One search: the index, the most passages to find, and the corpora that are searched (empty for all)."""
+
+    index: Index
+    limit: int
+    corpora: tuple[str, ...]
+
+    def in_scope(self, question: Question, scope: Scope, text: str) -> SearchResult:
+        """Search the packages that a question names, and otherwise everything. `question` was parsed without
+        the names of the packages, `text` is the whole question."""
+        if not scope.packages:
+            return self.everywhere(question)
+        inside = self.ranked(question, scope)
+        if inside.unknown or (inside.passages and inside.confidence >= ENOUGH_INSIDE):
+            if inside.unknown or scope.is_certain:
+                return inside
+            outside = self.everywhere(parse_question(text))
+            return inside if inside.confidence >= outside.confidence - PREFERRED_INSIDE else outside
+        outside = self.everywhere(parse_question(text))
+        if not outside.passages and scope.is_certain and not question.words:
+            return self.introduction(scope)
+        return outside
+
+    def everywhere(self, question: Question) -> SearchResult:
+        result = self.ranked(question, Scope())
+        if result.unknown or result.confidence >= ENOUGH:
+            return result
+        return SearchResult()
+
+    def introduction(self, scope: Scope) -> SearchResult:
+        """What packages are: the first passages of each."""
+        found = [self.index.first_of(package) for package in scope.packages]
+        passages = [hit.passage for tier in itertools.zip_longest(*found) for hit in tier if hit]
+        return SearchResult(tuple(passages[: self.limit]), confidence=1.0, scope=scope.packages)
+
+    # Conversations
+
+    def follow_up(self, question: Question, scope: Scope, previous: Sequence[str]) -> SearchResult | None:
+        """The passages that answer a question which continues an earlier one; None if it stands alone."""
+        earlier_scope, earlier = self._last_complete_question(previous)
+        if question.mentions or scope.packages:
+            alone = self.ranked(question, scope)
+            if alone.passages or alone.unknown:
+                return alone
+        scope = scope if scope.packages else earlier_scope
+        if question.asks_opposite:
+            first = self.ranked(earlier, scope)
+            opposites = [hit for passage in first.passages[:1] for hit in self._opposites(passage.name)]
+            if opposites:
+                passages = [hit.passage for hit in opposites] + list(first.passages)
+                return replace(first, passages=tuple(passages[: self.limit]))
+        is_difference = earlier.type is QuestionType.DIFFERENCE
+        if question.words or not is_difference:
+            joined = Subject(earlier.mentions, tuple(dict.fromkeys((*earlier.words, *question.words))))
+            earlier = replace(
+                earlier,
+                type=QuestionType.TASK if is_difference else earlier.type,
+                subjects=(joined,),
+                modules=(*earlier.modules, *question.modules),
+                is_follow_up=False,
+            )
+        if not earlier.words and not earlier.mentions and scope.packages:
+            return self.introduction(scope)
+        result = self.ranked(earlier, scope)
+        return result if result.confidence >= ENOUGH_INSIDE else SearchResult()
+
+    def _last_complete_question(self, previous: Sequence[str]) -> tuple[Scope, Question]:
+        """The last question that can be understood alone, and the packages that it names."""
+        for text in reversed(previous[-6:]):
+            scope, rest = named_scope(self.index, text)
+            question = parse_question(rest)
+            if not is_small_talk(text) and (not question.is_follow_up or question.mentions or scope.packages):
+                return scope, question
+        return named_scope(self.index, previous[-1])[0], parse_question(previous[-1])
+
+    def _opposites(self, name: str) -> Iterator[Hit]:
+        """What undoes `name`, in the same module or class."""
+        head, dot, last = name.rpartition(".")
+        for one, other in OPPOSITES:
+            if last in (one, other):
+                yield from self.index.named(head + dot + (other if last == one else one))[:1]
+
+    # Ranking
+
+    def ranked(self, question: Question, scope: Scope) -> SearchResult:
+        """The best passages of a scope, however badly they answer the question."""
+        modules = frozenset(_modules(self.index, question))
+        query = Query(question, scope.keys, self.corpora, modules)
+        if question.type is QuestionType.DIFFERENCE:
+            rankings = [self._rank(query, subject) for subject in question.subjects]
+            unknown = next((ranking.unknown for ranking in rankings if ranking.unknown), None)
+            if unknown:
+                return _unknown_name(self.index, unknown)
+            rankings = [ranking for ranking in rankings if ranking.confidence >= ENOUGH_INSIDE]
+            if len(rankings) > 1:
+                pair = _best_pair(rankings[0].candidates, rankings[1].candidates)
+                others = [ranking.candidates[0] for ranking in rankings[2:]]
+                rest = [c for tier in zip(*(r.candidates[1:3] for r in rankings), strict=False) for c in tier]
+                sure = min(ranking.confidence for ranking in rankings)
+                return self._result([*pair, *others, *rest], sure, scope)
+            whole = Subject(question.mentions, question.words)
+            query = replace(query, question=replace(question, type=QuestionType.TASK, subjects=(whole,)))
+        ranking = self._rank(query, query.question.subjects[0])
+        if ranking.unknown:
+            return _unknown_name(self.index, ranking.unknown)
+        return self._result(ranking.candidates, ranking.confidence, scope)
+
+    def _rank(self, query: Query, subject: Subject) -> Ranking:
+        """The passages that a subject may mean, best first."""
+        index, question = self.index, query.question
+        candidates = Candidates(query, frozenset(query.scope))
+        missing = [mention for mention in subject.mentions if not candidates.add_mentioned(index, mention)]
+        unknown = _unanswerable_name(index, question.type, missing, candidates)
+        if unknown:
+            return Ranking(unknown=unknown)
+        subject = _with_spelling_corrected(index, question.type, subject)
+        words = list(subject.words)
+        if question.type is QuestionType.TASK:
+            # Missing names count as words that no passage has, unless they seem to be the user's variables.
+            words += [mention.name for mention in missing if not _is_users_name(mention.name)]
+        weights = word_weights(index, words, query)
+        if not any(candidate.named > 0.9 for candidate in candidates.by_id.values()):
+            for hit, sure in _named_by_words(index, question.type, subject, weights):
+                candidates.add_named(hit, sure)
+        if weights:
+            terms = _terms(index, weights)
+            candidates.add_matching(
+                index.matching(terms, CANDIDATES, scope=query.scope, corpora=query.corpora)
+            )
+        weights_by_form = by_form(weights)
+        ranked = sorted(
+            (score(candidate, query, weights_by_form) for candidate in candidates.by_id.values()),
+            key=lambda candidate: (-candidate.score, len(candidate.name), candidate.name),
+        )
+        return Ranking(ranked, weights_by_form, confidence(ranked, weights_by_form))
+
+    def _result(self, candidates: Sequence[Candidate], sure: float, scope: Scope) -> SearchResult:
+        """The passages of the first candidates with different names."""
+        by_name: dict[str, Passage] = {}
+        for candidate in candidates:
+            by_name.setdefault(candidate.name, candidate.hit.passage)
+        passages = tuple(by_name.values())[: self.limit]
+        return SearchResult(passages, confidence=sure, scope=scope.packages)
 
 
-def _last_complete_question(previous: Sequence[str]) -> Question | None:
-    """The last question that can be understood alone."""
-    for text in reversed(previous[-6:]):
-        question = parse_question(text)
-        if not question.is_follow_up or question.mentions:
-            return question
-    return parse_question(previous[-1]) if previous else None
+def _modules(index: Index, question: Question) -> Iterator[str]:
+    """The modules that a question names, in its prose or its code."""
+    for name in question.modules[:8]:
+        if any(hit.passage.kind == "module" for hit in index.named(name.lower())):
+            yield name.lower()
+    for name in question.names_in_code:
+        yield name.rpartition(".")[0]
 
 
-def _search_follow_up(
-    index: Index, question: Question, earlier: Question, limit: int, corpora: tuple[str, ...] | None
-) -> SearchResult:
-    """The passages that answer a question which continues an earlier one."""
-    if question.mentions:
-        alone = _search(index, question, limit, corpora)
-        if alone.passages or alone.unknown:
-            return alone
-    if question.asks_opposite:
-        first = _search(index, earlier, limit, corpora)
-        opposites = [hit for passage in first.passages[:1] for hit in _opposites(index, passage.name)]
-        if opposites:
-            passages = [hit.passage for hit in opposites] + list(first.passages)
-            return replace(first, passages=tuple(passages[:limit]))
-    subject = earlier.subjects[0] if len(earlier.subjects) == 1 else Subject(earlier.mentions, earlier.words)
-    joined = Subject(subject.mentions, tuple(dict.fromkeys((*subject.words, *question.words))))
-    is_difference = earlier.type is QuestionType.DIFFERENCE
-    if not question.words and is_difference:
-        return _search(index, earlier, limit, corpora)
-    merged = replace(
-        earlier,
-        type=QuestionType.TASK if is_difference else earlier.type,
-        subjects=(joined,),
-        modules=(*earlier.modules, *question.modules),
-        is_follow_up=False,
-    )
-    return _search(index, merged, limit, corpora)
-
-
-def _opposites(index: Index, name: str) -> Iterator[Hit]:
-    """What undoes `name`, in the same module or class."""
-    head, dot, last = name.rpartition(".")
-    for one, other in OPPOSITES:
-        if last in (one, other):
-            yield from index.named(head + dot + (other if last == one else one))[:1]
+def _terms(index: Index, weights: Mapping[str, tuple[int, float]]) -> str:
+    """The query for the full-text index: the rarest words, and once more with their synonyms, so that a word
+    counts twice as much as a synonym of it."""
+    rarest = sorted(weights, key=lambda word: -weights[word][1])[:MOST_TERMS]
+    common = max(COMMON_SHARE * index.count(), MANY)  # one common word costs as much as all rare ones
+    rare = [word for word in rarest if weights[word][0] <= common]
+    rarest = rare if len(rare) >= ENOUGH_TERMS else rarest[:ENOUGH_TERMS]
+    terms = dict.fromkeys(term for word in rarest for term in synonyms(word)[:6])
+    return " OR ".join(f'"{term}"' for term in (*rarest, *terms))
 
 
 # Names
 
 
-def _passages_named(index: Index, name: str) -> list[tuple[Hit, float]]:
+def _passages_named(index: Index, name: str, most: int = 20) -> list[tuple[Hit, float]]:
     """The passages that a name in a question may mean, with how surely it means each."""
     if found := index.named(name):
         return [(hit, 1.0) for hit in found[:3]]
     head, dot, last = name.rpartition(".")
-    if ends := index.ending(name):
+    if ends := index.ending(name, most):
         sure = 0.92 if dot else 0.75
         return [(hit, sure if hit.passage.name.lower() != name.lower() else 0.97) for hit in ends]
     if not dot:
@@ -194,7 +353,7 @@ def _passages_named(index: Index, name: str) -> list[tuple[Hit, float]]:
             module = owner.passage.name.rpartition(".")[0]
             return [
                 (hit, 0.9)
-                for hit in index.ending(last)
+                for hit in index.ending(last, most)
                 if module and hit.passage.name.startswith(f"{module}.")
             ]
     return []
@@ -244,83 +403,6 @@ def _similar_members(index: Index, head: str, last: str) -> list[str]:
     return []
 
 
-# Ranking
-
-
-def _search(index: Index, question: Question, limit: int, corpora: tuple[str, ...] | None) -> SearchResult:
-    query = Query(question, corpora, modules=frozenset(_modules(index, question)))
-    if question.type is QuestionType.DIFFERENCE:
-        rankings = [_rank(index, query, subject) for subject in question.subjects]
-        unknown = next((ranking.unknown for ranking in rankings if ranking.unknown), None)
-        if unknown:
-            return _unknown_name(index, unknown)
-        rankings = [ranking for ranking in rankings if ranking.candidates]
-        if len(rankings) > 1:
-            pair = _best_pair(rankings[0].candidates, rankings[1].candidates)
-            others = [ranking.candidates[0] for ranking in rankings[2:]]
-            rest = [c for tier in zip(*(r.candidates[1:3] for r in rankings), strict=False) for c in tier]
-            return _result([*pair, *others, *rest], limit)
-        whole = Subject(question.mentions, question.words)
-        query = replace(query, question=replace(question, type=QuestionType.TASK, subjects=(whole,)))
-    ranking = _rank(index, query, query.question.subjects[0])
-    if ranking.unknown:
-        return _unknown_name(index, ranking.unknown)
-    return _result(ranking.candidates, limit)
-
-
-def _modules(index: Index, question: Question) -> Iterator[str]:
-    """The modules that a question names, in its prose or its code."""
-    for name in question.modules[:8]:
-        if any(hit.passage.kind == "module" for hit in index.named(name.lower())):
-            yield name.lower()
-    for name in question.names_in_code:
-        yield name.rpartition(".")[0]
-
-
-def _rank(index: Index, query: Query, subject: Subject) -> Ranking:
-    """The passages that a subject may mean, best first; none if the best cover too little of it."""
-    question = query.question
-    candidates = Candidates(query.corpora)
-    missing = _add_mentioned(index, subject, candidates)
-    unknown = _unanswerable_name(index, question.type, missing, candidates)
-    if unknown:
-        return Ranking((), unknown=unknown)
-    subject = _with_spelling_corrected(index, question.type, subject)
-    words = list(subject.words)
-    if question.type is QuestionType.TASK:
-        # Missing names count as words that no passage has, unless they seem to be the user's own variables.
-        words += [mention.name for mention in missing if not _is_users_name(mention.name)]
-    weights = word_weights(index, words, question.says_python)
-    if not any(candidate.named > 0.9 for candidate in candidates.by_id.values()):
-        for hit, sure in _named_by_words(index, question.type, subject, weights):
-            candidates.add_named(hit, sure)
-    if weights:
-        candidates.add_matching(index.matching(_terms(index, weights), CANDIDATES, corpora=query.corpora))
-    weights_by_form = by_form(weights)
-    ranked = sorted(
-        (
-            score(candidate, query, weights_by_form, candidates.best_match)
-            for candidate in candidates.by_id.values()
-        ),
-        key=lambda candidate: (-candidate.score, len(candidate.name), candidate.name),
-    )
-    if not ranked or max(candidate.covered for candidate in ranked[:2]) < ENOUGH:
-        return Ranking(())
-    return Ranking(ranked)
-
-
-def _add_mentioned(index: Index, subject: Subject, candidates: Candidates) -> list[Mention]:
-    """Add the passages that the subject names. Returns the names that do not exist."""
-    missing = []
-    for mention in subject.mentions:
-        found = _passages_named(index, mention.name)
-        for hit, sure in found:
-            candidates.add_named(hit, sure)
-        if not found:
-            missing.append(mention)
-    return missing
-
-
 def _unanswerable_name(
     index: Index, question_type: QuestionType, missing: Sequence[Mention], candidates: Candidates
 ) -> str | None:
@@ -344,16 +426,6 @@ def _with_spelling_corrected(index: Index, question_type: QuestionType, subject:
         word: corrected(word, index.known_words()) for word in itertools.islice(rare, MOST_CORRECTED)
     }
     return replace(subject, words=tuple(dict.fromkeys(corrections.get(word, word) for word in subject.words)))
-
-
-def _terms(index: Index, weights: Mapping[str, tuple[int, float]]) -> str:
-    """The query for the full-text index: the rarest words and their synonyms."""
-    rarest = sorted(weights, key=lambda word: -weights[word][1])[:MOST_TERMS]
-    common = COMMON_SHARE * index.count()  # one common word costs as much as all rare ones
-    rare = [word for word in rarest if weights[word][0] <= common]
-    rarest = rare if len(rare) >= ENOUGH_TERMS else rarest[:ENOUGH_TERMS]
-    terms = dict.fromkeys(term for word in rarest for term in synonyms(word)[:6])
-    return " OR ".join(f'"{term}"' for term in terms)
 
 
 def _is_users_name(name: str) -> bool:
@@ -399,12 +471,3 @@ def _best_pair(first: Sequence[Candidate], second: Sequence[Candidate]) -> tuple
 
     pairs = [(one, other) for one in first[:8] for other in second[:8] if one.name != other.name]
     return max(pairs, key=lambda pair: score_of_pair(*pair), default=(first[0], second[0]))
-
-
-def _result(candidates: Sequence[Candidate], limit: int) -> SearchResult:
-    """The passages of the first candidates with different names."""
-    by_name: dict[str, Passage] = {}
-    for candidate in candidates:
-        by_name.setdefault(candidate.name, candidate.hit.passage)
-    sure = min(max((candidate.covered for candidate in candidates[:1]), default=0.0), 1.0)
-    return SearchResult(tuple(by_name.values())[:limit], confidence=sure)

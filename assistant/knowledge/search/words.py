@@ -48,7 +48,7 @@ KIND_WORDS = frozenset(
 )
 
 # Other languages and programs that programmers ask about, where the name has no other meaning in English.
-OTHER_TECHNOLOGIES = frozenset(
+PRODUCTS = frozenset(
     """
     angular ansible apache apt aws azure bash blender brew c# c++ clojure cmake cobol cpp crontab csharp css
     dart debian docker dockerfile ecmascript elasticsearch elixir emacs erlang eslint excel fish flexbox
@@ -62,7 +62,7 @@ OTHER_TECHNOLOGIES = frozenset(
     """.split()  # noqa: SIM905
 )
 # Libraries for Python outside the standard library, and words for what they offer.
-THIRD_PARTY = frozenset(
+LIBRARIES = frozenset(
     """
     airflow alembic beautifulsoup boto boto3 bs4 celery dataframe dataframes django fastapi flask gunicorn
     jax jinja jupyter keras langchain matplotlib ndarray nltk numba numpy opencv openpyxl pandas pillow plotly
@@ -237,7 +237,7 @@ def corrected(word: str, known: Collection[str]) -> str:
 
 def is_word(word: str) -> bool:
     """Whether this module has the word, so that it is not misspelt."""
-    return word in STOP_WORDS or word in _FORMS or word in OTHER_TECHNOLOGIES or word in THIRD_PARTY
+    return word in STOP_WORDS or word in _FORMS or word in PRODUCTS or word in LIBRARIES
 
 
 def _edits(one: str, other: str, most: int) -> int:

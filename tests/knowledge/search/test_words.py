@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.knowledge.search.words import OTHER_TECHNOLOGIES, STOP_WORDS, THIRD_PARTY, corrected
+from assistant.knowledge.search.words import LIBRARIES, PRODUCTS, STOP_WORDS, corrected
 
 KNOWN = frozenset(
     "extension dictionary receive separate packages string comma shift extend integer environment".split()  # noqa: SIM905
@@ -45,5 +45,5 @@ def test_any_text_keeps_its_first_letter(text: str, known: frozenset[str]) -> No
 
 
 def test_other_technologies_are_not_stop_words() -> None:
-    assert not (OTHER_TECHNOLOGIES | THIRD_PARTY) & STOP_WORDS
-    assert not OTHER_TECHNOLOGIES & THIRD_PARTY
+    assert not (PRODUCTS | LIBRARIES) & STOP_WORDS
+    assert not PRODUCTS & LIBRARIES
