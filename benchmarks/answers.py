@@ -1,147 +1,218 @@
-"""How often the search finds the right documentation for a question, compared with plain BM25.
+"""How often the search answers rightly, compared with plain BM25 over the same passages.
 
-    .venv/bin/python -m benchmarks.answers [--index FILE] [--failures tune]
+    .venv/bin/python -m benchmarks.answers [--kinds packages,errors] [--folders DIR] [--index FILE]
+                                           [--failures tune]
 
-The questions are in `tests/knowledge/search/questions.toml`. Read those of the split "tune" while you work
-on the ranking, but never those of "measured". The index covers the running Python and is built in a temporary
-folder, unless a file is given. Plain BM25 searches the same index for the question's words, but only in the
-text of the documentation, and always answers.
+The questions are in `benchmarks/questions/`. Those on the standard library are in two files: "library" is
+`tests/knowledge/search/questions.toml`, and "needs" has others, which say what is needed without the words of
+an API. Read the questions of the split "tune" while you work on the ranking, but never those of "measured".
 
-Columns: `first` is how often the right name is first, and `three` how often it is among the first three (both
-names, if the question asks for a difference). `refused` is how often the search finds nothing, as it should,
-on a topic that the library does not have.
+The index covers the running Python and the packages that it has. It is built in a temporary folder, unless a
+file is given. With `--folders`, where `benchmarks.corpora` has put its folders of documentation, the
+questions about them are asked twice: each in an index of its folder alone ("folders"), and all in one index
+of everything ("in one index").
+
+`first`    how often the first passage is right. For errors: how often the whole answer helps: it explains
+           the message, shows the signature of the call that failed, and names a fix or the place to look.
+`three`    how often a right passage is among the first three (both, if the question asks for a difference)
+`silent`   how often a question that has an answer gets none
+`refused`  how often a question without an answer gets none, or is told that the name does not exist
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import re
+import sqlite3
+import sys
 import tempfile
 import time
 import tomllib
+import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assistant.knowledge.build import build
-from assistant.knowledge.index import ColumnWeights, Index
+from assistant.knowledge.build import Folder, build
+from assistant.knowledge.index import Index, decompress
+from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.search.search import search
 from assistant.knowledge.search.words import STOP_WORDS
+from benchmarks.judging import Entry, Verdict, judge
 
-QUESTIONS = Path(__file__).parent.parent / "tests" / "knowledge" / "search" / "questions.toml"
-TEXT_ALONE = ColumnWeights(words=0.0, title=0.0, summary=0.0, text=1.0, phrases=0.0)
+HERE = Path(__file__).parent
+FILES = {
+    "library": HERE.parent / "tests" / "knowledge" / "search" / "questions.toml",
+    "needs": HERE / "questions" / "library.toml",
+    **{
+        kind: HERE / "questions" / f"{kind}.toml"
+        for kind in ("packages", "errors", "refusals", "languages", "folders")
+    },
+}
+SHOWN = 4  # passages that plain BM25 finds, as many as the search shows
 
-Answers = Callable[[Index, str], list[str]]
+Searcher = Callable[[str], SearchResult]
+
+
+def questions(kind: str = "library") -> list[dict[str, Any]]:
+    """The questions of a kind; each has the `row` of the table in which it counts."""
+    entries = tomllib.loads(FILES[kind].read_text(encoding="utf-8"))["question"]
+    if kind == "languages":
+        twins = [entry | {"text": entry["english"], "row": "their twins"} for entry in entries]
+        return [entry | {"row": kind} for entry in entries] + twins
+    return [entry | {"row": entry["kind"] if kind == "refusals" else kind} for entry in entries]
+
+
+# Searching
+
+
+def ours(index: Index) -> Searcher:
+    return functools.partial(search, index)
+
+
+def plain(index: Index) -> Searcher:
+    """Plain BM25 over title, name, signature and text. It always answers."""
+    texts = sqlite3.connect(":memory:")
+    texts.execute("CREATE VIRTUAL TABLE passage USING fts5 (text, content = '', tokenize = 'porter')")
+    rows = index.connection.execute("SELECT id, name, ifnull(heading, ''), signature, text FROM passage")
+    texts.executemany(
+        "INSERT INTO passage (rowid, text) VALUES (?, ?)",
+        ((number, "\n".join([*fields, decompress(text)])) for number, *fields, text in rows),
+    )
+
+    def find(question: str) -> SearchResult:
+        words = [word for word in re.findall(r"\w+", question.lower()) if word not in STOP_WORDS]
+        query = " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
+        best = "SELECT rowid FROM passage WHERE passage MATCH ? ORDER BY rank LIMIT ?"
+        numbers = texts.execute(best, (query, SHOWN * 5)).fetchall() if words else []
+        found = [index._hits("WHERE id = ?", number)[0].passage for number in numbers]
+        different: dict[tuple[str, str], Passage] = {}
+        for passage in found:
+            different.setdefault((passage.name, passage.location), passage)
+        return SearchResult(tuple(different.values())[:SHOWN])
+
+    weakref.finalize(find, texts.close)
+    return find
+
+
+# Measuring
 
 
 @dataclass(slots=True)
 class Tally:
-    """The results of some questions."""
+    """The verdicts on some questions, as numbers."""
 
     asked: int = 0
     first: int = 0
     three: int = 0
-    unknown: int = 0
+    silent: int = 0
+    unknown: int = 0  # questions without an answer
     refused: int = 0
 
-    def add(self, accepted: Sequence[str], names: Sequence[str], both: bool) -> bool:
-        """Count an answer; returns whether it is perfect."""
-        if not accepted:
-            self.unknown += 1
-            self.refused += not names
-            return not names
-        self.asked += 1
-        first = bool(names) and names[0] in accepted
-        three = set(accepted) <= set(names[:3]) if both else bool(set(accepted) & set(names[:3]))
-        self.first += first
-        self.three += three
-        return first and three
+    def add(self, verdict: Verdict) -> None:
+        self.asked += verdict.refused is None
+        self.first += verdict.first
+        self.three += verdict.three
+        self.silent += verdict.silent
+        self.unknown += verdict.refused is not None
+        self.refused += bool(verdict.refused)
 
     def __str__(self) -> str:
-        share = lambda part, whole: f"{part / whole:8.1%}" if whole else "       –"  # noqa: E731
-        return (
-            f"{share(self.first, self.asked)} {share(self.three, self.asked)} "
-            f"{share(self.refused, self.unknown)}"
-        )
+        shares = [_share(part, self.asked) for part in (self.first, self.three, self.silent)]
+        return " ".join([f"{self.asked + self.unknown:6}", *shares, _share(self.refused, self.unknown)])
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:8.0%}" if whole else "       –"
 
 
 @dataclass(slots=True)
 class Outcome:
-    """The tallies by split and kind, the CPU time of a question, and the questions with imperfect answers."""
+    """The tallies by row and split, the CPU time, and the questions with imperfect answers."""
 
-    tallies: dict[tuple[str, str], Tally]
-    milliseconds: float
-    failures: list[tuple[Mapping[str, Any], list[str]]]
+    tallies: dict[tuple[str, str], Tally] = field(default_factory=lambda: defaultdict(Tally))
+    seconds: float = 0.0
+    asked: int = 0
+    failures: list[tuple[Entry, SearchResult]] = field(default_factory=list)
 
-    def of(self, split: str, kind: str = "all") -> Tally:
-        return self.tallies[split, kind]
-
-
-def questions() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = tomllib.loads(QUESTIONS.read_text(encoding="utf-8"))["question"]
-    return found
+    def of(self, split: str, row: str = "library") -> Tally:
+        return self.tallies[row, split]
 
 
-def ours(index: Index, question: str) -> list[str]:
-    return [passage.name for passage in search(index, question).passages]
-
-
-def plain(index: Index, question: str) -> list[str]:
-    words = [word for word in re.findall(r"\w+", question.lower()) if word not in STOP_WORDS]
-    if not words:
-        return []
-    query = "text : (" + " OR ".join(f'"{word}"' for word in words) + ")"
-    names = [entry.passage.name for entry in index.matching(query, 20, weights=TEXT_ALONE)]
-    return list(dict.fromkeys(names))[:4]
-
-
-def measure(index: Index, entries: Iterable[Mapping[str, Any]], answers: Answers) -> Outcome:
-    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
-    failures = []
-    spent, count = 0.0, 0
+def measure(searcher: Searcher, entries: Iterable[Entry], outcome: Outcome | None = None) -> Outcome:
+    """Ask the questions, and add the verdicts to an outcome."""
+    outcome = outcome or Outcome()
     for entry in entries:
         started = time.process_time()
-        names = answers(index, entry["text"])
-        spent += time.process_time() - started
-        count += 1
-        both = entry["kind"] == "difference"
-        tallies[entry["split"], entry["kind"]].add(entry["accepted"], names, both)
-        if not tallies[entry["split"], "all"].add(entry["accepted"], names, both):
-            failures.append((entry, names))
-    return Outcome(tallies, spent / max(count, 1) * 1000, failures)
+        result = searcher(entry["text"])
+        outcome.seconds += time.process_time() - started
+        outcome.asked += 1
+        verdict = judge(entry, result)
+        outcome.tallies[entry["row"], entry["split"]].add(verdict)
+        if not verdict.is_perfect:
+            outcome.failures.append((entry, result))
+    return outcome
+
+
+@contextmanager
+def index_of(path: Path, folders: Sequence[Path], *, python: bool = True) -> Iterator[Index]:
+    """An index of folders, and of the running Python with its packages."""
+    environments = [Path(sys.prefix)] if python else []
+    built = [Folder(folder) for folder in folders]
+    build(path, lambda progress: None, environments=environments, folders=built, python=python)
+    with closing(Index(path)) as index:
+        yield index
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How often the search finds the right documentation.")
-    parser.add_argument("--index", type=Path, help="index file to build or use (default: a temporary one)")
-    parser.add_argument(
-        "--failures", choices=["tune"], help="print the questions of this split with imperfect answers"
-    )
+    parser = argparse.ArgumentParser(description="How often the search answers rightly.")
+    parser.add_argument("--kinds", default=",".join(FILES), help=", ".join(FILES))
+    parser.add_argument("--folders", type=Path, help="where the folders of documentation are")
+    parser.add_argument("--index", type=Path, help="index to build or use; those of folders lie beside it")
+    parser.add_argument("--failures", choices=["tune"], help="print the questions with imperfect answers")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = options.index or Path(folder) / "documentation.db"
-        build(path, lambda progress: None)
-        with closing(Index(path)) as index:
-            report(index, options.failures)
+    kinds = [kind for kind in options.kinds.split(",") if FILES[kind].exists()]
+    searchers = {"search": ours, "plain BM25": plain}
+    outcomes = {name: Outcome() for name in searchers}
+    of_folders = questions("folders") if options.folders and "folders" in kinds else []
+    with tempfile.TemporaryDirectory() as temporary:
+        path: Path = options.index or Path(temporary) / "documentation.db"
+
+        def ask(file: Path, folders: Sequence[Path], entries: Sequence[Entry], *, python: bool) -> None:
+            if entries:
+                with index_of(file, folders, python=python) as index:
+                    for name, searcher in searchers.items():
+                        measure(searcher(index), entries, outcomes[name])
+
+        without = [entry for kind in kinds if kind != "folders" for entry in questions(kind)]
+        ask(path, [], without, python=True)
+        folders = sorted({entry["folder"] for entry in of_folders})
+        for folder in folders:
+            entries = [entry for entry in of_folders if entry["folder"] == folder]
+            ask(path.with_name(f"{path.stem}-{folder}.db"), [options.folders / folder], entries, python=False)
+        everything = [entry | {"row": "in one index"} for entry in of_folders]
+        all_folders = [options.folders / folder for folder in folders]
+        ask(path.with_name(f"{path.stem}-everything.db"), all_folders, everything, python=True)
+    report(outcomes, options.failures)
 
 
-def report(index: Index, split: str | None) -> None:
-    entries = questions()
-    outcomes = {"ours": measure(index, entries, ours), "plain BM25": measure(index, entries, plain)}
-    print(f"{index.count()} passages, {index.meta('python')}, {len(entries)} questions\n")
-    print(f"{'split':9} {'kind':11} {'search':11} {'first':>8} {'three':>8} {'refused':>8}")
-    for key in sorted(outcomes["ours"].tallies):
+def report(outcomes: Mapping[str, Outcome], split: str | None) -> None:
+    columns = f"{'asked':>6} {'first':>8} {'three':>8} {'silent':>8} {'refused':>8}"
+    print(f"{'questions':13} {'split':9} {'by':11} {columns}")
+    for row, part in outcomes["search"].tallies:
         for name, outcome in outcomes.items():
-            print(f"{key[0]:9} {key[1]:11} {name:11} {outcome.tallies[key]}")
-    print()
+            print(f"{row:13} {part:9} {name:11} {outcome.of(part, row)}")
     for name, outcome in outcomes.items():
-        print(f"{name:11} {outcome.milliseconds:6.2f} ms of CPU time per question")
-    for entry, names in outcomes["ours"].failures if split else ():
+        print(f"{name}: {1000 * outcome.seconds / max(outcome.asked, 1):.1f} ms of CPU time per question")
+    for entry, result in outcomes["search"].failures if split else ():
         if entry["split"] == split:
-            print(f"\n{entry['text']}\n    wanted {entry['accepted']}\n    found  {names}")
+            wanted = [entry[key] for key in ("accepted", "missing", "explains", "fix") if key in entry]
+            print(f"\n{entry['row']}: {entry['text']}\n    wanted {wanted or 'no answer'}")
+            print(f"    found  {[passage.name for passage in result.passages]}")
 
 
 if __name__ == "__main__":

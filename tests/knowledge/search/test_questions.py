@@ -10,7 +10,7 @@ from benchmarks.answers import Outcome, measure, ours, plain, questions
 
 @pytest.fixture(scope="session")
 def outcome(library: Index) -> Outcome:
-    return measure(library, questions(), ours)
+    return measure(ours(library), questions())
 
 
 @pytest.mark.parametrize("split", ["tune", "measured"])
@@ -22,6 +22,6 @@ def test_enough_questions_are_answered_right(outcome: Outcome, split: str) -> No
 
 
 def test_the_search_is_better_than_plain_bm25(library: Index, outcome: Outcome) -> None:
-    peer = measure(library, questions(), plain)
+    peer = measure(plain(library), questions())
     assert outcome.of("measured").first > peer.of("measured").first
     assert outcome.of("measured").three > peer.of("measured").three
