@@ -15,7 +15,6 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -90,23 +89,16 @@ def download(url: str, sha256: str, archive: IO[bytes], client: httpx.Client) ->
 
 
 def unpack(archive: IO[bytes], corpus: Corpus, target: Path) -> None:
-    """Unpack only the documentation; refuses links and paths that lead out of the target."""
+    """Unpack only the documentation's files; refuses paths that lead out of the target."""
+    left_out, members = tuple(f"{corpus.folder}/{part}/" for part in corpus.without), []
     with tarfile.open(fileobj=archive, mode="r:gz") as tar:
-        tar.extractall(target, members=_members(tar, corpus), filter="data")
-    if not (target / corpus.folder).is_dir():
-        raise CorpusError(f"{corpus.archive} has no folder {corpus.folder}.")
-
-
-def _members(tar: tarfile.TarFile, corpus: Corpus) -> Iterator[tarfile.TarInfo]:
-    """The files of the documentation, without the archive's top directory in their names."""
-    left_out, size = tuple(f"{corpus.folder}/{part}/" for part in corpus.without), 0
-    for member in tar:
-        name = member.name.partition("/")[2]
-        if member.isfile() and name.startswith(f"{corpus.folder}/") and not name.startswith(left_out):
-            size += member.size
-            if size > LARGEST:
-                raise CorpusError(f"{corpus.archive} unpacks to more than {LARGEST} bytes.")
-            yield member.replace(name=name)
+        for member in tar:
+            name = member.name.partition("/")[2]  # without the archive's top directory
+            if member.isfile() and name.startswith(f"{corpus.folder}/") and not name.startswith(left_out):
+                members.append(member.replace(name=name))
+        if not members or sum(member.size for member in members) > LARGEST:
+            raise CorpusError(f"{corpus.archive} has nothing in {corpus.folder}, or too much.")
+        tar.extractall(target, members=members, filter="data")
 
 
 def main() -> None:
