@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import operator
 import re
 import sqlite3
 import sys
@@ -38,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from assistant.knowledge.build import Folder, build
-from assistant.knowledge.index import Index, decompress
+from assistant.knowledge.index import Index
 from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.search.search import search
 from assistant.knowledge.search.words import STOP_WORDS
@@ -78,10 +79,10 @@ def plain(index: Index) -> Searcher:
     """Plain BM25 over title, name, signature and text. It always answers."""
     texts = sqlite3.connect(":memory:")
     texts.execute("CREATE VIRTUAL TABLE passage USING fts5 (text, content = '', tokenize = 'porter')")
-    rows = index.connection.execute("SELECT id, name, ifnull(heading, ''), signature, text FROM passage")
+    fields = operator.attrgetter("name", "title", "signature", "text")
     texts.executemany(
         "INSERT INTO passage (rowid, text) VALUES (?, ?)",
-        ((number, "\n".join([*fields, decompress(text)])) for number, *fields, text in rows),
+        ((hit.id, "\n".join(fields(hit.passage))) for hit in index.all()),
     )
 
     def find(question: str) -> SearchResult:
@@ -89,7 +90,7 @@ def plain(index: Index) -> Searcher:
         query = " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
         best = "SELECT rowid FROM passage WHERE passage MATCH ? ORDER BY rank LIMIT ?"
         numbers = texts.execute(best, (query, SHOWN * 5)).fetchall() if words else []
-        found = [index._hits("WHERE id = ?", number)[0].passage for number in numbers]
+        found = [index.at(number).passage for (number,) in numbers]
         different: dict[tuple[str, str], Passage] = {}
         for passage in found:
             different.setdefault((passage.name, passage.location), passage)

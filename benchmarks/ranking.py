@@ -30,6 +30,7 @@ from benchmarks.judging import Entry, is_right
 Numbers = NDArray[np.float64]
 
 KINDS = ("library", "needs", "packages", "folders", "refusals")
+OTHERS = ("difference", "name", "parameter", "talk")  # kinds of question that the weights do not decide
 STEPS, RATE = 2000, 0.02
 RIDGE = 0.003  # how much a weight is drawn to what it was before
 MOST = 60  # candidates of one question
@@ -42,33 +43,35 @@ class Example:
     text: str
     features: Numbers  # candidates × features
     right: Numbers  # 1 for an accepted candidate, else 0
+    has_answer: bool
     certainty: Numbers
 
 
 def questions() -> Iterator[Entry]:
     for kind in KINDS:
-        for entry in tomllib.loads(FILES[kind].read_text(encoding="utf-8"))["question"]:
-            if entry["split"] == "tune" and entry.get("kind") != "difference":
+        for entry in (
+            tomllib.loads(FILES[kind].read_text("utf-8"))["question"] if FILES[kind].exists() else ()
+        ):
+            if entry["split"] == "tune" and entry.get("kind") not in OTHERS:
                 yield entry
 
 
 def examples(index: Index) -> Iterator[Example]:
     """What the ranking has to choose from, for each question that the index should answer."""
-    folders = {name for names in index.packages().values() for name in names}
     for entry in questions():
-        if "folder" in entry and entry["folder"] not in {name.lower() for name in folders}:
-            continue
         for found in rankings(index, entry["text"])[:1]:
             chosen = found.candidates[:MOST]
             accepted = entry.get("accepted", ())
-            if not chosen or found.unknown:
+            if not chosen or found.unknown or (found.scope and not accepted):
                 continue
+            right = [any(is_right(entry, each.hit.passage, one) for one in accepted) for each in chosen]
+            if "folder" in entry and not any(right):
+                continue  # the folder may not be in this index
             yield Example(
                 entry["text"],
                 np.array([[each.features[name] for name in ranking.RANKING] for each in chosen]),
-                np.array(
-                    [float(any(is_right(entry, each.hit.passage, one) for one in accepted)) for each in chosen]
-                ),
+                np.array(right, dtype=float),
+                bool(accepted),
                 np.array(list(ranking.certainty(found.candidates, found.weights).values())),
             )
 
@@ -99,12 +102,20 @@ def learn_ranking(found: Sequence[Example], start: Numbers) -> Numbers:
     return descend(start, slope)
 
 
-def learn_confidence(found: Sequence[Example], start: Numbers) -> Numbers:
-    told = np.array([each.certainty for each in found])
-    right = np.array([each.right[0] for each in found])
+def learn_confidence(found: Sequence[Example], weights: Numbers, start: Numbers) -> Numbers:
+    """The weights that tell questions with a right passage among the first three from those without an
+    answer; both count the same in all. `weights` are those of the ranking."""
+    told, answered = [], []
+    for each in found:
+        best = np.argsort(-(each.features @ weights), kind="stable")[:3]
+        if each.right[best].any() or not each.has_answer:
+            told.append(each.certainty)
+            answered.append(float(each.has_answer))
+    matrix, wanted = np.array(told), np.array(answered)
+    share = np.where(wanted > 0, 0.5 / max(wanted.sum(), 1), 0.5 / max((1 - wanted).sum(), 1))
 
     def slope(weights: Numbers) -> Numbers:
-        gradient: Numbers = told.T @ (1 / (1 + np.exp(-told @ weights)) - right) / len(right)
+        gradient: Numbers = matrix.T @ (share * (1 / (1 + np.exp(-matrix @ weights)) - wanted))
         return gradient
 
     return descend(start, slope)
@@ -130,7 +141,7 @@ def main() -> None:
     for name, weight in zip(ranking.RANKING, after, strict=True):
         print(f'    "{name}": {weight:.2f},')
     print()
-    sure = learn_confidence(found, np.array(list(ranking.CONFIDENCE.values())))
+    sure = learn_confidence(found, after, np.array(list(ranking.CONFIDENCE.values())))
     for name, weight in zip(ranking.CONFIDENCE, sure, strict=True):
         print(f'    "{name}": {weight:.2f},')
 

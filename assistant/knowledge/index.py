@@ -198,7 +198,15 @@ class Index:
         """The fingerprint that each unit had when it was read, by the unit's key."""
         return dict(self.connection.execute("SELECT key, fingerprint FROM source").fetchall())
 
+    def all(self) -> list[Hit]:
+        """All passages, in the order in which they were stored."""
+        return self._hits("ORDER BY passage.id", ())
+
     # Looking up
+
+    def at(self, number: int) -> Hit:
+        """The passage with this number."""
+        return self._hits("WHERE passage.id = ?", (number,))[0]
 
     def named(self, name: str) -> list[Hit]:
         """The passages with this name or alias. Case matters."""

@@ -17,50 +17,55 @@ from assistant.knowledge.search.words import LIBRARIES, PRODUCTS, content_words,
 
 # The features of a passage, each between 0 and 1. Those with a weight below 0 count against it.
 RANKING = {
-    "named": 6.0,  # how surely the question names it
-    "phrase": 3.0,  # how well its best phrase matches the question
-    "name": 1.1,  # words of the question in its name
-    "exact": 0.6,  # how exactly its name has the words of the question and no others
-    "path": 0.5,  # words of the question in its name or in the headings above
-    "summary": 0.4,  # words of the question in its first sentence
-    "covered": 1.2,  # words of the question anywhere in it
-    "full_text": 0.6,  # BM25
-    "used": 0.3,  # how often real code uses it
+    "named": 5.6,  # how surely the question names it
+    "phrase": 5.1,  # how well its best phrase matches the question
+    "name": -1.2,  # words of the question in its name
+    "exact": 1.9,  # how exactly its name has the words of the question and no others
+    "path": 0.1,  # words of the question in its name or in the headings above
+    "summary": -0.7,  # words of the question in its first sentence
+    "covered": 7.8,  # words of the question anywhere in it
+    "full_text": 2.3,  # BM25 over the fields, with synonyms; the best candidate has 1
+    "plain": 2.1,  # BM25 of the question's words as they are; the best candidate has 1
+    "matching": 0.5,  # the same, compared with what the words could give at most
+    "used": 2.9,  # how often real code uses it
     "module": 0.9,  # it belongs to a module that the question names
-    "kind": 0.7,  # it is of the kind that the question names
-    "python": 0.5,  # it belongs to the standard library, and the question says Python
-    "error": -0.6,  # it is an exception, and the question is not about errors
-    "deep": -0.1,  # its name has many parts
-    "section": 0.0,  # it is prose
-    "undocumented": -0.6,  # it has hardly any text
-    "data": -0.3,  # it is a constant
-    "topic": -0.25,  # it is a chapter on the language
-    "private": -0.8,  # it is deprecated, private, or for tests
+    "kind": -0.6,  # it is of the kind that the question names
+    "python": 0.7,  # it belongs to the standard library, and the question says Python
+    "error": -0.1,  # it is an exception, and the question is not about errors
+    "deep": -2.4,  # its name has many parts
+    "section": 0.4,  # it is prose
+    "undocumented": -0.5,  # it has hardly any text
+    "data": 0.7,  # it is a constant
+    "topic": -2.4,  # it is a chapter on the language
+    "private": 0.4,  # it is deprecated, private, or for tests
 }
 # What tells how surely the first passage answers (`certainty`); the logistic function of the sum is between
 # 0 and 1.
 CONFIDENCE = {
-    "always": -3.0,
-    "named": 4.0,
-    "covered": 7.0,
-    "phrase": 0.0,
-    "exact": 0.0,
-    "full_text": 0.0,
-    "nowhere": 0.0,
-    "words": 0.0,
+    "always": -3.4,
+    "named": 5.9,
+    "covered": 5.2,
+    "phrase": 2.7,
+    "exact": -0.1,
+    "matching": 0.1,
+    "nowhere": -0.5,
+    "words": 0.3,
 }
 UNKNOWN_WORD = 1.3  # the weight of a word that no passage has, relative to the rarest word
 OTHER_PRODUCT = 3.0  # the same for the name of a language or program without documentation here
 COMPARED_PRODUCT = 0.4  # the same if the question compares it with Python
 NOT_HERE = -1  # replaces the frequency of a word that no passage may cover, though an example may have it
 BEGINNING = 1600  # characters of a passage that are searched for words
-BM25_OF_A_WORD = 22.0  # what BM25 gives, at most, for a word of weight 1 in the most important column
+BM25_OF_A_WORD = 2.2  # what BM25 gives, at most, for a word of weight 1
 
 
 @dataclass(slots=True)
 class Candidate:
     hit: Hit
     named: float = 0.0  # how surely the question names it
+    full_text: float = 0.0  # how well it matches: by BM25 over the fields, with synonyms,
+    plain: float = 0.0  # and by BM25 of the question's words as they are; the best candidate has 1
+    matching: float = 0.0
     features: dict[str, float] = field(default_factory=dict)
     score: float = 0.0
 
@@ -143,7 +148,9 @@ def score(candidate: Candidate, query: Query, weights: dict[str, tuple[str, floa
         "path": share(in_path),
         "summary": share(summary),
         "covered": covered,
-        "full_text": min(hit.score / (BM25_OF_A_WORD * total), 1.0),
+        "full_text": candidate.full_text,
+        "plain": candidate.plain,
+        "matching": min(candidate.matching / (BM25_OF_A_WORD * total), 1.0),
         "used": min(math.log1p(hit.uses) / math.log(1000), 1.0),
         "module": float(is_of_module),
         "kind": float(kind in question.kinds),
@@ -189,7 +196,7 @@ def certainty(ranked: Sequence[Candidate], weights: Mapping[str, tuple[str, floa
         "covered": max(candidate.features["covered"] for candidate in ranked[:2]),
         "phrase": first["phrase"],
         "exact": first["exact"],
-        "full_text": first["full_text"],
+        "matching": first["matching"],
         "nowhere": nowhere / total,
         "words": math.log(1 + len(weights)),
     }

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from assistant.knowledge.index import Hit, Index, scope_key
+from assistant.knowledge.index import ColumnWeights, Hit, Index, scope_key
 from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.search.question import (
     Mention,
@@ -39,7 +39,8 @@ from assistant.knowledge.search.words import corrected, form, forms, split_words
 ENOUGH = 0.42  # how surely the first passage must answer a question
 ENOUGH_INSIDE = 0.25  # the same if the question names the package
 PREFERRED_INSIDE = 0.15  # how much less surely a passage of a package that is perhaps named may answer
-CANDIDATES = 60
+CANDIDATES, FEW = 60, 30  # passages that each full-text search finds
+PLAIN = ColumnWeights(1.0, 1.0, 0.0, 1.0, 0.0)
 FEW_ENDINGS, MOST_ENDINGS = 20, 200  # passages whose names end alike that are looked at
 MOST_REMEMBERED = 256  # searches
 LONGEST_REMEMBERED = 4000  # characters of a question with its earlier questions
@@ -98,9 +99,20 @@ class Candidates:
         found = _passages_named(index, mention.name, most)
         return sum(self.add_named(hit, sure) for hit, sure in found) > 0
 
-    def add_matching(self, hits: Iterable[Hit]) -> None:
-        for hit in hits:
-            self.by_id.setdefault(hit.id, Candidate(hit)).hit = hit
+    def add_matching(self, index: Index, weights: Mapping[str, tuple[int, float]]) -> None:
+        """Add what the full-text search finds: over the fields with synonyms, and plainly."""
+        exact, wide = _terms(index, weights)
+        for query, column_weights, most in ((wide, ColumnWeights(), CANDIDATES), (exact, PLAIN, FEW)):
+            hits = index.matching(
+                query, most, weights=column_weights, scope=self.query.scope, corpora=self.query.corpora
+            )
+            best = max((hit.score for hit in hits), default=1.0) or 1.0
+            for hit in hits:
+                candidate = self.by_id.setdefault(hit.id, Candidate(hit))
+                if query is wide:
+                    candidate.full_text = hit.score / best
+                else:
+                    candidate.plain, candidate.matching = hit.score / best, hit.score
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,7 @@ class Ranking:
     candidates: Sequence[Candidate] = ()
     weights: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     confidence: float = 0.0
+    scope: tuple[str, ...] = ()  # keys of the packages that were searched
     unknown: str | None = None  # a name in the question that does not exist
 
 
@@ -292,16 +305,13 @@ class _Search:
             for hit, sure in _named_by_words(index, question.type, subject, weights):
                 candidates.add_named(hit, sure)
         if weights:
-            terms = _terms(index, weights)
-            candidates.add_matching(
-                index.matching(terms, CANDIDATES, scope=query.scope, corpora=query.corpora)
-            )
+            candidates.add_matching(index, weights)
         weights_by_form = by_form(weights)
         ranked = sorted(
             (score(candidate, query, weights_by_form) for candidate in candidates.by_id.values()),
             key=lambda candidate: (-candidate.score, len(candidate.name), candidate.name),
         )
-        return Ranking(ranked, weights_by_form, confidence(ranked, weights_by_form))
+        return Ranking(ranked, weights_by_form, confidence(ranked, weights_by_form), query.scope)
 
     def _result(self, candidates: Sequence[Candidate], sure: float, scope: Scope) -> SearchResult:
         """The passages of the first candidates with different names."""
@@ -321,15 +331,19 @@ def _modules(index: Index, question: Question) -> Iterator[str]:
         yield name.rpartition(".")[0]
 
 
-def _terms(index: Index, weights: Mapping[str, tuple[int, float]]) -> str:
-    """The query for the full-text index: the rarest words, and once more with their synonyms, so that a word
+def _terms(index: Index, weights: Mapping[str, tuple[int, float]]) -> tuple[str, str]:
+    """Two queries for the full-text index: the rarest words, and these with their synonyms, where a word
     counts twice as much as a synonym of it."""
     rarest = sorted(weights, key=lambda word: -weights[word][1])[:MOST_TERMS]
     common = max(COMMON_SHARE * index.count(), MANY)  # one common word costs as much as all rare ones
     rare = [word for word in rarest if weights[word][0] <= common]
-    rarest = rare if len(rare) >= ENOUGH_TERMS else rarest[:ENOUGH_TERMS]
+    rarest = rare if len(rare) >= ENOUGH_TERMS else rarest[: max(ENOUGH_TERMS, len(rare))]
     terms = dict.fromkeys(term for word in rarest for term in synonyms(word)[:6])
-    return " OR ".join(f'"{term}"' for term in (*rarest, *terms))
+    return _any_of(rarest), _any_of((*rarest, *terms))
+
+
+def _any_of(words: Iterable[str]) -> str:
+    return " OR ".join(f'"{word}"' for word in words)
 
 
 # Names
