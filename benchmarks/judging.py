@@ -80,8 +80,16 @@ def is_right(entry: Entry, passage: Passage, accepted: str) -> bool:
     if "folder" not in entry:
         return passage.name == accepted or _is_same(passage.name, accepted)
     file, _, heading = accepted.partition("#")
-    is_there = passage.corpus == "docs" and file.lower() in f"/{passage.location}".lower()
-    return is_there and heading.lower() in passage.title.lower()
+    path = re.sub(r":\d+$", "", passage.location)
+    return (
+        passage.package == entry["folder"]
+        and path.endswith(file)
+        and _without_marks(heading) in _without_marks(passage.title)
+    )
+
+
+def _without_marks(heading: str) -> str:
+    return " ".join(re.sub("[`*]", "", heading).lower().split())
 
 
 @functools.cache

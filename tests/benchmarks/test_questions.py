@@ -29,7 +29,7 @@ KINDS = pytest.mark.parametrize("kind", ALL)
 @KINDS
 def test_every_question_has_the_agreed_form(kind: str) -> None:
     for entry in ALL[kind]:
-        assert set(entry) - {"missing"} == FORMS[kind] | {"text", "split", "row"}
+        assert set(entry) - {"missing", "unnamed"} == FORMS[kind] | {"text", "split", "row"}
         assert ("missing" in entry) == (entry.get("kind") in {"name", "parameter"})
         assert entry["text"].strip()
         assert entry["split"] in {"tune", "measured"}
@@ -75,8 +75,9 @@ def test_unknown_names_do_not_exist() -> None:
 
 
 def passage(name: str, **fields: Any) -> Passage:
-    given = {"kind": "function", "title": name, "text": "", "version": "", "licence": "", "location": ""}
-    return Passage(name=name, package="", **{**given, "corpus": "packages", **fields})
+    given = {"kind": "function", "title": name, "corpus": "packages"}
+    empty = dict.fromkeys(("text", "package", "version", "licence", "location"), "")
+    return Passage(name=name, **{**given, **empty, **fields})
 
 
 @pytest.mark.parametrize(
@@ -98,15 +99,18 @@ def test_another_name_of_the_same_object_is_right(found: str, accepted: str, rig
 @pytest.mark.parametrize(
     ("accepted", "right"),
     [
-        ("config.rst#secret", True),
-        ("docs/config.rst", True),
+        ("config.rst#built-in values", True),
+        ("docs/config.rst#", True),
+        (".rst#secret_key", True),
         ("config.rst#debug", False),
         ("api.rst#", False),
     ],
 )
 def test_a_section_is_right_by_its_file_and_heading(accepted: str, right: bool) -> None:
-    section = passage("SECRET_KEY", title="Config > SECRET_KEY", location="docs/config.rst:40", corpus="docs")
+    title = "Config > *Built-in*  values > `SECRET_KEY`"
+    section = passage("SECRET_KEY", title=title, location="docs/config.rst:40", package="flask")
     assert is_right({"folder": "flask"}, section, accepted) == right
+    assert not is_right({"folder": "celery"}, section, accepted)
 
 
 def test_a_difference_needs_both_and_silence_is_no_answer() -> None:
