@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import operator
 import re
 import sqlite3
@@ -204,7 +205,8 @@ def main() -> None:
 def report(outcomes: Mapping[str, Outcome], split: str | None) -> None:
     columns = f"{'asked':>6} {'first':>8} {'three':>8} {'silent':>8} {'refused':>8}"
     print(f"{'questions':13} {'split':9} {'by':11} {columns}")
-    for row, part in outcomes["search"].tallies:
+    rows = dict.fromkeys(row for row, _ in outcomes["search"].tallies)
+    for row, part in itertools.product(rows, ("tune", "measured")):
         for name, outcome in outcomes.items():
             print(f"{row:13} {part:9} {name:11} {outcome.of(part, row)}")
     for name, outcome in outcomes.items():

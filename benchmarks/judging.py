@@ -56,11 +56,14 @@ def judge(entry: Entry, result: SearchResult) -> Verdict:
 
 def is_helpful(entry: Entry, text: str) -> bool:
     """Whether an answer to an error explains it, shows the signature of the call, and names a fix."""
-    explains, fixes = (
-        any(re.search(pattern, text, re.IGNORECASE) for pattern in entry[part])
-        for part in ("explains", "fix")
+    pasted = {line.strip() for line in entry["text"].splitlines()}
+    new = "\n".join(line for line in text.splitlines() if line.strip(" >") not in pasted)
+    signatures: Sequence[str] = entry["signature"]
+    return (
+        any(re.search(pattern, new, re.IGNORECASE) for pattern in entry["explains"])
+        and (not signatures or any(signature in new for signature in signatures))
+        and any(re.search(pattern, text, re.IGNORECASE) for pattern in entry["fix"])
     )
-    return explains and fixes and entry["signature"] in text
 
 
 def says_missing(text: str, name: str) -> bool:
@@ -77,8 +80,16 @@ def is_right(entry: Entry, passage: Passage, accepted: str) -> bool:
     if "folder" not in entry:
         return passage.name == accepted or _is_same(passage.name, accepted)
     file, _, heading = accepted.partition("#")
-    is_there = passage.corpus == "docs" and file.lower() in f"/{passage.location}".lower()
-    return is_there and heading.lower() in passage.title.lower()
+    path = re.sub(r":\d+$", "", passage.location)
+    return (
+        passage.package == entry["folder"]
+        and path.endswith(file)
+        and _without_marks(heading) in _without_marks(passage.title)
+    )
+
+
+def _without_marks(heading: str) -> str:
+    return " ".join(re.sub("[`*]", "", heading).lower().split())
 
 
 @functools.cache

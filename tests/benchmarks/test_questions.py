@@ -11,7 +11,8 @@ import pytest
 
 from assistant.knowledge.passage import Passage, SearchResult
 from benchmarks.answers import FILES, questions
-from benchmarks.judging import is_right, judge, resolve, says_missing
+from benchmarks.judging import is_helpful, is_right, judge, resolve, says_missing
+from tests.knowledge.search.test_questions_file import exists
 
 FORMS: dict[str, set[str]] = {
     "needs": {"accepted"},
@@ -28,7 +29,7 @@ KINDS = pytest.mark.parametrize("kind", ALL)
 @KINDS
 def test_every_question_has_the_agreed_form(kind: str) -> None:
     for entry in ALL[kind]:
-        assert set(entry) - {"missing"} == FORMS[kind] | {"text", "split", "row"}
+        assert set(entry) - {"missing", "unnamed"} == FORMS[kind] | {"text", "split", "row"}
         assert ("missing" in entry) == (entry.get("kind") in {"name", "parameter"})
         assert entry["text"].strip()
         assert entry["split"] in {"tune", "measured"}
@@ -56,7 +57,8 @@ def test_no_question_is_asked_twice() -> None:
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in {"errors", "refusals", "folders"}])
 def test_accepted_names_exist(kind: str) -> None:
     names = {name for entry in ALL[kind] for name in entry["accepted"]}
-    assert [name for name in sorted(names) if resolve(name) is None and not is_attribute(name)] == []
+    unknown = [name for name in sorted(names) if not exists(name) and resolve(name) is None]
+    assert [name for name in unknown if not is_attribute(name)] == []
 
 
 def is_attribute(name: str) -> bool:
@@ -73,8 +75,9 @@ def test_unknown_names_do_not_exist() -> None:
 
 
 def passage(name: str, **fields: Any) -> Passage:
-    given = {"kind": "function", "title": name, "text": "", "version": "", "licence": "", "location": ""}
-    return Passage(name=name, package="", **{**given, "corpus": "packages", **fields})
+    given = {"kind": "function", "title": name, "corpus": "packages"}
+    empty = dict.fromkeys(("text", "package", "version", "licence", "location"), "")
+    return Passage(name=name, **{**given, **empty, **fields})
 
 
 @pytest.mark.parametrize(
@@ -96,15 +99,18 @@ def test_another_name_of_the_same_object_is_right(found: str, accepted: str, rig
 @pytest.mark.parametrize(
     ("accepted", "right"),
     [
-        ("config.rst#secret", True),
-        ("docs/config.rst", True),
+        ("config.rst#built-in values", True),
+        ("docs/config.rst#", True),
+        (".rst#secret_key", True),
         ("config.rst#debug", False),
         ("api.rst#", False),
     ],
 )
 def test_a_section_is_right_by_its_file_and_heading(accepted: str, right: bool) -> None:
-    section = passage("SECRET_KEY", title="Config > SECRET_KEY", location="docs/config.rst:40", corpus="docs")
+    title = "Config > *Built-in*  values > `SECRET_KEY`"
+    section = passage("SECRET_KEY", title=title, location="docs/config.rst:40", package="flask")
     assert is_right({"folder": "flask"}, section, accepted) == right
+    assert not is_right({"folder": "celery"}, section, accepted)
 
 
 def test_a_difference_needs_both_and_silence_is_no_answer() -> None:
@@ -125,17 +131,25 @@ def test_an_answer_may_say_that_a_name_does_not_exist() -> None:
     assert not says_missing("Use `recursive`.", "recursive")
 
 
-def test_an_error_is_helped_by_its_meaning_its_signature_and_a_fix() -> None:
-    entry = {
-        "text": "ValueError",
-        "explains": [r"\bdigits"],
-        "signature": "int(",
-        "fix": ["isdigit", "line 3"],
-    }
-    helpful = passage("int", signature="int(x)", text="The string must have digits. Ask `isdigit` before.")
-    assert judge(entry, SearchResult((helpful,))).is_perfect
-    assert not judge(entry, SearchResult((passage("int", signature="int(x)", text="digits"),))).is_perfect
-    assert judge(entry, SearchResult()).silent
+@pytest.mark.parametrize(
+    ("answer", "helps"),
+    [
+        ("```python\nint(x)\n```\n\n> The string must have digits.\n\nLook at line 3.", True),
+        ("```python\nint(x)\n```\n\n> The string must have digits.", False),  # no fix
+        ("```python\nint(x)\n```\n\nLook at line 3.", False),  # nothing explained
+        ("    price = int(text)\n\n> The string must have digits. Look at line 3.", False),  # the user's call
+    ],
+)
+def test_an_error_is_helped_by_its_meaning_its_signature_and_a_fix(answer: str, helps: bool) -> None:
+    pasted = 'File "app.py", line 3\n    price = int(text)\nValueError: invalid literal'
+    entry = {"text": pasted, "explains": [r"\bdigits"], "signature": ["int("], "fix": ["isdigit", "line 3"]}
+    assert is_helpful(entry, answer) == helps
+
+
+def test_a_message_does_not_explain_itself() -> None:
+    for entry in ALL["errors"]:
+        for pattern in entry["explains"]:
+            assert not re.search(pattern, entry["text"], re.IGNORECASE), (pattern, entry["text"])
 
 
 def test_only_an_answer_without_passages_refuses_small_talk() -> None:
