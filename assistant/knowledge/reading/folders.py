@@ -22,8 +22,8 @@ from assistant.knowledge.passage import Passage
 from assistant.knowledge.reading.addresses import HTML, URL_SAFE, address_of, anchors_of
 from assistant.knowledge.reading.html import read_html
 from assistant.knowledge.reading.markdown import read_markdown
-from assistant.knowledge.reading.notebook import NotANotebook, read_notebook
-from assistant.knowledge.reading.page import Heading, Page, Section
+from assistant.knowledge.reading.notebook import read_notebook
+from assistant.knowledge.reading.page import Heading, Page, Section, Unreadable
 from assistant.knowledge.reading.rest import looks_like_rest, read_rest
 
 MOST_FILES = 50_000
@@ -36,11 +36,26 @@ LARGEST_BLOCK = 6_000  # characters; a longer block of code or paragraph is cut
 
 Warn = Callable[[str], None]  # receives a sentence about something that was left out
 
-MARKDOWN = frozenset((".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"))
-REST = frozenset((".rst", ".rest"))
-TEXT = frozenset((".txt", ".text"))
-NOTEBOOK = frozenset((".ipynb",))
-SUFFIXES = MARKDOWN | REST | TEXT | HTML | NOTEBOOK
+# A new format needs a line in `_FORMATS` or `_FORMATS_OF_TEXT`, and one in `_READERS`.
+_FORMATS = {
+    "markdown": ".md .markdown .mdown .mkd .mdx .qmd .rmd",
+    "rest": ".rst .rest",
+    "html": " ".join(HTML),
+    "notebook": ".ipynb",
+    "text": ".txt .text",
+}
+SUFFIXES = {suffix: name for name, suffixes in _FORMATS.items() for suffix in suffixes.split()}
+_READERS: Mapping[str, Callable[[str], Page]] = {
+    "markdown": read_markdown,
+    "rest": read_rest,
+    "html": read_html,
+    "notebook": read_notebook,
+    "text": lambda text: Page(text.split("\n")).finished(),
+}
+# A plain text, and a file whose name has no suffix, may hold another format: the first whose rule fits.
+_FORMATS_OF_TEXT: tuple[tuple[str, Callable[[str, str], bool]], ...] = (
+    ("rest", lambda name, text: looks_like_rest(text)),
+)
 
 # fmt: off
 _FOREIGN_FOLDERS = frozenset((
@@ -108,26 +123,26 @@ def _path_to_read(
     top: str, place: str, name: str, *, has_build: bool, seen: set[tuple[int, int]], warn: Warn
 ) -> str | None:
     """The path of a file or folder within the folder `place`; None if it is not to be read."""
-    suffix = os.path.splitext(name)[1].lower()
     path = os.path.join(place, name)
+    is_known = format_of(path) != ""
     if name.startswith(".") or name.lower() in _FOREIGN_FOLDERS or name.endswith((".egg-info", ".dist-info")):
         return None
     if has_build and name.lower() in _OUTPUT_FOLDERS:
         return None
     try:
         if os.path.islink(path) and not _is_below(top, os.path.realpath(path)):
-            if suffix in SUFFIXES:
+            if is_known:
                 warn(f"{printable(path)} is left out, since it is a link out of the folder.")
             return None
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        if suffix in SUFFIXES:
+        if is_known:
             warn(f"{printable(path)} cannot be read ({_reason(error)}).")
         return None
     if stat.S_ISDIR(status.st_mode):
         if os.path.lexists(os.path.join(path, "pyvenv.cfg")):
             return None
-    elif suffix not in SUFFIXES or _NOT_DOCUMENTATION.fullmatch(name):
+    elif not is_known or _NOT_DOCUMENTATION.fullmatch(name):
         return None
     elif not stat.S_ISREG(status.st_mode):
         warn(f"{printable(path)} is left out, since it is not a regular file.")
@@ -140,6 +155,11 @@ def _path_to_read(
         return None
     seen.add(identity)
     return path
+
+
+def format_of(path: str) -> str:
+    """The format that the name of a file shows; "" if it shows none that can be read."""
+    return SUFFIXES.get(os.path.splitext(path)[1].lower(), "")
 
 
 def _is_below(top: str, path: str) -> bool:
@@ -215,8 +235,8 @@ def read_file(
     top = Path(os.path.realpath(root))
     place = os.path.relpath(path, root if _is_below(str(root), str(path)) else top).replace(os.sep, "/")
     label = printable(place)
-    suffix = path.suffix.lower()
-    largest = LARGEST_MARKUP if suffix in HTML | NOTEBOOK else LARGEST_TEXT
+    file_format = format_of(str(path)) or "text"
+    largest = LARGEST_MARKUP if file_format in ("html", "notebook") else LARGEST_TEXT
     try:
         if not _is_below(str(top), os.path.realpath(path)):
             raise OSError("it is a link out of the folder")
@@ -224,17 +244,13 @@ def read_file(
     except (OSError, ValueError) as error:
         warn(f"{label} cannot be read ({_reason(error)}).")
         return []
-    if _is_binary(data):
-        warn(f"{label} is left out, since it is not text.")
+    try:
+        page, file_format = _page_of(data, file_format, path.name, is_cut=is_cut)
+    except Unreadable as error:
+        warn(f"{label} is left out, since {error}.")
         return []
     if is_cut:
         warn(f"{label} is larger than {largest >> 20} MiB; the rest is left out.")
-        data = data[: data.rfind(b"\n") + 1] or data
-    try:
-        page, file_format = _page_of(decode(data, declared=_declared(data) if suffix in HTML else ""), suffix)
-    except NotANotebook as error:
-        warn(f"{label} is left out, since it is not a notebook: {error}.")
-        return []
     if page.left_out:
         warn(f"{label} is read without {page.left_out}.")
     address, slug = address_of(Path(place), top, file_format, base_url)
@@ -255,16 +271,16 @@ def read_file(
     return passages[:MOST_PASSAGES]
 
 
-def _page_of(text: str, suffix: str) -> tuple[Page, str]:
-    if suffix in MARKDOWN:
-        return read_markdown(text), "markdown"
-    if suffix in HTML:
-        return read_html(text), "html"
-    if suffix in NOTEBOOK:
-        return read_notebook(text), "notebook"
-    if suffix in REST or looks_like_rest(text):
-        return read_rest(text), "rest"
-    return Page(text.split("\n")).finished(), "text"
+def _page_of(data: bytes, file_format: str, name: str, *, is_cut: bool) -> tuple[Page, str]:
+    """A file as a page, and its real format. Raises `Unreadable` with the reason."""
+    if _is_binary(data):
+        raise Unreadable("it is not text")
+    if is_cut:
+        data = data[: data.rfind(b"\n") + 1] or data
+    text = decode(data, declared=_declared(data) if file_format == "html" else "")
+    if file_format == "text":
+        file_format = next((each for each, fits in _FORMATS_OF_TEXT if fits(name, text)), "text")
+    return _READERS[file_format](text), file_format
 
 
 @dataclass(frozen=True, slots=True)

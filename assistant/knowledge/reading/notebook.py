@@ -9,21 +9,17 @@ import json
 from collections.abc import Sequence
 
 from assistant.knowledge.reading.markdown import add_markdown, visible_text
-from assistant.knowledge.reading.page import LONGEST_HEADING, Page
-
-
-class NotANotebook(ValueError):
-    """The text is not a notebook; the message says why."""
+from assistant.knowledge.reading.page import LONGEST_HEADING, Page, Unreadable
 
 
 def read_notebook(text: str) -> Page:
-    """The cells of a notebook. Raises `NotANotebook`."""
+    """The cells of a notebook. Raises `Unreadable`."""
     try:
         book = json.loads(text)
     except ValueError as error:
-        raise NotANotebook("it is not JSON") from error
+        raise Unreadable("it is not a notebook: it is not JSON") from error
     except RecursionError as error:
-        raise NotANotebook("it is nested too deeply") from error
+        raise Unreadable("it is not a notebook: it is nested too deeply") from error
     page = Page()
     locator = _CellLocator(text)
     broken = 0
@@ -67,7 +63,7 @@ def _cells(book: object) -> list[dict[str, object] | None]:
         cells = book.get("cells")
         if isinstance(cells, list):
             return [cell if isinstance(cell, dict) else None for cell in cells]
-    raise NotANotebook("it has no cells")
+    raise Unreadable("it is not a notebook: it has no cells")
 
 
 class _CellLocator:

@@ -36,6 +36,10 @@ API_HEADING = re.compile(
 )
 
 
+class Unreadable(ValueError):
+    """A file cannot be read. The message completes the sentence "It is left out, since …"."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Heading:
     """A heading, or the signature of an API that the text below it describes."""
