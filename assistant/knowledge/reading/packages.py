@@ -1,8 +1,8 @@
 """Reads the packages of a Python environment that the operator names.
 
-Finds the packages, their version and licence, and the source files that users need, which leaves out tests,
-vendored copies and generated code. Reads source with `ast` and imports no package. If the operator names an
-interpreter, it is started once, only to report where its packages are.
+Finds the packages, their metadata with the README, and the source files that users need, which leaves out
+tests, vendored copies and generated code. Reads source with `ast` and imports no package. If the operator
+names an interpreter, it is started once, only to report where its packages are.
 """
 
 from __future__ import annotations
@@ -13,30 +13,47 @@ import hashlib
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path, PurePosixPath
 
 from assistant.knowledge.passage import Batch, Passage
+from assistant.knowledge.reading.markdown import read_markdown
+from assistant.knowledge.reading.python_calls import CallCounter
 from assistant.knowledge.reading.python_code import Module, SourceUnreadable, read_module, read_text
 from assistant.knowledge.reading.python_names import is_public, public_definitions
+from assistant.knowledge.reading.rest import read_rest
+from assistant.knowledge.rest_in_words import in_words
 
 CORPUS = "packages"
 ANSWER_SECONDS = 10.0  # an interpreter's time to report where its packages are
 MOST_FILES = 3000  # of one package; more than that is generated
 LONGEST_LICENCE = 100  # characters; a longer field is the licence's text, not its name
+LONGEST_SUMMARY = 500
 LARGEST_METADATA = 4_000_000  # bytes
 
 _PRINT_FOLDERS = (
     "import json, sysconfig; print(json.dumps([sysconfig.get_path(k) for k in ('purelib', 'platlib')]))"
 )
+MOST_SECTIONS = 40  # of a README
+SHORTEST_SECTION = 30  # characters; a shorter one holds only a link
+
 _LEFT_OUT = frozenset(
     """
-    test tests _test _tests vendor vendored _vendor _vendored extern third_party node_modules migrations
-    examples example benchmarks conftest setup __pycache__ site-packages
+    tests _test _tests vendor vendored _vendor _vendored extern third_party typeshed node_modules examples
+    example benchmarks conftest setup __pycache__ site-packages
     """.split()  # noqa: SIM905 - a table to read
 )
+_IS_TEST = re.compile(r"test_.*|.*_tests?")
+_FOR_INSIDERS = frozenset(("testing", "internal", "internals"))  # public only as far as `__all__` says so
+_NOT_ABOUT_USE = re.compile(
+    r"licen[cs]e|contribut|sponsor|backers|credits|authors?\b|acknowledg|code of conduct|badges|change ?log"
+    r"|table of contents|donat|funding|citation|citing|security|release notes",
+    re.IGNORECASE,
+)
+_BADGE = re.compile(r"\s*(?:\[?!\[|<|\.\. image|\.\. \||(?:\|[\w -]+\|_?\s*)+$)")
 
 
 class PackagesUnreadable(Exception):
@@ -52,12 +69,14 @@ class Distribution:
     licence: str
     url: str
     site: Path
-    files: tuple[str, ...]  # below `site`, with "/"
+    files: tuple[str, ...]  # of source, below `site`, with "/"
+    metadata: str  # the file with the metadata, below `site`
+    imports: tuple[str, ...] = ()  # the top-level names under which it is imported, the main one first
 
     def fingerprint(self) -> str:
         """A hash of the metadata and of the files' sizes and times, which changes when the package does."""
         state = hashlib.sha256(f"{self.name} {self.version} {self.licence} {self.url}".encode())
-        for file in self.files:
+        for file in (*self.files, self.metadata):
             try:
                 found = (self.site / file).stat()
                 state.update(f"{file} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "replace"))
@@ -109,25 +128,28 @@ def _sites_of_interpreter(interpreter: Path) -> list[Path]:
 
 
 def distributions(site: Path, *, warn: Callable[[str], object] = str) -> Iterator[Distribution]:
-    """The packages in a site-packages folder that have source files; `warn` gets a sentence for each broken
-    one."""
+    """The packages in a site-packages folder; `warn` gets a sentence for each broken one."""
     for folder in sorted(site.glob("*.dist-info")):
         try:
             metadata = email.parser.HeaderParser().parsestr(_text(folder / "METADATA"))
-            files = _files(folder, site)
+            listed = _listed(folder, site)
         except (OSError, UnicodeError, ValueError) as error:
             warn(f"The package {folder.name.partition('-')[0]!a} cannot be read: {error}.")
             continue
-        if not files:
-            continue
         stem, _, version = folder.name.removesuffix(".dist-info").partition("-")
+        name = _line(metadata.get("name", "")) or stem
+        files = _for_users(listed)
+        if not files and not metadata.get("summary"):
+            continue
         yield Distribution(
-            name=_line(metadata.get("name", "")) or stem,
+            name=name,
             version=_line(metadata.get("version", "")) or version,
             licence=_licence(metadata),
             url=_address(metadata),
             site=site,
             files=files,
+            metadata=f"{folder.name}/METADATA",
+            imports=_imports(name, listed),
         )
 
 
@@ -138,8 +160,8 @@ def _text(file: Path) -> str:
         return stream.read(LARGEST_METADATA).decode("utf-8", "replace")
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())[:LONGEST_LICENCE]
+def _line(text: str, longest: int = LONGEST_LICENCE) -> str:
+    return " ".join(text.split())[:longest]
 
 
 def _licence(metadata: Message) -> str:
@@ -167,10 +189,9 @@ def _address(metadata: Message) -> str:
     return next((each for each in addresses if re.fullmatch(r"https?://[^\s<>\"]{3,300}", each)), "")
 
 
-def _files(folder: Path, site: Path) -> tuple[str, ...]:
-    """The source files for users, from the package's RECORD, or else from its top-level names."""
-    record = _text(folder / "RECORD")
-    if record:
+def _listed(folder: Path, site: Path) -> list[PurePosixPath]:
+    """The files of a package, from its RECORD, or else from its top-level names."""
+    if record := _text(folder / "RECORD"):
         listed = [line.rsplit(",", 2)[0].strip('"') for line in record.splitlines()]
     else:
         listed = []
@@ -179,17 +200,42 @@ def _files(folder: Path, site: Path) -> tuple[str, ...]:
                 listed.append(f"{top}.py")
             elif "/" not in top and ".." not in top:
                 listed += [file.relative_to(site).as_posix() for file in (site / top).rglob("*.py")]
-    wanted = {file for file in listed if file.endswith(".py") and _for_users(PurePosixPath(file))}
+    files = map(PurePosixPath, listed)
+    return [file for file in files if not file.is_absolute() and ".." not in file.parts]
+
+
+def _imports(name: str, listed: Sequence[PurePosixPath]) -> tuple[str, ...]:
+    """The public names at the top of the files: packages and modules, in Python or in C. The name most like
+    that of the distribution comes first, else the one with the most files."""
+    code = [file for file in listed if file.suffix in (".py", ".pyi", ".so", ".pyd")]
+    sizes = Counter(file.parts[0].partition(".")[0] for file in code)
+    public = [top for top in sizes if top.isidentifier() and is_public(top) and top not in _LEFT_OUT]
+    public.sort(key=lambda top: (_plain(top) != _plain(name), -sizes[top], top))
+    return tuple(public)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _for_users(listed: Sequence[PurePosixPath]) -> tuple[str, ...]:
+    """The source files for users. A stub counts where there is no source, as for a module in C."""
+    code = [file for file in listed if file.suffix in (".py", ".pyi")]
+    test_folders = {file.parent for file in code if "test" in file.parts and _IS_TEST.fullmatch(file.stem)}
+    sources = {file.with_suffix("") for file in code if file.suffix == ".py"}
+    wanted = []
+    for file in code:
+        parts = (*file.parts[:-1], file.stem)
+        if _LEFT_OUT.intersection(parts) or _IS_TEST.fullmatch(file.stem) or parts[0] == "test":
+            continue
+        if file.stem.endswith(("_pb2", "_pb2_grpc")) or not all(part.isidentifier() for part in parts):
+            continue
+        if test_folders.intersection(file.parents) or (
+            file.suffix == ".pyi" and file.with_suffix("") in sources
+        ):
+            continue
+        wanted.append(file.as_posix())
     return tuple(sorted(wanted)[:MOST_FILES])
-
-
-def _for_users(file: PurePosixPath) -> bool:
-    parts = (*file.parts[:-1], file.stem)
-    if file.is_absolute() or ".." in parts or _LEFT_OUT.intersection(parts):
-        return False
-    if file.stem.startswith("test_") or file.stem.endswith(("_test", "_tests", "_pb2", "_pb2_grpc")):
-        return False
-    return all(part.isidentifier() for part in parts)
 
 
 def read(distribution: Distribution) -> Batch:
@@ -211,24 +257,66 @@ def read(distribution: Distribution) -> Batch:
         corpus=CORPUS,
         url=distribution.url,
     )
-    passages = [
-        new_passage(name, "module", name, module.doc, location=f"{module.path}:{module.doc_line}")
-        for name, module in modules.items()
-        if module.doc and is_public(name)
-    ]
-    modules_named = {passage.name for passage in passages}
+    passages: dict[str, Passage] = {}
     aliases: list[tuple[str, str]] = []
-    for public in public_definitions(modules):
-        if public.name in modules_named:
-            continue  # a function that hides the module of the same name
+    insiders = [
+        name
+        for name, module in modules.items()
+        if module.exports is None and _FOR_INSIDERS & {*name.split(".")}
+    ]
+    for public in public_definitions(modules, hidden=insiders):
         definition = public.definition
-        passages.append(
-            new_passage(
-                *(public.name, definition.kind, public.name, definition.doc),
-                location=f"{public.module.path}:{definition.line}",
-                signature=public.signature,
-            )
+        passages[public.name] = new_passage(
+            *(public.name, definition.kind, public.name, definition.doc),
+            location=f"{public.module.path}:{definition.line}",
+            signature=public.signature,
         )
         aliases += [(alias, public.name) for alias in public.aliases]
+    metadata = email.parser.HeaderParser().parsestr(text := _text(distribution.site / distribution.metadata))
+    main = (*distribution.imports, distribution.name)[0]
+    summary = _line(metadata.get("summary", ""), LONGEST_SUMMARY)
+    for name in dict.fromkeys((main, *distribution.imports, *modules)):
+        module = modules.get(name) or Module(name, distribution.metadata)
+        doc = module.doc
+        if name == main and summary not in doc:
+            doc = "\n\n".join(filter(None, (doc, summary)))
+        elif name in distribution.imports:
+            doc = doc or summary
+        # A function may hide the module of the same name.
+        if doc and is_public(name) and name not in passages:
+            passages[name] = new_passage(
+                name, "module", name, doc, location=f"{module.path}:{module.doc_line}"
+            )
+    spellings = {distribution.name, distribution.name.lower(), _plain(distribution.name), main.lower()}
+    spellings |= {spelling.replace("-", "_") for spelling in spellings}
+    aliases += [(spelling, main) for spelling in sorted(spellings - {main})]
+    readme = [
+        new_passage(name, "section", title, body, location=f"{distribution.metadata}:{line}")
+        for name, title, body, line in _readme(distribution.name, metadata, text)
+    ]
     usage = {module.path: module.usage for module in modules.values() if module.usage}
-    return Batch(passages, aliases, usage, unread)
+    lines = text.split("\n")
+    counter = CallCounter(lines, main, {}, set())
+    counter.count_snippets(0, len(lines))
+    usage[distribution.metadata] = counter.counted
+    raised = [each for module in modules.values() for each in module.raised]
+    return Batch([*passages.values(), *readme], aliases, usage, unread, raised=raised)
+
+
+def _readme(package: str, metadata: Message, text: str) -> Iterator[tuple[str, str, str, int]]:
+    """The name, title, text and first line of each section of the README in the metadata, as Markdown."""
+    readme = str(metadata.get_payload())
+    before = text[: len(text) - len(readme)].count("\n")
+    is_markdown = "markdown" in metadata.get("description-content-type", "")
+    page = read_markdown(readme) if is_markdown else read_rest(readme)
+    for section in page.sections[:MOST_SECTIONS]:
+        names = section.heading.path if section.heading else [package]
+        names = [*([package] if _plain(names[0]) != _plain(package) else []), *names]
+        rows = range(section.start, section.end)
+        lines = [
+            page.lines[row] for row in rows if not page.skipped[row] and not _BADGE.match(page.lines[row])
+        ]
+        body = "\n".join(lines).strip("\n").rstrip()
+        if len(body) >= SHORTEST_SECTION and not any(map(_NOT_ABOUT_USE.search, names[1:])):
+            line = before + page.numbers[section.start]
+            yield names[-1], " › ".join(names), body if is_markdown else in_words(body), line

@@ -1,7 +1,8 @@
 """Counts the calls in Python source, by the full name of what is called, and picks an example of each.
 
 A call counts if the source alone shows its full name: from imports, built-ins, and the types of variables
-that an assignment or annotation makes plain.
+that an assignment or annotation makes plain. An example is code that somebody would run: from a docstring or
+a README, or else from another package. How a package calls itself is counted, but is no example.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Mapping, Sequence
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from assistant.knowledge.passage import Calls
 
 LONGEST_EXAMPLE_LINES, LONGEST_EXAMPLE = 4, 300
 EXAMPLES_TRIED = 4  # calls of one name in one file that are considered as an example
+FOR_READERS = 100  # added to the score of an example that was written to be read
+LONGEST_SNIPPET_LINES = 200
 
 _BUILTINS = frozenset(name for name in dir(builtins) if not name.startswith("_"))
 # The return types of common functions: enough to know what `connection.execute` in an example belongs to.
@@ -23,17 +29,15 @@ _RETURN_TYPES = {
     "re.compile": "re.Pattern",
     "sqlite3.connect": "sqlite3.Connection",
     "logging.getLogger": "logging.Logger",
-    "hashlib.sha256": "hashlib.hash",
     "str.encode": "bytes",
-    "len": "int",
     **dict.fromkeys(("re.match", "re.search", "re.fullmatch"), "re.Match"),
     **{f"datetime.datetime.{name}": "datetime.datetime" for name in ("now", "strptime", "fromtimestamp")},
-    "datetime.date.today": "datetime.date",
     **dict.fromkeys(("pathlib.Path.cwd", "pathlib.Path.home"), "pathlib.Path"),
     **{f"str.{name}": "str" for name in ("format", "join", "strip", "lower", "replace")},
     **dict.fromkeys(("bytes.decode", "input", "repr", "os.path.join"), "str"),
     **dict.fromkeys(("str.split", "str.splitlines", "sorted"), "list"),
 }
+_CONVENTIONS = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "sa": "sqlalchemy"}
 _LITERAL_TYPES: dict[type[ast.AST], str] = {
     ast.List: "list", ast.ListComp: "list", ast.Dict: "dict", ast.DictComp: "dict",
     ast.Set: "set", ast.SetComp: "set", ast.Tuple: "tuple", ast.JoinedStr: "str",
@@ -41,7 +45,8 @@ _LITERAL_TYPES: dict[type[ast.AST], str] = {
 _SIMPLE = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Delete, ast.Assert)
 _SHORT_COMPOUND = (ast.With, ast.For, ast.Try, ast.While)
 _HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their first lines are examples too
-
+_BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
+_WITHOUT_CALLS = frozenset((ast.Name, ast.Constant, ast.Load, ast.Store, str, type(None), int))
 
 # A node, the known types of variables there, the statement that is the example of a call in the node, and the
 # statement before or around that one.
@@ -54,13 +59,15 @@ class CallCounter:
     def __init__(self, lines: Sequence[str], module: str, imports: Mapping[str, str], own: set[str]) -> None:
         self._lines = lines
         self._module = module
-        self._imports = imports
+        self._top = module.partition(".")[0]
+        self._imports = dict(imports)
         self._own = own
-        self._counted: dict[str, Calls] = {}
+        self._in_snippet = False
+        self.counted: dict[str, Calls] = {}  # by full name
 
-    def count(self, tree: ast.Module) -> dict[str, Calls]:
-        """The calls by full name. Visits all nodes in the order of the source, without recursion, since code
-        may be nested deeply."""
+    def count(self, tree: ast.Module) -> None:
+        """Visits all statements in the order of the source, without recursion, since code may be nested
+        deeply."""
         waiting: list[_Frame] = [(tree, {}, None, None)]
         while waiting:
             node, types, statement, context = waiting.pop()
@@ -69,19 +76,43 @@ class CallCounter:
                 head = node if isinstance(node, _HEADED) and statement is None else None
                 statement = _example_statement(node, statement)
                 types = self._learn_types(node, types)
-            elif isinstance(node, ast.Call):
-                self._count_call(node, types, statement, context)
             children: list[_Frame] = []
             before: ast.stmt | None = node if isinstance(node, ast.If) and self._stands_alone(node) else None
-            for child in ast.iter_child_nodes(node):
-                if isinstance(child, ast.stmt):
-                    children.append((child, types, statement, context if statement else before))
-                    before = child
-                else:
-                    children.append((child, types, head or statement, context))
+            for name in node._fields:
+                value: Any = getattr(node, name, None)
+                values = value if isinstance(value, list) else [value]
+                if values and isinstance(values[0], _BLOCKS):
+                    for child in values:
+                        children.append((child, types, statement, context if statement else before))
+                        before = child if isinstance(child, ast.stmt) else before
+                elif name not in ("annotation", "returns"):
+                    for call in _calls_in(values):
+                        self._count_call(call, types, head or statement, context)
             children.reverse()
             waiting.extend(children)
-        return self._counted
+
+    def count_snippets(self, start: int, end: int) -> None:
+        """Count the calls in the examples of a text, which stands in these lines; the first line is 0."""
+        imports = self._imports
+        self._imports = {**_CONVENTIONS, **imports}
+        self._in_snippet = True
+        for first, code in _snippets(self._lines[start:end]):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    tree = ast.parse(code)
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                continue
+            for node in ast.iter_child_nodes(tree):
+                if isinstance(node, ast.Import):
+                    self._imports.update({a.asname: a.name for a in node.names if a.asname})
+                    self._imports.update({r: r for r in (a.name.partition(".")[0] for a in node.names)})
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    self._imports.update({a.asname or a.name: f"{node.module}.{a.name}" for a in node.names})
+            ast.increment_lineno(tree, start + first)
+            self.count(tree)
+        self._in_snippet = False
+        self._imports = imports
 
     def _learn_types(self, node: ast.stmt, types: dict[str, str]) -> dict[str, str]:
         """Add the types that a statement shows. A function gets its own copy."""
@@ -96,7 +127,7 @@ class CallCounter:
             for target in node.targets:
                 if isinstance(target, ast.Name):
                     _set_type(types, target.id, known)
-        elif isinstance(node, ast.With):
+        elif isinstance(node, ast.With | ast.AsyncWith):
             for item in node.items:
                 known = self._type(item.context_expr, types)
                 if known and isinstance(item.optional_vars, ast.Name):
@@ -109,23 +140,25 @@ class CallCounter:
         name = self._called(call.func, types)
         if not name or "._" in name:
             return
-        count, first, last, score = self._counted.get(name, (0, 0, 0, 0))
-        if count < EXAMPLES_TRIED and statement is not None:
+        count, first, last, score = self.counted.get(name, (0, 0, 0, 0))
+        is_own = name.startswith(f"{self._top}.")
+        if statement is not None and (self._in_snippet or (count < EXAMPLES_TRIED and not is_own)):
             example = self._example(statement, context, call, name)
             if example[2] > score:
                 first, last, score = example
-        self._counted[name] = (count + 1, first, last, score)
+        self.counted[name] = (count + 1, first, last, score)
 
     def _resolve(self, dotted: str) -> str:
         """The full name of `dotted` in this module; "" if it is unknown."""
-        if not dotted:
-            return ""
         root, dot, rest = dotted.partition(".")
         if root in self._imports:
             return self._imports[root] + dot + rest
         if root in self._own:
             return f"{self._module}.{dotted}"
-        return dotted if root in _BUILTINS else ""
+        if root in _BUILTINS:
+            return dotted
+        # An example in the documentation of a package often leaves out the import.
+        return f"{self._top}.{dotted}" if root and self._in_snippet else ""
 
     def _called(self, func: ast.expr, types: Mapping[str, str]) -> str:
         if isinstance(func, ast.Attribute):
@@ -151,7 +184,7 @@ class CallCounter:
         return _LITERAL_TYPES.get(type(node), "")
 
     def _stands_alone(self, node: ast.If) -> bool:
-        return not node.orelse and self._lines[node.lineno - 1].lstrip().startswith("if")
+        return not node.orelse and "if" in self._lines[node.lineno - 1].split()[:2]
 
     def _example(
         self, statement: ast.stmt, context: ast.stmt | None, call: ast.Call, name: str
@@ -164,7 +197,7 @@ class CallCounter:
             ends = [inner.end_lineno or 0 for inner in statement.body]
             last = max((end for end in ends if end - first < LONGEST_EXAMPLE_LINES), default=last)
         names = _only_names(statement, call)
-        if names is not None:
+        if names is not None and not (self._in_snippet and not names):
             if not isinstance(context, ast.If) and not (
                 isinstance(context, ast.Assign)
                 and any(isinstance(target, ast.Name) and target.id in names for target in context.targets)
@@ -182,27 +215,70 @@ class CallCounter:
             each.arg is None for each in call.keywords
         ):
             return 0  # passing on all arguments shows nothing
-        lines = self._lines[first - 1 : last]
-        text = "\n".join(lines).strip()
-        if len(text) > LONGEST_EXAMPLE or "raise " in text or ">>>" in text:
-            return 0
-        if name.rpartition(".")[2] not in text:  # the example would not show the name
+        text = "\n".join(self._lines[first - 1 : last]).strip()
+        if len(text) > LONGEST_EXAMPLE or "raise " in text or name.rpartition(".")[2] not in text:
             return 0
         score = 100 - len(text) // 4 - 8 * (last - first)
         score -= 12 * text.count("self.") + 6 * len(re.findall(r"\b_\w", text))
         score -= 5 * max(0, text.count("(") - 1)
         score += 10 * min(len(call.args) + len(call.keywords), 2)
-        if any(isinstance(each, ast.Constant) for each in _arguments(call)):
-            score += 8
-        if isinstance(statement, ast.Assign | ast.With):
-            score += 8
+        score += 8 * any(isinstance(each, ast.Constant) for each in _arguments(call))
         if call in _head(statement):  # an example of a context manager or iterator shows the block or loop
-            score += 25
-        if isinstance(statement, ast.Return):
+            score += 30
+        elif isinstance(statement, ast.Assign | ast.With):
+            score += 8
+        elif isinstance(statement, ast.Return):
             score -= 10
-        if not isinstance(statement, _SIMPLE):
-            score += 5
-        return max(score, 1)
+        return max(score, 1) + FOR_READERS * self._in_snippet
+
+
+def _calls_in(nodes: Sequence[object]) -> Iterator[ast.Call]:
+    """The calls in expressions. Annotations are left out."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if type(node) in _WITHOUT_CALLS or not isinstance(node, ast.AST):
+            continue
+        if isinstance(node, ast.Call):
+            yield node
+        for name in node._fields:
+            if name != "annotation":
+                value = getattr(node, name, None)
+                if isinstance(value, list):
+                    waiting.extend(value)
+                else:
+                    waiting.append(value)
+
+
+_OPENING = re.compile(r"(?P<fence>`{3,})\s*(?:\{?\.?(?:python3?|py|pycon)\b.*)?$|(?:.*::(?:\s*py\w+)?)$")
+
+
+def _snippets(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """The first line and the code of each example in a text: the sessions after prompts as one example, each
+    fenced block, and each indented block after `::`."""
+    session = [line.strip() if line.lstrip().startswith((">>>", "...")) else "" for line in lines]
+    if any(session):
+        yield 0, "\n".join(line[4:] for line in session)
+    at = 0
+    while at < len(lines):
+        opening = _OPENING.match(lines[at].strip()[-100:])
+        at += 1
+        if opening is None:
+            continue
+        fence, start, indent = opening["fence"], at, _indent(lines[at - 1])
+        while at < len(lines) and not (
+            lines[at].strip().startswith(fence)
+            if fence
+            else lines[at].strip() and _indent(lines[at]) <= indent
+        ):
+            at += 1
+        if not any(session[start:at]) and at - start <= LONGEST_SNIPPET_LINES:
+            yield start, textwrap.dedent("\n".join(lines[start:at]))
+        at += bool(fence)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _set_type(types: dict[str, str], name: str, known: str) -> None:

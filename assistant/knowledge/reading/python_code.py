@@ -7,21 +7,31 @@ together and finds the public names.
 from __future__ import annotations
 
 import ast
-import copy
 import inspect
+import operator
+import os
 import re
+import sys
 import tokenize
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from assistant.knowledge.passage import Calls
+from assistant.knowledge.passage import Calls, Raised
 from assistant.knowledge.reading.python_calls import CallCounter, dotted_name
+from assistant.knowledge.reading.python_raises import raised_in
 
 LARGEST_FILE = 2_000_000  # bytes
-LONGEST_SIGNATURE = 400  # characters; a longer one loses its annotations, and is then cut
+LONGEST_SIGNATURE = 4000  # characters; a longer one loses its annotations, then its defaults, then its end
+LONGEST_LISTED = 300  # characters about one parameter or field in the list of a definition
+LONGEST_LIST = 4000
+MOST_OVERLOADS = 8
+
+Parameter = tuple[str, str, str]  # its name with stars, its annotation and its default, as source code
+Described = tuple[str, str]  # the name of a parameter or field, and what is said of it
 
 
 class SourceUnreadable(Exception):
@@ -34,15 +44,20 @@ class Definition:
 
     name: str  # within its module: "Path.mkdir"
     kind: str
-    signature: str = ""  # what follows the name: "(path, ignore_errors=False)", " = 'abc'"
+    signature: str = (
+        ""  # what follows the name: "(path, ignore_errors=False)", " = 'abc'"; overloads in lines
+    )
     doc: str = ""
     line: int = 0
     bases: tuple[str, ...] = ()  # the base classes of a class, as dotted names in the source
+    fields: tuple[Parameter, ...] = ()  # the annotated attributes of a class
+    listed: tuple[str, ...] = ()  # the attributes of a class that its own text or signature describes
+    generates: bool = False  # whether a decorator makes the parameters of a class from its fields
 
 
 @dataclass(slots=True)
 class Module:
-    """What one source file defines, exports, imports and calls."""
+    """What one source file defines, exports, imports, calls and raises."""
 
     name: str
     path: str  # below the root, with "/"
@@ -51,13 +66,17 @@ class Module:
     definitions: dict[str, Definition] = field(default_factory=dict)
     exports: list[str] | None = None  # `__all__`, as far as it can be read without running it
     computed: bool = False  # whether code computes a part of `__all__`
-    imports: dict[str, str] = field(default_factory=dict)  # name in this module: dotted name elsewhere
-    stars: list[str] = field(default_factory=list)  # the modules of `from … import *`
+    bindings: dict[str, str] = field(default_factory=dict)  # top-level name: dotted name elsewhere, or ""
+    reexported: set[str] = field(default_factory=set)  # `from … import x as x`, and what is imported lazily
+    stars: list[str] = field(
+        default_factory=list
+    )  # the modules of `from … import *`; the last one counts most
     usage: dict[str, Calls] = field(default_factory=dict)  # by full name of what is called
+    raised: list[Raised] = field(default_factory=list)
 
     @property
     def is_package(self) -> bool:
-        return self.path.endswith("__init__.py")
+        return self.path.endswith(("__init__.py", "__init__.pyi"))
 
 
 def read_text(path: Path) -> str:
@@ -78,7 +97,7 @@ def read_text(path: Path) -> str:
 
 def read_module(text: str, name: str, path: str, *, with_undocumented: bool = False) -> Module:
     """Read one module. Raises `SourceUnreadable` for what this interpreter's version cannot parse.
-    `with_undocumented` keeps definitions without a docstring or comment."""
+    `with_undocumented` keeps constants without a docstring or comment."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as invalid escapes in the source
@@ -89,6 +108,7 @@ def read_module(text: str, name: str, path: str, *, with_undocumented: bool = Fa
 
 
 _PROPERTIES = re.compile("(?:cached_|abstract|hybrid_)?property|cache_readonly|reify")
+_ACCESSORS = (".setter", ".deleter", ".getter")
 
 
 class _ModuleReader:
@@ -96,105 +116,275 @@ class _ModuleReader:
         self._lines = text.split("\n")
         self._with_undocumented = with_undocumented
         self._module = Module(name, path)
-        self._package = name if path.endswith("__init__.py") else name.rpartition(".")[0]
+        self._package = name if self._module.is_package else name.rpartition(".")[0]
+        self._overloads: dict[str, list[str]] = {}  # by name, the signatures
+        self._in_tables: set[str] = set()
 
     def read(self, tree: ast.Module) -> Module:
         module = self._module
         module.doc = _docstring(tree)
         if module.doc:
             module.doc_line = tree.body[0].lineno
-        self._add_imports(tree)
         self._add_body(tree.body, "")
-        own_names = {name for name in module.definitions if "." not in name}
-        module.usage = CallCounter(self._lines, module.name, module.imports, own_names).count(tree)
+        if "__getattr__" in module.bindings:
+            module.reexported |= self._in_tables
+        imports = {name: target for name, target in module.bindings.items() if target}
+        counter = CallCounter(self._lines, module.name, imports, set(module.bindings) - set(imports))
+        counter.count(tree)
+        for start, end in self._texts(tree):
+            counter.count_snippets(start, end)
+        module.usage = counter.counted
+        module.raised = raised_in(tree, self._lines, module.name, module.path)
         return module
+
+    def _texts(self, tree: ast.Module) -> Iterator[tuple[int, int]]:
+        """The first and last line of each docstring with examples."""
+        waiting: list[ast.AST] = [tree]
+        while waiting:
+            node = waiting.pop()
+            body = [each for each in getattr(node, "body", ()) if isinstance(each, ast.stmt)]
+            first = body[0] if body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                text = first.value.value
+                if isinstance(text, str) and (">>>" in text or "::\n" in text or "```" in text):
+                    yield first.lineno - 1, first.end_lineno or first.lineno
+            waiting += [
+                each
+                for each in body
+                if isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
 
     # Definitions
 
-    def _add_body(self, body: Sequence[ast.stmt], prefix: str) -> None:
-        """Add the definitions in the body of a module or class, in every branch of it."""
+    def _add_body(self, body: Sequence[ast.stmt], prefix: str, *, weak: bool = False) -> None:
+        """Add the definitions in the body of a module or class, in every branch of it. What stands in a weak
+        branch replaces nothing."""
         for position, node in enumerate(body):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                self._add_function(node, prefix)
+                self._bind(node.name, "", prefix, weak=weak)
+                self._add_function(node, prefix, weak)
             elif isinstance(node, ast.ClassDef):
-                self._add_class(node, prefix)
+                self._bind(node.name, "", prefix, weak=weak)
+                self._add_class(node, prefix, weak)
             elif isinstance(node, ast.If | ast.Try | ast.With):
-                handlers = [handler.body for handler in getattr(node, "handlers", ())]
-                for part in (node.body, *handlers, getattr(node, "orelse", ())):
-                    self._add_body(part, prefix)
+                for part, is_weak in _branches(node):
+                    self._add_body(part, prefix, weak=weak or is_weak)
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 after = body[position + 1] if position + 1 < len(body) else None
-                self._add_assignment(node, prefix, after)
-            elif isinstance(node, ast.AugAssign | ast.Expr) and not prefix:
+                self._add_assignment(node, prefix, after, weak)
+            elif prefix:
+                continue
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                self._add_import(node, weak)
+            elif isinstance(node, ast.AugAssign | ast.Expr):
                 self._extend_exports(node)
+            elif isinstance(node, ast.Delete):
+                for target in node.targets:
+                    self._module.bindings.pop(dotted_name(target), None)
 
-    def _add_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, prefix: str) -> None:
+    def _bind(self, name: str, target: str, prefix: str = "", *, weak: bool) -> None:
+        if not prefix and not (weak and name in self._module.bindings):
+            self._module.bindings[name] = target
+
+    def _add_import(self, node: ast.Import | ast.ImportFrom, weak: bool) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                here = alias.asname or alias.name.partition(".")[0]
+                self._bind(here, alias.name if alias.asname else here, weak=weak)
+            return
+        parents = self._package.split(".")
+        parents = parents[: len(parents) - node.level + 1] if node.level else []
+        base = ".".join([*parents, *([node.module] if node.module else [])])
+        for alias in node.names:
+            if alias.name == "*":
+                self._module.stars.insert(0 if weak else len(self._module.stars), base)
+                continue
+            self._bind(alias.asname or alias.name, f"{base}.{alias.name}", weak=weak)
+            if alias.asname == alias.name:
+                self._module.reexported.add(alias.name)
+
+    def _add_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, prefix: str, weak: bool) -> None:
+        if node.name == "__getattr__" and not prefix:
+            for each in ast.walk(node):  # what it imports lazily
+                if isinstance(each, ast.ImportFrom):
+                    self._add_import(each, weak=True)
         if node.name.startswith("_"):
             return
         decorators = [dotted_name(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list]
         last = {name.rpartition(".")[2] for name in decorators}
-        if "overload" in last or any(
-            name.endswith((".setter", ".deleter", ".getter")) for name in decorators
-        ):
+        if any(name.endswith(_ACCESSORS) for name in decorators):
             return
-        doc = _docstring(node) or self._comment_above(node)
+        full = prefix + node.name
+        described: list[Described] = []
         if any(map(_PROPERTIES.fullmatch, last)):
             kind, signature = "property", ""
         elif "_SpecialForm" in last:  # typing.Optional is written as a function, but never called
             kind, signature = "data", ""
         else:
             kind = "method" if prefix else "function"
-            bound = bool(prefix) and "staticmethod" not in last
-            signature = _signature(node.args, node.returns, bound=bound)
-        self._define(Definition(prefix + node.name, kind, signature, doc, node.lineno))
+            parameters, described = self._parameters(node.args, bool(prefix) and "staticmethod" not in last)
+            signature = signature_of(parameters, self._source(_undescribed(node.returns)[0]))
+        doc = with_list(_docstring(node), described) or self._comment_above(node)
+        if "overload" in last:
+            self._overloads.setdefault(full, []).append(signature)
+        if overloads := self._overloads.get(full):
+            if "overload" in last or all(name.startswith("*") for name, _, _ in parameters):
+                signature = "\n".join(overloads[:MOST_OVERLOADS])
+            before = self._module.definitions.pop(full, None)
+            doc = doc or (before.doc if before else "")
+        self._define(Definition(full, kind, signature, doc, node.lineno), weak)
 
-    def _add_class(self, node: ast.ClassDef, prefix: str) -> None:
+    def _add_class(self, node: ast.ClassDef, prefix: str, weak: bool) -> None:
         if prefix and node.name.startswith("_"):  # at the top, a public class may inherit from it
             return
-        doc = _docstring(node)
-        signature = ""
+        doc, signature = _docstring(node), ""
         for child in node.body:
             if isinstance(child, ast.FunctionDef) and child.name in ("__init__", "__new__"):
-                signature = _signature(child.args, None, bound=True)
-                doc = doc or _docstring(child)
+                parameters, described = self._parameters(child.args, bound=True)
+                signature = signature_of(parameters)
+                more = with_list(_docstring(child), described)
                 if child.name == "__init__":
+                    doc = "\n\n".join(filter(None, (doc, more)))
                     break
-        bases = tuple(base for base in map(dotted_name, node.bases) if base)
-        doc = doc or self._comment_above(node)
-        if prefix + node.name not in self._module.definitions or doc:
-            self._module.definitions[prefix + node.name] = Definition(
-                prefix + node.name, "class", signature, doc, node.lineno, bases
-            )
+                doc = doc or more
+        full = prefix + node.name
+        decorators = (dotted_name(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list)
+        fields, described = self._fields(node)
+        definition = Definition(
+            full,
+            "class",
+            signature,
+            with_list(doc or self._comment_above(node), described),
+            node.lineno,
+            tuple(filter(None, map(dotted_name, node.bases))),
+            fields,
+            tuple(dict.fromkeys(name for name, *_ in (*fields, *described))),
+            any(_GENERATORS.fullmatch(decorator) for decorator in decorators),
+        )
+        self._define(definition, weak)
         if prefix.count(".") < 2:
-            self._add_body(node.body, f"{prefix}{node.name}.")
+            self._add_body(node.body, f"{full}.", weak=weak)
 
-    def _add_assignment(self, node: ast.Assign | ast.AnnAssign, prefix: str, after: ast.stmt | None) -> None:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        name = targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else ""
+    def _fields(self, node: ast.ClassDef) -> tuple[tuple[Parameter, ...], list[Described]]:
+        """The annotated attributes of a class, and the descriptions of all its attributes."""
+        fields: list[Parameter] = []
+        described: list[Described] = []
+        for each, after in zip(node.body, [*node.body[1:], None], strict=True):
+            if not isinstance(each, ast.Assign | ast.AnnAssign):
+                continue
+            name = _assigned(each)
+            if not name or name.startswith("_"):
+                continue
+            default, text, in_init = self._default(each.value)
+            if isinstance(each, ast.AnnAssign):
+                annotation, in_annotation = _undescribed(each.annotation)
+                source = self._source(annotation)
+                text = text or in_annotation
+                if in_init and not _CLASS_VARIABLE.match(source):
+                    fields.append((name, source, default))
+            if text := text or self._doc_of_assignment(each, after, marked=True):
+                described.append((name, text))
+        return tuple(fields), described
+
+    def _parameters(self, arguments: ast.arguments, bound: bool) -> tuple[list[Parameter], list[Described]]:
+        """The parameters of a function, without `self` if it is bound, and what they say of themselves."""
+        positional = [*arguments.posonlyargs, *arguments.args]
+        required = [None] * (len(positional) - len(arguments.defaults))
+        pairs = list(zip(positional, [*required, *arguments.defaults], strict=True))[bound:]
+        rows: list[tuple[str, ast.arg | None, ast.expr | None]] = [("", *pair) for pair in pairs]
+        if len(arguments.posonlyargs) > bound:
+            rows.insert(len(arguments.posonlyargs) - bound, ("/", None, None))
+        if arguments.vararg or arguments.kwonlyargs:
+            rows.append(("*", arguments.vararg, None))
+        rows += [("", *pair) for pair in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+        if arguments.kwarg:
+            rows.append(("**", arguments.kwarg, None))
+        parameters: list[Parameter] = []
+        described: list[Described] = []
+        for stars, argument, value in rows:
+            if argument is None:
+                parameters.append((stars, "", ""))
+                continue
+            annotation, text = _undescribed(argument.annotation)
+            default, in_default, _ = self._default(value, shown=True)
+            parameters.append((stars + argument.arg, self._source(annotation), default))
+            if text := text or in_default:
+                described.append((argument.arg, text))
+        return parameters, described
+
+    def _default(self, value: ast.expr | None, *, shown: bool = False) -> tuple[str, str, bool]:
+        """The default that a value stands for, its description, and whether `__init__` takes it: the value
+        may be a call such as `Field(default=1, description="…")`, which stays as it is if it is `shown`."""
+        if not isinstance(value, ast.Call):
+            return self._source(value), "", True
+        text = _description(value)
+        if shown or dotted_name(value.func).rpartition(".")[2] not in _FIELD_MAKERS:
+            if text and shown:
+                kept = [each for each in value.keywords if each.arg != "description"]
+                value = ast.Call(value.func, value.args, kept)
+                return ast.unparse(value), text, True
+            return self._source(value), text, True
+        given = {each.arg: each.value for each in value.keywords}
+        made = given.get("default_factory") or given.get("factory")
+        if made is not None:
+            default = self._source(getattr(made, "body", made)) + "()" * (not isinstance(made, ast.Lambda))
+        else:
+            default = self._source(given.get("default", value.args[0] if value.args else None))
+        in_init = getattr(given.get("init"), "value", True) is not False
+        return "" if default == "..." else default, text, in_init
+
+    def _source(self, node: ast.expr | None) -> str:
+        """An expression as it stands in the source, in one line."""
+        if node is None:
+            return ""
+        line = self._lines[node.lineno - 1]
+        if node.lineno == node.end_lineno and line.isascii():
+            return line[node.col_offset : node.end_col_offset]
+        return ast.unparse(node)
+
+    def _add_assignment(
+        self, node: ast.Assign | ast.AnnAssign, prefix: str, after: ast.stmt | None, weak: bool
+    ) -> None:
+        name = _assigned(node)
+        if not prefix:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            weak = weak or node.value is None
+            value = dotted_name(node.value) if node.value is not None and name else ""
+            known = value.partition(".")[0] in self._module.bindings
+            for target in targets:
+                for each in target.elts if isinstance(target, ast.Tuple | ast.List) else [target]:
+                    self._bind(dotted_name(each), f"{self._module.name}.{value}" if known else "", weak=weak)
+            self._add_lazy_exports(node.value)
         if name == "__all__" and not prefix and node.value is not None:
             self._add_exports(node.value)
         if not name or name.startswith("_"):
             return
-        doc = ""
-        below = after.value if isinstance(after, ast.Expr) else None
-        if isinstance(below, ast.Constant) and isinstance(below.value, str):
-            doc = inspect.cleandoc(below.value)
-        doc = doc or self._comment_above(node, marked=bool(prefix) or not self._with_undocumented)
-        value = self._lines[node.lineno - 1].strip() if node.lineno == node.end_lineno else ""
+        doc = self._doc_of_assignment(node, after, marked=bool(prefix) or not self._with_undocumented)
+        if prefix and len(doc) <= LONGEST_LISTED and "\n\n" not in doc:
+            return  # the passage of the class describes it
         if not doc and self._with_undocumented and not prefix:
             doc = self._comment_beside(node)
         if doc or (self._with_undocumented and not prefix):
-            signature = ""
-            if isinstance(node.value, ast.Constant | ast.BinOp) and len(value) <= 100:
-                signature = f" = {ast.unparse(node.value)}"
-            definition = Definition(prefix + name, "data", signature, doc, node.lineno)
-            self._module.definitions.setdefault(definition.name, definition)
+            short = isinstance(node.value, ast.Constant | ast.BinOp)
+            value = self._source(node.value) if short and node.lineno == node.end_lineno else ""
+            signature = f" = {value}" if 0 < len(value) <= 100 else ""
+            self._define(Definition(prefix + name, "data", signature, doc, node.lineno), weak)
 
-    def _define(self, definition: Definition) -> None:
-        if not definition.doc and not self._with_undocumented:
-            return
+    def _doc_of_assignment(self, node: ast.stmt, after: ast.stmt | None, *, marked: bool) -> str:
+        below = after.value if isinstance(after, ast.Expr) else None
+        if isinstance(below, ast.Constant) and isinstance(below.value, str):
+            return inspect.cleandoc(below.value)
+        return self._comment_above(node, marked=marked)
+
+    def _define(self, definition: Definition, weak: bool) -> None:
+        """Keep a definition. Of several with one name, the last one with a docstring counts."""
         before = self._module.definitions.get(definition.name)
-        if before is None or (definition.doc and (not before.doc or before.kind == "data")):
+        if before is not None and bool(before.doc) == bool(definition.doc):
+            says_less = definition.kind == "data" and before.kind != "data"
+            is_better = not weak and not says_less
+        else:
+            is_better = before is None or bool(definition.doc)
+        if is_better:
             self._module.definitions[definition.name] = definition
 
     def _comment_above(self, node: ast.stmt, *, marked: bool = False) -> str:
@@ -245,54 +435,117 @@ class _ModuleReader:
                 elif how == "extend":
                     self._add_exports(argument)
 
-    # Imports
+    def _add_lazy_exports(self, node: ast.expr | None) -> None:
+        """Note the names in a table, from which `__getattr__` of the module may import lazily."""
+        if isinstance(node, ast.Dict):
+            strings = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
+            self._in_tables.update(each for each in strings if isinstance(each, str) and each.isidentifier())
 
-    def _add_imports(self, tree: ast.Module) -> None:
-        waiting: list[ast.AST] = [tree]
-        while waiting:
-            node = waiting.pop()
-            top = isinstance(node, ast.Module | ast.If | ast.Try | ast.With | ast.ExceptHandler)
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    here = alias.asname or alias.name.partition(".")[0]
-                    self._module.imports.setdefault(here, alias.name if alias.asname else here)
-            elif isinstance(node, ast.ImportFrom):
-                base = self._base(node)
-                for alias in node.names:
-                    if alias.name == "*":
-                        self._module.stars.append(base)
-                    else:
-                        self._module.imports.setdefault(alias.asname or alias.name, f"{base}.{alias.name}")
-            elif top:
-                waiting.extend(reversed(list(ast.iter_child_nodes(node))))
 
-    def _base(self, node: ast.ImportFrom) -> str:
-        if not node.level:
-            return node.module or ""
-        parents = self._package.split(".")
-        parents = parents[: len(parents) - node.level + 1]
-        return ".".join([*parents, *([node.module] if node.module else [])])
+_GENERATORS = re.compile(r"(?:.*\.)?(?:dataclass|define|frozen|mutable|attrs|attributes)|attr\.s")
+_FIELD_MAKERS = frozenset(("Field", "field", "ib", "attrib", "mapped_column"))
+_COMPARED = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.GtE: operator.ge, ast.Lt: operator.lt}
+_CLASS_VARIABLE = re.compile(r"""["']?(?:typing\.)?(?:ClassVar|Final)\b""")
+
+
+def _branches(node: ast.If | ast.Try | ast.With) -> Iterator[tuple[list[ast.stmt], bool]]:
+    """The branches of a statement, and whether each is weak. The branch that runs comes last."""
+    if isinstance(node, ast.Try):
+        yield from ((handler.body, True) for handler in node.handlers)
+        yield from ((part, False) for part in (node.body, node.orelse, node.finalbody))
+    elif isinstance(node, ast.With):
+        yield node.body, False
+    else:
+        # What is imported for type checkers alone is often imported lazily at run time.
+        runs = False if dotted_name(node.test).endswith("TYPE_CHECKING") else _truth(node.test)
+        branches = [(node.orelse, runs is True), (node.body, runs is False)]
+        yield from branches if runs is not False else branches[::-1]
+
+
+def _truth(test: ast.expr) -> bool | None:
+    """Whether a condition about the system or Python's version is true here; None for any other condition."""
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and type(test.ops[0]) in _COMPARED:
+        here: dict[str, Any] = {
+            "sys.platform": sys.platform,
+            "os.name": os.name,
+            "sys.version_info": sys.version_info,
+        }
+        value = here.get(dotted_name(test.left))
+        try:
+            other = ast.literal_eval(test.comparators[0])
+            return None if value is None else bool(_COMPARED[type(test.ops[0])](value, other))
+        except (ValueError, TypeError):
+            return None
+    return None
 
 
 def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     return (ast.get_docstring(node, clean=True) or "").strip()
 
 
-def _signature(arguments: ast.arguments, returns: ast.expr | None, *, bound: bool) -> str:
-    """The signature as source code, without `self`."""
-    if bound:
-        arguments = copy.copy(arguments)
-        which = "posonlyargs" if arguments.posonlyargs else "args"
-        setattr(arguments, which, getattr(arguments, which)[1:])
-        extra = len(arguments.defaults) - len(arguments.posonlyargs) - len(arguments.args)
-        arguments.defaults = arguments.defaults[max(0, extra) :]
-    text = f"({ast.unparse(arguments)})"
-    if returns is not None:
-        text += f" -> {ast.unparse(returns)}"
-    if len(text) > LONGEST_SIGNATURE:
-        arguments = copy.deepcopy(arguments)
-        for each in ast.walk(arguments):
-            if isinstance(each, ast.arg):
-                each.annotation = None
-        text = f"({ast.unparse(arguments)})"
-    return text if len(text) <= 2 * LONGEST_SIGNATURE else text[: 2 * LONGEST_SIGNATURE] + "…"
+def _text(node: ast.expr | None) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return inspect.cleandoc(node.value).strip()
+    return ""
+
+
+def _description(call: ast.Call) -> str:
+    """The text about a parameter or field in a call such as `Doc("…")` or `Query(description="…")`."""
+    name = dotted_name(call.func).rpartition(".")[2]
+    if name == "Doc":
+        return _text(call.args[0] if call.args else None)
+    keywords = [each.value for each in call.keywords if each.arg in ("description", "doc")]
+    return _text(keywords[0]) if keywords and (name[:1].isupper() or name in _FIELD_MAKERS) else ""
+
+
+def _assigned(node: ast.Assign | ast.AnnAssign) -> str:
+    """The one name that a statement assigns to."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else ""
+
+
+def _undescribed(annotation: ast.expr | None) -> tuple[ast.expr | None, str]:
+    """`int` and "the text" for `Annotated[int, Doc("the text")]`; other annotations stay as they are."""
+    if isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
+        for each in annotation.slice.elts[1:]:
+            if isinstance(each, ast.Call) and (text := _description(each)):
+                return annotation.slice.elts[0], text
+    return annotation, ""
+
+
+def with_list(doc: str, described: Sequence[Described]) -> str:
+    """A docstring, and below it a list of parameters or fields with what is said of each."""
+    items, room = [], LONGEST_LIST
+    for name, text in described:
+        first, *others = re.split(r"\n\s*\n", text)
+        for other in others:
+            if len(first) + len(other) > LONGEST_LISTED or other.lstrip().startswith(("```", ">>>")):
+                break
+            first = f"{first} {other}"
+        items.append(f"- `{name}`: {' '.join(first.split())}")
+        room -= len(items[-1])
+        if room < 0:
+            break
+    return "\n\n".join(filter(None, (doc, "\n".join(items))))
+
+
+def signature_of(parameters: Sequence[Parameter], returns: str = "") -> str:
+    """The signature as source code, in one line."""
+    for without in range(3):
+        shown = [
+            (name, annotation * (without < 1), default * (without < 2))
+            for name, annotation, default in parameters
+        ]
+        returned = f" -> {returns}" if returns and without < 1 else ""
+        text = f"({', '.join(map(_parameter, shown))}){returned}"
+        if len(text) <= LONGEST_SIGNATURE:
+            return text
+    return f"{text[: text.rfind(',', 0, LONGEST_SIGNATURE)]}, …)"
+
+
+def _parameter(parameter: Parameter) -> str:
+    name, annotation, default = parameter
+    text = f"{name}: {annotation}" if annotation else name
+    if not default:
+        return text
+    return f"{text} = {default}" if annotation else f"{text}={default}"

@@ -199,7 +199,7 @@ def _module(unit: str) -> Batch:
         loaded = _load(name)
         modules.update(loaded)
         for module in loaded.values():
-            for target in (*module.imports.values(), *module.stars):
+            for target in (*module.bindings.values(), *module.stars):
                 root = target.partition(".")[0]
                 if _private(root) and root in sys.stdlib_module_names and root not in modules:
                     waiting.append(root)
@@ -207,7 +207,7 @@ def _module(unit: str) -> Batch:
     hidden = [name for name in modules if name not in own]
     passages = [_module_passage(modules[name]) for name in own if is_public(name)]
     aliases: list[tuple[str, str]] = []
-    in_source = list(public_definitions(modules, hidden=hidden))
+    in_source = list(public_definitions(modules, hidden=hidden, with_undocumented=True))
     done = {name for public in in_source for name in (public.name, *public.aliases)}
     at_run_time = (public for name in own for public in _runtime_exports(modules, name, done))
     for public in (*map(_with_live_doc, in_source), *at_run_time):
@@ -224,8 +224,8 @@ def _module(unit: str) -> Batch:
                 for passage in passages
                 if passage.name.startswith("os.path.")
             ]
-    usage = {module.path: module.usage for name, module in modules.items() if name in own and module.usage}
-    return Batch(passages, aliases, usage)
+    usage = {modules[name].path: modules[name].usage for name in own if modules[name].usage}
+    return Batch(passages, aliases, usage, raised=[each for name in own for each in modules[name].raised])
 
 
 def _value(dotted: str) -> object:

@@ -41,7 +41,7 @@ def exported(**texts: str) -> dict[str, PublicDefinition]:
 def test_a_function_has_its_signature_docstring_and_line() -> None:
     found = module('\ndef f(a, /, b: int = 1, *c, d=None, **e) -> str:\n    """Do.\n\n      More.\n    """\n')
     definition = found.definitions["f"]
-    assert definition.signature == "(a, /, b: int=1, *c, d=None, **e) -> str"
+    assert definition.signature == "(a, /, b: int = 1, *c, d=None, **e) -> str"
     assert definition.doc == "Do.\n\nMore."
     assert (definition.kind, definition.line) == ("function", 2)
 

@@ -1,0 +1,147 @@
+"""Collects the `raise` statements of Python source: the exception, its message, and the condition for it.
+
+Nothing is run. A message is known as far as the source spells it: in a literal, a constant or variable that
+holds one, or a table of literals. Each part that is only known at run time is shown as "…".
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from assistant.knowledge.passage import Raised
+from assistant.knowledge.reading.python_calls import dotted_name
+
+LONGEST_MESSAGE = 400  # characters
+LONGEST_CODE = 600
+MOST_LINES = 6  # of code
+DEEPEST = 20  # expressions in one another that are looked into
+ELLIPSIS = "…"
+
+_PLACEHOLDER = re.compile(r"%(?:\([^()]*\))?[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]|\{[^{}]*\}")
+_IN_EXCEPTIONS = re.compile(r".*(?:Error|Exception|Warning|Interrupt)$")
+_BLOCKS = (ast.If, ast.ExceptHandler, ast.match_case)
+_Values = Mapping[str, ast.expr]  # by name, what was last assigned to a variable
+
+
+def raised_in(tree: ast.Module, lines: Sequence[str], module: str, path: str) -> list[Raised]:
+    """The distinct `raise` statements of a module, in the order of the source. Calls of `super().__init__` in
+    exceptions count too, because they state the message. Raising again what was caught does not count."""
+    found: dict[tuple[str, str, str], Raised] = {}
+    # A node, its owner, the values of variables there, the first line of the condition, and the class around.
+    waiting: list[tuple[ast.AST, str, dict[str, ast.expr], int, str]] = [(tree, module, {}, 0, "")]
+    while waiting:
+        node, owner, values, condition, around = waiting.pop()
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            owner, values, condition = f"{owner}.{node.name}", dict(values), 0
+            around = node.name if isinstance(node, ast.ClassDef) else around
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                values[dotted_name(target)] = node.value
+            continue
+        elif isinstance(node, ast.Raise | ast.Expr):
+            exception, message = _raised(node, values, around)
+            if exception:
+                code = _code(lines, condition, node)
+                raised = Raised(exception, message, owner, f"{path}:{node.lineno}", code)
+                found.setdefault((exception, message, owner), raised)
+            continue
+        elif isinstance(node, _BLOCKS):
+            condition = node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno
+        children = [
+            (child, owner, values, condition, around)
+            for name in ("body", "handlers", "orelse", "finalbody", "cases")
+            for child in getattr(node, name, ())
+            if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)
+        ]
+        waiting.extend(reversed(children))
+    return list(found.values())
+
+
+def _raised(node: ast.Raise | ast.Expr, values: _Values, around: str) -> tuple[str, str]:
+    """The exception and the message of a statement; ("", "") if it raises nothing of its own."""
+    if isinstance(node, ast.Expr):
+        call = node.value
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+            return "", ""
+        of = call.func.value
+        is_super = isinstance(of, ast.Call) and dotted_name(of.func) == "super"
+        if not (is_super and call.func.attr == "__init__" and _IN_EXCEPTIONS.match(around)):
+            return "", ""
+        message = _message_of_call(call, values)
+        return (around, message) if message else ("", "")
+    raised = node.exc
+    if isinstance(raised, ast.Name) and raised.id in values:
+        raised = values[raised.id]
+    if isinstance(raised, ast.Call):
+        if isinstance(raised.func, ast.Attribute) and raised.func.attr == "with_traceback":
+            return "", ""
+        exception, message = dotted_name(raised.func), _message_of_call(raised, values)
+    else:
+        exception, message = dotted_name(raised) if raised is not None else "", ""
+        if not exception.rpartition(".")[2][:1].isupper():
+            return "", ""
+    if exception == "NotImplementedError" and not message:
+        return "", ""
+    return exception, message
+
+
+def _message_of_call(call: ast.Call, values: _Values) -> str:
+    """The first argument with words of its own."""
+    for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
+        text = " ".join(_message(argument, values).split())
+        text = re.sub(rf"{ELLIPSIS}(?:\s*{ELLIPSIS})+", ELLIPSIS, text)
+        if re.search(r"[^\W\d_]{2}", text):
+            return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + ELLIPSIS
+    return ""
+
+
+def _message(node: ast.expr | None, values: _Values, depth: int = 0) -> str:
+    """The text that an expression gives, with "…" for what is not spelled in the source."""
+
+    def inner(part: ast.expr | None) -> str:
+        return _message(part, values, depth + 1)
+
+    if depth > DEEPEST:
+        return ELLIPSIS
+    match node:
+        case ast.Constant(value=str() as text):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(inner(part) for part in parts)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return inner(left) + inner(right)
+        case ast.BinOp(left=left, op=ast.Mod()):
+            return _PLACEHOLDER.sub(ELLIPSIS, inner(left))
+        case ast.Call(func=ast.Attribute(value=template, attr="format")):
+            return _PLACEHOLDER.sub(ELLIPSIS, inner(template))
+        case ast.Call(func=ast.Attribute(attr="join")):
+            return ELLIPSIS
+        case ast.Call(args=[argument, *_]):  # such as `_("…")` and `textwrap.dedent("…")`
+            return inner(argument)
+        case ast.IfExp(body=first, orelse=second):
+            text = inner(first)
+            return text if text != ELLIPSIS else inner(second)
+        case ast.Name() | ast.Attribute():
+            # A variable may be part of its own value: "text = text + text" must come to an end soon.
+            return _message(values.get(dotted_name(node)), values, depth + 8)
+        case ast.Subscript(value=ast.Name(id=table), slice=key):
+            value = values.get(table)
+            if isinstance(value, ast.Dict) and isinstance(key, ast.Constant):
+                for name, text_node in zip(value.keys, value.values, strict=True):
+                    if isinstance(name, ast.Constant) and name.value == key.value:
+                        return inner(text_node)
+    return ELLIPSIS
+
+
+def _code(lines: Sequence[str], condition: int, node: ast.stmt) -> str:
+    """The lines of a statement, with those of the condition if it is near, else with its first."""
+    first, last = node.lineno, node.end_lineno or node.lineno
+    last = min(last, first + MOST_LINES - 2)
+    chosen = list(lines[first - 1 : last])
+    if condition:
+        is_near = last - condition < MOST_LINES
+        chosen[:0] = lines[condition - 1 : first - 1 if is_near else condition]
+    return textwrap.dedent("\n".join(chosen))[:LONGEST_CODE]
