@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from assistant.knowledge.documentation import DocumentationState, DocumentationUnreadable
 from assistant.knowledge.passage import SearchResult
 from assistant.web.documentation_tools import LONGEST_PASSAGE, MOST_CALLS, MOST_NAMES
-from assistant.web.routes.mcp import MOST_BATCHED, STATELESS, WITH_HANDSHAKE
+from assistant.web.mcp import MOST_BATCHED, STATELESS, WITH_HANDSHAKE
 from assistant.web.security import MAX_BODY
 from tests.support.fake_documentation import RMTREE, FakeDocumentation, passage
 
