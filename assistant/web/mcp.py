@@ -223,7 +223,7 @@ def _header(request: Request, name: str) -> str | None:
     values = request.headers.getlist(name)
     if len(values) > 1:
         raise _Invalid(HEADER_MISMATCH, f"There are several headers {name}.", status=400)
-    return values[0] if values else None
+    return values[0].strip(" \t") if values else None
 
 
 def _decoded(value: str | None) -> str | None:

@@ -183,6 +183,19 @@ async def test_headers_must_agree_with_the_request(client: httpx.AsyncClient) ->
             assert error["data"]["supported"] == [STATELESS, *WITH_HANDSHAKE]
 
 
+async def test_blanks_around_a_header_do_not_count(address: str) -> None:
+    body = json.dumps(request("tools/call", CALL)).encode()
+    host = address.removeprefix("http://")
+    lines = [f"POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nConnection: close"]
+    lines += [f"{name}: \t {value} \t" for name, value in RIGHT.items()]
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
+    reader, writer = await asyncio.open_connection(*host.split(":"))
+    writer.write(head.encode() + body)
+    async with asyncio.timeout(20):
+        assert b" 200 " in await reader.readline()
+    writer.close()
+
+
 async def test_a_header_that_comes_twice_is_refused(client: httpx.AsyncClient) -> None:
     headers = [*RIGHT.items(), ("Mcp-Name", "check_names"), ("Content-Type", "application/json")]
     body = json.dumps(request("tools/call", CALL))
