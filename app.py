@@ -109,7 +109,7 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
         may_manage=settings.may_manage,
         load_page=load_page,
     )
-    gateway = gateway_to(endpoint, web, settings)
+    gateway = gateway_to(endpoint, web, replies, settings)
 
     async def close() -> None:
         if gateway is not None:
@@ -163,14 +163,18 @@ def endpoint_of(settings: Settings, child: ServingChild | None) -> Callable[[], 
 
 
 def gateway_to(
-    endpoint: Callable[[], Endpoint] | None, web: ASGIApp, settings: Settings
+    endpoint: Callable[[], Endpoint] | None, web: ASGIApp, replies: Replies, settings: Settings
 ) -> ServingGateway | None:
-    """The public way to the serving layer beside `web`, if the settings expose it."""
-    if not settings.expose_serving or endpoint is None or settings.serving_key is None:
+    """The public way to the serving layer and the models with documentation, if the settings expose it."""
+    if not settings.expose_serving or settings.serving_key is None:
         return None
+    from assistant.programs import ProgramAnswers
+    from assistant.web.documentation_models import DocumentationModels
     from assistant.web.serving_gateway import ServingGateway  # imports aiohttp: a tenth of a second of CPU
 
-    return ServingGateway(web, endpoint=endpoint, key=settings.serving_key.get_secret_value())
+    models = DocumentationModels(ProgramAnswers(replies))
+    key = settings.serving_key.get_secret_value()
+    return ServingGateway(web, endpoint=endpoint, key=key, models=models)
 
 
 def announce(listener: socket.socket, settings: Settings) -> None:

@@ -10,6 +10,7 @@ tickets than are left. So a single owner gets at most half of all tickets, and a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
@@ -76,6 +77,16 @@ class Admission:
         self._waiting.setdefault(owner, deque()).append(ticket)
         self.start_waiting()
         return ticket
+
+    @contextlib.asynccontextmanager
+    async def turn(self, owner: str) -> AsyncIterator[None]:
+        """Wait for a turn, and have it within the `async with`. Raises `QueueFull`."""
+        ticket = self.enter(owner)
+        try:
+            await ticket.wait_to_start()
+            yield
+        finally:
+            ticket.leave()
 
     def start_waiting(self) -> None:
         """Let as many waiting replies run as possible."""

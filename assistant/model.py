@@ -116,18 +116,21 @@ class TechAssistantChat(BaseChatModel):
         *,
         passages: Sequence[Source] | None = None,
         session: str | None = None,
+        stop: list[str] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> AsyncGenerator[AIMessageChunk]:
         """The answer to the last of `turns`, as chunks of `astream`. Raises `ModelError` and `PromptError`.
 
         Does not call LangChain's callbacks, which would cost more time than the chunks. `session` is that of
-        `ServingClient.generation`, `passages` are those of `Template.render`.
+        `ServingClient.generation`, `passages` are those of `Template.render`, `stop` and `options` (such as
+        `temperature`) those of `astream`.
 
         Unless `passages` is None, a chunk without text comes as soon as the server accepts the prompt. Its
         `response_metadata` has `passages_used`: how many passages, from the first on, the prompt contains. If
         the server then finds the prompt too long after all, this chunk comes again for the next prompt. The
         last one counts.
         """
-        async with contextlib.aclosing(self._chunks(turns, None, {}, passages, session)) as chunks:
+        async with contextlib.aclosing(self._chunks(turns, stop, options or {}, passages, session)) as chunks:
             async for chunk in chunks:
                 yield cast(AIMessageChunk, chunk.message)
 

@@ -41,8 +41,8 @@ from assistant.errors import (
     Unreachable,
 )
 from assistant.events import Cited, Delta, End, ReplyEvent, Reset, Waiting
+from assistant.knowledge.answer import DocumentationAnswer, reference
 from assistant.knowledge.answer import answer as quotation
-from assistant.knowledge.answer import reference
 from assistant.knowledge.documentation import Documentation, DocumentationUnreadable
 from assistant.knowledge.passage import SearchResult
 from assistant.licences import Licences
@@ -282,6 +282,16 @@ class Replies:
                 yield End(Status.STOPPED, None, None, length)
                 return
 
+    # What programs ask, whose questions are not stored
+
+    async def quote(self, turns: Sequence[Turn]) -> DocumentationAnswer:
+        """The answer to the last of `turns` that quotes the documentation. Raises `ModelError`."""
+        return await self._author.quotation(turns)
+
+    async def look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...] | None:
+        """The passages that a model is given for the last of `turns`; None if there is no documentation."""
+        return await self._author.look_up(turns)
+
     # What happens to a question
 
     async def _admit(self, owner: str) -> tuple[Answers, Ticket]:
@@ -443,7 +453,7 @@ class _Author:
         can_quote = self._documentation.can_answer
         model = await self._served.ready(MODEL_WAIT_SECONDS, also_lost=not can_quote)
         await self._licences.check(run.ticket.owner)
-        sources = await self._look_up(branch.turns) if branch.grounding else None
+        sources = await self.look_up(branch.turns) if branch.grounding else None
         try:
             async with asyncio.timeout(self._total_seconds):
                 return await self._stream(run, model, branch, sources)
@@ -475,18 +485,22 @@ class _Author:
         """Answer by quoting the documentation, and say so if it stands in `instead` of a model."""
         version = self._documentation.version
         run.provenance = Provenance(model=Answers.DOCUMENTATION.value, revision=version)
-        try:
-            question, found = await self._find(turns)
-        except DocumentationUnreadable as error:
-            raise NoDocumentation(str(error)) from error
-        answer = quotation(question, found, instead=instead)
+        answer = await self.quotation(turns, instead=instead)
         self._journal.cite(run.entry, answer.sources)
         for piece in answer.pieces():
             self._journal.append(run.entry, piece)
             await asyncio.sleep(0)
         return FinishReason.EOS_TOKEN
 
-    async def _look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...] | None:
+    async def quotation(self, turns: Sequence[Turn], *, instead: bool = False) -> DocumentationAnswer:
+        """The answer to the last of `turns` that quotes the documentation."""
+        try:
+            question, found = await self._find(turns)
+        except DocumentationUnreadable as error:
+            raise NoDocumentation(str(error)) from error
+        return quotation(question, found, instead=instead)
+
+    async def look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...] | None:
         """The passages on the last of `turns`; None where there is no documentation."""
         if not self._documentation.can_answer:
             return None

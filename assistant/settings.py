@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     expose_serving: bool = Field(
         False,
         description="let programs that have the serving key use the model directly: at /serving/ (TGI's "
-        "protocol) and at /v1/ (OpenAI's protocol)",
+        "protocol) and at /v1/ (OpenAI's protocol, also with documentation)",
     )
     serving_key: SecretStr | None = Field(
         None,
@@ -264,8 +264,8 @@ class Settings(BaseSettings):
     def _exposed(self) -> Settings:
         if not self.expose_serving:
             return self
-        if self.engine_arguments is None and self.serving_url is None:
-            raise ValueError("--expose-serving: with --model none there is no serving layer to expose")
+        if self.engine_arguments is None and self.serving_url is None and not self.documentation:
+            raise ValueError("--expose-serving: with --model none and no documentation, nothing can answer")
         if self.serving_key is None or not _KEY.fullmatch(self.serving_key.get_secret_value()):
             raise ValueError(
                 f"--expose-serving needs a key for its clients: set {PREFIX}SERVING_KEY to at least 16 "

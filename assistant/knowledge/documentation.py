@@ -17,16 +17,19 @@ import platform
 import sqlite3
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from assistant.knowledge.passage import SearchResult
+from assistant.knowledge.passage import Passage, SearchResult
 
 if TYPE_CHECKING:  # imported late, in the thread that searches
+    from assistant.knowledge.index import Index
     from assistant.knowledge.search.search import RecentSearches
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,14 @@ class DocumentationStatus:
     done: int = 0
     total: int = 0
     detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The index as one thread has opened it."""
+
+    index: Index
+    searches: RecentSearches
 
 
 class Documentation:
@@ -95,41 +106,56 @@ class Documentation:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def search(self, question: str, *, previous: Sequence[str] = (), limit: int = 4) -> SearchResult:
-        """The passages that answer a question; `previous` are the questions before it, oldest first. Waits
-        until the standard library has been read. Raises `DocumentationUnreadable`."""
+        """The passages that answer a question; `previous` are the questions before it, oldest first. As all
+        look-ups, waits until the standard library has been read, and raises `DocumentationUnreadable`."""
+        earlier = tuple(previous)
+        return await self._look_up(
+            lambda opened: opened.searches.search(question, previous=earlier, limit=limit), SearchResult()
+        )
+
+    async def passages_named(self, name: str) -> list[Passage]:
+        """The passages with this name; if there are none, those whose dotted names end with it, in any case,
+        the most used first."""
+        return await self._look_up(
+            lambda opened: [hit.passage for hit in opened.index.named(name) or opened.index.ending(name)], []
+        )
+
+    async def names_like(self, name: str) -> list[str]:
+        """The names that are spelled most like one that does not exist, most similar first."""
+        return await self._look_up(lambda opened: opened.index.similar_names(name), [])
+
+    async def covers(self) -> list[str]:
+        """What has been read, with versions: Python, packages and folders of documentation."""
+        return await self._look_up(lambda opened: opened.index.covers(), [])
+
+    async def _look_up(self, look: Callable[[_Opened], T], nothing: T) -> T:
+        """Look into the index, in one of the threads; `nothing` if there is no documentation."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_TIME_SECONDS), self._changed:
                 await self._changed.wait_for(lambda: self.is_searchable or not self.can_answer)
         if self.status.state is DocumentationState.OFF:
-            return SearchResult()
+            return nothing
         if not self.is_searchable:
             raise DocumentationUnreadable(
                 self.status.detail or "The documentation on this machine is still being read. Ask again soon."
             )
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._search, question, tuple(previous), limit
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, look)
 
-    def _search(self, question: str, previous: Sequence[str], limit: int) -> SearchResult:
-        """Runs in one of the threads."""
-        from assistant.knowledge.index import IndexFailed
-
-        try:
-            return self._searches().search(question, previous=previous, limit=limit)
-        except (IndexFailed, sqlite3.Error) as error:
-            self._thread_local.searches = None  # the next search opens the index again
-            log.error("the documentation cannot be searched: %s", error)
-            raise DocumentationUnreadable(SEE_LOG) from error
-
-    def _searches(self) -> RecentSearches:
-        from assistant.knowledge.index import Index
+    def _in_thread(self, look: Callable[[_Opened], T]) -> T:
+        from assistant.knowledge.index import Index, IndexFailed
         from assistant.knowledge.search.search import RecentSearches
 
-        searches: RecentSearches | None = getattr(self._thread_local, "searches", None)
-        if searches is None:
-            assert self._path is not None
-            searches = self._thread_local.searches = RecentSearches(Index(self._path))
-        return searches
+        opened: _Opened | None = getattr(self._thread_local, "opened", None)
+        try:
+            if opened is None:
+                assert self._path is not None
+                index = Index(self._path)
+                opened = self._thread_local.opened = _Opened(index, RecentSearches(index))
+            return look(opened)
+        except (IndexFailed, sqlite3.Error) as error:
+            self._thread_local.opened = None  # the next search opens the index again
+            log.error("the documentation cannot be searched: %s", error)
+            raise DocumentationUnreadable(SEE_LOG) from error
 
     async def _read(self) -> None:
         """Run the reading process. However it ends, no search waits for it afterwards."""

@@ -22,6 +22,7 @@ from assistant.web.connections import RequestLimiter
 from assistant.web.identity import Identity, cookie_name
 from assistant.web.openapi import describe
 from assistant.web.problems import Problem, answer_with_problems
+from assistant.web.routes.mcp import add_mcp_route
 from assistant.web.security import Guard, page_policy
 from assistant.web.static_files import STATIC, Static
 from storage.errors import DatabaseUnavailable
@@ -157,6 +158,7 @@ def create_app(
         return Problem(404, "not_found", "The serving layer is not exposed here.")
 
     app.include_router(api_routes(replies, chats, may_manage=may_manage))
+    add_mcp_route(app, replies.documentation)
     app.mount("/ui", Static())
     if page is not None:
         app.mount("/", page)

@@ -6,11 +6,14 @@ the bytes of request and answer, and answers itself if the serving layer cannot.
 
 Only the routes in `OPEN` are forwarded. So a new route of the serving layer is closed until it is added
 there, and what only the operator may do (download a model, keep a prefix ready) stays closed.
+
+Chats with the models of `documentation_models.py` are not forwarded: this application answers them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import io
 import json
@@ -18,17 +21,18 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import aiohttp
 from starlette.types import ASGIApp, Receive, Scope, Send
 from yarl import URL
 
-from assistant.engine import STARTING, Endpoint
+from assistant.engine import NO_MODEL, STARTING, Endpoint
 from assistant.web.connections import address_of
 from assistant.web.disconnect import while_connected
+from assistant.web.documentation_models import ChatRefused, DocumentationModels, model_of
 from assistant.web.security import DATA_POLICY, bounded_body, security_headers
 
 log = logging.getLogger(__name__)
@@ -44,6 +48,8 @@ WRONG_KEY_SECONDS = 60.0  # how long it waits, and how long a wrong key counts
 KNOWN_SECONDS = 3600.0  # how long an address that sent the right key never waits
 MOST_ADDRESSES = 4096  # that are remembered
 DONE = b"data: [DONE]\n\n"  # the end of a stream in OpenAI's protocol
+MODELS, CHATS = "/v1/models", "/v1/chat/completions"
+PING_SECONDS = 15.0
 
 # The headers of a request that are forwarded. Others may identify a person.
 REQUEST_HEADERS = frozenset({b"accept", b"content-type", b"x-session-id"})
@@ -63,11 +69,20 @@ ENDING = "The server is shutting down."
 
 
 class ServingGateway:
-    """Middleware around `app` that forwards to the serving layer at `endpoint` for clients with the `key`."""
+    """Middleware around `app` that forwards to the serving layer at `endpoint` for clients with the `key`.
+    `models` answer for themselves."""
 
-    def __init__(self, app: ASGIApp, *, endpoint: Callable[[], Endpoint], key: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        endpoint: Callable[[], Endpoint] | None,
+        key: str,
+        models: DocumentationModels | None = None,
+    ) -> None:
         self.app = app
-        self._endpoint = endpoint
+        self._endpoint = endpoint or (lambda: Endpoint(None, failure=NO_MODEL))
+        self._models = models
         self._key = key.encode()
         self._session: aiohttp.ClientSession | None = None
         self._under_way: set[asyncio.Task[None]] = set()
@@ -114,9 +129,18 @@ class ServingGateway:
             body, is_whole = received
             if not is_whole:
                 return
-            if scope["query_string"]:
-                target += "?" + quote(scope["query_string"], safe="%=&+,;:@/?!$'()*-._~")
-            await self._until_end(self._forward(target, body, headers, answer), receive, answer)
+            is_chat = target == CHATS and scope["method"] == "POST"
+            if self._models is not None and is_chat and model_of(body) is not None:
+                session = headers.get(b"x-session-id", b"").decode("latin-1") or None
+                chunks = self._models.answer(body, address=address, session=session)
+                work = self._answer_here(chunks, answer)
+            elif self._models is not None and scope["method"] != "POST" and _is_list_of_models(target):
+                work = self._list_models(self._models, target, answer)
+            else:
+                if scope["query_string"]:
+                    target += "?" + quote(scope["query_string"], safe="%=&+,;:@/?!$'()*-._~")
+                work = self._forward(target, body, headers, answer)
+            await self._until_end(work, receive, answer)
 
     def _is_key(self, authorization: bytes) -> bool:
         scheme, _, key = authorization.partition(b" ")
@@ -132,6 +156,58 @@ class ServingGateway:
             task.cancel()
         if await while_connected(task, receive) and task.cancelled():
             await answer.fail(ENDING)
+
+    async def _answer_here(
+        self, work: Awaitable[dict[str, Any] | AsyncGenerator[dict[str, Any]]], answer: _Answer
+    ) -> None:
+        """Send the response, or the chunks, of one of our own models."""
+        try:
+            made = await work
+            if isinstance(made, dict):
+                await answer.send_json(200, made)
+                return
+            pinging = asyncio.create_task(answer.ping())
+            try:
+                async with contextlib.aclosing(made):
+                    async for chunk in made:
+                        await answer.write_event(chunk)
+            finally:
+                pinging.cancel()
+            await answer.end(DONE)
+        except ChatRefused as error:
+            await answer.refuse_chat(error)
+        except Exception:
+            log.exception("a chat with the documentation failed")
+            await answer.refuse_chat(ChatRefused(500, "The application failed. Its log has the details."))
+
+    async def _list_models(self, models: DocumentationModels, target: str, answer: _Answer) -> None:
+        """The serving layer's models and ours, or one of ours by its name."""
+        listed = await self._models_of_serving()
+        listed += models.listed(listed)
+        name = unquote(target.removeprefix(MODELS).removeprefix("/"))
+        if not name:
+            await answer.send_json(200, {"object": "list", "data": listed})
+        elif found := [model for model in listed if model.get("id") == name]:
+            await answer.send_json(200, found[0])
+        else:
+            await answer.refuse(404, "There is no model of this name.")
+
+    async def _models_of_serving(self) -> list[dict[str, Any]]:
+        """The entries of the serving layer's list of models; none if it cannot be reached."""
+        endpoint = self._endpoint()
+        if endpoint.url is None or endpoint.failure is not None:
+            return []
+        headers = {"accept-encoding": "identity"}
+        if endpoint.api_key is not None:
+            headers["authorization"] = f"Bearer {endpoint.api_key}"
+        assert self._session is not None
+        try:
+            async with self._session.get(endpoint.url.rstrip("/") + MODELS, headers=headers) as response:
+                listed = json.loads(await response.read())["data"]
+            return [model for model in listed if isinstance(model, dict)]
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
+            log.debug("the serving layer has no list of models", exc_info=error)
+            return []
 
     async def _forward(
         self, target: str, body: bytes, headers: Mapping[bytes, bytes], answer: _Answer
@@ -242,14 +318,45 @@ class _Answer:
             await self.refuse(503, message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         elif self._is_stream and self._last.endswith(b"\n\n"):
             message = BROKEN_OFF if message == UNREACHABLE else message
-            event = json.dumps(self._error(500, message, "incomplete_generation"))
-            await self.end(b"data: " + event.encode() + b"\n\n" + (DONE if self._is_openai else b""))
+            event = _event(self._error(500, message, "incomplete_generation"))
+            await self.end(event + (DONE if self._is_openai else b""))
 
     async def refuse(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        body = json.dumps(self._error(status, message, _ERROR_TYPES[status])).encode()
+        await self.send_json(status, self._error(status, message, _ERROR_TYPES[status]), headers)
+
+    async def refuse_chat(self, error: ChatRefused) -> None:
+        """Report why there is no answer, or why its stream ends early."""
+        if self._begun:
+            await self.end(_event({"error": error.error}) + DONE)
+        else:
+            retry = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else {}
+            await self.send_json(error.status, {"error": error.error}, retry)
+
+    async def send_json(self, status: int, value: object, headers: Mapping[str, str] | None = None) -> None:
+        """A whole answer."""
+        body = json.dumps(value).encode()
         own = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         await self._start(status, _raw({**own, **(headers or {})}))
         await self.end(body)
+
+    async def write_event(self, value: object) -> None:
+        """An event of a stream, which begins with the first one."""
+        if not self._begun:
+            self._is_stream = True
+            own = {
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",
+            }
+            await self._start(200, _raw(own))
+        await self.write(_event(value))
+
+    async def ping(self) -> None:
+        """Keep a stream that has begun alive, until cancelled."""
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            if self._begun:
+                await self.write(b": ping\n\n")
 
     def _error(self, status: int, message: str, error_type: str) -> object:
         if not self._is_openai:
@@ -284,6 +391,14 @@ def target_of(path: str) -> str | None:
     if any(part in (".", "..") for part in path.split("/")):  # a client or proxy may resolve them
         return None
     return quote(path, safe="/")
+
+
+def _is_list_of_models(target: str) -> bool:
+    return target == MODELS or target.startswith(f"{MODELS}/")
+
+
+def _event(value: object) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
 def _is_for_serving(path: str) -> bool:

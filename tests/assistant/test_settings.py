@@ -32,7 +32,10 @@ def test_a_setting_comes_from_the_command_line_then_the_environment_then_the_fil
         (["--expose-serving"], "TECH_ASSISTANT_SERVING_KEY"),
         (["--expose-serving", "--serving-key", "s" * 15], "at least 16"),
         (["--expose-serving", "--serving-key", "s" * 16 + " "], "without blanks"),
-        (["--expose-serving", "--serving-key", "s" * 16, "--model", "none"], "no serving layer"),
+        (
+            ["--expose-serving", "--serving-key", "s" * 16, "--model", "none", "--no-documentation"],
+            "nothing can answer",
+        ),
         (["--serving-url", "ftp://x"], "--serving-url: must be an address"),
         (["--model", "a.gguf", "--upstream", "http://x/v1"], "--model and --upstream exclude each other"),
         (["--model", "auto", "--serving-url", "http://x"], "--model and --serving-url exclude each other"),

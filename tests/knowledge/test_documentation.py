@@ -76,6 +76,22 @@ async def test_it_is_read_and_then_searched(documentation: Documentation) -> Non
     assert (documentation.status.passages, documentation.status.done) == (1, 1)
 
 
+async def test_passages_are_found_by_name_by_the_end_of_a_name_and_by_its_spelling(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "api.rst").write_text(
+        ".. function:: frob.crank.turn(times)\n\n   Turn it.\n\n.. function:: frob.stop()\n\n   Stop it.\n"
+    )
+    documentation = of_folder(tmp_path)
+    await documentation.start()
+    await reach(documentation, DocumentationState.READY)
+    for name in ("frob.crank.turn", "crank.turn", "TURN"):
+        assert [passage.text for passage in await documentation.passages_named(name)] == ["Turn it."]
+    assert await documentation.passages_named("rank.turn") == []
+    assert await documentation.names_like("frob.crank.tunr") == ["frob.crank.turn"]
+    assert await documentation.covers() == ["docs"]
+    await documentation.close()
+
+
 async def test_without_an_index_nothing_is_read_or_found() -> None:
     documentation = Documentation(None)
     await documentation.start()

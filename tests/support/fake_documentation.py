@@ -42,8 +42,8 @@ def unit(key: str, *passages: Passage, fingerprint: str = "1", root: str = "", *
 
 
 class FakeDocumentation(Documentation):
-    """Returns `found` for every question, as soon as `gate` is set. `asked` records all questions, each
-    after its earlier ones."""
+    """Returns `found` for every question, as soon as `gate` is set, and knows the names in it. `asked`
+    records all questions, each after its earlier ones."""
 
     def __init__(
         self, found: SearchResult = FOUND, state: DocumentationState = DocumentationState.READY
@@ -63,3 +63,15 @@ class FakeDocumentation(Documentation):
         if self.error is not None:
             raise self.error
         return dataclasses.replace(self.found, passages=self.found.passages[:limit])
+
+    async def passages_named(self, name: str) -> list[Passage]:
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return [one for one in self.found.passages if f".{one.name}".endswith(f".{name}")]
+
+    async def names_like(self, name: str) -> list[str]:
+        return list(dict.fromkeys(one.name for one in self.found.passages))
+
+    async def covers(self) -> list[str]:
+        return list(dict.fromkeys(f"{one.package} {one.version}" for one in self.found.passages))

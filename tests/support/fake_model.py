@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
 
 from assistant.conversation import Source, Turn
 from assistant.engine import EngineState, EngineStatus
@@ -25,7 +26,9 @@ class ScriptedModel:
         self.sampling = {"temperature": 0.0}
         self.asked: list[list[Turn]] = []
         self.passages: list[Sequence[Source] | None] = []  # that came with each question
+        self.options: list[dict[str, Any]] = []  # that came with each question
         self.room_for = 10
+        self.usage: UsageMetadata | None = None
         self.cancelled = asyncio.Event()
         self._script: asyncio.Queue[Any] = asyncio.Queue()
 
@@ -45,8 +48,11 @@ class ScriptedModel:
         *,
         passages: Sequence[Source] | None = None,
         session: str | None = None,
+        stop: list[str] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> AsyncGenerator[AIMessageChunk]:
         self.asked.append(list(turns))
+        self.options.append({**(options or {}), "stop": stop, "session": session})
         self.passages.append(passages)
         try:
             if passages is not None:
@@ -58,7 +64,7 @@ class ScriptedModel:
                     raise piece
                 if isinstance(piece, dict):
                     metadata = {**piece, "template_hash": "abc", "seed": 7}
-                    yield AIMessageChunk("", response_metadata=metadata)
+                    yield AIMessageChunk("", response_metadata=metadata, usage_metadata=self.usage)
                     return
                 yield AIMessageChunk(piece)
         except asyncio.CancelledError:
