@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from assistant.knowledge.passage import Passage
+from assistant.knowledge.passage import Passage, Raised
 
 BUSY_SECONDS = 10.0
 SIMILAR_NAMES = 300  # the names that share the most letters with an unknown one
@@ -298,6 +298,21 @@ class Index:
         if version != self._counts_version or len(self._counts) > MOST_COUNTS:
             self._counts.clear()
             self._counts_version, self._known_words = version, None
+
+    def at(self, file: str, line: int) -> list[Hit]:
+        """The passages that a file ("json/decoder.py") defines at or before a line, the nearest first."""
+        top = file.partition("/")[0].removesuffix(".py")
+        found = self._hits(
+            "WHERE source_id IN (SELECT DISTINCT source_id FROM (SELECT source_id FROM passage "
+            "WHERE name >= ? AND name < ? LIMIT 2000)) AND location > ? AND location < ?",
+            (top, f"{top}/", f"{file}:", f"{file};"),
+        )
+        numbered = [(int(hit.passage.location.rpartition(":")[2]), hit) for hit in found]
+        return [hit for number, hit in sorted(numbered, key=lambda pair: -pair[0]) if number <= line]
+
+    def raised_like(self, message: str, package: str = "", limit: int = 20) -> list[Raised]:
+        """The `raise` statements whose messages share words with this one; none are in the index yet."""
+        return []
 
     def _hits(self, rest: str, values: Sequence[object]) -> list[Hit]:
         rows = self.connection.execute(f"SELECT {_COLUMNS} FROM passage {rest}", values)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from assistant.knowledge.index import Hit, Index
 from assistant.knowledge.passage import Passage, SearchResult
+from assistant.knowledge.search import errors, versions
 from assistant.knowledge.search.question import Mention, Question, QuestionType, Subject, parse_question
 from assistant.knowledge.search.scoring import Candidate, Query, best_phrase, by_form, score, word_weights
 from assistant.knowledge.search.words import corrected, form, forms, split_words, synonyms
@@ -91,13 +92,16 @@ def search(
     """The passages that answer a question, best first; none if nothing in the index does, but what the index
     covers. `previous` are the earlier questions of the conversation, oldest first; they complete a question
     that cannot be understood alone. Accepts any text, and takes a few milliseconds."""
+    if explained := errors.search(index, question, limit=limit, corpora=corpora):
+        return explained
     parsed = parse_question(question)
     only = tuple(corpora) if corpora else None
     if parsed.is_follow_up and previous:
         earlier = _last_complete_question(previous)
         if earlier is not None:
             return _or_covers(index, _search_follow_up(index, parsed, earlier, limit, only))
-    return _or_covers(index, _search(index, parsed, limit, only))
+    result = _or_covers(index, _search(index, parsed, limit, only))
+    return replace(result, facts=versions.facts(index, question, result))
 
 
 def _or_covers(index: Index, result: SearchResult) -> SearchResult:
