@@ -91,7 +91,7 @@ def plain(index: Index) -> Searcher:
         query = " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
         best = "SELECT rowid FROM passage WHERE passage MATCH ? ORDER BY rank LIMIT ?"
         numbers = texts.execute(best, (query, SHOWN * 5)).fetchall() if words else []
-        found = [index.at(number).passage for (number,) in numbers]
+        found = [index.numbered(number).passage for (number,) in numbers]
         different: dict[tuple[str, str], Passage] = {}
         for passage in found:
             different.setdefault((passage.name, passage.location), passage)

@@ -1,6 +1,7 @@
 """Writes the answer that quotes the documentation, word for word, as Markdown.
 
-    question + SearchResult ─▶ name and signature   in a block of code
+    question + SearchResult ─▶ facts, an error       what answers by itself: see `versions.py` and `errors.py`
+                               name and signature   in a block of code
                                the passage          quoted, and cut at a paragraph if it is long
                                its place            name, package, version, licence, file and line
                                an example           real code that uses it, with file and line
@@ -15,11 +16,13 @@ then those of the alternatives, then those of the examples. Every answer keeps w
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from assistant.conversation import Source
-from assistant.knowledge.passage import Passage, SearchResult
+from assistant.knowledge.excerpts import ELLIPSIS, answering, own_example, wrapped
+from assistant.knowledge.passage import ExplainedError, Fact, Passage, SearchResult
 from assistant.knowledge.plain_text import (
     block_quote,
     code,
@@ -45,8 +48,9 @@ GRACE = 600  # more characters, if the passage then need not be cut
 MOST_ALTERNATIVES = 3
 MOST_COVERED = 6  # packages that an answer without a passage lists
 LONGEST_LINE = 300  # characters of a name, a title or a location
-LONGEST_SIGNATURE = 600
-SIGNATURE_WIDTH = 88
+LONGEST_SIGNATURE = 2500
+LONGEST_TITLE = 600  # characters of a signature that is the title of a passage for a model
+LONGEST_CODE = 600  # characters of code in an error
 EXAMPLE_LINES = 14
 LONGEST_EXAMPLE = 900
 
@@ -63,11 +67,14 @@ INSTEAD = (
 EXAMPLE = "Example"
 EXAMPLE_FROM = "From {place}"
 SEE_ALSO = "See also"
-ELLIPSIS = "…"
+YOUR_LINE = "It comes from this line of your code ({place}):"
+CAUSE = "The error before it was {cause}."
+CALLS = "This is what it calls:"
+RAISED = "{place} raises it here:"
 
 INTERFACE = (
     *(NO_ANSWER, COVERS, NO_SUCH_NAME, DID_YOU_MEAN, NAME_IT, ADD_DOCUMENTATION, LOAD_A_MODEL, INSTEAD),
-    *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, ELLIPSIS),
+    *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, ELLIPSIS, YOUR_LINE, CAUSE, CALLS, RAISED),
 )
 
 
@@ -97,16 +104,21 @@ def answer(question: str, result: SearchResult, *, instead: bool = False) -> Doc
     """The answer that a search result gives to a question. With `instead`, it says that the model, which was
     asked first, is unavailable."""
     passages = [_readable(passage) for passage in result.passages]
-    if not passages:
+    if not (passages or result.error or result.facts):
         return DocumentationAnswer(_refusal(parse_question(question), result, instead), ())
-    first, second = passages[0], _compared(parse_question(question), passages)
-    in_full = [first] if second is None else [first, second]
     parts = [_Part(INSTEAD)] if instead else []
     parts += [_correction(result)] if result.unknown else []
+    if result.error:
+        parts += _error_parts(result.error)
+        in_full, question = _explaining(result.error, passages), ""
+    else:
+        second = _compared(parse_question(question), passages)
+        in_full = passages[:1] if second is None else [passages[0], second]
+    parts += [part for fact in result.facts for part in _fact_parts(fact)]
     for passage in in_full:
-        parts += _passage_parts(passage, SHOWN if second is None else SHOWN_OF_EACH)
+        parts += _passage_parts(passage, question, SHOWN if len(in_full) == 1 else SHOWN_OF_EACH)
     alternatives = [passage for passage in passages if passage not in in_full][:MOST_ALTERNATIVES]
-    parts += _see_also(alternatives, first)
+    parts += _see_also(alternatives, passages[0] if passages else None)
     return _join(parts)
 
 
@@ -114,7 +126,8 @@ def reference(passage: Passage) -> Source:
     """A passage as reference for a model: the signature as the title, and the beginning of the text."""
     passage = _readable(passage)
     quote, _ = excerpt(passage.text, LONGEST_QUOTE, 0)
-    return replace(_source(passage, quote or passage.signature), title=passage.signature or passage.title)
+    title = _line(passage.signature or passage.title, LONGEST_TITLE)
+    return replace(_source(passage, quote or passage.signature), title=title)
 
 
 def _join(parts: Sequence[_Part]) -> DocumentationAnswer:
@@ -144,7 +157,7 @@ def _readable(passage: Passage) -> Passage:
         title=_line(passage.title),
         location=_line(passage.location),
         text=text if _is_markdown(passage) else in_words(text),
-        signature=_line(passage.signature, LONGEST_SIGNATURE),
+        signature=" ".join(readable(passage.signature).split()),
         example=readable(passage.example),
         example_location=_line(passage.example_location),
     )
@@ -212,51 +225,37 @@ def _words_of_name(passage: Passage) -> set[str]:
     return {*re.findall(r"[a-z0-9]+", name), name.rpartition(".")[2]}
 
 
-def _passage_parts(passage: Passage, longest: int) -> list[_Part]:
-    quote, quoted = _quoted(passage, longest)
+def _passage_parts(passage: Passage, question: str, longest: int) -> list[_Part]:
+    quote, quoted = _quoted(passage, question, longest)
     paragraphs = filter(None, (_heading(passage), quoted, _place(passage)))
     part = _Part("\n\n".join(paragraphs), sources=(_source(passage, quote),))
-    return [part, _example(passage)] if passage.example.strip() else [part]
+    return [part, *_example(passage, quote)]
 
 
-def _quoted(passage: Passage, longest: int) -> tuple[str, str]:
+def _quoted(passage: Passage, question: str, longest: int) -> tuple[str, str]:
     """The part of a passage's text that is quoted, and the Markdown of the quotation."""
-    quote, is_cut = excerpt(passage.text, longest, GRACE)
+    quote, is_later, is_cut = answering(passage.text, question, longest, GRACE)
     if not quote:
         return "", ""
     shown = quote if _is_markdown(passage) else to_markdown(quote)
-    quoted = block_quote(f"{shown}\n\n{ELLIPSIS}" if is_cut else shown)
+    quoted = block_quote("\n\n".join([*[ELLIPSIS][:is_later], shown, *[ELLIPSIS][:is_cut]]))
     if len(quoted) > LONGEST_SHOWN and longest > 1:  # nearly all of it is Markdown
-        return _quoted(passage, min(longest, len(quote)) // 2)
+        return _quoted(passage, question, min(longest, len(quote)) // 2)
     return quote, quoted
 
 
 def _heading(passage: Passage) -> str:
     if passage.kind in ("section", "topic"):
         return f"**{escaped(passage.title or passage.name)}**"
-    return code_block(_wrapped(passage.signature or passage.name), "python")
-
-
-def _wrapped(signature: str) -> str:
-    """A signature in lines that fit the page, broken between parameters."""
-    head, bracket, rest = signature.partition("(")
-    inside, closing, returned = rest.rpartition(")")
-    if len(signature) <= SIGNATURE_WIDTH or not inside:
-        return signature
-    lines = [f"{head}{bracket}", "   "]
-    depth = 0
-    for piece in re.split(r"(?<=,) ", inside):
-        if depth == 0 and len(lines[-1]) + 1 + len(piece) > SIGNATURE_WIDTH:
-            lines.append("   ")
-        lines[-1] += f" {piece}"
-        depth += sum(map(piece.count, "([{")) - sum(map(piece.count, ")]}"))
-    return "\n".join([*lines, f"{closing}{returned}"])
+    return code_block(wrapped(passage.signature or passage.name, LONGEST_SIGNATURE), "python")
 
 
 def _is_markdown(passage: Passage) -> bool:
-    """Whether the file of the passage is Markdown."""
-    file = passage.location.rpartition(":")[0] or passage.location
-    return passage.corpus == "docs" and file.lower().endswith((".md", ".markdown", ".mdx", ".ipynb"))
+    """Whether the text of the passage is Markdown, as the readers of most formats make it."""
+    file = (passage.location.rpartition(":")[0] or passage.location).rpartition("/")[2].lower()
+    file = file.removesuffix(".gz")
+    is_other = "." not in file or file.endswith((".rst", ".rest", ".txt", ".text", ".html", ".htm", ".xhtml"))
+    return passage.corpus == "docs" and (not is_other or file.startswith("llms"))
 
 
 def _place(passage: Passage) -> str:
@@ -271,26 +270,34 @@ def _package(passage: Passage) -> str:
     return escaped(f"{package} ({licence})" if licence else package)
 
 
-def _example(passage: Passage) -> _Part:
-    lines = passage.example.strip("\n").split("\n")
+def _example(passage: Passage, shown: str) -> list[_Part]:
+    """An example that the passage itself has, unless the quotation shows it; else a call in real code."""
+    own, language = own_example(passage.text)
+    if own and own.split("\n")[0].strip() in shown:
+        return []
+    lines = (own or passage.example).strip("\n").split("\n")
     quote = "\n".join(lines[:EXAMPLE_LINES])
     if len(quote) > LONGEST_EXAMPLE:
         quote = quote[: quote.rfind("\n", 0, LONGEST_EXAMPLE) + 1 or LONGEST_EXAMPLE]
     quote = quote.rstrip()
-    shown = [f"**{EXAMPLE}**", code_block(quote, "python")]
+    if not quote.strip():
+        return []
+    parts = [f"**{EXAMPLE}**", code_block(quote, language if own else "python")]
+    if own:
+        return [_Part("\n\n".join(parts), examples=(_source(passage, quote),))]
     if passage.example_location:
-        shown.append(EXAMPLE_FROM.format(place=code(passage.example_location)))
+        parts.append(EXAMPLE_FROM.format(place=code(passage.example_location)))
     source = replace(passage.source(quote, location=passage.example_location), title=EXAMPLE, url="")
-    return _Part("\n\n".join(shown), examples=(source,))
+    return [_Part("\n\n".join(parts), examples=(source,))]
 
 
-def _see_also(passages: Sequence[Passage], first: Passage) -> list[_Part]:
+def _see_also(passages: Sequence[Passage], first: Passage | None) -> list[_Part]:
     """The alternatives as a list. Its heading is in the first part, so that neither appears alone."""
     parts = []
     for passage in passages:
         sentence, is_cut = first_sentence(passage.text)
         name = escaped(passage.title) if passage.kind == "section" else code(passage.name)
-        is_same = (passage.package, passage.version) == (first.package, first.version)
+        is_same = first is not None and passage.package == first.package and passage.version == first.version
         place = [] if is_same else [_package(passage)]
         place.append(link(code(passage.location), passage.url))
         quote = f": “{escaped(sentence)}{ELLIPSIS if is_cut else ''}”" if sentence else ""
@@ -299,3 +306,48 @@ def _see_also(passages: Sequence[Passage], first: Passage) -> list[_Part]:
     if parts:
         parts[0] = replace(parts[0], markdown=f"**{SEE_ALSO}**\n\n{parts[0].markdown}", gap="\n\n")
     return parts
+
+
+# Errors and facts
+
+
+def _filled(fact: Fact) -> str:
+    """The sentence of a fact, with its names as code."""
+    names = {name: code(_line(value, 160)) or ELLIPSIS for name, value in fact.names.items()}
+    return fact.sentence.format_map(defaultdict(lambda: ELLIPSIS, names))
+
+
+def _fact_parts(fact: Fact) -> list[_Part]:
+    if fact.passage is None:
+        return [_Part(_filled(fact))]
+    passage = _readable(fact.passage)
+    quote = readable(fact.quote) if _is_markdown(passage) else in_words(readable(fact.quote))
+    quote, _ = excerpt(quote, SHOWN_OF_EACH, 0)
+    shown = block_quote(quote if _is_markdown(passage) else to_markdown(quote)) if quote else ""
+    source = (_source(passage, quote),) if quote else ()
+    return [_Part("\n\n".join(filter(None, (_filled(fact), shown))), sources=source)]
+
+
+def _error_parts(error: ExplainedError) -> list[_Part]:
+    """What an error means, the person's own line, and the statement that raised the error."""
+    similar = _correction(SearchResult(did_you_mean=error.similar)).markdown
+    parts = [_Part(" ".join(filter(None, (_filled(error.meaning) if error.meaning else "", similar))))]
+    if (raised := error.raised) is not None:
+        lines, package = readable(raised.code)[:LONGEST_CODE].rstrip(), raised.location.partition("/")[0]
+        source = Source(raised.owner, raised.owner, package, "", "", raised.location, "", lines)
+        text = f"{RAISED.format(place=code(_line(raised.location)))}\n\n{code_block(lines, 'python')}"
+        parts.append(_Part(text, examples=(source,)))
+    if error.cause:
+        parts.append(_Part(CAUSE.format(cause=code(_line(error.cause)))))
+    if own := readable(error.code)[:LONGEST_CODE].rstrip():
+        place = YOUR_LINE.format(place=code(_line(error.place)) or ELLIPSIS)
+        parts.append(_Part(f"{place}\n\n{code_block(own, 'python')}" + f"\n\n{CALLS}" * bool(error.call)))
+    return [part for part in parts if part.markdown]
+
+
+def _explaining(error: ExplainedError, passages: Sequence[Passage]) -> list[Passage]:
+    """The passages that are shown in full: the exception's class only if there is no better explanation."""
+    last = error.exception.rpartition(".")[2]
+    telling = [passage for passage in passages if passage.name.rpartition(".")[2] != last][:1]
+    is_explained = error.meaning or error.raised or error.documented
+    return telling if is_explained else telling + [each for each in passages if each not in telling][:1]

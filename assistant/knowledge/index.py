@@ -125,7 +125,7 @@ _COLUMNS = (
     "passage.id, uses, phrases, name, kind, ifnull(heading, name), text, package, version, licence, "
     "location, corpus, example, ifnull(passage.url, source.url)"
 )
-_TABLES = "passage JOIN source ON source.id = source_id"
+_TABLES = "source JOIN passage ON source.id = source_id"
 
 
 class Index:
@@ -204,7 +204,7 @@ class Index:
 
     # Looking up
 
-    def at(self, number: int) -> Hit:
+    def numbered(self, number: int) -> Hit:
         """The passage with this number."""
         return self._hits("WHERE passage.id = ?", (number,))[0]
 
@@ -365,6 +365,17 @@ class Index:
         if version != self._counts_version or len(self._counts) > MOST_COUNTS:
             self._counts.clear()
             self._counts_version, self._known_words, self._packages = version, None, None
+
+    def at(self, file: str, line: int) -> list[Hit]:
+        """The passages that a file ("json/decoder.py") defines at or before a line, the nearest first."""
+        top = file.partition("/")[0].removesuffix(".py")
+        found = self._hits(
+            "WHERE (key = ? OR ' ' || imported || ' ' LIKE ?) AND passage.id BETWEEN first AND last "
+            "AND location > ? AND location < ?",
+            (f"python:{top}", f"% {top} %", f"{file}:", f"{file};"),
+        )
+        numbered = [(int(hit.passage.location.rpartition(":")[2]), hit) for hit in found]
+        return [hit for number, hit in sorted(numbered, key=lambda pair: -pair[0]) if number <= line]
 
     def _hits(self, rest: str, values: Sequence[object]) -> list[Hit]:
         rows = self.connection.execute(f"SELECT {_COLUMNS} FROM {_TABLES} {rest}", values)

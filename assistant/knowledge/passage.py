@@ -69,6 +69,32 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """A sentence that answers a question by itself: a template, and what stands for the {names} in it."""
+
+    sentence: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    quote: str = ""  # the lines of `passage` that state it
+    passage: Passage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedError:
+    """What an error means that somebody pasted. Except `exception` and `message`, any field may be empty."""
+
+    exception: str  # as the traceback has it: "json.decoder.JSONDecodeError"
+    message: str
+    meaning: Fact | None = None  # what the message means in general, and the usual fix
+    similar: tuple[str, ...] = ()  # existing names like the one that is missing
+    place: str = ""  # the line of the person's own code: "app.py:12"
+    code: str = ""  # that line
+    call: Passage | None = None  # the function that this line calls
+    raised: Raised | None = None  # the statement that raised the error, in a package
+    documented: Passage | None = None  # documentation that quotes the message
+    cause: str = ""  # the error before it: "KeyError: 'name'"
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """The passages that answer a question, best first; none if the documentation has no answer."""
 
@@ -78,3 +104,5 @@ class SearchResult:
     covers: tuple[str, ...] = ()  # if nothing was found: what the documentation is about ("Python 3.11.2")
     confidence: float = 0.0  # 0 to 1: how surely the first passage answers the question
     scope: tuple[str, ...] = ()  # the packages and folders that the question names; only these were searched
+    error: ExplainedError | None = None  # if the question contains an error
+    facts: tuple[Fact, ...] = ()  # what answers a question about versions or parameters

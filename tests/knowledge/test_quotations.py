@@ -15,6 +15,7 @@ import inspect
 import re
 import sys
 import sysconfig
+import tomllib
 import unicodedata
 import warnings
 from dataclasses import replace
@@ -28,6 +29,8 @@ from assistant.knowledge.answer import INSTEAD, INTERFACE, DocumentationAnswer, 
 from assistant.knowledge.index import Index
 from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.rest_in_words import in_words
+from assistant.knowledge.search import versions
+from assistant.knowledge.search.errors import MESSAGES, RAISES
 from assistant.knowledge.search.search import search
 from tests.knowledge.answer_reader import Piece, pieces_of
 from tests.knowledge.search.test_questions_file import QUESTIONS, exists
@@ -46,9 +49,13 @@ BLANKS = {
     "{packages}": r"(?:[^.]|\.(?=\w))*",
     "{technology}": "[^,]*",
 }
+MEANINGS = [meaning for meaning, *_ in tomllib.loads(MESSAGES.read_text("utf-8")).values()]
 SENTENCES = [
     re.compile("".join(BLANKS.get(part) or re.escape(part) for part in re.split(r"(\{\w+\})", sentence)))
     for sentence in INTERFACE
+] + [
+    re.compile("(?:`[^`]*`|…)".join(map(re.escape, re.split(r"\{\w+\}", sentence))))
+    for sentence in (*MEANINGS, *versions.SENTENCES, RAISES)
 ]
 
 
@@ -198,8 +205,7 @@ def _is_known(piece: Piece, sources: tuple[Source, ...]) -> bool:
     if piece.quoted:
         return any(words(piece.text) in words(source.quote) for source in sources)
     if piece.kind == "code":
-        examples = [source for source in sources if source.title == EXAMPLE]
-        if any(text == folded(source.quote) for source in examples):
+        if any(words(text) in words(source.quote) for source in sources):
             return True
         return any(
             re.match(rf"{re.escape(source.name)}\W|{re.escape(source.name)}$", text)

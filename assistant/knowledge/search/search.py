@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from assistant.knowledge.index import ColumnWeights, Hit, Index, scope_key
 from assistant.knowledge.passage import Passage, SearchResult
+from assistant.knowledge.search import errors, versions
 from assistant.knowledge.search.question import (
     Mention,
     Question,
@@ -138,6 +139,8 @@ def search(
     """The passages that answer a question, best first; none if nothing in the index does, but what the index
     covers. `previous` are the earlier questions of the conversation, oldest first; they complete a question
     that cannot be understood alone. Accepts any text, and takes a few milliseconds."""
+    if explained := errors.search(index, question, limit=limit, corpora=corpora):
+        return explained
     if is_small_talk(question):
         return SearchResult()
     scope, rest = named_scope(index, question)
@@ -148,7 +151,9 @@ def search(
         result = searched.follow_up(parsed, scope, previous)
     if result is None:
         result = searched.in_scope(parsed, scope, question)
-    return result if result.passages else replace(result, covers=tuple(index.covers()))
+    if not result.passages:
+        return replace(result, covers=tuple(index.covers()))
+    return replace(result, facts=versions.facts(index, question, result))
 
 
 def rankings(index: Index, text: str) -> list[Ranking]:

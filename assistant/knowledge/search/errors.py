@@ -1,0 +1,347 @@
+"""Explains an error that somebody pastes: what its message means, the line of code and the function that it
+calls, the statement that raised it, documentation that quotes it, and names like one that is missing.
+
+Python's own messages are in `messages.toml`; packages explain theirs by their `raise` statements and texts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from assistant.knowledge.excerpts import about_parameter, name_of, parameters
+from assistant.knowledge.index import Hit, Index
+from assistant.knowledge.passage import ExplainedError, Fact, Passage, Raised, SearchResult
+from assistant.knowledge.search import tracebacks
+from assistant.knowledge.search.tracebacks import ErrorReport, Frame
+
+MESSAGES = Path(__file__).with_name("messages.toml")
+LONGEST_ALONE = 1_000  # characters of a question in which a message without its class is looked for
+ENOUGH_LETTERS = 8  # of the fixed parts of a message, to know it by them
+RAISES = "The documentation of {name} says of {exception}:"
+_ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "sa": "sqlalchemy"}
+
+
+def search(
+    index: Index, question: str, *, limit: int = 4, corpora: Sequence[str] | None = None
+) -> SearchResult | None:
+    """The explanation of the error in a question; None if it has none, or if nothing is known of it."""
+    report = tracebacks.read(question) or _message_alone(question)
+    return _explained(index, question, report, limit, corpora or ()) if report else None
+
+
+# Messages of Python
+
+
+class _Template(NamedTuple):
+    """A message with names for its variable parts, what it means, and the names to look up."""
+
+    pattern: re.Pattern[str]
+    fixed: tuple[str, ...]
+    meaning: str
+    see: tuple[str, ...]
+
+    def search(self, message: str) -> re.Match[str] | None:
+        return self.pattern.search(message) if all(part in message for part in self.fixed) else None
+
+
+_GROUPS = {"s": "s?", "function": r"[\w.<>]{1,120}", "count": r"\d+", "given": r"\d+"}
+
+
+@functools.cache
+def _templates() -> tuple[_Template, ...]:
+    return tuple(
+        _template(message, meaning, tuple(see))
+        for messages, (meaning, *see) in tomllib.loads(MESSAGES.read_text("utf-8")).items()
+        for message in messages.split(" | ")
+    )
+
+
+def _template(message: str, meaning: str, see: tuple[str, ...]) -> _Template:
+    pieces = re.split(r"\{(\w+)\}", message)
+    pattern = re.escape(pieces[0])
+    for before, name, after in zip(pieces[::2], pieces[1::2], pieces[2::2], strict=False):
+        quote = after[:1] if after[:1] in ("'", '"') and before.endswith(after[0]) else ""
+        value = f"[^{quote}\\n]{{1,120}}" if quote else r"""'[^'\n]{0,120}'|"[^"\n]{0,120}"|[^\n]{1,120}"""
+        lazily = "" if quote or not after else "?"
+        pattern += f"(?P<{name}>{_GROUPS.get(name) or value + lazily}){re.escape(after)}"
+    return _Template(re.compile(pattern), tuple(pieces[::2]), meaning, see)
+
+
+def _message_alone(question: str) -> ErrorReport | None:
+    """A message of Python's without its class."""
+    for template in _templates():
+        telling = sum(map(len, template.fixed)) > 16 and len(template.pattern.groupindex) > 0
+        if telling and (found := template.search(question[:LONGEST_ALONE])):
+            named = re.search(r"\b[A-Z]\w{0,80}(?:Error|Exception|Warning)\b", question[:LONGEST_ALONE])
+            return ErrorReport(named[0] if named else "", question[found.start() :].partition("\n")[0])
+    return None
+
+
+def _meaning(report: ErrorReport) -> tuple[_Template | None, dict[str, str]]:
+    """What a message means in general, and the values of its variable parts."""
+    for template in _templates():
+        if found := template.search(f"{report.last}: {report.message}"):
+            return template, {name: _plain(value) for name, value in found.groupdict("").items()}
+    return None, {}
+
+
+def _plain(value: str) -> str:
+    """A part of a message without quotation marks: "x, y" for "'x' and 'y'"."""
+    is_list = re.fullmatch(r"'\w*'(?:(?:, and | and |, )'\w*')*", value)
+    return ", ".join(re.findall(r"'(\w*)'", value)) if is_list else value.strip()
+
+
+# Explaining
+
+
+def _explained(
+    index: Index, question: str, pasted: ErrorReport, limit: int, corpora: Sequence[str]
+) -> SearchResult | None:
+    report, own = pasted, pasted.own
+    if pasted.cause and own and own.code.startswith("raise ") and not pasted.below:
+        report, own = pasted.cause, pasted.cause.own  # the other error was raised on purpose
+    template, names = _meaning(report)
+    call = _called(index, question, report, names)
+    of_exception = _exception(index, report)
+    inner = [hit for frame in report.below[-1:] for hit in index.at(frame.inside or "", frame.line)[:1]]
+    packages = {hit.passage.package for hit in (*call, *of_exception, *inner)}
+    is_foreign = bool(packages - {"Python"})  # then what Python's library offers instead does not help
+    raised = _raised(index, report, packages) if is_foreign or not template else None
+    similar = _similar(index, report, names, call)
+    see = [hit for name in similar[:1] for hit in index.named(name)[:1]]
+    see += [
+        hit for name in (template.see if template and not is_foreign else ()) for hit in index.named(name)[:1]
+    ]
+    documented = _documented(index, report, packages, corpora)
+    more = (*see, *documented) if template else (*documented, *see)
+    hits = (*call[:1], *more[:1], *of_exception, *more[1:], *call[1:])
+    passages = [hit.passage for hit in hits if not corpora or hit.passage.corpus in corpora]
+    if not template and not raised and not passages:
+        return None
+    cause = None if pasted.cause and pasted.cause.message == pasted.message else pasted.cause
+    file = re.split(r"[/\\]", own.file)[-1] if own else ""
+    error = ExplainedError(
+        pasted.exception,
+        pasted.message,
+        meaning=Fact(template.meaning, names) if template else None,
+        similar=similar,
+        place=f"{file}:{own.line}" if own and own.line else file,
+        code=own.code if own else "",
+        call=call[0].passage if call else None,
+        raised=raised,
+        documented=documented[0].passage if documented else None,
+        cause=f"{cause.exception}: {cause.message}" if cause else "",
+    )
+    confidence = 0.9 if template or raised or documented else 0.7 if call else 0.5
+    facts = _raises(call, report)
+    found = tuple(dict.fromkeys(passages))[:limit]
+    return SearchResult(found, error=error, facts=facts, confidence=confidence)
+
+
+# The call that failed
+
+_IMPORT = re.compile(
+    r"^[ \t>]*(?:from[ \t]+(?P<module>[\w.]+)[ \t]+)?import[ \t]+(?P<names>[\w., \t]+)", re.MULTILINE
+)
+_CALL = re.compile(r"(?:(?P<before>[\"')\]}]\s*\.)|(?<![\w.]))(?P<name>[A-Za-z_][\w.]*)\(")
+_LITERALS = {'"': "str.", "'": "str.", ")": "().", "]": "[].", "}": "dict."}
+
+
+class _Known(NamedTuple):
+    """What helps to know a function of whose name only the last part is known."""
+
+    imports: dict[str, str]
+    parameters: set[str]  # those that the message names
+    has_parameters: bool  # whether the function has them
+    tops: set[str]  # the packages in which the error arose
+
+
+def _called(index: Index, question: str, report: ErrorReport, names: dict[str, str]) -> list[Hit]:
+    """The function that the person's line calls, then the one that the message names."""
+    own, below = report.own, report.below
+    tops = {(frame.inside or "").partition("/")[0] for frame in below} | {_top(report.exception)}
+    named = {part.strip() for part in names.get("parameter", "").split(",")} - {""}
+    known = _Known(_imports(question), named, "count" in names, tops)
+    code = (own.marked or own.code) if own else question.replace(report.message, "")
+    calls = [name for name in _calls(code) if own or "." in name]
+    hits = [_at(index, below[0])] if below else []
+    for found in list(re.finditer(r"([A-Za-z_][\w.]{0,120})\(\)", report.message))[:3]:
+        name = re.sub(r"\.__(?:init|new|call)__$", "", found[1])
+        same = [call for call in calls if call.rpartition(".")[2] == name.rpartition(".")[2]]
+        if same or found.start() == 0:
+            hits += [_resolved(index, each, known) for each in (name, *same[:1])]
+    if not any(hits):
+        hits += [_resolved(index, call, known) for call in calls[:5]]
+    return list({hit.id: hit for hit in hits if hit and hit.passage.name != report.exception}.values())[:2]
+
+
+def _imports(text: str) -> dict[str, str]:
+    """The full names of what the code in a text imports, by the names that it uses."""
+    imports = dict(_ALIASES)
+    for found in _IMPORT.finditer(text):
+        for each in found["names"].split(","):
+            name, _, alias = (part.strip() for part in each.partition(" as "))
+            full = f"{found['module']}.{name}" if found["module"] else name
+            imports[alias or name] = full
+    return imports
+
+
+def _calls(code: str) -> list[str]:
+    """The names of what code calls: "str.join" for `", ".join(x)`, "().get" for `f(x).get()`. `print`, which
+    hardly fails, comes last, and the last of a chain of calls first."""
+    found = [f"{_LITERALS[each[1][0]] if each[1] else ''}{each[2]}" for each in _CALL.finditer(code)]
+    names = list(dict.fromkeys(found))
+    chained = [name for name in reversed(names) if name.startswith("().")]
+    return [
+        *chained,
+        *sorted((name for name in names if name not in chained), key=lambda name: name == "print"),
+    ]
+
+
+def _at(index: Index, frame: Frame) -> Hit | None:
+    """The public function that has the code of a frame; for the making of an object its class."""
+    is_class = frame.function in ("__init__", "__new__", "__call__")
+    for hit in index.at(frame.inside or "", frame.line):
+        name, kind = hit.passage.name, hit.passage.kind
+        if name.rpartition(".")[2] == frame.function or (is_class and kind == "class"):
+            return hit if not re.search(r"\._|\.core\.", name) else None
+    return None
+
+
+def _resolved(index: Index, name: str, known: _Known) -> Hit | None:
+    """The passage of a name in code. If only its last part is known, the package or the parameters that the
+    message names must fit."""
+    head, dot, rest = name.partition(".")
+    if hits := index.named(f"{known.imports.get(head, head)}{dot}{rest}"):
+        return hits[0]
+    is_class = head[:1].isupper()
+    hits = (index.ending(name, 50) if is_class else []) or index.ending(name.rpartition(".")[2], 50)
+    hits = [hit for hit in hits if hit.passage.kind != "module"]
+    if known.parameters:
+        hits = [hit for hit in hits if _takes(hit.passage, known)]
+    inside = [
+        hit for hit in hits if _top(hit.passage.name) in known.tops | {_top(known.imports.get(head, head))}
+    ]
+    if inside and (len(inside) == 1 or head not in known.imports):
+        return inside[0]
+    return hits[0] if hits and (known.parameters or (len(hits) == 1 and is_class)) else None
+
+
+def _takes(passage: Passage, known: _Known) -> bool:
+    """Whether a function may be the one of which a message says that a parameter is missing or unknown."""
+    has = {name_of(each) for each in parameters(passage.signature)}
+    if known.has_parameters:
+        return known.parameters <= has
+    return not known.parameters & has and bool(difflib.get_close_matches(min(known.parameters), has, 1, 0.75))
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0] if "." in name else ""
+
+
+# The exception, its raise statement, and documentation
+
+
+def _exception(index: Index, report: ErrorReport) -> list[Hit]:
+    """The class of the exception, of the package that the error names or comes from; a public name first."""
+    hits = index.named(report.exception)
+    if not hits and report.exception:
+        tops = {(frame.inside or "").partition("/")[0] for frame in report.below} | {_top(report.exception)}
+        keys = tuple(top.partition("_")[0] for top in tops if top)
+        hits = [hit for hit in index.ending(report.last, 50) if hit.passage.name.startswith(keys)]
+    hits = [hit for hit in hits if hit.passage.kind in ("class", "data")]
+    return sorted(hits, key=lambda hit: ("._" in hit.passage.name, len(hit.passage.name)))[:1]
+
+
+def _raised(index: Index, report: ErrorReport, packages: set[str]) -> Raised | None:
+    """The `raise` statement that made the message: the one at the innermost frame, or with the same words."""
+    place = f"{report.below[-1].inside}:{report.below[-1].line}" if report.below else ""
+    best, most = None, ENOUGH_LETTERS
+    for raised in (each for name in packages or {""} for each in index.raised_like(report.message, name)):
+        fixed = [part.strip() for part in raised.message.split("…") if part.strip()]
+        at = 0
+        for part in fixed:  # each after the one before
+            at = (
+                report.message.find(part, at) + len(part)
+                if part in report.message[at:]
+                else len(report.message) + 1
+            )
+        if raised.location != place and (not fixed or at > len(report.message)):
+            continue
+        is_same = raised.exception.rpartition(".")[2] == report.last
+        letters = sum(char.isalpha() for part in fixed for char in part)
+        if (worth := letters * (1 + is_same) + 1000 * (raised.location == place)) > most:
+            best, most = raised, worth
+    return best
+
+
+def _raises(call: Sequence[Hit], report: ErrorReport) -> tuple[Fact, ...]:
+    """What the documentation of the call says of this exception."""
+    for passage in (hit.passage for hit in call):
+        if report.last != "Exception" and (said := about_parameter(passage.text, report.last)):
+            return (Fact(RAISES, {"name": passage.name, "exception": report.last}, said, passage),)
+    return ()
+
+
+def _documented(index: Index, report: ErrorReport, packages: set[str], corpora: Sequence[str]) -> list[Hit]:
+    """The passages that quote the fixed words of the message, of the error's packages or of folders."""
+    fixed = re.sub(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`|<[^>\n]*>|\S*[/\\\d]\S*", "\n", report.message)
+    runs = [re.findall(r"[^\W\d_]+", part) for part in re.split(r"[\n:;()\[\]{}=,]", fixed)]
+    telling = [run for run in runs if len(run) > 2 and sum(len(word) > 3 for word in run) > 1]
+    found = {}
+    for run in sorted(telling, key=len, reverse=True)[:2]:
+        words = " ".join(run[:10])
+        for hit in index.matching(f'"{words}"', 20, corpora=corpora):
+            is_near = hit.passage.corpus == "docs" or hit.passage.package in packages or not report.exception
+            if is_near and words.lower() in " ".join(re.findall(r"[^\W\d_]+", hit.passage.text.lower())):
+                found[hit.id] = hit
+    return list(found.values())[:2]
+
+
+# Names like one that is missing
+
+
+def _similar(
+    index: Index, report: ErrorReport, names: dict[str, str], call: Sequence[Hit]
+) -> tuple[str, ...]:
+    missing, module = names.get("attribute") or names.get("name", ""), names.get("module", "")
+    owner = module or names.get("type", "")
+    if hint := re.search(r"Did you mean:? '([\w.]+)'", report.message):
+        close = [hint[1]]
+    elif "parameter" in names and "count" not in names:
+        has = {name_of(each) for hit in call for each in parameters(hit.passage.signature)} - {""}
+        close = difflib.get_close_matches(names["parameter"], sorted(has), 3, 0.6)
+    elif owner and missing:
+        close = _members_like(index, owner, missing)
+    elif module and "." in module and index.named(module.rpartition(".")[0]):
+        close = _members_like(index, *module.rpartition(".")[::2])
+    elif module:
+        tops = {*sys.stdlib_module_names, *(name.partition(" ")[0].lower() for name in index.covers())}
+        close = difflib.get_close_matches(module, sorted(name for name in tops if name[:1] != "_"), 3, 0.75)
+    elif report.last == "NameError" and missing and not index.named(missing):
+        close = [
+            name for name in index.similar_names(missing, 8) if "." not in name and index.named(name)[0].uses
+        ]
+    else:
+        close = []
+    return tuple(dict.fromkeys(close))[:3]
+
+
+def _members_like(index: Index, owner: str, missing: str) -> list[str]:
+    """The members of a module or class that are spelled like a missing one; else where its name exists in the
+    same package."""
+    owners = index.named(owner) or [hit for hit in index.ending(owner, 5) if hit.passage.kind == "class"]
+    members = [hit.passage.name for each in owners[:3] for hit in index.within(each.passage.name)]
+    by_last = {name.rpartition(".")[2].lower(): name for name in reversed(members)}
+    if close := difflib.get_close_matches(missing.lower(), by_last, 3, 0.7):
+        return [by_last[last] for last in close]
+    packages = {each.passage.package for each in owners}
+    moved = [hit.passage.name for hit in index.ending(missing, 20) if hit.passage.package in packages]
+    return [name for name in moved if name.startswith(f"{owner.partition('.')[0]}.")][:2] or moved[:2]
