@@ -217,6 +217,10 @@ class Index:
         rows = self.connection.execute("SELECT target FROM alias WHERE hash = ?", (whole,)).fetchall()
         return self._looked_up([target for (target,) in rows], "ORDER BY uses DESC, passage.id")
 
+    def headed(self, text: str) -> list[Hit]:
+        """The sections whose heading has just the words of this text."""
+        return self._looked_up((name_hash("#", plain_words(text)),), "ORDER BY passage.id LIMIT 8")
+
     def ending(self, name: str, limit: int = 20) -> list[Hit]:
         """The passages whose dotted name ends with `name` (`path.join`, `join`), in any case. Whole names
         come first, then the most used."""
@@ -433,9 +437,13 @@ _LONG_WORD = re.compile(r"[A-Za-z]?[a-z]{4,}")
 
 def name_hash(part: str, name: str) -> int:
     """What `lookup` has of a name: "=" with the whole name, "." with its last part in lower case, "<" with
-    what is before that."""
+    what is before that; of a heading also "#" with its `plain_words`."""
     digest = hashlib.blake2b(f"{part}{name}".encode("utf-8", "backslashreplace"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)
+
+
+def plain_words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -26,6 +26,7 @@ from assistant.knowledge.index import (
     IndexFailed,
     code_version,
     name_hash,
+    plain_words,
     scope_key,
 )
 from assistant.knowledge.passage import Batch, Passage
@@ -342,6 +343,8 @@ def _shared(passages: Sequence[Passage]) -> bytes:
 def _hashes(passage: Passage) -> set[int]:
     """The hashes by which a passage is found, for the table `lookup`."""
     found = {name_hash("=", passage.name)}
+    if passage.kind in ("section", "topic"):
+        found.add(name_hash("#", plain_words(passage.name)))
     if passage.kind != "section":
         head, _, last = passage.name.rpartition(".")
         found |= {name_hash(".", last.lower()), name_hash("<", head)}

@@ -20,12 +20,12 @@ from assistant.knowledge.index import Hit, Index
 from assistant.knowledge.passage import ExplainedError, Fact, Passage, Raised, SearchResult
 from assistant.knowledge.search import tracebacks
 from assistant.knowledge.search.tracebacks import ErrorReport, Frame
+from assistant.knowledge.search.words import IMPORTED_AS
 
 MESSAGES = Path(__file__).with_name("messages.toml")
 LONGEST_ALONE = 1_000  # characters of a question in which a message without its class is looked for
 ENOUGH_LETTERS = 8  # of the fixed parts of a message, to know it by them
 RAISES = "The documentation of {name} says of {exception}:"
-_ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "sa": "sqlalchemy"}
 
 
 def search(
@@ -184,7 +184,7 @@ def _called(index: Index, question: str, report: ErrorReport, names: dict[str, s
 
 def _imports(text: str) -> dict[str, str]:
     """The full names of what the code in a text imports, by the names that it uses."""
-    imports = dict(_ALIASES)
+    imports = dict(IMPORTED_AS)
     for found in _IMPORT.finditer(text):
         for each in found["names"].split(","):
             name, _, alias = (part.strip() for part in each.partition(" as "))

@@ -49,6 +49,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Question:
+    text: str
     type: QuestionType
     subjects: tuple[Subject, ...]  # two or more for a difference, else one
     kinds: frozenset[str]  # the kinds of API that it asks for, if it says so: "module", "keyword" …
@@ -82,6 +83,7 @@ def parse_question(text: str) -> Question:
     question_type, subjects = _type_and_subjects(marked, mentions)
     plain = marked.lower()
     return Question(
+        text=text,
         type=question_type,
         subjects=subjects,
         kinds=frozenset(_KINDS[word] for word in re.findall(r"[a-z]+", plain) if word in _KINDS),

@@ -35,7 +35,7 @@ from assistant.knowledge.search.ranking import (
     word_weights,
 )
 from assistant.knowledge.search.scope import Scope, named_scope
-from assistant.knowledge.search.words import corrected, form, forms, split_words, synonyms
+from assistant.knowledge.search.words import IMPORTED_AS, corrected, form, forms, split_words, synonyms
 
 ENOUGH = 0.42  # how surely the first passage must answer a question
 ENOUGH_INSIDE = 0.25  # the same if the question names the package
@@ -197,16 +197,16 @@ class _Search:
         the names of the packages, `text` is the whole question."""
         if not scope.packages:
             return self.everywhere(question)
-        inside = self.ranked(question, scope)
-        if inside.unknown or (inside.passages and inside.confidence >= ENOUGH_INSIDE):
-            if inside.unknown or scope.is_certain:
-                return inside
+        if not question.words and not question.mentions:
             outside = self.everywhere(parse_question(text))
-            return inside if inside.confidence >= outside.confidence - PREFERRED_INSIDE else outside
+            is_more = outside.confidence > ENOUGH and outside.passages[0].package not in scope.packages
+            return outside if is_more and not scope.is_certain else self.introduction(scope)
+        inside = self.ranked(question, scope)
+        if scope.is_certain and (inside.unknown or inside.confidence >= ENOUGH_INSIDE):
+            return inside
         outside = self.everywhere(parse_question(text))
-        if not outside.passages and scope.is_certain and not question.words:
-            return self.introduction(scope)
-        return outside
+        is_better = outside.confidence > inside.confidence + PREFERRED_INSIDE or not inside.passages
+        return outside if is_better or inside.confidence < ENOUGH_INSIDE else inside
 
     def everywhere(self, question: Question) -> SearchResult:
         result = self.ranked(question, Scope())
@@ -297,6 +297,8 @@ class _Search:
         index, question = self.index, query.question
         candidates = Candidates(query, frozenset(query.scope))
         missing = [mention for mention in subject.mentions if not candidates.add_mentioned(index, mention)]
+        for hit in index.headed(question.text) if len(question.subjects) == 1 else ():
+            candidates.add_named(hit, 1.0)
         unknown = _unanswerable_name(index, question.type, missing, candidates)
         if unknown:
             return Ranking(unknown=unknown)
@@ -358,6 +360,11 @@ def _passages_named(index: Index, name: str, most: int = 20) -> list[tuple[Hit, 
     """The passages that a name in a question may mean, with how surely it means each."""
     if found := index.named(name):
         return [(hit, 1.0) for hit in found[:3]]
+    root, _, rest = name.partition(".")
+    if rest and root in IMPORTED_AS:
+        name = f"{IMPORTED_AS[root]}.{rest}"
+        if found := index.named(name):
+            return [(hit, 1.0) for hit in found[:3]]
     head, dot, last = name.rpartition(".")
     if ends := index.ending(name, most):
         sure = 0.92 if dot else 0.75

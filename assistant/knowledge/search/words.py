@@ -71,6 +71,12 @@ LIBRARIES = frozenset(
     """.split()  # noqa: SIM905
 )
 
+# How code usually imports packages.
+IMPORTED_AS = {
+    "np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "sa": "sqlalchemy", "tf": "tensorflow",
+    "sns": "seaborn", "nx": "networkx", "df": "pandas.DataFrame", "ax": "matplotlib.axes.Axes",
+}  # fmt: skip
+
 # Each line: a word and its synonyms.
 _SYNONYMS = """
     directory directories folder folders dir dirs subdirectory subdirectories subfolder subfolders
