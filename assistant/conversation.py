@@ -65,7 +65,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A passage of documentation that a reply cites, and where it comes from."""
+    """A passage of documentation that a reply quotes or that its model was given, and where it comes from."""
 
     name: str
     title: str
@@ -75,6 +75,7 @@ class Source:
     location: str
     url: str
     quote: str  # verbatim
+    cited: bool = True  # whether the text of the reply cites or quotes it
 
 
 @dataclass(frozen=True, slots=True)

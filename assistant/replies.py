@@ -41,7 +41,8 @@ from assistant.errors import (
     Unreachable,
 )
 from assistant.events import Cited, Delta, End, ReplyEvent, Reset, Waiting
-from assistant.knowledge.answer import DocumentationAnswer, reference
+from assistant.grounding import passages_for, with_citations
+from assistant.knowledge.answer import DocumentationAnswer
 from assistant.knowledge.answer import answer as quotation
 from assistant.knowledge.documentation import Documentation, DocumentationUnreadable
 from assistant.knowledge.passage import SearchResult
@@ -345,6 +346,8 @@ class Replies:
             outcome = Outcome(Status.DONE, writing.result())
         seconds = round(time.monotonic() - run.began, 3)
         provenance = dataclasses.replace(run.provenance, seconds=seconds)
+        with contextlib.suppress(DatabaseUnavailable):  # settling says so
+            self._journal.cite(run.entry, with_citations(run.entry.text, run.entry.sources))
         await self._journal.settle(run.entry, dataclasses.replace(outcome, provenance=provenance))
 
     async def _deletion(self, run: _Run) -> Failure | None:
@@ -507,11 +510,11 @@ class _Author:
         if not self._documentation.is_searchable:  # the model does not wait for it
             return ()
         try:
-            _, found = await self._find(turns)
+            question, found = await self._find(turns)
         except DocumentationUnreadable as error:  # the model answers without it
             log.warning("the documentation could not be searched: %s", error)
             return ()
-        return tuple(map(reference, found.passages))
+        return passages_for(question, found)
 
     async def _find(self, turns: Sequence[Turn]) -> tuple[str, SearchResult]:
         *previous, question = [turn.content for turn in turns if turn.role is Role.USER]

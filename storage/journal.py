@@ -72,6 +72,10 @@ class JournalEntry:
         self._changed: asyncio.Future[None] | None = None
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        return self._sources
+
+    @property
     def text(self) -> str:
         """All the text, whether anybody has seen it or not."""
         return "".join(self._pieces)
@@ -185,7 +189,7 @@ class Journal:
         self._woken.set()
 
     def cite(self, entry: JournalEntry, sources: tuple[Source, ...]) -> None:
-        """Give a reply its sources, before its text. A later call replaces them. Raises as `append` does."""
+        """Give a reply its sources, or replace them. Raises as `append` does."""
         if entry.trouble is not None:
             raise entry.trouble
         entry._sources = sources

@@ -44,6 +44,9 @@ def message_of(connection: Connection, row: Row[Any]) -> Message:
     """A message with its text: that of a running reply is in the journal."""
     checked(messages, row)
     status = Status(row.status)
+    provenance = Provenance.from_json(row.provenance)
+    # An older release did not store which sources are cited. All those of a quotation are.
+    older = {"cited": provenance.model == "documentation"}
     return Message(
         id=row.id,
         conversation_id=row.conversation_id,
@@ -55,8 +58,8 @@ def message_of(connection: Connection, row: Row[Any]) -> Message:
         created_at=row.created_at,
         finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
         failure=None if row.failure_type is None else Failure(row.failure_type, row.failure_message or ""),
-        provenance=Provenance.from_json(row.provenance),
-        sources=tuple(Source(**source) for source in row.sources or ()),
+        provenance=provenance,
+        sources=tuple(Source(**{**older, **source}) for source in row.sources or ()),
     )
 
 
@@ -78,6 +81,6 @@ def journalled(connection: Connection, reply_id: str) -> str:
     return "".join(connection.scalars(JOURNALLED, {"id": reply_id}))
 
 
-def stored_sources(sources: Sequence[Source]) -> list[dict[str, str]] | None:
+def stored_sources(sources: Sequence[Source]) -> list[dict[str, str | bool]] | None:
     """Sources as their column keeps them."""
     return [asdict(source) for source in sources] or None

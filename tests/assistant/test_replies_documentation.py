@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 
 import pytest
 
-from assistant.conversation import Failure, FinishReason, Message, Status
+from assistant.conversation import Failure, FinishReason, Message, Source, Status
 from assistant.engine import EngineState, Licence
 from assistant.errors import (
     GenerationFailed,
@@ -26,9 +27,10 @@ from assistant.replies import Answers
 from storage.database import Database
 from storage.errors import NotFound
 from tests.assistant.conftest import OWNER, Parts, events
-from tests.support.fake_documentation import RMTREE
+from tests.support.fake_documentation import FOUND, RMTREE
 
-REFERENCE = reference(RMTREE)
+GIVEN = dataclasses.replace(reference(RMTREE), cited=False)
+CITED = reference(RMTREE)
 OPENRAIL = Licence("bigcode-openrail-m", "BigCode OpenRAIL-M", "https://example.org/terms", must_accept=True)
 
 
@@ -198,14 +200,47 @@ async def test_documentation_that_cannot_be_read_fails_in_words(parts: Parts) ->
     assert end.failure == Failure("no_documentation", str(parts.documentation.error))
 
 
-async def test_a_model_is_given_what_the_documentation_has(parts: Parts) -> None:
+async def test_a_model_is_given_what_the_documentation_has_and_its_citations_are_marked(parts: Parts) -> None:
     parts.served.set(EngineState.READY)
     reply_id = await ask(parts)
+    following = aiter(await parts.replies.follow(OWNER, reply_id))
+    assert await anext(following) == Cited((GIVEN,))
     parts.answer("Use it [1].")
-    cited, *_ = await events(parts, reply_id)
-    assert cited == Cited((REFERENCE,))
-    assert parts.model.passages == [(REFERENCE,)]
-    assert (await parts.chats.reply(OWNER, reply_id)).sources == (REFERENCE,)
+    end = End(Status.DONE, FinishReason.EOS_TOKEN, None, 11)
+    assert [event async for event in following if not isinstance(event, Delta)] == [Cited((CITED,)), end]
+    assert parts.model.passages == [(GIVEN,)]
+    assert (await parts.chats.reply(OWNER, reply_id)).sources == (CITED,)
+
+
+@pytest.mark.parametrize(("text", "source"), [("Delete it [1], and", CITED), ("Delete it.", GIVEN)])
+async def test_an_answer_that_is_stopped_or_fails_is_looked_through_too(
+    parts: Parts, text: str, source: Source
+) -> None:
+    parts.served.set(EngineState.READY)
+    reply_id = await ask(parts)
+    parts.model.say(text)
+    parts.model.fail(GenerationFailed("broke"))
+    reply = await answered(parts, reply_id)
+    assert (reply.status, reply.sources) == (Status.FAILED, (source,))
+
+
+async def test_a_model_is_given_no_passages_for_small_talk_or_when_the_search_is_not_sure(
+    parts: Parts,
+) -> None:
+    parts.served.set(EngineState.READY)
+    parts.answer("Use rmtree.")
+    chat = (await answered(parts, await ask(parts))).conversation_id
+    for text, confidence, given in (
+        ("And with a timeout?", 1.0, (GIVEN,)),
+        ("thanks, that worked", 1.0, ()),
+        ("How do I remove a file?", 0.3, ()),
+        ("Write a haiku about it.", 1.0, ()),
+    ):
+        parts.documentation.found = dataclasses.replace(FOUND, confidence=confidence)
+        parts.answer("Yes.")
+        reply = await answered(parts, await ask(parts, text, chat))
+        assert (text, parts.model.passages[-1], reply.sources) == (text, given, given)
+    assert parts.documentation.asked[-1][0] == "How do I remove a folder?"
 
 
 async def test_a_conversation_can_do_without(parts: Parts) -> None:
@@ -217,7 +252,7 @@ async def test_a_conversation_can_do_without(parts: Parts) -> None:
     await parts.chats.change(OWNER, chat.id, grounding=True)
     parts.answer("Grounded.")
     await events(parts, await ask(parts, chat=chat.id))
-    assert parts.model.passages[-1] == (REFERENCE,)
+    assert parts.model.passages[-1] == (GIVEN,)
 
 
 async def test_a_model_does_not_wait_for_documentation_and_does_without_what_is_broken(parts: Parts) -> None:

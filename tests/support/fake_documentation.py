@@ -28,7 +28,7 @@ RMTREE = Passage(
     corpus="python",
     signature="shutil.rmtree(path, ignore_errors=False, onerror=None)",
 )
-FOUND = SearchResult(passages=(RMTREE,))
+FOUND = SearchResult(passages=(RMTREE,), confidence=1.0)
 
 
 def passage(name: str, text: str = "What it does.", **fields: str) -> Passage:

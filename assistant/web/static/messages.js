@@ -291,12 +291,12 @@ export class Answer extends MessageView {
     this.#paintSources();
   }
 
-  /** Show the sources that a complete answer cites. A quotation of the documentation shows all. */
+  /** Show the sources that a complete answer links to, cites or quotes. */
   #paintSources() {
     if (this.isOpen) return; // the sources of a growing answer would move with each line
-    const cited = new Set(Array.from(this.body.querySelectorAll("a.cite"), ({ dataset }) => Number(dataset.number)));
+    const linked = new Set(Array.from(this.body.querySelectorAll("a.cite"), ({ dataset }) => Number(dataset.number)));
     const hasText = this.status !== "failed" && this.view.source.trim() !== "";
-    this.sources.show((number) => hasText && (!this.origin.hidden || cited.has(number)));
+    this.sources.show((number, isCited) => hasText && (isCited || linked.has(number)));
   }
 
   /** Show another text than before. */

@@ -23,6 +23,7 @@ export function linkOut(href, text) {
 
 export class Sources {
   #sources = [];
+  #cited = []; // whether the answer cites or quotes each of them
   #chips = [];
   #quotes = []; // the node that each chip opens
   #shown = []; // the indexes of the sources that are shown
@@ -45,7 +46,9 @@ export class Sources {
   }
 
   /** Take the sources, best first. `show` then shows them. Returns false if they are already known. */
-  set(sources) {
+  set(given) {
+    this.#cited = given.map(({ cited }) => cited); // known only when the answer is complete
+    const sources = given.map((source) => ({ ...source, cited: undefined }));
     if (JSON.stringify(sources) === JSON.stringify(this.#sources)) return false;
     this.#sources = sources;
     this.#chips = sources.map((source, index) => this.#chip(source, index));
@@ -54,9 +57,9 @@ export class Sources {
     return true;
   }
 
-  /** Show the sources that are `wanted(number)`, counted from 1, under their numbers. */
+  /** Show the sources that are `wanted(number, isCited)`, counted from 1, under their numbers. */
   show(wanted) {
-    const shown = [...this.#sources.keys()].filter((index) => wanted(index + 1));
+    const shown = [...this.#sources.keys()].filter((index) => wanted(index + 1, this.#cited[index]));
     if (String(shown) === String(this.#shown)) return;
     this.#shown = shown;
     this.list.replaceChildren(...shown.map((index) => element("li", {}, this.#chips[index])));
