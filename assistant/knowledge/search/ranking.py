@@ -12,44 +12,46 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from assistant.knowledge.index import Hit, Index
+from assistant.knowledge.passage import Passage
 from assistant.knowledge.search.question import Question, is_error
 from assistant.knowledge.search.words import LIBRARIES, PRODUCTS, content_words, form, forms, synonyms
 
 # The features of a passage, each between 0 and 1. Those with a weight below 0 count against it.
 RANKING = {
-    "named": 5.6,  # how surely the question names it
-    "phrase": 5.1,  # how well its best phrase matches the question
-    "name": -1.2,  # words of the question in its name
-    "exact": 1.9,  # how exactly its name has the words of the question and no others
-    "path": 0.1,  # words of the question in its name or in the headings above
-    "summary": -0.7,  # words of the question in its first sentence
-    "covered": 7.8,  # words of the question anywhere in it
-    "full_text": 2.3,  # BM25 over the fields, with synonyms; the best candidate has 1
-    "plain": 2.1,  # BM25 of the question's words as they are; the best candidate has 1
-    "matching": 0.5,  # the same, compared with what the words could give at most
-    "used": 2.9,  # how often real code uses it
+    "named": 5.3,  # how surely the question names it
+    "phrase": 5.5,  # how well its best phrase matches the question
+    "name": -1.8,  # words of the question in its name
+    "exact": 1.5,  # how exactly its name has the words of the question and no others
+    "path": 0.8,  # words of the question in its name or in the headings above
+    "summary": -0.9,  # words of the question in its first sentence
+    "covered": 6.8,  # words of the question anywhere in it
+    "full_text": 2.5,  # BM25 over the fields, with synonyms; the best candidate has 1
+    "plain": 1.7,  # BM25 of the question's words as they are; the best candidate has 1
+    "matching": 1.1,  # the same, compared with what the words could give at most
+    "used": 2.0,  # how often real code uses it
     "module": 0.9,  # it belongs to a module that the question names
-    "kind": -0.6,  # it is of the kind that the question names
-    "python": 0.7,  # it belongs to the standard library, and the question says Python
-    "error": -0.1,  # it is an exception, and the question is not about errors
-    "deep": -2.4,  # its name has many parts
-    "section": 0.4,  # it is prose
-    "undocumented": -0.5,  # it has hardly any text
+    "kind": -1.1,  # it is of the kind that the question names
+    "python": 0.9,  # it belongs to the standard library, and the question says Python
+    "error": -0.8,  # it is an exception, and the question is not about errors
+    "deep": -1.7,  # its name has many parts
+    "section": -0.2,  # it is prose
+    "described": 1.0,  # it has much text
+    "top": 0.5,  # a package has it under a short name, as packages have what they are used by
     "data": 0.7,  # it is a constant
-    "topic": -2.4,  # it is a chapter on the language
-    "private": 0.4,  # it is deprecated, private, or for tests
+    "topic": -2.1,  # it is a chapter on the language
+    "private": 0.6,  # it is deprecated, private, or for tests
 }
 # What tells how surely the first passage answers (`certainty`); the logistic function of the sum is between
 # 0 and 1.
 CONFIDENCE = {
-    "always": -3.4,
-    "named": 5.9,
-    "covered": 5.2,
-    "phrase": 2.7,
-    "exact": -0.1,
-    "matching": 0.1,
-    "nowhere": -0.5,
-    "words": 0.3,
+    "always": -3.9,
+    "named": 6.8,
+    "covered": 4.8,
+    "phrase": 2.1,
+    "exact": 1.0,
+    "matching": 1.4,
+    "nowhere": -1.7,
+    "words": 0.2,
 }
 UNKNOWN_WORD = 1.3  # the weight of a word that no passage has, relative to the rarest word
 OTHER_PRODUCT = 3.0  # the same for the name of a language or program without documentation here
@@ -158,13 +160,22 @@ def score(candidate: Candidate, query: Query, weights: dict[str, tuple[str, floa
         "error": float(is_error(passage.name) and not candidate.named and not question.is_about_errors),
         "deep": min(passage.name.count(".") / 4, 1.0) if is_api else 0.0,
         "section": float(kind == "section"),
-        "undocumented": float(len(passage.text) < 30),
+        "described": min(math.log1p(len(passage.text)) / math.log(2000), 1.0),
+        "top": _is_at_the_top(passage) if is_api else 0.0,
         "data": float(kind == "data" and not hit.phrases),
         "topic": float(kind == "topic"),
         "private": float(_is_out_of_the_way(passage.name, passage.text)),
     }
     candidate.score = sum(RANKING[feature] * value for feature, value in candidate.features.items())
     return candidate
+
+
+def _is_at_the_top(passage: Passage) -> float:
+    """Whether a name is directly in its package, or a member of a class that is."""
+    parts = passage.name.split(".")
+    if passage.corpus == "python" or len(parts) == 2:
+        return 1.0
+    return 0.5 if len(parts) == 3 and parts[1][:1].isupper() else 0.0
 
 
 def _is_out_of_the_way(name: str, text: str) -> bool:

@@ -77,98 +77,41 @@ IMPORTED_AS = {
     "sns": "seaborn", "nx": "networkx", "df": "pandas.DataFrame", "ax": "matplotlib.axes.Axes",
 }  # fmt: skip
 
-# Each line: a word and its synonyms.
+# Groups of words that mean the same, or are forms of one word that `stem` does not bring together.
 _SYNONYMS = """
-    directory directories folder folders dir dirs subdirectory subdirectories subfolder subfolders
-    remove delete erase rm unlink discard drop get-rid del
-    create make generate build
-    string text str strings texts
-    integer int whole
-    number numeric num
-    dictionary dict dicts dictionaries mapping hashmap hash-map
-    list array lists arrays
-    file files
-    path filepath filename pathname paths
-    character char chars characters letter letters
-    argument arguments parameter parameters param params arg args option options
-    convert conversion converting turn transform cast change coerce
-    parse parsing interpret
-    iterate iteration iterating loop loops looping traverse
-    execute run launch start invoke running
-    random randomly randomness
-    sort sorted sorting order ordered
-    find search locate lookup searching
-    compare comparison comparing
-    concatenate concat join combine merge
-    split separate divide tokenize
-    duplicate duplicates deduplicate repeated unique distinct
-    environment env
-    variable variables var vars
-    regex regexp regular-expression
-    multiply multiplication product
-    sum total addition
-    maximum max largest biggest greatest highest
-    minimum min smallest lowest least
-    average mean
-    length len size count
-    uppercase upper capital capitals
-    lowercase lower
-    exception error errors exceptions
-    fetch download retrieve
-    url urls uri link
-    current present
-    thread threads threading multithreading
-    process processes multiprocessing subprocess
-    wait sleep pause delay
-    measure time timing
-    print display output
-    substring substrings
-    whitespace whitespaces spaces space blank blanks
-    check test determine verify
-    exist exists existence
-    temporary temp tmp
-    compress compression compressing
-    encrypt encryption
-    hash digest checksum
-    sequence iterable iterables
-    element elements item items entry entries
-    recursive recursively recursion nested
-    round rounding rounded
-    command-line commandline cli terminal shell
-    reverse reversed reversing backwards backward
-    log logging logs
-    cache caching memoize memoization memoise cached
-    asynchronous async asynchronously coroutine coroutines asyncio
-    property attribute attributes properties
-    inherit inheritance subclass subclassing
-    rename renaming
-    anonymous lambda
-    copy clone copying copied
-    replace substitute replacing
-    insert put
-    equal equality equals
-    absolute full
-    permission permissions
-    cpu processor core cores
-    ip address
-    group grouping grouped
-    shuffle shuffling shuffled
-    permutation permutations
-    combination combinations
-    bit bits
-    byte bytes
-    binary bin
-    hexadecimal hex
-    octal oct
-    decimal decimals
-    fraction fractions rational
-    socket sockets
-    xml
-    date dates day days
-    weekday week
-    month months
-    year years
-    zip zipped archive archives
+    directory folder dir subdirectory subfolder; remove delete erase rm unlink discard drop del; create
+    make generate build; string text str; integer int whole; number numeric num; dictionary dict mapping
+    hashmap; list array; path filepath filename pathname; character char letter; argument parameter
+    param arg option; convert conversion turn transform cast change coerce; parse interpret; iterate
+    loop traverse; execute run launch start invoke; random randomness; sort order; find search locate
+    lookup; compare comparison; concatenate concat join combine merge; split separate divide tokenize;
+    duplicate deduplicate repeated unique distinct; environment env; variable var; regex regexp;
+    multiply multiplication product; sum total addition; maximum max largest biggest greatest highest;
+    minimum min smallest lowest least; average mean; length len size count; uppercase upper capital;
+    lowercase lower; exception error; fetch download retrieve; url uri link; current present; thread
+    multithreading; process multiprocessing subprocess; wait sleep pause delay; measure time; print
+    display output; whitespace spaces blank; check test determine verify; exist existence; temporary
+    temp tmp; hash digest checksum; sequence iterable; element item entry; recursive recursion nested;
+    commandline cli terminal shell; reverse backwards; cache memoize memoization memoise; asynchronous
+    async coroutine asyncio; property attribute; inherit inheritance subclass; anonymous lambda; copy
+    clone; replace substitute; insert put; equal equality; absolute full; cpu processor core; ip
+    address; byte bytes; binary bin; hexadecimal hex; octal oct; fraction rational; date day; weekday
+    week; zip archive; color colour; timeout deadline; limit cap; expire expiry expiration; authenticate
+    auth login signin; authorization authorisation authorize; password passphrase; user account; email
+    mail; image picture photo; grayscale greyscale; cookie cookies; response reply; endpoint route;
+    serialize serialise serialization serialisation dump marshal; deserialize deserialise unmarshal;
+    database db; row record; relationship relation; setting configuration config configure preferences;
+    optional nullable; missing nan null absent na; deprecate obsolete; mock stub patch; parametrize
+    parameterize parametrise parametrization; skip ignore omit; command subcommand; prompt ask; progress
+    progressbar; plugin extension; hook callback; event signal; task job; schedule periodic cron;
+    background daemon; certificate cert; secure security safe safety; install installation; version
+    release; upgrade update; building compile; deploy deployment; container docker; repository repo;
+    plot chart graph; axis axes; reduce aggregate; override overwrite; annotation typehint; enum
+    enumeration; interrupt cancel cancelling cancellation abort; begin starting; stop end terminate
+    shutdown; enable activate; disable deactivate; show view; hide hidden; choose select pick choice;
+    fast faster speed performance; slow slower slowness; memory ram; width wide; height tall; title
+    heading; links hyperlink; page paginate; translate localization localisation i18n; language locale;
+    timezone tz
 """
 
 _IRREGULAR = {
@@ -287,14 +230,12 @@ def content_words(text: str) -> Iterator[str]:
 def _synonym_tables() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     forms: dict[str, str] = {}
     synonyms: dict[str, tuple[str, ...]] = {}
-    for line in _SYNONYMS.split("\n"):
-        group = [word for word in line.split() if "-" not in word]
-        if group:
-            first = stem(group[0])
-            synonyms[first] = tuple(group)
-            for word in group:
-                forms.setdefault(word, first)
-                forms.setdefault(stem(word), first)
+    for group in map(str.split, _SYNONYMS.split(";")):
+        first = stem(group[0])
+        synonyms[first] = tuple(group)
+        for word in group:
+            forms.setdefault(word, first)
+            forms.setdefault(stem(word), first)
     return forms, synonyms
 
 
