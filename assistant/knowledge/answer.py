@@ -254,9 +254,14 @@ def _wrapped(signature: str) -> str:
 
 
 def _is_markdown(passage: Passage) -> bool:
-    """Whether the file of the passage is Markdown."""
-    file = passage.location.rpartition(":")[0] or passage.location
-    return passage.corpus == "docs" and file.lower().endswith((".md", ".markdown", ".mdx", ".ipynb"))
+    """Whether it is Markdown, as the passages of all files but reStructuredText, HTML and plain text are."""
+    return passage.corpus == "docs" and not _OTHER_MARKUP.search(passage.location)
+
+
+# A file without a suffix is a plain text. What was read as something else says so: "NEWS (Markdown):12".
+_OTHER_MARKUP = re.compile(
+    r"(?:\.(?:rst|rest|te?xt|x?html?|info)|(?:^|/)[^./()]+)(?:\.gz)?(?::\d+)?$", re.IGNORECASE
+)
 
 
 def _place(passage: Passage) -> str:
