@@ -251,11 +251,14 @@ def _heading(passage: Passage) -> str:
 
 
 def _is_markdown(passage: Passage) -> bool:
-    """Whether the text of the passage is Markdown, as the readers of most formats make it."""
-    file = (passage.location.rpartition(":")[0] or passage.location).rpartition("/")[2].lower()
-    file = file.removesuffix(".gz")
-    is_other = "." not in file or file.endswith((".rst", ".rest", ".txt", ".text", ".html", ".htm", ".xhtml"))
-    return passage.corpus == "docs" and (not is_other or file.startswith("llms"))
+    """Whether it is Markdown, as the passages of all files but reStructuredText, HTML and plain text are."""
+    return passage.corpus == "docs" and not _OTHER_MARKUP.search(passage.location)
+
+
+# A file without a suffix is a plain text. What was read as something else says so: "NEWS (Markdown):12".
+_OTHER_MARKUP = re.compile(
+    r"(?:\.(?:rst|rest|te?xt|x?html?|info)|(?:^|/)[^./()]+)(?:\.gz)?(?::\d+)?$", re.IGNORECASE
+)
 
 
 def _place(passage: Passage) -> str:

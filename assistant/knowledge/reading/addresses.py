@@ -44,16 +44,22 @@ def address_of(place: Path, top: Path, file_format: str, base_url: str) -> tuple
     if not base_url:
         return "", None
     base = base_url.rstrip("/")
-    if file_format in ("html", "text"):
+    place = place.with_suffix("") if place.suffix.lower() == ".gz" else place
+    if file_format in ("texinfo", "info"):  # each node is a file in the folder of the manual
+        return f"{base}/{quote(place.parent.as_posix(), safe=URL_SAFE)}/".replace("/./", "/"), None
+    keeps_name = file_format not in ("markdown", "notebook", "rest", "asciidoc")
+    if keeps_name:
         site, slug = "", None
     elif _CODE_HOST.match(f"{base}/"):
         return f"{base}/{quote(place.as_posix(), safe=URL_SAFE)}", _github
     else:
         site, place = _site_of(place, top)
         slug = {"mkdocs": _mkdocs, "sphinx": _sphinx}.get(site, _sphinx if file_format == "rest" else _github)
+        if file_format == "asciidoc":  # its reader gives every heading an anchor
+            slug = None
         if file_format == "rest":
             site = site or "sphinx"
-    if place.suffix.lower() in HTML or file_format == "text":
+    if place.suffix.lower() in HTML or keeps_name:
         page = place.as_posix()
         if place.name.lower() in ("index.html", "index.htm"):
             page = page[: -len(place.name)]

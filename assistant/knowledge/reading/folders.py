@@ -7,12 +7,16 @@ Reading it takes bounded time and memory, never raises, and reports what it leav
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gzip
+import io
 import itertools
 import os
 import re
 import stat
 import textwrap
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +24,23 @@ from urllib.parse import quote
 
 from assistant.knowledge.passage import Passage
 from assistant.knowledge.reading.addresses import HTML, URL_SAFE, address_of, anchors_of
+from assistant.knowledge.reading.asciidoc import looks_like_asciidoc, read_asciidoc
+from assistant.knowledge.reading.changelog import looks_like_changelog, read_changelog
 from assistant.knowledge.reading.html import read_html
+from assistant.knowledge.reading.man import read_man
 from assistant.knowledge.reading.markdown import read_markdown
 from assistant.knowledge.reading.notebook import read_notebook
+from assistant.knowledge.reading.openapi import read_openapi, states_openapi
 from assistant.knowledge.reading.page import Heading, Page, Section, Unreadable
+from assistant.knowledge.reading.pdf import read_pdf
 from assistant.knowledge.reading.rest import looks_like_rest, read_rest
+from assistant.knowledge.reading.texinfo import read_info, read_texinfo
 
 MOST_FILES = 50_000
 MOST_ENTRIES = 1_000_000  # files and folders that one walk inspects
 LARGEST_TEXT = 2 << 20  # bytes of a file that are read
 LARGEST_MARKUP = 8 << 20  # the same for HTML and notebooks, most of which is not text
+LARGEST_PDF = 32 << 20  # the same for PDF files, which cannot be read in part
 MOST_PASSAGES = 20_000  # of one file
 LONGEST_PASSAGE = 2_500  # characters, unless a block of code or a paragraph is longer
 LARGEST_BLOCK = 6_000  # characters; a longer block of code or paragraph is cut
@@ -43,6 +54,12 @@ _FORMATS = {
     "html": " ".join(HTML),
     "notebook": ".ipynb",
     "text": ".txt .text",
+    "asciidoc": ".adoc .asciidoc",
+    "texinfo": ".texi .texinfo .txi",
+    "info": ".info",
+    "openapi": ".json .yaml .yml",  # the few that state it
+    "pdf": ".pdf",
+    "man": "",  # see `_MAN_PAGE`
 }
 SUFFIXES = {suffix: name for name, suffixes in _FORMATS.items() for suffix in suffixes.split()}
 _READERS: Mapping[str, Callable[[str], Page]] = {
@@ -50,11 +67,33 @@ _READERS: Mapping[str, Callable[[str], Page]] = {
     "rest": read_rest,
     "html": read_html,
     "notebook": read_notebook,
+    "asciidoc": read_asciidoc,
+    "texinfo": read_texinfo,
+    "info": read_info,
+    "openapi": read_openapi,
+    "man": read_man,
+    "changelog": read_changelog,
     "text": lambda text: Page(text.split("\n")).finished(),
 }
+_MARKDOWN_INSIDE = {"markdown": "Markdown", "asciidoc": "AsciiDoc"}
+_IS_OFTEN_MARKDOWN = re.compile(
+    r"(?:llms[\w-]*|readme|change.*|news|history|release.*)(?:\.txt)?(?:\.gz)?$", re.IGNORECASE
+)
 # A plain text, and a file whose name has no suffix, may hold another format: the first whose rule fits.
-_FORMATS_OF_TEXT: tuple[tuple[str, Callable[[str, str], bool]], ...] = (
+_FORMATS_OF_TEXT: tuple[tuple[str, Callable[[str, str], object]], ...] = (
+    ("asciidoc", lambda name, text: looks_like_asciidoc(text)),
     ("rest", lambda name, text: looks_like_rest(text)),
+    (
+        "markdown",
+        lambda name, text: _IS_OFTEN_MARKDOWN.match(name) and re.search(r"^#{1,6} \w", text, re.MULTILINE),
+    ),
+    ("changelog", lambda name, text: looks_like_changelog(text)),
+)
+_WITHOUT_SUFFIX = re.compile(r"(?:changes|changelog|news|history|releases?|release[-_ ]?notes|readme)$")
+
+# The name of a man page: "ls.1", "man3/File::Find.3pm". Elsewhere a name such as "release-1.2" is a version.
+_MAN_PAGE = re.compile(
+    r"/man\d\w*/[^/]+\.[0-9n]\w*$|[^/\d]\.[1-8](?:[a-z]\w{0,5})?$(?<!\.7z)(?<!\.so\.\d)(?<!\.log\.\d)"
 )
 
 # fmt: off
@@ -124,25 +163,25 @@ def _path_to_read(
 ) -> str | None:
     """The path of a file or folder within the folder `place`; None if it is not to be read."""
     path = os.path.join(place, name)
-    is_known = format_of(path) != ""
+    file_format = format_of(path)
     if name.startswith(".") or name.lower() in _FOREIGN_FOLDERS or name.endswith((".egg-info", ".dist-info")):
         return None
     if has_build and name.lower() in _OUTPUT_FOLDERS:
         return None
     try:
         if os.path.islink(path) and not _is_below(top, os.path.realpath(path)):
-            if is_known:
+            if file_format:
                 warn(f"{printable(path)} is left out, since it is a link out of the folder.")
             return None
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        if is_known:
+        if file_format:
             warn(f"{printable(path)} cannot be read ({_reason(error)}).")
         return None
     if stat.S_ISDIR(status.st_mode):
         if os.path.lexists(os.path.join(path, "pyvenv.cfg")):
             return None
-    elif not is_known or _NOT_DOCUMENTATION.fullmatch(name):
+    elif not file_format or _NOT_DOCUMENTATION.fullmatch(name):
         return None
     elif not stat.S_ISREG(status.st_mode):
         warn(f"{printable(path)} is left out, since it is not a regular file.")
@@ -150,6 +189,13 @@ def _path_to_read(
     if printable(name) != name:
         warn(f"{printable(path)} is left out, since its name has characters that cannot be printed.")
         return None
+    with contextlib.suppress(OSError):
+        if (
+            file_format == "openapi"
+            and not stat.S_ISDIR(status.st_mode)
+            and not states_openapi(_ends_of(path))
+        ):
+            return None
     identity = (status.st_dev, status.st_ino)
     if identity in seen:
         return None
@@ -159,7 +205,12 @@ def _path_to_read(
 
 def format_of(path: str) -> str:
     """The format that the name of a file shows; "" if it shows none that can be read."""
-    return SUFFIXES.get(os.path.splitext(path)[1].lower(), "")
+    path = path.lower().removesuffix(".gz")
+    name = os.path.basename(path)
+    suffix = os.path.splitext(name)[1]
+    if _WITHOUT_SUFFIX.match(name):
+        return "text"
+    return SUFFIXES.get(suffix) or ("man" if _MAN_PAGE.search(path) else "")
 
 
 def _is_below(top: str, path: str) -> bool:
@@ -220,7 +271,32 @@ def _bytes_of(path: Path, largest: int) -> tuple[bytes, bool]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError("it is not a regular file")
         data = file.read(largest + 1)
+    if path.suffix.lower() == ".gz":
+        data = _unpacked(data, largest + 1)
     return data[:largest], len(data) > largest
+
+
+def _unpacked(data: bytes, most: int) -> bytes:
+    """The beginning of what gzip packed, however much it is in full."""
+    unpacked = bytearray()
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        try:
+            while len(unpacked) < most and (piece := file.read1(most - len(unpacked))):
+                unpacked += piece
+        except (OSError, EOFError, zlib.error) as error:
+            if not unpacked:
+                raise OSError("it is not a gzip file") from error
+    return bytes(unpacked)
+
+
+def _ends_of(path: str) -> bytes:
+    """The beginning and the end of a file."""
+    data, is_cut = _bytes_of(Path(path), 64 << 10)
+    if is_cut and not path.endswith(".gz"):
+        with open(path, "rb") as file:
+            file.seek(-(64 << 10), os.SEEK_END)
+            data += file.read(64 << 10)
+    return data
 
 
 def read_file(
@@ -235,8 +311,13 @@ def read_file(
     top = Path(os.path.realpath(root))
     place = os.path.relpath(path, root if _is_below(str(root), str(path)) else top).replace(os.sep, "/")
     label = printable(place)
-    file_format = format_of(str(path)) or "text"
-    largest = LARGEST_MARKUP if file_format in ("html", "notebook") else LARGEST_TEXT
+    file_format = name_format = format_of(str(path)) or "text"
+    largest = {
+        "html": LARGEST_MARKUP,
+        "notebook": LARGEST_MARKUP,
+        "openapi": LARGEST_MARKUP,
+        "pdf": LARGEST_PDF,
+    }.get(file_format, LARGEST_TEXT)
     try:
         if not _is_below(str(top), os.path.realpath(path)):
             raise OSError("it is a link out of the folder")
@@ -253,7 +334,16 @@ def read_file(
         warn(f"{label} is larger than {largest >> 20} MiB; the rest is left out.")
     if page.left_out:
         warn(f"{label} is read without {page.left_out}.")
-    address, slug = address_of(Path(place), top, file_format, base_url)
+    if (
+        name_format == "text" and file_format in _MARKDOWN_INSIDE
+    ):  # then an answer must not read it as a plain text
+        label = f"{label} ({_MARKDOWN_INSIDE[file_format]})"
+    address, slug = address_of(
+        Path(place),
+        top,
+        "text" if name_format == "text" and file_format == "markdown" else file_format,
+        base_url,
+    )
     maker = _PassageMaker(
         page=page,
         name=_clean(page.title) or " ".join(path.stem.replace("_", " ").split()) or label,
@@ -261,6 +351,7 @@ def read_file(
         package=package or printable(top.name),
         licence=licence_of(top),
         address=address,
+        joint="" if file_format in ("texinfo", "info") else "#",
         anchors=anchors_of(page.headings, slug) if address else {},
         has_top=any(heading.level == 1 for heading in page.headings),
         warn=warn,
@@ -273,6 +364,10 @@ def read_file(
 
 def _page_of(data: bytes, file_format: str, name: str, *, is_cut: bool) -> tuple[Page, str]:
     """A file as a page, and its real format. Raises `Unreadable` with the reason."""
+    if file_format == "pdf":
+        if is_cut:
+            raise Unreadable("it is too large")
+        return read_pdf(data), "pdf"
     if _is_binary(data):
         raise Unreadable("it is not text")
     if is_cut:
@@ -293,6 +388,7 @@ class _PassageMaker:
     package: str
     licence: str
     address: str
+    joint: str  # between the address and an anchor
     anchors: Mapping[Heading, str]
     has_top: bool  # whether a heading of the page has level 1
     warn: Warn
@@ -330,10 +426,10 @@ class _PassageMaker:
             package=self.package,
             version="",
             licence=self.licence,
-            location=f"{self.place}:{number}",
+            location=f"{self.place}{self.page.number_mark}{number}",
             corpus="docs",
             signature="\n".join(map(_clean, heading.signature.split("\n"))) if heading else "",
-            url=f"{self.address}#{quote(anchor, safe=URL_SAFE)}" if anchor else self.address,
+            url=f"{self.address}{self.joint}{quote(anchor, safe=URL_SAFE)}" if anchor else self.address,
         )
 
 

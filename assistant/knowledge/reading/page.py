@@ -82,6 +82,7 @@ class Page:
         self.headings: list[Heading] = []
         self.sections: list[Section] = []
         self.title = ""  # the title that the page states outside its text
+        self.number_mark = ":"  # between the name of the file and a number: "a.md:12", "a.pdf, page 12"
         self.left_out = ""  # for people: the part that could not be read
         self._open: list[Heading] = []
         self._start = 0
