@@ -222,8 +222,8 @@ def _passage_parts(passage: Passage, longest: int) -> list[_Part]:
 def _quoted(passage: Passage, longest: int) -> tuple[str, str]:
     """The part of a passage's text that is quoted, and the Markdown of the quotation."""
     quote, is_cut = excerpt(passage.text, longest, GRACE)
-    if not quote:
-        return "", ""
+    if not quote or quote.split() == passage.signature.split():  # the heading shows it
+        return quote, ""
     shown = quote if _is_markdown(passage) else to_markdown(quote)
     quoted = block_quote(f"{shown}\n\n{ELLIPSIS}" if is_cut else shown)
     if len(quoted) > LONGEST_SHOWN and longest > 1:  # nearly all of it is Markdown

@@ -21,9 +21,10 @@ from urllib.parse import quote
 from assistant.knowledge.passage import Passage
 from assistant.knowledge.reading.addresses import HTML, URL_SAFE, address_of, anchors_of
 from assistant.knowledge.reading.html import read_html
+from assistant.knowledge.reading.includes import Includes
 from assistant.knowledge.reading.markdown import read_markdown
 from assistant.knowledge.reading.notebook import NotANotebook, read_notebook
-from assistant.knowledge.reading.page import Heading, Page, Section
+from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, Heading, Page, Section
 from assistant.knowledge.reading.rest import looks_like_rest, read_rest
 
 MOST_FILES = 50_000
@@ -231,7 +232,8 @@ def read_file(
         warn(f"{label} is larger than {largest >> 20} MiB; the rest is left out.")
         data = data[: data.rfind(b"\n") + 1] or data
     try:
-        page, file_format = _page_of(decode(data, declared=_declared(data) if suffix in HTML else ""), suffix)
+        text = decode(data, declared=_declared(data) if suffix in HTML else "")
+        page, file_format = _page_of(text, suffix, Includes(Path(os.path.realpath(path)), top))
     except NotANotebook as error:
         warn(f"{label} is left out, since it is not a notebook: {error}.")
         return []
@@ -255,15 +257,15 @@ def read_file(
     return passages[:MOST_PASSAGES]
 
 
-def _page_of(text: str, suffix: str) -> tuple[Page, str]:
+def _page_of(text: str, suffix: str, includes: Includes) -> tuple[Page, str]:
     if suffix in MARKDOWN:
-        return read_markdown(text), "markdown"
+        return read_markdown(text, includes), "markdown"
     if suffix in HTML:
         return read_html(text), "html"
     if suffix in NOTEBOOK:
         return read_notebook(text), "notebook"
     if suffix in REST or looks_like_rest(text):
-        return read_rest(text), "rest"
+        return read_rest(text, includes), "rest"
     return Page(text.split("\n")).finished(), "text"
 
 
@@ -282,15 +284,18 @@ class _PassageMaker:
     warn: Warn
 
     def passages(self) -> Iterator[Passage]:
-        done: set[Heading | None] = {None}
+        done: set[Heading | None] = {None, *self.page.documented}
+        # A heading such as "extra()" often names the API that stands below it.
+        done.update(each.parent for each in self.page.headings if each.level >= DIRECTIVE_LEVEL)
+        done -= {each for each in self.page.headings if each.level >= DIRECTIVE_LEVEL} - self.page.documented
         for section in self.page.sections:
             heading = section.heading
             parts = [(start, end) for start, end in _parts(self.page, section) if start < end]
             if not parts and heading and heading.signature and heading not in done:
-                yield self._passage(heading, "", section.start)
+                yield self._passage(heading, heading.signature, section.start)
             done.add(heading)
             for start, end in parts:
-                text = "\n".join(self.page.lines[start:end])
+                text = "\n".join(self._shown(start, end))
                 if len(text) > LARGEST_BLOCK:
                     place = f"{self.place}:{self.page.numbers[start]}"
                     self.warn(f"The block at {place} is too long to quote; its end is left out.")
@@ -298,6 +303,16 @@ class _PassageMaker:
                 if heading and heading.kind != "section":
                     text = textwrap.dedent(text)
                 yield self._passage(heading, text.strip("\n").rstrip(), start)
+
+    def _shown(self, start: int, end: int) -> Iterator[str]:
+        """The lines that say something, without the gaps that the others leave."""
+        page, is_blank = self.page, True
+        for at in range(start, end):
+            was_blank, is_blank = is_blank, not page.lines[at].strip()
+            if page.skipped[at] or (is_blank and was_blank and not page.joined[at]):
+                is_blank = is_blank or was_blank
+            else:
+                yield page.lines[at]
 
     def _passage(self, heading: Heading | None, text: str, line: int) -> Passage:
         numbers = self.page.numbers

@@ -74,6 +74,7 @@ class _HtmlReader(HTMLParser):
         self._lists: list[str] = []  # for each open <dl>, the kind of API that it describes, or ""
         self._api_lists = 0  # how many of these describe an API
         self._is_signature = False
+        self._shares = False  # whether the next signature has the same text as the one just above
         self._is_title = False
 
     def read(self, text: str) -> Page:
@@ -120,6 +121,7 @@ class _HtmlReader(HTMLParser):
             kind = next((KIND_OF_DIRECTIVE[name] for name in classes if name in KIND_OF_DIRECTIVE), "")
             self._lists.append(kind)
             self._api_lists += kind != ""
+            self._shares = False
         elif tag == "dt" and self._lists and self._lists[-1]:
             self._flush(gap=True)
             self._is_signature = True
@@ -127,6 +129,9 @@ class _HtmlReader(HTMLParser):
         elif tag == "pre":
             self._flush(gap=True)
             self._pre += 1
+        elif tag == "dd":
+            self._flush()
+            self._shares = False
         elif tag == "br":
             if self._pre:
                 self._parts.append("\n")
@@ -155,7 +160,10 @@ class _HtmlReader(HTMLParser):
             self._flush(gap=True)
             if self._lists.pop():
                 self._api_lists -= 1
-                self.page.close_headings(DIRECTIVE_LEVEL + self._api_lists)
+                self._shares = False
+                level = DIRECTIVE_LEVEL + self._api_lists
+                if not self.page.is_undocumented(level=level):  # else its text follows the list
+                    self.page.close_headings(level)
         elif tag in _HEADINGS or tag == "dt":
             self._flush(gap=tag != "dt")
         elif tag == "pre":
@@ -258,4 +266,7 @@ class _HtmlReader(HTMLParser):
             name = anchor
         self._gap = False
         level = DIRECTIVE_LEVEL + self._api_lists - 1
-        self.page.open_heading(name, level, kind=self._lists[-1], signature=signature, anchor=anchor)
+        self.page.open_heading(
+            name, level, kind=self._lists[-1], signature=signature, anchor=anchor, shares=self._shares
+        )
+        self._shares = True
