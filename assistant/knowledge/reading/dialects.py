@@ -14,10 +14,10 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 
+from assistant.knowledge.plain_text import to_markdown
 from assistant.knowledge.reading.includes import Line
 from assistant.knowledge.reading.page import word_set
 from assistant.knowledge.reading.rest import CODE_DIRECTIVES, SKIPPED_DIRECTIVES
-from assistant.knowledge.plain_text import to_markdown
 from assistant.knowledge.rest_in_words import in_words, label_of
 
 LONGEST_LINE = 2000  # characters; marks in a longer line are left as they are
@@ -27,7 +27,7 @@ _NAMED = {
         "note tip hint info important warning caution danger error attention todo example question success "
         "failure bug abstract pitfall deprecated experimental recap challenge"
     )},
-    **{"deepdive": "Deep dive", "seealso": "See also", "youwilllearn": "You will learn", "warn": "Warning"},
+    "deepdive": "Deep dive", "seealso": "See also", "youwilllearn": "You will learn", "warn": "Warning",
 }  # fmt: skip
 _CODE = CODE_DIRECTIVES | word_set("code-cell code-example pip-cli ipython3 python bash shell console")
 _ATTRIBUTE = r"""\s+[\w:@.$-]+(?:\s?=\s?(?:"[^"]*"|'[^']*'|\{(?:[^{}]|\{[^{}]*\})*\}|[^\s"'<>{}]+))?"""

@@ -47,6 +47,7 @@ SUFFIXES = MARKDOWN | REST | TEXT | HTML | NOTEBOOK
 _FOREIGN_FOLDERS = frozenset((
     "node_modules", "bower_components", "__pycache__", "site-packages", "venv",
     "_build", "_static", "_sources", "_modules", "_images", "_downloads", "doctrees",
+    "_templates", "_themes", "src-html", "class-use",
 ))
 _OUTPUT_FOLDERS = frozenset(("build", "dist", "site", "target", "out", "public"))  # beside one of these:
 _BUILD_FILES = frozenset((
@@ -56,7 +57,10 @@ _BUILD_FILES = frozenset((
 # fmt: on
 _NOT_DOCUMENTATION = re.compile(
     r"(?:licen[cs]e|copying|notice|authors|robots|cmakelists|top_level|requirements|constraints)\b[^.]*\.\w+"
-    r"|(?:genindex|search|py-modindex|404|searchindex|toc|print)(?:-all)?\.html?",
+    r"|(?:genindex|search|py-modindex|404|searchindex|toc|print)(?:-all)?\.html?"
+    # Pages of javadoc, doxygen and rustdoc that only list others, and source code as a page.
+    r"|(?:all(?:classes|packages)(?:-\w+)?|(?:overview|package)-(?:tree|use|frame)|index-(?:all|\d+))\.html"
+    r"|(?:help-doc|dir_[0-9a-f]{32}|\w+_8\w+_source|(?:class|struct|union)\w+-members|.+\.rs)\.html",
     re.IGNORECASE,
 )
 _INVISIBLE = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -194,7 +198,7 @@ def _is_binary(data: bytes) -> bool:
     return b"\0" in head or sum(byte < 9 or 13 < byte < 27 for byte in head) > len(head) // 20
 
 
-def _bytes_of(path: Path, largest: int) -> tuple[bytes, bool]:
+def bytes_of(path: Path, largest: int) -> tuple[bytes, bool]:
     """The beginning of a file, and whether it has more. Never waits for a pipe or a device."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(descriptor, "rb") as file:
@@ -210,6 +214,7 @@ def read_file(
     *,
     base_url: str = "",
     package: str = "",
+    version: str = "",
     warn: Warn = ignore,
 ) -> list[Passage]:
     """The passages of one file below `root`, in order. `base_url` is the address of the folder."""
@@ -221,7 +226,7 @@ def read_file(
     try:
         if not _is_below(str(top), os.path.realpath(path)):
             raise OSError("it is a link out of the folder")
-        data, is_cut = _bytes_of(path, largest)
+        data, is_cut = bytes_of(path, largest)
     except (OSError, ValueError) as error:
         warn(f"{label} cannot be read ({_reason(error)}).")
         return []
@@ -245,6 +250,7 @@ def read_file(
         name=_clean(page.title) or " ".join(path.stem.replace("_", " ").split()) or label,
         place=label,
         package=package or printable(top.name),
+        version=version,
         licence=licence_of(top),
         address=address,
         anchors=anchors_of(page.headings, slug) if address else {},
@@ -277,6 +283,7 @@ class _PassageMaker:
     name: str  # of the page, for text above the first heading
     place: str
     package: str
+    version: str
     licence: str
     address: str
     anchors: Mapping[Heading, str]
@@ -327,7 +334,7 @@ class _PassageMaker:
             title=" › ".join(names or [self.name]),
             text=text,
             package=self.package,
-            version="",
+            version=self.version,
             licence=self.licence,
             location=f"{self.place}:{number}",
             corpus="docs",
@@ -427,7 +434,7 @@ def _licence_in(root: Path, files: tuple[tuple[str, int], ...]) -> str:
     licences = set()
     for name, _ in files:
         try:
-            data, _ = _bytes_of(root / name, 64 << 10)
+            data, _ = bytes_of(root / name, 64 << 10)
         except (OSError, ValueError):
             continue
         text = " ".join(decode(data).split())

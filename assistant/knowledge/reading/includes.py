@@ -29,8 +29,9 @@ Line = tuple[str, int]  # a line, and the number of the line in the page that it
 PROJECT_FILES = (".git", "pyproject.toml", "setup.py", "package.json", "Cargo.toml", "go.mod", "book.toml")
 _TEXTS = word_set(".md .mdx .markdown .rst .txt .inc")
 _CODE = word_set(
-    ".py .pyi .pyx .js .mjs .cjs .jsx .ts .tsx .vue .svelte .rs .go .java .kt .scala .swift .c .h .cc .cpp .hpp"
-    " .cs .rb .php .pl .lua .r .jl .hs .ml .ex .exs .erl .clj .dart .sh .bash .zsh .fish .ps1 .bat .sql .css"
+    ".py .pyi .pyx .js .mjs .cjs .jsx .ts .tsx .vue .svelte .rs .go .java .kt .scala .swift .c .h .cc .cpp"
+    " .hpp .cs .rb .php .pl .lua .r .jl .hs .ml .ex .exs .erl .clj .dart .sh .bash .zsh .fish .ps1 "
+    ".bat .sql .css"
     " .scss .proto .graphql .diff .patch"
 )
 _INCLUDE = re.compile(
