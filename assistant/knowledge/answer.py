@@ -235,8 +235,8 @@ def _passage_parts(passage: Passage, question: str, longest: int) -> list[_Part]
 def _quoted(passage: Passage, question: str, longest: int) -> tuple[str, str]:
     """The part of a passage's text that is quoted, and the Markdown of the quotation."""
     quote, is_later, is_cut = answering(passage.text, question, longest, GRACE)
-    if not quote:
-        return "", ""
+    if not quote or quote.split() == passage.signature.split():  # the heading shows it
+        return quote, ""
     shown = quote if _is_markdown(passage) else to_markdown(quote)
     quoted = block_quote("\n\n".join([*[ELLIPSIS][:is_later], shown, *[ELLIPSIS][:is_cut]]))
     if len(quoted) > LONGEST_SHOWN and longest > 1:  # nearly all of it is Markdown

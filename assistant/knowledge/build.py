@@ -215,6 +215,7 @@ class _Build:
         if not folders:
             return
         from assistant.knowledge.reading.folders import files_of, licence_of, printable
+        from assistant.knowledge.reading.project import project_of_folder
 
         for folder in folders:
             root = folder.path
@@ -227,6 +228,7 @@ class _Build:
                 self._warn(f"{printable(str(root))} is left out, {reason}.")
                 continue
             licence = licence_of(root)
+            project = project_of_folder(Path(os.path.realpath(root)))
             for file in files_of(root, warn=self._warn):
                 try:
                     state = file.stat()
@@ -237,10 +239,10 @@ class _Build:
                 yield Unit(
                     key=f"docs:{root}\0{file}",
                     corpus="docs",
-                    fingerprint=f"{_reader_version()} {stamp} {folder.url} {licence}",
+                    fingerprint=f"{_reader_version()} {stamp} {folder.url} {licence} {project}",
                     root=str(root),
                     description=f"the folder {root.name or root}",
-                    read=functools.partial(_read_file, file, root, folder.url),
+                    read=functools.partial(_read_file, file, root, folder.url, project),
                 )
 
     # Reading it
@@ -364,11 +366,12 @@ def _read_task(task: Sequence[Unit]) -> TaskResult:
     return read, failed
 
 
-def _read_file(file: Path, root: Path, url: str) -> Batch:
+def _read_file(file: Path, root: Path, url: str, project: tuple[str, str]) -> Batch:
     from assistant.knowledge.reading.folders import read_file
 
     problems: list[str] = []
-    passages = read_file(file, root, base_url=url, package=root.name, warn=problems.append)
+    package, version = project
+    passages = read_file(file, root, base_url=url, package=package, version=version, warn=problems.append)
     return Batch(passages, problems=problems[:MOST_PROBLEMS])
 
 

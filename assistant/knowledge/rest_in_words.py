@@ -80,7 +80,7 @@ def _without_directives(lines: list[str]) -> Iterator[str]:
                 at = end
                 continue
             lines[at:end] = _moved(lines[at:end], margin)
-            label = _label(name, directive["rest"], has_text=at < end)
+            label = label_of(name, directive["rest"], has_text=at < end)
             if label.endswith(":") and at < end and lines[at]:
                 label, at = f"{label} {lines[at].strip()}", at + 1
             yield margin + label
@@ -112,7 +112,7 @@ def _moved(body: list[str], margin: str) -> list[str]:
     return [margin + line[depth:] if line.strip() else "" for line in body]
 
 
-def _label(name: str, rest: str, *, has_text: bool) -> str:
+def label_of(name: str, rest: str, *, has_text: bool) -> str:
     """The words for the first line of a directive."""
     if (words := _VERSIONS.get(name)) is not None and rest:
         version, _, text = rest.partition(" ")

@@ -27,11 +27,12 @@ from assistant.knowledge.reading.addresses import HTML, URL_SAFE, address_of, an
 from assistant.knowledge.reading.asciidoc import looks_like_asciidoc, read_asciidoc
 from assistant.knowledge.reading.changelog import looks_like_changelog, read_changelog
 from assistant.knowledge.reading.html import read_html
+from assistant.knowledge.reading.includes import Includes
 from assistant.knowledge.reading.man import read_man
 from assistant.knowledge.reading.markdown import read_markdown
 from assistant.knowledge.reading.notebook import read_notebook
 from assistant.knowledge.reading.openapi import read_openapi, states_openapi
-from assistant.knowledge.reading.page import Heading, Page, Section, Unreadable
+from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, Heading, Page, Section, Unreadable
 from assistant.knowledge.reading.pdf import read_pdf
 from assistant.knowledge.reading.rest import looks_like_rest, read_rest
 from assistant.knowledge.reading.texinfo import read_info, read_texinfo
@@ -100,6 +101,7 @@ _MAN_PAGE = re.compile(
 _FOREIGN_FOLDERS = frozenset((
     "node_modules", "bower_components", "__pycache__", "site-packages", "venv",
     "_build", "_static", "_sources", "_modules", "_images", "_downloads", "doctrees",
+    "_templates", "_themes", "src-html", "class-use",
 ))
 _OUTPUT_FOLDERS = frozenset(("build", "dist", "site", "target", "out", "public"))  # beside one of these:
 _BUILD_FILES = frozenset((
@@ -109,7 +111,10 @@ _BUILD_FILES = frozenset((
 # fmt: on
 _NOT_DOCUMENTATION = re.compile(
     r"(?:licen[cs]e|copying|notice|authors|robots|cmakelists|top_level|requirements|constraints)\b[^.]*\.\w+"
-    r"|(?:genindex|search|py-modindex|404|searchindex|toc|print)(?:-all)?\.html?",
+    r"|(?:genindex|search|py-modindex|404|searchindex|toc|print)(?:-all)?\.html?"
+    # Pages of javadoc, doxygen and rustdoc that only list others, and source code as a page.
+    r"|(?:all(?:classes|packages)(?:-\w+)?|(?:overview|package)-(?:tree|use|frame)|index-(?:all|\d+))\.html"
+    r"|(?:help-doc|dir_[0-9a-f]{32}|\w+_8\w+_source|(?:class|struct|union)\w+-members|.+\.rs)\.html",
     re.IGNORECASE,
 )
 _INVISIBLE = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -264,7 +269,7 @@ def _is_binary(data: bytes) -> bool:
     return b"\0" in head or sum(byte < 9 or 13 < byte < 27 for byte in head) > len(head) // 20
 
 
-def _bytes_of(path: Path, largest: int) -> tuple[bytes, bool]:
+def bytes_of(path: Path, largest: int) -> tuple[bytes, bool]:
     """The beginning of a file, and whether it has more. Never waits for a pipe or a device."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(descriptor, "rb") as file:
@@ -291,7 +296,7 @@ def _unpacked(data: bytes, most: int) -> bytes:
 
 def _ends_of(path: str) -> bytes:
     """The beginning and the end of a file."""
-    data, is_cut = _bytes_of(Path(path), 64 << 10)
+    data, is_cut = bytes_of(Path(path), 64 << 10)
     if is_cut and not path.endswith(".gz"):
         with open(path, "rb") as file:
             file.seek(-(64 << 10), os.SEEK_END)
@@ -305,6 +310,7 @@ def read_file(
     *,
     base_url: str = "",
     package: str = "",
+    version: str = "",
     warn: Warn = ignore,
 ) -> list[Passage]:
     """The passages of one file below `root`, in order. `base_url` is the address of the folder."""
@@ -321,12 +327,12 @@ def read_file(
     try:
         if not _is_below(str(top), os.path.realpath(path)):
             raise OSError("it is a link out of the folder")
-        data, is_cut = _bytes_of(path, largest)
+        data, is_cut = bytes_of(path, largest)
     except (OSError, ValueError) as error:
         warn(f"{label} cannot be read ({_reason(error)}).")
         return []
     try:
-        page, file_format = _page_of(data, file_format, path.name, is_cut=is_cut)
+        page, file_format = _page_of(data, file_format, path, top, is_cut=is_cut)
     except Unreadable as error:
         warn(f"{label} is left out, since {error}.")
         return []
@@ -349,6 +355,7 @@ def read_file(
         name=_clean(page.title) or " ".join(path.stem.replace("_", " ").split()) or label,
         place=label,
         package=package or printable(top.name),
+        version=version,
         licence=licence_of(top),
         address=address,
         joint="" if file_format in ("texinfo", "info") else "#",
@@ -362,7 +369,7 @@ def read_file(
     return passages[:MOST_PASSAGES]
 
 
-def _page_of(data: bytes, file_format: str, name: str, *, is_cut: bool) -> tuple[Page, str]:
+def _page_of(data: bytes, file_format: str, path: Path, top: Path, *, is_cut: bool) -> tuple[Page, str]:
     """A file as a page, and its real format. Raises `Unreadable` with the reason."""
     if file_format == "pdf":
         if is_cut:
@@ -374,7 +381,11 @@ def _page_of(data: bytes, file_format: str, name: str, *, is_cut: bool) -> tuple
         data = data[: data.rfind(b"\n") + 1] or data
     text = decode(data, declared=_declared(data) if file_format == "html" else "")
     if file_format == "text":
-        file_format = next((each for each, fits in _FORMATS_OF_TEXT if fits(name, text)), "text")
+        file_format = next((each for each, fits in _FORMATS_OF_TEXT if fits(path.name, text)), "text")
+    if file_format in ("markdown", "rest"):
+        includes = Includes(Path(os.path.realpath(path)), top)
+        read = read_markdown if file_format == "markdown" else read_rest
+        return read(text, includes), file_format
     return _READERS[file_format](text), file_format
 
 
@@ -386,6 +397,7 @@ class _PassageMaker:
     name: str  # of the page, for text above the first heading
     place: str
     package: str
+    version: str
     licence: str
     address: str
     joint: str  # between the address and an anchor
@@ -394,15 +406,18 @@ class _PassageMaker:
     warn: Warn
 
     def passages(self) -> Iterator[Passage]:
-        done: set[Heading | None] = {None}
+        done: set[Heading | None] = {None, *self.page.documented}
+        # A heading such as "extra()" often names the API that stands below it.
+        done.update(each.parent for each in self.page.headings if each.level >= DIRECTIVE_LEVEL)
+        done -= {each for each in self.page.headings if each.level >= DIRECTIVE_LEVEL} - self.page.documented
         for section in self.page.sections:
             heading = section.heading
             parts = [(start, end) for start, end in _parts(self.page, section) if start < end]
             if not parts and heading and heading.signature and heading not in done:
-                yield self._passage(heading, "", section.start)
+                yield self._passage(heading, heading.signature, section.start)
             done.add(heading)
             for start, end in parts:
-                text = "\n".join(self.page.lines[start:end])
+                text = "\n".join(self._shown(start, end))
                 if len(text) > LARGEST_BLOCK:
                     place = f"{self.place}:{self.page.numbers[start]}"
                     self.warn(f"The block at {place} is too long to quote; its end is left out.")
@@ -410,6 +425,16 @@ class _PassageMaker:
                 if heading and heading.kind != "section":
                     text = textwrap.dedent(text)
                 yield self._passage(heading, text.strip("\n").rstrip(), start)
+
+    def _shown(self, start: int, end: int) -> Iterator[str]:
+        """The lines that say something, without the gaps that the others leave."""
+        page, is_blank = self.page, True
+        for at in range(start, end):
+            was_blank, is_blank = is_blank, not page.lines[at].strip()
+            if page.skipped[at] or (is_blank and was_blank and not page.joined[at]):
+                is_blank = is_blank or was_blank
+            else:
+                yield page.lines[at]
 
     def _passage(self, heading: Heading | None, text: str, line: int) -> Passage:
         numbers = self.page.numbers
@@ -424,7 +449,7 @@ class _PassageMaker:
             title=" › ".join(names or [self.name]),
             text=text,
             package=self.package,
-            version="",
+            version=self.version,
             licence=self.licence,
             location=f"{self.place}{self.page.number_mark}{number}",
             corpus="docs",
@@ -524,7 +549,7 @@ def _licence_in(root: Path, files: tuple[tuple[str, int], ...]) -> str:
     licences = set()
     for name, _ in files:
         try:
-            data, _ = _bytes_of(root / name, 64 << 10)
+            data, _ = bytes_of(root / name, 64 << 10)
         except (OSError, ValueError):
             continue
         text = " ".join(decode(data).split())

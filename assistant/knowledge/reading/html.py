@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from html.parser import HTMLParser
 
@@ -24,13 +25,31 @@ _HIDDEN_TAGS = word_set(
     "head title dialog"
 )
 _HIDDEN_CLASSES = word_set(
-    "headerlink hash-link doc-anchor anchor anchorjs-link heading-anchor sidebar sphinxsidebar breadcrumbs "
-    "breadcrumb linenos lineno linenodiv footer menu navbar md-sidebar md-source-file prev-next-area "
-    "pagination-nav copybtn sr-only visually-hidden screen-reader-text toc table-of-contents tableOfContents "
-    "toctree-wrapper viewcode-link rightside hideme edit-link mark-prev-next"
+    "headerlink hash-link doc-anchor anchor anchorjs-link heading-anchor linenos lineno linenodiv copybtn "
+    "sr-only visually-hidden screen-reader-text sphinxsidebar table-of-contents tableOfContents rightside "
+    "toctree-wrapper viewcode-link hideme edit-link edit-this-page mark-prev-next prev-next-area "
+    "md-source-file srclink navpath"
+)
+# Words that a class of navigation has: "navheader", "md-sidebar", "subNavList", "page_toc". A layout
+# "with-sidebar" has it beside its text.
+_NAVIGATION = word_set(
+    "nav navbar navigation navheader navfooter navlinks navrow breadcrumb breadcrumbs pagination pager "
+    "prevnext sidebar toc menu mainmenu topbar toolbar footer related relbar skip skipnav topnav "
+    "subnav bottomnav"
+)
+_LAYOUT = word_set("with without has no")
+_HIDDEN_IDS = word_set("toc toc_sub sidebar nav navbar navigation menu footer breadcrumbs")
+_WORD = re.compile(r"[A-Z]?[a-z]+")
+_NAVIGATION_LINE = re.compile(
+    r"(?:(?:next|prev(?:ious)?|up|top|home|contents|index|back|modules|table of contents)\b\W*){2,}$"
+    r"|\W*(?:next|prev(?:ious)?)(?: page| topic| chapter| section)?\W*$"
+    r"|(?:next|prev(?:ious)?|up): .*\b(?:up|next|prev(?:ious)?): "
+    r"|\W*(?:edit (?:this page|on \w+)|(?:view|show) (?:page )?source|skip to (?:main )?content"
+    r"|back to top|on this page|table of contents)\W*$",
+    re.IGNORECASE,
 )
 _HIDDEN_ROLES = word_set("navigation search banner contentinfo complementary")
-_MAY_BE_HIDDEN = word_set("div section aside a span ul ol table dl td details summary pre header")
+_MAY_BE_HIDDEN = word_set("div section aside a span ul ol table dl td details summary pre header address p")
 _BLOCKS = word_set(
     "address article aside blockquote body dd details div dl dt fieldset figcaption figure header hr li main "
     "ol p pre section summary table tbody thead tfoot tr ul caption"
@@ -42,6 +61,16 @@ _PILCROW = re.compile(r"\s*[\xb6\xa7#\U0001f517\uf0c1]\s*$")
 _HEADINGS = word_set("h1 h2 h3 h4 h5 h6")
 
 
+@functools.lru_cache(maxsize=4096)
+def _is_navigation(classes: str) -> bool:
+    """Whether these classes are those of navigation."""
+    names = classes.split()
+    if not _HIDDEN_CLASSES.isdisjoint(names):
+        return True
+    words = [{word.lower() for word in _WORD.findall(name)} for name in names]
+    return any(_LAYOUT.isdisjoint(each) and not _NAVIGATION.isdisjoint(each) for each in words)
+
+
 def read_html(text: str) -> Page:
     """The page's main content, or all of it if nothing is marked as the main content."""
     wanted = ""
@@ -50,16 +79,17 @@ def read_html(text: str) -> Page:
     elif _MAIN.search(text):
         wanted = "main"
     page = _HtmlReader(wanted).read(text)
-    if wanted and not any(page.lines):
-        page = _HtmlReader("").read(text)
+    if not any(page.lines):  # its author uses the marks for something else
+        page = _HtmlReader("", hides_classes=False).read(text)
     return page
 
 
 class _HtmlReader(HTMLParser):
     """Reads tags as they come and builds no tree, so unclosed and deeply nested tags cost nothing extra."""
 
-    def __init__(self, wanted: str) -> None:
+    def __init__(self, wanted: str, *, hides_classes: bool = True) -> None:
         super().__init__(convert_charrefs=True)
+        self._hides_classes = hides_classes
         self.page = Page()
         self._wanted = wanted
         self._main: tuple[str, int] = ("", 0)  # the tag of the main content, and how many of it are open
@@ -74,6 +104,7 @@ class _HtmlReader(HTMLParser):
         self._lists: list[str] = []  # for each open <dl>, the kind of API that it describes, or ""
         self._api_lists = 0  # how many of these describe an API
         self._is_signature = False
+        self._shares = False  # whether the next signature has the same text as the one just above
         self._is_title = False
 
     def read(self, text: str) -> Page:
@@ -120,6 +151,7 @@ class _HtmlReader(HTMLParser):
             kind = next((KIND_OF_DIRECTIVE[name] for name in classes if name in KIND_OF_DIRECTIVE), "")
             self._lists.append(kind)
             self._api_lists += kind != ""
+            self._shares = False
         elif tag == "dt" and self._lists and self._lists[-1]:
             self._flush(gap=True)
             self._is_signature = True
@@ -127,6 +159,9 @@ class _HtmlReader(HTMLParser):
         elif tag == "pre":
             self._flush(gap=True)
             self._pre += 1
+        elif tag == "dd":
+            self._flush()
+            self._shares = False
         elif tag == "br":
             if self._pre:
                 self._parts.append("\n")
@@ -155,7 +190,10 @@ class _HtmlReader(HTMLParser):
             self._flush(gap=True)
             if self._lists.pop():
                 self._api_lists -= 1
-                self.page.close_headings(DIRECTIVE_LEVEL + self._api_lists)
+                self._shares = False
+                level = DIRECTIVE_LEVEL + self._api_lists
+                if not self.page.is_undocumented(level=level):  # else its text follows the list
+                    self.page.close_headings(level)
         elif tag in _HEADINGS or tag == "dt":
             self._flush(gap=tag != "dt")
         elif tag == "pre":
@@ -194,12 +232,21 @@ class _HtmlReader(HTMLParser):
             return True
         if tag not in _MAY_BE_HIDDEN:
             return False
+        classes = values.get("class") or ""
         return (
             (tag in ("header", "aside") and not self._wanted)
             or "hidden" in values
             or values.get("aria-hidden") == "true"
             or (values.get("role") or "").lower() in _HIDDEN_ROLES
-            or not _HIDDEN_CLASSES.isdisjoint((values.get("class") or "").split())
+            or (tag == "a" and ("accesskey" in values or values.get("rel") in ("next", "prev", "up")))
+            or (values.get("summary") or "").lower().startswith("navigation")
+            or (classes != "" and self._hides_classes and _is_navigation(classes))
+            or (
+                values.get("id") in _HIDDEN_IDS
+                and "sect" not in classes
+                and tag != "section"
+                and self._hides_classes
+            )
         )
 
     # From tags to lines
@@ -211,7 +258,9 @@ class _HtmlReader(HTMLParser):
             self._end_heading("".join(parts))
         elif self._pre:
             self._add_code("".join(parts).rstrip())
-        elif line := " ".join("".join(parts).split()):
+        elif (line := " ".join("".join(parts).split())) and not _NAVIGATION_LINE.match(
+            line[:LONGEST_HEADING]
+        ):
             self._fill_gap(self._number)
             self.page.add([line], self._number)
             self._ids = []
@@ -258,4 +307,7 @@ class _HtmlReader(HTMLParser):
             name = anchor
         self._gap = False
         level = DIRECTIVE_LEVEL + self._api_lists - 1
-        self.page.open_heading(name, level, kind=self._lists[-1], signature=signature, anchor=anchor)
+        self.page.open_heading(
+            name, level, kind=self._lists[-1], signature=signature, anchor=anchor, shares=self._shares
+        )
+        self._shares = True

@@ -1,4 +1,4 @@
-"""Reads Markdown as CommonMark defines it, with the front matter and attributes of site generators."""
+"""Reads Markdown: as CommonMark defines it, and the dialects of site generators."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
 
+from assistant.knowledge.reading.dialects import in_commonmark, without_marks
+from assistant.knowledge.reading.includes import Includes, expanded
 from assistant.knowledge.reading.page import API_HEADING, LONGEST_HEADING, Page, api_of, docutils_id
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*")
@@ -15,13 +17,10 @@ _TITLE = re.compile(r"""title\s*[:=]\s*(["']?)(.+?)\1\s*$""")
 _ATTRIBUTE = r"(?:[#.][\w:.#-]+|[\w-]+=[^\s{}]+|-)"
 _ATTRIBUTES = re.compile(rf"\s*\{{[ :]*{_ATTRIBUTE}(?:\s+{_ATTRIBUTE})*\s*\}}\s*$")
 _ANCHOR_OF_ATTRIBUTES = re.compile(r"#([\w:.-]+)")
+_ANCHOR_OF_MDX = re.compile(r"\s*\{/\*\s*([\w:.-]+)\s*\*/\}\s*$")
 _ANCHOR_OF_HTML = re.compile(r"""<\w+[^<>]{0,100}?\s(?:id|name)\s*=\s*["']?([\w:.-]+)""")
 _MYST_LABEL = re.compile(r"\(([\w:. -]+)\)=\s*$")
-_SKIPPED = re.compile(
-    r"\([\w:. -]+\)=\s*$|\[TOC\]\s*$|\[\[_?TOC_?\]\]\s*$|<!--(?:(?!-->).)*-->\s*$|<a [^<>]*>\s*</a>\s*$"
-    r"|(?:import|export) .*(?:from ['\"].*|['\"]);?\s*$",
-    re.IGNORECASE,
-)
+_SKIPPED = re.compile(r"\([\w:. -]+\)=\s*$|\[TOC\]\s*$|\[\[_?TOC_?\]\]\s*$", re.IGNORECASE)
 _INLINE = re.compile(r"[\\`*_\[<&!]")
 
 
@@ -38,12 +37,12 @@ def _spans() -> MarkdownIt:
     return MarkdownIt("commonmark", {"maxNesting": 10})
 
 
-def read_markdown(text: str) -> Page:
+def read_markdown(text: str, includes: Includes | None = None) -> Page:
     page = Page()
     lines = text.split("\n")
     first = _end_of_front_matter(lines)
     page.title = next((found[2] for line in lines[:first] if (found := _TITLE.match(line))), "")
-    add_markdown(page, lines[first:], first + 1)
+    add_markdown(page, lines[first:], first + 1, includes)
     return page.finished()
 
 
@@ -56,13 +55,16 @@ def _end_of_front_matter(lines: Sequence[str]) -> int:
     return 0
 
 
-def add_markdown(page: Page, lines: Sequence[str], first_number: int) -> None:
+def add_markdown(
+    page: Page, source: Sequence[str], first_number: int, includes: Includes | None = None
+) -> None:
     """Add these lines of Markdown to a page."""
     before = len(page.lines)
+    shown, labels = in_commonmark(expanded(source, first_number, includes))
+    lines = [line for line, _ in shown]
     page.add(lines, first_number)
-    for at, line in enumerate(lines, before):
-        if line[:1] in ("(", "[", "<", "i", "e") and _SKIPPED.match(line[:LONGEST_HEADING]):
-            page.skip(at, at + 1)
+    page.numbers[before:] = [number for _, number in shown]
+    is_code = bytearray(len(lines))
     tokens = _blocks().parse("\n".join(lines))
     for at, token in enumerate(tokens):
         if token.map is None:
@@ -70,21 +72,36 @@ def add_markdown(page: Page, lines: Sequence[str], first_number: int) -> None:
         start, end = before + token.map[0], min(before + token.map[1], len(page.lines))
         if token.type in ("fence", "code_block", "html_block"):
             page.keep_together(start, end)
+            if token.type != "html_block":
+                is_code[start - before : end - before] = b"\1" * (end - start)
         elif token.type == "heading_open" and token.level == 0:
             label = _MYST_LABEL.match(page.lines[start - 1]) if start > before else None
             anchor = docutils_id(label[1]) if label else ""
             _open_heading(page, tokens[at + 1].content, int(token.tag[1]), start, end, anchor)
+    at = 0
+    while at < len(lines):
+        if lines[at][:1] in ("(", "[") and _SKIPPED.match(lines[at][:LONGEST_HEADING]):
+            page.skip(before + at, before + at + 1)
+        end = at + 1
+        if lines[at].strip() and not is_code[at]:
+            while end < len(lines) and lines[end].strip() and not is_code[end]:
+                end += 1
+            shown_lines = without_marks("\n".join(lines[at:end]), labels).split("\n")
+            page.lines[before + at : before + end] = shown_lines
+        at = end
 
 
 def _open_heading(page: Page, text: str, level: int, at: int, body: int, anchor: str) -> None:
     text = text[:LONGEST_HEADING]
-    if attributes := _ATTRIBUTES.search(text):
+    if found := _ANCHOR_OF_MDX.search(text):
+        anchor, text = found[1], text[: found.start()]
+    elif attributes := _ATTRIBUTES.search(text):
         if found := _ANCHOR_OF_ATTRIBUTES.search(attributes[0]):
             anchor = found[1]
         text = text[: attributes.start()]
     elif "<" in text and (found := _ANCHOR_OF_HTML.search(text)):
         anchor = found[1]
-    name = visible_text(text)
+    name = visible_text(without_marks(text))
     kind, signature = "section", ""
     # Prose uses the word "class" too: an API has arguments, is marked as code, or has a dotted name.
     if (api := API_HEADING.match(name)) and (

@@ -64,7 +64,8 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The lines from `start` to before `end`, which all stand under one heading."""
+    """The lines from `start` to before `end`, which all stand under one heading. APIs that one text describes
+    together have a section each, with the same lines."""
 
     heading: Heading | None
     start: int
@@ -84,7 +85,9 @@ class Page:
         self.title = ""  # the title that the page states outside its text
         self.number_mark = ":"  # between the name of the file and a number: "a.md:12", "a.pdf, page 12"
         self.left_out = ""  # for people: the part that could not be read
+        self.documented: set[Heading] = set()  # those with text of their own
         self._open: list[Heading] = []
+        self._undocumented: list[Heading] = []  # APIs that share the text of the API below them
         self._start = 0
         self.add(lines, 1)
 
@@ -118,9 +121,11 @@ class Page:
         kind: str = "section",
         signature: str = "",
         anchor: str = "",
+        shares: bool = False,
     ) -> None:
-        """Begin a section. The heading's own lines go from `at` to before `body`; by default it has none."""
-        self.close_headings(level, at=at)
+        """Begin a section. The heading's own lines go from `at` to before `body`; by default it has none.
+        With `shares`, an API just above that has no text shares the text of this one."""
+        self.close_headings(level, at=at, shares=shares)
         parent = self._open[-1] if self._open else None
         name = " ".join(name.split())[:LONGEST_HEADING]
         heading = Heading(name or (parent.name if parent else ""), level, parent, kind, signature, anchor)
@@ -128,16 +133,41 @@ class Page:
         self._open.append(heading)
         self._start = len(self.lines) if body is None else body
 
-    def close_headings(self, level: int, *, at: int | None = None) -> None:
+    def close_headings(self, level: int, *, at: int | None = None, shares: bool = False) -> None:
         """Close headings of this level and deeper; what follows belongs to the heading above them."""
         end = len(self.lines) if at is None else at
         heading = self._open[-1] if self._open else None
-        # A signature makes a section even where no text follows it.
-        if end > self._start or (heading is not None and heading.signature):
-            self.sections.append(Section(heading, min(self._start, end), end))
+        start = min(self._start, end)
+        if heading is not None and shares and self.is_undocumented(at=at):
+            self._undocumented.append(heading)
+        elif end > start or (heading is not None and heading.signature and not self._waits_below(heading)):
+            # A signature makes a section even where no text follows it.
+            above, self._undocumented = self._undocumented, []
+            self.sections += [Section(each, start, end) for each in (*above, heading)]
+            if heading is not None and self._has_text(start, end):
+                self.documented.update((*above, heading))
         self._start = max(self._start, end)
         while self._open and self._open[-1].level >= level:
             self._open.pop()
+
+    def is_undocumented(self, *, at: int | None = None, level: int = 0) -> bool:
+        """Whether the heading above a line is an API without any text, of this level if one is given."""
+        heading = self._open[-1] if self._open else None
+        if heading is None or heading.level < max(level, DIRECTIVE_LEVEL) or heading in self.documented:
+            return False
+        if level and heading.level != level:
+            return False
+        return not self._has_text(self._start, len(self.lines) if at is None else at)
+
+    def _waits_below(self, heading: Heading) -> bool:
+        return bool(self._undocumented) and self._undocumented[-1].parent is heading
+
+    @property
+    def heading_name(self) -> str:
+        return self._open[-1].name if self._open else ""
+
+    def _has_text(self, start: int, end: int) -> bool:
+        return any(self.lines[at].strip() and not self.skipped[at] for at in range(start, end))
 
     def finished(self) -> Page:
         self.close_headings(0)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from assistant.knowledge.reading.includes import Includes, expanded
 from assistant.knowledge.reading.page import (
     DIRECTIVE_LEVEL,
     DIRECTIVE_SIGNATURE,
@@ -20,14 +21,15 @@ MOST_SIGNATURES = 8  # of one function or class
 
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1*$")
 _DIRECTIVE = re.compile(r"\.\.\s+(?:(?P<domain>[\w-]+):)?(?P<name>[\w+.-]+)::(?:\s+(?P<rest>.*))?$")
-_LABEL = re.compile(r"\.\.\s+_`?(?P<label>[^`]*?)`?:(?:\s|$)")
+_LABEL = re.compile(r"\.\.\s+_(?P<label>`[^`]*`|[^`]*?):(?:\s+(?P<target>.*))?$|__(?:\s|$)")
 _OPTION = re.compile(r":[\w -]+:")
+_METADATA = re.compile(r":(?:orphan|tocdepth|no-?search|nocomments|hidetoc|hide-toc|lastproofread):")
 _ROLE = re.compile(r"(?::[\w+.:-]{1,40})?:?`([^`<]*)(?:<([^`<>]*)>)?`_{0,2}")
 _KIND_IN_C = dict.fromkeys(("macro", "var", "type", "struct", "member", "enum"), "data")
 _DOMAINS = (None, "py", "c", "cpp", "js", "rb", "php")
 CODE_DIRECTIVES = word_set(
     "code-block code sourcecode doctest testcode testoutput parsed-literal math prompt productionlist "
-    "ipython jupyter-execute graphviz mermaid"
+    "ipython jupyter-execute graphviz mermaid example run console program-output command-output"
 )
 SKIPPED_DIRECTIVES = word_set(
     "index contents toctree highlight module currentmodule sectionauthor moduleauthor "
@@ -44,8 +46,10 @@ def looks_like_rest(text: str) -> bool:
     return sum(_heading_at(lines, at) is not None for at in range(len(lines))) >= 2
 
 
-def read_rest(text: str) -> Page:
-    page = Page(text.split("\n"))
+def read_rest(text: str, includes: Includes | None = None) -> Page:
+    shown = list(expanded(text.split("\n"), 1, includes))
+    page = Page([line for line, _ in shown])
+    page.numbers = [number for _, number in shown]
     _RestReader(page).read()
     return page.finished()
 
@@ -56,7 +60,7 @@ class _OpenDirective:
 
     indent: int
     name: str
-    is_class: bool
+    kind: str
 
 
 class _RestReader:
@@ -65,6 +69,7 @@ class _RestReader:
         self._lines = page.lines
         self._styles: list[tuple[str, bool]] = []  # how headings are underlined, the highest level first
         self._directives: list[_OpenDirective] = []
+        self._text_of = 0  # how many directives are open while text follows that is not indented
         self._module = ""
         self._label = ""
 
@@ -74,12 +79,25 @@ class _RestReader:
             line = self._lines[at]
             if line.strip():
                 indent = _indent(line)
-                while self._directives and indent <= self._directives[-1].indent:
-                    self._directives.pop()
-                    self._page.close_headings(DIRECTIVE_LEVEL + len(self._directives), at=at)
+                self._close_directives(at, line, indent)
                 at = self._read_line(at, line, indent)
             else:
                 at += 1
+
+    def _close_directives(self, at: int, line: str, indent: int) -> None:
+        """Close what ends before this line. The text of many a directive is not indented below it."""
+        while self._directives and indent <= self._directives[-1].indent:
+            api = self._api_in(line.lstrip())
+            is_label = _LABEL.match(line.lstrip()[:LONGEST_HEADING])
+            ends = api is not None or is_label or _heading_at(self._lines, at)
+            is_level = indent == self._directives[-1].indent and not ends
+            if is_level and (self._text_of == len(self._directives) or self._page.is_undocumented(at=at)):
+                self._text_of = len(self._directives)
+                return
+            above = self._directives.pop()
+            shares = above.indent == indent and api is not None and api[1] == above.kind
+            self._page.close_headings(DIRECTIVE_LEVEL + len(self._directives), at=at, shares=shares)
+            self._text_of = 0
 
     def _read_line(self, at: int, line: str, indent: int) -> int:
         """Read what begins at a line; returns the line after it."""
@@ -89,8 +107,8 @@ class _RestReader:
         if text.startswith("..") and (text == ".." or text[2:3].isspace()):
             return self._read_markup(at, text, indent)
         self._label = ""
-        if at == 0 and _OPTION.match(text):
-            self._page.skip(0, 1)
+        if (at == 0 and _OPTION.match(text)) or (indent == 0 and _METADATA.match(text)):
+            self._page.skip(at, at + 1)
         if text.startswith((">>> ", "$ ")):
             blank = (end for end in range(at + 1, len(self._lines)) if not self._lines[end].strip())
             self._page.keep_together(at, end := next(blank, len(self._lines)))
@@ -110,28 +128,47 @@ class _RestReader:
     def _read_markup(self, at: int, text: str, indent: int) -> int:
         text = text[: 10 * LONGEST_HEADING]
         if label := _LABEL.match(text):
-            self._label = docutils_id(label["label"])
-            self._page.skip(at, at + 1)
-            return at + 1
+            end = self._end_of_block(at, indent)
+            is_link = (
+                label["label"] is None or label["target"] or any(map(str.strip, self._lines[at + 1 : end]))
+            )
+            if not is_link:
+                self._label = docutils_id(label["label"].strip("`"))
+                end = at + 1
+            self._page.skip(at, end)
+            return end
         directive = _DIRECTIVE.match(text)
         if directive is None:  # a comment, a footnote, a substitution
             if not text[2:].lstrip().startswith("["):
                 self._page.skip(at, end := self._end_of_block(at, indent))
                 return end
             return at + 1
+        if api := self._api_in(text):
+            return self._read_api(at, indent, *api)
         domain, name, rest = directive["domain"], directive["name"], (directive["rest"] or "").strip()
         if name in ("module", "currentmodule") and domain in (None, "py"):
             self._module = "" if rest == "None" else rest
-        kind = KIND_OF_DIRECTIVE.get(name) or (_KIND_IN_C.get(name) if domain == "c" else None)
-        if kind and rest and domain in _DOMAINS:
-            return self._read_api(at, indent, domain or "py", kind, rest)
         if name in CODE_DIRECTIVES:
             return self._read_code(at, indent)
         if name in SKIPPED_DIRECTIVES:
             self._page.skip(at, end := self._end_of_block(at, indent))
             return end
+        is_entry = domain is None and not name.startswith(("version", "deprecated"))
+        if is_entry and rest and " " not in rest and rest in self._page.heading_name:
+            self._page.skip(at, at + 1)  # it only makes the index find the section, such as that of a setting
         self._label = ""
         return at + 1
+
+    @staticmethod
+    def _api_in(text: str) -> tuple[str, str, str] | None:
+        """The domain, the kind and the signature of the API that a line describes."""
+        found = _DIRECTIVE.match(text[: 10 * LONGEST_HEADING]) if text.startswith("..") else None
+        if found is None or found["domain"] not in _DOMAINS or not (rest := (found["rest"] or "").strip()):
+            return None
+        kind = KIND_OF_DIRECTIVE.get(found["name"])
+        if kind is None and found["domain"] == "c":
+            kind = _KIND_IN_C.get(found["name"])
+        return (found["domain"] or "py", kind, rest) if kind else None
 
     def _read_api(self, at: int, indent: int, domain: str, kind: str, rest: str) -> int:
         body = at + 1
@@ -169,14 +206,14 @@ class _RestReader:
             signature="\n".join(signatures),
             anchor=anchor,
         )
-        self._directives.append(_OpenDirective(indent, full, kind == "class"))
+        self._directives.append(_OpenDirective(indent, full, kind))
         self._label = ""
         return body
 
     def _full_name(self, name: str) -> str:
         """The dotted name: `open`, below the class `ZipFile` in the module `zipfile`, is
         `zipfile.ZipFile.open`."""
-        above = next((one.name for one in reversed(self._directives) if one.is_class), self._module)
+        above = next((one.name for one in reversed(self._directives) if one.kind == "class"), self._module)
         last = above.rpartition(".")[2]
         if not above or name.startswith(f"{above}."):
             return name[:LONGEST_HEADING]

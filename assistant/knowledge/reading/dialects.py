@@ -1,0 +1,379 @@
+"""Turns the dialects of Markdown into CommonMark, so that search and quotation see words instead of marks.
+
+    !!! note "Title"   === "Tab"   :::tip[Title]   /// tip | Title   ```{note}   > [!NOTE]
+    <Pitfall>   <TabItem label="npm">   {{< tab "npm" >}}   {% hint style="info" %}
+
+each become a line in bold, and the text that is indented below some of them moves to their margin. What only
+a site generator needs is dropped: tags, attributes, imports, comments, icons, templates. `in_commonmark` goes
+through lines and knows only fences; `without_marks` cleans one line that is not code.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator
+
+from assistant.knowledge.plain_text import to_markdown
+from assistant.knowledge.reading.includes import Line
+from assistant.knowledge.reading.page import word_set
+from assistant.knowledge.reading.rest import CODE_DIRECTIVES, SKIPPED_DIRECTIVES
+from assistant.knowledge.rest_in_words import in_words, label_of
+
+LONGEST_LINE = 2000  # characters; marks in a longer line are left as they are
+
+_NAMED = {
+    **{name: name.capitalize() for name in word_set(
+        "note tip hint info important warning caution danger error attention todo example question success "
+        "failure bug abstract pitfall deprecated experimental recap challenge"
+    )},
+    "deepdive": "Deep dive", "seealso": "See also", "youwilllearn": "You will learn", "warn": "Warning",
+}  # fmt: skip
+_CODE = CODE_DIRECTIVES | word_set("code-cell code-example pip-cli ipython3 python bash shell console")
+_ATTRIBUTE = r"""\s+[\w:@.$-]+(?:\s?=\s?(?:"[^"]*"|'[^']*'|\{(?:[^{}]|\{[^{}]*\})*\}|[^\s"'<>{}]+))?"""
+_HTML = (
+    "a|abbr|article|aside|b|big|blockquote|br|button|center|cite|code|dd|del|details|dfn|div|dl|dt|em|figcaption"
+    "|figure|font|footer|form|header|hr|i|iframe|img|input|ins|kbd|label|li|main|mark|nav|ol|p|picture|pre|q|s"
+    "|samp|section|small|source|span|strike|strong|sub|summary|sup|svg|path|table|tbody|td|tfoot|th|thead|tr|tt"
+    "|u|ul|var|video|wbr|object|audio|dialog|template|slot"
+)
+_TAG = re.compile(
+    rf"<(?P<end>/?)(?P<name>(?:{_HTML})\b|[A-Z][\w.]*)(?P<rest>(?:{_ATTRIBUTE})*)\s*(?P<empty>/?)>"
+)
+_ONLY_TAG = re.compile(rf"\s*{_TAG.pattern}\s*$")
+_BEGINS_TAG = re.compile(rf"\s*<(?P<name>(?:{_HTML})\b|[A-Z][\w.]*)(?P<rest>[^<>]*(?:=>[^<>]*)*)$")
+_HEADING = re.compile(r"\s*<h(?P<level>[1-6])(?P<rest>[^<>]*)>(?P<text>.*)</h(?P=level)>\s*$")
+_TITLE = re.compile(r"""\b(?:title|label|summary|header|heading)\s?=\s?\{?(["'])(?P<title>.*?)\1""")
+_TYPE = re.compile(r"""\b(?:type|kind|style|color|variant)\s?=\s?(["']?)(?P<type>\w+)\1""")
+
+_FENCE = re.compile(r"(?P<indent>[\s>]*(?:[-*+]\s+|\d+[.)]\s+)?)(?P<marks>`{3,}|~{3,}|:{3,})(?P<info>[^`]*)$")
+_DIRECTIVE = re.compile(r"\s*\{(?P<name>[\w:.-]+)\}\s*(?P<rest>.*)$")
+_LANGUAGE = re.compile(r"\s*\{?[\s.]*(?P<name>[\w+#-]*)")
+_CONTAINER = re.compile(r"\s*\{?[\s.]*(?P<name>[\w-]+)\}?\s*(?:\[(?P<title>.*)\]|(?P<rest>.*))$")
+_MARGIN = re.compile(
+    r"""(?P<indent>\s*)(?:(?:!!!|\?\?\?\+?)\s+(?P<name>[\w-]+)[\w -]*?|===[!+]?)\s*"""
+    r"""(?P<title>"[^"]*"|'[^']*')?\s*(?:\{.*\})?$"""
+)
+_SLASHES = re.compile(r"\s*/{3,}(?:\s+(?P<name>[\w-]+)\s*(?:\|\s*(?P<title>.*))?)?$")
+_QUOTE = re.compile(r"(?P<indent>[\s>]*>)\s*\[!(?P<name>\w+)\][+-]?\s*(?P<title>.*)$")
+_TEMPLATE = re.compile(
+    r"\s*(?:\{%[-~]?|\{\{[<%])\s*(?P<end>/|end)?(?P<name>[\w/-]+)(?P<rest>(?:[^%>]|[%>](?!\}))*?)"
+    r"(?P<empty>/?)[-~]?(?:%\}|[>%]\}\})\s*$"
+)
+_TEMPLATE_FENCE = "`````"
+_ANNOTATION = re.compile(r"(?<!\s)\s*(?:#|//|--|<!--)\s*\(\d+\)!\s*(?:-->|\*/)?$")
+_FENCED = word_set("highlight code-toggle codeblock prism")
+_ESM = re.compile(
+    r"import (?:[^'\"]* from )?['\"][^'\"]+['\"];?\s*$|import (?:\{|\* as |\w+, \{)[^'\"]*$"
+    r"|export (?:const|let|var|default|async|function|class|type|interface|\{|\*)"
+)
+_ONE = r"""(?:[.#:][\w:.#-]+|[\w-]+=(?:"[^"]*"|'[^']*'|[^\s{}"']+)|data-[\w-]+|-)"""
+_ATTRIBUTES = rf"\{{:?\s*{_ONE}(?:\s+{_ONE})*\s*\}}|\{{:\s*toc\s*\}}"
+_ONLY_ATTRIBUTES = re.compile(rf"\s*(?:{_ATTRIBUTES}|\{{[\w.]+(?:\(\))?\}}|\{{\{{[ \w.]+\}}\}})\s*$")
+_DEFINITION = re.compile(
+    r" {0,3}\[(?!\^)(?P<label>[^\]]+)\]:\s*(?:<[^>]*>|\S+)\s*(?:\"[^\"]*\"|'[^']*'|\([^)]*\))?\s*$"
+)
+_DROPPED = re.compile(r"%(?:\s|$)|\+\+\+|\*\[[^\]]+\]:|(?:[*+-]|\d\.) TOC\s*$|(?:#\s*)?--8<--")
+_SPANS = (
+    ("<!--", "-->"),
+    ("{/*", "*/}"),
+    ("<script", "</script>"),
+    ("<style", "</style>"),
+    ("{% comment", "endcomment %}"),
+)
+_OPTION = re.compile(r"\s*:[\w-]+:(?:\s|$)|\s*---\s*$|\s{4,}[\w-]+:\s")
+
+
+def in_commonmark(lines: Iterable[Line]) -> tuple[list[Line], frozenset[str]]:
+    """The same lines in CommonMark, and the labels of links that they define."""
+    dialect = _Dialect(list(lines))
+    return list(dialect.read()), frozenset(dialect.labels)
+
+
+class _Dialect:
+    def __init__(self, lines: list[Line]) -> None:
+        self.labels: set[str] = set()
+        self._lines = lines
+        self._at = 0
+        self._fence = ""  # what closes the open fence
+        self._closers: list[str] = []  # the fences of the open directives of MyST
+        self._margins: list[int] = []  # the indents of the marks whose text is indented below them
+        self._last: dict[str, int] = {}  # the last line that has each closing mark
+        for at, (line, _) in enumerate(lines):
+            for _, closing in _SPANS:
+                if closing in line:
+                    self._last[closing] = at
+
+    def read(self) -> Iterator[Line]:
+        while self._at < len(self._lines):
+            line, number = self._lines[self._at]
+            self._at += 1
+            line = self._moved(line)
+            if self._fence:
+                shown = line.strip()
+                if shown.strip(self._fence[0]) == "" and len(shown) >= len(self._fence):
+                    line, self._fence = line.replace(":", "`"), ""
+                elif shown.startswith("{") and (found := _TEMPLATE.match(line[:LONGEST_LINE])):
+                    if found["name"] == "raw":
+                        continue
+                    if self._fence == _TEMPLATE_FENCE and found["name"] in _FENCED and found["end"]:
+                        line, self._fence = self._fence, ""
+                yield _ANNOTATION.sub("", line), number
+            elif len(line) > LONGEST_LINE:
+                yield line, number
+            else:
+                yield from ((each, number) for each in self._shown(line))
+
+    def _moved(self, line: str) -> str:
+        """The line at the margin of the mark that it belongs to."""
+        for count, margin in enumerate(self._margins):
+            indent = len(line) - len(line.lstrip())
+            if not line.strip():
+                break
+            if indent <= margin:
+                if not self._fence:
+                    del self._margins[count:]
+                break
+            line = line[:margin] + line[margin + min(4, indent - margin) :]
+        return line
+
+    def _without_comment(self, line: str) -> str:
+        """The line without a comment or script that begins in it, which may end some lines below."""
+        for opening, closing in _SPANS:
+            start = line.rfind(opening)
+            if start < 0 or line.count("`", 0, start) % 2:
+                continue
+            end = line.find(closing, start)
+            if end < 0 and self._last.get(closing, -1) >= self._at:
+                while (end := self._lines[self._at][0].find(closing)) < 0:
+                    self._at += 1
+                line = line[:start] + self._lines[self._at][0][end + len(closing) :]
+                self._at += 1
+            elif end >= 0 and opening[:2] in ("<s", "{%"):
+                line = line[:start] + line[end + len(closing) :]
+        return line
+
+    def _shown(self, line: str) -> Iterator[str]:
+        """What stands for a line outside of code."""
+        if "<" in line or "{" in line:
+            line = self._without_comment(line)
+        text = line.strip()
+        if (
+            self._closers
+            and text
+            and not text.strip(self._closers[-1][0])
+            and len(text) >= len(self._closers[-1])
+        ):
+            self._closers.pop()
+        elif found := _FENCE.match(line):
+            yield from self._fenced(found)
+        elif (
+            text[:3] in ("!!!", "???", "===")
+            and (found := _MARGIN.match(line))
+            and (found["name"] or found["title"])
+        ):
+            self._margins.append(len(found["indent"]))
+            yield from self._label(found["name"], found["title"], found["indent"])
+        elif text.startswith("///") and (found := _SLASHES.match(line)):
+            yield from self._label(found["name"], found["title"])
+        elif text.startswith(">") and (found := _QUOTE.match(line)):
+            yield from self._label(found["name"], found["title"], found["indent"] + " ")
+        elif text.startswith("<"):
+            yield from self._tagged(line)
+        elif text.startswith("{"):
+            yield from self._templated(line)
+        elif _ESM.match(line):
+            while self._at < len(self._lines) and self._lines[self._at][0].strip():
+                self._at += 1
+        elif found := _DEFINITION.match(line):
+            self.labels.add(found["label"].lower())
+        elif not _DROPPED.match(line):
+            yield line
+
+    def _label(self, name: str | None, title: str | None, indent: str = "") -> Iterator[str]:
+        """A line in bold, from the title, which may be empty, or else from the name."""
+        shown = (title or "").strip().strip("\"'").strip("*")
+        if not title:
+            shown = _NAMED.get((name or "").lower().replace("callout-", "").replace("-", ""), "")
+        yield indent.rstrip(" ")
+        if shown:
+            yield f"{indent}**{shown}**"
+            yield indent.rstrip(" ")
+
+    def _fenced(self, found: re.Match[str]) -> Iterator[str]:
+        """A fence: a block of code, or a directive or a container with text."""
+        indent, marks, info = found["indent"], found["marks"], found["info"]
+        directive = _DIRECTIVE.match(info)
+        name = directive["name"] if directive else ""
+        if directive and not name.startswith("."):
+            if name in _CODE:
+                self._fence = marks
+                language = directive["rest"] if name.startswith(("code", "source")) else name
+                yield f"{indent}{marks.replace(':', '`')}{language.partition(' ')[0]}"
+            elif name in SKIPPED_DIRECTIVES or name == "eval-rst":
+                inner: list[str] = []
+                while self._at < len(self._lines) and self._lines[self._at][0].strip() != marks:
+                    inner.append(self._lines[self._at][0])
+                    self._at += 1
+                self._at += 1
+                if name == "eval-rst":
+                    yield from to_markdown(in_words("\n".join(inner))).split("\n")
+            else:
+                self._closers.append(marks)
+                words = label_of(name.rpartition(":")[2], directive["rest"], has_text=False)
+                yield from self._label(name, words.rstrip(".:"))
+            while self._at < len(self._lines) and _OPTION.match(self._lines[self._at][0]):
+                self._at += 1
+        elif marks[0] != ":":
+            language = _LANGUAGE.match(info.partition(",")[0])
+            self._fence = marks
+            yield f"{indent}{marks}{language['name'] if language else ''}"
+        elif re.match(r"\s*\w+(?:\.\w+)+\s*$", info) or not (container := _CONTAINER.match(info)):
+            if info.strip():  # an object that a generator documents, with its options below
+                while self._at < len(self._lines) and self._lines[self._at][0].startswith("    "):
+                    self._at += 1
+            yield ""
+        else:
+            title = container["title"] or container["rest"]
+            if attributes := _TITLE.search(title):
+                title = attributes["title"]
+            yield from self._label(container["name"], re.sub(r"\{.*\}|^=.*", "", title), indent)
+
+    def _tagged(self, line: str) -> Iterator[str]:
+        """A line that begins with a tag or a comment."""
+        if heading := _HEADING.match(line):
+            anchor = re.search(r"""\bid=["']?([\w:.-]+)""", heading["rest"])
+            yield f"{'#' * int(heading['level'])} {heading['text']}{f' {{#{anchor[1]}}}' if anchor else ''}"
+            return
+        found = _ONLY_TAG.match(line)
+        rest = found["rest"] if found else ""
+        if found is None and (begins := _BEGINS_TAG.match(line)) and line[:4].strip():
+            following = self._lines[self._at : self._at + 40]
+            end = next((at for at, (each, _) in enumerate(following) if each.rstrip().endswith(">")), None)
+            if end is not None and all(each.strip() for each, _ in following[:end]):
+                rest = " ".join((begins["rest"], *(each for each, _ in following[: end + 1])))[:LONGEST_LINE]
+                self._at += end + 1
+                found = begins
+        if found is None:
+            yield line
+        elif line[:4].strip() or found["name"][0].isupper():
+            kind, title = _TYPE.search(rest), _TITLE.search(rest)
+            is_end = "end" in found.re.groupindex and found["end"]
+            name = kind["type"] if kind and found["name"][0].isupper() else found["name"]
+            yield from [""] if is_end else self._label(name, title["title"] if title else None)
+        else:
+            yield line
+
+    def _templated(self, line: str) -> Iterator[str]:
+        """A line that begins with a brace: a template, or attributes."""
+        if found := _TEMPLATE.match(line):
+            name, rest = found["name"], found["rest"]
+            if name in _FENCED and not found["end"]:
+                if not found["empty"]:
+                    self._fence = _TEMPLATE_FENCE
+                    words = [word for word in rest.split() if word.isalnum()]
+                    yield f"{self._fence}{words[0] if words else ''}"
+            elif rest.startswith("/*") or name.startswith("/"):
+                yield line
+            elif not found["end"]:
+                kind, title = (
+                    _TYPE.search(rest),
+                    _TITLE.search(rest) or re.match(r"\s*([\"'])(?P<title>.+?)\1", rest),
+                )
+                is_tab = "tab" in name or name in ("details", "accordion")
+                shown = (
+                    title["title"]
+                    if title
+                    and (is_tab or name in _NAMED or name in ("alert", "callout", "hint", "admonition"))
+                    else None
+                )
+                yield from self._label(kind["type"] if kind else name, shown)
+        elif line.lstrip().startswith(("{{<", "{{%", "{%")) and "}" not in line:
+            following = [text for text, _ in self._lines[self._at : self._at + 20]]
+            self._at += next((at + 1 for at, text in enumerate(following) if text.rstrip().endswith("}")), 0)
+        elif _ONLY_ATTRIBUTES.match(line):
+            names = re.findall(r"\.([\w-]+)", line)
+            yield from self._label(names[0] if names else "", None)
+        else:
+            yield line
+
+
+_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.{1,400}?)(?<!`)\1(?!`)", re.DOTALL)
+_ROLE = re.compile(r"\{(?P<name>[\w:+-]{1,40})\}(?P<text>`[^`\n]{1,300}`)")
+_HELD = re.compile(r"\x01(\d+)\x01")
+_HAS_MARKS = re.compile(r"[<{&\[!]|==|\+\+|\^\^|:(?:material|octicons|fontawesome|simple)-")
+_COMMENT = re.compile(r"<!--(?:(?!-->).){0,500}-->|\{/\*(?:(?!\*/\}).){0,500}\*/\}")
+_LIQUID = re.compile(
+    r"\{%[^%\n]{0,300}%\}|\{\{\s?(?:site|page|include|layout|config|extra)\.[^}\n]{0,200}\}\}"
+)
+_SHORTCODE = re.compile(r"\{\{[<%](?!/\*)(?P<rest>[^}\n]{0,300})[>%]\}\}")
+_LITERAL = re.compile(r"\{\{\s*([\"'])(?P<text>[^\"'{}\n]{0,200})\1[^}\n]{0,100}\}\}")
+_TEXT = r"(?P<text>(?:[^\[\]\\]|\\.|\[[^\[\]]{0,200}\]){0,400})"
+_TARGET = r"[^()\n]{0,500}(?:\([^()\n]{0,100}\)[^()\n]{0,200})?"
+_IMAGE = re.compile(rf"!\[{_TEXT}\](?:\({_TARGET}\)|\[[^\[\]]{{0,200}}\])")
+_LINK = re.compile(
+    rf"(?<![\]\\])\[{_TEXT}\](?:\((?P<target>{_TARGET})\)|(?P<label>\[[^\[\]]{{0,200}}\])|(?![\w(:]))"
+)
+_AFTER = re.compile(rf"[ \t]?(?:{_ATTRIBUTES})")
+_ICON = re.compile(r":(?:material|octicons|fontawesome|simple)-[\w-]{1,60}:")
+_MARKED = re.compile(r"(==|\^\^|\+\+)(?=\S)((?:(?!\1).){1,200}?)(?<=\S)\1")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[A-Za-z]\w{1,30});")
+
+
+def without_marks(text: str, labels: frozenset[str] = frozenset()) -> str:
+    """A paragraph of Markdown without the marks that are neither words nor CommonMark. Links that lead to
+    other files, or to one of these `labels`, become their text."""
+    if not _HAS_MARKS.search(text):
+        return text
+    lines = text.split("\n")
+    if len(text) > LONGEST_LINE:
+        return "\n".join(without_marks(line, labels) for line in lines) if len(lines) > 1 else text
+    held: list[str] = []
+
+    def hold(found: re.Match[str]) -> str:
+        held.append(found[0])
+        return f"\x01{len(held) - 1}\x01"
+
+    def link(found: re.Match[str]) -> str:
+        shown, target, label = found["text"], found["target"], found["label"]
+        if target is None:
+            return shown if label or shown.lower() in labels else found[0]
+        is_on_web = target.lstrip(" <").startswith(("http://", "https://"))
+        return found[0] if is_on_web and shown.strip() else shown
+
+    shown = _CODE_SPAN.sub(hold, _ROLE.sub(_role, text.replace("\x01", "")))
+    shown = _LIQUID.sub("", _LITERAL.sub(r"\g<text>", _COMMENT.sub("", shown)))
+    shown = _AFTER.sub("", _SHORTCODE.sub(_shortcode, shown))
+    shown = _LINK.sub(link, _IMAGE.sub(r"\g<text>", shown))
+    shown = _MARKED.sub(r"\2", _ENTITY.sub(_entity, _TAG.sub(_tag, _ICON.sub("", shown))))
+    shown = _HELD.sub(lambda found: held[int(found[1])], shown)
+    if shown.count("\n") != text.count("\n"):  # each line must keep its number
+        return "\n".join(without_marks(line, labels) for line in lines)
+    return shown.rstrip(" ")
+
+
+def _role(found: re.Match[str]) -> str:
+    return in_words(f":{found['name']}:{found['text']}")
+
+
+def _shortcode(found: re.Match[str]) -> str:
+    if text := re.search(r"""\btext=(["'])(.*?)\1""", found["rest"]):
+        return text[2]
+    words = found["rest"].split()
+    is_version = len(words) > 1 and words[0].endswith("-in")
+    return f"{words[0].replace('-', ' ').capitalize()} {words[1]}." if is_version else ""
+
+
+def _tag(found: re.Match[str]) -> str:
+    name = found["name"]
+    if name[0].isupper():
+        is_generic = not (found["end"] or found["empty"] or found["rest"])
+        return found[0] if is_generic and found.start() and found.string[found.start() - 1].isalnum() else ""
+    if name in ("code", "kbd", "tt", "samp"):
+        return "`"
+    return " " if name in ("br", "td", "th", "li", "dt", "dd", "p", "tr") else ""
+
+
+def _entity(found: re.Match[str]) -> str:
+    char = html.unescape(found[0])
+    return f"\\{char}" if char == "<" else char.replace("\xa0", " ").replace("\n", " ")
