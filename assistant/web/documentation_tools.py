@@ -202,12 +202,15 @@ class DocumentationTools:
 
     async def _get(self, given: Get) -> ToolResult:
         package = await self._package(given.package)
+        named = await self._documentation.passages_named(given.name)
         passages = [
             passage
-            for passage in await self._documentation.passages_named(given.name)
+            for passage in named
             if (package is None or _same(passage.package, package))
             and given.location in (None, passage.location)
         ]
+        if named and not passages:
+            raise ToolFailed(f"{given.name} is not there, but here: {_places(named)}")
         if not passages:
             alike = await self._documentation.names_like(given.name)
             raise ToolFailed(_correction(given.name, alike))
@@ -223,8 +226,7 @@ class DocumentationTools:
         if first.example.strip():
             texts.append(f"Example ({first.example_location}):\n\n{first.example}")
         if others:
-            places = "; ".join(f"{one.name}, {one.package}, {one.location}" for one in data.others)
-            texts.append(f"Other passages of this name: {places}")
+            texts.append(f"Other passages of this name: {_places(others)}")
         return _result(data, texts)
 
     async def _check(self, given: Check) -> ToolResult:
@@ -314,6 +316,10 @@ def _as_text(passage: PassageOut) -> str:
     place = " ".join(filter(None, (passage.package, passage.version)))
     source = ", ".join(filter(None, (place, passage.licence, passage.location, passage.url)))
     return "\n\n".join(filter(None, (f"{passage.title} ({source})", passage.signature, passage.text)))
+
+
+def _places(passages: Sequence[Passage]) -> str:
+    return "; ".join(f"{one.name}, {one.package}, {one.location}" for one in passages[:MOST_OTHERS])
 
 
 def _correction(name: str, alike: Sequence[str]) -> str:

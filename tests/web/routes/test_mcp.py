@@ -326,6 +326,11 @@ async def test_a_passage_is_whole_and_chosen_among_several(client: httpx.AsyncCl
     other = await call(client, "get_passage", name="long", package="my.pkg", location="pkg.py:99")
     assert other["structuredContent"]["passage"]["text"] == "Another one."
     assert not other["structuredContent"]["is_cut"]
+    elsewhere = await failure(client, "get_passage", name="pkg.long", package="Flask")
+    assert (
+        elsewhere
+        == "pkg.long is not there, but here: pkg.long, my-pkg, pkg.py:5; pkg.long, my-pkg, pkg.py:99"
+    )
     text = (await call(client, "get_passage", name="rmtree()"))["content"][0]["text"]
     assert "Example (x.py:3):\n\nrmtree(path)" in text
     missing = await failure(client, "get_passage", name="shutil.rmtre")
