@@ -6,6 +6,7 @@ for a language model. What a model can mend, such as an unknown package, is a `T
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ Name = Annotated[
     AfterValidator(lambda name: name.removesuffix("()") or name),
 ]
 Package = Annotated[
-    Text | None,
+    Annotated[Text, StringConstraints(max_length=200)] | None,
     Field(description="a package or a folder of documentation, such as `requests`; absent: all"),
 ]
 
@@ -262,17 +263,21 @@ class DocumentationTools:
         )
 
     async def _package(self, name: str | None) -> str | None:
-        """The package of this name as the documentation spells it. Raises `ToolFailed` if there is none."""
-        if name is None or not name.strip():
+        """The package of this name, or with a module of this name. Raises `ToolFailed` if there is none."""
+        if name is None or not (name := name.strip()):
             return None
         covers = await self._documentation.covers()
         packages = list(dict.fromkeys(line.rpartition(" ")[0] or line for line in covers))
         for package in (*packages, *covers):
-            if _same(package, name.strip()):
+            if _same(package, name):
                 return package
+        for passage in await self._documentation.passages_named(name):
+            if passage.name == name:  # `yaml` is a module of PyYAML
+                return passage.package
+        listed = ", ".join(difflib.get_close_matches(name, packages, MOST_OTHERS, cutoff=0))
         rest = len(packages) - MOST_OTHERS
-        listed = ", ".join(packages[:MOST_OTHERS]) + (f" and {rest} more" if rest > 0 else "")
-        raise ToolFailed(f"There is no documentation of {name[:100]!r} here. It covers {listed}.")
+        more = f" and {rest} more" if rest > 0 else ""
+        raise ToolFailed(f"There is no documentation of {name!r} here. It covers {listed}{more}.")
 
 
 def _checked(

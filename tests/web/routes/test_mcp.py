@@ -303,7 +303,9 @@ async def test_a_search_keeps_to_a_package_and_to_its_limit(
         (one,) = found["structuredContent"]["passages"]
         assert (one["package"], len(one["text"]) < 3000) == ("my-pkg", True)
     text = await failure(client, "search_documentation", question="q", package="numpy")
-    assert text == "There is no documentation of 'numpy' here. It covers Python, Flask, my-pkg."
+    assert text == "There is no documentation of 'numpy' here. It covers my-pkg, Python, Flask."
+    module = await call(client, "search_documentation", question="q", package="pkg.long")
+    assert module["structuredContent"]["passages"][0]["package"] == "my-pkg"
 
 
 async def test_a_search_without_an_answer_says_so(
