@@ -109,6 +109,7 @@ class Whole(BaseModel):
 class Checked(BaseModel):
     name: str
     exists: bool
+    is_covered: bool = Field(description="whether the first part of the name is documented here at all")
     full_name: str | None = Field(default=None, description="the name with its module")
     kind: str | None = None
     signature: str | None = None
@@ -166,7 +167,8 @@ class DocumentationTools:
                 "check_names",
                 "Check whether names exist",
                 "Says for each dotted name whether the documentation here has it, with its signature, and "
-                "what is spelled alike. Use it before you write code with a name you are not sure of.",
+                "what is spelled alike. Use it before you write code with a name you are not sure of. An "
+                "inherited member has the name of its base class.",
                 Check,
                 CheckedNames,
                 _checked(Check, self._check),
@@ -238,8 +240,11 @@ class DocumentationTools:
                 lines.append(
                     f"{one.name}: exists, {one.kind} {one.signature or one.full_name} ({one.package})"
                 )
-            else:
+            elif one.is_covered:
                 lines.append(f"{one.name}: does not exist in the documentation here.")
+            else:
+                first = one.name.partition(".")[0]
+                lines.append(f"{one.name}: unknown, because nothing here documents {first}.")
             if one.alike:
                 lines[-1] += f" Alike: {', '.join(one.alike)}"
         return _result(CheckedNames(names=checked), ["\n".join(lines)])
@@ -250,11 +255,13 @@ class DocumentationTools:
             [] if passages else await self._documentation.names_like(name)
         )
         if not passages:
-            return Checked(name=name, exists=False, alike=alike)
+            is_covered = bool(await self._documentation.passages_named(name.partition(".")[0]))
+            return Checked(name=name, exists=False, is_covered=is_covered, alike=alike)
         first = passages[0]
         return Checked(
             name=name,
             exists=True,
+            is_covered=True,
             full_name=first.name,
             kind=first.kind,
             signature=first.signature or None,

@@ -342,14 +342,19 @@ async def test_a_passage_is_whole_and_chosen_among_several(client: httpx.AsyncCl
 
 
 async def test_names_are_checked(client: httpx.AsyncClient) -> None:
-    result = await call(client, "check_names", names=["shutil.rmtree()", "Flask.run", "long", "nothing"])
-    exact, ending, several, missing = result["structuredContent"]["names"]
+    result = await call(
+        client, "check_names", names=["shutil.rmtree()", "Flask.run", "long", "long.er", "x.y"]
+    )
+    exact, ending, several, missing, uncovered = result["structuredContent"]["names"]
     assert (exact["exists"], exact["kind"], exact["signature"]) == (True, "function", RMTREE.signature)
     assert exact["package"] == "Python 3.11.2"
     assert (ending["full_name"], ending["alike"]) == ("flask.Flask.run", [])
     assert several["alike"] == []  # the other one has the same name
     assert (missing["exists"], missing["full_name"], len(missing["alike"])) == (False, None, 3)
-    assert len(result["content"][0]["text"].splitlines()) == 4
+    assert (missing["is_covered"], uncovered["exists"], uncovered["is_covered"]) == (True, False, False)
+    lines = result["content"][0]["text"].splitlines()
+    assert lines[3].startswith("long.er: does not exist in the documentation here. Alike: ")
+    assert lines[4].startswith("x.y: unknown, because nothing here documents x. Alike: ")
     assert "at most 20" in await failure(client, "check_names", names=["x"] * (MOST_NAMES + 1))
     assert "at least 1" in await failure(client, "check_names", names=[])
 
