@@ -291,7 +291,7 @@ class Replies:
 
     async def look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...] | None:
         """The passages that a model is given for the last of `turns`; None if there is no documentation."""
-        return await self._author.look_up(turns)
+        return await self._author._look_up(turns)
 
     # What happens to a question
 
@@ -456,7 +456,7 @@ class _Author:
         can_quote = self._documentation.can_answer
         model = await self._served.ready(MODEL_WAIT_SECONDS, also_lost=not can_quote)
         await self._licences.check(run.ticket.owner)
-        sources = await self.look_up(branch.turns) if branch.grounding else None
+        sources = await self._look_up(branch.turns) if branch.grounding else None
         try:
             async with asyncio.timeout(self._total_seconds):
                 return await self._stream(run, model, branch, sources)
@@ -503,7 +503,7 @@ class _Author:
             raise NoDocumentation(str(error)) from error
         return quotation(question, found, instead=instead)
 
-    async def look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...] | None:
+    async def _look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...] | None:
         """The passages on the last of `turns`; None where there is no documentation."""
         if not self._documentation.can_answer:
             return None

@@ -6,6 +6,7 @@ for a language model. What a model can mend, such as an unknown package, is a `T
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ Name = Annotated[
     AfterValidator(lambda name: name.removesuffix("()") or name),
 ]
 Package = Annotated[
-    Text | None,
+    Annotated[Text, StringConstraints(max_length=200)] | None,
     Field(description="a package or a folder of documentation, such as `requests`; absent: all"),
 ]
 
@@ -108,6 +109,7 @@ class Whole(BaseModel):
 class Checked(BaseModel):
     name: str
     exists: bool
+    is_covered: bool = Field(description="whether the first part of the name is documented here at all")
     full_name: str | None = Field(default=None, description="the name with its module")
     kind: str | None = None
     signature: str | None = None
@@ -165,7 +167,8 @@ class DocumentationTools:
                 "check_names",
                 "Check whether names exist",
                 "Says for each dotted name whether the documentation here has it, with its signature, and "
-                "what is spelled alike. Use it before you write code with a name you are not sure of.",
+                "what is spelled alike. Use it before you write code with a name you are not sure of. An "
+                "inherited member has the name of its base class.",
                 Check,
                 CheckedNames,
                 _checked(Check, self._check),
@@ -202,12 +205,15 @@ class DocumentationTools:
 
     async def _get(self, given: Get) -> ToolResult:
         package = await self._package(given.package)
+        named = await self._documentation.passages_named(given.name)
         passages = [
             passage
-            for passage in await self._documentation.passages_named(given.name)
+            for passage in named
             if (package is None or _same(passage.package, package))
             and given.location in (None, passage.location)
         ]
+        if named and not passages:
+            raise ToolFailed(f"{given.name} is not there, but here: {_places(named)}")
         if not passages:
             alike = await self._documentation.names_like(given.name)
             raise ToolFailed(_correction(given.name, alike))
@@ -223,8 +229,7 @@ class DocumentationTools:
         if first.example.strip():
             texts.append(f"Example ({first.example_location}):\n\n{first.example}")
         if others:
-            places = "; ".join(f"{one.name}, {one.package}, {one.location}" for one in data.others)
-            texts.append(f"Other passages of this name: {places}")
+            texts.append(f"Other passages of this name: {_places(others)}")
         return _result(data, texts)
 
     async def _check(self, given: Check) -> ToolResult:
@@ -235,8 +240,11 @@ class DocumentationTools:
                 lines.append(
                     f"{one.name}: exists, {one.kind} {one.signature or one.full_name} ({one.package})"
                 )
-            else:
+            elif one.is_covered:
                 lines.append(f"{one.name}: does not exist in the documentation here.")
+            else:
+                first = one.name.partition(".")[0]
+                lines.append(f"{one.name}: unknown, because nothing here documents {first}.")
             if one.alike:
                 lines[-1] += f" Alike: {', '.join(one.alike)}"
         return _result(CheckedNames(names=checked), ["\n".join(lines)])
@@ -247,11 +255,13 @@ class DocumentationTools:
             [] if passages else await self._documentation.names_like(name)
         )
         if not passages:
-            return Checked(name=name, exists=False, alike=alike)
+            is_covered = bool(await self._documentation.passages_named(name.partition(".")[0]))
+            return Checked(name=name, exists=False, is_covered=is_covered, alike=alike)
         first = passages[0]
         return Checked(
             name=name,
             exists=True,
+            is_covered=True,
             full_name=first.name,
             kind=first.kind,
             signature=first.signature or None,
@@ -260,17 +270,21 @@ class DocumentationTools:
         )
 
     async def _package(self, name: str | None) -> str | None:
-        """The package of this name as the documentation spells it. Raises `ToolFailed` if there is none."""
-        if name is None or not name.strip():
+        """The package of this name, or with a module of this name. Raises `ToolFailed` if there is none."""
+        if name is None or not (name := name.strip()):
             return None
         covers = await self._documentation.covers()
         packages = list(dict.fromkeys(line.rpartition(" ")[0] or line for line in covers))
         for package in (*packages, *covers):
-            if _same(package, name.strip()):
+            if _same(package, name):
                 return package
+        for passage in await self._documentation.passages_named(name):
+            if passage.name == name:  # `yaml` is a module of PyYAML
+                return passage.package
+        listed = ", ".join(difflib.get_close_matches(name, packages, MOST_OTHERS, cutoff=0))
         rest = len(packages) - MOST_OTHERS
-        listed = ", ".join(packages[:MOST_OTHERS]) + (f" and {rest} more" if rest > 0 else "")
-        raise ToolFailed(f"There is no documentation of {name[:100]!r} here. It covers {listed}.")
+        more = f" and {rest} more" if rest > 0 else ""
+        raise ToolFailed(f"There is no documentation of {name!r} here. It covers {listed}{more}.")
 
 
 def _checked(
@@ -314,6 +328,10 @@ def _as_text(passage: PassageOut) -> str:
     place = " ".join(filter(None, (passage.package, passage.version)))
     source = ", ".join(filter(None, (place, passage.licence, passage.location, passage.url)))
     return "\n\n".join(filter(None, (f"{passage.title} ({source})", passage.signature, passage.text)))
+
+
+def _places(passages: Sequence[Passage]) -> str:
+    return "; ".join(f"{one.name}, {one.package}, {one.location}" for one in passages[:MOST_OTHERS])
 
 
 def _correction(name: str, alike: Sequence[str]) -> str:

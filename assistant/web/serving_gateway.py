@@ -48,7 +48,7 @@ WRONG_KEY_SECONDS = 60.0  # how long it waits, and how long a wrong key counts
 KNOWN_SECONDS = 3600.0  # how long an address that sent the right key never waits
 MOST_ADDRESSES = 4096  # that are remembered
 DONE = b"data: [DONE]\n\n"  # the end of a stream in OpenAI's protocol
-MODELS, CHATS = "/v1/models", "/v1/chat/completions"
+MODELS, COMPLETIONS, CHATS = "/v1/models", "/v1/completions", "/v1/chat/completions"
 PING_SECONDS = 15.0
 
 # The headers of a request that are forwarded. Others may identify a person.
@@ -129,11 +129,14 @@ class ServingGateway:
             body, is_whole = received
             if not is_whole:
                 return
-            is_chat = target == CHATS and scope["method"] == "POST"
-            if self._models is not None and is_chat and model_of(body) is not None:
+            if self._models is not None and target in (CHATS, COMPLETIONS) and model_of(body) is not None:
+                if target == COMPLETIONS:
+                    message = f"The models with documentation answer at {CHATS} only."
+                    await answer.refuse_chat(ChatRefused(404, message, param="model", code="model_not_found"))
+                    return
                 session = headers.get(b"x-session-id", b"").decode("latin-1") or None
-                chunks = self._models.answer(body, address=address, session=session)
-                work = self._answer_here(chunks, answer)
+                made = self._models.answer(body, address=address, session=session)
+                work = self._answer_here(made, answer)
             elif self._models is not None and scope["method"] != "POST" and _is_list_of_models(target):
                 work = self._list_models(self._models, target, answer)
             else:

@@ -43,7 +43,7 @@ SERVED = [{"id": "scripted"}, {"id": "adapter", "parent": "scripted"}]
 
 @pytest.fixture
 async def documentation() -> FakeDocumentation:
-    return FakeDocumentation(SearchResult(passages=tuple(SOURCES)))
+    return FakeDocumentation(SearchResult(passages=tuple(SOURCES), confidence=1.0))
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ async def test_the_documentation_quotes_whole_and_streamed(
     assert answer.usage.total_tokens == 0
     assert [source["name"] for source in answer.sources] == ["shutil.rmtree", "os.rmdir"]
     fields = {"name", "title", "package", "version", "licence", "location", "url", "quote"}
-    assert answer.sources[0].keys() == fields  # as in the API of this application
+    assert fields <= answer.sources[0].keys()  # as in the API of this application
     assert documentation.asked == [("earlier", "How do I x?")]  # without what the program tells the model
 
     stream = await chats.chat.completions.create(
@@ -291,8 +291,9 @@ async def test_other_models_are_forwarded(client: httpx.AsyncClient) -> None:
         assert answer.json() == "forwarded", model
     for body in (b"documentation", b'["documentation"]', b"[" * 10_000 + b"documentation"):
         assert (await client.post("/v1/chat/completions", content=body)).json() == "forwarded"
-    answer = await client.post("/v1/completions", json={"model": BOTH[0], "prompt": "x"})
-    assert answer.json() == "forwarded"
+    for model in BOTH:  # rather than an answer without any documentation
+        answer = await client.post("/v1/completions", json={"model": model, "prompt": "x"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
     here = await client.post("/serving/v1/chat/completions", json={"model": BOTH[0], "messages": ASKED})
     assert here.json()["sources"]
 

@@ -270,6 +270,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applicatio
     folder = tmp_path_factory.mktemp("exposed")
     model = write_tiny_gguf(folder / "tiny.gguf", context=8192)
     arguments = ("--model", str(model), "--threads", "1", "--expose-serving", "--serving-key", KEY)
+    arguments = (*arguments, "--documentation")
     with application_running(folder / "data", *arguments, page=False) as application:
         application.wait_until("ready")
         application.client.headers.update(AUTHORIZED)
@@ -293,6 +294,24 @@ def test_clients_of_both_protocols_are_answered(application: Application) -> Non
     body = {"inputs": "the", "parameters": {"max_new_tokens": 5, "return_full_text": False}}
     assert application.client.post("/serving/generate", json=body).json()["generated_text"]
     assert KEY not in application.log
+
+
+def test_the_models_with_documentation_answer_beside_it(application: Application) -> None:
+    application.wait_for_documentation()
+    asked = {"messages": [{"role": "user", "content": "How do I remove a folder with everything in it?"}]}
+    with openai.OpenAI(base_url=f"{application.address}/v1", api_key=KEY) as client:
+        assert [model.id for model in client.models.list()][1:] == [
+            "documentation",
+            "tiny.gguf+documentation",
+        ]
+        quoted = client.chat.completions.create(model="documentation", **asked)
+        assert "shutil.rmtree(path" in (quoted.choices[0].message.content or "")
+        answers = client.chat.completions.create(
+            model="tiny.gguf+documentation", max_tokens=1, stream=True, **asked
+        )
+        *_, last = answers
+        assert last.choices[0].finish_reason == "length"
+        assert last.sources[0]["name"] == quoted.sources[0]["name"] == "shutil.rmtree"
 
 
 def test_a_client_that_leaves_stops_the_engine(application: Application) -> None:

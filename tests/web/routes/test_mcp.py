@@ -303,7 +303,9 @@ async def test_a_search_keeps_to_a_package_and_to_its_limit(
         (one,) = found["structuredContent"]["passages"]
         assert (one["package"], len(one["text"]) < 3000) == ("my-pkg", True)
     text = await failure(client, "search_documentation", question="q", package="numpy")
-    assert text == "There is no documentation of 'numpy' here. It covers Python, Flask, my-pkg."
+    assert text == "There is no documentation of 'numpy' here. It covers my-pkg, Python, Flask."
+    module = await call(client, "search_documentation", question="q", package="pkg.long")
+    assert module["structuredContent"]["passages"][0]["package"] == "my-pkg"
 
 
 async def test_a_search_without_an_answer_says_so(
@@ -326,6 +328,11 @@ async def test_a_passage_is_whole_and_chosen_among_several(client: httpx.AsyncCl
     other = await call(client, "get_passage", name="long", package="my.pkg", location="pkg.py:99")
     assert other["structuredContent"]["passage"]["text"] == "Another one."
     assert not other["structuredContent"]["is_cut"]
+    elsewhere = await failure(client, "get_passage", name="pkg.long", package="Flask")
+    assert (
+        elsewhere
+        == "pkg.long is not there, but here: pkg.long, my-pkg, pkg.py:5; pkg.long, my-pkg, pkg.py:99"
+    )
     text = (await call(client, "get_passage", name="rmtree()"))["content"][0]["text"]
     assert "Example (x.py:3):\n\nrmtree(path)" in text
     missing = await failure(client, "get_passage", name="shutil.rmtre")
@@ -335,14 +342,19 @@ async def test_a_passage_is_whole_and_chosen_among_several(client: httpx.AsyncCl
 
 
 async def test_names_are_checked(client: httpx.AsyncClient) -> None:
-    result = await call(client, "check_names", names=["shutil.rmtree()", "Flask.run", "long", "nothing"])
-    exact, ending, several, missing = result["structuredContent"]["names"]
+    result = await call(
+        client, "check_names", names=["shutil.rmtree()", "Flask.run", "long", "long.er", "x.y"]
+    )
+    exact, ending, several, missing, uncovered = result["structuredContent"]["names"]
     assert (exact["exists"], exact["kind"], exact["signature"]) == (True, "function", RMTREE.signature)
     assert exact["package"] == "Python 3.11.2"
     assert (ending["full_name"], ending["alike"]) == ("flask.Flask.run", [])
     assert several["alike"] == []  # the other one has the same name
     assert (missing["exists"], missing["full_name"], len(missing["alike"])) == (False, None, 3)
-    assert len(result["content"][0]["text"].splitlines()) == 4
+    assert (missing["is_covered"], uncovered["exists"], uncovered["is_covered"]) == (True, False, False)
+    lines = result["content"][0]["text"].splitlines()
+    assert lines[3].startswith("long.er: does not exist in the documentation here. Alike: ")
+    assert lines[4].startswith("x.y: unknown, because nothing here documents x. Alike: ")
     assert "at most 20" in await failure(client, "check_names", names=["x"] * (MOST_NAMES + 1))
     assert "at least 1" in await failure(client, "check_names", names=[])
 
