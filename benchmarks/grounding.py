@@ -155,12 +155,13 @@ class Asked:
 
 
 def _frame(lines: Sequence[str], passages: Sequence[Source]) -> tuple[str, ...]:
-    """The lines of a prompt without those of the passages, and without the passages' titles."""
-    quoted = {line.strip() for passage in passages for line in passage.quote.splitlines()}
-    framing = [line for line in lines if line.removeprefix(">").strip() not in quoted]
+    """What the lines of a prompt have beyond the titles and the texts of its passages."""
+    frame = list(lines)
     for passage in passages:
-        framing = [line.replace(passage.title, "\n") for line in framing]
-    return tuple(part for line in framing for part in line.split("\n") if part.strip())
+        text = " ".join(passage.quote.split())
+        parts = [part.strip(" >`:…") for line in frame for part in line.split(passage.title)]
+        frame = [part for part in parts if part and " ".join(part.split()) not in text]
+    return tuple(frame)
 
 
 async def ask_all(
