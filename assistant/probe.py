@@ -31,6 +31,7 @@ from assistant.model import BYTES_PER_TOKEN, TechAssistantChat
 from assistant.serving_client import ServingClient, Timeouts, new_session
 from assistant.settings import Settings
 from prompts.render import PromptError, Template
+from prompts.size import ModelSize, size_of
 from prompts.templates import choose_template
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ LOADING = "The model is loading."
 NOT_FETCHED = "The model could not be fetched; the application's log says why."
 _DOWNLOAD = TypeAdapter(Download)
 DOWNLOAD_SECONDS = 10.0  # in which a serving layer begins to fetch, or stops
+
+# The number of parameters in a model's name: "SmolLM2-135M", "qwen2.5-coder:0.5b", "Mixtral-8x7B".
+_PARAMETERS = re.compile(r"(?:^|[^a-z0-9.])(?:\d+x)?(\d{1,4}(?:\.\d{1,3})?)([mb])(?![a-z0-9])")
 
 # A model id that is a path on the machine that serves it.
 _PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]|.*\.gguf$")
@@ -214,4 +218,16 @@ def _template(settings: Settings, info: dict[str, Any]) -> Template:
         chat_template=own,
         bos_token=info.get("bos_token") or "",
         eos_token=info.get("eos_token") or "",
+        size=_size(info),
     )
+
+
+def _size(info: dict[str, Any]) -> ModelSize:
+    """The size of the model, from the parameters that the serving layer reports, or else from its name. If a
+    name has several numbers, the largest counts: "Qwen2.5-7B-Instruct-1M" can read a million tokens."""
+    reported = info.get("parameters")
+    if isinstance(reported, int) and reported > 0:
+        return size_of(reported)
+    named = _PARAMETERS.findall((_name(info) or "").lower())
+    unit = {"m": 10**6, "b": 10**9}
+    return size_of(max((int(float(number) * unit[letter]) for number, letter in named), default=None))

@@ -155,38 +155,43 @@ class Asked:
 
 
 def _frame(lines: Sequence[str], passages: Sequence[Source]) -> tuple[str, ...]:
-    """The lines of a prompt without those of the passages, and without the passages' titles."""
-    quoted = {line.strip() for passage in passages for line in passage.quote.splitlines()}
-    framing = [line for line in lines if line.removeprefix(">").strip() not in quoted]
+    """What the lines of a prompt have beyond the titles and the texts of its passages."""
+    frame = list(lines)
     for passage in passages:
-        framing = [line.replace(passage.title, "\n") for line in framing]
-    return tuple(part for line in framing for part in line.split("\n") if part.strip())
+        text = " ".join(passage.quote.split())
+        parts = [part.strip(" >`:…") for line in frame for part in line.split(passage.title)]
+        frame = [part for part in parts if part and " ".join(part.split()) not in text]
+    return tuple(frame)
 
 
-async def ask_all(model: TechAssistantChat, index: Index, cache: Path | None) -> dict[str, list[Reply]]:
-    """The replies without passages, and with those that the application would take."""
-    asked = Asked(model, cache)
-    found = {
-        message: passages_for(message.text, search(index, message.text, previous=[*message.before[::2]]))
-        for message in messages()
-    }
-    return {
-        "without": await asyncio.gather(*(asked.reply(message, None) for message in found)),
-        "with": await asyncio.gather(*(asked.reply(message, found[message]) for message in found)),
-    }
-
-
-async def measure(
-    url: str, index: Path, cache: Path | None, sampling: Mapping[str, Any]
+async def ask_all(
+    model: TechAssistantChat, index: Index, options: argparse.Namespace
 ) -> dict[str, list[Reply]]:
-    settings = Settings(serving_url=url, max_new_tokens=TOKENS, temperature=sampling["temperature"])
+    """The replies without passages, and with those that the application would take."""
+    asked = Asked(model, options.cache)
+    chosen = [message for message in messages() if message.split in options.splits]
+    found = [search(index, message.text, previous=message.before[::2]) for message in chosen]
+    passages = [passages_for(message.text, result) for message, result in zip(chosen, found, strict=True)]
+    return {
+        "without": await asyncio.gather(*(asked.reply(message, None) for message in chosen)),
+        "with": await asyncio.gather(*map(asked.reply, chosen, passages)),
+    }
+
+
+async def measure(url: str, index: Path, options: argparse.Namespace) -> dict[str, list[Reply]]:
+    settings = Settings(
+        serving_url=url,
+        max_new_tokens=TOKENS,
+        temperature=options.temperature,
+        prompt=options.prompt,
+    )
     async with Probe(settings) as probe:
         while (await probe.look(Endpoint(url))).state is not EngineState.READY:
             await asyncio.sleep(0.1)
         assert probe.model is not None
-        model = probe.model.model_copy(update={"seed": sampling["seed"]})
+        model = probe.model.model_copy(update={"seed": options.seed})
         with closing(Index(index)) as opened:
-            return await ask_all(model, opened, cache)
+            return await ask_all(model, opened, options)
 
 
 def report(replies: Mapping[str, Sequence[Reply]]) -> None:
@@ -196,6 +201,8 @@ def report(replies: Mapping[str, Sequence[Reply]]) -> None:
     for split in ("tune", "measured"):
         for name, all_replies in replies.items():
             of_split = [reply for reply in all_replies if reply.message.split == split]
+            if not of_split:
+                continue
             asking = [reply for reply in of_split if reply.message.names]
             others = [reply for reply in of_split if not reply.message.names]
             loops, parrots = (sum(getattr(r, what) for r in of_split) for what in ("loops", "parrots"))
@@ -226,6 +233,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--prompt", default="auto", help="as the option of the application")
+    parser.add_argument("--splits", nargs="+", default=["tune", "measured"], metavar="SPLIT")
     parser.add_argument("--port", default="0", help="port of the serving layer; 0 takes a free one")
     parser.add_argument("--show", action="store_true", help='print the answers to the split "tune"')
     options = parser.parse_args()
@@ -235,8 +243,7 @@ def main() -> None:
             build(index, lambda progress: None, environments=[Path(sys.prefix)])
         arguments = ("-m", "serving", "--model", options.model, "--port", options.port)
         with program(*arguments, errors=subprocess.DEVNULL) as (url, _):
-            sampling = {"temperature": options.temperature, "seed": options.seed}
-            replies = asyncio.run(measure(url, index, options.cache, sampling))
+            replies = asyncio.run(measure(url, index, options))
     report(replies)
     if options.show:
         show(replies)

@@ -30,14 +30,15 @@ import jinja2
 
 from assistant.conversation import Role, Source, Turn
 from prompts.answer import AnswerText, start_of_text
+from prompts.size import LARGE, ModelSize
 
-# The tokens reserved for passages: a share of what the question leaves free, and at most a few pages of
-# documentation, so that a large context does not mean a long wait at each question.
+# The share of what the question leaves free that passages may take. The model's size sets another limit.
 _PASSAGES_SHARE = 4
-_MOST_FOR_PASSAGES = 1500
 # The last passage is left out if fewer tokens of it fit: a line or two without context mislead.
 _LEAST_OF_PASSAGE = 60
 _LONGEST_HEADING = 160  # characters
+_LONGEST_SENTENCE = 300
+_SENTENCE = re.compile(r".*?[.!?:](?= |$)")
 _THOUGHT = re.compile(r"\s*<(think(?:ing)?|thought|reasoning)>(?:.*?</\1>|.*)", re.DOTALL | re.IGNORECASE)
 _END_OF_THOUGHT = "</think>"
 
@@ -96,12 +97,13 @@ class _QuotedPassage:
 
 
 class Template(abc.ABC):
-    """A format of prompts. `templates.choose_template` makes the one for a model."""
+    """A format of prompts for models of a size. `templates.choose_template` makes the one for a model."""
 
     template_hash: str
     stop_sequences: tuple[str, ...]
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, size: ModelSize = LARGE) -> None:
+        self.size = size
         grounded = read_source("grounded.jinja")
         self.template_hash = _hash(source)
         self._grounded_hash = _hash(source + grounded)
@@ -139,7 +141,7 @@ class Template(abc.ABC):
             raise QuestionTooLong(needed, budget - fixed)
 
         def reserve(room: int) -> int:
-            return 0 if passages is None else max(0, min(room // _PASSAGES_SHARE, _MOST_FOR_PASSAGES))
+            return 0 if passages is None else max(0, min(room // _PASSAGES_SHARE, self.size.passage_tokens))
 
         kept = history[_kept_from([*history, question], budget - fixed, per_exchange, count, reserve) :]
         grounded_question, used = self._with_passages(
@@ -209,10 +211,10 @@ class Template(abc.ABC):
         """
 
         def write(chosen: Sequence[_QuotedPassage]) -> str:
-            return self._grounded.render(passages=chosen, question=question)
+            return self._grounded.render(passages=chosen, question=question, explains=self.size.explains)
 
         chosen: list[_QuotedPassage] = []
-        for quoted in map(self._quoted, passages):
+        for quoted in map(self._quoted, passages[: self.size.passages]):
             if count(write([*chosen, quoted])) <= available:
                 chosen.append(quoted)
                 continue
@@ -228,14 +230,24 @@ class Template(abc.ABC):
     def _quoted(self, passage: Source) -> _QuotedPassage:
         """A passage neutralised, with every kind of line break made a plain one."""
         origin = ", ".join(filter(None, (f"{passage.package} {passage.version}".strip(), passage.location)))
-        heading = " ".join(f"{passage.title or passage.name} {origin and f'({origin})'}".split())
+        shown_origin = f"({origin})" if origin and self.size.explains else ""
+        heading = " ".join(f"{passage.title or passage.name} {shown_origin}".split())
         if len(heading) > _LONGEST_HEADING:
             heading = heading[: _LONGEST_HEADING - 1] + "…"
-        lines = [line.rstrip() for line in self._neutralised(Turn(Role.USER, passage.quote)).splitlines()]
+        quote = passage.quote if self.size.explains else _first_sentence(passage.quote)
+        lines = [line.rstrip() for line in self._neutralised(Turn(Role.USER, quote)).splitlines()]
         text = "\n".join(lines).strip("\n")
         return _QuotedPassage(
             self._neutralised(Turn(Role.USER, heading)), tuple(text.split("\n")) if text else ()
         )
+
+
+def _first_sentence(text: str) -> str:
+    """The first sentence of a text in one line, cut at a word if it is long."""
+    text = " ".join(text[: 4 * _LONGEST_SENTENCE].split())
+    sentence = _SENTENCE.match(text)
+    text = text if sentence is None else sentence[0]
+    return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE].rpartition(' ')[0]} …"
 
 
 def _without_thoughts(turn: Turn) -> Turn:

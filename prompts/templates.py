@@ -22,6 +22,7 @@ import jinja2.sandbox
 from assistant.conversation import Role, Turn
 from prompts.answer import AnswerText, start_of_text
 from prompts.render import PromptError, Template, compile_source, read_source
+from prompts.size import LARGE, ModelSize
 
 SEPARATOR = "-----"
 
@@ -52,6 +53,7 @@ def choose_template(
     chat_template: str | None = None,
     bos_token: str = "",
     eos_token: str = "",
+    size: ModelSize = LARGE,
 ) -> Template:
     """The template for a model. `auto` takes the model's own chat template if it has one, else ours.
 
@@ -61,8 +63,8 @@ def choose_template(
     if choice == "chat" and chat_template is None:
         raise PromptError(f"This model has no chat template. {_WAY_OUT}")
     if choice == "tech-assistant" or chat_template is None:
-        return TechAssistantTemplate(bos_token=bos_token, eos_token=eos_token)
-    return ChatTemplate(chat_template, bos_token=bos_token, eos_token=eos_token)
+        return TechAssistantTemplate(bos_token=bos_token, eos_token=eos_token, size=size)
+    return ChatTemplate(chat_template, bos_token=bos_token, eos_token=eos_token, size=size)
 
 
 class TechAssistantTemplate(Template):
@@ -70,9 +72,9 @@ class TechAssistantTemplate(Template):
 
     stop_sequences = ("\nHuman:", "\nAssistant:", f"\n{SEPARATOR}\n\nHuman:")
 
-    def __init__(self, *, bos_token: str = "", eos_token: str = "") -> None:
+    def __init__(self, *, bos_token: str = "", eos_token: str = "", size: ModelSize = LARGE) -> None:
         source = read_source("tech_assistant.jinja")
-        super().__init__(source)
+        super().__init__(source, size)
         self._template = compile_source(source)
         self._special = _special_pattern([bos_token, eos_token])
         self._labels = _label_pattern(["Human:", "Assistant:"])
@@ -94,11 +96,12 @@ class TechAssistantTemplate(Template):
 
     def _writer(self, budget: int, count: Callable[[str], int]) -> Callable[[Sequence[Turn]], str]:
         # A small context gets no examples, and a tiny one no introduction either, so that at least half is
-        # left for the conversation. This depends only on the model, never on the chat.
+        # left for the conversation. A tiny model cannot use them. This depends only on the model, never on
+        # the chat.
         def fits(detail: int) -> bool:
             return 2 * count(self._template.render(detail=detail, turns=())) <= budget
 
-        detail = next((detail for detail in (2, 1) if fits(detail)), 0)
+        detail = next((detail for detail in range(self.size.detail, 0, -1) if fits(detail)), 0)
         return lambda turns: self._template.render(detail=detail, turns=turns)
 
 
@@ -113,8 +116,10 @@ class ChatTemplate(Template):
     The text lacks the leading `bos_token`, which the engine adds to every prompt.
     """
 
-    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
-        super().__init__(source)
+    def __init__(
+        self, source: str, *, bos_token: str = "", eos_token: str = "", size: ModelSize = LARGE
+    ) -> None:
+        super().__init__(source, size)
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
             trim_blocks=True,
             lstrip_blocks=True,

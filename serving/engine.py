@@ -222,6 +222,7 @@ class EngineInfo:
     state_detail: str | None = None
     model_id: str | None = None
     context: int | None = None  # the most tokens of prompt and answer together
+    parameters: int | None = None  # how many weights the model has
     parallel: int | None = None  # how many generations are computed at once. Others wait.
     waiting: int = 0
     adapters: Sequence[str] = ()  # the values that `adapter_id` accepts

@@ -360,7 +360,8 @@ class LlamaCpp:
         trained = number_of(metadata, f"{metadata.get('general.architecture')}.context_length")
         await server.start(self._context or min(trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT))
         props = await server.ask("props")
-        context = (await server.ask("v1/models"))["data"][0]["meta"]["n_ctx"]  # may differ from the request
+        meta = (await server.ask("v1/models"))["data"][0]["meta"]
+        context = meta["n_ctx"]  # may differ from the request
         prefix_cache: PrefixCache | None = None
         if self._prefixes is not None:
             model = await asyncio.to_thread(fingerprint, self._model, context, server.build)
@@ -373,6 +374,7 @@ class LlamaCpp:
             state=EngineState.READY,
             state_detail=None,
             context=context,
+            parameters=meta["n_params"],
             chats=text_of(metadata, "tokenizer.chat_template") is not None,
             chat_template=text_of(metadata, "tokenizer.chat_template"),
             infilling=infilling_markers(metadata, vocabulary.special) or infilling_of(str(self._model)),

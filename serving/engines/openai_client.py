@@ -229,6 +229,7 @@ class OpenAIUpstream(RemoteEngine):
             state=EngineState.READY,
             model_id=str(name),
             context=_context(chosen),
+            parameters=_count(chosen, "n_params"),
             chats=True,
             adapters=[str(model["id"]) for model in models if model.get("parent")],
         )
@@ -310,9 +311,14 @@ async def _usage(lines: AsyncGenerator[bytes]) -> _Usage:
 
 def _context(model: dict[str, Any]) -> int:
     """The context in tokens, from the entry of a model in the list of vLLM, SGLang or llama-server."""
+    context = model.get("max_model_len")
+    if isinstance(context, int) and context > 0:
+        return context
+    return _count(model, "n_ctx") or _count(model, "n_ctx_train") or DEFAULT_CONTEXT
+
+
+def _count(model: dict[str, Any], name: str) -> int | None:
+    """A number that llama-server lists of a model."""
     meta = model.get("meta")
-    meta = meta if isinstance(meta, dict) else {}
-    for value in (model.get("max_model_len"), meta.get("n_ctx"), meta.get("n_ctx_train")):
-        if isinstance(value, int) and value > 0:
-            return value
-    return DEFAULT_CONTEXT
+    count = meta.get(name) if isinstance(meta, dict) else None
+    return count if isinstance(count, int) and count > 0 else None

@@ -225,6 +225,7 @@ class TgiUpstream(RemoteEngine):
             state=EngineState.READY,
             model_id=str(info["model_id"]),
             context=_number(info.get("max_total_tokens")),
+            parameters=_number(info.get("parameters")),
             parallel=_number(info.get("max_batch_size")),
             chats=_templated(templated) is not None,
             adapters=tuple(map(str, adapters)) if isinstance(adapters, list) else (),

@@ -157,6 +157,7 @@ class TgiProtocol:
                 "engine": info.engine,
                 "state": info.state,
                 "state_detail": info.state_detail,
+                "parameters": info.parameters,
                 "max_queue_size": None if info.parallel is None else max(0, limit - info.parallel),
                 "chat_template": info.chat_template,
                 "bos_token": info.bos_token,

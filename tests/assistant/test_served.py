@@ -10,6 +10,7 @@ from assistant.engine import STARTING, Download, Endpoint, EngineState, Licence
 from assistant.errors import NoModel, NothingToFetch
 from assistant.served import ServedModel
 from assistant.settings import read_settings
+from prompts.size import LARGE, SMALL, TINY, ModelSize
 from tests.assistant.conftest import until
 from tests.support.fake_tgi import FakeTGI
 
@@ -60,6 +61,30 @@ async def test_a_base_model_gets_the_tech_assistant_prompt(tgi: FakeTGI, watchin
     prompt = model.template.render([_question()], budget=3000 - model.answer_tokens, count=model.count_tokens)
     assert prompt.text.startswith(beginning)
     assert len(prompt.text) - len(beginning) < 100
+
+
+@pytest.mark.parametrize(
+    ("info", "size"),
+    [
+        ({"model_id": "m", "parameters": 134_515_008}, TINY),
+        ({"model_id": "Tiny-70B", "parameters": 999_000_000}, TINY),
+        ({"model_id": "m", "parameters": "many"}, LARGE),
+        ({"model_id": "SmolLM2-135M-Instruct.Q4_1.gguf"}, TINY),
+        ({"model_id": "/models/qwen2.5-coder-0.5b-instruct-q8_0.gguf"}, TINY),
+        ({"model_id": "google/gemma-3-270m-it"}, TINY),
+        ({"model_id": "llama3.2:1b"}, SMALL),
+        ({"model_id": "starcoder2-3b-Q4_K_M.gguf"}, SMALL),
+        ({"model_id": "Qwen/Qwen2.5-1.5B-Instruct-1M"}, SMALL),
+        ({"model_id": "Mixtral-8x7B-Instruct"}, LARGE),
+        ({"model_id": "Qwen3-Coder-30B-A3B-Instruct-Q4_K_M.gguf"}, LARGE),
+        ({"model_id": "gpt-4o-mini"}, LARGE),
+        ({"model_id": "model-v0.1beta-4bit-128k"}, LARGE),
+    ],
+)
+async def test_the_size_of_a_model_is_what_its_server_reports_or_else_its_name_says(
+    watch: Watch, info: dict[str, Any], size: ModelSize
+) -> None:
+    assert (await watch(info).ready(20)).template.size == size
 
 
 async def test_whoever_started_it_is_told_of_each_change(tgi: FakeTGI) -> None:

@@ -42,9 +42,10 @@ class ScriptedPage(ChatPage):
         self, context: BrowserContext, address: str, engine: dict[str, Any], asked: str | None = None
     ) -> None:
         self.engine = {"download": None, "licence": None, **engine}
-        self.model = "documentation" if engine["answers"] == "documentation" else "Small"
+        is_quotation = engine["answers"] == "documentation"
+        self.model = "documentation" if is_quotation else "Small"
         self.text_of_answers = TEXT
-        self.sources = [RMTREE, EXAMPLE]
+        self.sources = [{**source, "cited": is_quotation} for source in (RMTREE, EXAMPLE)]
         self.calls: list[str] = []
         self._refusal: dict[str, Any] | None = None
         self._held: list[Route] | None = None

@@ -99,7 +99,8 @@ def test_a_thought_is_opened_by_a_key_and_not_copied(scripted: Scripted) -> None
         pytest.param(MODEL, "See [2], and `x[1]`.", ["[2]"], id="cited"),
         pytest.param(MODEL, "Nothing of it helps.", [], id="none cited"),
         pytest.param(MODEL, "", [], id="empty"),
-        pytest.param(QUOTES, "The documentation says so.", ["[1]", "[2]"], id="quoted"),
+        pytest.param(MODEL, "The second is quoted.", ["[2]"], id="quoted"),
+        pytest.param(QUOTES, "The documentation says so.", ["[1]", "[2]"], id="quotation"),
     ],
 )
 def test_only_sources_that_are_cited_are_shown_and_copied(
@@ -107,6 +108,8 @@ def test_only_sources_that_are_cited_are_shown_and_copied(
 ) -> None:
     chat = scripted(engine)
     chat.text_of_answers = text
+    if "quoted" in text:
+        chat.sources[1]["cited"] = True
     chat.ask_and_wait("Trees")
     expect(chat.answer.locator(".chips .number")).to_have_text(chips)
     if text:

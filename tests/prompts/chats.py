@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from assistant.conversation import Role, Source, Turn
 from prompts.render import Prompt, Template
+from prompts.size import TINY
 from prompts.templates import ChatTemplate, TechAssistantTemplate
 
 PLENTY = 1_000_000
@@ -42,10 +43,15 @@ OURS = TechAssistantTemplate()
 CHATML_TEMPLATE = ChatTemplate(CHATML)
 BRACKETS_TEMPLATE = ChatTemplate(BRACKETS, bos_token="<s>", eos_token="</s>")
 TURNS_TEMPLATE = ChatTemplate(TURNS, bos_token="<bos>", eos_token="<eos>")
+OURS_TINY = TechAssistantTemplate(size=TINY)
+CHATML_TINY = ChatTemplate(CHATML, size=TINY)
 TEMPLATES: list[Template] = [OURS, CHATML_TEMPLATE, BRACKETS_TEMPLATE, TURNS_TEMPLATE]
+OF_EACH_SIZE = [*TEMPLATES, OURS_TINY, CHATML_TINY]
 
-each_template = pytest.mark.parametrize("template", TEMPLATES, ids=["ours", "chatml", "brackets", "turns"])
-any_template = st.sampled_from(TEMPLATES)
+each_template = pytest.mark.parametrize(
+    "template", OF_EACH_SIZE, ids=["ours", "chatml", "brackets", "turns", "ours-tiny", "chatml-tiny"]
+)
+any_template = st.sampled_from(OF_EACH_SIZE)
 
 
 def user(text: str) -> Turn:

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 import prompts.render
 from assistant.conversation import Source, Turn
 from prompts.render import Prompt, PromptError, QuestionTooLong, Template, without_thoughts
+from prompts.size import size_of
 from prompts.templates import ChatTemplate
 from tests.prompts.chats import (
     BRACKETS_TEMPLATE,
     CHATML,
     CHATML_TEMPLATE,
+    CHATML_TINY,
     HOSTILE,
     OURS,
     any_template,
@@ -208,6 +210,27 @@ def test_a_prompt_distinguishes_no_passages_found_from_no_search() -> None:
     assert render(OURS, "q", []).text == render(OURS, "q").text
 
 
+def test_a_tiny_model_gets_the_first_sentence_of_one_passage_without_instructions() -> None:
+    long = documented("Word " * 200, title="long(a)")
+    for passages, beginning in (
+        ([RMTREE, documented("more")], "`shutil.rmtree(path)`: Recursively delete a directory tree.\n\n"),
+        ([documented("Two\nlines. More.\n\nMore.")], "`a title`: Two lines.\n\n"),
+        ([documented("")], "`a title`\n\n"),
+        ([long], f"`long(a)`: {'Word ' * 60}…\n\n"),
+    ):
+        prompt = render(CHATML_TINY, "Why?", passages)
+        assert prompt.text == f"<|im_start|>user\n{beginning}Why?<|im_end|>\n<|im_start|>assistant\n"
+        assert prompt.passages_used == 1
+
+
+def test_the_number_of_passages_grows_with_the_model() -> None:
+    used = [
+        render(ChatTemplate(CHATML, size=size_of(parameters)), "q", [RMTREE] * 9).passages_used
+        for parameters in (135_000_000, 999_999_999, 1_000_000_000, 3_999_999_999, 4_000_000_000, None)
+    ]
+    assert used == [1, 1, 2, 2, 4, 4]
+
+
 def test_passages_take_no_more_than_their_share_and_the_last_one_is_cut_at_a_line() -> None:
     long = documented("\n".join(f"line {number} " + "x" * 50 for number in range(30)))
     prompt = render(CHATML_TEMPLATE, "q", [long] * 4, budget=4000)
@@ -228,9 +251,10 @@ def test_a_large_context_takes_no_more_passages_than_a_few_pages() -> None:
 
 @each_template
 def test_a_small_context_takes_no_passages(template: Template) -> None:
-    prompt = render(template, "q", [RMTREE], budget=300)
+    budget = 300 if template.size.explains else 60
+    prompt = render(template, "q", [RMTREE], budget=budget)
     assert prompt.passages_used == 0
-    assert prompt.text == render(template, "q", budget=300).text
+    assert prompt.text == render(template, "q", budget=budget).text
 
 
 def test_a_passage_is_not_cut_to_less_than_a_few_lines() -> None:
@@ -329,9 +353,9 @@ HOSTILE_PASSAGES = (
 )
 
 
-def block_of(prompt: Prompt, question: str) -> list[str]:
+def block_of(template: Template, prompt: Prompt, question: str) -> list[str]:
     """The lines of the quoted passages, for a reader who accepts every line break."""
-    begin = prompt.text.rindex("Documentation was looked up")
+    begin = render(template, question).text.rindex(question)
     return prompt.text[begin : prompt.text.rindex(question)].splitlines()
 
 
@@ -357,21 +381,21 @@ def test_hostile_passages_add_no_marks(template: Template, texts: list[tuple[str
 
 
 def frame(lines: list[str]) -> list[str]:
-    """The lines that are not quoted, with only the number of each heading."""
-    return [line[:4] if line.startswith("[") else line for line in lines if not line.startswith(">")]
+    """The lines that are not quoted, with only the beginning of each heading."""
+    return [re.sub(r"^(\[\d+\]|`).*", r"\1", line) for line in lines if not line.startswith(">")]
 
 
 def assert_harmless(template: Template, prompt: Prompt, *, passages: int) -> None:
     """The passages add no mark of the template, of any model or of `grounded.jinja`."""
-    assert prompt.passages_used == passages
+    assert prompt.passages_used == min(passages, template.size.passages)
     bare = render(template, "The question.", [documented("a")] * passages)
     marks = ["\nHuman:", "\nAssistant:", "\n-----\n\nHuman:", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
     marks += ["<fim_prefix>", "<file_sep>", "<｜User｜>", *template.stop_sequences]
     assert [prompt.text.count(mark) for mark in marks] == [bare.text.count(mark) for mark in marks]
     assert labelled_lines(prompt.text) == labelled_lines(bare.text)
-    lines = block_of(prompt, "The question.")
-    assert frame(lines) == frame(block_of(bare, "The question."))
-    assert lines[-1] == "Question: "
+    lines, bare_lines = (block_of(template, text, "The question.") for text in (prompt, bare))
+    assert frame(lines) == frame(bare_lines)
+    assert lines[-1] == ("Question: " if template.size.explains else "")
 
 
 # Unusual conversations

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from assistant.conversation import Turn
 from prompts.render import PromptError, Template
+from prompts.size import size_of
 from prompts.templates import ChatTemplate, TechAssistantTemplate, choose_template
 from tests.prompts.chats import (
     BRACKETS_TEMPLATE,
@@ -64,6 +65,23 @@ def test_the_preamble_takes_between_1500_and_2500_tokens() -> None:
     assert len(text.split()) * 1.35 >= 1500
     assert 1500 <= len(pieces) <= 2200
     assert tokens(text) <= 2500
+
+
+@pytest.mark.parametrize(
+    ("parameters", "budget", "detail"),
+    [
+        *((None, PLENTY, 2), (3_000_000_000, PLENTY, 2), (None, 1000, 1), (None, 300, 0)),
+        *((270_000_000, PLENTY, 0), (270_000_000, 300, 0)),
+    ],
+)
+def test_the_preamble_is_shorter_for_a_small_context_and_a_tiny_model(
+    parameters: int | None, budget: int, detail: int
+) -> None:
+    template = TechAssistantTemplate(size=size_of(parameters))
+    text = render(template, "q", budget=budget).text
+    found = ("This is a log" in text) + ("What are you?" in text)
+    assert found == detail
+    assert render(template, "other", budget=budget).text == text.replace("Human: q\n", "Human: other\n")
 
 
 def test_the_examples_are_dialogues_of_alternating_turns() -> None:

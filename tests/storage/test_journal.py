@@ -1,9 +1,11 @@
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -242,3 +244,16 @@ async def test_the_outcome_is_stored_with_the_text(
     assert (reply.content, reply.status, reply.failure) == ("half", Status.FAILED, failure)
     assert reply.provenance == made
     assert (await store.conversation(OWNER, reply.conversation_id))[0].model == "m"
+
+
+@pytest.mark.parametrize(("model", "is_cited"), [("documentation", True), ("Small", False), (None, False)])
+async def test_sources_of_an_older_release_are_cited_if_the_reply_is_a_quotation(
+    store: ConversationStore, database: Database, journal: Journal, model: str | None, is_cited: bool
+) -> None:
+    entry = await opened(store, journal)
+    journal.cite(entry, (SOURCE,))
+    await journal.settle(entry, Outcome(Status.DONE, provenance=Provenance(model=model)))
+    older = sa.text("UPDATE message SET sources = json_remove(sources, '$[0].cited')")
+    await database.write(lambda connection: connection.execute(older))
+    (source,) = (await store.reply(OWNER, entry.reply_id)).sources
+    assert source == dataclasses.replace(SOURCE, cited=is_cited)

@@ -167,6 +167,7 @@ async def test_only_the_models_own_chat_template_is_reported(tmp_path: Path, tin
 
 async def test_the_default_context_is_that_of_the_training(engine: LlamaCpp) -> None:
     assert engine.info.context == 2048
+    assert engine.info.parameters
 
 
 async def test_a_missing_file_and_a_file_that_is_no_model_are_refused_at_once(tmp_path: Path) -> None:

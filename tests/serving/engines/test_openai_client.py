@@ -324,19 +324,21 @@ async def test_an_overloaded_upstream_says_how_long(upstream: FakeUpstream, afte
     assert error.retry_after == seconds
 
 
-async def test_name_and_context_come_from_the_list_of_models(upstream: FakeUpstream) -> None:
-    trained = {"meta": {"n_ctx_train": 2048}}
+async def test_name_context_and_size_come_from_the_list_of_models(upstream: FakeUpstream) -> None:
+    trained = {"meta": {"n_ctx_train": 2048, "n_params": 135_000_000}}
     lists = (
-        ({"max_model_len": 32768}, 32768),
-        (trained, 2048),
-        ({}, 8192),
-        ({"max_model_len": "many"}, 8192),
+        ({"max_model_len": 32768}, 32768, None),
+        (trained, 2048, 135_000_000),
+        ({"meta": {"n_ctx": 512, "n_ctx_train": 2048, "n_params": "many"}}, 512, None),
+        ({"meta": []}, 8192, None),
+        ({"max_model_len": "many"}, 8192, None),
     )
-    for listed, context in lists:
+    for listed, context, parameters in lists:
         upstream.model_list = [{"id": "first", **listed}, {"id": "second"}]
         async with engine(upstream) as asked:
             assert asked.info.state is EngineState.READY
             assert (asked.info.model_id, asked.info.context) == ("first", context)
+            assert asked.info.parameters == parameters
             assert asked.info.chat_template is None
     async with engine(upstream, model="second") as asked:
         assert asked.info.model_id == "second"

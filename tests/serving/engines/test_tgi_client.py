@@ -304,11 +304,13 @@ async def test_another_serving_layer_reports_more(upstream: FakeTGI) -> None:
     upstream.info = {
         "model_id": "m", "max_total_tokens": 64, "state": "ready", "chat_template": "{{ x }}",
         "bos_token": "<s>", "eos_token": "</s>", "adapters": ["a"], "infilling": marks,
+        "parameters": 135,
     }  # fmt: skip
     upstream.answers.append([last("y")])
     async with engine(upstream) as asked:
         info = asked.info
         assert (info.chat_template, info.bos_token, info.eos_token) == ("{{ x }}", "<s>", "</s>")
+        assert info.parameters == 135
         assert (list(info.adapters), info.infilling) == (["a"], Infilling("<P>", "<S>", "<M>"))
         await events_of(asked, Infill("x", "z"))
     assert upstream.requests[0]["inputs"] == "<P>x<S>z<M>"
