@@ -315,8 +315,9 @@ def _see_also(passages: Sequence[Passage], first: Passage | None) -> list[_Part]
 
 
 def _filled(fact: Fact) -> str:
-    """The sentence of a fact, with its names as code."""
-    names = {name: code(_line(value, 160)) or ELLIPSIS for name, value in fact.names.items()}
+    """The sentence of a fact, with its names as code, but for those of packages."""
+    lines = {name: _line(value, 160) for name, value in fact.names.items()}
+    names = {name: (escaped if name == "package" else code)(line) or ELLIPSIS for name, line in lines.items()}
     return fact.sentence.format_map(defaultdict(lambda: ELLIPSIS, names))
 
 

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 
 from assistant.knowledge.plain_text import excerpt
+from assistant.knowledge.search.words import forms
 
 ELLIPSIS = "…"
 SIGNATURE_WIDTH = 88
@@ -16,17 +17,16 @@ MOST_PARAGRAPHS = 400
 LONGEST_LINE = 1_000
 BEGINNING_COUNTS = 1.5  # how much more words must match elsewhere than at the beginning
 
-_WORD = re.compile(r"[^\W_]{3,}")
-
 
 def parameters(signature: str) -> list[str]:
     """The parameters of a signature, as it writes them: ["path", "*", "ignore_errors=False"]."""
-    return [part.strip() for part in _parts(signature)[1] if part.strip()]
+    return [part.strip(", ") for part in _parts(signature)[1] if part.strip(", ")]
 
 
 def name_of(parameter: str) -> str:
-    """The name of a parameter: "errors" for `errors: str = "strict"`."""
-    return re.split(r"[:=\s]", parameter.strip("[] "), maxsplit=1)[0].lstrip("*")
+    """The name of a parameter: "errors" for `errors: str = "strict"`; "" for `*`."""
+    found = re.match(r"[\[*\s]*([^\W\d]\w*)", parameter)
+    return found[1] if found else ""
 
 
 def _parts(signature: str) -> tuple[str, list[str], str]:
@@ -73,10 +73,10 @@ def answering(text: str, question: str, longest: int, grace: int) -> tuple[str, 
     after it. It begins at a paragraph; at the beginning unless another part has more of the words."""
     text = text.strip("\n").rstrip()
     start = 0
-    if len(text) > longest + grace and (wanted := _stems(question)):
+    if len(text) > longest + grace and (wanted := forms(question)):
         starts = [0, *_starts(text)][:MOST_PARAGRAPHS]
         ends = [*starts[1:], len(text)]
-        found = [_stems(text[begin:end]) & wanted for begin, end in zip(starts, ends, strict=True)]
+        found = [forms(text[begin:end]) & wanted for begin, end in zip(starts, ends, strict=True)]
         common = {word: sum(word in each for each in found) for word in wanted}
         shares = [sum(1 / common[word] for word in each) for each in found]
         best = max(range(len(starts)), key=lambda number: (shares[number], -number))
@@ -88,20 +88,16 @@ def answering(text: str, question: str, longest: int, grace: int) -> tuple[str, 
     return quote, start > 0, is_cut
 
 
-def _stems(text: str) -> set[str]:
-    return {word[:6].rstrip("s") for word in _WORD.findall(text.lower())}
-
-
 def _starts(text: str) -> Iterator[int]:
     """Where paragraphs begin: not within a block of code, and not one that is indented below another."""
     is_code = False
     is_after_blank = False
     at = 0
     for line in text.splitlines(keepends=True):
-        if line.lstrip().startswith(("```", "~~~")):
-            is_code = not is_code
         if at and is_after_blank and not is_code and not line[:1].isspace():
             yield at
+        if line.lstrip().startswith(("```", "~~~")):
+            is_code = not is_code
         is_after_blank = not line.strip() if not is_code else False
         at += len(line)
 

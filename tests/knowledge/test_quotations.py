@@ -49,13 +49,16 @@ BLANKS = {
     "{packages}": r"(?:[^.]|\.(?=\w))*",
     "{technology}": "[^,]*",
 }
+CODE = "(?:`[^`]*`|…)"
 MEANINGS = [meaning for meaning, *_ in tomllib.loads(MESSAGES.read_text("utf-8")).values()]
+FACTS = (*MEANINGS, *versions.SENTENCES, RAISES)
 SENTENCES = [
-    re.compile("".join(BLANKS.get(part) or re.escape(part) for part in re.split(r"(\{\w+\})", sentence)))
-    for sentence in INTERFACE
-] + [
-    re.compile("(?:`[^`]*`|…)".join(map(re.escape, re.split(r"\{\w+\}", sentence))))
-    for sentence in (*MEANINGS, *versions.SENTENCES, RAISES)
+    re.compile("".join(blanks.get(part, other(part)) for part in re.split(r"(\{\w+\})", sentence)))
+    for sentences, blanks, other in (
+        (INTERFACE, BLANKS, re.escape),
+        (FACTS, {"{package}": r"[\w. -]+"}, lambda part: CODE if part[:1] == "{" else re.escape(part)),
+    )
+    for sentence in sentences
 ]
 
 

@@ -25,6 +25,7 @@ from assistant.knowledge.search.words import IMPORTED_AS
 MESSAGES = Path(__file__).with_name("messages.toml")
 LONGEST_ALONE = 1_000  # characters of a question in which a message without its class is looked for
 ENOUGH_LETTERS = 8  # of the fixed parts of a message, to know it by them
+ENOUGH_OF_SOME = 20  # the same if the message ends before all of them have come
 RAISES = "The documentation of {name} says of {exception}:"
 
 
@@ -42,13 +43,13 @@ def search(
 class _Template(NamedTuple):
     """A message with names for its variable parts, what it means, and the names to look up."""
 
-    pattern: re.Pattern[str]
+    pattern: str
     fixed: tuple[str, ...]
     meaning: str
     see: tuple[str, ...]
 
     def search(self, message: str) -> re.Match[str] | None:
-        return self.pattern.search(message) if all(part in message for part in self.fixed) else None
+        return re.search(self.pattern, message) if all(part in message for part in self.fixed) else None
 
 
 _GROUPS = {"s": "s?", "function": r"[\w.<>]{1,120}", "count": r"\d+", "given": r"\d+"}
@@ -71,13 +72,13 @@ def _template(message: str, meaning: str, see: tuple[str, ...]) -> _Template:
         value = f"[^{quote}\\n]{{1,120}}" if quote else r"""'[^'\n]{0,120}'|"[^"\n]{0,120}"|[^\n]{1,120}"""
         lazily = "" if quote or not after else "?"
         pattern += f"(?P<{name}>{_GROUPS.get(name) or value + lazily}){re.escape(after)}"
-    return _Template(re.compile(pattern), tuple(pieces[::2]), meaning, see)
+    return _Template(pattern, tuple(pieces[::2]), meaning, see)
 
 
 def _message_alone(question: str) -> ErrorReport | None:
     """A message of Python's without its class."""
     for template in _templates():
-        telling = sum(map(len, template.fixed)) > 16 and len(template.pattern.groupindex) > 0
+        telling = sum(map(len, template.fixed)) > 16 and len(template.fixed) > 1
         if telling and (found := template.search(question[:LONGEST_ALONE])):
             named = re.search(r"\b[A-Z]\w{0,80}(?:Error|Exception|Warning)\b", question[:LONGEST_ALONE])
             return ErrorReport(named[0] if named else "", question[found.start() :].partition("\n")[0])
@@ -113,9 +114,9 @@ def _explained(
     inner = [hit for frame in report.below[-1:] for hit in index.at(frame.inside or "", frame.line)[:1]]
     packages = {hit.passage.package for hit in (*call, *of_exception, *inner)}
     is_foreign = bool(packages - {"Python"})  # then what Python's library offers instead does not help
-    raised = _raised(index, report, packages) if is_foreign or not template else None
+    raised = _raised(index, report, packages, only_there=bool(template))
     similar = _similar(index, report, names, call)
-    see = [hit for name in similar[:1] for hit in index.named(name)[:1]]
+    see = [hit for name in similar[:1] for hit in index.named(name.removeprefix("import "))[:1]]
     see += [
         hit for name in (template.see if template and not is_foreign else ()) for hit in index.named(name)[:1]
     ]
@@ -196,7 +197,8 @@ def _imports(text: str) -> dict[str, str]:
 def _calls(code: str) -> list[str]:
     """The names of what code calls: "str.join" for `", ".join(x)`, "().get" for `f(x).get()`. `print`, which
     hardly fails, comes last, and the last of a chain of calls first."""
-    found = [f"{_LITERALS[each[1][0]] if each[1] else ''}{each[2]}" for each in _CALL.finditer(code)]
+    literals = _LITERALS | dict.fromkeys("'\"", "bytes.") if re.search(r"\bb['\"]", code) else _LITERALS
+    found = [f"{literals[each[1][0]] if each[1] else ''}{each[2]}" for each in _CALL.finditer(code)]
     names = list(dict.fromkeys(found))
     chained = [name for name in reversed(names) if name.startswith("().")]
     return [
@@ -260,24 +262,24 @@ def _exception(index: Index, report: ErrorReport) -> list[Hit]:
     return sorted(hits, key=lambda hit: ("._" in hit.passage.name, len(hit.passage.name)))[:1]
 
 
-def _raised(index: Index, report: ErrorReport, packages: set[str]) -> Raised | None:
-    """The `raise` statement that made the message: the one at the innermost frame, or with the same words."""
+def _raised(index: Index, report: ErrorReport, packages: set[str], *, only_there: bool) -> Raised | None:
+    """The `raise` statement that made the message: the one at the innermost frame; else, unless it must be
+    there, one with the same words."""
     place = f"{report.below[-1].inside}:{report.below[-1].line}" if report.below else ""
     best, most = None, ENOUGH_LETTERS
     for raised in (each for name in packages or {""} for each in index.raised_like(report.message, name)):
         fixed = [part.strip() for part in raised.message.split("…") if part.strip()]
-        at = 0
+        at = letters = 0
         for part in fixed:  # each after the one before
-            at = (
-                report.message.find(part, at) + len(part)
-                if part in report.message[at:]
-                else len(report.message) + 1
-            )
-        if raised.location != place and (not fixed or at > len(report.message)):
+            if (at := report.message.find(part, at)) < 0:
+                break
+            letters += sum(map(str.isalpha, part))
+        is_there = raised.location == place
+        if not is_there and (only_there or (at < 0 and letters < ENOUGH_OF_SOME)):
             continue
-        is_same = raised.exception.rpartition(".")[2] == report.last
-        letters = sum(char.isalpha() for part in fixed for char in part)
-        if (worth := letters * (1 + is_same) + 1000 * (raised.location == place)) > most:
+        if not is_there and raised.exception.rpartition(".")[2] != report.last:
+            letters //= 3
+        if (worth := letters + 1000 * is_there) > most:
             best, most = raised, worth
     return best
 
@@ -325,7 +327,9 @@ def _similar(
     elif module:
         tops = {*sys.stdlib_module_names, *(name.partition(" ")[0].lower() for name in index.covers())}
         close = difflib.get_close_matches(module, sorted(name for name in tops if name[:1] != "_"), 3, 0.75)
-    elif report.last == "NameError" and missing and not index.named(missing):
+    elif report.last == "NameError" and any(hit.passage.kind == "module" for hit in index.named(missing)):
+        close = [f"import {missing}"]
+    elif report.last == "NameError" and missing:
         close = [
             name for name in index.similar_names(missing, 8) if "." not in name and index.named(name)[0].uses
         ]

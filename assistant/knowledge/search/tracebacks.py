@@ -92,7 +92,7 @@ def read(text: str) -> ErrorReport | None:
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 4]}\n{text[-LONGEST * 3 // 4 :]}"
     text = re.sub(r"\x1b\[[\d;]*m|\r", "", text)
-    if _BEGINS in text:  # also one whose lines were joined
+    if f"{_BEGINS}: File" in text:  # its lines were joined
         text = re.sub(r'(?<=\S) +(?=File "[^"\n]{1,500}", line \d)', "\n", text)
     if report := _last_error(text):
         if _FOREIGN.search(text) and not report.frames:
@@ -129,7 +129,8 @@ def _last_error(text: str) -> ErrorReport | None:
                 last = ErrorReport(raised, message[:LONGEST_MESSAGE], (*frames, frame))
             else:
                 frames.append(frame)
-        if (found := error_in(line, in_traceback=bool(frames))) and not _FRAMES[4].search(line):
+        is_inside = bool(frames) or "".join(lines[at + 1 : at + 2]).startswith("    ")
+        if (found := error_in(line, in_traceback=is_inside)) and not _FRAMES[4].search(line):
             message = _message(found, lines, at)
             last = ErrorReport(found["exception"], message, tuple(frames), last if is_chained else None)
             is_chained, frames = False, []
@@ -188,10 +189,16 @@ def _message(found: re.Match[str], lines: Sequence[str], at: int) -> str:
     if before and before in "`'\"" and before in message:
         message = message[: message.rfind(before)]
     kept = [message.rstrip()]
+    if found["exception"].endswith("Warning"):  # the line of code follows
+        return message
     for number in range(at + 1, min(at + MOST_LINES, len(lines))):
         line, following = lines[number], "".join(lines[number + 1 : number + 2])
         continues = line[:1] in " \t[(" or (number == at + 1 and following.startswith("  "))
-        if not line.strip() or not continues or any(pattern.search(line) for pattern in _FRAMES):
+        if (
+            not continues
+            or re.match(r"\s+at |[\s|+-]*$", line)
+            or any(pattern.search(line) for pattern in _FRAMES)
+        ):
             break
         kept.append(line.strip())
     return "\n".join(kept)[:LONGEST_MESSAGE]

@@ -27,7 +27,7 @@ INSTALLED = "The version that was read is {package}."
 SENTENCES = (HAS, HAS_NOT, PASSES_ON, LIKE, NO_MEMBER, SAYS, NO_VERSION, NOT_DEPRECATED, INSTALLED)
 
 _SINCE = re.compile(
-    r"(?i)\bsince (?:when|which|what)\b|\bwhen (?:was|were|did)\b.*\b(?:add|introduc|appear|came)"
+    r"(?i)\bsince (?:when|which|what)\b|\b(?:when|version) (?:was|were|did)\b.*\b(?:add|introduc|appear|came)"
     r"|\b(?:new|introduced|added|available) (?:in|since)\b"
     r"|\bversions? (?:\w+ ){0,3}?(?:add|introduc|has|have|got|need|requir|support)"
 )

@@ -1,0 +1,341 @@
+"""Errors that people paste: what is read from them, what Python's messages mean, and whether an answer helps.
+
+An answer helps if it explains the message, and has the signature of the call and a fix or the place to look.
+The tracebacks that are rated are real: the code is run here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import tomllib
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assistant.knowledge.answer import answer
+from assistant.knowledge.build import build
+from assistant.knowledge.index import Index
+from assistant.knowledge.passage import Raised, SearchResult
+from assistant.knowledge.search import errors
+from assistant.knowledge.search.search import search
+from assistant.knowledge.search.tracebacks import LONGEST_MESSAGE, read
+
+# Each: code that fails, the signature that the answer must show ("" for none), a part of the fix.
+TRACEBACKS = [
+    ("int('12a')", "int(", "float"),
+    ("import json\njson.dumps({'a': 1}, indnt=2)", "json.dumps(", "Did you mean `indent`?"),
+    ("import json\njson.loads('')", "json.loads(", "empty"),
+    ("import json\nwith open('none.json') as file:\n    json.load(file)", "open(", "os.getcwd"),
+    ("def read(config):\n    return config['nmae']\nread({'name': 1})", "dict.get(", "default"),
+    ("def area(width, height):\n    return width * height\narea(3)", "", "leaves out `height`"),
+    ("class Dog:\n    def bark(self):\n        pass\nDog().bark(2)", "", "needs `self` first"),
+    ("import os\nos.listdirs('.')", "os.listdir(", "Did you mean `os.listdir`"),
+    ("[1].appendd(2)", "list.append(", "Did you mean `list.append`"),
+    ("import re\nre.match('a', 'b').group()", "", "Check the value for None"),
+    ("from collections import Mapping", "collections.abc.Mapping", "have moved"),
+    ("import jsn", "json", "Did you mean `json`?"),
+    ("import datetime\ndatetime.datetime.strptime('1.2.24', '%Y')", "datetime.datetime.strptime(", "`%d`"),
+    ("'total: ' + 5", "", "f-string"),
+    ("sorted([3, 'a'])", "sorted(", "`key` function"),
+    ("{[1]: 2}", "", "tuple"),
+    ("', '.join(['a', 1])", "str.join(", "str"),
+    ("b'a,b'.split(',')", "bytes.split(", "encode"),
+    ("def f(n):\n    return f(n + 1)\nf(1)", "", "condition that ends"),
+    ("import subprocess\nsubprocess.run(['false'], check=True)", "subprocess.run(", "capture_output"),
+    ("import sqlite3\nsqlite3.connect(':memory:').execute('select 1 from t')", "sqlite3", "Create it first"),
+    ("import asyncio\nit = asyncio.new_event_loop()\nit.close()\nit.call_soon(1)", "asyncio.", "closed it"),
+    ("try:\n    {}['a']\nexcept KeyError as e:\n    raise RuntimeError('bad') from e", "", "no key `a`"),
+    ("import pydantic\nclass U(pydantic.BaseModel):\n    age: int\nU(age='x')", "BaseModel(", "field `age`"),
+    ("import pydantic\nclass U(pydantic.BaseModel):\n    age: int\nU()", "BaseModel(", "no default"),
+    ("import httpx\nhttpx.get('http://x', timout=3)", "httpx.get(", "Did you mean `timeout`"),
+    ("import requests\nrequests.get('example.com')", "requests.get(", "scheme"),
+    ("import yaml\nyaml.safe_load('a: [1')", "yaml.safe_load(", "yaml.parser.ParserError"),
+    ("import click\nclick.option('name')(print)", "click.option(", "declar"),
+    ("import jinja2\njinja2.Template('{{ a')", "jinja2.Template(", "TemplateSyntaxError"),
+]  # fmt: skip
+ENOUGH = 0.6  # of them must be helpful
+PACKAGES = ("pydantic", "httpx", "requests", "yaml", "PyYAML", "click", "jinja2")
+
+
+def pasted(code: str, folder: Path) -> str:
+    """The traceback of code that is run as a file."""
+    file = folder / "app.py"
+    file.write_text(code)
+    try:
+        exec(compile(code, file, "exec"), {"__name__": "__main__"})
+    except Exception as error:  # noqa: BLE001 - the code is meant to fail
+        error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None
+        return "".join(traceback.format_exception(error))
+    raise AssertionError(f"no error: {code}")
+
+
+@pytest.fixture(scope="module")
+def packages(documentation_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    """The library and some packages."""
+    site = tmp_path_factory.mktemp("site")
+    for found in Path(pydantic.__file__).parents[1].iterdir():
+        if found.name.partition("-")[0].lower() in {name.lower() for name in PACKAGES}:
+            (site / found.name).symlink_to(found)
+    file = site.parent / "packages.db"
+    shutil.copy(documentation_index, file)
+    build(file, lambda _: None, environments=[site], processes=1)
+    with contextlib.closing(Index(file)) as index:
+        yield index
+
+
+def helps(found: SearchResult, signature: str, fix: str) -> bool:
+    """Whether an answer explains the message, and has the call's signature and a fix or the place to look."""
+    error, shown = found.error, answer("?", found).text
+    if error is None:
+        return False
+    is_explained = bool(error.meaning or error.raised or error.documented or found.facts)
+    return is_explained and signature in shown and fix in shown.replace("\n> ", " ")
+
+
+def test_most_answers_to_real_tracebacks_help(packages: Index, tmp_path: Path) -> None:
+    useless = [
+        code
+        for code, signature, fix in TRACEBACKS
+        if not helps(search(packages, f"Why? {pasted(code, tmp_path)}"), signature, fix)
+    ]
+    assert 1 - len(useless) / len(TRACEBACKS) >= ENOUGH, useless
+
+
+# Reading
+
+PYTHON = """\
+Traceback (most recent call last):
+  File "/srv/app.py", line 8, in main
+    total = int(text) + load(path,
+            ^^^^^^^^^
+  File "/usr/lib/python3.11/json/__init__.py", line 293, in load
+    return loads(fp.read(),
+ValueError: bad
+"""
+IPYTHON = """\
+ValueError                                Traceback (most recent call last)
+Cell In[5], line 2
+      1 x = 1
+----> 2 total = int(text) + 1
+
+File ~/venv/lib/python3.11/site-packages/pandas/core/frame.py:4107, in DataFrame.load(self, key)
+   4106     pass
+-> 4107 raise ValueError(key)
+
+ValueError: bad
+"""
+PYTEST = """\
+    def test_total():
+>       total = int(text)
+E       ValueError: bad
+
+tests/test_app.py:8: ValueError
+"""
+SHORT_PYTEST = "tests/test_app.py:8: in test_total\n    total = int(text)\nE   ValueError: bad\n"
+FLAT = (
+    'Traceback (most recent call last): File "app.py", line 8, in <module> total = int(text) ValueError: bad'
+)
+IN_A_GROUP = """\
+  + Exception Group Traceback (most recent call last):
+  |   File "/srv/app.py", line 7, in main
+  |     async with asyncio.TaskGroup() as group:
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "/srv/app.py", line 8, in work
+    |     total = int(text)
+    | ValueError: bad
+    +------------------------------------
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PYTHON,
+        f"Why?\n\n```\n{PYTHON}```\nWhat can I do?",
+        re.sub("^", "web_1  | ", PYTHON, flags=re.MULTILINE),
+        re.sub("^", "> ", PYTHON, flags=re.MULTILINE),
+        re.sub("^ +", "", PYTHON, flags=re.MULTILINE),
+        PYTHON.replace("\n", "\r\n"),
+        f"2026-01-01 12:00:00 ERROR app: failed\n{PYTHON}2026-01-01 12:00:01 INFO next",
+        IPYTHON,
+        PYTEST,
+        SHORT_PYTEST,
+        FLAT,
+        IN_A_GROUP,
+    ],
+)
+def test_a_traceback_is_read_in_each_style(text: str) -> None:
+    report = read(text)
+    assert report is not None
+    assert (report.exception, report.message) == ("ValueError", "bad")
+    assert report.own is not None
+    assert report.own.code.startswith("total = int(text)")
+    assert report.own.line in (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "exception", "message"),
+    [
+        ("ValueError: bad", "ValueError", "bad"),
+        ("I get `app.errors.NotFoundError: no user` at night.", "app.errors.NotFoundError", "no user"),
+        ("Why KeyError: 'name' here?", "KeyError", "'name' here?"),
+        ("struct.error: unpack requires a buffer", "struct.error", "unpack requires a buffer"),
+        ("a.py:3: FutureWarning: soon\n  old()", "FutureWarning", "soon"),
+        ("RuntimeError: \n        It ends\n        here.", "RuntimeError", "\nIt ends\nhere."),
+        ("x.UsageError: 1 error\nage\n  bad [type=a]\nWhy?", "x.UsageError", "1 error\nage\nbad [type=a]"),
+        ("fatal: not a git repository", "", "not a git repository"),
+        ("TypeError: x.map is not a function\n    at App (App.js:10:5)", "", "x.map is not a function"),
+        (">   assert a\nE   assert 1 == 2\n\na.py:8: AssertionError", "AssertionError", "assert 1 == 2"),
+    ],
+)  # fmt: skip
+def test_a_message_is_read_from_any_text(text: str, exception: str, message: str) -> None:
+    report = read(text)
+    assert report is not None
+    assert (report.exception, report.message) == (exception, message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["What is a KeyError?", "How do I catch ValueError", "errors: what are they", "", "a: b", "E   E   E"],
+)
+def test_other_questions_have_no_error(text: str) -> None:
+    assert read(text) is None
+
+
+def test_the_last_error_of_a_chain_has_its_cause() -> None:
+    chain = f"{PYTHON}\nThe above exception was the direct cause of the following exception:\n\n{PYTHON}"
+    report = read(chain.replace("bad", "first", 1))
+    assert report is not None
+    assert report.cause is not None
+    assert (report.message, report.cause.message) == ("bad", "first")
+    wrapped = read("sqlalchemy.exc.DBAPIError: (sqlite3.Error) no such table: a\n[SQL: b]")
+    assert wrapped is not None
+    assert wrapped.cause is not None
+    assert (wrapped.cause.exception, wrapped.cause.message) == ("sqlite3.Error", "no such table: a")
+
+
+def test_the_code_below_the_marks_and_the_frames_of_libraries_are_told_apart() -> None:
+    report = read(PYTHON)
+    assert report is not None
+    assert report.own is not None
+    assert report.own.marked == "int(text)"
+    assert [frame.inside for frame in report.below] == ["json/__init__.py"]
+    windows = PYTHON.replace("/usr/lib/python3.11/", "C:\\Python311\\Lib\\").replace("json/", "json\\")
+    report = read(windows)
+    assert report is not None
+    assert [frame.inside for frame in report.below] == ["json/__init__.py"]
+
+
+HOSTILE = (
+    "'",
+    "a.",
+    "a ",
+    'File "',
+    "Error: ",
+    "E   ",
+    "(\n",
+    "x.y.ZError:",
+    " ",
+    "a(",
+    "> x\n",
+    ">  x\n",
+    "`",
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from((*HOSTILE, *PYTHON.split("\n"), *IPYTHON.split("\n"))), max_size=30).map("".join)
+)
+def test_any_text_is_read(text: str) -> None:
+    report = read(text)
+    assert report is None or len(report.message) <= LONGEST_MESSAGE
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_very_long_texts_are_searched(library: Index, piece: str) -> None:
+    for text in (piece * (100_000 // len(piece)), f"KeyError: {piece * 50_000}", f"{PYTHON}{piece * 50_000}"):
+        answer("?", errors.search(library, text) or SearchResult())
+
+
+# Python's messages
+
+
+def test_every_message_of_python_is_found_by_its_own_text() -> None:
+    values = {"function": "f", "count": "2", "given": "3", "s": "s", "bracket": "("}
+    table = tomllib.loads(errors.MESSAGES.read_text("utf-8"))
+    for messages, (meaning, *_) in table.items():
+        for message in messages.split(" | "):
+            names = dict.fromkeys(re.findall(r"\{(\w+)\}", message), "'x'") | values
+            if message.startswith(("{type}", "{text}")):
+                names |= {"type": "list", "text": "7"}
+            text = message.format_map({name: value.strip("'") for name, value in names.items()})
+            exception, _, rest = (
+                text.partition(": ")
+                if re.match(r"\w+(?:Error|Warning|Iteration): ", text)
+                else ("", "", text)
+            )
+            template, found = errors._meaning(errors.ErrorReport(exception or "Error", rest))
+            assert template is not None, message
+            assert template.meaning == meaning, message
+            assert found.keys() >= set(re.findall(r"\{(\w+)\}", message)) - {"s"}
+
+
+def test_every_name_to_look_at_exists(library: Index) -> None:
+    table = tomllib.loads(errors.MESSAGES.read_text("utf-8"))
+    missing = {name for _, *see in table.values() for name in see if not library.named(name)}
+    assert missing == set()
+
+
+def test_a_message_without_its_class_is_explained(library: Index) -> None:
+    found = search(library, "What does 'NoneType' object is not subscriptable mean?")
+    assert found.error is not None
+    assert "is None" in answer("?", found).text
+
+
+# The statement that raised it
+
+
+RAISED = Raised(
+    "ValueError", "no … in …", "crank.turn", "crank/turning.py:7", "if not x:\n    raise ValueError(...)"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "raised", "is_found"),
+    [
+        ("no handle in wood", RAISED, False),  # too few letters to be sure
+        ("no handle in wood", replace(RAISED, message="no handle in …"), True),
+        ("wood in no handle", replace(RAISED, message="no handle in …"), False),
+        ("no handle in wood", replace(RAISED, message="no handle in …", exception="KeyError"), False),
+        ("anything", replace(RAISED, message=""), False),
+    ],
+)
+def test_a_raise_statement_is_known_by_the_words_of_its_message(
+    library: Index, monkeypatch: pytest.MonkeyPatch, message: str, raised: Raised, is_found: bool
+) -> None:
+    monkeypatch.setattr(library, "raised_like", lambda *_: [raised])
+    found = errors.search(library, f"ValueError: {message}")
+    assert found is not None
+    assert found.error is not None
+    assert (found.error.raised == raised) is is_found
+    assert ("`crank/turning.py:7` raises it here:" in answer("?", found).text) is is_found
+
+
+def test_a_raise_statement_is_known_by_its_place(library: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_place = replace(RAISED, message="", location="json/__init__.py:293")
+    monkeypatch.setattr(library, "raised_like", lambda *_: [RAISED, at_place])
+    found = errors.search(library, PYTHON)
+    assert found is not None
+    assert found.error is not None
+    assert found.error.raised == at_place
