@@ -254,7 +254,9 @@ def _wrapped(signature: str) -> str:
 
 
 def _is_markdown(passage: Passage) -> bool:
-    """Whether the file of the passage is Markdown."""
+    """Whether the file of the passage is Markdown, as a README of a package is."""
+    if passage.corpus == "packages" and passage.kind == "section":
+        return True
     file = passage.location.rpartition(":")[0] or passage.location
     return passage.corpus == "docs" and file.lower().endswith((".md", ".markdown", ".mdx", ".ipynb"))
 
