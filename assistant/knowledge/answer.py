@@ -252,6 +252,8 @@ def _heading(passage: Passage) -> str:
 
 def _is_markdown(passage: Passage) -> bool:
     """Whether it is Markdown, as the passages of all files but reStructuredText, HTML and plain text are."""
+    if passage.corpus == "packages":
+        return passage.kind == "section"  # of its README
     return passage.corpus == "docs" and not _OTHER_MARKUP.search(passage.location)
 
 

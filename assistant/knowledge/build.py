@@ -129,7 +129,7 @@ class _Build:
         if not python:
             index.set_meta("library", "")  # the library is forgotten below
         files = list(self._file_units(folders, kept))
-        code = list(self._package_units(environments, kept))
+        code = list(self._package_units(environments, folders, kept))
         there = {unit.key for unit in (*library, *files, *code)}
         known = index.fingerprints()
         if gone := [key for key in known if key not in there and not key.startswith(tuple(kept))]:
@@ -179,7 +179,9 @@ class _Build:
                 read=functools.partial(python_library.read, name),
             )
 
-    def _package_units(self, environments: Sequence[Path], kept: list[str]) -> Iterator[Unit]:
+    def _package_units(
+        self, environments: Sequence[Path], folders: Sequence[Folder], kept: list[str]
+    ) -> Iterator[Unit]:
         seen: set[tuple[str, str]] = set()  # a package in several environments is read once
         found: list[tuple[int, Unit]] = []
         for environment in environments:
@@ -191,7 +193,8 @@ class _Build:
                 continue
             keys: set[str] = set()
             for site in sites:
-                for each in packages.distributions(site, warn=self._warn):
+                installed = packages.distributions(site, warn=self._warn)
+                for each in packages.with_inventories(installed, [(each.path, each.url) for each in folders]):
                     key = f"packages:{environment}\0{each.name}"
                     # An installer may leave the metadata of an older version.
                     if (each.name, each.version) in seen or key in keys:

@@ -14,12 +14,13 @@ import json
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import Path, PurePosixPath
 
 from assistant.knowledge.passage import Batch, Passage
+from assistant.knowledge.reading.inventory import addresses, inventories
 from assistant.knowledge.reading.markdown import read_markdown
 from assistant.knowledge.reading.python_calls import CallCounter
 from assistant.knowledge.reading.python_code import Module, SourceUnreadable, read_module, read_text
@@ -53,7 +54,9 @@ _NOT_ABOUT_USE = re.compile(
     r"|table of contents|donat|funding|citation|citing|security|release notes",
     re.IGNORECASE,
 )
-_BADGE = re.compile(r"\s*(?:\[?!\[|<|\.\. image|\.\. \||(?:\|[\w -]+\|_?\s*)+$)")
+_STUB = "_stub"
+_FENCED = re.compile(r"(^[ \t]*```.*?^[ \t]*```)", re.MULTILINE | re.DOTALL)
+_BADGES = re.compile(r"^[ \t]*(?:\[?!\[|<|\|\w[\w -]*\|).*\n?", re.MULTILINE)
 
 
 class PackagesUnreadable(Exception):
@@ -72,11 +75,15 @@ class Distribution:
     files: tuple[str, ...]  # of source, below `site`, with "/"
     metadata: str  # the file with the metadata, below `site`
     imports: tuple[str, ...] = ()  # the top-level names under which it is imported, the main one first
+    inventory: Path | None = None  # `objects.inv` of its documentation
+    documentation: str = ""  # the address of the documentation that the inventory lists
 
     def fingerprint(self) -> str:
         """A hash of the metadata and of the files' sizes and times, which changes when the package does."""
-        state = hashlib.sha256(f"{self.name} {self.version} {self.licence} {self.url}".encode())
-        for file in (*self.files, self.metadata):
+        state = hashlib.sha256(
+            f"{self.name} {self.version} {self.licence} {self.url} {self.documentation}".encode()
+        )
+        for file in (*self.files, self.metadata, self.inventory or ""):
             try:
                 found = (self.site / file).stat()
                 state.update(f"{file} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "replace"))
@@ -189,6 +196,19 @@ def _address(metadata: Message) -> str:
     return next((each for each in addresses if re.fullmatch(r"https?://[^\s<>\"]{3,300}", each)), "")
 
 
+def with_inventories(
+    found: Iterable[Distribution], folders: Iterable[tuple[Path, str]]
+) -> Iterator[Distribution]:
+    """The same packages, each with the inventory of its documentation if one of the folders has it. Without
+    an address of the folder, the address that the package states counts, if it leads to a version."""
+    known = {plain_name(project): (file, url) for project, file, url in inventories(folders)}
+    for each in found:
+        file, url = known.get(plain_name(each.name), (None, ""))
+        if not url and re.fullmatch(r"https?://(?!github\.com)[^/]+/.+", each.url):
+            url = each.url.rstrip("/") + "/"
+        yield replace(each, inventory=file, documentation=url) if file and url else each
+
+
 def _listed(folder: Path, site: Path) -> list[PurePosixPath]:
     """The files of a package, from its RECORD, or else from its top-level names."""
     if record := _text(folder / "RECORD"):
@@ -210,18 +230,19 @@ def _imports(name: str, listed: Sequence[PurePosixPath]) -> tuple[str, ...]:
     code = [file for file in listed if file.suffix in (".py", ".pyi", ".so", ".pyd")]
     sizes = Counter(file.parts[0].partition(".")[0] for file in code)
     public = [top for top in sizes if top.isidentifier() and is_public(top) and top not in _LEFT_OUT]
-    public.sort(key=lambda top: (_plain(top) != _plain(name), -sizes[top], top))
+    public.sort(key=lambda top: (plain_name(top) != plain_name(name), -sizes[top], top))
     return tuple(public)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _for_users(listed: Sequence[PurePosixPath]) -> tuple[str, ...]:
-    """The source files for users. A stub counts where there is no source, as for a module in C."""
+    """The source files for users. A stub counts where there is no source, or where a part is written in C."""
     code = [file for file in listed if file.suffix in (".py", ".pyi")]
     test_folders = {file.parent for file in code if "test" in file.parts and _IS_TEST.fullmatch(file.stem)}
+    compiled = any(file.suffix in (".so", ".pyd") for file in listed)
     sources = {file.with_suffix("") for file in code if file.suffix == ".py"}
     wanted = []
     for file in code:
@@ -230,9 +251,8 @@ def _for_users(listed: Sequence[PurePosixPath]) -> tuple[str, ...]:
             continue
         if file.stem.endswith(("_pb2", "_pb2_grpc")) or not all(part.isidentifier() for part in parts):
             continue
-        if test_folders.intersection(file.parents) or (
-            file.suffix == ".pyi" and file.with_suffix("") in sources
-        ):
+        is_needless = file.suffix == ".pyi" and file.with_suffix("") in sources and not compiled
+        if is_needless or test_folders.intersection(file.parents):
             continue
         wanted.append(file.as_posix())
     return tuple(sorted(wanted)[:MOST_FILES])
@@ -246,9 +266,14 @@ def read(distribution: Distribution) -> Batch:
         parts = PurePosixPath(file).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
         try:
-            modules[name] = read_module(read_text(distribution.site / file), name, file)
+            module = read_module(read_text(distribution.site / file), name, file)
         except SourceUnreadable:
             unread += 1
+            continue
+        if name in modules:  # a stub beside the source describes what the source imports from C
+            modules[name].stars.insert(0, f"{name}.{_STUB}")
+            name = f"{name}.{_STUB}"
+        modules[name] = module
     new_passage = functools.partial(
         Passage,
         package=distribution.name,
@@ -258,6 +283,7 @@ def read(distribution: Distribution) -> Batch:
         url=distribution.url,
     )
     passages: dict[str, Passage] = {}
+    links = addresses(distribution.inventory) if distribution.inventory else {}
     aliases: list[tuple[str, str]] = []
     insiders = [
         name
@@ -270,6 +296,14 @@ def read(distribution: Distribution) -> Batch:
             *(public.name, definition.kind, public.name, definition.doc),
             location=f"{public.module.path}:{definition.line}",
             signature=public.signature,
+            url=next(
+                (
+                    distribution.documentation + links[name]
+                    for name in (public.name, *public.aliases)
+                    if name in links
+                ),
+                distribution.url,
+            ),
         )
         aliases += [(alias, public.name) for alias in public.aliases]
     metadata = email.parser.HeaderParser().parsestr(text := _text(distribution.site / distribution.metadata))
@@ -279,7 +313,7 @@ def read(distribution: Distribution) -> Batch:
         module = modules.get(name) or Module(name, distribution.metadata)
         doc = module.doc
         if name == main and summary not in doc:
-            doc = "\n\n".join(filter(None, (doc, summary)))
+            doc = "\n\n".join(filter(None, (summary, doc)))
         elif name in distribution.imports:
             doc = doc or summary
         # A function may hide the module of the same name.
@@ -287,7 +321,7 @@ def read(distribution: Distribution) -> Batch:
             passages[name] = new_passage(
                 name, "module", name, doc, location=f"{module.path}:{module.doc_line}"
             )
-    spellings = {distribution.name, distribution.name.lower(), _plain(distribution.name), main.lower()}
+    spellings = {distribution.name, distribution.name.lower(), plain_name(distribution.name), main.lower()}
     spellings |= {spelling.replace("-", "_") for spelling in spellings}
     aliases += [(spelling, main) for spelling in sorted(spellings - {main})]
     readme = [
@@ -311,12 +345,10 @@ def _readme(package: str, metadata: Message, text: str) -> Iterator[tuple[str, s
     page = read_markdown(readme) if is_markdown else read_rest(readme)
     for section in page.sections[:MOST_SECTIONS]:
         names = section.heading.path if section.heading else [package]
-        names = [*([package] if _plain(names[0]) != _plain(package) else []), *names]
-        rows = range(section.start, section.end)
-        lines = [
-            page.lines[row] for row in rows if not page.skipped[row] and not _BADGE.match(page.lines[row])
-        ]
-        body = "\n".join(lines).strip("\n").rstrip()
+        names = [*([package] if plain_name(names[0]) != plain_name(package) else []), *names]
+        rows = (row for row in range(section.start, section.end) if not page.skipped[row])
+        parts = _FENCED.split("\n".join(page.lines[row] for row in rows))
+        body = "".join(part if at % 2 else _BADGES.sub("", part) for at, part in enumerate(parts)).strip()
         if len(body) >= SHORTEST_SECTION and not any(map(_NOT_ABOUT_USE.search, names[1:])):
             line = before + page.numbers[section.start]
             yield names[-1], " › ".join(names), body if is_markdown else in_words(body), line

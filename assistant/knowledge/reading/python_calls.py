@@ -48,9 +48,8 @@ _HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their first lines 
 _BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 _WITHOUT_CALLS = frozenset((ast.Name, ast.Constant, ast.Load, ast.Store, str, type(None), int))
 
-# A node, the known types of variables there, the statement that is the example of a call in the node, and the
-# statement before or around that one.
-_Frame = tuple[ast.AST, dict[str, str], ast.stmt | None, ast.stmt | None]
+# A node, the known types of variables there, and the statement that is the example of a call in the node.
+_Frame = tuple[ast.AST, dict[str, str], ast.stmt | None]
 
 
 class CallCounter:
@@ -68,26 +67,23 @@ class CallCounter:
     def count(self, tree: ast.Module) -> None:
         """Visits all statements in the order of the source, without recursion, since code may be nested
         deeply."""
-        waiting: list[_Frame] = [(tree, {}, None, None)]
+        waiting: list[_Frame] = [(tree, {}, None)]
         while waiting:
-            node, types, statement, context = waiting.pop()
+            node, types, statement = waiting.pop()
             head = None
             if isinstance(node, ast.stmt):
                 head = node if isinstance(node, _HEADED) and statement is None else None
                 statement = _example_statement(node, statement)
                 types = self._learn_types(node, types)
             children: list[_Frame] = []
-            before: ast.stmt | None = node if isinstance(node, ast.If) and self._stands_alone(node) else None
             for name in node._fields:
                 value: Any = getattr(node, name, None)
                 values = value if isinstance(value, list) else [value]
                 if values and isinstance(values[0], _BLOCKS):
-                    for child in values:
-                        children.append((child, types, statement, context if statement else before))
-                        before = child if isinstance(child, ast.stmt) else before
+                    children += [(child, types, statement) for child in values]
                 elif name not in ("annotation", "returns"):
                     for call in _calls_in(values):
-                        self._count_call(call, types, head or statement, context)
+                        self._count_call(call, types, head or statement)
             children.reverse()
             waiting.extend(children)
 
@@ -134,16 +130,14 @@ class CallCounter:
                     types[item.optional_vars.id] = known
         return types
 
-    def _count_call(
-        self, call: ast.Call, types: dict[str, str], statement: ast.stmt | None, context: ast.stmt | None
-    ) -> None:
+    def _count_call(self, call: ast.Call, types: dict[str, str], statement: ast.stmt | None) -> None:
         name = self._called(call.func, types)
         if not name or "._" in name:
             return
         count, first, last, score = self.counted.get(name, (0, 0, 0, 0))
         is_own = name.startswith(f"{self._top}.")
         if statement is not None and (self._in_snippet or (count < EXAMPLES_TRIED and not is_own)):
-            example = self._example(statement, context, call, name)
+            example = self._example(statement, call, name)
             if example[2] > score:
                 first, last, score = example
         self.counted[name] = (count + 1, first, last, score)
@@ -183,41 +177,24 @@ class CallCounter:
             return kind if kind in ("str", "bytes", "int", "float") else ""
         return _LITERAL_TYPES.get(type(node), "")
 
-    def _stands_alone(self, node: ast.If) -> bool:
-        return not node.orelse and "if" in self._lines[node.lineno - 1].split()[:2]
-
-    def _example(
-        self, statement: ast.stmt, context: ast.stmt | None, call: ast.Call, name: str
-    ) -> tuple[int, int, int]:
-        """The first and last line of the example that a statement makes, and its score; 0 for no example. A
-        call whose arguments are all names says no more than a signature. It needs context: the condition
-        around it, or the assignment before it that shows what such a name stands for."""
+    def _example(self, statement: ast.stmt, call: ast.Call, name: str) -> tuple[int, int, int]:
+        """The first and last line of the example that a statement makes, and its score; 0 for no example.
+        Good ones are short and plain, and pass something to the call."""
         first, last = statement.lineno, statement.end_lineno or statement.lineno
         if isinstance(statement, _HEADED) and last - first >= LONGEST_EXAMPLE_LINES:
             ends = [inner.end_lineno or 0 for inner in statement.body]
             last = max((end for end in ends if end - first < LONGEST_EXAMPLE_LINES), default=last)
-        names = _only_names(statement, call)
-        if names is not None and not (self._in_snippet and not names):
-            if not isinstance(context, ast.If) and not (
-                isinstance(context, ast.Assign)
-                and any(isinstance(target, ast.Name) and target.id in names for target in context.targets)
-            ):
-                return 0, 0, 0
-            first = context.lineno
-        return first, last, self._score(statement, first, last, call, name)
-
-    def _score(self, statement: ast.stmt, first: int, last: int, call: ast.Call, name: str) -> int:
-        """How good an example these lines are; 0 for none. Good ones are short and plain, and pass
-        something to the call."""
-        if last - first >= LONGEST_EXAMPLE_LINES:
-            return 0
-        if any(isinstance(each, ast.Starred) for each in call.args) or any(
-            each.arg is None for each in call.keywords
-        ):
-            return 0  # passing on all arguments shows nothing
         text = "\n".join(self._lines[first - 1 : last]).strip()
-        if len(text) > LONGEST_EXAMPLE or "raise " in text or name.rpartition(".")[2] not in text:
-            return 0
+        passes_all_on = any(isinstance(each, ast.Starred) for each in call.args) or any(
+            each.arg is None for each in call.keywords
+        )
+        # A call whose arguments are all names says no more than a signature.
+        if (
+            (passes_all_on or not (self._in_snippet or _says_more(statement, call)))
+            or (last - first >= LONGEST_EXAMPLE_LINES or len(text) > LONGEST_EXAMPLE)
+            or ("raise " in text or name.rpartition(".")[2] not in text)
+        ):
+            return 0, 0, 0
         score = 100 - len(text) // 4 - 8 * (last - first)
         score -= 12 * text.count("self.") + 6 * len(re.findall(r"\b_\w", text))
         score -= 5 * max(0, text.count("(") - 1)
@@ -229,7 +206,7 @@ class CallCounter:
             score += 8
         elif isinstance(statement, ast.Return):
             score -= 10
-        return max(score, 1) + FOR_READERS * self._in_snippet
+        return first, last, max(score, 1) + FOR_READERS * self._in_snippet
 
 
 def _calls_in(nodes: Sequence[object]) -> Iterator[ast.Call]:
@@ -308,15 +285,12 @@ def _head(statement: ast.stmt) -> list[ast.expr]:
     return [statement.iter] if isinstance(statement, ast.For | ast.AsyncFor) else []
 
 
-def _only_names(statement: ast.stmt, call: ast.Call) -> set[str] | None:
-    """The names in a statement that is just this call with names as arguments; otherwise None."""
+def _says_more(statement: ast.stmt, call: ast.Call) -> bool:
+    """Whether a statement is more than this call with names as its arguments."""
     alone = statement.value if isinstance(statement, ast.Expr) else None
     if isinstance(alone, ast.Await):
         alone = alone.value
-    arguments = _arguments(call)
-    if alone is not call or not all(map(dotted_name, arguments)):
-        return None
-    return {dotted_name(each).partition(".")[0] for each in arguments}
+    return alone is not call or not all(map(dotted_name, _arguments(call)))
 
 
 def dotted_name(node: ast.expr) -> str:

@@ -22,16 +22,20 @@ from typing import Any
 
 from assistant.knowledge.passage import Calls, Raised
 from assistant.knowledge.reading.python_calls import CallCounter, dotted_name
+from assistant.knowledge.reading.python_parameters import (
+    LONGEST_LISTED,
+    Described,
+    Parameter,
+    ParameterReader,
+    signature_of,
+    text_of,
+    undescribed,
+    with_list,
+)
 from assistant.knowledge.reading.python_raises import raised_in
 
 LARGEST_FILE = 2_000_000  # bytes
-LONGEST_SIGNATURE = 4000  # characters; a longer one loses its annotations, then its defaults, then its end
-LONGEST_LISTED = 300  # characters about one parameter or field in the list of a definition
-LONGEST_LIST = 4000
-MOST_OVERLOADS = 8
-
-Parameter = tuple[str, str, str]  # its name with stars, its annotation and its default, as source code
-Described = tuple[str, str]  # the name of a parameter or field, and what is said of it
+MOST_OVERLOADS = 4
 
 
 class SourceUnreadable(Exception):
@@ -71,6 +75,7 @@ class Module:
     stars: list[str] = field(
         default_factory=list
     )  # the modules of `from … import *`; the last one counts most
+    docs: list[tuple[str, Definition]] = field(default_factory=list)  # of what another module has in C
     usage: dict[str, Calls] = field(default_factory=dict)  # by full name of what is called
     raised: list[Raised] = field(default_factory=list)
 
@@ -114,6 +119,7 @@ _ACCESSORS = (".setter", ".deleter", ".getter")
 class _ModuleReader:
     def __init__(self, text: str, name: str, path: str, with_undocumented: bool) -> None:
         self._lines = text.split("\n")
+        self._reader = ParameterReader(self._lines)
         self._with_undocumented = with_undocumented
         self._module = Module(name, path)
         self._package = name if self._module.is_package else name.rpartition(".")[0]
@@ -178,6 +184,7 @@ class _ModuleReader:
                 self._add_import(node, weak)
             elif isinstance(node, ast.AugAssign | ast.Expr):
                 self._extend_exports(node)
+                self._add_docs(node.value)
             elif isinstance(node, ast.Delete):
                 for target in node.targets:
                     self._module.bindings.pop(dotted_name(target), None)
@@ -222,8 +229,10 @@ class _ModuleReader:
             kind, signature = "data", ""
         else:
             kind = "method" if prefix else "function"
-            parameters, described = self._parameters(node.args, bool(prefix) and "staticmethod" not in last)
-            signature = signature_of(parameters, self._source(_undescribed(node.returns)[0]))
+            parameters, described = self._reader.parameters(
+                node.args, bool(prefix) and "staticmethod" not in last
+            )
+            signature = signature_of(parameters, self._reader.source(undescribed(node.returns)[0]))
         doc = with_list(_docstring(node), described) or self._comment_above(node)
         if "overload" in last:
             self._overloads.setdefault(full, []).append(signature)
@@ -240,7 +249,7 @@ class _ModuleReader:
         doc, signature = _docstring(node), ""
         for child in node.body:
             if isinstance(child, ast.FunctionDef) and child.name in ("__init__", "__new__"):
-                parameters, described = self._parameters(child.args, bound=True)
+                parameters, described = self._reader.parameters(child.args, bound=True)
                 signature = signature_of(parameters)
                 more = with_list(_docstring(child), described)
                 if child.name == "__init__":
@@ -275,72 +284,16 @@ class _ModuleReader:
             name = _assigned(each)
             if not name or name.startswith("_"):
                 continue
-            default, text, in_init = self._default(each.value)
+            default, text, in_init = self._reader.default(each.value)
             if isinstance(each, ast.AnnAssign):
-                annotation, in_annotation = _undescribed(each.annotation)
-                source = self._source(annotation)
+                annotation, in_annotation = undescribed(each.annotation)
+                source = self._reader.source(annotation)
                 text = text or in_annotation
                 if in_init and not _CLASS_VARIABLE.match(source):
                     fields.append((name, source, default))
             if text := text or self._doc_of_assignment(each, after, marked=True):
                 described.append((name, text))
         return tuple(fields), described
-
-    def _parameters(self, arguments: ast.arguments, bound: bool) -> tuple[list[Parameter], list[Described]]:
-        """The parameters of a function, without `self` if it is bound, and what they say of themselves."""
-        positional = [*arguments.posonlyargs, *arguments.args]
-        required = [None] * (len(positional) - len(arguments.defaults))
-        pairs = list(zip(positional, [*required, *arguments.defaults], strict=True))[bound:]
-        rows: list[tuple[str, ast.arg | None, ast.expr | None]] = [("", *pair) for pair in pairs]
-        if len(arguments.posonlyargs) > bound:
-            rows.insert(len(arguments.posonlyargs) - bound, ("/", None, None))
-        if arguments.vararg or arguments.kwonlyargs:
-            rows.append(("*", arguments.vararg, None))
-        rows += [("", *pair) for pair in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-        if arguments.kwarg:
-            rows.append(("**", arguments.kwarg, None))
-        parameters: list[Parameter] = []
-        described: list[Described] = []
-        for stars, argument, value in rows:
-            if argument is None:
-                parameters.append((stars, "", ""))
-                continue
-            annotation, text = _undescribed(argument.annotation)
-            default, in_default, _ = self._default(value, shown=True)
-            parameters.append((stars + argument.arg, self._source(annotation), default))
-            if text := text or in_default:
-                described.append((argument.arg, text))
-        return parameters, described
-
-    def _default(self, value: ast.expr | None, *, shown: bool = False) -> tuple[str, str, bool]:
-        """The default that a value stands for, its description, and whether `__init__` takes it: the value
-        may be a call such as `Field(default=1, description="…")`, which stays as it is if it is `shown`."""
-        if not isinstance(value, ast.Call):
-            return self._source(value), "", True
-        text = _description(value)
-        if shown or dotted_name(value.func).rpartition(".")[2] not in _FIELD_MAKERS:
-            if text and shown:
-                kept = [each for each in value.keywords if each.arg != "description"]
-                value = ast.Call(value.func, value.args, kept)
-                return ast.unparse(value), text, True
-            return self._source(value), text, True
-        given = {each.arg: each.value for each in value.keywords}
-        made = given.get("default_factory") or given.get("factory")
-        if made is not None:
-            default = self._source(getattr(made, "body", made)) + "()" * (not isinstance(made, ast.Lambda))
-        else:
-            default = self._source(given.get("default", value.args[0] if value.args else None))
-        in_init = getattr(given.get("init"), "value", True) is not False
-        return "" if default == "..." else default, text, in_init
-
-    def _source(self, node: ast.expr | None) -> str:
-        """An expression as it stands in the source, in one line."""
-        if node is None:
-            return ""
-        line = self._lines[node.lineno - 1]
-        if node.lineno == node.end_lineno and line.isascii():
-            return line[node.col_offset : node.end_col_offset]
-        return ast.unparse(node)
 
     def _add_assignment(
         self, node: ast.Assign | ast.AnnAssign, prefix: str, after: ast.stmt | None, weak: bool
@@ -349,7 +302,7 @@ class _ModuleReader:
         if not prefix:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             weak = weak or node.value is None
-            value = dotted_name(node.value) if node.value is not None and name else ""
+            value = "" if node.value is None or isinstance(targets[0], ast.Tuple) else dotted_name(node.value)
             known = value.partition(".")[0] in self._module.bindings
             for target in targets:
                 for each in target.elts if isinstance(target, ast.Tuple | ast.List) else [target]:
@@ -366,7 +319,7 @@ class _ModuleReader:
             doc = self._comment_beside(node)
         if doc or (self._with_undocumented and not prefix):
             short = isinstance(node.value, ast.Constant | ast.BinOp)
-            value = self._source(node.value) if short and node.lineno == node.end_lineno else ""
+            value = self._reader.source(node.value) if short and node.lineno == node.end_lineno else ""
             signature = f" = {value}" if 0 < len(value) <= 100 else ""
             self._define(Definition(prefix + name, "data", signature, doc, node.lineno), weak)
 
@@ -394,6 +347,7 @@ class _ModuleReader:
         while start > 0 and self._lines[start - 1].lstrip().startswith("#"):
             start -= 1
         lines = [line.strip() for line in self._lines[start:first]]
+        marked = marked or self._module.path.endswith(".pyi")
         mark = "#:" if marked else "#"
         if not lines or not all(line.startswith(mark) for line in lines) or len(lines) > 40:
             return ""
@@ -409,31 +363,35 @@ class _ModuleReader:
 
     # `__all__`
 
-    def _add_exports(self, value: ast.expr) -> None:
+    def _add_exports(self, *values: ast.expr) -> None:
         self._module.exports = self._module.exports or []
-        if isinstance(value, ast.List | ast.Tuple):
-            for item in value.elts:
-                if isinstance(item, ast.Constant) and isinstance(item.value, str):
-                    self._module.exports.append(item.value)
-                else:
-                    self._module.computed = True
-        elif isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
-            self._add_exports(value.left)
-            self._add_exports(value.right)
-        elif not (isinstance(value, ast.Name) and value.id == "__all__"):
-            self._module.computed = True
+        for each in (each for value in values for each in ast.walk(value)):
+            if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                self._module.exports.append(each.value)
+            elif not isinstance(each, _PLAIN_LIST) and not (
+                isinstance(each, ast.Name) and each.id == "__all__"
+            ):
+                self._module.computed = True
 
     def _extend_exports(self, node: ast.AugAssign | ast.Expr) -> None:
         if isinstance(node, ast.AugAssign):
-            if isinstance(node.target, ast.Name) and node.target.id == "__all__":
+            if dotted_name(node.target) == "__all__":
                 self._add_exports(node.value)
         elif isinstance(node.value, ast.Call) and dotted_name(node.value.func).startswith("__all__."):
-            how = dotted_name(node.value.func).removeprefix("__all__.")
-            for argument in node.value.args:
-                if how == "append":
-                    self._add_exports(ast.List([argument]))
-                elif how == "extend":
-                    self._add_exports(argument)
+            self._add_exports(*node.value.args)
+
+    def _add_docs(self, call: ast.expr) -> None:
+        """Note a docstring for what is written in C: `add_newdoc("numpy", "array", "…")`."""
+        if isinstance(call, ast.Call) and dotted_name(call.func) == "add_newdoc" and len(call.args) == 3:
+            place, name, last = call.args
+            *member, doc = last.elts if isinstance(last, ast.Tuple) else [last]
+            names = [text_of(each) for each in (name, *member)]
+            head, mark, text = text_of(doc).partition("\n--\n\n")  # C begins a docstring with a signature
+            if all(names) and text_of(place) and head:
+                full = ".".join(names)
+                signature = " ".join(head.removeprefix(names[-1]).split()) if mark else ""
+                found = Definition(full, "function", signature, text.strip() or head, call.lineno)
+                self._module.docs.append((text_of(place), found))
 
     def _add_lazy_exports(self, node: ast.expr | None) -> None:
         """Note the names in a table, from which `__getattr__` of the module may import lazily."""
@@ -443,7 +401,7 @@ class _ModuleReader:
 
 
 _GENERATORS = re.compile(r"(?:.*\.)?(?:dataclass|define|frozen|mutable|attrs|attributes)|attr\.s")
-_FIELD_MAKERS = frozenset(("Field", "field", "ib", "attrib", "mapped_column"))
+_PLAIN_LIST = (ast.List, ast.Tuple, ast.BinOp, ast.Add, ast.Load)
 _COMPARED = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.GtE: operator.ge, ast.Lt: operator.lt}
 _CLASS_VARIABLE = re.compile(r"""["']?(?:typing\.)?(?:ClassVar|Final)\b""")
 
@@ -483,69 +441,7 @@ def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunc
     return (ast.get_docstring(node, clean=True) or "").strip()
 
 
-def _text(node: ast.expr | None) -> str:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return inspect.cleandoc(node.value).strip()
-    return ""
-
-
-def _description(call: ast.Call) -> str:
-    """The text about a parameter or field in a call such as `Doc("…")` or `Query(description="…")`."""
-    name = dotted_name(call.func).rpartition(".")[2]
-    if name == "Doc":
-        return _text(call.args[0] if call.args else None)
-    keywords = [each.value for each in call.keywords if each.arg in ("description", "doc")]
-    return _text(keywords[0]) if keywords and (name[:1].isupper() or name in _FIELD_MAKERS) else ""
-
-
 def _assigned(node: ast.Assign | ast.AnnAssign) -> str:
     """The one name that a statement assigns to."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     return targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else ""
-
-
-def _undescribed(annotation: ast.expr | None) -> tuple[ast.expr | None, str]:
-    """`int` and "the text" for `Annotated[int, Doc("the text")]`; other annotations stay as they are."""
-    if isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
-        for each in annotation.slice.elts[1:]:
-            if isinstance(each, ast.Call) and (text := _description(each)):
-                return annotation.slice.elts[0], text
-    return annotation, ""
-
-
-def with_list(doc: str, described: Sequence[Described]) -> str:
-    """A docstring, and below it a list of parameters or fields with what is said of each."""
-    items, room = [], LONGEST_LIST
-    for name, text in described:
-        first, *others = re.split(r"\n\s*\n", text)
-        for other in others:
-            if len(first) + len(other) > LONGEST_LISTED or other.lstrip().startswith(("```", ">>>")):
-                break
-            first = f"{first} {other}"
-        items.append(f"- `{name}`: {' '.join(first.split())}")
-        room -= len(items[-1])
-        if room < 0:
-            break
-    return "\n\n".join(filter(None, (doc, "\n".join(items))))
-
-
-def signature_of(parameters: Sequence[Parameter], returns: str = "") -> str:
-    """The signature as source code, in one line."""
-    for without in range(3):
-        shown = [
-            (name, annotation * (without < 1), default * (without < 2))
-            for name, annotation, default in parameters
-        ]
-        returned = f" -> {returns}" if returns and without < 1 else ""
-        text = f"({', '.join(map(_parameter, shown))}){returned}"
-        if len(text) <= LONGEST_SIGNATURE:
-            return text
-    return f"{text[: text.rfind(',', 0, LONGEST_SIGNATURE)]}, …)"
-
-
-def _parameter(parameter: Parameter) -> str:
-    name, annotation, default = parameter
-    text = f"{name}: {annotation}" if annotation else name
-    if not default:
-        return text
-    return f"{text} = {default}" if annotation else f"{text}={default}"

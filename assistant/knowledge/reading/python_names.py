@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from assistant.knowledge.reading.python_code import Definition, Module, Parameter, signature_of
+from assistant.knowledge.reading.python_code import Definition, Module
+from assistant.knowledge.reading.python_parameters import Parameter, signature_of
 
 Target = tuple[str, str]  # a module, and a name that it defines; "" for the module itself
 DEEPEST = 100  # imports of imports that are followed
-MOST_ALIASES = 40
+MOST_ALIASES, MOST_ALIASES_OF_MEMBER = 40, 2  # a name of its class leads to a member too
 
 # The classes of other packages whose subclasses take their annotated attributes as parameters.
 _BY_KEYWORD = frozenset(("BaseModel", "BaseSettings", "TypedDict", "Struct", "SQLModel"))
@@ -106,6 +107,21 @@ class NameResolver:
                     return found
                 return self.find_dotted(".".join([found[0], *parts[length + 1 :]])) if not found[1] else None
         return None
+
+    def place_docs(self) -> None:
+        """Give docstrings that stand in other modules to what has none."""
+        for source, module in self._modules.items():
+            for place, given in module.docs:
+                top, dot, member = given.name.partition(".")
+                found = self.find_dotted(f"{place}.{top}")
+                if found is not None and found[1]:
+                    definitions, inner = self._modules[found[0]].definitions, found[1] + dot + member
+                    if inner in definitions and not definitions[inner].doc:
+                        definitions[inner] = replace(definitions[inner], doc=given.doc)
+                elif found is None and place in self._modules and not dot:
+                    module.definitions[top] = given
+                    self._modules[place].bindings[top] = f"{source}.{top}"
+        self._targets.clear()
 
     def exported(self, module: str) -> set[str]:
         """The public top-level names of a module, with those that it gets by `import *`."""
@@ -206,6 +222,7 @@ def public_definitions(
     have no public names of their own, but other modules may import from them. Functions without a docstring
     are left out, unless a module states that it exports them, or `with_undocumented`."""
     resolver = NameResolver(modules)
+    resolver.place_docs()
     closed = set(hidden)
     exporters: dict[Target, set[str]] = {}  # by definition, all its public names
     stated: set[Target] = set()
@@ -242,7 +259,8 @@ def public_definitions(
 def _public(names: list[str], module: Module, definition: Definition) -> PublicDefinition:
     """The definition under the first of its public names. The fields that only its own passage describes
     lead to it."""
-    aliases = list(dict.fromkeys((*names, f"{module.name}.{definition.name}")))[1 : MOST_ALIASES + 1]
+    aliases = list(dict.fromkeys((names[0], f"{module.name}.{definition.name}", *names)))
+    aliases = aliases[1 : 1 + (MOST_ALIASES_OF_MEMBER if "." in definition.name else MOST_ALIASES)]
     members = module.definitions
     aliases += [
         f"{names[0]}.{each}" for each in definition.listed if f"{definition.name}.{each}" not in members
