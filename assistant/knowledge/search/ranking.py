@@ -18,42 +18,44 @@ from assistant.knowledge.search.words import LIBRARIES, PRODUCTS, content_words,
 
 # The features of a passage, each between 0 and 1. Those with a weight below 0 count against it.
 RANKING = {
-    "named": 5.3,  # how surely the question names it
-    "phrase": 5.5,  # how well its best phrase matches the question
-    "name": -1.8,  # words of the question in its name
-    "exact": 1.5,  # how exactly its name has the words of the question and no others
-    "path": 0.8,  # words of the question in its name or in the headings above
-    "summary": -0.9,  # words of the question in its first sentence
-    "covered": 6.8,  # words of the question anywhere in it
-    "full_text": 2.5,  # BM25 over the fields, with synonyms; the best candidate has 1
-    "plain": 1.7,  # BM25 of the question's words as they are; the best candidate has 1
-    "matching": 1.1,  # the same, compared with what the words could give at most
-    "used": 2.0,  # how often real code uses it
+    "named": 5.1,  # how surely the question names it
+    "phrase": 5.8,  # how well its best phrase matches the question
+    "name": -1.6,  # words of the question in its name
+    "exact": 1.3,  # how exactly its name has the words of the question and no others
+    "path": 1.2,  # words of the question in its name or in the headings above
+    "summary": -0.7,  # words of the question in its first sentence
+    "covered": 5.8,  # words of the question anywhere in it
+    "full_text": 3.1,  # BM25 over the fields, with synonyms; the best candidate has 1
+    "plain": 1.5,  # BM25 of the question's words as they are; the best candidate has 1
+    "matching": 1.4,  # the same, compared with what the words could give at most
+    "members": 0.7,  # how well its best member matches, by BM25 over the fields
+    "used": 1.6,  # how often real code uses it
     "module": 0.9,  # it belongs to a module that the question names
-    "kind": -1.1,  # it is of the kind that the question names
-    "python": 0.9,  # it belongs to the standard library, and the question says Python
-    "error": -0.8,  # it is an exception, and the question is not about errors
-    "deep": -1.7,  # its name has many parts
-    "section": -0.2,  # it is prose
-    "described": 1.0,  # it has much text
-    "top": 0.5,  # a package has it under a short name, as packages have what they are used by
-    "data": 0.7,  # it is a constant
-    "topic": -2.1,  # it is a chapter on the language
+    "kind": -1.3,  # it is of the kind that the question names
+    "python": 1.0,  # it belongs to the standard library, and the question says Python
+    "error": -1.1,  # it is an exception, and the question is not about errors
+    "deep": -1.0,  # its name has many parts
+    "section": -0.0,  # it is prose
+    "described": 1.8,  # it has much text
+    "top": 1.0,  # a package has it under a short name, as packages have what they are used by
+    "data": 0.3,  # it is a constant
+    "topic": -1.7,  # it is a chapter on the language
     "private": 0.6,  # it is deprecated, private, or for tests
 }
 # What tells how surely the first passage answers (`certainty`); the logistic function of the sum is between
 # 0 and 1.
 CONFIDENCE = {
-    "always": -3.9,
-    "named": 6.8,
-    "covered": 4.8,
-    "phrase": 2.1,
-    "exact": 1.0,
-    "matching": 1.4,
-    "nowhere": -1.7,
-    "words": 0.2,
+    "always": -4.3,
+    "named": 7.6,
+    "covered": 4.9,
+    "phrase": 2.2,
+    "exact": 1.8,
+    "matching": 1.8,
+    "nowhere": -1.8,
+    "words": 0.3,
 }
 UNKNOWN_WORD = 1.3  # the weight of a word that no passage has, relative to the rarest word
+UNKNOWN_INSIDE = 0.4  # the same if the question names the package
 OTHER_PRODUCT = 3.0  # the same for the name of a language or program without documentation here
 COMPARED_PRODUCT = 0.4  # the same if the question compares it with Python
 NOT_HERE = -1  # replaces the frequency of a word that no passage may cover, though an example may have it
@@ -68,6 +70,7 @@ class Candidate:
     full_text: float = 0.0  # how well it matches: by BM25 over the fields, with synonyms,
     plain: float = 0.0  # and by BM25 of the question's words as they are; the best candidate has 1
     matching: float = 0.0
+    members: float = 0.0  # how well its best member matches, by BM25 over the fields
     features: dict[str, float] = field(default_factory=dict)
     score: float = 0.0
 
@@ -95,7 +98,8 @@ def word_weights(index: Index, words: Iterable[str], query: Query) -> dict[str, 
     weights = {}
     for word in dict.fromkeys(words):
         frequency = sum(index.frequency(term, query.scope) for term in synonyms(word)[:3])
-        weight = math.log(1 + total / (1 + frequency)) if frequency else UNKNOWN_WORD * most
+        unknown = UNKNOWN_INSIDE if query.scope else UNKNOWN_WORD
+        weight = math.log(1 + total / (1 + frequency)) if frequency else unknown * most
         if word in PRODUCTS and query.question.says_python:
             weight = COMPARED_PRODUCT * most
         elif (word in LIBRARIES or word in PRODUCTS) and not query.scope and word not in index.packages():
@@ -153,6 +157,7 @@ def score(candidate: Candidate, query: Query, weights: dict[str, tuple[str, floa
         "full_text": candidate.full_text,
         "plain": candidate.plain,
         "matching": min(candidate.matching / (BM25_OF_A_WORD * total), 1.0),
+        "members": candidate.members,
         "used": min(math.log1p(hit.uses) / math.log(1000), 1.0),
         "module": float(is_of_module),
         "kind": float(kind in question.kinds),

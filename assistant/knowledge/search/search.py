@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import heapq
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ from assistant.knowledge.search.words import IMPORTED_AS, corrected, form, forms
 ENOUGH = 0.42  # how surely the first passage must answer a question
 ENOUGH_INSIDE = 0.25  # the same if the question names the package
 PREFERRED_INSIDE = 0.15  # how much less surely a passage of a package that is perhaps named may answer
+MOST_OWNERS = 8  # classes that are looked at because their members match
 CANDIDATES, FEW = 60, 30  # passages that each full-text search finds
 PLAIN = ColumnWeights(1.0, 1.0, 0.0, 1.0, 0.0)
 FEW_ENDINGS, MOST_ENDINGS = 20, 200  # passages whose names end alike that are looked at
@@ -114,6 +116,19 @@ class Candidates:
                     candidate.full_text = hit.score / best
                 else:
                     candidate.plain, candidate.matching = hit.score / best, hit.score
+        self._add_owners(index)
+
+    def _add_owners(self, index: Index) -> None:
+        """Add the classes whose members match: a class is often the answer, but says little itself."""
+        best: dict[str, float] = {}
+        for candidate in self.by_id.values():
+            owner = candidate.name.rpartition(".")[0]
+            if owner and candidate.hit.passage.kind in ("method", "property", "data"):
+                best[owner] = max(best.get(owner, 0.0), candidate.full_text)
+        for owner in heapq.nlargest(MOST_OWNERS, best, key=lambda name: best[name]):
+            for hit in index.named(owner)[:1]:
+                if self.add_named(hit, 0.0):
+                    self.by_id[hit.id].members = best[owner]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ STOP_WORDS = frozenset(
     will wish with within without wonder wondering work working works would wouldn write written yes yet you
     your built builtin builtins inbuilt available proper correct correctly exactly doesn didn won describe
     description documentation doc docs example examples sample signature difference differences diference
-    differ differs different versus vs compared
+    differ differs different versus vs compared two three four five six seven eight nine ten
     """.split()  # noqa: SIM905 - a table to read
 )
 
@@ -221,9 +221,11 @@ def forms(text: str) -> set[str]:
 
 def content_words(text: str) -> Iterator[str]:
     """The words of a text that say what it is about, in lower case, in order, with repetitions."""
+    shouts = text.isupper()
     for word in split_words(text):
         lower = word.lower()
-        if lower not in STOP_WORDS and not lower.isdigit() and (len(lower) > 1 or lower in "crv"):
+        is_stop = lower in STOP_WORDS and (shouts or len(word) < 3 or not word.isupper())  # GET is no "get"
+        if not is_stop and not lower.isdigit() and (len(lower) > 1 or lower in "crv"):
             yield lower
 
 
