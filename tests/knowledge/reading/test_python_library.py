@@ -89,11 +89,10 @@ def test_an_undocumented_name_gets_its_lines_from_the_module_docstring(library: 
 
 
 def test_examples_are_lines_of_their_files(library: Index) -> None:
-    rows = library.connection.execute(
-        "SELECT example, example_location FROM passage WHERE example != '' ORDER BY id LIMIT 300"
-    ).fetchall()
-    assert len(rows) == 300
-    for example, location in rows:
+    passages = [hit.passage for hit in library.all() if hit.passage.example][:300]
+    assert len(passages) == 300
+    for passage in passages:
+        example, location = passage.example, passage.example_location
         file, _, line = location.partition(":")
         written = Path(python_library.ROOT, file).read_bytes().decode("utf-8", "replace").split("\n")
         assert written[int(line) - 1].strip() == example.splitlines()[0].strip()

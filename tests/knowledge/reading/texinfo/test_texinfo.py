@@ -23,7 +23,7 @@ def test_a_manual() -> None:
         (f"{chapter} › -f, --force", "Open it with force.\n\n- Gently.\n\nAnd again.", page),
         (f"{chapter} › -q", "Say nothing.", page),
         (chapter, "After the table, see [the site](<https://docs.example>).", page),
-        (f"{chapter} › box-open", "", page),
+        (f"{chapter} › box-open", "box-open box [how]", page),
         (f"{chapter} › box-open!", "Opens *box*.", page),
         (f"{chapter} › box_count", "Counts.", page),
         (f"{chapter} › No node", "1. One\n1. Two\n\n- a – b", page),
