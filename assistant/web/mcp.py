@@ -86,7 +86,7 @@ class McpServer:
             is_stateless = _is_stateless(message, number, request)
             if number is None:  # a notification, or an answer to what this server never asks
                 return None, 202
-            params = message.get("params", {})
+            params = message.get("params") or {}
             result = await self._result(message["method"], params, request, is_stateless=is_stateless)
         except _Invalid as error:
             status = error.status or STATUS.get(error.error["code"], 400)
@@ -186,7 +186,7 @@ def _id_of(message: Any) -> str | int | None:
         return None
     if not isinstance(method, str):
         raise _Invalid(INVALID_REQUEST, "The message has no method.", status=400)
-    if not isinstance(message.get("params", {}), dict):
+    if not isinstance(message.get("params"), dict | None):
         raise _Invalid(INVALID_PARAMS, "`params` must be an object.", status=400)
     return number
 
@@ -194,8 +194,9 @@ def _id_of(message: Any) -> str | int | None:
 def _is_stateless(message: dict[str, Any], number: str | int | None, request: Request) -> bool:
     """Whether a message is of 2026-07-28. Raises `_Invalid` if its version is unknown, or if its headers do
     not agree with it."""
-    params = message.get("params", {})
-    meta = params.get("_meta") if isinstance(params.get("_meta"), dict) else {}
+    params: dict[str, Any] = message.get("params") or {}
+    given = params.get("_meta")
+    meta: dict[str, Any] = given if isinstance(given, dict) else {}
     said, header = meta.get(f"{META}protocolVersion"), _header(request, "mcp-protocol-version")
     if said in (None, header) and (header is None or header in WITH_HANDSHAKE):
         return False
