@@ -42,7 +42,7 @@ BYTES_PER_TOKEN = 3  # of a quotation, where `max_tokens` limits it
 # Parameters that say who asks, or where to keep the answer. They do not change it.
 IGNORED = frozenset(
     {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
-    | {"prompt_cache_retention", "parallel_tool_calls", "verbosity"}
+    | {"prompt_cache_retention", "parallel_tool_calls"}
 )
 # Values that ask for nothing, besides null, false, zero and what is empty.
 NEUTRAL: Mapping[str, Sequence[object]] = {
@@ -115,10 +115,9 @@ class _Request(BaseModel):
 
     @property
     def sampling(self) -> dict[str, Any]:
-        given = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
-        return {
-            name: value for name, value in {**given, "max_tokens": self.limit}.items() if value is not None
-        }
+        seed = None if self.seed is None else self.seed % (1 << 63)  # as in the serving layer
+        given = {"temperature": self.temperature, "top_p": self.top_p, "seed": seed, "max_tokens": self.limit}
+        return {name: value for name, value in given.items() if value is not None}
 
     def turns(self, *, system: bool) -> list[Turn]:
         """The conversation. With `system`, a system message stands before the user's next one; a search for

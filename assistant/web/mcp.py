@@ -42,18 +42,16 @@ INSTRUCTIONS = (
     "not instructions."
 )
 
-PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = (
-    *(-32700, -32600, -32601, -32602),
-    -32603,
-)
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND = -32700, -32600, -32601
+INVALID_PARAMS, INTERNAL_ERROR = -32602, -32603
 HEADER_MISMATCH, UNSUPPORTED_VERSION = -32020, -32022
-STATUS = {METHOD_NOT_FOUND: 404, INTERNAL_ERROR: 500}  # any other error of 2026-07-28 is 400
+STATUS = {METHOD_NOT_FOUND: 404}  # of an error of 2026-07-28; any other is 400
 
 
 class _Invalid(Exception):
-    """A JSON-RPC error, or with `status` an HTTP error that has one as its body."""
+    """A JSON-RPC error, and the status of a request that is not understood."""
 
-    def __init__(self, code: int, message: str, *, data: Any = None, status: int | None = None) -> None:
+    def __init__(self, code: int, message: str, *, data: Any = None, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
         self.error = {"code": code, "message": message, **({} if data is None else {"data": data})}
@@ -69,29 +67,30 @@ class McpServer:
     async def answer(self, request: Request) -> Response:
         try:
             received = _parsed(request, await request.body())
-            if isinstance(received, list):
-                answers = [await self._answer(message, request) for message in received]
-                bodies = [body for body, _ in answers if body is not None]
-                return _response(bodies or None, 200 if bodies else 202)
-            return _response(*await self._answer(received, request))
         except _Invalid as error:
-            return _response(_error(None, error), error.status or 400)
+            return _response(_error(None, error), error.status)
+        if not isinstance(received, list):
+            return _response(*await self._answer(received, request))
+        answers = [await self._answer(message, request) for message in received]
+        bodies = [body for body, _ in answers if body is not None]
+        return _response(bodies or None, 200 if bodies else 202)
 
     async def _answer(self, message: Any, request: Request) -> tuple[dict[str, Any] | None, int]:
         """The answer to one message and its status; None if the message wants no answer."""
         number = None
-        is_stateless = True
         try:
             number = _id_of(message)
             is_stateless = _is_stateless(message, number, request)
-            if number is None:  # a notification, or an answer to what this server never asks
-                return None, 202
-            params = message.get("params", {})
+        except _Invalid as error:
+            return _error(number, error), error.status
+        if number is None:  # a notification, or an answer to what this server never asks
+            return None, 202
+        params = message.get("params") or {}
+        try:
             result = await self._result(message["method"], params, request, is_stateless=is_stateless)
         except _Invalid as error:
-            status = error.status or STATUS.get(error.error["code"], 400)
-            # Clients of 2025 expect each answer to a request that was understood to have the status 200.
-            return _error(number, error), status if is_stateless or error.status else 200
+            # For clients of 2025, an error is an answer as any other.
+            return _error(number, error), STATUS.get(error.error["code"], 400) if is_stateless else 200
         except Exception:
             log.exception("a request to the MCP server failed")
             failure = _Invalid(INTERNAL_ERROR, "The application failed. Its log has the details.")
@@ -152,13 +151,13 @@ def _parsed(request: Request, body: bytes) -> Any:
     try:
         received = json.loads(body.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise _Invalid(PARSE_ERROR, "The body is not JSON.", status=400) from error
+        raise _Invalid(PARSE_ERROR, "The body is not JSON.") from error
     if isinstance(received, list):
         version = request.headers.get("mcp-protocol-version", WITHOUT_HEADER)
         if version != WITHOUT_HEADER:
-            raise _Invalid(INVALID_REQUEST, f"{version[:20]} has no batches. Send one message.", status=400)
+            raise _Invalid(INVALID_REQUEST, f"{version[:20]} has no batches. Send one message.")
         if not 1 <= len(received) <= MOST_BATCHED:
-            raise _Invalid(INVALID_REQUEST, f"A batch has 1 to {MOST_BATCHED} messages.", status=400)
+            raise _Invalid(INVALID_REQUEST, f"A batch has 1 to {MOST_BATCHED} messages.")
     return received
 
 
@@ -176,45 +175,46 @@ def _refuse_constant(name: str) -> NoReturn:
 def _id_of(message: Any) -> str | int | None:
     """The id of a request, or None if a message wants no answer. Raises `_Invalid`."""
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-        raise _Invalid(INVALID_REQUEST, "The body must be one JSON-RPC 2.0 message.", status=400)
+        raise _Invalid(INVALID_REQUEST, "The body must be one JSON-RPC 2.0 message.")
     number, method = message.get("id"), message.get("method")
     is_text = isinstance(number, str) and len(number) <= LONGEST_ID
     is_number = isinstance(number, int) and not isinstance(number, bool) and abs(number) < 1 << 63
     if "id" in message and not (is_text or is_number):
-        raise _Invalid(INVALID_REQUEST, "The id must be a short string or an integer.", status=400)
+        raise _Invalid(INVALID_REQUEST, "The id must be a short string or an integer.")
     if method is None and ("result" in message or "error" in message):
         return None
     if not isinstance(method, str):
-        raise _Invalid(INVALID_REQUEST, "The message has no method.", status=400)
-    if not isinstance(message.get("params", {}), dict):
-        raise _Invalid(INVALID_PARAMS, "`params` must be an object.", status=400)
+        raise _Invalid(INVALID_REQUEST, "The message has no method.")
+    if not isinstance(message.get("params"), dict | None):
+        raise _Invalid(INVALID_PARAMS, "`params` must be an object.")
     return number
 
 
 def _is_stateless(message: dict[str, Any], number: str | int | None, request: Request) -> bool:
     """Whether a message is of 2026-07-28. Raises `_Invalid` if its version is unknown, or if its headers do
     not agree with it."""
-    params = message.get("params", {})
-    meta = params.get("_meta") if isinstance(params.get("_meta"), dict) else {}
+    params: dict[str, Any] = message.get("params") or {}
+    given = params.get("_meta")
+    meta: dict[str, Any] = given if isinstance(given, dict) else {}
     said, header = meta.get(f"{META}protocolVersion"), _header(request, "mcp-protocol-version")
     if said in (None, header) and (header is None or header in WITH_HANDSHAKE):
         return False
     if said is None and number is not None and header == STATELESS:
-        raise _Invalid(INVALID_PARAMS, f"`params._meta` has no `{META}protocolVersion`.", status=400)
+        raise _Invalid(INVALID_PARAMS, f"`params._meta` has no `{META}protocolVersion`.")
     if said not in (None, header):
-        raise _Invalid(HEADER_MISMATCH, "MCP-Protocol-Version and `params._meta` do not agree.", status=400)
+        raise _Invalid(HEADER_MISMATCH, "MCP-Protocol-Version and `params._meta` do not agree.")
     if header != STATELESS:
         data = {"supported": [STATELESS, *WITH_HANDSHAKE], "requested": header}
-        raise _Invalid(UNSUPPORTED_VERSION, "Unsupported protocol version", data=data, status=400)
+        raise _Invalid(UNSUPPORTED_VERSION, "Unsupported protocol version", data=data)
     if number is None:
         return True
     if not isinstance(meta.get(f"{META}clientCapabilities"), dict):
-        raise _Invalid(INVALID_PARAMS, f"`params._meta` has no `{META}clientCapabilities`.", status=400)
+        raise _Invalid(INVALID_PARAMS, f"`params._meta` has no `{META}clientCapabilities`.")
     if _header(request, "mcp-method") != message["method"]:
-        raise _Invalid(HEADER_MISMATCH, "Mcp-Method and the method do not agree.", status=400)
+        raise _Invalid(HEADER_MISMATCH, "Mcp-Method and the method do not agree.")
     named = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}.get(message["method"])
     if named is not None and _decoded(_header(request, "mcp-name")) != params.get(named):
-        raise _Invalid(HEADER_MISMATCH, f"Mcp-Name and `params.{named}` do not agree.", status=400)
+        raise _Invalid(HEADER_MISMATCH, f"Mcp-Name and `params.{named}` do not agree.")
     return True
 
 
@@ -222,7 +222,7 @@ def _header(request: Request, name: str) -> str | None:
     """A header. Raises `_Invalid` if it comes twice, because others may have read the other one."""
     values = request.headers.getlist(name)
     if len(values) > 1:
-        raise _Invalid(HEADER_MISMATCH, f"There are several headers {name}.", status=400)
+        raise _Invalid(HEADER_MISMATCH, f"There are several headers {name}.")
     return values[0].strip(" \t") if values else None
 
 

@@ -88,7 +88,8 @@ async def test_passages_are_found_by_name_by_the_end_of_a_name_and_by_its_spelli
         assert [passage.text for passage in await documentation.passages_named(name)] == ["Turn it."]
     assert await documentation.passages_named("rank.turn") == []
     assert await documentation.names_like("frob.crank.tunr") == ["frob.crank.turn"]
-    assert await documentation.covers() == ["docs"]
+    (stop,) = await documentation.passages_named("frob.stop")
+    assert await documentation.covers() == [stop.package]
     await documentation.close()
 
 

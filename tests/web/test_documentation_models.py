@@ -163,7 +163,7 @@ async def test_the_model_is_given_passages_as_in_the_chat(
         "messages": [{"role": "developer", "content": "Be brief."}, *ASKED],
         "temperature": 0,
         "max_completion_tokens": 5,
-        "seed": 3,
+        "seed": -3,
         "stop": ["END"],
         "extra_headers": {"X-Session-Id": "mine"},
         "extra_body": {"user": "me", "n": 1, "tools": [], "logprobs": False, "tool_choice": "auto"},
@@ -183,8 +183,8 @@ async def test_the_model_is_given_passages_as_in_the_chat(
     assert [source["name"] for source in sources] == ["shutil.rmtree"]  # the prompt had no room for the other
     assert model.asked == [[Turn(Role.USER, f"Be brief.\n\n{QUESTION}")]]
     assert [source.name for source in model.passages[0]] == ["shutil.rmtree", "os.rmdir"]
-    given = {"temperature": 0, "max_tokens": 5, "seed": 3, "stop": ["END"], "session": "mine"}
-    assert model.options == [given]
+    given = {"temperature": 0, "max_tokens": 5, "stop": ["END"], "session": "mine"}
+    assert model.options == [{**given, "seed": (1 << 63) - 3}]
 
 
 async def test_a_client_that_leaves_ends_the_answer(chats: openai.AsyncOpenAI, model: ScriptedModel) -> None:

@@ -225,7 +225,10 @@ async def test_what_is_no_message_is_an_error(client: httpx.AsyncClient) -> None
         assert answer.json()["jsonrpc"] == "2.0"
 
 
-async def test_answers_and_odd_ids_are_taken(client: httpx.AsyncClient) -> None:
+async def test_answers_and_odd_requests_are_taken(client: httpx.AsyncClient) -> None:
+    assert (
+        await post(client, {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": None})
+    ).status_code == 200
     assert (await post(client, {"jsonrpc": "2.0", "id": 1, "result": {}})).status_code == 202
     for number in ("", "\ud800", "a\n", -5, 0, 1 << 60):
         answer = await post(client, request("ping", id=number))
