@@ -16,6 +16,7 @@ from assistant.admission import Admission
 from assistant.conversation import FinishReason, Source, Turn
 from assistant.engine import NO_MODEL, EngineState
 from assistant.errors import GenerationFailed, ModelError, NoModel, PromptTooLong, Unreachable
+from assistant.grounding import with_citations
 from assistant.knowledge.answer import DocumentationAnswer
 from assistant.knowledge.documentation import SEARCH_THREADS, Documentation
 from assistant.replies import Replies
@@ -103,14 +104,16 @@ class ProgramAnswers:
         async with self._admission.turn(address):
             sources = await self._replies.look_up(asked) or ()
         chunks = model.answer(turns, passages=sources, session=session, stop=stop, options=options)
-        used = 0
+        used, text = 0, ""
         async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 used = chunk.response_metadata.get("passages_used", used)
-                yield str(chunk.content)
+                text += (piece := str(chunk.content))
+                yield piece
                 if reason := chunk.response_metadata.get("finish_reason"):
                     count = chunk.usage_metadata
                     tokens = None if count is None else Tokens(count["input_tokens"], count["output_tokens"])
-                    yield Ended(FinishReason(reason), sources[:used], tokens)
+                    cited = with_citations(text, sources[:used])
+                    yield Ended(FinishReason(reason), cited, tokens)
                     return
         raise GenerationFailed("The answer broke off: the engine's stream ended before the answer did.")

@@ -37,7 +37,7 @@ KEY = "key-of-clients-0123"
 QUESTION = "How do I remove a folder with everything in it?"
 ASKED = [{"role": "user", "content": QUESTION}]
 BOTH = ("documentation", "scripted+documentation")
-SOURCES = [RMTREE, passage("os.rmdir")]
+SOURCES = [RMTREE, passage("os.rmdir"), passage("os.unlink")]
 SERVED = [{"id": "scripted"}, {"id": "adapter", "parent": "scripted"}]
 
 
@@ -130,7 +130,7 @@ async def test_the_documentation_quotes_whole_and_streamed(
     assert (choice.finish_reason, answer.model, answer.object) == ("stop", BOTH[0], "chat.completion")
     assert answer.usage is not None
     assert answer.usage.total_tokens == 0
-    assert [source["name"] for source in answer.sources] == ["shutil.rmtree", "os.rmdir"]
+    assert [source["name"] for source in answer.sources] == ["shutil.rmtree", "os.rmdir", "os.unlink"]
     fields = {"name", "title", "package", "version", "licence", "location", "url", "quote"}
     assert fields <= answer.sources[0].keys()  # as in the API of this application
     assert documentation.asked == [("earlier", "How do I x?")]  # without what the program tells the model
@@ -154,9 +154,9 @@ async def test_the_documentation_quotes_whole_and_streamed(
 async def test_the_model_is_given_passages_as_in_the_chat(
     chats: openai.AsyncOpenAI, model: ScriptedModel, is_streamed: bool
 ) -> None:
-    model.room_for = 1
+    model.room_for = 2
     model.usage = UsageMetadata(input_tokens=7, output_tokens=2, total_tokens=9)
-    model.say("Use ", "rmtree.")
+    model.say("Use ", "rmtree [2].")
     model.end("length")
     asked = {
         "model": BOTH[1],
@@ -178,11 +178,15 @@ async def test_the_model_is_given_passages_as_in_the_chat(
         answer = await chats.chat.completions.create(**asked)
         text, end = answer.choices[0].message.content, answer.choices[0].finish_reason
         usage, sources = answer.usage, answer.sources
-    assert (text, end) == ("Use rmtree.", "length")
+    assert (text, end) == ("Use rmtree [2].", "length")
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (7, 2, 9)
-    assert [source["name"] for source in sources] == ["shutil.rmtree"]  # the prompt had no room for the other
+    # The prompt had no room for the third.
+    assert [(source["name"], source["cited"]) for source in sources] == [
+        ("shutil.rmtree", False),
+        ("os.rmdir", True),
+    ]
     assert model.asked == [[Turn(Role.USER, f"Be brief.\n\n{QUESTION}")]]
-    assert [source.name for source in model.passages[0]] == ["shutil.rmtree", "os.rmdir"]
+    assert [source.name for source in model.passages[0]] == ["shutil.rmtree", "os.rmdir", "os.unlink"]
     given = {"temperature": 0, "max_tokens": 5, "stop": ["END"], "session": "mine"}
     assert model.options == [{**given, "seed": (1 << 63) - 3}]
 
