@@ -83,11 +83,11 @@ _IS_OFTEN_MARKDOWN = re.compile(
 _FORMATS_OF_TEXT: tuple[tuple[str, Callable[[str, str], object]], ...] = (
     ("asciidoc", lambda name, text: looks_like_asciidoc(text)),
     ("rest", lambda name, text: looks_like_rest(text)),
+    ("changelog", lambda name, text: looks_like_changelog(text)),
     (
         "markdown",
         lambda name, text: _IS_OFTEN_MARKDOWN.match(name) and re.search(r"^#{1,6} \w", text, re.MULTILINE),
     ),
-    ("changelog", lambda name, text: looks_like_changelog(text)),
 )
 _WITHOUT_SUFFIX = re.compile(r"(?:changes|changelog|news|history|releases?|release[-_ ]?notes|readme)$")
 
@@ -415,6 +415,7 @@ class _PassageMaker:
         numbers = self.page.numbers
         number = numbers[min(line, len(numbers) - 1)] if numbers else 1
         anchor = self.anchors.get(heading, "") if heading else ""
+        anchor = f"page={number}" if self.page.number_mark != ":" else anchor
         names = [name for name in map(_clean, heading.path) if name] if heading else []
         if self.page.title and not self.has_top and names and not self.name.startswith(names[0]):
             names = [self.name, *names]  # the page states its first heading only in its title
