@@ -1,4 +1,4 @@
-"""Reads a folder of documentation: Markdown, reStructuredText, HTML, notebooks and plain text.
+"""Reads a folder of documentation in all formats of the table below, packed or not.
 
 Finds the files, decodes them, and turns each section into a passage with its file and line, its address and
 its licence. A folder may hold anything: pipes, links in circles, files of any size, bytes of any kind.

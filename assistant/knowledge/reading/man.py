@@ -150,7 +150,7 @@ class _ManReader:
         ]
         first, words = (arguments or [""])[0], [("", " ".join(arguments))]
         writer = self._writer
-        if self._tag is not None and (name == "Xc" or name not in _MDOC):
+        if self._tag is not None and (name == "Xc" or (name not in _MDOC and name != "Sm")):
             tag, self._tag = self._tag, None
             self._term(tag, len(self._lists) - 1)
         if name in ("de", "de1", "am", "ig"):
