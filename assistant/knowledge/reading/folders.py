@@ -47,34 +47,22 @@ LARGEST_BLOCK = 6_000  # characters; a longer block of code or paragraph is cut
 
 Warn = Callable[[str], None]  # receives a sentence about something that was left out
 
-# A new format needs a line in `_FORMATS` or `_FORMATS_OF_TEXT`, and one in `_READERS`.
-_FORMATS = {
-    "markdown": ".md .markdown .mdown .mkd .mdx .qmd .rmd",
-    "rest": ".rst .rest",
-    "html": " ".join(HTML),
-    "notebook": ".ipynb",
-    "text": ".txt .text",
-    "asciidoc": ".adoc .asciidoc",
-    "texinfo": ".texi .texinfo .txi",
-    "info": ".info",
-    "openapi": ".json .yaml .yml",  # the few that state it
-    "pdf": ".pdf",
-    "man": "",  # see `_MAN_PAGE`
+# A new format needs a line here, and one in `_FORMATS_OF_TEXT` if its files have no suffix of their own.
+_FORMATS: Mapping[str, tuple[Callable[[str], Page], str]] = {
+    "markdown": (read_markdown, ".md .markdown .mdown .mkd .mdx .qmd .rmd"),
+    "rest": (read_rest, ".rst .rest"),
+    "html": (read_html, " ".join(HTML)),
+    "notebook": (read_notebook, ".ipynb"),
+    "asciidoc": (read_asciidoc, ".adoc .asciidoc"),
+    "texinfo": (read_texinfo, ".texi .texinfo .txi"),
+    "info": (read_info, ".info"),
+    "openapi": (read_openapi, ".json .yaml .yml"),  # the few that state it
+    "man": (read_man, ""),  # see `_MAN_PAGE`
+    "changelog": (read_changelog, ""),
+    "text": (lambda text: Page(text.split("\n")).finished(), ".txt .text"),
 }
-SUFFIXES = {suffix: name for name, suffixes in _FORMATS.items() for suffix in suffixes.split()}
-_READERS: Mapping[str, Callable[[str], Page]] = {
-    "markdown": read_markdown,
-    "rest": read_rest,
-    "html": read_html,
-    "notebook": read_notebook,
-    "asciidoc": read_asciidoc,
-    "texinfo": read_texinfo,
-    "info": read_info,
-    "openapi": read_openapi,
-    "man": read_man,
-    "changelog": read_changelog,
-    "text": lambda text: Page(text.split("\n")).finished(),
-}
+SUFFIXES = {suffix: name for name, (_, suffixes) in _FORMATS.items() for suffix in suffixes.split()}
+SUFFIXES[".pdf"] = "pdf"
 _MARKDOWN_INSIDE = {"markdown": "Markdown", "asciidoc": "AsciiDoc"}
 _IS_OFTEN_MARKDOWN = re.compile(
     r"(?:llms[\w-]*|readme|change.*|news|history|release.*)(?:\.txt)?(?:\.gz)?$", re.IGNORECASE
@@ -375,7 +363,7 @@ def _page_of(data: bytes, file_format: str, name: str, *, is_cut: bool) -> tuple
     text = decode(data, declared=_declared(data) if file_format == "html" else "")
     if file_format == "text":
         file_format = next((each for each, fits in _FORMATS_OF_TEXT if fits(name, text)), "text")
-    return _READERS[file_format](text), file_format
+    return _FORMATS[file_format][0](text), file_format
 
 
 @dataclass(frozen=True, slots=True)
