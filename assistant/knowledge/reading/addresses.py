@@ -51,9 +51,12 @@ def address_of(place: Path, top: Path, file_format: str, base_url: str) -> tuple
     if keeps_name:
         site, slug = "", None
     elif _CODE_HOST.match(f"{base}/"):
-        return f"{base}/{quote(place.as_posix(), safe=URL_SAFE)}", _github
+        slug = None if file_format == "asciidoc" else _github
+        return f"{base}/{quote(place.as_posix(), safe=URL_SAFE)}", slug
     else:
         site, place = _site_of(place, top)
+        if found := re.fullmatch(r"(?:.*/)?modules/(?:ROOT|([^/]+))/pages/(.+)", place.as_posix()):  # Antora
+            place = Path(found[1] or "", found[2])
         slug = {"mkdocs": _mkdocs, "sphinx": _sphinx}.get(site, _sphinx if file_format == "rest" else _github)
         if file_format == "asciidoc":  # its reader gives every heading an anchor
             slug = None

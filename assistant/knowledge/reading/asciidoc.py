@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from assistant.knowledge.plain_text import code
 from assistant.knowledge.reading.markdown import visible_text
@@ -30,9 +31,9 @@ _INLINE = re.compile(
     r"|<<(?P<target>[^<>,\n]{1,120})(?:,(?P<shown>[^<>]{1,200}))?>>|\[\[[^\]]{1,80}\]\]|\[[.#\w-]{1,40}\](?=[#*_`])"
     r"|(?P<macro>\b[a-z]+):{1,2}(?P<url>[^\s\[\]`]{0,300})\[(?P<text>[^\]]{0,300})\]"
     r"|`{1,2}\+?(?P<code>[^`\n]{1,300}?)\+?`{1,2}|(?<![\w+])\+{1,3}(?P<pass>[^\s+](?:[^+\n]{0,200}[^\s+])?)\+{1,3}(?!\w)"
-    r"|(?<!\w)(?P<mark>\*\*?|__?|##?|')(?P<marked>[^\s*_#'](?:[^*#'\n]{0,200}?[^\s*#'])??)(?P=mark)(?!\w)"
+    r"|(?<!\w)(?P<mark>\*\*?|__?|##?|')(?P<marked>\S(?:[^\n]{0,200}?\S)??)(?P=mark)(?!\w)"
 )
-_ATTRIBUTES = {
+_CHARS = {
     "nbsp": " ", "empty": "", "asterisk": "*", "litdd": "--", "apostrophe": "'", "startsb": "[", "endsb": "]",
     "caret": "^", "tilde": "~", "backslash": "\\", "backtick": "`", "lt": "<", "gt": ">", "amp": "&",
     "plus": "+", "cpp": "C++", "sp": " ", "zwsp": "", "vbar": "|",
@@ -55,13 +56,14 @@ class _AsciiDocReader:
     def __init__(self, lines: list[str]) -> None:
         self._lines = [line.rstrip() for line in lines]
         self._writer = Writer()
-        self._attributes = dict(_ATTRIBUTES)
+        self._attributes: dict[str, str] = {}
         self._ids: dict[str, int] = {}
         self._anchor = ""
         self._lists: list[tuple[str, bool]] = []  # the marks of the open lists, and whether each has entries
         self._blocks: list[tuple[str, int]] = []  # the open blocks, and how many lists were open before each
         self._style = ""
-        self._is_attached = True  # to the item above, by directly following it or by a "+"
+        self._is_attached = False  # to the item above, by directly following it or by a "+"
+        self._has_gap = True  # before this line, so that an indented line is code
         self._is_manual = False
 
     def read(self) -> Page:
@@ -76,10 +78,10 @@ class _AsciiDocReader:
         writer = self._writer
         if not line:
             writer.blank()
-            self._is_attached, self._style = False, ""
+            self._is_attached, self._has_gap, self._style = False, True, ""
         elif line == "+" and self._lists:
             writer.blank()
-            self._is_attached = True
+            self._is_attached = self._has_gap = True
         elif found := _FENCE.match(line):
             return self._read_block(at, found[1])
         elif heading := self._heading_at(at):
@@ -96,6 +98,7 @@ class _AsciiDocReader:
         elif re.match(r"\.[^\s.]", line) and not self._is_attached:
             self._paragraph(f"**{self.inline(line[1:])}**")
             writer.blank()
+            self._is_attached = False
         elif (found := _TERM.match(line[:1000])) and not re.match(r"\s*[*.-] ", line):
             self._term(found[1], found[2], found[3] or "")
         elif found := _ITEM.match(line):
@@ -103,7 +106,7 @@ class _AsciiDocReader:
             depth = self._open_list(re.sub(r"\d+", "1", found[1]), is_entry=False)
             writer.item(f"{number} ", depth)
             writer.line(self.inline(found[2]))
-        elif _AS_CODE.match(self._style) or (line[0].isspace() and not self._is_attached):
+        elif _AS_CODE.match(self._style) or (line[0].isspace() and self._has_gap):
             end = at
             while end < len(self._lines) and self._lines[end]:
                 writer.number = end + 1
@@ -128,7 +131,7 @@ class _AsciiDocReader:
     def _paragraph(self, text: str) -> None:
         if not self._is_attached and self._lists:
             self._leave(self._blocks[-1][1] if self._blocks else 0)
-        self._is_attached = True
+        self._is_attached, self._has_gap = True, False
         self._writer.line(text)
 
     def _leave(self, count: int) -> None:
@@ -144,7 +147,7 @@ class _AsciiDocReader:
         marks = [each for each, _ in self._lists]
         if mark in marks[first:]:
             del self._lists[marks.index(mark, first) :]
-        self._is_attached = True
+        self._is_attached, self._has_gap = True, False
         depth = sum(not has_entries for _, has_entries in self._lists)
         if len(self._lists) < 8:
             self._lists.append((mark, is_entry))
@@ -160,12 +163,14 @@ class _AsciiDocReader:
     def _heading_at(self, at: int) -> tuple[int, str, int] | None:
         """The level, the text and the number of lines of a heading."""
         line = self._lines[at]
+        if self._is_attached:
+            return None
         if found := _HEADING.match(line[:LONGEST_HEADING]):
             return len(found[1]), found[2], 1
         under = self._lines[at + 1] if at + 1 < len(self._lines) else ""
         is_underlined = len(under) > 2 and under[0] in _ADORNMENTS and under == under[0] * len(under)
         if is_underlined and line[0].isalnum() and abs(len(under) - len(line)) < 2 and not self._blocks:
-            return (_ADORNMENTS.index(under[0]) + 1, line, 2) if at == 0 or not self._is_attached else None
+            return _ADORNMENTS.index(under[0]) + 1, line, 2
         return None
 
     def _read_heading(self, at: int, level: int, text: str, size: int) -> int:
@@ -232,34 +237,36 @@ class _AsciiDocReader:
             row += [self.inline(each.strip()) for each in cells if each.strip()][: 50 - len(row)]
         self._writer.leave(depth)
 
-    def inline(self, text: str, *, is_value: bool = False) -> str:
-        """A line of AsciiDoc as Markdown."""
+    def inline(self, text: str, depth: int = 0) -> str:
+        """A line of AsciiDoc as Markdown. Marks may stand within marks, at most three deep."""
+        if self._attributes and depth == 0:
+            text = re.sub(
+                r"\{([\w-]{1,40})\}", lambda name: self._attributes.get(name[1], name[0]), text, count=20
+            )
         shown, at = [], 0
         for found in _INLINE.finditer(text):
-            shown += [escape(text[at : found.start()]), self._markdown(found, is_value=is_value)]
+            shown += [escape(text[at : found.start()]), self._markdown(found.groupdict(), found[0], depth)]
             at = found.end()
         return "".join([*shown, escape(text[at:])])
 
-    def _markdown(self, found: re.Match[str], *, is_value: bool) -> str:
-        value = found.groupdict()
-        if value["escaped"]:
-            return escape(value["escaped"])
-        if value["attribute"]:
-            text = self._attributes.get(value["attribute"], found[0])
-            return escape(text) if is_value or text == found[0] else self.inline(text, is_value=True)
-        if value["target"]:
-            return escape((value["shown"] or value["target"]).strip())
-        if value["macro"]:
-            macro, target, words = value["macro"], value["url"], value["text"].partition(",")[0].strip('"^ ')
-            if macro.startswith("link") and macro != "link":
+    def _markdown(self, value: Mapping[str, str | None], text: str, depth: int) -> str:
+        if char := value["escaped"]:
+            return escape(char)
+        if name := value["attribute"]:
+            return escape(_CHARS.get(name, text))
+        if target := value["target"]:
+            return escape((value["shown"] or target).strip())
+        if macro := value["macro"]:
+            target, words = value["url"] or "", (value["text"] or "").partition(",")[0].strip('"^ ')
+            if macro.startswith("link") and macro != "link":  # Git's own macro: linkgit:git-add[1]
                 return f"{code(target)}({words})"
-            if macro in ("http", "https", "ftp", "irc"):
+            if macro in ("http", "https"):
                 return f"[{escape(words or target)}](<{macro}:{target}>)"
             return escape(words or target)
         if literal := value["code"] or value["pass"]:
-            return code(
-                re.sub(r"\{([\w-]{1,40})\}", lambda name: self._attributes.get(name[1], name[0]), literal)
-            )
-        if (marked := value["marked"]) is None:
+            return code(re.sub(r"\{([\w-]{1,40})\}", lambda name: _CHARS.get(name[1], name[0]), literal))
+        if not (marked := value["marked"]):
             return ""
-        return f"**{escape(marked)}**" if value["mark"][0] == "*" else emphasis(marked)
+        if depth == 2 or not re.search(r"[*_`#+{]", marked):
+            return f"**{escape(marked)}**" if (value["mark"] or "")[0] == "*" else emphasis(marked)
+        return self.inline(marked, depth + 1)

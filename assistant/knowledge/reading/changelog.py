@@ -8,7 +8,7 @@ from assistant.knowledge.reading.page import Page
 
 # "Version 2.1.0 (2026-01-31)", "* Noteworthy changes in release 9.1", "tar (1.34-1) unstable; urgency=low"
 _VERSION = re.compile(
-    r"(?:[*=#-]{1,4} +)?(?:[\w.+-]+,? +){0,5}?[\[(]?v?\d+\.\d[\w.+~-]*[\])]?:?"
+    r"(?:[*=-]{1,4} +)?(?:[\w.+-]+,? +){0,5}?[\[(]?v?\d+\.\d[\w.+~-]*[\])]?:?"
     r"(?: *[-–—:,(\[]? *(?:\w+ +){0,3}[\w/., -]*\d{4}.{0,40}| +\(.{0,40}\)|;? urgency=.*| +[\w;= ]{1,30})?"
     r"[*= \])]*$"
 )

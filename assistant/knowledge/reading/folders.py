@@ -1,4 +1,4 @@
-"""Reads a folder of documentation: Markdown, reStructuredText, HTML, notebooks and plain text.
+"""Reads a folder of documentation in all formats of the table below, packed or not.
 
 Finds the files, decodes them, and turns each section into a passage with its file and line, its address and
 its licence. A folder may hold anything: pipes, links in circles, files of any size, bytes of any kind.
@@ -48,34 +48,22 @@ LARGEST_BLOCK = 6_000  # characters; a longer block of code or paragraph is cut
 
 Warn = Callable[[str], None]  # receives a sentence about something that was left out
 
-# A new format needs a line in `_FORMATS` or `_FORMATS_OF_TEXT`, and one in `_READERS`.
-_FORMATS = {
-    "markdown": ".md .markdown .mdown .mkd .mdx .qmd .rmd",
-    "rest": ".rst .rest",
-    "html": " ".join(HTML),
-    "notebook": ".ipynb",
-    "text": ".txt .text",
-    "asciidoc": ".adoc .asciidoc",
-    "texinfo": ".texi .texinfo .txi",
-    "info": ".info",
-    "openapi": ".json .yaml .yml",  # the few that state it
-    "pdf": ".pdf",
-    "man": "",  # see `_MAN_PAGE`
+# A new format needs a line here, and one in `_FORMATS_OF_TEXT` if its files have no suffix of their own.
+_FORMATS: Mapping[str, tuple[Callable[[str], Page], str]] = {
+    "markdown": (read_markdown, ".md .markdown .mdown .mkd .mdx .qmd .rmd"),
+    "rest": (read_rest, ".rst .rest"),
+    "html": (read_html, " ".join(HTML)),
+    "notebook": (read_notebook, ".ipynb"),
+    "asciidoc": (read_asciidoc, ".adoc .asciidoc"),
+    "texinfo": (read_texinfo, ".texi .texinfo .txi"),
+    "info": (read_info, ".info"),
+    "openapi": (read_openapi, ".json .yaml .yml"),  # the few that state it
+    "man": (read_man, ""),  # see `_MAN_PAGE`
+    "changelog": (read_changelog, ""),
+    "text": (lambda text: Page(text.split("\n")).finished(), ".txt .text"),
 }
-SUFFIXES = {suffix: name for name, suffixes in _FORMATS.items() for suffix in suffixes.split()}
-_READERS: Mapping[str, Callable[[str], Page]] = {
-    "markdown": read_markdown,
-    "rest": read_rest,
-    "html": read_html,
-    "notebook": read_notebook,
-    "asciidoc": read_asciidoc,
-    "texinfo": read_texinfo,
-    "info": read_info,
-    "openapi": read_openapi,
-    "man": read_man,
-    "changelog": read_changelog,
-    "text": lambda text: Page(text.split("\n")).finished(),
-}
+SUFFIXES = {suffix: name for name, (_, suffixes) in _FORMATS.items() for suffix in suffixes.split()}
+SUFFIXES[".pdf"] = "pdf"
 _MARKDOWN_INSIDE = {"markdown": "Markdown", "asciidoc": "AsciiDoc"}
 _IS_OFTEN_MARKDOWN = re.compile(
     r"(?:llms[\w-]*|readme|change.*|news|history|release.*)(?:\.txt)?(?:\.gz)?$", re.IGNORECASE
@@ -84,11 +72,11 @@ _IS_OFTEN_MARKDOWN = re.compile(
 _FORMATS_OF_TEXT: tuple[tuple[str, Callable[[str, str], object]], ...] = (
     ("asciidoc", lambda name, text: looks_like_asciidoc(text)),
     ("rest", lambda name, text: looks_like_rest(text)),
+    ("changelog", lambda name, text: looks_like_changelog(text)),
     (
         "markdown",
         lambda name, text: _IS_OFTEN_MARKDOWN.match(name) and re.search(r"^#{1,6} \w", text, re.MULTILINE),
     ),
-    ("changelog", lambda name, text: looks_like_changelog(text)),
 )
 _WITHOUT_SUFFIX = re.compile(r"(?:changes|changelog|news|history|releases?|release[-_ ]?notes|readme)$")
 
@@ -386,7 +374,7 @@ def _page_of(data: bytes, file_format: str, path: Path, top: Path, *, is_cut: bo
         includes = Includes(Path(os.path.realpath(path)), top)
         read = read_markdown if file_format == "markdown" else read_rest
         return read(text, includes), file_format
-    return _READERS[file_format](text), file_format
+    return _FORMATS[file_format][0](text), file_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,6 +428,7 @@ class _PassageMaker:
         numbers = self.page.numbers
         number = numbers[min(line, len(numbers) - 1)] if numbers else 1
         anchor = self.anchors.get(heading, "") if heading else ""
+        anchor = f"page={number}" if self.page.number_mark != ":" else anchor
         names = [name for name in map(_clean, heading.path) if name] if heading else []
         if self.page.title and not self.has_top and names and not self.name.startswith(names[0]):
             names = [self.name, *names]  # the page states its first heading only in its title

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from assistant.knowledge.reading.page import Page, Unreadable, word_set
 from assistant.knowledge.reading.writer import Writer, emphasis, escape, literal
@@ -62,8 +64,8 @@ _MARKS = word_set(
 _MDOC_MARKS = {each.partition("=")[0]: each.partition("=")[2] for each in _MARKS}  # a dot: no opening mark
 _MDOC_WORDS = {
     "Ux": "UNIX", "Bx": "BSD", "Fx": "FreeBSD", "Nx": "NetBSD", "Ox": "OpenBSD", "Dx": "DragonFly",
-    "At": "UNIX",
-    "Ex": "It exits with 0 on success, and with more if an error occurs.", "Ta": "|", "Bsx": "BSD/OS",
+    "Bsx": "BSD/OS", "At": "UNIX", "Ta": "|",
+    "Ex": "It exits with 0 on success, and with more if an error occurs.",
     "Rv": "It returns 0 on success, and -1 with errno if an error occurs.",
 }  # fmt: skip
 _MDOC = _MDOC_FONTS.keys() | _MDOC_MARKS.keys() | _MDOC_WORDS.keys()
@@ -95,9 +97,8 @@ class _ManReader:
         self._lists: list[str] = []  # the types of mdoc's lists
         self._is_code = False
         self._table: list[str] | None = None
-        self._held: list[tuple[int, str]] | None = (
-            None  # a paragraph that may prove to be the tag of an indented text
-        )
+        # The lines of a paragraph that may prove to be the tag of an indented text.
+        self._held: list[tuple[int, str]] | None = None
         self._tag: list[Run] | None = None  # a tag of mdoc that goes on in the next lines
 
     def read(self, line: str, number: int) -> None:
@@ -129,9 +130,8 @@ class _ManReader:
             if word == "el":
                 holds, rest = not self._last_condition, f"{condition} {rest}".strip()
             else:  # it is read as on a terminal, by groff
-                holds = condition.lstrip("! ").startswith(("n", "\\n(.g", "\\n[.g")) != condition.startswith(
-                    "!"
-                )
+                is_terminal = condition.lstrip("! ").startswith(("n", "\\n(.g", "\\n[.g"))
+                holds = is_terminal != condition.startswith("!")
             self._last_condition = holds if word == "ie" else True
             if not holds:
                 self._braces = max(0, line.count("\\{") - line.count("\\}"))
@@ -150,7 +150,7 @@ class _ManReader:
         ]
         first, words = (arguments or [""])[0], [("", " ".join(arguments))]
         writer = self._writer
-        if self._tag is not None and (name == "Xc" or name not in _MDOC):
+        if self._tag is not None and (name == "Xc" or (name not in _MDOC and name != "Sm")):
             tag, self._tag = self._tag, None
             self._term(tag, len(self._lists) - 1)
         if name in ("de", "de1", "am", "ig"):
@@ -166,7 +166,7 @@ class _ManReader:
             self._end_paragraph(is_section=True)
             self._next = name
             if arguments:
-                self._text(self._mdoc(arguments) if name[1] in "hs" else words)
+                self._text(self._of_mdoc(arguments) if name[1] in "hs" else words)
         elif name in _CODE_BEGINS:
             self._flush()
             self._is_code = name != "Bd" or not {"-filled", "-ragged", "-centered"}.intersection(arguments)
@@ -219,12 +219,12 @@ class _ManReader:
             self._text([("", " ".join([*arguments[1:], ""])), ("U", first)])
         elif name in ("Dl", "D1"):
             self._flush()
-            writer.code("".join(text for _, text in self._mdoc(arguments)))
+            writer.code("".join(text for _, text in self._of_mdoc(arguments)))
             writer.end_code()
         elif name == "OP":
             self._text([("", "["), ("B", first), ("", " "), ("I", " ".join(arguments[1:])), ("", "]")])
         elif name == "Nd":
-            self._text([("", "– "), *self._mdoc(arguments)])
+            self._text([("", "– "), *self._of_mdoc(arguments)])
         elif name in _SILENT:
             pass
         elif name in ("B", "I", "R", "SM", "SB", "RB", "BR") and not arguments:
@@ -237,7 +237,7 @@ class _ManReader:
             self._name = self._name or (first if name == "Nm" else "")
             if name in ("Nm", "Ft", "In", "Fo", "Fd") and self._section == "SYNOPSIS":
                 writer.hard_break()
-            self._text(self._mdoc([name, *arguments] if name in _MDOC else arguments))
+            self._text(self._of_mdoc([name, *arguments] if name in _MDOC else arguments))
         elif not name.islower() and arguments:  # a macro of the page; requests have small letters
             self._text(words)
 
@@ -301,12 +301,12 @@ class _ManReader:
         depth = max(0, len(self._lists) - 1)
         self._flush()
         if "Xo" in arguments:
-            self._tag = self._mdoc(arguments)
+            self._tag = self._of_mdoc(arguments)
         elif kind in ("tag", "hang", "ohang", "inset", "diag"):
-            self._term(self._mdoc(arguments), depth)
+            self._term(self._of_mdoc(arguments), depth)
         else:
             self._writer.item("1. " if kind == "enum" else "- ", depth)
-            self._text(self._mdoc(arguments)) if arguments else None
+            self._text(self._of_mdoc(arguments)) if arguments else None
 
     def _write_table(self) -> None:
         rows, self._table = self._table or [], None
@@ -327,47 +327,8 @@ class _ManReader:
                 self._writer.line(" – ".join(self._markdown([("", each)]) for each in cells if each))
         self._writer.leave(self._depth)
 
-    def _mdoc(self, arguments: Sequence[str]) -> list[Run]:
-        """The arguments of a macro of mdoc, in which other macros stand."""
-        end = len(arguments)
-        while end and arguments[end - 1] in _PUNCTUATION:
-            end -= 1
-        runs: list[Run] = []
-        font, close, dash, is_tight = "", "", "", True
-        words = list(arguments[:end])
-        for at, word in enumerate(words):
-            following = words[at + 1] if at + 1 < len(words) else ""
-            is_bare = not following or following in _MDOC or following in _PUNCTUATION
-            text, style = "", ""
-            if word not in _MDOC:
-                is_tight |= word in _PUNCTUATION
-                text, style = (
-                    (dash + word, font) if word not in _PUNCTUATION and word not in "([|" else (word, "")
-                )
-                if at > 1 and words[at - 2] == "Xr":
-                    text, style, is_tight = f"({word})", "", True
-            elif word in _MDOC_WORDS:
-                text = _MDOC_WORDS[word]
-            elif word in _MDOC_MARKS:
-                text, ending = _MDOC_MARKS[word][0].strip("."), _MDOC_MARKS[word][1:]
-                close = ending + close if text else close
-                is_tight |= not text
-                text = text or ending
-            else:
-                font, dash = _MDOC_FONTS[word] or (font if word == "Ns" else ""), "-" * (word == "Fl")
-                is_tight |= word in ("Ns", "Ap")
-                if word == "Ap":
-                    text = "'"
-                elif is_bare and word in ("Nm", "Fl", "Ar"):
-                    text, style = {"Nm": self._name, "Fl": "-", "Ar": "file ..."}[word], font
-            if text:
-                runs += [("", "" if is_tight else " "), (style, text)]
-                is_tight = (
-                    text in "([{<“‘'"
-                    or (word == "Fl" and following == "Fl")
-                    or (at > 0 and words[at - 1] == "Pf")
-                )
-        return [*runs, ("", close + "".join(arguments[end:]))]
+    def _of_mdoc(self, arguments: Sequence[str]) -> list[Run]:
+        return _mdoc_runs(arguments, self._name)
 
     def _runs(self, text: str, font: str = "", *, is_string: bool = False) -> list[Run]:
         """A text without escapes, in runs of one font."""
@@ -389,13 +350,8 @@ class _ManReader:
 
     def _inline(self, runs: Iterable[Run]) -> list[Run]:
         """Runs without escapes; neighbours in one font are one run."""
-        merged: list[Run] = []
-        for font, text in (part for each in runs for part in self._runs(each[1], each[0])):
-            if text and merged and merged[-1][0] == font:
-                merged[-1] = (font, merged[-1][1] + text)
-            elif text:
-                merged.append((font, text))
-        return merged
+        parts = (part for font, text in runs for part in self._runs(text, font) if part[1])
+        return [(font, "".join(text for _, text in group)) for font, group in groupby(parts, itemgetter(0))]
 
     def _markdown(self, runs: Iterable[Run]) -> str:
         shown = []
@@ -417,3 +373,39 @@ def _glyph(name: str) -> str:
     if len(name) == 2 and name[0] in _ACCENTS and name[1].isalpha():
         return unicodedata.normalize("NFC", name[1] + _ACCENTS[name[0]])
     return _GLYPHS.get(name, "")
+
+
+def _mdoc_runs(arguments: Sequence[str], page_name: str) -> list[Run]:
+    """The arguments of a macro of mdoc, in which other macros stand."""
+    end = len(arguments)
+    while end and arguments[end - 1] in _PUNCTUATION:
+        end -= 1
+    words = ["", "", *arguments[:end], ""]
+    runs: list[Run] = []
+    font, close, dash, is_tight = "", "", "", True
+    for before, last, word, following in zip(words, words[1:], words[2:], words[3:], strict=False):
+        text, style = "", ""
+        if word in _PUNCTUATION or word in ("(", "[", "|"):
+            text = word
+            is_tight |= word in _PUNCTUATION
+        elif word in _MDOC_WORDS:
+            text = _MDOC_WORDS[word]
+        elif word in _MDOC_MARKS:
+            opening, ending = _MDOC_MARKS[word][0].strip("."), _MDOC_MARKS[word][1:]
+            close = ending + close if opening else close
+            is_tight |= not opening
+            text = opening or ending
+        elif word in _MDOC_FONTS:
+            font, dash = _MDOC_FONTS[word] or (font if word == "Ns" else ""), "-" * (word == "Fl")
+            is_tight |= word in ("Ns", "Ap")
+            text = "'" * (word == "Ap")
+            if not following or following in _MDOC or following in _PUNCTUATION:
+                text, style = {"Nm": page_name, "Fl": "-", "Ar": "file ..."}.get(word, text), font
+        elif before == "Xr":
+            text, is_tight = f"({word})", True
+        else:
+            text, style = dash + word, font
+        if text:
+            runs += [("", "" if is_tight else " "), (style, text)]
+            is_tight = text in "([{<“‘'" or (word, following) == ("Fl", "Fl") or last == "Pf"
+    return [*runs, ("", close + "".join(arguments[end:]))]

@@ -15,6 +15,7 @@ from assistant.knowledge.reading.writer import escape
 MOST_PAGES = 2_000
 MOST_SECONDS = 60  # of reading one file
 MOST_HEADINGS = 5_000
+_LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl"})
 _CONTENTS = re.compile(r"(?:\. ?){5,}\s*[\divxl]*$")  # a line of a table of contents: "Boxes . . . . . 12"
 
 
@@ -44,10 +45,10 @@ def read_pdf(data: bytes) -> Page:
         found = [each for each in waiting if any(_ends(line, each[0]) for line in lines)]
         for each in waiting:
             if each not in found:
-                page.open_heading(*each, anchor=f"page={number}")
+                page.open_heading(*each)
         for line in lines:
             while found and _ends(line, found[0][0]):
-                page.open_heading(*found.pop(0), anchor=f"page={number}")
+                page.open_heading(*found.pop(0))
                 line = ""
             page.add([escape(line)], number)
     return page.finished()
@@ -59,7 +60,8 @@ def _texts(reader: Any) -> list[list[str]]:
     for page in reader.pages[:MOST_PAGES]:
         if time.monotonic() - started > MOST_SECONDS:
             break
-        lines = map(str.strip, page.extract_text().split("\n"))
+        text = re.sub(r"(?<=[a-z])-\n(?=[a-z])", "", page.extract_text().translate(_LIGATURES))
+        lines = map(str.strip, text.split("\n"))
         texts.append([line for line in lines if not _CONTENTS.search(line[-300:])])
     edges = Counter(
         key for lines in texts for key in {re.sub(r"\d+", "#", line) for line in lines[:2] + lines[-2:]}

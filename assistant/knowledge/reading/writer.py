@@ -52,6 +52,7 @@ class Writer:
         self._size = 0  # characters of the outermost item
         self._tags: list[str] = []  # of the entry that has no text yet
         self._has_entry = False
+        self._anchor = ""  # of the last heading, which its entries share
         self._code_size = -1  # characters of the open block of code; -1 if there is none
         self._empty_lines = 0  # of code, until another line of code follows
         self._breaks = False
@@ -145,9 +146,8 @@ class Writer:
     def _open_entry(self) -> None:
         tags, self._tags = self._tags, []
         if tags:
-            above = (each.anchor for each in reversed(self.page.headings) if each.level < DIRECTIVE_LEVEL)
             name = ", ".join(map(visible_text, tags[:MOST_TAGS]))
-            self.page.open_heading(name, DIRECTIVE_LEVEL, anchor=next(above, ""))
+            self.page.open_heading(name, DIRECTIVE_LEVEL, anchor=self._anchor)
             self._has_entry = True
 
     def end_entry(self) -> None:
@@ -162,6 +162,7 @@ class Writer:
     def heading(self, name: str, level: int, anchor: str = "") -> None:
         self.end_entry()
         self.page.open_heading(name, level, anchor=anchor)
+        self._anchor = anchor
 
     def finished(self) -> Page:
         self.end_entry()

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assistant.knowledge.answer import answer
+from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.reading.asciidoc import read_asciidoc
 from assistant.knowledge.reading.changelog import looks_like_changelog, read_changelog
 from assistant.knowledge.reading.folders import files_of, format_of, read_file
@@ -58,6 +60,28 @@ def test_a_packed_file_that_is_damaged_or_endless_is_read_as_far_as_it_goes(tmp_
         assert warnings == ([expected] if expected else [])
 
 
+@pytest.mark.parametrize(
+    ("location", "is_markdown"),
+    [
+        *(
+            (name, True)
+            for name in ("a.md:1", "ls.1.gz:12", "a.adoc:3", "a.txt (AsciiDoc):3", "NEWS (Markdown):1")
+        ),
+        *(
+            (name, True)
+            for name in ("a.pdf, page 12", "api.json:9", "make.texi:7", "a.b/ls.3pm:1", "a.ipynb:1")
+        ),
+        *(
+            (name, False)
+            for name in ("a.rst:1", "b/a.txt:1", "a.html.gz:3", "NEWS:1", "a.b/changelog.gz:1", "a.info:1")
+        ),
+    ],
+)
+def test_an_answer_shows_markdown_as_it_is_and_converts_other_texts(location: str, is_markdown: bool) -> None:
+    passage = Passage("A", "section", "A", "**bold** text", "Box", "", "", location, "docs")
+    assert ("**bold** text" in answer("?", SearchResult((passage,))).text) is is_markdown
+
+
 READERS = {
     "man": lambda text: read_man(f".TH A 1\n.SH B\n{text}"),
     "asciidoc": read_asciidoc,
@@ -104,4 +128,4 @@ REPEATED = [
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_texts_of_one_piece_are_read_to_an_end(name: str) -> None:
     for piece in (each.replace("~", " ") for each in REPEATED):
-        READERS[name](piece * (20_000 // len(piece)))
+        READERS[name](piece * (5_000 // len(piece)))

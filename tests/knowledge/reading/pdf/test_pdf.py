@@ -68,7 +68,7 @@ def test_a_manual_with_an_outline(tmp_path: Path) -> None:
     url = "https://docs.example/manual.pdf"
     assert read(tmp_path, data) == (
         [
-            ("The manual", "Contents", "manual.pdf, page 1", url),
+            ("The manual", "Contents", "manual.pdf, page 1", f"{url}#page=1"),
             (
                 "The manual › Boxes",
                 "A box \\*holds\\* things.\n\nMore.",
