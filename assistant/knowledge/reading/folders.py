@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from assistant.knowledge.reading.html import read_html
 from assistant.knowledge.reading.includes import Includes
 from assistant.knowledge.reading.markdown import read_markdown
 from assistant.knowledge.reading.notebook import NotANotebook, read_notebook
-from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, Heading, Page, Section
+from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, Heading, Page, Section, word_set
 from assistant.knowledge.reading.rest import looks_like_rest, read_rest
 
 MOST_FILES = 50_000
@@ -67,13 +68,21 @@ _INVISIBLE = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-
 _BLANK = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 
 
+# Kinds of documents. Files of those that no reader knows are counted, and reported if they are many.
+_DOCUMENTS = word_set(
+    ".adoc .asciidoc .texi .texinfo .pdf .doc .docx .odt .rtf .epub .tex .org .pod .textile .mediawiki .wiki "
+    ".rdoc .creole .djvu .chm .ps .dita"
+)
+
+
 def ignore(sentence: str) -> None:
     pass
 
 
-def files_of(root: Path, *, warn: Warn = ignore) -> Iterator[Path]:
+def files_of(root: Path, *, warn: Warn = ignore, unread: Counter[str] | None = None) -> Iterator[Path]:
     """The documentation files below a folder, sorted and each once, without hidden folders, build output and
-    vendored packages. Follows a link only if it leads to somewhere below the folder."""
+    vendored packages. Follows a link only if it leads to somewhere below the folder. `unread` receives how
+    many documents of each kind no reader knows."""
     top = os.path.realpath(root)
     if not os.path.isdir(top):
         warn(f"{printable(str(root))} is not a folder.")
@@ -101,6 +110,9 @@ def files_of(root: Path, *, warn: Warn = ignore) -> Iterator[Path]:
             warn(f"{printable(top)} has more than {MOST_ENTRIES:,} entries; the others are left out.")
             return
         has_build = not _BUILD_FILES.isdisjoint(name.lower() for name in names)
+        if unread is not None:
+            suffixes = (os.path.splitext(name)[1].lower() for name in names)
+            unread.update(suffix for suffix in suffixes if suffix in _DOCUMENTS - SUFFIXES)
         found = [
             path
             for name in names
