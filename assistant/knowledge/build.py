@@ -17,11 +17,11 @@ import sqlite3
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ class _Build:
         self._passages = 0
         self._unread = 0
         self._warnings = 0
+        self._folders: list[_FolderRead] = []
 
     def run(self, environments: Sequence[Path], folders: Sequence[Folder], python: bool) -> None:
         with contextlib.closing(IndexWriter(self._into)) as index:
@@ -155,9 +156,27 @@ class _Build:
         index.check()
         if self._unread:
             self._warn(f"{self._unread} files of packages could not be read and are left out.")
+        detail = self._unread_folders()
         if self._warnings > MOST_WARNINGS:
             self._report({"warning": f"{self._warnings - MOST_WARNINGS} more warnings are not shown."})
-        self._report(self._progress(""))
+        self._report({**self._progress(""), "detail": detail})
+
+    def _unread_folders(self) -> str | None:
+        """For people: the folders of which nothing, or only a small part, could be read."""
+        from assistant.knowledge.reading.folders import printable
+
+        sentences = []
+        for folder in self._folders:
+            (read,) = self._index.connection.execute(
+                "SELECT count(*) FROM source WHERE corpus = 'docs' AND root = ?"
+                " AND EXISTS (SELECT 1 FROM passage WHERE source_id = source.id)",
+                (str(folder.root),),
+            ).fetchone()
+            if sentence := folder.problem(read):
+                if not folder.is_missing:  # else the log has it
+                    self._report({"warning": f"{sentence} (at {printable(str(folder.root))})"})
+                sentences.append(sentence)
+        return " ".join(sentences[:MOST_PROBLEMS]) or None
 
     def _warn(self, sentence: str) -> None:
         """Report what is left out; beyond the first warnings, only count."""
@@ -223,6 +242,7 @@ class _Build:
         for folder in folders:
             root = folder.path
             if not os.path.exists(root):  # never raises, unlike Path.exists
+                self._folders.append(_FolderRead(root, is_missing=True))
                 self._warn(f"There is no documentation at {printable(str(root))}.")
                 kept.append(f"docs:{root}\0")
                 continue
@@ -232,7 +252,10 @@ class _Build:
                 continue
             licence = licence_of(root)
             project = project_of_folder(Path(os.path.realpath(root)))
-            for file in files_of(root, warn=self._warn):
+            state_of = _FolderRead(root)
+            self._folders.append(state_of)
+            for file in files_of(root, warn=self._warn, unread=state_of.unread):
+                state_of.files += 1
                 try:
                     state = file.stat()
                 except OSError:
@@ -319,6 +342,32 @@ class _Build:
 
     def _progress(self, what: str) -> dict[str, Any]:
         return {"done": self._done, "total": self._total, "passages": self._passages, "what": what}
+
+
+@dataclass(slots=True)
+class _FolderRead:
+    """What a folder of documentation has to read."""
+
+    root: Path
+    is_missing: bool = False
+    files: int = 0
+    unread: Counter[str] = field(default_factory=Counter)  # documents that no reader knows, by suffix
+
+    def problem(self, read: int) -> str:
+        """A sentence that says that most of the folder, or all of it, could not be read; or "". It names the
+        folder without its path, which visitors may not see."""
+        from assistant.knowledge.reading.folders import printable
+
+        name = f"the folder “{printable(self.root.name or str(self.root))}”"
+        unknown = self.unread.total()
+        if self.is_missing:
+            return f"The documentation in {name} is missing: there is no such folder."
+        if read * 4 >= self.files and read >= unknown and read:
+            return ""
+        kinds = ", ".join(sorted(self.unread))
+        many = f"{unknown} files are" if unknown > 1 else "One file is"
+        reason = f" {many} of kinds that cannot be read: {kinds}." if unknown else ""
+        return f"{read} of {self.files + unknown} files in {name} could be read.{reason}"
 
 
 @contextlib.contextmanager

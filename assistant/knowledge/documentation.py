@@ -55,7 +55,8 @@ class DocumentationState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DocumentationStatus:
-    """The progress of reading: `done` of `total` units are read, and the index has this many `passages`."""
+    """The progress of reading: `done` of `total` units are read, and the index has this many `passages`.
+    `detail` says, for people, what could not be read, even if the rest is ready."""
 
     state: DocumentationState
     passages: int = 0
@@ -209,7 +210,9 @@ class Documentation:
             log.error("documentation: %s", report.get("detail"))
             await self._end_reading()
         else:
-            counts = {name: report[name] for name in ("passages", "done", "total") if name in report}
+            counts = {
+                name: report[name] for name in ("passages", "done", "total", "detail") if name in report
+            }
             status = dataclasses.replace(self.status, **counts)
             if report.get("state") == DocumentationState.READY:
                 status = dataclasses.replace(status, state=DocumentationState.READY)

@@ -45,7 +45,9 @@ _WORD_ROLES = word_set(
 )
 _NUMBER_ROLES = {"pep": "PEP", "rfc": "RFC", "issue": "issue", "gh": "issue", "bpo": "issue", "cve": "CVE"}
 _TARGET = re.compile(r"(?P<text>[^<]*[^<\s])\s*<[^<>]*>")
-_REFERENCE = re.compile(r"(?<![\w`:])`(?P<text>[^`<\n]*[^`<\s])(?:\s*<[^`<>]*>)?`__?(?!\w)")
+_REFERENCE = re.compile(r"(?<![\w`:])`(?P<text>[^`<]{0,200}[^`<\s])(?:\s*<[^`<>]*>)?`__?(?!\w)")
+_DEFAULT_ROLE = re.compile(r"(?<![\w`:\\])`(?P<text>[^`\s](?:[^`\n]*[^`\s])?)`(?![`\w])")
+_SUBSTITUTION = re.compile(r"\|(\w[\w -]{0,60}\w)\|__?(?!\w)")
 _CODE = re.compile(r"(?<!`)``(?![`\s])((?:[^`\n]|\n(?!\s*\n))+)(?<!\s)``(?!`)")
 
 
@@ -53,6 +55,7 @@ def in_words(text: str) -> str:
     """The text with words instead of reStructuredText's marks. Names in code stand in double backticks."""
     lines = "\n".join(_without_directives(text.split("\n")))
     shown = _REFERENCE.sub(r"\g<text>", _ROLE.sub(_role, lines))
+    shown = _DEFAULT_ROLE.sub(r"``\g<text>``", _SUBSTITUTION.sub(r"\1", shown))
     return shown if shown.strip() else text
 
 
@@ -122,7 +125,7 @@ def label_of(name: str, rest: str, *, has_text: bool) -> str:
         return f"{words} {version}{f': {text.strip()}' if text.strip() else ':' if has_text else '.'}"
     if name in _ADMONITIONS:
         return f"{_ADMONITIONS[name]}: {rest}".rstrip()
-    return f"{rest}:" if name == "admonition" else rest
+    return f"{rest.rstrip(':')}:" if name == "admonition" else rest
 
 
 def _field(found: re.Match[str]) -> str:

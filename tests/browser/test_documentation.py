@@ -166,8 +166,9 @@ def test_while_the_documentation_is_read_the_waiting_answer_is_labelled_and_prog
     expect(chat.account.get_by_text("Reading the documentation")).to_be_hidden()
 
 
-def test_documentation_that_could_not_be_read_is_reported(scripted: Scripted) -> None:
-    failed = {**READ, "state": "failed", "detail": "The documentation could not be read: the disk is full."}
+@pytest.mark.parametrize("state", ["failed", "ready"])
+def test_documentation_that_could_not_be_read_is_reported(scripted: Scripted, state: str) -> None:
+    failed = {**READ, "state": state, "detail": "The documentation could not be read: the disk is full."}
     chat = scripted({**QUOTES, "documentation": failed})
     expect(chat.account.get_by_text("The documentation could not be read: the disk is full.")).to_be_visible()
     expect(chat.account.get_by_role("progressbar")).to_have_count(0)

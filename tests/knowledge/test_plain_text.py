@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from assistant.knowledge.plain_text import (
@@ -16,6 +16,7 @@ from assistant.knowledge.plain_text import (
     escaped,
     excerpt,
     first_sentence,
+    is_markdown,
     link,
     readable,
     to_markdown,
@@ -175,6 +176,7 @@ def test_a_long_first_sentence_is_cut_between_words() -> None:
 def test_no_character_of_a_text_becomes_markdown(text: str) -> None:
     """A quoted text parses back to the text, and what follows it is not part of it."""
     text = readable(text)
+    assume(not is_markdown(text))
     answer = f"{block_quote(to_markdown(text))}\n\nafter" if text.strip() else "after"
     *pieces, last = pieces_of(answer)
     assert last == Piece("prose", "after")
@@ -182,6 +184,33 @@ def test_no_character_of_a_text_becomes_markdown(text: str) -> None:
     without_underlines = folded(re.sub(r"(?m)^([=*~^\"'#+-])\1{2,}\s*$", "", text))
     shown = folded(re.sub(r"(?m)^([=*~^\"'#+-])\1{2,}\s*$", "", "\n\n".join(piece.text for piece in pieces)))
     assert shown == without_underlines
+
+
+def test_a_docstring_in_markdown_is_shown_as_markdown() -> None:
+    text = """\
+Declare it. Read the [guide](https://a.example/).
+
+!!! tip "Use it"
+    Once.
+
+## Example
+
+```python
+>>> f(1)  # (1)!
+2
+```
+"""
+    assert to_markdown(text) == (
+        "Declare it. Read the [guide](https://a.example/).\n\n\n**Use it**\n\nOnce.\n\n**Example**\n\n"
+        "```python\n>>> f(1)\n2\n```"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["Call it:\n\n>>> f()  # [x](https://a.b)\n2", "# a comment", "See `it <https://a.b>`_.", "``` a"]
+)
+def test_other_docstrings_are_not_taken_for_markdown(text: str) -> None:
+    assert not is_markdown(text)
 
 
 @given(MARKED)

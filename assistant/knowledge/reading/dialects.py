@@ -192,12 +192,13 @@ class _Dialect:
 
     def _label(self, name: str | None, title: str | None, indent: str = "") -> Iterator[str]:
         """A line in bold, from the title, which may be empty, or else from the name."""
-        shown = (title or "").strip().strip("\"'").strip("*")
+        shown = (title or "").strip().strip("\"'")
         if not title:
             shown = _NAMED.get((name or "").lower().replace("callout-", "").replace("-", ""), "")
-        yield indent.rstrip(" ")
+        if not indent.strip():
+            yield ""
         if shown:
-            yield f"{indent}**{shown}**"
+            yield f"{indent}{shown if shown.startswith('**') else f'**{shown}**'}"
             yield indent.rstrip(" ")
 
     def _fenced(self, found: re.Match[str]) -> Iterator[str]:

@@ -17,6 +17,7 @@ import re
 import stat
 import textwrap
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from assistant.knowledge.reading.man import read_man
 from assistant.knowledge.reading.markdown import read_markdown
 from assistant.knowledge.reading.notebook import read_notebook
 from assistant.knowledge.reading.openapi import read_openapi, states_openapi
-from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, Heading, Page, Section, Unreadable
+from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, Heading, Page, Section, Unreadable, word_set
 from assistant.knowledge.reading.pdf import read_pdf
 from assistant.knowledge.reading.rest import looks_like_rest, read_rest
 from assistant.knowledge.reading.texinfo import read_info, read_texinfo
@@ -109,13 +110,20 @@ _INVISIBLE = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-
 _BLANK = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 
 
+# Kinds of documents. Files of those that no reader knows are counted, and reported if they are many.
+_DOCUMENTS = word_set(
+    ".doc .docx .odt .rtf .epub .tex .org .pod .textile .mediawiki .wiki .rdoc .creole .djvu .chm .ps .dita"
+)
+
+
 def ignore(sentence: str) -> None:
     pass
 
 
-def files_of(root: Path, *, warn: Warn = ignore) -> Iterator[Path]:
+def files_of(root: Path, *, warn: Warn = ignore, unread: Counter[str] | None = None) -> Iterator[Path]:
     """The documentation files below a folder, sorted and each once, without hidden folders, build output and
-    vendored packages. Follows a link only if it leads to somewhere below the folder."""
+    vendored packages. Follows a link only if it leads to somewhere below the folder. `unread` receives how
+    many documents of each kind no reader knows."""
     top = os.path.realpath(root)
     if not os.path.isdir(top):
         warn(f"{printable(str(root))} is not a folder.")
@@ -143,6 +151,9 @@ def files_of(root: Path, *, warn: Warn = ignore) -> Iterator[Path]:
             warn(f"{printable(top)} has more than {MOST_ENTRIES:,} entries; the others are left out.")
             return
         has_build = not _BUILD_FILES.isdisjoint(name.lower() for name in names)
+        if unread is not None:
+            suffixes = (os.path.splitext(name)[1].lower() for name in names)
+            unread.update(suffix for suffix in suffixes if suffix in _DOCUMENTS)
         found = [
             path
             for name in names

@@ -302,6 +302,8 @@ class _HtmlReader(HTMLParser):
         found = DIRECTIVE_SIGNATURE.match(text)
         name, signature = (found["name"], text[found.start("name") :]) if found else (text, text)
         last = name.rpartition(".")[2]
+        if anchor.startswith("c.") and anchor[2:] in text:  # its type stands before its name
+            name, signature = anchor[2:], text
         if anchor != name and (anchor == last or anchor.endswith(f".{last}")) and anchor[:2] != "c.":
             signature = f"{anchor}{signature[len(name) :]}"
             name = anchor

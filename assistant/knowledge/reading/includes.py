@@ -170,7 +170,10 @@ def _selected(target: str, found: re.Match[str], options: dict[str, str]) -> tup
 
 
 def _part(lines: list[str], selector: str, options: dict[str, str]) -> list[str]:
-    """The part of a file that a selector or Sphinx's options name; all of it if they name nothing in it."""
+    """The part of a file that a selector or Sphinx's options name; all of it, without front matter, if they
+    name nothing in it."""
+    if lines[0] == "---" and "---" in lines[1:100]:
+        lines = lines[lines.index("---", 1) + 1 :]
     if selector and all(_RANGE.match(each.strip()) for each in selector.split(",")):
         ranges = [_RANGE.match(each.strip()) for each in selector.split(",")[:20]]
         chosen: list[str] = []
@@ -178,7 +181,7 @@ def _part(lines: list[str], selector: str, options: dict[str, str]) -> list[str]
             start = int(found[1][:6] or 1)
             end = int(found[2][:6] or len(lines)) if found[2] is not None else start
             chosen += lines[max(0, start - 1) : end]
-        lines = chosen if len(ranges) > 1 or "-" in selector or ":" in selector else lines
+        lines = chosen
     elif selector:
         named = [at for at, line in enumerate(lines) if selector in line and _MARKER.search(line)]
         if named:

@@ -91,6 +91,17 @@ def add_markdown(
         at = end
 
 
+def in_plain_commonmark(text: str) -> str:
+    """Markdown of any dialect as CommonMark. Its headings become lines in bold, since it is only a part of
+    another text."""
+    page = Page()
+    add_markdown(page, text.split("\n"), 1)
+    for lines, heading in zip(page.heading_lines, page.headings, strict=True):
+        bold = [f"**{heading.signature or heading.name}**", *[""] * len(lines)]
+        page.lines[lines.start : lines.stop] = bold[: len(lines)]
+    return "\n".join(page.lines).strip("\n")
+
+
 def _open_heading(page: Page, text: str, level: int, at: int, body: int, anchor: str) -> None:
     text = text[:LONGEST_HEADING]
     if found := _ANCHOR_OF_MDX.search(text):

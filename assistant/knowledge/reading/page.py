@@ -81,6 +81,7 @@ class Page:
         self.joined = bytearray()  # 1 for a line that must stay with the line before it
         self.skipped = bytearray()  # 1 for a line that says nothing to a person: labels, comments
         self.headings: list[Heading] = []
+        self.heading_lines: list[range] = []  # the lines of each heading
         self.sections: list[Section] = []
         self.title = ""  # the title that the page states outside its text
         self.number_mark = ":"  # between the name of the file and a number: "a.md:12", "a.pdf, page 12"
@@ -130,6 +131,7 @@ class Page:
         name = " ".join(name.split())[:LONGEST_HEADING]
         heading = Heading(name or (parent.name if parent else ""), level, parent, kind, signature, anchor)
         self.headings.append(heading)
+        self.heading_lines.append(range(at or 0, body or 0))
         self._open.append(heading)
         self._start = len(self.lines) if body is None else body
 

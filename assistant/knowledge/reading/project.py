@@ -72,7 +72,9 @@ def _setting(text: str) -> Found:
     """YAML and JavaScript: lines such as `site_name: Name` and `title: 'Name',`."""
     values = []
     for names in ("site_name|title|name", "version"):
-        found = re.search(rf"^\s*(?:{names})\s*:\s*(['\"]?)([^'\"\n#]+)\1\s*,?\s*$", text, re.MULTILINE)
+        found = re.search(
+            rf"^\s*(?:{names})\s*:\s*(['\"]?)([^'\"\n#]+)\1\s*,?\s*(?:#.*)?$", text, re.MULTILINE
+        )
         values.append(found[2] if found else None)
     return values[0], values[1]
 

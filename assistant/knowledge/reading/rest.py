@@ -26,6 +26,7 @@ _OPTION = re.compile(r":[\w -]+:")
 _METADATA = re.compile(r":(?:orphan|tocdepth|no-?search|nocomments|hidetoc|hide-toc|lastproofread):")
 _ROLE = re.compile(r"(?::[\w+.:-]{1,40})?:?`([^`<]*)(?:<([^`<>]*)>)?`_{0,2}")
 _KIND_IN_C = dict.fromkeys(("macro", "var", "type", "struct", "member", "enum"), "data")
+_NAMES_IN_C = re.compile(r"([^\W\d][\w.]*(?:::~?\w+)*)\s*(\(?)")
 _DOMAINS = (None, "py", "c", "cpp", "js", "rb", "php")
 CODE_DIRECTIVES = word_set(
     "code-block code sourcecode doctest testcode testoutput parsed-literal math prompt productionlist "
@@ -177,6 +178,8 @@ class _RestReader:
             body += 1
         signature = " ".join(rest.split())[:LONGEST_HEADING]
         name = found["name"] if (found := DIRECTIVE_SIGNATURE.match(signature)) else signature
+        if domain in ("c", "cpp") and (names := _NAMES_IN_C.findall(signature.partition("=")[0])):
+            name = next((name for name, bracket in names if bracket), names[-1][0])
         full, anchor = name, ""
         if domain in ("py", "js"):
             full = self._full_name(name) if domain == "py" else name

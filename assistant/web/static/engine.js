@@ -181,10 +181,10 @@ export class Engine {
   #paintReading() {
     const { node } = this.reading;
     const { state, done = 0, total = 0, detail } = this.#status.documentation ?? {};
-    node.hidden = state !== "building" && !(state === "failed" && detail);
+    node.hidden = state !== "building" && !detail;
     this.node.dataset.reading = state ?? "off";
     if (node.hidden) return;
-    if (state === "failed") this.reading.show(detail, null);
+    if (state !== "building") this.reading.show(detail, null);
     else this.reading.show("Reading the documentation", total > 0 ? done / total : null);
   }
 
