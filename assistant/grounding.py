@@ -42,9 +42,9 @@ _SOCIAL = frozenset(
 _FUNCTION_WORDS = frozenset(
     """
     a an the and but or so very really quite much lot all too also just now again here there still i i'm me my
-    we us our you you're your yours he she they it it's that's this that these those them one is are am was
-    were be been do does did have has had will would can could should may might must let let's in on at of for
-    to with from about as by up out day time make makes
+    we us our you you're your yours yourself he she they it it's that's this that these those them one is are
+    am was were be been do does did have has had will would can could should may might must let let's in on
+    at of for to with from about as by up out day time make makes
     """.split()  # noqa: SIM905 - a table to read
 )
 _QUESTION_WORDS = frozenset({"how", "what", "what's", "who", "who's", "when", "where", "which", "why"})

@@ -10,6 +10,7 @@ folder, unless a file is given. By default the likeliest token is always taken, 
     loops     of all answers, those whose end repeats itself: of the last words, most runs of four came before
     parrots   of all answers, those that copy the frame of the prompt: its instructions, or the place and the
               marks of a passage (the passage's own words are no parroting)
+    copies    of all answers, those that have 60 characters in a row of the passages or their frame
     right     of the answers to programming questions, those that use a right name
     passages  of the answers to messages that need no documentation, those whose prompt has passages
     tokens    the tokens of a prompt, on average
@@ -29,7 +30,6 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -55,6 +55,7 @@ TOGETHER = 2  # answers that are computed at once
 TAIL = 80  # words at the end of an answer
 FRESH_SHARE = 0.6  # of the runs of four words in the tail; with fewer different ones, the answer loops
 COPIED = 24  # characters of the frame in a row
+COPIED_PIECE = 60  # characters of a passage or the frame in a row
 MARKS = re.compile(r"^(?:> |\[\d\] |Question: )", re.MULTILINE)
 
 
@@ -79,7 +80,8 @@ class Reply:
 
     message: Message
     text: str
-    frame: tuple[str, ...]  # the lines that frame the passages
+    added: tuple[str, ...]  # the lines that the passages bring into the prompt
+    frame: tuple[str, ...]  # of these, what is neither a passage's title nor its text
     passages: int
     tokens: int
 
@@ -97,6 +99,14 @@ class Reply:
         return any(
             longest_shared(self.text, line) >= COPIED > longest_shared(self.message.text, line)
             for line in self.frame
+        )
+
+    @property
+    def copies(self) -> bool:
+        """Whether it copies a long piece of anything that the passages bring."""
+        return any(
+            longest_shared(self.text, line) >= COPIED_PIECE > longest_shared(self.message.text, line)
+            for line in self.added
         )
 
     @property
@@ -148,9 +158,14 @@ class Asked:
             if self._cache is not None:
                 self._cache.write_text(json.dumps(self._texts), encoding="utf-8")
         used = tuple(passages or ())[: prompt.passages_used or 0]
-        frame = [line for line in prompt.text.splitlines() if line not in plain and message.text not in line]
+        added = [line for line in prompt.text.splitlines() if line not in plain and message.text not in line]
         return Reply(
-            message, self._texts[key], _frame(frame, used), len(used), model.count_tokens(prompt.text)
+            message,
+            self._texts[key],
+            tuple(added),
+            _frame(added, used),
+            len(used),
+            model.count_tokens(prompt.text),
         )
 
 
@@ -195,9 +210,8 @@ async def measure(url: str, index: Path, options: argparse.Namespace) -> dict[st
 
 
 def report(replies: Mapping[str, Sequence[Reply]]) -> None:
-    print(
-        f"{'split':10}{'documentation':16}{'loops':>8}{'parrots':>9}{'right':>8}{'passages':>10}{'tokens':>8}"
-    )
+    columns = ("loops", "parrots", "copies", "right", "passages", "tokens")
+    print(f"{'split':10}{'documentation':14}" + "".join(f"{column:>10}" for column in columns))
     for split in ("tune", "measured"):
         for name, all_replies in replies.items():
             of_split = [reply for reply in all_replies if reply.message.split == split]
@@ -205,23 +219,22 @@ def report(replies: Mapping[str, Sequence[Reply]]) -> None:
                 continue
             asking = [reply for reply in of_split if reply.message.names]
             others = [reply for reply in of_split if not reply.message.names]
-            loops, parrots = (sum(getattr(r, what) for r in of_split) for what in ("loops", "parrots"))
-            right, given = sum(r.is_right for r in asking), sum(r.passages > 0 for r in others)
-            tokens = sum(reply.tokens for reply in of_split) / len(of_split)
-            print(
-                f"{split:10}{name:16}{f'{loops}/{len(of_split)}':>8}{f'{parrots}/{len(of_split)}':>9}"
-                f"{f'{right}/{len(asking)}':>8}{f'{given}/{len(others)}':>10}{tokens:8.0f}"
-            )
+            cells = [
+                *(f"{sum(getattr(r, what) for r in of_split)}/{len(of_split)}" for what in columns[:3]),
+                f"{sum(reply.is_right for reply in asking)}/{len(asking)}",
+                f"{sum(reply.passages > 0 for reply in others)}/{len(others)}",
+                f"{sum(reply.tokens for reply in of_split) / len(of_split):.0f}",
+            ]
+            print(f"{split:10}{name:14}" + "".join(f"{cell:>10}" for cell in cells))
 
 
 def show(replies: Mapping[str, Sequence[Reply]]) -> None:
     for name, all_replies in replies.items():
         for reply in all_replies:
             if reply.message.split == "tune":
-                marks = Counter(what for what in ("loops", "parrots", "is_right") if getattr(reply, what))
-                print(
-                    f"\n======== {name}: {reply.message.text} ({reply.passages} passages; {', '.join(marks)})"
-                )
+                marks = [what for what in ("loops", "parrots", "copies", "is_right") if getattr(reply, what)]
+                facts = ", ".join([f"{reply.passages} passages", *marks])
+                print(f"\n======== {name}: {reply.message.text} ({facts})")
                 print(reply.text)
 
 

@@ -37,8 +37,8 @@ _PASSAGES_SHARE = 4
 # The last passage is left out if fewer tokens of it fit: a line or two without context mislead.
 _LEAST_OF_PASSAGE = 60
 _LONGEST_HEADING = 160  # characters
-_LONGEST_SENTENCE = 300
-_SENTENCE = re.compile(r".*?[.!?:](?= |$)")
+_LONGEST_LINE = 250  # characters of a passage for a tiny model
+_SENTENCE_END = re.compile(r"[.!?](?= )")
 _THOUGHT = re.compile(r"\s*<(think(?:ing)?|thought|reasoning)>(?:.*?</\1>|.*)", re.DOTALL | re.IGNORECASE)
 _END_OF_THOUGHT = "</think>"
 
@@ -234,7 +234,7 @@ class Template(abc.ABC):
         heading = " ".join(f"{passage.title or passage.name} {shown_origin}".split())
         if len(heading) > _LONGEST_HEADING:
             heading = heading[: _LONGEST_HEADING - 1] + "…"
-        quote = passage.quote if self.size.explains else _first_sentence(passage.quote)
+        quote = passage.quote if self.size.explains else _first_sentences(passage.quote)
         lines = [line.rstrip() for line in self._neutralised(Turn(Role.USER, quote)).splitlines()]
         text = "\n".join(lines).strip("\n")
         return _QuotedPassage(
@@ -242,12 +242,13 @@ class Template(abc.ABC):
         )
 
 
-def _first_sentence(text: str) -> str:
-    """The first sentence of a text in one line, cut at a word if it is long."""
-    text = " ".join(text[: 4 * _LONGEST_SENTENCE].split())
-    sentence = _SENTENCE.match(text)
-    text = text if sentence is None else sentence[0]
-    return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE].rpartition(' ')[0]} …"
+def _first_sentences(text: str) -> str:
+    """The beginning of a text in one line: as many sentences as fit, or as many words of a long one."""
+    line = " ".join(text[: 4 * _LONGEST_LINE].split())
+    if len(line) <= _LONGEST_LINE:
+        return line
+    ends = [end.end() for end in _SENTENCE_END.finditer(line, endpos=_LONGEST_LINE)]
+    return line[: ends[-1]] if ends else f"{line[:_LONGEST_LINE].rpartition(' ')[0]} …"
 
 
 def _without_thoughts(turn: Turn) -> Turn:

@@ -210,16 +210,23 @@ def test_a_prompt_distinguishes_no_passages_found_from_no_search() -> None:
     assert render(OURS, "q", []).text == render(OURS, "q").text
 
 
-def test_a_tiny_model_gets_the_first_sentence_of_one_passage_without_instructions() -> None:
+def test_a_tiny_model_gets_the_first_sentences_of_one_passage_without_instructions() -> None:
+    many = documented("It is 25 characters long. " * 50)
     long = documented("Word " * 200, title="long(a)")
-    for passages, beginning in (
-        ([RMTREE, documented("more")], "`shutil.rmtree(path)`: Recursively delete a directory tree.\n\n"),
-        ([documented("Two\nlines. More.\n\nMore.")], "`a title`: Two lines.\n\n"),
-        ([documented("")], "`a title`\n\n"),
-        ([long], f"`long(a)`: {'Word ' * 60}…\n\n"),
+    for passages, line in (
+        (
+            [RMTREE, documented("more")],
+            "`shutil.rmtree(path)`: Recursively delete a directory tree. If ignore_errors is set, errors are "
+            "ignored.",
+        ),
+        ([documented("Two\nlines.\n\n>>> code")], "`a title`: Two lines. >>> code"),
+        ([documented("")], "`a title`"),
+        ([many], f"`a title`:{' It is 25 characters long.' * 9}"),
+        ([long], f"`long(a)`:{' Word' * 50} …"),
     ):
         prompt = render(CHATML_TINY, "Why?", passages)
-        assert prompt.text == f"<|im_start|>user\n{beginning}Why?<|im_end|>\n<|im_start|>assistant\n"
+        question = f"Documentation: {line}\n\nWhy?"
+        assert prompt.text == f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
         assert prompt.passages_used == 1
 
 
@@ -382,7 +389,7 @@ def test_hostile_passages_add_no_marks(template: Template, texts: list[tuple[str
 
 def frame(lines: list[str]) -> list[str]:
     """The lines that are not quoted, with only the beginning of each heading."""
-    return [re.sub(r"^(\[\d+\]|`).*", r"\1", line) for line in lines if not line.startswith(">")]
+    return [re.sub(r"^(\[\d+\]|Documentation: `).*", r"\1", line) for line in lines if line[:1] != ">"]
 
 
 def assert_harmless(template: Template, prompt: Prompt, *, passages: int) -> None:
