@@ -158,6 +158,7 @@ _IMPORT = re.compile(
 )
 _CALL = re.compile(r"(?:(?P<before>[\"')\]}]\s*\.)|(?<![\w.]))(?P<name>[A-Za-z_][\w.]*)\(")
 _LITERALS = {'"': "str.", "'": "str.", ")": "().", "]": "[].", "}": "dict."}
+_CALLABLE = ("function", "class", "method", "data", "property")
 
 
 class _Known(NamedTuple):
@@ -227,12 +228,12 @@ def _resolved(index: Index, name: str, known: _Known) -> Hit | None:
     """The passage of a name in code. If only its last part is known, the package or the parameters that the
     message names must fit."""
     head, dot, rest = name.partition(".")
-    if hits := index.named(f"{known.imports.get(head, head)}{dot}{rest}"):
+    if hits := _apis(index, f"{known.imports.get(head, head)}{dot}{rest}"):
         return hits[0]
     is_class = head[:1].isupper()
     hits = (index.ending(name, 50) if is_class else []) or index.ending(name.rpartition(".")[2], 50)
     last = name.rpartition(".")[2]
-    hits = [hit for hit in hits if hit.passage.kind != "module" and hit.passage.name.endswith(last)]
+    hits = [hit for hit in hits if hit.passage.kind in _CALLABLE and hit.passage.name.endswith(last)]
     if known.parameters:
         hits = [hit for hit in hits if _takes(hit.passage, known)]
     tops = known.tops | {known.imports.get(head, "").partition(".")[0]}
@@ -259,7 +260,7 @@ def _top(name: str) -> str:
 
 def _exception(index: Index, report: ErrorReport) -> list[Hit]:
     """The class of the exception, of the package that the error names or comes from; a public name first."""
-    hits = index.named(report.exception)
+    hits = _apis(index, report.exception)
     if not hits and report.exception:
         tops = {(frame.inside or "").partition("/")[0] for frame in report.below} | {_top(report.exception)}
         keys = tuple(top.partition("_")[0] for top in tops if top)
@@ -303,9 +304,10 @@ def _raises(call: Sequence[Hit], report: ErrorReport) -> tuple[Fact, ...]:
 
 def _documented(index: Index, report: ErrorReport, packages: set[str], corpora: Sequence[str]) -> list[Hit]:
     """The passages that quote the fixed words of the message, of the error's packages or of folders."""
-    fixed = re.sub(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`|<[^>\n]*>|\S*[/\\\d]\S*", "\n", report.message)
+    line = report.message.partition("\n")[0]
+    fixed = re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`|<[^>]*>|\S*[/\\\d]\S*", "\n", line)
     runs = [re.findall(r"[^\W\d_]+", part) for part in re.split(r"[\n:;()\[\]{}=,]", fixed)]
-    telling = [run for run in runs if len(run) > 2 and sum(len(word) > 3 for word in run) > 1]
+    telling = [run for run in runs if len(run) > 2 and sum(len(word) > 4 for word in run) > 1]
     found = {}
     for run in sorted(telling, key=len, reverse=True)[:2]:
         words = " ".join(run[:10])
@@ -364,4 +366,8 @@ def _members_like(index: Index, owner: str, missing: str) -> list[str]:
 
 def _owners(index: Index, name: str) -> list[Hit]:
     """The passages with a name, or the classes with it in any module."""
-    return index.named(name) or [hit for hit in index.ending(name, 5) if hit.passage.kind == "class"]
+    return _apis(index, name) or [hit for hit in index.ending(name, 5) if hit.passage.kind == "class"]
+
+
+def _apis(index: Index, name: str) -> list[Hit]:
+    return [hit for hit in index.named(name) if hit.passage.kind in ("module", *_CALLABLE)]
