@@ -101,7 +101,7 @@ def search(
         if earlier is not None:
             return _or_covers(index, _search_follow_up(index, parsed, earlier, limit, only))
     result = _or_covers(index, _search(index, parsed, limit, only))
-    return replace(result, facts=versions.facts(index, question, result))
+    return versions.with_facts(index, question, result)
 
 
 def _or_covers(index: Index, result: SearchResult) -> SearchResult:
