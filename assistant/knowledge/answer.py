@@ -108,15 +108,16 @@ def answer(question: str, result: SearchResult, *, instead: bool = False) -> Doc
         return DocumentationAnswer(_refusal(parse_question(question), result, instead), ())
     parts = [_Part(INSTEAD)] if instead else []
     parts += [_correction(result)] if result.unknown else []
-    if result.error:
-        parts += _error_parts(result.error)
-        in_full, question = _explaining(result.error, passages), ""
+    if (error := result.error) is not None:
+        parts += _error_parts(error)
+        in_full = _explaining(error, passages)
     else:
         second = _compared(parse_question(question), passages)
         in_full = passages[:1] if second is None else [passages[0], second]
     parts += [part for fact in result.facts for part in _fact_parts(fact)]
     for passage in in_full:
-        parts += _passage_parts(passage, question, SHOWN if len(in_full) == 1 else SHOWN_OF_EACH)
+        words = question if error is None else error.message if passage.kind in ("section", "topic") else ""
+        parts += _passage_parts(passage, words, SHOWN if len(in_full) == 1 else SHOWN_OF_EACH)
     alternatives = [passage for passage in passages if passage not in in_full][:MOST_ALTERNATIVES]
     parts += _see_also(alternatives, passages[0] if passages else None)
     return _join(parts)
@@ -355,5 +356,7 @@ def _explaining(error: ExplainedError, passages: Sequence[Passage]) -> list[Pass
     """The passages that are shown in full: the exception's class only if there is no better explanation."""
     last = error.exception.rpartition(".")[2]
     telling = [passage for passage in passages if passage.name.rpartition(".")[2] != last][:1]
-    is_explained = error.meaning or error.raised or error.documented
-    return telling if is_explained else telling + [each for each in passages if each not in telling][:1]
+    if error.meaning or error.raised:
+        return telling
+    # The second passage quotes the message, or is the class of the exception.
+    return telling + [each for each in passages if each not in telling][:1]

@@ -17,7 +17,7 @@ from assistant.knowledge.answer import (
     DocumentationAnswer,
     answer,
 )
-from assistant.knowledge.passage import Passage, SearchResult
+from assistant.knowledge.passage import ExplainedError, Fact, Passage, Raised, SearchResult
 from assistant.knowledge.plain_text import readable
 from assistant.knowledge.rest_in_words import in_words
 from tests.knowledge.answer_reader import Piece, pieces_of
@@ -212,6 +212,102 @@ def test_an_alternative_from_another_package_names_it() -> None:
     assert "(trees 2.0 (MIT), `os.rmdir.__doc__`)" in shown.text
 
 
+def test_the_part_of_a_long_passage_that_answers_is_shown() -> None:
+    sections = [f"{first} " + "goes on and on " * 40 for first in ("Waxing", "Sanding", "Gluing", "Painting")]
+    shown = answered("How do I glue?", replace(RMTREE, text="\n\n".join(sections)))
+    quoted = [piece.text for piece in pieces_of(shown.text) if piece.quoted]
+    assert quoted[0] == "…"
+    assert quoted[1].startswith("Gluing")
+    assert shown.sources[0].quote.startswith("Gluing")
+
+
+def test_an_example_of_the_passage_itself_comes_before_a_call_in_other_code() -> None:
+    sessions = ">>> shutil.rmtree('old')\n>>> os.listdir()\n[]"
+    long = replace(RMTREE, text=f"Delete it.\n\n{'It goes on. ' * 300}\n\n{sessions}")
+    pieces = pieces_of(answered("?", long).text)
+    assert Piece("code", sessions, "python") in pieces
+    assert "zipfile.py" not in answered("?", long).text
+    short = answered("?", replace(RMTREE, text=f"Delete it.\n\n{sessions}")).text
+    assert short.count("rmtree('old')") == 1
+    assert "**Example**" not in short
+
+
+@pytest.mark.parametrize(
+    ("location", "is_markdown"),
+    [
+        ("a/b.md:3", True), ("a/b.mdx:3", True), ("a/ls.1.gz:3", True), ("a/git.adoc:3", True),
+        ("a/b.pdf:3", True), ("llms.txt:3", True), ("a/b.rst:3", False), ("a/b.txt:3", False),
+        ("a/b.html:3", False), ("README:3", False),
+    ],
+)  # fmt: skip
+def test_which_texts_are_markdown(location: str, is_markdown: bool) -> None:
+    shown = answered("?", replace(GUIDE, text="Be **quick**.", location=location)).text
+    assert ("Be **quick**." in shown) is is_markdown
+
+
+# Errors and facts
+
+
+def test_a_whole_answer_to_an_error() -> None:
+    error = ExplainedError(
+        "ValueError",
+        "no 'x'",
+        meaning=Fact("There is no {name} in {package}.", {"name": "x", "package": "Python 3.11.2"}),
+        similar=("os.rmdir",),
+        place="app.py:3",
+        code="shutil.rmtree(x)",
+        call=RMTREE,
+        raised=Raised(
+            "ValueError", "no …", "shutil.check", "shutil.py:7", "if not path:\n    raise ValueError()"
+        ),
+        cause="KeyError: 'x'",
+    )
+    shown = answer("?", SearchResult((RMTREE, RMDIR), error=error))
+    assert shown.text.startswith("""\
+There is no `x` in Python 3.11.2. Did you mean `os.rmdir`?
+
+`shutil.py:7` raises it here:
+
+```python
+if not path:
+    raise ValueError()
+```
+
+The error before it was `KeyError: 'x'`.
+
+It comes from this line of your code (`app.py:3`):
+
+```python
+shutil.rmtree(x)
+```
+
+This is what it calls:
+
+```python
+shutil.rmtree(path, ignore_errors=False, onerror=None)
+```
+
+> Recursively delete a directory tree.
+""")
+    assert [source.location for source in shown.sources][-1] in ("shutil.py:7", "zipfile.py:12")
+    assert "if not path:\n    raise ValueError()" in [source.quote for source in shown.sources]
+
+
+def test_the_class_of_an_exception_is_shown_in_full_only_if_nothing_else_explains_it() -> None:
+    a_class = another("shutil.SameFileError", text="Raised when both are the same.", signature="")
+    for meaning in (None, Fact("They are the same.")):
+        error = ExplainedError("shutil.SameFileError", "a", meaning=meaning)
+        shown = answer("?", SearchResult((RMTREE, a_class), error=error)).text
+        assert ("\n> Raised when both are the same." in shown) is (meaning is None)
+
+
+def test_a_fact_stands_above_the_passage_with_its_quotation() -> None:
+    fact = Fact("{name} says:", {"name": "os.rmdir"}, ".. versionadded:: 3.2", RMDIR)
+    shown = answer("?", SearchResult((RMDIR,), facts=(fact,)))
+    assert shown.text.startswith("`os.rmdir` says:\n\n> New in version 3.2.\n\n```python\nos.rmdir(path)")
+    assert shown.sources[0].quote == "New in version 3.2."
+
+
 # Nothing found
 
 
@@ -310,10 +406,28 @@ def test_any_passages_make_an_answer_within_its_limits(
 
 
 @settings(deadline=None)
+@given(st.lists(TEXTS | LONG, min_size=8, max_size=8), st.lists(PASSAGES, max_size=3), PASSAGES)
+def test_any_error_makes_an_answer_within_its_limits(
+    texts: list[str], passages: list[Passage], other: Passage
+) -> None:
+    exception, message, name, similar, place, line, cause, quote = texts
+    fact = Fact("There is {name}.", {"name": name}, quote, other)
+    raised = Raised(exception, message, name, place, line)
+    error = ExplainedError(exception, message, fact, (similar,), place, line, other, raised, None, cause)
+    shown = answer(message, SearchResult(tuple(passages), error=error, facts=(fact,)))
+    assert shown.text.strip()
+    assert len(shown.text) <= LONGEST_TEXT
+    assert len(shown.sources) <= MOST_SOURCES
+    assert all(len(source.quote) <= LONGEST_QUOTE for source in shown.sources)
+    shown.text.encode()
+
+
+@settings(deadline=None)
 @given(PASSAGES)
 def test_the_quote_of_the_first_passage_is_its_beginning(passage: Passage) -> None:
     quote = answer("?", SearchResult((passage, passage))).sources[0].quote
-    shown = readable(passage.text) if passage.location.endswith(".md:1") else in_words(readable(passage.text))
+    is_markdown = module._is_markdown(passage)
+    shown = readable(passage.text) if is_markdown else in_words(readable(passage.text))
     # Backticks around code are not shown, and the quote may end within such code.
     assert shown.replace("`", "").strip("\n").startswith(quote.replace("`", ""))
     assert bool(quote.strip()) == bool(readable(passage.text).strip())

@@ -124,6 +124,20 @@ def definitions(file: str) -> dict[int, list[ast.AST]]:
     return found
 
 
+def docstrings(node: ast.AST) -> str:
+    """The docstring of a function, or of a class and its `__init__`."""
+    makers = [each for each in getattr(node, "body", []) if getattr(each, "name", "") == "__init__"]
+    nodes = [node, *makers] if isinstance(node, ast.ClassDef) else [node]
+    return "\n\n".join(filter(None, (ast.get_docstring(each) for each in nodes)))  # type: ignore[arg-type]
+
+
+def bases(file: str, node: ast.AST) -> list[ast.AST]:
+    """The classes of the same file from which a class inherits, and the class."""
+    names = {base.id for base in getattr(node, "bases", []) if isinstance(base, ast.Name)}
+    found = [each for each in tree(file).body if isinstance(each, ast.ClassDef) and each.name in names]
+    return [node, *(base for each in found for base in bases(file, each))]
+
+
 def documents(source: Source) -> list[str]:
     """The texts at a source's location."""
     place = source.location
@@ -138,7 +152,7 @@ def documents(source: Source) -> list[str]:
         return [live("pydoc_data.topics.topics")[line]]
     if source.title == EXAMPLE:
         return ["\n".join(lines(file)[int(line) - 1 : int(line) + EXAMPLE_LINES])]
-    texts = [ast.get_docstring(node) for node in definitions(file).get(int(line), [])]  # type: ignore[arg-type]
+    texts: list[str | None] = [docstrings(node) for node in definitions(file).get(int(line), [])]
     if not any(texts):  # a constant or module: the following lines, or the module's docstring
         here = lines(file)[max(0, int(line) - 40) : int(line) + 60]
         comments = (re.sub(r"^\s*#:? ?", "", each) for each in here)
@@ -153,15 +167,15 @@ def signature_words(source: Source) -> set[str]:
     if place.endswith(".__doc__"):
         thing = live(place.removesuffix(".__doc__"))
         text += f" {getattr(thing, '__doc__', '')}"
-        with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError):
+        with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError, AttributeError, NameError):
             warnings.simplefilter("ignore")
             text += f" {inspect.signature(thing)}"
         text += f" {thing!r}"
     elif not place.startswith("pydoc_data/"):
         file, _, line = place.rpartition(":")
-        nodes = list(definitions(file).get(int(line), []))
-        ends = [getattr(node, "end_lineno", 0) for node in nodes]
-        text += " " + " ".join(lines(file)[int(line) - 1 : max([int(line) + 5, *ends])])
+        text += " " + " ".join(lines(file)[int(line) - 1 : int(line) + 5])
+        for node in [each for found in definitions(file).get(int(line), []) for each in bases(file, found)]:
+            text += " " + ast.unparse(node)
         text += f" {source.quote}"
     found = set(re.findall(r"\w+", text))
     return found | {str(int(word, 0)) for word in found if re.fullmatch(r"0[xob][0-9a-fA-F]+", word)}

@@ -52,7 +52,10 @@ class _Template(NamedTuple):
         return re.search(self.pattern, message) if all(part in message for part in self.fixed) else None
 
 
-_GROUPS = {"s": "s?", "function": r"[\w.<>]{1,120}", "count": r"\d+", "given": r"\d+"}
+_GROUPS = {
+    "s": "s?", "function": r"[\w.<>]{1,120}", "count": r"\d+", "given": r"\d+",
+    "key": r"""(?:'[^'\n]{0,40}'|"[^"\n]{0,40}"|[^\s'"]{1,60}|\([^\n]{1,60}\))(?!\w)""",
+}  # fmt: skip
 
 
 @functools.cache
@@ -111,16 +114,18 @@ def _explained(
     template, names = _meaning(report)
     call = _called(index, question, report, names)
     of_exception = _exception(index, report)
-    inner = [hit for frame in report.below[-1:] for hit in index.at(frame.inside or "", frame.line)[:1]]
+    innermost = [frame for each in (report, report.cause) if each for frame in each.below[-1:]]
+    inner = [hit for frame in innermost for hit in index.at(frame.inside or "", frame.line)[:1]]
     packages = {hit.passage.package for hit in (*call, *of_exception, *inner)}
     is_foreign = bool(packages - {"Python"})  # then what Python's library offers instead does not help
-    raised = _raised(index, report, packages, only_there=bool(template))
+    raised = _raised(index, report, packages, innermost, only_there=bool(template))
     similar = _similar(index, report, names, call)
-    see = [hit for name in similar[:1] for hit in index.named(name.removeprefix("import "))[:1]]
+    like = similar[: "parameter" not in names] or ((names.get("type", ""),) if "attribute" in names else ())
+    see = [hit for name in like for hit in _owners(index, name.removeprefix("import "))[:1]]
     see += [
         hit for name in (template.see if template and not is_foreign else ()) for hit in index.named(name)[:1]
     ]
-    documented = _documented(index, report, packages, corpora)
+    documented = _documented(index, report, set() if template else packages, corpora)
     more = (*see, *documented) if template else (*documented, *see)
     hits = (*call[:1], *more[:1], *of_exception, *more[1:], *call[1:])
     passages = [hit.passage for hit in hits if not corpora or hit.passage.corpus in corpora]
@@ -153,6 +158,7 @@ _IMPORT = re.compile(
 )
 _CALL = re.compile(r"(?:(?P<before>[\"')\]}]\s*\.)|(?<![\w.]))(?P<name>[A-Za-z_][\w.]*)\(")
 _LITERALS = {'"': "str.", "'": "str.", ")": "().", "]": "[].", "}": "dict."}
+_CALLABLE = ("function", "class", "method", "data", "property")
 
 
 class _Known(NamedTuple):
@@ -171,7 +177,7 @@ def _called(index: Index, question: str, report: ErrorReport, names: dict[str, s
     named = {part.strip() for part in names.get("parameter", "").split(",")} - {""}
     known = _Known(_imports(question), named, "count" in names, tops)
     code = (own.marked or own.code) if own else question.replace(report.message, "")
-    calls = [name for name in _calls(code) if own or "." in name]
+    calls = [name for name in _calls(code) if own or "." in name] if below or "attribute" not in names else []
     hits = [_at(index, below[0])] if below else []
     for found in list(re.finditer(r"([A-Za-z_][\w.]{0,120})\(\)", report.message))[:3]:
         name = re.sub(r"\.__(?:init|new|call)__$", "", found[1])
@@ -197,6 +203,7 @@ def _imports(text: str) -> dict[str, str]:
 def _calls(code: str) -> list[str]:
     """The names of what code calls: "str.join" for `", ".join(x)`, "().get" for `f(x).get()`. `print`, which
     hardly fails, comes last, and the last of a chain of calls first."""
+    code = re.sub(r"\b(?:def|class)\s+\w+\(", "", code)
     literals = _LITERALS | dict.fromkeys("'\"", "bytes.") if re.search(r"\bb['\"]", code) else _LITERALS
     found = [f"{literals[each[1][0]] if each[1] else ''}{each[2]}" for each in _CALL.finditer(code)]
     names = list(dict.fromkeys(found))
@@ -221,16 +228,16 @@ def _resolved(index: Index, name: str, known: _Known) -> Hit | None:
     """The passage of a name in code. If only its last part is known, the package or the parameters that the
     message names must fit."""
     head, dot, rest = name.partition(".")
-    if hits := index.named(f"{known.imports.get(head, head)}{dot}{rest}"):
+    if hits := _apis(index, f"{known.imports.get(head, head)}{dot}{rest}"):
         return hits[0]
     is_class = head[:1].isupper()
     hits = (index.ending(name, 50) if is_class else []) or index.ending(name.rpartition(".")[2], 50)
-    hits = [hit for hit in hits if hit.passage.kind != "module"]
+    last = name.rpartition(".")[2]
+    hits = [hit for hit in hits if hit.passage.kind in _CALLABLE and hit.passage.name.endswith(last)]
     if known.parameters:
         hits = [hit for hit in hits if _takes(hit.passage, known)]
-    inside = [
-        hit for hit in hits if _top(hit.passage.name) in known.tops | {_top(known.imports.get(head, head))}
-    ]
+    tops = known.tops | {known.imports.get(head, "").partition(".")[0]}
+    inside = [hit for hit in hits if _top(hit.passage.name) in tops]
     if inside and (len(inside) == 1 or head not in known.imports):
         return inside[0]
     return hits[0] if hits and (known.parameters or (len(hits) == 1 and is_class)) else None
@@ -253,7 +260,7 @@ def _top(name: str) -> str:
 
 def _exception(index: Index, report: ErrorReport) -> list[Hit]:
     """The class of the exception, of the package that the error names or comes from; a public name first."""
-    hits = index.named(report.exception)
+    hits = _apis(index, report.exception)
     if not hits and report.exception:
         tops = {(frame.inside or "").partition("/")[0] for frame in report.below} | {_top(report.exception)}
         keys = tuple(top.partition("_")[0] for top in tops if top)
@@ -262,10 +269,12 @@ def _exception(index: Index, report: ErrorReport) -> list[Hit]:
     return sorted(hits, key=lambda hit: ("._" in hit.passage.name, len(hit.passage.name)))[:1]
 
 
-def _raised(index: Index, report: ErrorReport, packages: set[str], *, only_there: bool) -> Raised | None:
-    """The `raise` statement that made the message: the one at the innermost frame; else, unless it must be
+def _raised(
+    index: Index, report: ErrorReport, packages: set[str], innermost: Sequence[Frame], *, only_there: bool
+) -> Raised | None:
+    """The `raise` statement that made the message: the one at an innermost frame; else, unless it must be
     there, one with the same words."""
-    place = f"{report.below[-1].inside}:{report.below[-1].line}" if report.below else ""
+    places = {f"{frame.inside}:{frame.line}" for frame in innermost}
     best, most = None, ENOUGH_LETTERS
     for raised in (each for name in packages or {""} for each in index.raised_like(report.message, name)):
         fixed = [part.strip() for part in raised.message.split("…") if part.strip()]
@@ -274,7 +283,7 @@ def _raised(index: Index, report: ErrorReport, packages: set[str], *, only_there
             if (at := report.message.find(part, at)) < 0:
                 break
             letters += sum(map(str.isalpha, part))
-        is_there = raised.location == place
+        is_there = raised.location in places
         if not is_there and (only_there or (at < 0 and letters < ENOUGH_OF_SOME)):
             continue
         if not is_there and raised.exception.rpartition(".")[2] != report.last:
@@ -287,16 +296,18 @@ def _raised(index: Index, report: ErrorReport, packages: set[str], *, only_there
 def _raises(call: Sequence[Hit], report: ErrorReport) -> tuple[Fact, ...]:
     """What the documentation of the call says of this exception."""
     for passage in (hit.passage for hit in call):
-        if report.last != "Exception" and (said := about_parameter(passage.text, report.last)):
+        said = about_parameter(passage.text, report.last)
+        if "rais" in said.lower() or said.lstrip("`*- ").startswith(report.last):
             return (Fact(RAISES, {"name": passage.name, "exception": report.last}, said, passage),)
     return ()
 
 
 def _documented(index: Index, report: ErrorReport, packages: set[str], corpora: Sequence[str]) -> list[Hit]:
     """The passages that quote the fixed words of the message, of the error's packages or of folders."""
-    fixed = re.sub(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`|<[^>\n]*>|\S*[/\\\d]\S*", "\n", report.message)
+    line = report.message.partition("\n")[0]
+    fixed = re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`|<[^>]*>|\S*[/\\\d]\S*", "\n", line)
     runs = [re.findall(r"[^\W\d_]+", part) for part in re.split(r"[\n:;()\[\]{}=,]", fixed)]
-    telling = [run for run in runs if len(run) > 2 and sum(len(word) > 3 for word in run) > 1]
+    telling = [run for run in runs if len(run) > 2 and sum(len(word) > 4 for word in run) > 1]
     found = {}
     for run in sorted(telling, key=len, reverse=True)[:2]:
         words = " ".join(run[:10])
@@ -341,11 +352,22 @@ def _similar(
 def _members_like(index: Index, owner: str, missing: str) -> list[str]:
     """The members of a module or class that are spelled like a missing one; else where its name exists in the
     same package."""
-    owners = index.named(owner) or [hit for hit in index.ending(owner, 5) if hit.passage.kind == "class"]
+    owners = _owners(index, owner)
     members = [hit.passage.name for each in owners[:3] for hit in index.within(each.passage.name)]
     by_last = {name.rpartition(".")[2].lower(): name for name in reversed(members)}
     if close := difflib.get_close_matches(missing.lower(), by_last, 3, 0.7):
         return [by_last[last] for last in close]
     packages = {each.passage.package for each in owners}
     moved = [hit.passage.name for hit in index.ending(missing, 20) if hit.passage.package in packages]
+    if any(each.passage.kind == "class" for each in owners):
+        return []
     return [name for name in moved if name.startswith(f"{owner.partition('.')[0]}.")][:2] or moved[:2]
+
+
+def _owners(index: Index, name: str) -> list[Hit]:
+    """The passages with a name, or the classes with it in any module."""
+    return _apis(index, name) or [hit for hit in index.ending(name, 5) if hit.passage.kind == "class"]
+
+
+def _apis(index: Index, name: str) -> list[Hit]:
+    return [hit for hit in index.named(name) if hit.passage.kind in ("module", *_CALLABLE)]

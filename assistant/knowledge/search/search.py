@@ -167,8 +167,8 @@ def search(
     if result is None:
         result = searched.in_scope(parsed, scope, question)
     if not result.passages:
-        return replace(result, covers=tuple(index.covers()))
-    return replace(result, facts=versions.facts(index, question, result))
+        result = replace(result, covers=tuple(index.covers()))
+    return versions.with_facts(index, question, result)
 
 
 def rankings(index: Index, text: str) -> list[Ranking]:

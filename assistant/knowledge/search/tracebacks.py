@@ -46,8 +46,9 @@ class ErrorReport:
 
     @property
     def own(self) -> Frame | None:
-        """The last line of the person's own code."""
-        return next((frame for frame in reversed(self.frames) if frame.inside is None and frame.code), None)
+        """The last line of the person's own code, rather in a file than in a text that was executed."""
+        own = [frame for frame in self.frames if frame.inside is None and frame.code]
+        return max(reversed(own), key=lambda frame: frame.file[:2] not in ("<s", "<t")) if own else None
 
     @property
     def below(self) -> tuple[Frame, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from assistant.knowledge.excerpts import about_parameter, name_of, parameters
 from assistant.knowledge.index import Index
@@ -14,6 +15,7 @@ from assistant.knowledge.reading.page import word_set
 
 LONGEST = 500  # characters of a question of this kind
 MOST_NOTES = 4  # on versions, in one answer
+SURE = 0.9  # how surely a fact answers the question
 
 HAS = "{name} has the parameter {parameter}."
 HAS_NOT = "{name} has no parameter {parameter}."
@@ -57,23 +59,31 @@ _ENDS = re.compile(r"(?i)deprecat|remov|obsolete|no longer")
 _CHANGES = re.compile(r"(?i)change|release|history|news|what'?s.?new|migrat|upgrad")
 
 
-def facts(index: Index, question: str, result: SearchResult) -> tuple[Fact, ...]:
-    """The facts that answer a question of versions or parameters; none for other questions."""
+def with_facts(index: Index, question: str, result: SearchResult) -> SearchResult:
+    """The result with the facts that answer a question of versions or parameters, if it is one. What they are
+    about is then the first passage."""
     if len(question) > LONGEST or result.error:
-        return ()
+        return result
     is_since, is_ended = _SINCE.search(question), _ENDED.search(question)
     if _INSTALLED.search(question) and not is_since and not _DOTTED.search(question):
-        return tuple(_installed(index, question))
+        return replace(result, facts=tuple(_installed(index, question)))
     passage = _asked_for(index, question, result)
     if passage is None:
-        return ()
+        return result
     own = {part.lower() for part in re.split(r"\W+", passage.name)} | _NO_NAMES
     named = (found["name"] for pattern in _PARAMETER for found in pattern.finditer(question))
     parameter = next((name for name in named if name.lower() not in own), "")
+    facts: list[Fact] = []
     if is_since or is_ended:
-        return tuple(_notes(index, passage, parameter, is_ended=bool(is_ended)))
-    is_member = passage.kind in ("class", "module") and not re.search(_WORD_FOR, question)
-    return tuple(_of_parameter(index, passage, parameter, is_member=is_member)) if parameter else ()
+        facts += _notes(index, passage, parameter, is_ended=bool(is_ended))
+    elif parameter:
+        is_member = passage.kind in ("class", "module") and not re.search(_WORD_FOR, question)
+        facts += _of_parameter(index, passage, parameter, is_member=is_member)
+    if not facts:
+        return result
+    others = [each for each in result.passages if each.name != passage.name]
+    passages = (passage, *others)[: max(1, len(result.passages))]
+    return replace(result, passages=passages, facts=tuple(facts), confidence=max(result.confidence, SURE))
 
 
 def _installed(index: Index, question: str) -> Iterator[Fact]:

@@ -16,7 +16,7 @@ from assistant.knowledge.index import Index
 from assistant.knowledge.index_writer import IndexWriter
 from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.search.search import search
-from assistant.knowledge.search.versions import facts
+from assistant.knowledge.search.versions import with_facts
 from tests.support.fake_documentation import passage, unit
 
 TURN = passage(
@@ -49,7 +49,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
 def said(index: Index, question: str, *found: Passage) -> str:
     """The answer, or "" if there is no fact."""
-    known = facts(index, question, SearchResult(found))
+    known = with_facts(index, question, SearchResult(found)).facts
     return answer(question, SearchResult(facts=known)).text if known else ""
 
 
@@ -101,6 +101,13 @@ def test_other_questions_have_no_fact(index: Index, question: str) -> None:
 
 def test_a_name_without_its_module_is_the_one_that_was_found(index: Index) -> None:
     assert "`crank.turn` has no parameter `sideways`." in said(index, "turn sideways parameter", SPIN, TURN)
+
+
+def test_what_a_fact_is_about_is_the_first_passage(index: Index) -> None:
+    found = with_facts(index, "does crank.spin take force", SearchResult((TURN, SPIN, GREASE)))
+    assert [each.name for each in found.passages] == ["crank.spin", "crank.turn", "crank.grease"]
+    unchanged = SearchResult((TURN, SPIN))
+    assert with_facts(index, "How do I use crank.spin?", unchanged) == unchanged
 
 
 def test_the_search_finds_facts(library: Index) -> None:
