@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from assistant.knowledge.index import ColumnWeights, Hit, Index, scope_key
 from assistant.knowledge.passage import Passage, SearchResult
+from assistant.knowledge.search.languages import in_english
 from assistant.knowledge.search.question import (
     Mention,
     Question,
@@ -138,6 +139,7 @@ def search(
     """The passages that answer a question, best first; none if nothing in the index does, but what the index
     covers. `previous` are the earlier questions of the conversation, oldest first; they complete a question
     that cannot be understood alone. Accepts any text, and takes a few milliseconds."""
+    question, previous = in_english(question), [*map(in_english, previous[-6:])]
     if is_small_talk(question):
         return SearchResult()
     scope, rest = named_scope(index, question)
