@@ -24,7 +24,7 @@ BEGINNING, INSIDE = (
     5,
     4,
 )  # letters of a word that is found at the beginning of another, or inside a German one
-ENDINGS = frozenset(("", "e", "en", "n", "s", "es", "x", "t", "ar", "er", "ir", "re"))
+ENDINGS = frozenset(("", "e", "en", "n", "s", "es", "x", "t", "r", "ar", "er", "ir", "re", "as", "os", "ung"))
 MOST_WORDS = 200  # that tell the language
 LEAST_SHARE = 0.25  # of the words of a question that its language must know
 FIRST = ("how to", "why", "when", "what is", "difference between")  # English questions begin with these
@@ -34,10 +34,10 @@ _PIECE = re.compile(
     (?P<kept>(?P<fence>```|~~~).*?(?:(?P=fence)|\Z) | `[^`\n]*`
       | (?<=\n)(?:>>>|\.\.\.|[ ]{4}|\t|Traceback[ ]\(|[ ]+File[ ]"|(?:from|import|def|class)[ ]\w|@\w)[^\n]*
       | (?<!\w)(?:"[^"\n]{1,200}"|'[^'\n]{1,200}')(?!\w)
-      | [A-Za-z_.]{1,80}(?:Error|Exception|Warning):[^\n]*
+      | [A-Za-z_.]{1,80}(?:Error|Exception|Warning):[^\n\u3041-\u9fff]*
       | [A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)+(?:\(\))? | [A-Za-z_][A-Za-z0-9_]*\((?!e?[ns]\))\)?
-      | [A-Za-z]*[0-9_][A-Za-z0-9_]*(?:\.[0-9]+)* | [A-Z]?[a-z]*[A-Z]{2}[A-Za-z]* | [A-Z]?[a-z]+[A-Z][A-Za-z]*
-      | (?<!\S)[!-/:-@\[-`{-~]{1,6}(?!\S))
+      | [A-Za-z]*[0-9_][A-Za-z0-9_]*(?:\.[0-9]+)* | \*{1,2}[a-z]+
+      | [A-Z]?[a-z]*[A-Z]{2}[A-Za-z]* | [A-Z]?[a-z]+[A-Z][A-Za-z]* | (?<!\S)[!-/:-@\[-`{-~]{1,6}(?!\S))
     | (?P<unspaced>[\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff々]+) | (?P<word>[A-Za-zÀ-ɏ]+)
     | (?P<mark>[,;:?!]|\n+)
     """,
@@ -72,12 +72,12 @@ def _language(pieces: Sequence[tuple[str, str]]) -> int | None:
     scores = {}
     for column in range(GERMAN, CHINESE):
         whole = {word: match[0] for word in words if (match := _match(column, [word], is_whole=True))}
-        asks = sum(
-            word in whole and (not whole[word] or word in STOP_WORDS) for word in words if len(word) > 1
-        )
-        tells = sum(bool(whole.get(word)) and len(word) > 1 and not _is_english(word) for word in words)
+        evidence = [word for word in words if word in whole and (len(word) > 1 or word in STOP_WORDS)]
+        asking = sum(not whole[word] and word not in STOP_WORDS for word in evidence)
+        telling = sum(bool(whole[word]) and not _is_english(word) for word in evidence)
+        both = sum(word in STOP_WORDS for word in evidence)
         known = sum(_match(column, words[at : at + LONGEST_PHRASE]) is not None for at in range(len(words)))
-        scores[column] = (asks + tells if tells or asks > 1 else 0, known)
+        scores[column] = (asking + telling + both if telling or asking > 1 else 0, known)
     best = max(scores, key=scores.__getitem__)
     return best if scores[best][0] > max(english, LEAST_SHARE * len(words)) else None
 
