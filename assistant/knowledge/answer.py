@@ -35,6 +35,7 @@ from assistant.knowledge.plain_text import (
     to_markdown,
 )
 from assistant.knowledge.rest_in_words import in_words, without_backticks
+from assistant.knowledge.search.languages import in_english
 from assistant.knowledge.search.question import Question, QuestionType, parse_question
 
 LONGEST_TEXT = 8000  # characters of an answer
@@ -104,6 +105,7 @@ def answer(question: str, result: SearchResult, *, instead: bool = False) -> Doc
     """The answer that a search result gives to a question. With `instead`, it says that the model, which was
     asked first, is unavailable."""
     passages = [_readable(passage) for passage in result.passages]
+    question = in_english(question)
     if not (passages or result.error or result.facts):
         return DocumentationAnswer(_refusal(parse_question(question), result, instead), ())
     parts = [_Part(INSTEAD)] if instead else []

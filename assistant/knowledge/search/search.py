@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from assistant.knowledge.index import ColumnWeights, Hit, Index, scope_key
 from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.search import errors, versions
+from assistant.knowledge.search.languages import in_english
 from assistant.knowledge.search.question import (
     Mention,
     Question,
@@ -156,6 +157,7 @@ def search(
     that cannot be understood alone. Accepts any text, and takes a few milliseconds."""
     if explained := errors.search(index, question, limit=limit, corpora=corpora):
         return explained
+    question, previous = in_english(question), [*map(in_english, previous[-6:])]
     if is_small_talk(question):
         return SearchResult()
     scope, rest = named_scope(index, question)

@@ -152,6 +152,25 @@ def test_a_complete_question_ignores_earlier_ones(index: Index) -> None:
     assert search(index, question, previous=["list vs tuple"]) == search(index, question)
 
 
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("Wie lösche ich eine Datei?", "os.remove"),
+        ("copier un fichier", "shutil.copy"),
+        ("¿Cómo ordeno una lista?", "list.sort"),
+        ("converter um dicionário em texto JSON", "json.dumps"),
+        ("如何合并路径", "os.path.join"),
+        ("コンテキストマネージャを使う", "with"),
+    ],
+)
+def test_questions_in_other_languages_find_the_same(index: Index, question: str, name: str) -> None:
+    assert first(index, question) == name
+
+
+def test_follow_up_questions_in_other_languages_are_completed(index: Index) -> None:
+    assert first(index, "und umgekehrt?", previous=["Was macht json.dumps?"]) == "json.loads"
+
+
 def test_only_the_given_corpora_are_searched(index: Index) -> None:
     assert first(index, "how do I delete a file") == "os.remove"
     assert first(index, "how do I delete a file", corpora=("docs",)) == "Deleting files"
