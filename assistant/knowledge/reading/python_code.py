@@ -152,7 +152,7 @@ class _ModuleReader:
             first = body[0] if body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 text = first.value.value
-                if isinstance(text, str) and (">>>" in text or "::\n" in text or "```" in text):
+                if isinstance(text, str) and (">>>" in text or "::" in text or "```" in text):
                     yield first.lineno - 1, first.end_lineno or first.lineno
             waiting += [
                 each

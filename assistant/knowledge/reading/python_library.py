@@ -377,7 +377,10 @@ def _builtins() -> Batch:
             continue
         passages.append(_passage(PublicDefinition(definition.name, definition, module)))
         aliases.append((f"builtins.{definition.name}", definition.name))
-    return Batch(passages, aliases)
+    # Private modules raise for public ones: `_strptime` for `datetime`.
+    private = [_load(file.stem) for file in sorted(ROOT.glob("_[a-z]*.py"))]
+    raised = [each for modules in private for module in modules.values() for each in module.raised]
+    return Batch(passages, aliases, raised=raised)
 
 
 # The language

@@ -15,7 +15,7 @@ from assistant.knowledge.reading.python_parameters import Parameter, signature_o
 
 Target = tuple[str, str]  # a module, and a name that it defines; "" for the module itself
 DEEPEST = 100  # imports of imports that are followed
-MOST_ALIASES, MOST_ALIASES_OF_MEMBER = 40, 2  # a name of its class leads to a member too
+MOST_ALIASES, MOST_ALIASES_OF_MEMBER = 40, 5  # a name of its class leads to a member too
 
 # The classes of other packages whose subclasses take their annotated attributes as parameters.
 _BY_KEYWORD = frozenset(("BaseModel", "BaseSettings", "TypedDict", "Struct", "SQLModel"))
