@@ -153,9 +153,12 @@ def test_a_class_shows_the_parameters_that_it_inherits() -> None:
 
 
 def test_documented_constants_are_kept() -> None:
-    found = module('A = 1\n"""One."""\n#: Two.\nB = 2\nC = 3\n').definitions
-    assert {name: each.doc for name, each in found.items()} == {"A": "One.", "B": "Two."}
-    assert found["A"].signature == " = 1"
+    text = 'A = 1\n"""One."""\n#: Two.\nB = 2\nC = 3\n'
+    docs = {name: public.definition.doc for name, public in exported(m=text).items()}
+    assert docs == {"m.A": "One.", "m.B": "Two."}
+    assert exported(m=text)["m.A"].signature == "m.A = 1"
+    stated = exported(pkg__="from .a import request\n", pkg__a="request: Request = Proxy()\nother = 1\n")
+    assert [public.signature for public in stated.values()] == ["pkg.request: Request"]
 
 
 def test_a_comment_above_replaces_a_missing_docstring() -> None:
@@ -229,6 +232,16 @@ def test_a_docstring_for_a_function_in_c_is_found() -> None:
     )
     definition = found["pkg.zeros"].definition
     assert (definition.signature, definition.doc) == ("(shape, dtype=None)", "New zeros.")
+
+
+def test_a_copied_docstring_is_found() -> None:
+    found = exported(
+        pkg__plot="from .axes import Axes\n# Generated.\n@copy(Axes.plot)\ndef plot(a): pass\n",
+        pkg__axes='class Base:\n    def plot(self):\n        """Plot it."""\nclass Axes(Base): pass\n',
+        other="from pkg.plot import plot\n",
+        pkg__='"""Plots."""\nfrom .plot import plot\n',
+    )
+    assert found["pkg.plot"].definition.doc == "Plot it."
 
 
 def test_imports_of_imports_beyond_any_depth_do_no_harm() -> None:
