@@ -54,7 +54,7 @@ class Definition:
     doc: str = ""
     line: int = 0
     bases: tuple[str, ...] = ()  # the base classes of a class, as dotted names in the source
-    like: str = ""  # the function whose docstring a decorator copies, as a dotted name in the source
+    like: str = ""  # the function that it shows again or whose docstring it copies, as a dotted name
     fields: tuple[Parameter, ...] = ()  # the annotated attributes of a class
     listed: tuple[str, ...] = ()  # the attributes of a class that its own text or signature describes
     generates: bool = False  # whether a decorator makes the parameters of a class from its fields
@@ -126,6 +126,7 @@ class _ModuleReader:
         self._package = name if self._module.is_package else name.rpartition(".")[0]
         self._overloads: dict[str, list[str]] = {}  # by name, the signatures
         self._in_tables: set[str] = set()
+        self._instances: dict[str, str] = {}  # by top-level variable, the class that the source shows
 
     def read(self, tree: ast.Module) -> Module:
         module = self._module
@@ -306,6 +307,10 @@ class _ModuleReader:
                 for each in target.elts if isinstance(target, ast.Tuple | ast.List) else [target]:
                     self._bind(dotted_name(each), f"{self._module.name}.{value}" if known else "", weak=weak)
             self._add_lazy_exports(node.value)
+            if isinstance(node, ast.AnnAssign):
+                self._instances[name] = dotted_name(node.annotation)
+            elif isinstance(node.value, ast.Call):
+                self._instances[name] = dotted_name(node.value.func)
         if name == "__all__" and not prefix and node.value is not None:
             self._add_exports(node.value)
         if not name or name.startswith("_"):
@@ -320,7 +325,9 @@ class _ModuleReader:
             value = self._reader.source(node.value) if short and node.lineno == node.end_lineno else ""
             kind = self._reader.source(node.annotation) if isinstance(node, ast.AnnAssign) else ""
             signature = f"{kind and f': {kind}'}{f' = {value}' if 0 < len(value) <= 100 else ''}"
-            self._define(Definition(prefix + name, "data", signature, doc, node.lineno), weak)
+            instance, _, member = dotted_name(node.value).rpartition(".") if node.value else ("", "", "")
+            like = f"{self._instances[instance]}.{member}" if instance in self._instances else ""
+            self._define(Definition(prefix + name, "data", signature, doc, node.lineno, like=like), weak)
 
     def _doc_of_assignment(self, node: ast.stmt, after: ast.stmt | None, *, marked: bool) -> str:
         below = after.value if isinstance(after, ast.Expr) else None

@@ -205,8 +205,8 @@ class NameResolver:
         yield from best.values()
 
     def completed(self, module: str, definition: Definition) -> Definition:
-        """A function with the docstring that it copies, or a class with the parameters that it inherits or
-        that are made from its fields."""
+        """A function with the docstring that it copies, a method of a variable as a function, or a class with
+        the parameters that it inherits or that are made from its fields."""
         if definition.like and not definition.doc:
             owner, _, name = definition.like.rpartition(".")
             found = self.find(module, (owner or name).partition(".")[0])
@@ -214,7 +214,10 @@ class NameResolver:
                 named = {inner.rpartition(".")[2]: (where, inner) for where, inner in self.members(*found)}
                 found = named.get(name)
             if found is not None and found[1]:
-                return replace(definition, doc=self._modules[found[0]].definitions[found[1]].doc)
+                there = self._modules[found[0]].definitions[found[1]]
+                kind = "function" if there.kind == "method" and definition.kind == "data" else definition.kind
+                signature = definition.signature or there.signature
+                return replace(definition, kind=kind, doc=there.doc, signature=signature)
         if definition.kind != "class" or definition.signature:
             return definition
         fields: dict[str, Parameter] = {}
@@ -270,8 +273,9 @@ def public_definitions(
         for each in resolver.members(where, top):
             rest = each[1].partition(".")[2]
             members.setdefault(each, set()).update(f"{owner}.{rest}" for owner in ordered)
+        definition = resolver.completed(where, definition)
         if definition.doc or definition.kind == "class" or target in stated:
-            yield _public(ordered, modules[where], resolver.completed(where, definition))
+            yield _public(ordered, modules[where], definition)
     for (where, inner), found in members.items():
         definition = modules[where].definitions[inner]
         best = f"{best_names.get((where, inner.partition('.')[0]))}.{inner.partition('.')[2]}"

@@ -244,6 +244,13 @@ def test_a_copied_docstring_is_found() -> None:
     assert found["pkg.plot"].definition.doc == "Plot it."
 
 
+def test_a_method_of_a_variable_is_a_function() -> None:
+    """As in `random`, where `random.choice` is a method of an instance."""
+    text = 'class R:\n    def choice(self, seq):\n        """Choose."""\n_inst = R()\nchoice = _inst.choice\n'
+    definition = exported(m=text)["m.choice"].definition
+    assert (definition.kind, definition.signature, definition.doc) == ("function", "(seq)", "Choose.")
+
+
 def test_imports_of_imports_beyond_any_depth_do_no_harm() -> None:
     chain = "".join(f"x{number} = x{number - 1}\n" for number in range(1, 5000))
     assert "m.x0" in exported(m=documented("x0") + chain)
