@@ -163,10 +163,12 @@ def test_a_file_with_new_permissions_is_read_again(built: Built) -> None:
 
 
 def environment(at: Path, *versions: str) -> Path:
-    """An environment with a package that calls itself, and metadata of each of these versions."""
+    """An environment with a package with an example, and metadata of each of these versions."""
     site = at / "lib" / "python3.11" / "site-packages"
     (site / "crank").mkdir(parents=True)
-    (site / "crank" / "__init__.py").write_text('def turn(times):\n    """Turn it."""\n\n\nx = turn(12)\n')
+    (site / "crank" / "__init__.py").write_text(
+        'def turn(times):\n    """Turn it.\n\n    >>> x = turn(12)\n    """\n'
+    )
     for version in versions:
         info = site / f"crank-{version}.dist-info"
         info.mkdir()
@@ -193,7 +195,7 @@ def test_the_build_after_a_killed_one_counts_uses(
         with pytest.raises(SystemExit):
             built.again(there)
     built.again(there)
-    assert built.named("crank.turn").example == "x = turn(12)"
+    assert built.named("crank.turn").example == ">>> x = turn(12)"
 
 
 def test_a_damaged_index_is_built_again(built: Built) -> None:

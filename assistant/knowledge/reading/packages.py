@@ -8,7 +8,6 @@ names an interpreter, it is started once, only to report where its packages are.
 from __future__ import annotations
 
 import email.parser
-import functools
 import hashlib
 import json
 import re
@@ -274,16 +273,18 @@ def read(distribution: Distribution) -> Batch:
             modules[name].stars.insert(0, f"{name}.{_STUB}")
             name = f"{name}.{_STUB}"
         modules[name] = module
-    new_passage = functools.partial(
-        Passage,
-        package=distribution.name,
-        version=distribution.version,
-        licence=distribution.licence,
-        corpus=CORPUS,
-        url=distribution.url,
-    )
-    passages: dict[str, Passage] = {}
     links = addresses(distribution.inventory) if distribution.inventory else {}
+
+    def new_passage(name: str, kind: str, title: str, text: str, *others: str, **fields: str) -> Passage:
+        link = next((links[each] for each in (name, *others) if each in links), "")
+        return Passage(
+            *(name, kind, title, text, distribution.name, distribution.version, distribution.licence),
+            corpus=CORPUS,
+            url=distribution.documentation + link if link else distribution.url,
+            **fields,
+        )
+
+    passages: dict[str, Passage] = {}
     aliases: list[tuple[str, str]] = []
     insiders = [
         name
@@ -293,17 +294,9 @@ def read(distribution: Distribution) -> Batch:
     for public in public_definitions(modules, hidden=insiders):
         definition = public.definition
         passages[public.name] = new_passage(
-            *(public.name, definition.kind, public.name, definition.doc),
+            *(public.name, definition.kind, public.name, definition.doc, *public.aliases),
             location=f"{public.module.path}:{definition.line}",
             signature=public.signature,
-            url=next(
-                (
-                    distribution.documentation + links[name]
-                    for name in (public.name, *public.aliases)
-                    if name in links
-                ),
-                distribution.url,
-            ),
         )
         aliases += [(alias, public.name) for alias in public.aliases]
     metadata = email.parser.HeaderParser().parsestr(text := _text(distribution.site / distribution.metadata))

@@ -54,6 +54,7 @@ class Definition:
     doc: str = ""
     line: int = 0
     bases: tuple[str, ...] = ()  # the base classes of a class, as dotted names in the source
+    like: str = ""  # the function that it shows again or whose docstring it copies, as a dotted name
     fields: tuple[Parameter, ...] = ()  # the annotated attributes of a class
     listed: tuple[str, ...] = ()  # the attributes of a class that its own text or signature describes
     generates: bool = False  # whether a decorator makes the parameters of a class from its fields
@@ -102,7 +103,7 @@ def read_text(path: Path) -> str:
 
 def read_module(text: str, name: str, path: str, *, with_undocumented: bool = False) -> Module:
     """Read one module. Raises `SourceUnreadable` for what this interpreter's version cannot parse.
-    `with_undocumented` keeps constants without a docstring or comment."""
+    With `with_undocumented`, any comment of a constant describes it, not only one after `#:`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as invalid escapes in the source
@@ -125,6 +126,7 @@ class _ModuleReader:
         self._package = name if self._module.is_package else name.rpartition(".")[0]
         self._overloads: dict[str, list[str]] = {}  # by name, the signatures
         self._in_tables: set[str] = set()
+        self._instances: dict[str, str] = {}  # by top-level variable, the class that the source shows
 
     def read(self, tree: ast.Module) -> Module:
         module = self._module
@@ -152,7 +154,7 @@ class _ModuleReader:
             first = body[0] if body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 text = first.value.value
-                if isinstance(text, str) and (">>>" in text or "::\n" in text or "```" in text):
+                if isinstance(text, str) and (">>>" in text or "::" in text or "```" in text):
                     yield first.lineno - 1, first.end_lineno or first.lineno
             waiting += [
                 each
@@ -233,7 +235,8 @@ class _ModuleReader:
                 node.args, bool(prefix) and "staticmethod" not in last
             )
             signature = signature_of(parameters, self._reader.source(undescribed(node.returns)[0]))
-        doc = with_list(_docstring(node), described) or self._comment_above(node)
+        like = "" if ast.get_docstring(node, clean=False) else _copied_by(node)
+        doc = with_list(_docstring(node), described) or ("" if like else self._comment_above(node))
         if "overload" in last:
             self._overloads.setdefault(full, []).append(signature)
         if overloads := self._overloads.get(full):
@@ -241,7 +244,7 @@ class _ModuleReader:
                 signature = "\n".join(overloads[:MOST_OVERLOADS])
             before = self._module.definitions.pop(full, None)
             doc = doc or (before.doc if before else "")
-        self._define(Definition(full, kind, signature, doc, node.lineno), weak)
+        self._define(Definition(full, kind, signature, doc, node.lineno, like=like), weak)
 
     def _add_class(self, node: ast.ClassDef, prefix: str, weak: bool) -> None:
         if prefix and node.name.startswith("_"):  # at the top, a public class may inherit from it
@@ -260,15 +263,11 @@ class _ModuleReader:
         decorators = (dotted_name(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list)
         fields, described = self._fields(node)
         definition = Definition(
-            full,
-            "class",
-            signature,
-            with_list(doc or self._comment_above(node), described),
-            node.lineno,
-            tuple(filter(None, map(dotted_name, node.bases))),
-            fields,
-            tuple(dict.fromkeys(name for name, *_ in (*fields, *described))),
-            any(_GENERATORS.fullmatch(decorator) for decorator in decorators),
+            *(full, "class", signature, with_list(doc or self._comment_above(node), described), node.lineno),
+            bases=tuple(filter(None, map(dotted_name, node.bases))),
+            fields=fields,
+            listed=tuple(dict.fromkeys(name for name, *_ in (*fields, *described))),
+            generates=any(_GENERATORS.fullmatch(decorator) for decorator in decorators),
         )
         self._define(definition, weak)
         if prefix.count(".") < 2:
@@ -308,6 +307,10 @@ class _ModuleReader:
                 for each in target.elts if isinstance(target, ast.Tuple | ast.List) else [target]:
                     self._bind(dotted_name(each), f"{self._module.name}.{value}" if known else "", weak=weak)
             self._add_lazy_exports(node.value)
+            if isinstance(node, ast.AnnAssign):
+                self._instances[name] = dotted_name(node.annotation)
+            elif isinstance(node.value, ast.Call):
+                self._instances[name] = dotted_name(node.value.func)
         if name == "__all__" and not prefix and node.value is not None:
             self._add_exports(node.value)
         if not name or name.startswith("_"):
@@ -317,11 +320,14 @@ class _ModuleReader:
             return  # the passage of the class describes it
         if not doc and self._with_undocumented and not prefix:
             doc = self._comment_beside(node)
-        if doc or (self._with_undocumented and not prefix):
+        if doc or not prefix:
             short = isinstance(node.value, ast.Constant | ast.BinOp)
             value = self._reader.source(node.value) if short and node.lineno == node.end_lineno else ""
-            signature = f" = {value}" if 0 < len(value) <= 100 else ""
-            self._define(Definition(prefix + name, "data", signature, doc, node.lineno), weak)
+            kind = self._reader.source(node.annotation) if isinstance(node, ast.AnnAssign) else ""
+            signature = f"{kind and f': {kind}'}{f' = {value}' if 0 < len(value) <= 100 else ''}"
+            instance, _, member = dotted_name(node.value).rpartition(".") if node.value else ("", "", "")
+            like = f"{self._instances[instance]}.{member}" if instance in self._instances else ""
+            self._define(Definition(prefix + name, "data", signature, doc, node.lineno, like=like), weak)
 
     def _doc_of_assignment(self, node: ast.stmt, after: ast.stmt | None, *, marked: bool) -> str:
         below = after.value if isinstance(after, ast.Expr) else None
@@ -435,6 +441,13 @@ def _truth(test: ast.expr) -> bool | None:
         except (ValueError, TypeError):
             return None
     return None
+
+
+def _copied_by(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """The function of the same name that a decorator gets: `@copy_docstring(Axes.plot)` of `plot`."""
+    calls = [each for each in node.decorator_list if isinstance(each, ast.Call) and each.args]
+    names = (dotted_name(each.args[0]) for each in calls)
+    return next((name for name in names if name.rpartition(".")[2] == node.name), "")
 
 
 def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:

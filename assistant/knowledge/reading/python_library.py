@@ -168,7 +168,8 @@ _UNREAL = re.compile(r"<[^<>]*>")
 def _text_signature(value: object, name: str, doc: str) -> str:
     """The parameters after a name, from the signature or else from the first line of the docstring."""
     first = doc.split("\n", 1)[0]
-    in_doc = re.match(rf"(?:[\w.]*\.)?{re.escape(name)}(\(.*)", first)
+    head, bracket, rest = first.partition("(")
+    in_doc = f"({rest}" if bracket and head.rpartition(".")[2] == name else ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -178,10 +179,10 @@ def _text_signature(value: object, name: str, doc: str) -> str:
             signature = signature.replace(parameters=parameters[1:])
         text = _UNREAL.sub("...", str(signature))
         if in_doc and text == "(*args, **kwargs)":
-            return in_doc[1]
-        return text if len(text) <= 400 else text[:400] + "…"
+            return in_doc
+        return text
     except Exception:  # noqa: BLE001 - evaluating a signature may raise anything
-        return in_doc[1] if in_doc else ""
+        return in_doc
 
 
 def _private(name: str) -> bool:
@@ -343,8 +344,10 @@ def _module_passage(module: Module) -> Passage:
 
 def _doc_in_module(module: Module, name: str) -> str:
     """The lines of a module's docstring that describe one of its names: `argv -- command line …`."""
-    lines = module.doc.split("\n")
+    lines = module.doc.split("\n") if name in module.doc else []
     for number, line in enumerate(lines):
+        if not line.lstrip().startswith(name):
+            continue
         found = re.match(rf"(\s*){re.escape(name)}(\([^)]*\))?\s*(--|-|:|\u2013)\s+\S", line)
         if found is None:
             continue
@@ -377,7 +380,10 @@ def _builtins() -> Batch:
             continue
         passages.append(_passage(PublicDefinition(definition.name, definition, module)))
         aliases.append((f"builtins.{definition.name}", definition.name))
-    return Batch(passages, aliases)
+    # Private modules raise for public ones: `_strptime` for `datetime`.
+    private = [_load(file.stem) for file in sorted(ROOT.glob("_[a-z]*.py"))]
+    raised = [each for modules in private for module in modules.values() for each in module.raised]
+    return Batch(passages, aliases, raised=raised)
 
 
 # The language

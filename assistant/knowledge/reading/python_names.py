@@ -15,7 +15,7 @@ from assistant.knowledge.reading.python_parameters import Parameter, signature_o
 
 Target = tuple[str, str]  # a module, and a name that it defines; "" for the module itself
 DEEPEST = 100  # imports of imports that are followed
-MOST_ALIASES, MOST_ALIASES_OF_MEMBER = 40, 2  # a name of its class leads to a member too
+MOST_ALIASES, MOST_ALIASES_OF_MEMBER = 40, 5  # a name of its class leads to a member too
 
 # The classes of other packages whose subclasses take their annotated attributes as parameters.
 _BY_KEYWORD = frozenset(("BaseModel", "BaseSettings", "TypedDict", "Struct", "SQLModel"))
@@ -76,8 +76,9 @@ class NameResolver:
         bound = here.bindings.get(name)
         found = self.find_dotted(bound) if bound else None
         is_better = found is not None and self._modules[found[0]].path  # what is written in C says less
-        if name in here.definitions and not is_better:
-            return (module, name)
+        own = (module, name) if name in here.definitions else None
+        if own is not None and not is_better and self._says_something(own):
+            return own
         if found is not None:
             return found
         for star in reversed(here.stars):
@@ -85,6 +86,8 @@ class NameResolver:
                 found = self.find(star, name)
                 if found is not None:
                     return found
+        if own is not None:
+            return own
         if bound is not None:
             return None
         if f"{module}.{name}" in self._modules:
@@ -92,6 +95,10 @@ class NameResolver:
         # The package may import the name lazily from the one of its submodules that defines it.
         below = [each for each in self._holders.get(name, ()) if each.startswith(f"{module}.")]
         return (below[0], name) if here.is_package and len(below) == 1 else None
+
+    def _says_something(self, target: Target) -> bool:
+        definition = self._modules[target[0]].definitions[target[1]]
+        return bool(definition.doc) or definition.kind != "data"
 
     def find_dotted(self, dotted: str) -> Target | None:
         """Where a full dotted name is defined; does not look into classes."""
@@ -114,11 +121,11 @@ class NameResolver:
             for place, given in module.docs:
                 top, dot, member = given.name.partition(".")
                 found = self.find_dotted(f"{place}.{top}")
-                if found is not None and found[1]:
+                if found is not None and found[1] and self._says_something(found):
                     definitions, inner = self._modules[found[0]].definitions, found[1] + dot + member
                     if inner in definitions and not definitions[inner].doc:
                         definitions[inner] = replace(definitions[inner], doc=given.doc)
-                elif found is None and place in self._modules and not dot:
+                elif place in self._modules and not dot:
                     module.definitions[top] = given
                     self._modules[place].bindings[top] = f"{source}.{top}"
         self._targets.clear()
@@ -156,7 +163,9 @@ class NameResolver:
     def is_stated(self, module: str, name: str) -> bool:
         """Whether a module says that it exports a name, rather than only defining it."""
         here = self._modules[module]
-        is_top = "." not in module
+        is_top = "." not in module and not (
+            name in here.definitions and here.definitions[name].kind == "data"
+        )
         return is_top or bool(here.bindings.get(name)) or name in {*here.reexported, *(here.exports or ())}
 
     def ancestors(self, module: str, top: str) -> Iterator[tuple[str, Definition, tuple[str, ...]]]:
@@ -195,8 +204,20 @@ class NameResolver:
                     best[rest] = (where, inner)
         yield from best.values()
 
-    def with_signature(self, module: str, definition: Definition) -> Definition:
-        """A class with the parameters that it inherits, or that are made from its fields."""
+    def completed(self, module: str, definition: Definition) -> Definition:
+        """A function with the docstring that it copies, a method of a variable as a function, or a class with
+        the parameters that it inherits or that are made from its fields."""
+        if definition.like and not definition.doc:
+            owner, _, name = definition.like.rpartition(".")
+            found = self.find(module, (owner or name).partition(".")[0])
+            if found is not None and found[1] and owner:
+                named = {inner.rpartition(".")[2]: (where, inner) for where, inner in self.members(*found)}
+                found = named.get(name)
+            if found is not None and found[1]:
+                there = self._modules[found[0]].definitions[found[1]]
+                kind = "function" if there.kind == "method" and definition.kind == "data" else definition.kind
+                signature = definition.signature or there.signature
+                return replace(definition, kind=kind, doc=there.doc, signature=signature)
         if definition.kind != "class" or definition.signature:
             return definition
         fields: dict[str, Parameter] = {}
@@ -239,21 +260,27 @@ def public_definitions(
     best_names: dict[Target, str] = {}
     for target, found in exporters.items():
         where, top = target
+        root = where.partition(".")[0]
         ordered = sorted(
-            found, key=lambda name: (name.count("."), name.rpartition(".")[2] != top, len(name), name)
+            found,
+            key=lambda name: (
+                *(not name.startswith(f"{root}."), name.count(".")),
+                *(name.rpartition(".")[2] != top, len(name), name),
+            ),
         )
         best_names[target] = ordered[0]
         definition = modules[where].definitions[top]
         for each in resolver.members(where, top):
             rest = each[1].partition(".")[2]
             members.setdefault(each, set()).update(f"{owner}.{rest}" for owner in ordered)
-        if definition.doc or definition.kind != "function" or target in stated:
-            yield _public(ordered, modules[where], resolver.with_signature(where, definition))
+        definition = resolver.completed(where, definition)
+        if definition.doc or definition.kind == "class" or target in stated:
+            yield _public(ordered, modules[where], definition)
     for (where, inner), found in members.items():
         definition = modules[where].definitions[inner]
         best = f"{best_names.get((where, inner.partition('.')[0]))}.{inner.partition('.')[2]}"
         ordered = sorted(found, key=lambda full: (full.count("."), full != best, full))
-        yield _public(ordered, modules[where], definition)
+        yield _public(ordered, modules[where], resolver.completed(where, definition))
 
 
 def _public(names: list[str], module: Module, definition: Definition) -> PublicDefinition:

@@ -21,7 +21,7 @@ DEEPEST = 20  # expressions in one another that are looked into
 ELLIPSIS = "…"
 
 _PLACEHOLDER = re.compile(r"%(?:\([^()]*\))?[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]|\{[^{}]*\}")
-_IN_EXCEPTIONS = re.compile(r".*(?:Error|Exception|Warning|Interrupt)$")
+_EXCEPTION = re.compile(r".*(?:Error|Exception|Warning|Interrupt)$")
 _BLOCKS = (ast.If, ast.ExceptHandler, ast.match_case)
 _Values = Mapping[str, ast.expr]  # by name, what was last assigned to a variable
 
@@ -30,13 +30,15 @@ def raised_in(tree: ast.Module, lines: Sequence[str], module: str, path: str) ->
     """The distinct `raise` statements of a module, in the order of the source. Calls of `super().__init__` in
     exceptions count too, because they state the message. Raising again what was caught does not count."""
     found: dict[tuple[str, str, str], Raised] = {}
-    # A node, its owner, the values of variables there, the first line of the condition, and the class around.
+    # A node, its owner, the values of variables there, the line of the condition, and the exception around.
     waiting: list[tuple[ast.AST, str, dict[str, ast.expr], int, str]] = [(tree, module, {}, 0, "")]
     while waiting:
         node, owner, values, condition, around = waiting.pop()
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             owner, values, condition = f"{owner}.{node.name}", dict(values), 0
-            around = node.name if isinstance(node, ast.ClassDef) else around
+            if isinstance(node, ast.ClassDef):
+                names = (node.name, *map(dotted_name, node.bases))
+                around = node.name if any(map(_EXCEPTION.match, names)) else ""
         elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 values[dotted_name(target)] = node.value
@@ -68,7 +70,7 @@ def _raised(node: ast.Raise | ast.Expr, values: _Values, around: str) -> tuple[s
             return "", ""
         of = call.func.value
         is_super = isinstance(of, ast.Call) and dotted_name(of.func) == "super"
-        if not (is_super and call.func.attr == "__init__" and _IN_EXCEPTIONS.match(around)):
+        if not (is_super and call.func.attr == "__init__" and around):
             return "", ""
         message = _message_of_call(call, values)
         return (around, message) if message else ("", "")
@@ -144,4 +146,4 @@ def _code(lines: Sequence[str], condition: int, node: ast.stmt) -> str:
     if condition:
         is_near = last - condition < MOST_LINES
         chosen[:0] = lines[condition - 1 : first - 1 if is_near else condition]
-    return textwrap.dedent("\n".join(chosen))[:LONGEST_CODE]
+    return textwrap.dedent("\n".join(line for line in chosen if line.strip()))[:LONGEST_CODE]

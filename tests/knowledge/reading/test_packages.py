@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from assistant.knowledge.passage import Batch
 from assistant.knowledge.reading import packages
-from assistant.knowledge.reading.packages import PackagesUnreadable, distributions, read, sites
+from assistant.knowledge.reading.inventory import addresses, inventories
+from assistant.knowledge.reading.packages import (
+    PackagesUnreadable,
+    distributions,
+    read,
+    sites,
+    with_inventories,
+)
 
 SOURCE = '''"""A package of tests."""
 
@@ -21,8 +31,15 @@ def turn(crank, *, times=1):
 '''
 
 
-def install(site: Path, name: str, *, metadata: str | None = "", source: str | bytes = SOURCE) -> Path:
-    """Write a package as an installer does, and return its module."""
+def install(
+    site: Path,
+    name: str,
+    *,
+    metadata: str | None = "",
+    source: str | bytes = SOURCE,
+    files: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a package as an installer does, with more files in the site folder, and return its module."""
     module = site / name / "__init__.py"
     module.parent.mkdir(parents=True)
     module.write_bytes(source.encode() if isinstance(source, str) else source)
@@ -30,8 +47,17 @@ def install(site: Path, name: str, *, metadata: str | None = "", source: str | b
     info.mkdir()
     if metadata is not None:
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n{metadata}")
-    (info / "RECORD").write_text(f"{name}/__init__.py,,\n{name}-1.5.dist-info/METADATA,,\n")
+    for file, text in (files or {}).items():
+        (site / file).parent.mkdir(parents=True, exist_ok=True)
+        (site / file).write_text(text)
+    listed = [f"{name}/__init__.py", f"{name}-1.5.dist-info/METADATA", *(files or ())]
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in listed))
     return module
+
+
+def read_one(site: Path) -> Batch:
+    (found,) = distributions(site)
+    return read(found)
 
 
 @pytest.fixture
@@ -145,3 +171,142 @@ def test_a_site_folder_without_permission_has_no_packages(site: Path) -> None:
         assert list(distributions(site)) == []
     finally:
         site.chmod(0o755)
+
+
+README = """Summary: Turns cranks.
+Description-Content-Type: text/markdown
+
+[![build](https://example.org/badge.svg)](https://example.org)
+<p align="center"><img src="crank.png"></p>
+
+# Crank
+
+Crank turns cranks, and nothing else at all.
+
+## Usage
+
+How a crank is turned:
+
+```python
+import crank
+crank.turn("slowly")
+```
+
+## License
+
+This is the licence, which nobody looks for here.
+"""
+
+
+def test_the_readme_and_the_summary_are_passages(site: Path) -> None:
+    install(site, "crank", metadata=README, source="def turn(how): pass\n")
+    batch = read_one(site)
+    module = next(passage for passage in batch.passages if passage.kind == "module")
+    assert (module.name, module.text, module.version) == ("crank", "Turns cranks.", "1.5")
+    sections = [passage for passage in batch.passages if passage.kind == "section"]
+    assert [section.title for section in sections] == ["Crank", "Crank › Usage"]
+    assert sections[0].text == "Crank turns cranks, and nothing else at all."
+    assert sections[1].text.endswith('crank.turn("slowly")\n```')
+    file, _, line = sections[1].location.partition(":")
+    written = (site / file).read_text().split("\n")
+    assert "## Usage" in written[int(line) - 3 : int(line)]
+    count, first, last, _ = batch.usage[file]["crank.turn"]
+    assert (count, written[first - 1 : last]) == (1, ['crank.turn("slowly")'])
+
+
+def test_a_readme_in_rest_is_shown_in_words(site: Path) -> None:
+    text = "Summary: Cranks.\n\nCrank\n=====\n\nUse :func:`turn` to turn it::\n\n    turn(12)\n"
+    install(site, "crank", metadata=text)
+    section = next(passage for passage in read_one(site).passages if passage.kind == "section")
+    assert section.text == "Use ``turn`` to turn it:\n\n    turn(12)"
+
+
+def test_a_package_is_found_by_its_names(site: Path) -> None:
+    files = {
+        "Gear/__init__.py": "",
+        "Gear/wheel.py": "",
+        "_gear/__init__.py": "",
+        "gear.so": "",
+        "gear_x.py": "",
+    }
+    install(site, "tests", metadata="", files=files)
+    (site / "tests-1.5.dist-info" / "METADATA").write_text("Name: Py-Gear\nVersion: 2\nSummary: Gears.\n")
+    (found,) = distributions(site)
+    assert found.imports == ("Gear", "gear", "gear_x")
+    batch = read(found)
+    modules = {passage.name: passage.text for passage in batch.passages}
+    assert modules == {"Gear": "Gears.", "gear": "Gears.", "gear_x": "Gears."}
+    assert {alias for alias, name in batch.aliases if name == "Gear"} == {
+        *("Py-Gear", "py-gear", "Py_Gear", "py_gear", "gear"),
+    }
+
+
+def test_a_package_without_python_files_is_known(site: Path) -> None:
+    install(site, "tests", metadata="Summary: A tool in Rust.\n", files={"../../../bin/tool": ""})
+    (found,) = distributions(site)
+    assert [(each.name, each.text) for each in read(found).passages] == [("tests", "A tool in Rust.")]
+
+
+def test_a_stub_describes_what_is_written_in_c(site: Path) -> None:
+    install(
+        site,
+        "fast",
+        source="from .fast import *\n__all__ = ['dumps']\n",
+        files={
+            "fast/__init__.pyi": "# For developers.\ndef dumps(value: object, /) -> bytes: ...\n",
+            "fast/fast.so": "",
+            "fast/core.pyi": 'class Core:\n    """A core."""\n',
+        },
+    )
+    passages = {passage.name: passage for passage in read_one(site).passages}
+    assert passages["fast.dumps"].signature == "fast.dumps(value: object, /) -> bytes"
+    assert (passages["fast.dumps"].text, passages["fast.dumps"].location) == ("", "fast/__init__.pyi:2")
+    assert passages["fast.core.Core"].text == "A core."
+
+
+def test_tests_and_vendored_and_internal_code_is_left_out(site: Path) -> None:
+    shown = ("crank/test/client.py", "crank/migrations/operations.py", "crank/api.py")
+    stated = "crank/testing.py"
+    hidden = (
+        *("crank/tests/a.py", "crank/gears/test/test_a.py", "crank/gears/test/b.py", "crank/_vendor/c.py"),
+        *("crank/internal/d.py", "crank/wheels/testing/e.py", "test/f.py", "crank/conftest.py"),
+    )
+    install(site, "crank", files={
+        **dict.fromkeys((*shown, *hidden), SOURCE),
+        stated: f'__all__ = ["turn"]\n{SOURCE}',
+    })  # fmt: skip
+    names = {passage.name for passage in read_one(site).passages if passage.kind == "function"}
+    expected = [file.removesuffix(".py").replace("/", ".") for file in (*shown, stated)]
+    assert names == {"crank.turn", *(f"{module}.turn" for module in expected)}
+
+
+def test_a_function_hides_the_module_of_the_same_name(site: Path) -> None:
+    install(site, "crank", source="from .turn import turn\n", files={"crank/turn.py": SOURCE})
+    (found,) = (passage for passage in read_one(site).passages if passage.name == "crank.turn")
+    assert found.kind == "function"
+
+
+@pytest.mark.parametrize(
+    ("url", "address"), [("https://docs.example.org/2", "https://docs.example.org/2/html/"), ("", "")]
+)
+def test_an_inventory_gives_the_exact_address(site: Path, tmp_path: Path, url: str, address: str) -> None:
+    install(site, "crank", metadata="Project-URL: Documentation, https://crank.example.org\n")
+    listed = b"crank.turn py:function 1 api.html#$ -\ncrank py:module 0 index.html#module-crank -\nbroken\n"
+    docs = tmp_path / "docs"
+    (docs / "html").mkdir(parents=True)
+    head = b"# Sphinx inventory version 2\n# Project: Crank\n# Version: 1.5\n# zlib.\n"
+    (docs / "html" / "objects.inv").write_bytes(head + zlib.compress(listed))
+    (before,) = distributions(site)
+    (found,) = with_inventories([before], [(docs, url)])
+    home = "https://crank.example.org"
+    passages = {passage.name: passage.url for passage in read(found).passages}
+    assert passages["crank.turn"] == (f"{address}api.html#crank.turn" if url else home)
+    assert passages["crank"] == (f"{address}index.html#module-crank" if url else home)
+    assert (before.fingerprint() != found.fingerprint()) == bool(url)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n\n\nnothing", b"# Sphinx\n" * 5 + zlib.compress(b"\xff \n" * 9)])
+def test_a_broken_inventory_gives_no_address(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "objects.inv").write_bytes(data)
+    assert addresses(tmp_path / "objects.inv") == {}
+    assert list(inventories([(tmp_path, ""), (tmp_path / "none", "")])) == []

@@ -103,3 +103,21 @@ def test_modules_with_effects_at_import_are_left_out() -> None:
     assert not {"antigravity", "this", "idlelib", "test", "turtledemo", "__main__"} & set(units)
     assert units[:3] == ["builtins", python_library.TOPICS, "os"]
     assert [unit for unit, count in Counter(units).items() if count > 1] == []
+
+
+def test_messages_of_the_library_are_known_with_their_place() -> None:
+    raised = {
+        (each.owner, each.message): each
+        for unit in ("builtins", "json")
+        for each in python_library.read(unit).raised
+    }
+    found = raised["_strptime._strptime", "time data … does not match format …"]
+    assert (found.exception, found.location.partition(":")[0]) == ("ValueError", "_strptime.py")
+    assert found.code.startswith("if not found:\n")
+    assert ("json.decoder.JSONDecoder.raw_decode", "Expecting value") in raised
+
+
+def test_every_library_signature_is_whole(library: Index) -> None:
+    rows = library.connection.execute("SELECT signature FROM passage WHERE signature LIKE '%(%'").fetchall()
+    assert len(rows) > 5000
+    assert [signature for (signature,) in rows if signature.endswith("…")] == []
