@@ -121,9 +121,8 @@ class IndexWriter(Index):
                 if not self._shared_words():
                     run("INSERT INTO dictionary VALUES (?)", (_shared(batch.passages),))
                 packed = json.dumps(batch.usage, separators=(",", ":")).encode() if batch.usage else None
-                imported = {
-                    each.name.partition(".")[0] for each in batch.passages if each.corpus == "packages"
-                }
+                named = [each.name for each in batch.passages if each.kind != "section"]
+                imported = {name.partition(".")[0] for name in named if unit.corpus == "packages"}
                 common = [""] * 4
                 if batch.passages:
                     each = batch.passages[0]
