@@ -264,7 +264,7 @@ def public_definitions(
         ordered = sorted(
             found,
             key=lambda name: (
-                *(not name.startswith(f"{root}."), name.count(".")),
+                *(not name.startswith(f"{root}."), name.count("."), name != f"{where}.{top}"),
                 *(name.rpartition(".")[2] != top, len(name), name),
             ),
         )

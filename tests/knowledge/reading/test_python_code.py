@@ -173,6 +173,10 @@ def test_a_definition_has_its_shortest_public_name() -> None:
     )
     assert found["pkg.get"].aliases == ("pkg.api.get",)
     assert "pkg.api.get" not in found
+    beside = exported(
+        pkg__pyplot=documented("plot"), pkg__py="from .pyplot import *\n", py="from pkg.pyplot import *"
+    )
+    assert set(beside) == {"pkg.pyplot.plot"}
 
 
 @pytest.mark.parametrize(
