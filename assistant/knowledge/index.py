@@ -191,7 +191,9 @@ class Index:
                 folders = [Path(root).name] if corpus == "docs" else []
                 for name in (package, *imported.split(), *folders):
                     found.setdefault(scope_key(name), set()).add(package)
-            self._packages = {key: frozenset(names) for key, names in found.items() if key}
+            # People say "jinja" for jinja2.
+            short = {key.rstrip("0123456789"): names for key, names in found.items()}
+            self._packages = {key: frozenset(names) for key, names in {**short, **found}.items() if key}
         return self._packages
 
     def fingerprints(self) -> dict[str, str]:

@@ -28,7 +28,7 @@ RANKING = {
     "full_text": 3.1,  # BM25 over the fields, with synonyms; the best candidate has 1
     "plain": 1.5,  # BM25 of the question's words as they are; the best candidate has 1
     "matching": 1.4,  # the same, compared with what the words could give at most
-    "members": 0.7,  # how well its best member matches, by BM25 over the fields
+    "members": 4.0,  # words of the question anywhere in its best member
     "used": 1.6,  # how often real code uses it
     "module": 0.9,  # it belongs to a module that the question names
     "kind": -1.3,  # it is of the kind that the question names
@@ -70,7 +70,6 @@ class Candidate:
     full_text: float = 0.0  # how well it matches: by BM25 over the fields, with synonyms,
     plain: float = 0.0  # and by BM25 of the question's words as they are; the best candidate has 1
     matching: float = 0.0
-    members: float = 0.0  # how well its best member matches, by BM25 over the fields
     features: dict[str, float] = field(default_factory=dict)
     score: float = 0.0
 
@@ -157,7 +156,7 @@ def score(candidate: Candidate, query: Query, weights: dict[str, tuple[str, floa
         "full_text": candidate.full_text,
         "plain": candidate.plain,
         "matching": min(candidate.matching / (BM25_OF_A_WORD * total), 1.0),
-        "members": candidate.members,
+        "members": 4.0,  # words of the question anywhere in its best member
         "used": min(math.log1p(hit.uses) / math.log(1000), 1.0),
         "module": float(is_of_module),
         "kind": float(kind in question.kinds),
@@ -173,6 +172,14 @@ def score(candidate: Candidate, query: Query, weights: dict[str, tuple[str, floa
     }
     candidate.score = sum(RANKING[feature] * value for feature, value in candidate.features.items())
     return candidate
+
+
+def score_owner(owner: Candidate, member: Candidate) -> None:
+    """Let a class have a part in what a member of it says."""
+    more = member.features["covered"] - owner.features["covered"] - owner.features["members"]
+    if more > 0:
+        owner.features["members"] += more
+        owner.score += RANKING["members"] * more
 
 
 def _is_at_the_top(passage: Passage) -> float:

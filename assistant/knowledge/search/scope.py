@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from assistant.knowledge.index import Index, scope_key
+from assistant.knowledge.search.words import IMPORTED_AS
 
 MOST_WORDS_OF_NAME = 3  # "Django REST framework"
 MOST_TOKENS = 400
@@ -68,7 +69,8 @@ def _named(index: Index, text: str) -> Iterator[tuple[int, int, frozenset[str], 
                 continue
             written = re.sub(r"['’]s$", "", text[first.start() : last.end()])
             key = scope_key(written)
-            meant = packages.get(key) or packages.get(re.sub(r"js$|\d+$", "", key))
+            root = scope_key(IMPORTED_AS.get(written.lower(), "").partition(".")[0])
+            meant = packages.get(key) or packages.get(re.sub(r"js$|\d+$", "", key)) or packages.get(root)
             if not meant or len(key) < 2:
                 continue
             start, end = first.start(), first.start() + len(written)

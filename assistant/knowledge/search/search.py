@@ -34,6 +34,7 @@ from assistant.knowledge.search.ranking import (
     by_form,
     confidence,
     score,
+    score_owner,
     word_weights,
 )
 from assistant.knowledge.search.scope import Scope, named_scope
@@ -128,8 +129,7 @@ class Candidates:
                 best[owner] = max(best.get(owner, 0.0), candidate.full_text)
         for owner in heapq.nlargest(MOST_OWNERS, best, key=lambda name: best[name]):
             for hit in index.named(owner)[:1]:
-                if self.add_named(hit, 0.0):
-                    self.by_id[hit.id].members = best[owner]
+                self.add_named(hit, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,8 +331,13 @@ class _Search:
         if weights:
             candidates.add_matching(index, weights)
         weights_by_form = by_form(weights)
+        scored = {each.name: score(each, query, weights_by_form) for each in candidates.by_id.values()}
+        for candidate in scored.values():
+            owner = scored.get(candidate.name.rpartition(".")[0])
+            if owner is not None and owner.hit.passage.kind == "class":
+                score_owner(owner, candidate)
         ranked = sorted(
-            (score(candidate, query, weights_by_form) for candidate in candidates.by_id.values()),
+            candidates.by_id.values(),
             key=lambda candidate: (-candidate.score, len(candidate.name), candidate.name),
         )
         return Ranking(ranked, weights_by_form, confidence(ranked, weights_by_form), query.scope)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator
 
 WORD = re.compile(r"[^\W_]+(?:\+\+|#)?(?:['’][a-z]{1,2}\b)?")
+SHORTEST_PART = 3  # letters of a part of a name in camel case
 SHORTEST = 5  # letters of a word that is corrected
 CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -71,10 +72,11 @@ LIBRARIES = frozenset(
     """.split()  # noqa: SIM905
 )
 
-# How code usually imports packages.
+# How code usually names packages and their main classes.
 IMPORTED_AS = {
     "np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "sa": "sqlalchemy", "tf": "tensorflow",
     "sns": "seaborn", "nx": "networkx", "df": "pandas.DataFrame", "ax": "matplotlib.axes.Axes",
+    "ndarray": "numpy.ndarray", "dataframe": "pandas.DataFrame", "dataframes": "pandas.DataFrame",
 }  # fmt: skip
 
 # Groups of words that mean the same, or are forms of one word that `stem` does not bring together.
@@ -89,7 +91,7 @@ _SYNONYMS = """
     multiply multiplication product; sum total addition; maximum max largest biggest greatest highest;
     minimum min smallest lowest least; average mean; length len size count; uppercase upper capital;
     lowercase lower; exception error; fetch download retrieve; url uri link; current present; thread
-    multithreading; process multiprocessing subprocess; wait sleep pause delay; measure time; print
+    multithreading; process multiprocessing subprocess; wait sleep pause delay;  print
     display output; whitespace spaces blank; check test determine verify; exist existence; temporary
     temp tmp; hash digest checksum; sequence iterable; element item entry; recursive recursion nested;
     commandline cli terminal shell; reverse backwards; cache memoize memoization memoise; asynchronous
@@ -111,7 +113,7 @@ _SYNONYMS = """
     shutdown; enable activate; disable deactivate; show view; hide hidden; choose select pick choice;
     fast faster speed performance; slow slower slowness; memory ram; width wide; height tall; title
     heading; links hyperlink; page paginate; translate localization localisation i18n; language locale;
-    timezone tz
+    timezone tz; postgres postgresql; retry attempt
 """
 
 _IRREGULAR = {
@@ -206,12 +208,15 @@ def _edits(one: str, other: str, most: int) -> int:
 
 
 def split_words(text: str) -> Iterator[str]:
-    """The words of a text; a name in camel case is several: `ThreadPool` is two."""
+    """The words of a text. A name in camel case is several (`ThreadPool` is two), unless parts of it are too
+    short to be words: `SQLite` is one."""
     for word in WORD.findall(text):
         if word.islower() and word.isalpha():  # nearly always
             yield word
         else:
-            yield from CAMEL_CASE.split(re.split("['’]", word, maxsplit=1)[0])
+            word = re.split("['’]", word, maxsplit=1)[0]
+            parts = CAMEL_CASE.split(word)
+            yield from parts if min(map(len, parts)) >= SHORTEST_PART else (word,)
 
 
 def forms(text: str) -> set[str]:
@@ -225,7 +230,8 @@ def content_words(text: str) -> Iterator[str]:
     for word in split_words(text):
         lower = word.lower()
         is_stop = lower in STOP_WORDS and (shouts or len(word) < 3 or not word.isupper())  # GET is no "get"
-        if not is_stop and not lower.isdigit() and (len(lower) > 1 or lower in "crv"):
+        is_number = lower.isdigit() and len(lower) != 3  # 404 says what is meant
+        if not is_stop and not is_number and (len(lower) > 1 or lower in "crv"):
             yield lower
 
 
