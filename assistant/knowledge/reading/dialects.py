@@ -14,7 +14,6 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 
-from assistant.knowledge.plain_text import to_markdown
 from assistant.knowledge.reading.includes import Line
 from assistant.knowledge.reading.page import word_set
 from assistant.knowledge.reading.rest import CODE_DIRECTIVES, SKIPPED_DIRECTIVES
@@ -62,6 +61,7 @@ _TEMPLATE = re.compile(
 )
 _TEMPLATE_FENCE = "`````"
 _ANNOTATION = re.compile(r"(?<!\s)\s*(?:#|//|--|<!--)\s*\(\d+\)!\s*(?:-->|\*/)?$")
+_TITLED = word_set("details accordion alert callout hint admonition")
 _FENCED = word_set("highlight code-toggle codeblock prism")
 _ESM = re.compile(
     r"import (?:[^'\"]* from )?['\"][^'\"]+['\"];?\s*$|import (?:\{|\* as |\w+, \{)[^'\"]*$"
@@ -218,7 +218,8 @@ class _Dialect:
                     self._at += 1
                 self._at += 1
                 if name == "eval-rst":
-                    yield from to_markdown(in_words("\n".join(inner))).split("\n")
+                    for shown in in_words("\n".join(inner)).split("\n"):
+                        yield f" {shown}" if shown.startswith("   ") else shown  # Markdown's code has four
             else:
                 self._closers.append(marks)
                 words = label_of(name.rpartition(":")[2], directive["rest"], has_text=False)
@@ -277,18 +278,12 @@ class _Dialect:
             elif rest.startswith("/*") or name.startswith("/"):
                 yield line
             elif not found["end"]:
-                kind, title = (
-                    _TYPE.search(rest),
-                    _TITLE.search(rest) or re.match(r"\s*([\"'])(?P<title>.+?)\1", rest),
+                kind = _TYPE.search(rest)
+                title = _TITLE.search(rest) or re.match(r"\s*([\"'])(?P<title>.+?)\1", rest)
+                is_titled = "tab" in name or name in _TITLED or name in _NAMED
+                yield from self._label(
+                    kind["type"] if kind else name, title["title"] if title and is_titled else ""
                 )
-                is_tab = "tab" in name or name in ("details", "accordion")
-                shown = (
-                    title["title"]
-                    if title
-                    and (is_tab or name in _NAMED or name in ("alert", "callout", "hint", "admonition"))
-                    else None
-                )
-                yield from self._label(kind["type"] if kind else name, shown)
         elif line.lstrip().startswith(("{{<", "{{%", "{%")) and "}" not in line:
             following = [text for text, _ in self._lines[self._at : self._at + 20]]
             self._at += next((at + 1 for at, text in enumerate(following) if text.rstrip().endswith("}")), 0)

@@ -41,6 +41,7 @@ def shown(tmp_path: Path, text: str) -> str:
         ("Hello.\n\n```{toctree}\n:hidden:\na\nb\n```\n\nAfter.", "Hello.\n\nAfter."),
         ("```{versionadded} 3.2\n```\n\nAfter.", "**New in version 3.2**\n\nAfter."),
         ("```{eval-rst}\n.. note:: See :func:`acme.run`.\n```", "Note: See ``acme.run``."),
+        ("```{eval-rst}\n.. click:example::\n\n   @run\n   def f(): ...\n```", "    @run\n    def f(): ..."),
         ("<Intro>\n\nHello.\n\n</Intro>", "Hello."),
         ("<Pitfall>\n\nHello.\n\n</Pitfall>", "**Pitfall**\n\nHello."),
         ('<TabItem value="x" label="npm">\n\nHello.\n\n</TabItem>', "**npm**\n\nHello."),
