@@ -48,6 +48,7 @@ _TYPE = re.compile(r"""\b(?:type|kind|style|color|variant)\s?=\s?(["']?)(?P<type
 _FENCE = re.compile(r"(?P<indent>[\s>]*(?:[-*+]\s+|\d+[.)]\s+)?)(?P<marks>`{3,}|~{3,}|:{3,})(?P<info>[^`]*)$")
 _DIRECTIVE = re.compile(r"\s*\{(?P<name>[\w:.-]+)\}\s*(?P<rest>.*)$")
 _LANGUAGE = re.compile(r"\s*\{?[\s.]*(?P<name>[\w+#-]*)")
+_FILE = re.compile(r"""\b(?:title|filename)=["']([^"'`]+)["']|\s([\w@./-]+\.\w{1,5})(?=\s|$)""")
 _CONTAINER = re.compile(r"\s*\{?[\s.]*(?P<name>[\w-]+)\}?\s*(?:\[(?P<title>.*)\]|(?P<rest>.*))$")
 _MARGIN = re.compile(
     r"""(?P<indent>\s*)(?:(?:!!!|\?\?\?\+?)\s+(?P<name>[\w-]+)[\w -]*?|===[!+]?)\s*"""
@@ -229,6 +230,8 @@ class _Dialect:
         elif marks[0] != ":":
             language = _LANGUAGE.match(info.partition(",")[0])
             self._fence = marks
+            if (file := _FILE.search(info)) and not indent.strip():
+                yield from (f"{indent}`{file[1] or file[2]}`:", "")
             yield f"{indent}{marks}{language['name'] if language else ''}"
         elif re.match(r"\s*\w+(?:\.\w+)+\s*$", info) or not (container := _CONTAINER.match(info)):
             if info.strip():  # an object that a generator documents, with its options below
