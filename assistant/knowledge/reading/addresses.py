@@ -1,7 +1,7 @@
 """Where a file of documentation can be read on the web, and the anchors of its headings.
 
-Both depend on the site generator, which a file beside the page or above it shows: `mkdocs.yml` turns
-`guide/install.md` into `guide/install/`, as Hugo and Astro do, Docusaurus into `guide/install`. `conf.py` (Sphinx), `book.toml`
+Both depend on the site generator, which a file beside the page or above it shows: MkDocs, Hugo and Astro turn
+`guide/install.md` into `guide/install/`, Docusaurus into `guide/install`. `conf.py` (Sphinx), `book.toml`
 (mdBook), `_quarto.yml` and `_config.yml` (Jekyll) turn it into `guide/install.html`, which is also the rule
 without a generator. HTML files, and all files on a code host (an address with `/blob/` or the like), keep
 their names. An index page has the address of its folder, except on a code host.
