@@ -38,7 +38,7 @@ _FIELDS = {
     "return": "Returns", "returns": "Returns", "rtype": "Return type", "type": "Type of", "raise": "Raises",
     "raises": "Raises", "except": "Raises", "exception": "Raises", "yield": "Yields", "yields": "Yields",
 }  # fmt: skip
-_ROLE = re.compile(r"(?<![\w`:]):(?P<role>(?:[A-Za-z][\w+.-]*:)+)`(?P<text>[^`]+)`")
+_ROLE = re.compile(r"(?<![\w`:]):(?P<role>(?:[A-Za-z][\w+.-]{0,40}:){1,4})`(?P<text>[^`]+)`")
 _WORD_ROLES = word_set(
     "abbr abbreviation cite dfn doc download emphasis eq footcite guilabel manpage math menuselection "
     "numref ref strong sub subscript sup superscript term title title-reference token"

@@ -1,6 +1,6 @@
 """Where a file of documentation can be read on the web, and the anchors of its headings.
 
-Both depend on the site generator, which a file beside the page or above it shows: `mkdocs.yml` turns
+Both depend on the site generator, which a file beside the page or above it shows: MkDocs, Hugo and Astro turn
 `guide/install.md` into `guide/install/`, Docusaurus into `guide/install`. `conf.py` (Sphinx), `book.toml`
 (mdBook), `_quarto.yml` and `_config.yml` (Jekyll) turn it into `guide/install.html`, which is also the rule
 without a generator. HTML files, and all files on a code host (an address with `/blob/` or the like), keep
@@ -29,11 +29,16 @@ _GENERATORS = {
     "zensical.toml": "mkdocs",
     "docusaurus.config.js": "docusaurus",
     "docusaurus.config.ts": "docusaurus",
+    "hugo.toml": "hugo",
+    "hugo.yaml": "hugo",
+    "astro.config.mjs": "astro",
     "conf.py": "sphinx",
     "book.toml": "page",
     "_quarto.yml": "page",
     "_config.yml": "page",
 }
+
+_SOURCES = {"mkdocs": "docs", "page": "src", "hugo": "content", "astro": "src/content/docs"}
 
 # Turns a heading into its anchor, and into what separates the anchor from a number when the heading repeats.
 Slug = Callable[[str], tuple[str, str]]
@@ -66,10 +71,15 @@ def address_of(place: Path, top: Path, file_format: str, base_url: str) -> tuple
         page = place.as_posix()
         if place.name.lower() in ("index.html", "index.htm"):
             page = page[: -len(place.name)]
-    elif place.stem.lower() == "index" or (place.stem.lower() == "readme" and site != "sphinx"):
+    elif place.stem.lower() in ("index", "_index") or (place.stem.lower() == "readme" and site != "sphinx"):
         page = place.as_posix()[: -len(place.name)]
     else:
-        page = place.with_suffix("").as_posix() + {"mkdocs": "/", "docusaurus": ""}.get(site, ".html")
+        page = place.with_suffix("").as_posix() + {
+            "mkdocs": "/",
+            "hugo": "/",
+            "astro": "/",
+            "docusaurus": "",
+        }.get(site, ".html")
     return f"{base}/{quote(page, safe=URL_SAFE)}", slug
 
 
@@ -82,10 +92,9 @@ def _site_of(place: Path, top: Path) -> tuple[str, Path]:
             if folder == top.parent:  # the folder is the documentation of a project
                 return site, place
             inner = (top / place).relative_to(folder)
-            sources = {"mkdocs": "docs", "page": "src"}.get(site)
-            if sources and inner.parts[0] == sources and len(inner.parts) > 1:
-                inner = Path(*inner.parts[1:])
-            return site, inner
+            sources = _SOURCES.get(site)
+            is_source = sources and len(inner.parts) > 1 and inner.is_relative_to(sources)
+            return site, inner.relative_to(sources) if sources and is_source else inner
     return "", place
 
 

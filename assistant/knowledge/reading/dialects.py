@@ -14,7 +14,6 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 
-from assistant.knowledge.plain_text import to_markdown
 from assistant.knowledge.reading.includes import Line
 from assistant.knowledge.reading.page import word_set
 from assistant.knowledge.reading.rest import CODE_DIRECTIVES, SKIPPED_DIRECTIVES
@@ -49,6 +48,7 @@ _TYPE = re.compile(r"""\b(?:type|kind|style|color|variant)\s?=\s?(["']?)(?P<type
 _FENCE = re.compile(r"(?P<indent>[\s>]*(?:[-*+]\s+|\d+[.)]\s+)?)(?P<marks>`{3,}|~{3,}|:{3,})(?P<info>[^`]*)$")
 _DIRECTIVE = re.compile(r"\s*\{(?P<name>[\w:.-]+)\}\s*(?P<rest>.*)$")
 _LANGUAGE = re.compile(r"\s*\{?[\s.]*(?P<name>[\w+#-]*)")
+_FILE = re.compile(r"""\b(?:title|filename)=["']([^"'`]+)["']|\s([\w@./-]+\.\w{1,5})(?=\s|$)""")
 _CONTAINER = re.compile(r"\s*\{?[\s.]*(?P<name>[\w-]+)\}?\s*(?:\[(?P<title>.*)\]|(?P<rest>.*))$")
 _MARGIN = re.compile(
     r"""(?P<indent>\s*)(?:(?:!!!|\?\?\?\+?)\s+(?P<name>[\w-]+)[\w -]*?|===[!+]?)\s*"""
@@ -62,6 +62,7 @@ _TEMPLATE = re.compile(
 )
 _TEMPLATE_FENCE = "`````"
 _ANNOTATION = re.compile(r"(?<!\s)\s*(?:#|//|--|<!--)\s*\(\d+\)!\s*(?:-->|\*/)?$")
+_TITLED = word_set("details accordion alert callout hint admonition")
 _FENCED = word_set("highlight code-toggle codeblock prism")
 _ESM = re.compile(
     r"import (?:[^'\"]* from )?['\"][^'\"]+['\"];?\s*$|import (?:\{|\* as |\w+, \{)[^'\"]*$"
@@ -218,7 +219,8 @@ class _Dialect:
                     self._at += 1
                 self._at += 1
                 if name == "eval-rst":
-                    yield from to_markdown(in_words("\n".join(inner))).split("\n")
+                    for shown in in_words("\n".join(inner)).split("\n"):
+                        yield f" {shown}" if shown.startswith("   ") else shown  # Markdown's code has four
             else:
                 self._closers.append(marks)
                 words = label_of(name.rpartition(":")[2], directive["rest"], has_text=False)
@@ -228,6 +230,8 @@ class _Dialect:
         elif marks[0] != ":":
             language = _LANGUAGE.match(info.partition(",")[0])
             self._fence = marks
+            if (file := _FILE.search(info)) and not indent.strip():
+                yield from (f"{indent}`{file[1] or file[2]}`:", "")
             yield f"{indent}{marks}{language['name'] if language else ''}"
         elif re.match(r"\s*\w+(?:\.\w+)+\s*$", info) or not (container := _CONTAINER.match(info)):
             if info.strip():  # an object that a generator documents, with its options below
@@ -277,18 +281,12 @@ class _Dialect:
             elif rest.startswith("/*") or name.startswith("/"):
                 yield line
             elif not found["end"]:
-                kind, title = (
-                    _TYPE.search(rest),
-                    _TITLE.search(rest) or re.match(r"\s*([\"'])(?P<title>.+?)\1", rest),
+                kind = _TYPE.search(rest)
+                title = _TITLE.search(rest) or re.match(r"\s*([\"'])(?P<title>.+?)\1", rest)
+                is_titled = "tab" in name or name in _TITLED or name in _NAMED
+                yield from self._label(
+                    kind["type"] if kind else name, title["title"] if title and is_titled else ""
                 )
-                is_tab = "tab" in name or name in ("details", "accordion")
-                shown = (
-                    title["title"]
-                    if title
-                    and (is_tab or name in _NAMED or name in ("alert", "callout", "hint", "admonition"))
-                    else None
-                )
-                yield from self._label(kind["type"] if kind else name, shown)
         elif line.lstrip().startswith(("{{<", "{{%", "{%")) and "}" not in line:
             following = [text for text, _ in self._lines[self._at : self._at + 20]]
             self._at += next((at + 1 for at, text in enumerate(following) if text.rstrip().endswith("}")), 0)

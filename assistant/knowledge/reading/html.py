@@ -49,7 +49,7 @@ _NAVIGATION_LINE = re.compile(
     re.IGNORECASE,
 )
 _HIDDEN_ROLES = word_set("navigation search banner contentinfo complementary")
-_MAY_BE_HIDDEN = word_set("div section aside a span ul ol table dl td details summary pre header address p")
+_MAY_BE_HIDDEN = word_set("div section aside a span ul ol table dl td details summary pre header address")
 _BLOCKS = word_set(
     "address article aside blockquote body dd details div dl dt fieldset figcaption figure header hr li main "
     "ol p pre section summary table tbody thead tfoot tr ul caption"

@@ -11,6 +11,7 @@ cannot be shown is dropped. All that a page includes is bounded.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 from assistant.knowledge.reading.page import word_set
 
 MOST_LINES = 300  # of one included file
+LARGEST = 256 << 10  # bytes of it that are read
 MOST_FILES = 60  # that one page includes
 DEEPEST = 3  # files that include each other
 LEVELS_ABOVE = 4  # how far above the folder its project may begin
@@ -78,14 +80,22 @@ class Includes:
         above = [self.folder, *self.folder.parents][: LEVELS_ABOVE + 1]
         name = name.removeprefix("@").lstrip("/")
         for base in (near.parent, *above):
-            path = Path(os.path.realpath(base / name))
-            if path.is_relative_to(self.project) and path.suffix.lower() in _CODE | _TEXTS and path.is_file():
-                if any(part.startswith(".") for part in path.relative_to(self.project).parts):
-                    return None
+            try:
+                path = Path(os.path.realpath(base / name))
+                if not self._may_show(path):
+                    continue
                 with path.open("rb") as file:
-                    data = file.read(64 * MOST_LINES * 10)
-                return path, data.decode("utf-8", "replace").replace("\r\n", "\n").rstrip("\n").split("\n")
+                    data = file.read(LARGEST)
+            except (OSError, ValueError):
+                continue
+            return path, data.decode("utf-8", "replace").replace("\r\n", "\n").rstrip("\n").split("\n")
         return None
+
+    def _may_show(self, path: Path) -> bool:
+        if not path.is_relative_to(self.project) or path.suffix.lower() not in _CODE | _TEXTS:
+            return False
+        is_hidden = any(part.startswith(".") for part in path.relative_to(self.project).parts)
+        return not is_hidden and path.is_file()
 
 
 def project_of(folder: Path) -> Path:
@@ -141,24 +151,21 @@ def _expanded(
         path, content = got
         content = _part(content, selector, options)[:MOST_LINES]
         indent = found["indent"]
-        is_code = (
-            path.suffix.lower() in _CODE
-            or found["rest"] == "literalinclude"
-            or found["myst"] == "literalinclude"
-        )
-        if not is_code and not fence:
-            inner = [(f"{indent}{each}".rstrip(), number) for each in content]
-            yield from _expanded(inner, includes, path, depth + 1) if depth < DEEPEST else inner
+        shown = [(f"{indent}{each}".rstrip(), number) for each in content]
+        if (
+            not fence
+            and path.suffix.lower() in _TEXTS
+            and "literalinclude" not in (found["rest"], found["myst"])
+        ):
+            yield from _expanded(shown, includes, path, depth + 1) if depth < DEEPEST else shown
         elif found["rest"]:
             yield f"{indent}.. code-block:: {path.suffix[1:]}", number
-            yield from ((f"{indent}    {each}".rstrip(), number) for each in ("", *content))
-            yield "", number
-        elif fence:
-            yield from ((f"{indent}{each}".rstrip(), number) for each in content)
+            yield from ((f"    {each}".rstrip(), number) for each, _ in [("", 0), *shown, ("", 0)])
         else:
-            yield f"{indent}````{path.suffix[1:]}", number
-            yield from ((f"{indent}{each}".rstrip(), number) for each in content)
-            yield f"{indent}````", number
+            fences = ("", "") if fence else (f"{indent}````{path.suffix[1:]}", f"{indent}````")
+            yield from ((each, number) for each in filter(None, fences[:1]))
+            yield from shown
+            yield from ((each, number) for each in filter(None, fences[1:]))
 
 
 def _selected(target: str, found: re.Match[str], options: dict[str, str]) -> tuple[str, str]:
@@ -186,25 +193,20 @@ def _part(lines: list[str], selector: str, options: dict[str, str]) -> list[str]
         named = [at for at, line in enumerate(lines) if selector in line and _MARKER.search(line)]
         if named:
             lines = lines[named[0] + 1 : named[1] if len(named) > 1 else None]
-    if name := options.get("pyobject", "").rpartition(".")[2]:
-        start = next(
-            (
-                at
-                for at, line in enumerate(lines)
-                if re.match(rf"\s*(?:async )?(?:def|class) {re.escape(name)}\b", line)
-            ),
-            0,
+    if lines and (name := options.get("pyobject", "").rpartition(".")[2]):
+        pattern = re.compile(rf"\s*(?:async )?(?:def|class) {re.escape(name)}\b")
+        start = next((at for at, line in enumerate(lines) if pattern.match(line)), 0)
+        depth = _indent(lines[start])
+        inner = itertools.takewhile(
+            lambda line: not line.strip() or _indent(line) > depth, lines[start + 1 :]
         )
-        depth = len(lines[start]) - len(lines[start].lstrip()) if lines else 0
-        ends = (
-            at
-            for at in range(start + 1, len(lines))
-            if lines[at].strip() and len(lines[at]) - len(lines[at].lstrip()) <= depth
-        )
-        lines = lines[start : next(ends, len(lines))]
-    for option, after in (("start-after", 1), ("end-before", 0)):
-        if mark := options.get(option):
-            place = next((at for at, line in enumerate(lines) if mark in line), None)
-            if place is not None:
-                lines = lines[place + 1 :] if after else lines[:place]
+        lines = [lines[start], *inner]
+    for option in ("start-after", "end-before"):
+        marks = (at for at, line in enumerate(lines) if option in options and options[option] in line)
+        if (at := next(marks, None)) is not None:
+            lines = lines[at + 1 :] if option == "start-after" else lines[:at]
     return [line for line in lines if not _MARKER.search(line)]
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())

@@ -323,6 +323,8 @@ PAGE = "# A b\n\nx\n\n## C! d_e\n\ny\n\n## C! d_e\n\nz\n\n## Own {#own}\n\nw\n"
         ("mkdocs.yml", "docs/guide/a.md", ["guide/a/#a-b", "guide/a/#c-d_e", "guide/a/#c-d_e_1"]),
         ("mkdocs.yml", "docs/guide/index.md", ["guide/#a-b", "guide/#c-d_e", "guide/#c-d_e_1"]),
         ("conf.py", "guide/a.md", ["guide/a.html#a-b", "guide/a.html#c-d-e", "guide/a.html"]),
+        ("hugo.toml", "content/b/_index.md", ["b/#a-b", "b/#c-d_e", "b/#c-d_e-1"]),
+        ("astro.config.mjs", "src/content/docs/a.mdx", ["a/#a-b", "a/#c-d_e", "a/#c-d_e-1"]),
         ("docusaurus.config.js", "docs/a.md", ["docs/a#a-b", "docs/a#c-d_e", "docs/a#c-d_e-1"]),
     ],
 )

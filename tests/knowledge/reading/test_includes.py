@@ -56,6 +56,8 @@ RUN = "def run():\n    acme.go()"
         ("{* ../../code/key.pem *}", ""),
         ("{* ../../code/link.py *}", ""),
         ("{* .. *}", ""),
+        (f"{{* {'a' * 300}.py *}}", ""),
+        ("```{literalinclude} ../../code/app.py\n:lines: 90-\n:pyobject: run\n```", "````py\n````"),
     ],
 )
 def test_a_page_shows_what_it_includes(docs: Path, text: str, expected: str) -> None:

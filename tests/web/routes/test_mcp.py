@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import httpx
+import mcp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -75,7 +76,6 @@ async def failure(client: httpx.AsyncClient, tool: str, **arguments: Any) -> str
 
 @pytest.mark.parametrize("mode", ["auto", STATELESS, "legacy"])
 async def test_the_official_client_uses_every_tool(address: str, mode: str) -> None:
-    mcp = pytest.importorskip("mcp")
     async with mcp.Client(f"{address}/mcp", mode=mode) as client:
         assert client.protocol_version == (WITH_HANDSHAKE[0] if mode == "legacy" else STATELESS)
         tools = (await client.list_tools()).tools

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pypdf
 import pytest
 
 from assistant.knowledge.reading.folders import read_file
 
 WORDS = ["", "One", "Two", "Three", "Four", "Five"]
-
-pypdf = pytest.importorskip("pypdf")
 
 
 def pdf(pages: list[list[str]], outline: Sequence[tuple[str, int, int | None]] = ()) -> bytes:
