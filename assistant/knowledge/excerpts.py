@@ -121,7 +121,7 @@ def about_parameter(text: str, name: str) -> str:
             end += 1
         if len(line) > found.end() + 2 or "".join(lines[number + 1 : end]).strip():
             return textwrap.dedent("\n".join(lines[number:end]).rstrip())
-    marked = re.compile(rf"\b{word}\b" if "_" in name else rf"[`*]{word}[`*]|\b(?:If|The) {word}\b")
+    marked = re.compile(rf"\b{word}\b(?!\s*=)" if "_" in name else rf"[`*]{word}[`*]|\b(?:If|The) {word}\b")
     return next((each.strip("\n") for each in re.split(r"\n[ \t]*\n", text) if marked.search(each)), "")
 
 

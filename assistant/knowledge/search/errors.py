@@ -81,7 +81,7 @@ def _template(message: str, meaning: str, see: tuple[str, ...]) -> _Template:
 def _message_alone(question: str) -> ErrorReport | None:
     """A message of Python's without its class."""
     for template in _templates():
-        telling = sum(map(len, template.fixed)) > 16 and len(template.fixed) > 1
+        telling = sum(map(len, template.fixed)) > 16 and not template.fixed[0].endswith(": ")
         if telling and (found := template.search(question[:LONGEST_ALONE])):
             named = re.search(r"\b[A-Z]\w{0,80}(?:Error|Exception|Warning)\b", question[:LONGEST_ALONE])
             return ErrorReport(named[0] if named else "", question[found.start() :].partition("\n")[0])

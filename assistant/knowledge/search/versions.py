@@ -31,7 +31,7 @@ SENTENCES = (HAS, HAS_NOT, PASSES_ON, LIKE, NO_MEMBER, SAYS, NO_VERSION, NOT_DEP
 _SINCE = re.compile(
     r"(?i)\bsince (?:when|which|what)\b|\b(?:when|version) (?:was|were|did)\b.*\b(?:add|introduc|appear|came)"
     r"|\b(?:new|introduced|added|available) (?:in|since)\b"
-    r"|\bversions? (?:\w+ ){0,3}?(?:add|introduc|has|have|got|need|requir|support)"
+    r"|\bversions? (?!do (?:i|we|you) )(?:\w+ ){0,3}?(?:add|introduc|has|have|got|need|requir|support)"
 )
 _ENDED = re.compile(
     r"(?i)\b(?:deprecat\w+|obsolete|removed|still (?:supported|available|exist|there|in)|what replace[sd]?)\b"
@@ -48,7 +48,8 @@ _PARAMETER = (
 _NO_NAMES = word_set(
     "a an the of in for to and or is are was what which does do did take takes accept accepts have has with "
     "any all its this that each every first second last other optional required default positional keyword "
-    "only more it how can when i my me parameter argument"
+    "only more it how can when i my me parameter argument deprecated removed version added exist supported "
+    "since"
 )
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+|(?<=`)[A-Za-z_]\w*(?=[`(])|[A-Za-z_]\w*(?=\()")
 _NOTE = re.compile(
@@ -67,12 +68,16 @@ def with_facts(index: Index, question: str, result: SearchResult) -> SearchResul
     is_since, is_ended = _SINCE.search(question), _ENDED.search(question)
     if _INSTALLED.search(question) and not is_since and not _DOTTED.search(question):
         return replace(result, facts=tuple(_installed(index, question)))
+    patterns = [found for pattern in _PARAMETER for found in pattern.finditer(question)]
+    if not (is_since or is_ended or patterns):
+        return result
     passage = _asked_for(index, question, result)
-    if passage is None:
+    if isinstance(passage, Fact) and passage.passage and not result.unknown:
+        return replace(result, passages=(passage.passage,), facts=(passage,), confidence=SURE)
+    if not isinstance(passage, Passage):
         return result
     own = {part.lower() for part in re.split(r"\W+", passage.name)} | _NO_NAMES
-    named = (found["name"] for pattern in _PARAMETER for found in pattern.finditer(question))
-    parameter = next((name for name in named if name.lower() not in own), "")
+    parameter = next((found["name"] for found in patterns if found["name"].lower() not in own), "")
     facts: list[Fact] = []
     if is_since or is_ended:
         facts += _notes(index, passage, parameter, is_ended=bool(is_ended))
@@ -93,14 +98,30 @@ def _installed(index: Index, question: str) -> Iterator[Fact]:
             yield Fact(INSTALLED, {"package": package})
 
 
-def _asked_for(index: Index, question: str, result: SearchResult) -> Passage | None:
-    """The passage of a name in the question; else of those that were found one whose name is in it."""
+def _asked_for(index: Index, question: str, result: SearchResult) -> Passage | Fact | None:
+    """The passage of a name in the question: a dotted name, a class, a built-in, or the last part of a name
+    that was found; or the fact that a module or class does not have such a name."""
     for name in _DOTTED.findall(question)[:4]:
         if hits := index.named(name) or index.ending(name, 1):
             return hits[0].passage
-    words = set(re.findall(r"[\w.]*\w", question))
-    found = sorted(result.passages[:3], key=lambda passage: passage.name not in words)
-    return next((passage for passage in found if passage.name.rpartition(".")[2] in words), None)
+        if owners := index.named(name.rpartition(".")[0]):
+            owner = owners[0].passage
+            return Fact(NO_MEMBER, {"package": _package(owner), "name": name}, passage=owner)
+    words = [word for word in re.findall(r"[A-Za-z_]\w*", question)[:40] if word.lower() not in _NO_NAMES]
+    for word in words:
+        kind_of_name = re.search(r"[a-z_][A-Z]|_", word) or (
+            word[0].isupper() and not question.startswith(word)
+        )
+        hits = index.ending(word, 8) if kind_of_name else index.named(word)
+        known = [hit.passage for hit in hits if hit.passage.kind in ("class", "function", "method")]
+        known = [each for each in known if each.name.endswith(word) and (kind_of_name or each.name == word)]
+        if known:
+            return min(known, key=lambda each: each.package.lower() not in map(str.lower, words))
+    return next((each for each in result.passages[:3] if each.name.rpartition(".")[2] in words), None)
+
+
+def _package(passage: Passage) -> str:
+    return f"{passage.package} {passage.version}".strip()
 
 
 def _of_parameter(index: Index, passage: Passage, parameter: str, *, is_member: bool) -> Iterator[Fact]:
@@ -114,7 +135,7 @@ def _of_parameter(index: Index, passage: Passage, parameter: str, *, is_member: 
     elif index.named(member) or not (takes or is_member):
         return
     elif is_member:
-        yield Fact(NO_MEMBER, {"package": f"{passage.package} {passage.version}".strip(), "name": member})
+        yield Fact(NO_MEMBER, {"package": _package(passage), "name": member})
     else:
         yield Fact(PASSES_ON if "**" in passage.signature else HAS_NOT, named)
         if close := difflib.get_close_matches(parameter, filter(None, takes), 3, 0.6):
@@ -123,7 +144,7 @@ def _of_parameter(index: Index, passage: Passage, parameter: str, *, is_member: 
 
 def _notes(index: Index, passage: Passage, parameter: str, *, is_ended: bool) -> Iterator[Fact]:
     """What the documentation says about versions of a name, or of one of its parameters."""
-    named = {"name": passage.name, "package": f"{passage.package} {passage.version}".strip()}
+    named = {"name": passage.name, "package": _package(passage)}
     notes = [note for note in _notes_in(passage.text) if not is_ended or _ENDS.search(note)]
     word = re.compile(rf"\b{re.escape(parameter or passage.name.rpartition('.')[2])}\b")
     if about := [note for note in notes if parameter and word.search(note)] or notes:

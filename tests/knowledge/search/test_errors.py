@@ -297,10 +297,18 @@ def test_every_name_to_look_at_exists(library: Index) -> None:
     assert missing == set()
 
 
-def test_a_message_without_its_class_is_explained(library: Index) -> None:
-    found = search(library, "What does 'NoneType' object is not subscriptable mean?")
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What does 'NoneType' object is not subscriptable mean?", "is None"),
+        ("Why do I get maximum recursion depth exceeded?", "calls itself"),
+        ("I get a TypeError unhashable type: 'list' in my set", "tuple"),
+    ],
+)
+def test_a_message_without_its_class_is_explained(library: Index, question: str, expected: str) -> None:
+    found = search(library, question)
     assert found.error is not None
-    assert "is None" in answer("?", found).text
+    assert expected in answer("?", found).text
 
 
 # The statement that raised it

@@ -77,6 +77,9 @@ def said(index: Index, question: str, *found: Passage) -> str:
         ),
         ("when was crank.grease added?", "> - `crank.grease` was added."),
         ("which version of Python is installed?", "The version that was read is Python 3.11.2."),
+        ("which Python version do I have?", "The version that was read is Python 3.11.2."),
+        ("is crank.Crank.handle deprecated", "Python 3.11.2 has no `crank.Crank.handle`."),
+        ("does Crank take a size?", "`crank.Crank` has the parameter `size`."),
         ("which version of crank-docs do I have", "The version that was read is crank-docs 3.11.2."),
     ],
 )
