@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import re
 import textwrap
 import warnings
@@ -218,13 +219,19 @@ def _calls_in(nodes: Sequence[object]) -> Iterator[ast.Call]:
             continue
         if isinstance(node, ast.Call):
             yield node
-        for name in node._fields:
-            if name != "annotation":
-                value = getattr(node, name, None)
-                if isinstance(value, list):
-                    waiting.extend(value)
-                else:
-                    waiting.append(value)
+        for name in _expressions_in(type(node)):
+            value = getattr(node, name, None)
+            if isinstance(value, list):
+                waiting.extend(value)
+            else:
+                waiting.append(value)
+
+
+@functools.cache
+def _expressions_in(kind: type) -> tuple[str, ...]:
+    """The fields of a node that may hold calls."""
+    others = ("annotation", "ctx", "op", "ops", "attr", "arg", "kind", "conversion")
+    return tuple(name for name in getattr(kind, "_fields", ()) if name not in others)
 
 
 _OPENING = re.compile(r"(?P<fence>`{3,})\s*(?:\{?\.?(?:python3?|py|pycon)\b.*)?$|(?:.*::(?:\s*py\w+)?)$")
