@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import re
 import textwrap
 import warnings
@@ -48,6 +47,13 @@ _SHORT_COMPOUND = (ast.With, ast.For, ast.Try, ast.While)
 _HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their first lines are examples too
 _BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 _WITHOUT_CALLS = frozenset((ast.Name, ast.Constant, ast.Load, ast.Store, str, type(None), int))
+
+_OTHER_FIELDS = frozenset(("annotation", "ctx", "op", "ops", "attr", "arg", "kind", "conversion"))
+_EXPRESSIONS = {  # the fields of each kind of node that may hold calls
+    kind: tuple(name for name in kind._fields if name not in _OTHER_FIELDS)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
 
 # A node, the known types of variables there, and the statement that is the example of a call in the node.
 _Frame = tuple[ast.AST, dict[str, str], ast.stmt | None]
@@ -219,19 +225,12 @@ def _calls_in(nodes: Sequence[object]) -> Iterator[ast.Call]:
             continue
         if isinstance(node, ast.Call):
             yield node
-        for name in _expressions_in(type(node)):
+        for name in _EXPRESSIONS.get(type(node), ()):
             value = getattr(node, name, None)
             if isinstance(value, list):
                 waiting.extend(value)
             else:
                 waiting.append(value)
-
-
-@functools.cache
-def _expressions_in(kind: type) -> tuple[str, ...]:
-    """The fields of a node that may hold calls."""
-    others = ("annotation", "ctx", "op", "ops", "attr", "arg", "kind", "conversion")
-    return tuple(name for name in getattr(kind, "_fields", ()) if name not in others)
 
 
 _OPENING = re.compile(r"(?P<fence>`{3,})\s*(?:\{?\.?(?:python3?|py|pycon)\b.*)?$|(?:.*::(?:\s*py\w+)?)$")
