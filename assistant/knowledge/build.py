@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import hashlib
 import itertools
 import multiprocessing
@@ -392,6 +393,7 @@ def _prepare_process() -> None:
     """Limit this process's memory, end it with its parent, and send its output to stderr, because stdout
     carries the reports and importing a module of the library may print."""
     os.dup2(2, 1)
+    gc.set_threshold(200_000, 20, 20)  # syntax trees are many objects and have no cycles
     with contextlib.suppress(ImportError, OSError, ValueError):  # not on every system
         import resource
 

@@ -48,6 +48,13 @@ _HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their first lines 
 _BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 _WITHOUT_CALLS = frozenset((ast.Name, ast.Constant, ast.Load, ast.Store, str, type(None), int))
 
+_OTHER_FIELDS = frozenset(("annotation", "ctx", "op", "ops", "attr", "arg", "kind", "conversion"))
+_EXPRESSIONS = {  # the fields of each kind of node that may hold calls
+    kind: tuple(name for name in kind._fields if name not in _OTHER_FIELDS)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
+
 # A node, the known types of variables there, and the statement that is the example of a call in the node.
 _Frame = tuple[ast.AST, dict[str, str], ast.stmt | None]
 
@@ -218,13 +225,12 @@ def _calls_in(nodes: Sequence[object]) -> Iterator[ast.Call]:
             continue
         if isinstance(node, ast.Call):
             yield node
-        for name in node._fields:
-            if name != "annotation":
-                value = getattr(node, name, None)
-                if isinstance(value, list):
-                    waiting.extend(value)
-                else:
-                    waiting.append(value)
+        for name in _EXPRESSIONS.get(type(node), ()):
+            value = getattr(node, name, None)
+            if isinstance(value, list):
+                waiting.extend(value)
+            else:
+                waiting.append(value)
 
 
 _OPENING = re.compile(r"(?P<fence>`{3,})\s*(?:\{?\.?(?:python3?|py|pycon)\b.*)?$|(?:.*::(?:\s*py\w+)?)$")
