@@ -96,14 +96,14 @@ async def test_passages_are_found_by_name_by_the_end_of_a_name_and_by_its_spelli
 async def test_a_folder_that_cannot_be_read_is_told_of_by_its_name_alone(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     for number in range(12):
-        (tmp_path / "docs" / f"{number}.docx").write_text("@node Top")
+        (tmp_path / "docs" / f"{number}.org").write_text("@node Top")
     arguments = ["--no-python", "--docs", str(tmp_path / "docs"), "--docs", str(tmp_path / "gone")]
     documentation = Documentation(tmp_path / "data" / "documentation.db", arguments)
     await documentation.start()
     await reach(documentation, DocumentationState.READY)
     await documentation.close()
     assert documentation.status.detail == (
-        "0 of 12 files in the folder “docs” could be read. 12 files are of kinds that cannot be read: .docx. "
+        "0 of 12 files in the folder “docs” could be read. 12 files are of kinds that cannot be read: .org. "
         "The documentation in the folder “gone” is missing: there is no such folder."
     )
 
