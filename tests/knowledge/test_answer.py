@@ -236,7 +236,7 @@ def test_an_example_of_the_passage_itself_comes_before_a_call_in_other_code() ->
     ("location", "is_markdown"),
     [
         ("a/b.md:3", True), ("a/b.mdx:3", True), ("a/ls.1.gz:3", True), ("a/git.adoc:3", True),
-        ("a/b.pdf:3", True), ("llms.txt:3", True), ("a/b.rst:3", False), ("a/b.txt:3", False),
+        ("a/b.pdf:3", True), ("a/b.rst:3", False), ("a/b.txt:3", False),
         ("a/b.html:3", False), ("README:3", False),
     ],
 )  # fmt: skip
