@@ -109,7 +109,8 @@ CREATE VIRTUAL TABLE search USING fts5 (
 );
 CREATE TABLE raised (id INTEGER PRIMARY KEY, source_id INTEGER NOT NULL, statement BLOB NOT NULL);
 CREATE INDEX raised_source ON raised (source_id);
-CREATE VIRTUAL TABLE raised_message USING fts5 (message, content = '', detail = 'column');
+-- `package` has the key of the package (`scope_key`).
+CREATE VIRTUAL TABLE raised_message USING fts5 (message, package, content = '');
 """
 
 
@@ -332,11 +333,13 @@ class Index:
         words = list(dict.fromkeys(re.findall(r"[^\W_]+", message.lower())))[:40]
         if not words:
             return []
+        query = f"message : ({' OR '.join(map(_quoted, words))})"
+        if package:
+            query += f" AND package : {_quoted(scope_key(package))}"
         rows = self.connection.execute(
-            "SELECT statement FROM raised_message JOIN raised ON raised.id = raised_message.rowid "
-            "JOIN source ON source.id = source_id WHERE raised_message MATCH ? AND (? = '' OR package = ?) "
-            "ORDER BY rank LIMIT ?",
-            (" OR ".join(map(_quoted, words)), package, package, limit),
+            "SELECT statement FROM (SELECT rowid, rank FROM raised_message WHERE raised_message MATCH ? "
+            "ORDER BY rank LIMIT ?) AS hit JOIN raised ON raised.id = hit.rowid ORDER BY hit.rank",
+            (query, limit),
         )
         return [Raised(*self.unpacked(statement)) for (statement,) in rows]
 
@@ -375,11 +378,12 @@ class Index:
     def at(self, file: str, line: int) -> list[Hit]:
         """The passages that a file ("json/decoder.py") defines at or before a line, the nearest first."""
         top = file.partition("/")[0].removesuffix(".py")
-        found = self._hits(
-            "WHERE (key = ? OR ' ' || imported || ' ' LIKE ?) AND passage.id BETWEEN first AND last "
-            "AND location > ? AND location < ?",
-            (f"python:{top}", f"% {top} %", f"{file}:", f"{file};"),
-        )
+        spans = self.connection.execute(
+            "SELECT first, last FROM source WHERE key = ? OR ' ' || imported || ' ' LIKE ?",
+            (f"python:{top}", f"% {top} %"),
+        ).fetchall()
+        within = "WHERE passage.id BETWEEN ? AND ? AND location > ? AND location < ?"
+        found = [hit for span in spans for hit in self._hits(within, (*span, f"{file}:", f"{file};"))]
         numbered = [(int(hit.passage.location.rpartition(":")[2]), hit) for hit in found]
         return [hit for number, hit in sorted(numbered, key=lambda pair: -pair[0]) if number <= line]
 

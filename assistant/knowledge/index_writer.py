@@ -155,8 +155,8 @@ class IndexWriter(Index):
                         (number, self.packed(*fields)),
                     )
                     run(
-                        "INSERT INTO raised_message (rowid, message) VALUES (?, ?)",
-                        (found.lastrowid, raised_text(fields)),
+                        "INSERT INTO raised_message (rowid, message, package) VALUES (?, ?, ?)",
+                        (found.lastrowid, raised_text(fields), scope_key(common[0])),
                     )
 
     def _add(self, row: int, unit: int | None, passage: Passage, phrases: Sequence[str], url: str) -> None:
@@ -201,10 +201,10 @@ class IndexWriter(Index):
         run, run_many = self.connection.execute, self.connection.executemany
         run("DELETE FROM meta WHERE key = 'counted'")
         for key in keys:
-            found = run("SELECT id, first, last FROM source WHERE key = ?", (key,)).fetchone()
+            found = run("SELECT id, package, first, last FROM source WHERE key = ?", (key,)).fetchone()
             if found is None:
                 continue
-            source, span = found[0], found[1:]
+            source, package, *span = found
             hits = self._hits("WHERE passage.id BETWEEN ? AND ?", span)
             # A full-text index without a copy of the text needs the text again to delete it.
             run_many(
@@ -214,8 +214,9 @@ class IndexWriter(Index):
             )
             rows = run("SELECT id, statement FROM raised WHERE source_id = ?", (source,)).fetchall()
             run_many(
-                "INSERT INTO raised_message (raised_message, rowid, message) VALUES ('delete', ?, ?)",
-                [(row, raised_text(self.unpacked(statement))) for row, statement in rows],
+                "INSERT INTO raised_message (raised_message, rowid, message, package) "
+                "VALUES ('delete', ?, ?, ?)",
+                [(row, raised_text(self.unpacked(statement)), scope_key(package)) for row, statement in rows],
             )
             named = [(hit.id, hit.passage.name) for hit in hits if hit.passage.kind != "section"]
             run_many("INSERT INTO near (near, rowid, name) VALUES ('delete', ?, ?)", named)

@@ -22,6 +22,7 @@ from assistant.knowledge.index_writer import (
     summary_of,
     words_of,
 )
+from assistant.knowledge.passage import Raised
 from tests.support.fake_documentation import passage, unit
 
 
@@ -276,3 +277,26 @@ def test_words_and_summaries() -> None:
     assert {"thread", "pool", "executor"} <= set(words_of("ThreadPoolExecutor").split())
     assert summary_of("Do it now. Then rest.") == "Do it now."
     assert summary_of("Do it\nnow\n\nThen rest") == "Do it\nnow"
+
+
+def test_raise_statements_are_found_by_the_rarest_words_of_a_message(file: Path) -> None:
+    crank = [
+        Raised("ValueError", f"the handle {n} is not there", "m.f", f"m.py:{n}", "raise") for n in range(30)
+    ]
+    rare = Raised("KeyError", "… is not a gearwheel", "m.g", "m.py:99", "if x:\n    raise KeyError()")
+    with closing(IndexWriter(file)) as writer:
+        writer.put([unit("m", passage("m.f"), raised=[*crank, rare])])
+        with closing(Index(file)) as index:
+            assert index.raised_like("'x' is not a gearwheel", limit=3)[0] == rare
+            assert index.raised_like("'x' is not a gearwheel", "Python", limit=3)[0] == rare
+            assert index.raised_like("'x' is not a gearwheel", "other") == []
+        writer.forget(["m"])
+        assert writer.raised_like("gearwheel") == []
+
+
+def test_the_passages_of_a_file_are_found_by_a_line(file: Path) -> None:
+    there = [passage(f"m.f{line}", location=f"m.py:{line}") for line in (3, 20, 100)]
+    with closing(IndexWriter(file)) as writer:
+        writer.put([unit("python:m", *there, passage("m.other", location="m/other.py:5"))])
+        assert names(writer.at("m.py", 25)) == ["m.f20", "m.f3"]
+        assert names(writer.at("n.py", 25)) == []

@@ -18,48 +18,55 @@ from assistant.knowledge.search.words import LIBRARIES, PRODUCTS, content_words,
 
 # The features of a passage, each between 0 and 1. Those with a weight below 0 count against it.
 RANKING = {
-    "named": 5.1,  # how surely the question names it
-    "phrase": 5.8,  # how well its best phrase matches the question
-    "name": -1.6,  # words of the question in its name
-    "exact": 1.3,  # how exactly its name has the words of the question and no others
-    "path": 1.2,  # words of the question in its name or in the headings above
-    "summary": -0.7,  # words of the question in its first sentence
-    "covered": 5.8,  # words of the question anywhere in it
-    "full_text": 3.1,  # BM25 over the fields, with synonyms; the best candidate has 1
-    "plain": 1.5,  # BM25 of the question's words as they are; the best candidate has 1
-    "matching": 1.4,  # the same, compared with what the words could give at most
+    "named": 7.1,  # how surely the question names it
+    "phrase": 6.0,  # how well its best phrase matches the question
+    "name": -1.4,  # words of the question in its name
+    "exact": 1.2,  # how exactly its name has the words of the question and no others
+    "path": 1.3,  # words of the question in its name or in the headings above
+    "summary": -1.2,  # words of the question in its first sentence
+    "covered": 5.5,  # words of the question anywhere in it
+    "full_text": 3.2,  # BM25 over the fields, with synonyms; the best candidate has 1
+    "plain": 1.1,  # BM25 of the question's words as they are; the best candidate has 1
+    "matching": 1.5,  # the same, compared with what the words could give at most
     "members": 4.0,  # words of the question anywhere in its best member
-    "used": 1.6,  # how often real code uses it
+    "used": 1.3,  # how often real code uses it
     "module": 0.9,  # it belongs to a module that the question names
-    "kind": -1.3,  # it is of the kind that the question names
-    "python": 1.0,  # it belongs to the standard library, and the question says Python
-    "error": -1.1,  # it is an exception, and the question is not about errors
-    "deep": -1.0,  # its name has many parts
-    "section": -0.0,  # it is prose
-    "described": 1.8,  # it has much text
-    "top": 1.0,  # a package has it under a short name, as packages have what they are used by
-    "data": 0.3,  # it is a constant
-    "topic": -1.7,  # it is a chapter on the language
-    "private": 0.6,  # it is deprecated, private, or for tests
+    "kind": -1.4,  # it is of the kind that the question names
+    "python": 1.1,  # it belongs to the standard library, and the question says Python
+    "error": -0.5,  # it is an exception, and the question is not about errors
+    "section_path": 0.0,  # the same for prose: what is to be added to the weights above
+    "section_exact": 0.0,
+    "section_covered": 0.0,
+    "section_full_text": 0.0,
+    "section_plain": 1.0,
+    "section_matching": 0.0,
+    "section_described": 0.0,
+    "deep": -1.2,  # its name has many parts
+    "section": -0.1,  # it is prose
+    "described": 2.4,  # it has much text
+    "top": 1.5,  # a package has it under a short name, as packages have what they are used by
+    "data": 0.2,  # it is a constant
+    "topic": -1.3,  # it is a chapter on the language
+    "private": 0.3,  # it is deprecated, private, or for tests
 }
 # What tells how surely the first passage answers (`certainty`); the logistic function of the sum is between
 # 0 and 1.
 CONFIDENCE = {
-    "always": -4.3,
-    "named": 7.6,
-    "covered": 4.9,
-    "phrase": 2.2,
-    "exact": 1.8,
-    "matching": 1.8,
-    "nowhere": -1.8,
-    "words": 0.3,
+    "always": -5.0,
+    "named": 8.4,
+    "covered": 5.0,
+    "phrase": 2.5,
+    "exact": 0.9,
+    "matching": 2.2,
+    "nowhere": -2.2,
+    "words": 0.6,
 }
 UNKNOWN_WORD = 1.3  # the weight of a word that no passage has, relative to the rarest word
 UNKNOWN_INSIDE = 0.4  # the same if the question names the package
 OTHER_PRODUCT = 3.0  # the same for the name of a language or program without documentation here
 COMPARED_PRODUCT = 0.4  # the same if the question compares it with Python
 NOT_HERE = -1  # replaces the frequency of a word that no passage may cover, though an example may have it
-BEGINNING = 1600  # characters of a passage that are searched for words
+BEGINNING = 2500  # characters of a passage that are searched for words
 BM25_OF_A_WORD = 2.2  # what BM25 gives, at most, for a word of weight 1
 
 
@@ -170,6 +177,8 @@ def score(candidate: Candidate, query: Query, weights: dict[str, tuple[str, floa
         "topic": float(kind == "topic"),
         "private": float(_is_out_of_the_way(passage.name, passage.text)),
     }
+    for feature in ("path", "exact", "covered", "full_text", "plain", "matching", "described"):
+        candidate.features[f"section_{feature}"] = candidate.features[feature] if kind == "section" else 0.0
     candidate.score = sum(RANKING[feature] * value for feature, value in candidate.features.items())
     return candidate
 

@@ -213,7 +213,7 @@ class _Search:
         """Search the packages that a question names, and otherwise everything. `question` was parsed without
         the names of the packages, `text` is the whole question."""
         if not scope.packages:
-            return self.everywhere(question)
+            return self.everywhere(question, ENOUGH if len(self.index.covers()) > 1 else ENOUGH_INSIDE)
         if not question.words and not question.mentions:
             outside = self.everywhere(parse_question(text))
             is_more = outside.confidence > ENOUGH and outside.passages[0].package not in scope.packages
@@ -225,9 +225,9 @@ class _Search:
         is_better = outside.confidence > inside.confidence + PREFERRED_INSIDE or not inside.passages
         return outside if is_better or inside.confidence < ENOUGH_INSIDE else inside
 
-    def everywhere(self, question: Question) -> SearchResult:
+    def everywhere(self, question: Question, enough: float | None = None) -> SearchResult:
         result = self.ranked(question, Scope())
-        if result.unknown or result.confidence >= ENOUGH:
+        if result.unknown or result.confidence >= (ENOUGH if enough is None else enough):
             return result
         return SearchResult()
 
