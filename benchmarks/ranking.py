@@ -31,6 +31,7 @@ Numbers = NDArray[np.float64]
 
 KINDS = ("library", "needs", "packages", "folders", "refusals")
 OTHERS = ("difference", "name", "parameter", "talk")  # kinds of question that the weights do not decide
+FOLDER_COUNTS = 3.0  # of an index of one folder, since there are few questions about each
 STEPS, RATE = 2000, 0.02
 RIDGE = 0.003  # how much a weight is drawn to what it was before
 MOST = 60  # candidates of one question
@@ -44,6 +45,7 @@ class Example:
     features: Numbers  # candidates × features
     right: Numbers  # 1 for an accepted candidate, else 0
     has_answer: bool
+    weight: float  # how much it counts
     certainty: Numbers
 
 
@@ -75,6 +77,7 @@ def examples(index: Index) -> Iterator[Example]:
                 np.array([[each.features[name] for name in ranking.RANKING] for each in chosen]),
                 np.array(right, dtype=float),
                 bool(accepted),
+                FOLDER_COUNTS if is_folder else 1.0,
                 np.array(list(ranking.certainty(found.candidates, found.weights).values())),
             )
 
@@ -99,8 +102,9 @@ def learn_ranking(found: Sequence[Example], start: Numbers) -> Numbers:
             scores = each.features @ weights
             chance = np.exp(scores - scores.max())
             among_right = chance * each.right
-            total += (chance / chance.sum() - among_right / among_right.sum()) @ each.features
-        return total / len(usable)
+            wrong_by = chance / chance.sum() - among_right / among_right.sum()
+            total += each.weight * wrong_by @ each.features
+        return total / sum(each.weight for each in usable)
 
     return descend(start, slope)
 

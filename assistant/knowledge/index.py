@@ -98,7 +98,6 @@ CREATE TABLE lookup (hash INTEGER NOT NULL, passage_id INTEGER NOT NULL,
     PRIMARY KEY (hash, passage_id)) WITHOUT ROWID;
 CREATE TABLE alias (hash INTEGER NOT NULL, target INTEGER NOT NULL, source_id INTEGER NOT NULL,
     PRIMARY KEY (hash, target, source_id)) WITHOUT ROWID;
-CREATE INDEX alias_source ON alias (source_id);
 CREATE VIRTUAL TABLE near USING fts5 (
     name, content = '', tokenize = 'trigram', columnsize = 0, detail = 'none'
 );
@@ -186,7 +185,8 @@ class Index:
         if self._packages is None:
             found: dict[str, set[str]] = {}
             rows = self.connection.execute(
-                "SELECT DISTINCT package, corpus, imported, root FROM source WHERE package != 'Python'"
+                "SELECT DISTINCT package, corpus, imported, root FROM source "
+                "WHERE package NOT IN ('', 'Python')"
             )
             for package, corpus, imported, root in rows:
                 folders = [Path(root).name] if corpus == "docs" else []
@@ -196,6 +196,11 @@ class Index:
             short = {key.rstrip("0123456789"): names for key, names in found.items()}
             self._packages = {key: frozenset(names) for key, names in {**short, **found}.items() if key}
         return self._packages
+
+    def only_package(self) -> str:
+        """The package or folder that all passages belong to; "" if there are several, or Python's library."""
+        names = frozenset[str]().union(*self.packages().values())
+        return next(iter(names)) if len(names) == 1 and not self.meta("library") else ""
 
     def fingerprints(self) -> dict[str, str]:
         """The fingerprint that each unit had when it was read, by the unit's key."""

@@ -33,7 +33,7 @@ from assistant.knowledge.passage import Batch, Passage
 from assistant.knowledge.reading.python_code import SourceUnreadable, read_text
 
 LONGEST_TEXT = 6000  # characters of a passage that are kept
-DICTIONARY = 8_000  # characters of text that texts are compressed with
+DICTIONARY = 32_000  # characters of text that texts are compressed with
 CALLS_WITHIN = 4  # so many calls of a name within its own package count as one call elsewhere
 
 
@@ -201,10 +201,11 @@ class IndexWriter(Index):
         run, run_many = self.connection.execute, self.connection.executemany
         run("DELETE FROM meta WHERE key = 'counted'")
         for key in keys:
-            found = run("SELECT id, package, first, last FROM source WHERE key = ?", (key,)).fetchone()
+            query = "SELECT corpus, id, package, first, last FROM source WHERE key = ?"
+            found = run(query, (key,)).fetchone()
             if found is None:
                 continue
-            source, package, *span = found
+            corpus, source, package, *span = found
             hits = self._hits("WHERE passage.id BETWEEN ? AND ?", span)
             # A full-text index without a copy of the text needs the text again to delete it.
             run_many(
@@ -226,7 +227,8 @@ class IndexWriter(Index):
             )
             run("DELETE FROM example_at WHERE passage_id BETWEEN ? AND ?", span)
             run("DELETE FROM passage WHERE id BETWEEN ? AND ?", span)
-            for table in ("alias", "raised"):
+            # Only code has aliases: a changed file of documentation costs no walk through all of them.
+            for table in ("alias", "raised") if corpus != "docs" else ("raised",):
                 run(f"DELETE FROM {table} WHERE source_id = ?", (source,))
             run("DELETE FROM source WHERE id = ?", (source,))
 

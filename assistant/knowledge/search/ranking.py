@@ -18,48 +18,48 @@ from assistant.knowledge.search.words import LIBRARIES, PRODUCTS, content_words,
 
 # The features of a passage, each between 0 and 1. Those with a weight below 0 count against it.
 RANKING = {
-    "named": 7.1,  # how surely the question names it
-    "phrase": 6.0,  # how well its best phrase matches the question
-    "name": -1.4,  # words of the question in its name
-    "exact": 1.2,  # how exactly its name has the words of the question and no others
-    "path": 1.3,  # words of the question in its name or in the headings above
-    "summary": -1.2,  # words of the question in its first sentence
-    "covered": 5.5,  # words of the question anywhere in it
-    "full_text": 3.2,  # BM25 over the fields, with synonyms; the best candidate has 1
-    "plain": 1.1,  # BM25 of the question's words as they are; the best candidate has 1
-    "matching": 1.5,  # the same, compared with what the words could give at most
-    "members": 4.0,  # words of the question anywhere in its best member
-    "used": 1.3,  # how often real code uses it
+    "named": 9.8,  # how surely the question names it
+    "phrase": 5.9,  # how well its best phrase matches the question
+    "name": -2.2,  # words of the question in its name
+    "exact": 1.6,  # how exactly its name has the words of the question and no others
+    "path": 1.1,  # words of the question in its name or in the headings above
+    "summary": -0.8,  # words of the question in its first sentence
+    "covered": 4.8,  # words of the question anywhere in it
+    "full_text": 3.5,  # BM25 over the fields, with synonyms; the best candidate has 1
+    "plain": 0.3,  # BM25 of the question's words as they are; the best candidate has 1
+    "matching": 2.2,  # the same, compared with what the words could give at most
+    "members": 4.1,  # words of the question anywhere in its best member
+    "used": 1.5,  # how often real code uses it
     "module": 0.9,  # it belongs to a module that the question names
-    "kind": -1.4,  # it is of the kind that the question names
-    "python": 1.1,  # it belongs to the standard library, and the question says Python
-    "error": -0.5,  # it is an exception, and the question is not about errors
-    "section_path": 0.0,  # the same for prose: what is to be added to the weights above
-    "section_exact": 0.0,
-    "section_covered": 0.0,
-    "section_full_text": 0.0,
-    "section_plain": 1.0,
+    "kind": -0.7,  # it is of the kind that the question names
+    "python": 1.2,  # it belongs to the standard library, and the question says Python
+    "error": 0.0,  # it is an exception, and the question is not about errors
+    "section_path": 1.9,  # the same for prose: what is to be added to the weights above
+    "section_exact": 1.3,
+    "section_covered": -1.7,
+    "section_full_text": 0.6,
+    "section_plain": 2.0,
     "section_matching": 0.0,
-    "section_described": 0.0,
-    "deep": -1.2,  # its name has many parts
-    "section": -0.1,  # it is prose
-    "described": 2.4,  # it has much text
-    "top": 1.5,  # a package has it under a short name, as packages have what they are used by
-    "data": 0.2,  # it is a constant
-    "topic": -1.3,  # it is a chapter on the language
-    "private": 0.3,  # it is deprecated, private, or for tests
+    "section_described": 0.8,
+    "deep": -0.1,  # its name has many parts
+    "section": -2.1,  # it is prose
+    "described": 2.8,  # it has much text
+    "top": 1.6,  # a package has it under a short name, as packages have what they are used by
+    "data": 0.5,  # it is a constant
+    "topic": -1.0,  # it is a chapter on the language
+    "private": 0.2,  # it is deprecated, private, or for tests
 }
 # What tells how surely the first passage answers (`certainty`); the logistic function of the sum is between
 # 0 and 1.
 CONFIDENCE = {
-    "always": -5.0,
-    "named": 8.4,
-    "covered": 5.0,
-    "phrase": 2.5,
-    "exact": 0.9,
-    "matching": 2.2,
-    "nowhere": -2.2,
-    "words": 0.6,
+    "always": -3.1,
+    "named": 4.5,
+    "covered": 4.7,
+    "phrase": 5.5,
+    "exact": -0.1,
+    "matching": 5.5,
+    "nowhere": -2.6,
+    "words": -1.1,
 }
 UNKNOWN_WORD = 1.3  # the weight of a word that no passage has, relative to the rarest word
 UNKNOWN_INSIDE = 0.4  # the same if the question names the package
@@ -163,7 +163,7 @@ def score(candidate: Candidate, query: Query, weights: dict[str, tuple[str, floa
         "full_text": candidate.full_text,
         "plain": candidate.plain,
         "matching": min(candidate.matching / (BM25_OF_A_WORD * total), 1.0),
-        "members": 4.0,  # words of the question anywhere in its best member
+        "members": 0.0,  # see `score_owner`
         "used": min(math.log1p(hit.uses) / math.log(1000), 1.0),
         "module": float(is_of_module),
         "kind": float(kind in question.kinds),

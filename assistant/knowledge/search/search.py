@@ -40,8 +40,8 @@ from assistant.knowledge.search.ranking import (
 from assistant.knowledge.search.scope import Scope, named_scope
 from assistant.knowledge.search.words import IMPORTED_AS, corrected, form, forms, split_words, synonyms
 
-ENOUGH = 0.42  # how surely the first passage must answer a question
-ENOUGH_INSIDE = 0.25  # the same if the question names the package
+ENOUGH = 0.4  # how surely the first passage must answer a question
+ENOUGH_INSIDE = 0.02  # the same if the question names the package
 PREFERRED_INSIDE = 0.15  # how much less surely a passage of a package that is perhaps named may answer
 MOST_OWNERS = 8  # classes that are looked at because their members match
 CANDIDATES, FEW = 60, 30  # passages that each full-text search finds
@@ -161,6 +161,8 @@ def search(
     if is_small_talk(question):
         return SearchResult()
     scope, rest = named_scope(index, question)
+    if not scope.packages and (only := index.only_package()):
+        scope = Scope((only,), is_certain=True)
     parsed = parse_question(rest)
     searched = _Search(index, limit, tuple(corpora or ()))
     result = None
@@ -176,8 +178,9 @@ def search(
 def rankings(index: Index, text: str) -> list[Ranking]:
     """What the ranking makes of each thing that a question asks about: to learn its weights from."""
     scope, rest = named_scope(index, text)
+    keys = scope.keys or tuple(map(scope_key, filter(None, [index.only_package()])))
     question = parse_question(rest)
-    query = Query(question, scope.keys, (), frozenset(_modules(index, question)))
+    query = Query(question, keys, (), frozenset(_modules(index, question)))
     return [_Search(index, 4, ())._rank(query, subject) for subject in question.subjects]
 
 
@@ -213,7 +216,7 @@ class _Search:
         """Search the packages that a question names, and otherwise everything. `question` was parsed without
         the names of the packages, `text` is the whole question."""
         if not scope.packages:
-            return self.everywhere(question, ENOUGH if len(self.index.covers()) > 1 else ENOUGH_INSIDE)
+            return self.everywhere(question)
         if not question.words and not question.mentions:
             outside = self.everywhere(parse_question(text))
             is_more = outside.confidence > ENOUGH and outside.passages[0].package not in scope.packages
@@ -225,9 +228,9 @@ class _Search:
         is_better = outside.confidence > inside.confidence + PREFERRED_INSIDE or not inside.passages
         return outside if is_better or inside.confidence < ENOUGH_INSIDE else inside
 
-    def everywhere(self, question: Question, enough: float | None = None) -> SearchResult:
+    def everywhere(self, question: Question) -> SearchResult:
         result = self.ranked(question, Scope())
-        if result.unknown or result.confidence >= (ENOUGH if enough is None else enough):
+        if result.unknown or result.confidence >= ENOUGH:
             return result
         return SearchResult()
 
@@ -314,13 +317,15 @@ class _Search:
         index, question = self.index, query.question
         candidates = Candidates(query, frozenset(query.scope))
         missing = [mention for mention in subject.mentions if not candidates.add_mentioned(index, mention)]
+        written = [mention for mention in missing if _is_written(index, mention.name, query.scope)]
+        missing = [mention for mention in missing if mention not in written]
         for hit in index.headed(question.text) if len(question.subjects) == 1 else ():
             candidates.add_named(hit, 1.0)
         unknown = _unanswerable_name(index, question.type, missing, candidates)
         if unknown:
             return Ranking(unknown=unknown)
         subject = _with_spelling_corrected(index, question.type, subject)
-        words = list(subject.words)
+        words = [*subject.words, *(mention.name.lower() for mention in written)]
         if question.type is QuestionType.TASK:
             # Missing names count as words that no passage has, unless they seem to be the user's variables.
             words += [mention.name for mention in missing if not _is_users_name(mention.name)]
@@ -449,6 +454,12 @@ def _similar_members(index: Index, head: str, last: str) -> list[str]:
         if ranked:
             return [name for _, _, name in sorted(ranked)[:3]]
     return []
+
+
+def _is_written(index: Index, name: str, scope: Sequence[str]) -> bool:
+    """Whether texts have a name that no passage is named by: an option, a command, a setting."""
+    head = name.rpartition(".")[0]
+    return not (head and _is_owner(index, head)) and index.frequency(name.lower(), scope) > 0
 
 
 def _unanswerable_name(
