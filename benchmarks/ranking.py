@@ -30,7 +30,7 @@ from benchmarks.judging import Entry, is_right
 Numbers = NDArray[np.float64]
 
 KINDS = ("library", "needs", "packages", "folders", "refusals")
-OTHERS = ("difference", "name", "parameter", "talk")  # kinds of question that the weights do not decide
+OTHERS = ("difference", "name", "parameter")  # kinds of question that the weights do not decide
 FOLDER_COUNTS = 3.0  # of an index of one folder, since there are few questions about each
 STEPS, RATE = 2000, 0.02
 RIDGE = 0.003  # how much a weight is drawn to what it was before

@@ -256,13 +256,14 @@ class Index:
 
     def first_of(self, package: str, limit: int = 4) -> list[Hit]:
         """The passages that say what a package is: that of its main module, and the first sections."""
-        return self._hits(
-            "WHERE package = ? AND passage.id < first + 40 AND kind IN ('module', 'section') "
-            "ORDER BY kind = 'module' AND instr(name, '.') = 0 DESC, kind = 'section' DESC, "
-            "(name LIKE '%introduction%' OR name LIKE '%overview%' OR location LIKE '%readme%' "
-            "OR location LIKE '%index.%') DESC, passage.id LIMIT ?",
+        rows = self.connection.execute(
+            f"SELECT passage.id FROM {_TABLES} WHERE package = ? "
+            "AND (kind = 'section' OR kind = 'module' AND instr(name, '.') = 0) "
+            "ORDER BY kind = 'module' DESC, (name LIKE '%introduction%' OR name LIKE '%overview%' OR location LIKE '%readme%' "
+            "OR location LIKE 'index.%') DESC, passage.id LIMIT ?",
             (package, limit),
-        )
+        ).fetchall()
+        return [self.numbered(number) for (number,) in rows]
 
     def similar_names(self, name: str, limit: int = 5) -> list[str]:
         """The names that are spelled most like an unknown one, most similar first."""

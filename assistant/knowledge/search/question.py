@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from assistant.knowledge.search.words import KIND_WORDS, PRODUCTS, STOP_WORDS, content_words
+from assistant.knowledge.search.words import KIND_WORDS, PRODUCTS, content_words
 
 LONGEST = 6000  # characters that are read, half from the beginning and half from the end
 MOST_MENTIONS = 40
@@ -320,8 +320,9 @@ def _type_and_subjects(marked: str, mentions: list[Mention]) -> tuple[QuestionTy
         return QuestionType.ERROR, (whole,)
     if not _TASK.search(marked):
         core = [word for word in whole.core if word not in _ASKING]
-        # A single name is looked up, and so are one or two words in a question for an explanation.
-        if len(core) + len(whole.mentions) <= (2 if _ABOUT.search(marked) else 1):
+        # A name alone is looked up, and so are one or two words in a question for an explanation.
+        is_bare = bool(whole.mentions) or len(marked.split()) <= 2
+        if len(core) + len(whole.mentions) <= (2 if _ABOUT.search(marked) else int(is_bare)):
             words = tuple(word for word in whole.words if word not in _ASKING)
             return QuestionType.LOOKUP, (Subject(whole.mentions, words),)
     return QuestionType.TASK, (whole,)
@@ -390,22 +391,3 @@ def _is_follow_up(plain: str, subjects: tuple[Subject, ...]) -> bool:
         or (count <= 1 and bool(_PRONOUN.search(plain)))
         or (count == 1 and len(plain.split()) <= 2)
     )
-
-
-_COURTESY = frozenset(
-    """
-    hi hello hey thanks thank thx ty cheers please sorry ok okay yes no yep nope sure great good nice cool
-    perfect awesome wonderful excellent amazing brilliant lovely wow haha lol bye goodbye morning evening
-    night afternoon welcome worked works helped fixed solved done fine super danke merci gracias obrigado
-    """.split()  # noqa: SIM905 - a table to read
-)
-
-
-def is_small_talk(text: str) -> bool:
-    """Whether a text is courtesy that asks for nothing: "thanks, that worked"."""
-    words = re.findall(r"[^\W\d_]+", text.lower())[:20]
-    rest = [word for word in words if word not in _COURTESY and word not in STOP_WORDS]
-    return len(words) < 20 and not rest and not _COURTESY.isdisjoint(words) and not _ASKS.search(text.lower())
-
-
-_ASKS = re.compile(r"\b(?:how|why|when|where|which|what if|what about|explain|example)\b|`|\w\.\w|\w\(")

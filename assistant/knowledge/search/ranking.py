@@ -18,48 +18,49 @@ from assistant.knowledge.search.words import LIBRARIES, PRODUCTS, content_words,
 
 # The features of a passage, each between 0 and 1. Those with a weight below 0 count against it.
 RANKING = {
-    "named": 9.8,  # how surely the question names it
-    "phrase": 5.9,  # how well its best phrase matches the question
-    "name": -2.2,  # words of the question in its name
-    "exact": 1.6,  # how exactly its name has the words of the question and no others
-    "path": 1.1,  # words of the question in its name or in the headings above
-    "summary": -0.8,  # words of the question in its first sentence
+    "named": 10.0,  # how surely the question names it
+    "phrase": 6.0,  # how well its best phrase matches the question
+    "name": -2.4,  # words of the question in its name
+    "exact": 1.5,  # how exactly its name has the words of the question and no others
+    "path": 1.2,  # words of the question in its name or in the headings above
+    "summary": -0.7,  # words of the question in its first sentence
     "covered": 4.8,  # words of the question anywhere in it
     "full_text": 3.5,  # BM25 over the fields, with synonyms; the best candidate has 1
-    "plain": 0.3,  # BM25 of the question's words as they are; the best candidate has 1
-    "matching": 2.2,  # the same, compared with what the words could give at most
-    "members": 4.1,  # words of the question anywhere in its best member
+    "plain": 0.1,  # BM25 of the question's words as they are; the best candidate has 1
+    "matching": 2.4,  # the same, compared with what the words could give at most
+    "members": 4.2,  # words of the question anywhere in its best member
     "used": 1.5,  # how often real code uses it
     "module": 0.9,  # it belongs to a module that the question names
-    "kind": -0.7,  # it is of the kind that the question names
+    "kind": -0.6,  # it is of the kind that the question names
     "python": 1.2,  # it belongs to the standard library, and the question says Python
-    "error": 0.0,  # it is an exception, and the question is not about errors
-    "section_path": 1.9,  # the same for prose: what is to be added to the weights above
-    "section_exact": 1.3,
-    "section_covered": -1.7,
-    "section_full_text": 0.6,
-    "section_plain": 2.0,
-    "section_matching": 0.0,
-    "section_described": 0.8,
-    "deep": -0.1,  # its name has many parts
-    "section": -2.1,  # it is prose
+    "error": 0.1,  # it is an exception, and the question is not about errors
+    "section_path": 2.2,  # the same for prose: what is to be added to the weights above
+    "section_exact": 1.4,
+    "section_covered": -2.2,
+    "section_full_text": 0.8,
+    "section_plain": 2.1,
+    "section_matching": -0.0,
+    "section_described": 1.2,
+    "deep": -0.0,  # its name has many parts
+    "section": -2.5,  # it is prose
     "described": 2.8,  # it has much text
     "top": 1.6,  # a package has it under a short name, as packages have what they are used by
-    "data": 0.5,  # it is a constant
-    "topic": -1.0,  # it is a chapter on the language
+    "data": 0.6,  # it is a constant
+    "topic": -0.9,  # it is a chapter on the language
     "private": 0.2,  # it is deprecated, private, or for tests
 }
 # What tells how surely the first passage answers (`certainty`); the logistic function of the sum is between
 # 0 and 1.
 CONFIDENCE = {
-    "always": -3.1,
-    "named": 4.5,
-    "covered": 4.7,
+    "always": -3.3,
+    "named": 4.7,
+    "covered": 4.2,
     "phrase": 5.5,
-    "exact": -0.1,
-    "matching": 5.5,
-    "nowhere": -2.6,
-    "words": -1.1,
+    "exact": -0.5,
+    "matching": 5.4,
+    "nowhere": -2.5,
+    "words": -0.7,
+    "one_word": -5.4,
 }
 UNKNOWN_WORD = 1.3  # the weight of a word that no passage has, relative to the rarest word
 UNKNOWN_INSIDE = 0.4  # the same if the question names the package
@@ -231,6 +232,7 @@ def certainty(ranked: Sequence[Candidate], weights: Mapping[str, tuple[str, floa
         "matching": first["matching"],
         "nowhere": nowhere / total,
         "words": math.log(1 + len(weights)),
+        "one_word": float(len(weights) == 1 and first["named"] < 0.7),
     }
 
 

@@ -24,7 +24,6 @@ from assistant.knowledge.search.question import (
     Question,
     QuestionType,
     Subject,
-    is_small_talk,
     parse_question,
 )
 from assistant.knowledge.search.ranking import (
@@ -38,6 +37,7 @@ from assistant.knowledge.search.ranking import (
     word_weights,
 )
 from assistant.knowledge.search.scope import Scope, named_scope
+from assistant.knowledge.search.small_talk import may_need_documentation
 from assistant.knowledge.search.words import IMPORTED_AS, corrected, form, forms, split_words, synonyms
 
 ENOUGH = 0.4  # how surely the first passage must answer a question
@@ -155,11 +155,12 @@ def search(
     """The passages that answer a question, best first; none if nothing in the index does, but what the index
     covers. `previous` are the earlier questions of the conversation, oldest first; they complete a question
     that cannot be understood alone. Accepts any text, and takes a few milliseconds."""
-    if explained := errors.search(index, question, limit=limit, corpora=corpora):
+    explained = errors.search(index, question, limit=limit, corpora=corpora)
+    if explained and explained.passages:
         return explained
-    question, previous = in_english(question), [*map(in_english, previous[-6:])]
-    if is_small_talk(question):
+    if not may_need_documentation(question):
         return SearchResult()
+    question, previous = in_english(question), [*map(in_english, previous[-6:])]
     scope, rest = named_scope(index, question)
     if not scope.packages and (only := index.only_package()):
         scope = Scope((only,), is_certain=True)
@@ -170,6 +171,8 @@ def search(
         result = searched.follow_up(parsed, scope, previous)
     if result is None:
         result = searched.in_scope(parsed, scope, question)
+    if explained:
+        return replace(explained, passages=result.passages)
     if not result.passages:
         result = replace(result, covers=tuple(index.covers()))
     return versions.with_facts(index, question, result)
@@ -218,9 +221,10 @@ class _Search:
         if not scope.packages:
             return self.everywhere(question)
         if not question.words and not question.mentions:
-            outside = self.everywhere(parse_question(text))
-            is_more = outside.confidence > ENOUGH and outside.passages[0].package not in scope.packages
-            return outside if is_more and not scope.is_certain else self.introduction(scope)
+            is_perhaps_a_word = len(scope.names) == 1 and not scope.is_certain
+            outside = self.everywhere(parse_question(text)) if is_perhaps_a_word else SearchResult()
+            is_other = any(passage.package not in scope.packages for passage in outside.passages[:1])
+            return outside if is_other else self.introduction(scope)
         inside = self.ranked(question, scope)
         if scope.is_certain and (inside.unknown or inside.confidence >= ENOUGH_INSIDE):
             return inside
@@ -276,7 +280,8 @@ class _Search:
         for text in reversed(previous[-6:]):
             scope, rest = named_scope(self.index, text)
             question = parse_question(rest)
-            if not is_small_talk(text) and (not question.is_follow_up or question.mentions or scope.packages):
+            stands_alone = not question.is_follow_up or question.mentions or scope.packages
+            if stands_alone and may_need_documentation(text):
                 return scope, question
         return named_scope(self.index, previous[-1])[0], parse_question(previous[-1])
 
