@@ -259,8 +259,8 @@ class Index:
         rows = self.connection.execute(
             f"SELECT passage.id FROM {_TABLES} WHERE package = ? "
             "AND (kind = 'section' OR kind = 'module' AND instr(name, '.') = 0) "
-            "ORDER BY kind = 'module' DESC, (name LIKE '%introduction%' OR name LIKE '%overview%' OR location LIKE '%readme%' "
-            "OR location LIKE 'index.%') DESC, passage.id LIMIT ?",
+            "ORDER BY kind = 'module' DESC, (name LIKE '%introduction%' OR name LIKE '%overview%' "
+            "OR location LIKE '%readme%' OR location LIKE 'index.%') DESC, passage.id LIMIT ?",
             (package, limit),
         ).fetchall()
         return [self.numbered(number) for (number,) in rows]
