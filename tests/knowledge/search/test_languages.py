@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from assistant.knowledge.search import languages
 from assistant.knowledge.search.languages import in_english
-from assistant.knowledge.search.question import QuestionType, is_small_talk, parse_question
+from assistant.knowledge.search.question import QuestionType, parse_question
+from assistant.knowledge.search.small_talk import may_need_documentation
 
 ROOT = Path(__file__).parents[3]
 ENGLISH = [
@@ -125,7 +126,7 @@ def test_a_question_keeps_its_type(text, question_type):
 
 @pytest.mark.parametrize("text", ["Danke!", "merci beaucoup", "gracias", "obrigado!", "谢谢", "ありがとう"])
 def test_thanks_are_small_talk(text):
-    assert is_small_talk(in_english(text))
+    assert not may_need_documentation(in_english(text))
 
 
 def test_a_follow_up_question_keeps_what_makes_it_one():

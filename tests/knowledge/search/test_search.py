@@ -178,7 +178,10 @@ def test_only_the_given_corpora_are_searched(index: Index) -> None:
 
 def test_a_source_without_phrases_is_found_by_its_own_texts(tmp_path: Path) -> None:
     sections = {"Deleting files": "How our tool deletes a file.", "Sizes": "It resizes an image to fit."}
-    passages = [plain(name, "section", text, "docs") for name, text in sections.items()]
+    passages = [
+        passage(name, text, kind="section", corpus="docs", signature="", package="Guide")
+        for name, text in sections.items()
+    ]
     with closing(IndexWriter(tmp_path / "documentation.db")) as writer:
         writer.put([unit("guide", *passages)])
         assert first(writer, "how do I delete a file") == "Deleting files"
