@@ -188,7 +188,9 @@ def corrected(word: str, known: Collection[str]) -> str:
 
 def is_word(word: str) -> bool:
     """Whether this module has the word, so that it is not misspelt."""
-    return word in STOP_WORDS or word in _FORMS or word in PRODUCTS or word in LIBRARIES
+    return (
+        word in STOP_WORDS or word in _FORMS or stem(word) in _FORMS or word in PRODUCTS or word in LIBRARIES
+    )
 
 
 def _edits(one: str, other: str, most: int) -> int:
