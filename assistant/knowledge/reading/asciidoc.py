@@ -103,7 +103,7 @@ class _AsciiDocReader:
             self._term(found[1], found[2], found[3] or "")
         elif found := _ITEM.match(line):
             number = found[1] if found[1][0].isdigit() else "1." if found[1][0] in ".<" else "-"
-            depth = self._open_list(re.sub(r"\d+", "1", found[1]), is_entry=False)
+            depth = self._open_list(re.sub(r"\d+", "1", found[1]))
             writer.item(f"{number} ", depth)
             writer.line(self.inline(found[2]))
         elif _AS_CODE.match(self._style) or (line[0].isspace() and self._has_gap):
@@ -128,33 +128,42 @@ class _AsciiDocReader:
                 writer.hard_break()
         return at + 1
 
+    @property
+    def _depth(self) -> int:
+        """How many open lists indent their text."""
+        return sum(not is_entry for _, is_entry in self._lists)
+
+    @property
+    def _outer(self) -> int:
+        """How many lists were open before the innermost block."""
+        return self._blocks[-1][1] if self._blocks else 0
+
     def _paragraph(self, text: str) -> None:
         if not self._is_attached and self._lists:
-            self._leave(self._blocks[-1][1] if self._blocks else 0)
+            self._leave()
         self._is_attached, self._has_gap = True, False
         self._writer.line(text)
 
-    def _leave(self, count: int) -> None:
-        """End the lists below the first `count`."""
-        del self._lists[count:]
-        self._writer.leave(sum(not is_entry for _, is_entry in self._lists))
+    def _leave(self) -> None:
+        """End the lists of the innermost block."""
+        del self._lists[self._outer :]
+        self._writer.leave(self._depth)
         if not self._lists:
             self._writer.end_entry()
 
-    def _open_list(self, mark: str, *, is_entry: bool) -> int:
+    def _open_list(self, mark: str) -> int:
         """The depth of an item with this mark, in the list that is open for it or in a new one."""
-        first = self._blocks[-1][1] if self._blocks else 0
         marks = [each for each, _ in self._lists]
-        if mark in marks[first:]:
-            del self._lists[marks.index(mark, first) :]
+        if mark in marks[self._outer :]:
+            del self._lists[marks.index(mark, self._outer) :]
         self._is_attached, self._has_gap = True, False
-        depth = sum(not has_entries for _, has_entries in self._lists)
+        depth = self._depth
         if len(self._lists) < 8:
-            self._lists.append((mark, is_entry))
+            self._lists.append((mark, False))
         return depth
 
     def _term(self, tag: str, mark: str, text: str) -> None:
-        depth = self._open_list(mark, is_entry=False)
+        depth = self._open_list(mark)
         nested = depth + sum(is_entry for _, is_entry in self._lists)
         self._lists[-1] = (mark, self._writer.term(self.inline(tag), nested and max(depth, 1)))
         if text:
@@ -204,7 +213,7 @@ class _AsciiDocReader:
             while end < len(self._lines) and not self._lines[end].startswith(fence):
                 end += 1
             if kind not in "+/" and not self._is_attached:
-                self._leave(self._blocks[-1][1] if self._blocks else 0)
+                self._leave()
             if kind in "-.`":
                 for number in range(at + 1, end):
                     self._writer.number = number + 1
@@ -216,15 +225,15 @@ class _AsciiDocReader:
         self._writer.blank()
         if self._blocks and self._blocks[-1][0] == fence:
             del self._lists[self._blocks.pop()[1] :]
-            self._writer.leave(sum(not is_entry for _, is_entry in self._lists))
+            self._writer.leave(self._depth)
         elif len(self._blocks) < 20:
             if not self._is_attached:
-                self._leave(self._blocks[-1][1] if self._blocks else 0)
+                self._leave()
             self._blocks.append((fence, len(self._lists)))
         return at + 1
 
     def _read_table(self, start: int, end: int) -> None:
-        depth = sum(not is_entry for _, is_entry in self._lists)
+        depth = self._depth
         row: list[str] = []
         for at in range(start, end + 1):
             line = self._lines[at] if at < end else ""

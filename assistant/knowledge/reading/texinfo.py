@@ -124,9 +124,9 @@ class _TexinfoReader:
                 self._writer.code(self._lines[end])
             end += 1
         self._writer.end_code()
-        macro = re.match(r"@r?macro\s+(\w+)\s*\{([^}]*)\}", self._lines[at])
-        if macro and end > at + 1 and self._lines[at + 1].startswith("@item"):
-            self._macros[macro[1]] = re.split(r"\s*,\s*", macro[2].strip()), self._lines[at + 1]
+        if macro := re.match(r"@r?macro\s+(\w+)\s*\{([^}]*)\}", self._lines[at]):
+            item = next((each for each in self._lines[at:end] if each.startswith("@item")), "")
+            self._macros[macro[1]] = re.split(r"\s*,\s*", macro[2].strip()), item
         return end + 1
 
     def _read_text(self, at: int) -> int:
