@@ -42,10 +42,8 @@ _CHARS = {
 
 def looks_like_asciidoc(text: str) -> bool:
     """Whether a plain text has two lines that only AsciiDoc has."""
-    return (
-        sum(_SURE_SIGN.match(line[:LONGEST_HEADING]) is not None for line in text.split("\n", 2000)[:2000])
-        > 1
-    )
+    lines = text.split("\n", 2000)[:2000]
+    return sum(_SURE_SIGN.match(line[:LONGEST_HEADING]) is not None for line in lines) > 1
 
 
 def read_asciidoc(text: str) -> Page:
@@ -54,7 +52,7 @@ def read_asciidoc(text: str) -> Page:
 
 class _AsciiDocReader:
     def __init__(self, lines: list[str]) -> None:
-        self._lines = [line.rstrip() for line in lines]
+        self._lines = [*(line.rstrip() for line in lines), ""]
         self._writer = Writer()
         self._attributes: dict[str, str] = {}
         self._ids: dict[str, int] = {}
@@ -108,24 +106,21 @@ class _AsciiDocReader:
             writer.line(self.inline(found[2]))
         elif _AS_CODE.match(self._style) or (line[0].isspace() and self._has_gap):
             end = at
-            while end < len(self._lines) and self._lines[end]:
-                writer.number = end + 1
-                text = self._lines[end]
-                writer.code(visible_text(self.inline(text)) if "s" not in self._style[1:3] else text)
+            while text := self._lines[end]:
                 end += 1
+                writer.number = end
+                writer.code(visible_text(self.inline(text)) if "s" not in self._style[1:3] else text)
             writer.end_code()
             return end
         else:
             note = _NOTE.match(line)
-            while (
-                line.count("`") % 2 and at + 1 < len(self._lines) and self._lines[at + 1] and len(line) < 1000
-            ):
+            while line.count("`") % 2 and self._lines[at + 1] and len(line) < 1000:
                 at += 1  # code that goes on in the next line
                 line = f"{line} {self._lines[at].strip()}"
             text = self.inline(line[note.end() :] if note else line.removesuffix(" +"))
             self._paragraph(f"**{note[1].capitalize()}:** {text}" if note else text)
             if line.endswith(" +"):
-                writer.hard_break()
+                writer.blank()
         return at + 1
 
     @property
@@ -176,7 +171,7 @@ class _AsciiDocReader:
             return None
         if found := _HEADING.match(line[:LONGEST_HEADING]):
             return len(found[1]), found[2], 1
-        under = self._lines[at + 1] if at + 1 < len(self._lines) else ""
+        under = self._lines[at + 1]
         is_underlined = len(under) > 2 and under[0] in _ADORNMENTS and under == under[0] * len(under)
         if is_underlined and line[0].isalnum() and abs(len(under) - len(line)) < 2 and not self._blocks:
             return _ADORNMENTS.index(under[0]) + 1, line, 2
@@ -190,17 +185,14 @@ class _AsciiDocReader:
             self._is_manual = re.search(r"\(\d\w*\)$", name) is not None
             self._writer.heading(name, 1, anchor)
             at += size
-            while (
-                at < len(self._lines) and self._lines[at] and not self._lines[at].startswith((":", "[", "/"))
-            ):
+            while self._lines[at] and self._lines[at][0] not in ":[/":
                 at += 1  # the author and the revision
             return at
         if not anchor:
-            prefix, gap = self._attributes.get("idprefix", "_"), self._attributes.get("idseparator", "_")
             words = re.sub(r"[^\w\- .]", "", name.lower())
-            anchor = prefix + re.sub(r"[ .-]+", gap, words).strip(gap or None)
+            anchor = "_" + re.sub(r"[ .-]+", "_", words).strip("_")
             self._ids[anchor] = count = self._ids.get(anchor, 0) + 1
-            anchor += f"{gap}{count}" if count > 1 else ""
+            anchor += f"_{count}" if count > 1 else ""
         # The name and the synopsis tell what the whole page is about.
         if not (self._is_manual and name.upper() in ("NAME", "SYNOPSIS")):
             self._writer.heading(name, level, anchor)

@@ -10,7 +10,8 @@ from operator import itemgetter
 from assistant.knowledge.reading.page import Page, Unreadable, word_set
 from assistant.knowledge.reading.writer import Writer, emphasis, escape, literal
 
-LONGEST_LINE = 8_000  # characters of lines that go on in the next
+LONGEST_LINE = 8_000  # characters of lines that a backslash joins
+LONGEST_TAG = 1_000  # characters of the lines between `Xo` and `Xc`
 Run = tuple[str, str]  # a font (B, I, U for an address, or "") and a text
 
 # Escapes have bounded lengths, since a search for a missing end would go through the whole line each time.
@@ -44,7 +45,7 @@ _FONTS = {**dict.fromkeys(word_set("B 3 CB CW C BI 4"), "B"), **dict.fromkeys(("
 _ARGUMENT = re.compile(r'\\".*|"((?:[^"]|"")*+)"?|((?:\\.|[^\s\\]|\\$)+)')
 _BULLETS = word_set("• ○ · - + * o \\- \\* \\+")
 
-_MIXED = {first + second for first in "BIR" for second in "BIR"} - {"BB", "II", "RR"}
+_MAN_FONTS = {name: name for name in word_set("B I R BI BR IB IR RB RI")} | {"SM": "R", "SB": "B"}
 _SECTIONS = {"SH": 2, "Sh": 2, "SS": 3, "Ss": 3}
 _SILENT = word_set("IX PD DT AT UC Dd Os Bk Ek Rs Re YS UE ME EQ EN Sm Db Hf Bf Ef")
 _CODE_BEGINS, _CODE_ENDS = word_set("nf EX Vb Bd DS CS TS"), word_set("fi EE Ve Ed DE CE TE")
@@ -104,7 +105,9 @@ class _ManReader:
 
     def read(self, line: str, number: int) -> None:
         self.writer.number = number
-        line, self._joined = self._joined + (line.lstrip(".") if "Xo" in self._joined else line), ""
+        if self._joined.endswith(" Xo "):
+            line = "" if line.startswith(".Sm") else line.lstrip(".")
+        line, self._joined = self._joined + line, ""
         is_control = line[:1] in (".", "'")
         if self._until:
             self._until = "" if re.fullmatch(self._until, line[:200]) else self._until
@@ -112,9 +115,9 @@ class _ManReader:
             self._braces = max(0, self._braces + line.count("\\{") - line.count("\\}"))
         elif line.endswith("\\") and not line.endswith("\\\\") and len(line) < LONGEST_LINE:
             self._joined = line[:-1]
-        elif is_control and " Xo" in line and "Xc" not in line and len(line) < LONGEST_LINE:
-            self._joined = re.sub(r" Sm o\w+", "", line) + " Xo "
-        elif is_control and (found := re.match(r".[ \t]*(?:if|ie)\b", line)):
+        elif is_control and " Xo" in line and "Xc" not in line and len(line) < LONGEST_TAG:
+            self._joined = f"{line} Xo "
+        elif is_control and re.match(r".[ \t]*(?:if|ie)\b", line):
             # Of two versions, the second is for print and shows more. A single one is seldom text.
             self._braces = max(0, line.count("\\{") - line.count("\\}"))
         elif is_control:
@@ -147,11 +150,10 @@ class _ManReader:
             self._is_code, self._lists, self._next = False, [], name
             writer.end_entry()
             if arguments:
-                self._text(self._of_mdoc(arguments) if name[1] in "hs" else [("", words)])
+                self._text(_mdoc_runs(arguments, self._name) if name[1] in "hs" else [("", words)])
         elif name in _CODE_BEGINS:
-            self._until = (
-                r".*\.\s*" if name == "TS" else ""
-            )  # the format of a table, whose rows are lines of code
+            # The rows of a table are lines of code; its format, which ends with a dot, is skipped.
+            self._until = r".*\.\s*" if name == "TS" else ""
             self._is_code = name != "Bd" or not {"-filled", "-ragged", "-centered"}.intersection(arguments)
         elif name in _CODE_ENDS:
             self._is_code = False
@@ -159,7 +161,7 @@ class _ManReader:
         elif self._is_code and name in ("PP", "P", "LP", "HP", "Pp", "Lp", "sp", "Sp"):
             writer.code("")
         elif name in ("br", "SY", "sp", "Sp") or (name == "Pp" and self._lists):
-            writer.hard_break() if name in ("br", "SY") else writer.blank()
+            writer.blank()
             self._text([("B", first)]) if name == "SY" else None
         elif name in ("PP", "P", "LP", "HP", "Pp", "Lp"):
             self._leave()
@@ -171,37 +173,35 @@ class _ManReader:
             kind = next((each[1:] for each in arguments if each[1:] in _LISTS), "tag")
             self._lists.append(kind if name == "Bl" else "RS")
         elif name in ("RE", "UNINDENT", "El"):
-            self._lists = self._lists[:-1]
+            del self._lists[-1:]
             self._leave()
         elif name == "It":
             depth = max(0, len(self._lists) - 1)
             if self._lists and self._lists[-1] not in _LISTS:
-                self._term(self._of_mdoc(arguments), depth)
+                self._term(_mdoc_runs(arguments, self._name), depth)
             else:
                 writer.item("1. " if self._lists[-1:] == ["enum"] else "- ", depth)
-                self._text(self._of_mdoc(arguments)) if arguments else None
+                self._text(_mdoc_runs(arguments, self._name)) if arguments else None
         elif name in ("UR", "MT", "Lk"):
             self._text([("", " ".join([*arguments[1:], ""])), ("U", first)])
         elif name in ("Dl", "D1"):
-            writer.code(self._plain(self._of_mdoc(arguments)))
+            writer.code(self._plain(_mdoc_runs(arguments, self._name)))
             writer.end_code()
-        elif name == "OP":
-            self._text([("", "["), ("B", first), ("", " "), ("I", " ".join(arguments[1:])), ("", "]")])
         elif name == "Nd":
-            self._text([("", "– "), *self._of_mdoc(arguments)])
+            self._text([("", "– "), *_mdoc_runs(arguments, self._name)])
         elif name in _SILENT:
             pass
-        elif name in ("B", "I", "R", "SM", "SB", "RB", "BR") and not arguments:
-            self._next = name
-        elif name in ("B", "I", "R", "SM", "SB"):
-            self._text([(name[-1].strip("RM"), words)])
-        elif name in _MIXED:
-            self._text([(name[at % 2].strip("R"), each) for at, each in enumerate(arguments)])
+        elif name in _MAN_FONTS and not arguments:
+            self._next = _MAN_FONTS[name]
+        elif name in _MAN_FONTS:
+            fonts = _MAN_FONTS[name]
+            pieces = arguments if len(fonts) > 1 else [words]
+            self._text([(fonts[at % len(fonts)].strip("R"), each) for at, each in enumerate(pieces)])
         elif name in _MDOC:
             self._name = self._name or (first if name == "Nm" else "")
             if name in ("Nm", "Ft", "In", "Fo", "Fd") and self._section == "SYNOPSIS":
-                writer.hard_break()
-            self._text(self._of_mdoc([name, *arguments]))
+                writer.blank()
+            self._text(_mdoc_runs([name, *arguments], self._name))
         elif not name.islower() and arguments:  # a macro of the page; requests have small letters
             self._text([("", words)])
 
@@ -221,9 +221,9 @@ class _ManReader:
         elif not runs:
             writer.blank()
         else:
-            font = macro.replace("SM", "").replace("SB", "B")[:1].strip("R")
+            font = macro[:1].strip("R")
             if runs[0][1][:1].isspace():
-                writer.hard_break()
+                writer.blank()
             writer.line(self._markdown([(each or font, text) for each, text in runs]))
 
     def _leave(self) -> None:
@@ -237,9 +237,6 @@ class _ManReader:
             self.writer.item(f"{found[1]}. ", depth)
         else:
             self.writer.term(tag, depth)
-
-    def _of_mdoc(self, arguments: list[str]) -> list[Run]:
-        return _mdoc_runs(arguments, self._name)
 
     def _runs(self, text: str, font: str, *, is_string: bool = False) -> list[Run]:
         """A text without escapes, in runs of one font."""

@@ -10,7 +10,7 @@ from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, Page, word_set
 from assistant.knowledge.reading.writer import Writer, emphasis, escape, literal
 
 MOST_NESTED = 20  # commands within each other
-LONGEST_COMMAND = 12  # lines over which the braces of a command may go
+LONGEST_COMMAND = 12  # lines
 
 _LEVELS = {
     **dict.fromkeys(word_set("top chapter unnumbered appendix majorheading chapheading centerchap"), 2),
@@ -35,14 +35,14 @@ _DEFINITIONS = {
 _LITERAL = word_set("code samp option command file env kbd key verb t url uref email indicateurl math value")
 _EMPHASIS = word_set("var emph dfn cite i slanted")
 _LINKS = word_set("ref xref pxref inforef uref url email acronym abbr")
-_DROPPED = word_set("anchor image cindex c comment")
 _SIGNS = {
     "dots": "…", "enddots": "…", "result": "⇒", "error": "error→", "print": "⊣", "expansion": "→",
     "equiv": "≡",
     "bullet": "•", "minus": "-", "copyright": "©", "registeredsymbol": "®", "TeX": "TeX", "LaTeX": "LaTeX",
     "point": "∗", "atchar": "@", "lbracechar": "{", "rbracechar": "}", "tie": " ", "comma": ",", "euro": "€",
     "pounds": "£", "ss": "ß", "backslashchar": "\\", "hashchar": "#", "geq": "≥", "leq": "≤", "arrow": "→",
-    "textdegree": "°", "today": "", "*": " ", ":": "", "-": "", "/": "", "|": "",
+    "textdegree": "°", "today": "", "anchor": "", "image": "", "cindex": "",
+    "*": " ", ":": "", "-": "", "/": "", "|": "",
 }  # fmt: skip
 _TOKEN = re.compile(r"@[a-zA-Z]+\{?|@.|[{}]|[^@{}]+|@")
 
@@ -53,7 +53,7 @@ def read_texinfo(text: str) -> Page:
 
 class _TexinfoReader:
     def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
+        self._lines = [*lines, ""]
         self._writer = Writer()
         self._values: dict[str, str] = {}
         self._macros: dict[str, tuple[list[str], str]] = {}  # those that begin an item, such as an option
@@ -105,13 +105,7 @@ class _TexinfoReader:
             self._lists.append((name, rest))
         elif name in ("item", "itemx", "headitem"):
             self._item(re.sub(r"\s*@tab\s*", " – ", rest))
-        elif name == "tab":
-            writer.line(f"– {self.markdown(rest)}")
-        elif name in ("quotation", "smallquotation") and rest:
-            writer.line(f"**{self.markdown(rest)}:**")
-        elif name == "sp":
-            writer.blank()
-        elif name in ("exdent", "center"):
+        elif name in ("tab", "quotation", "smallquotation", "exdent", "center") and rest:
             writer.line(self.markdown(rest))
         return at + 1
 
@@ -131,9 +125,8 @@ class _TexinfoReader:
 
     def _read_text(self, at: int) -> int:
         text, end = self._lines[at], at + 1
-        while end - at < LONGEST_COMMAND and end < len(self._lines) and self._lines[end].strip():
-            if len(re.findall(r"(?<!@)\{", text)) <= len(re.findall(r"(?<!@)\}", text)):
-                break
+        # A command may go on in the next lines.
+        while self._lines[end].strip() and end - at < LONGEST_COMMAND and text.count("{") > text.count("}"):
             text = f"{text} {self._lines[end].strip()}"
             end += 1
         self._writer.line(self.markdown(text))
@@ -163,10 +156,8 @@ class _TexinfoReader:
 
     def _define(self, kind: str, rest: str) -> None:
         """A definition such as `@deffn {Command} name arguments`, whose name is an entry."""
-        words = [
-            self.plain(each.strip("{}"))
-            for each in re.findall(r"\{[^{}]*\}|[^\s{}]+\{[^{}]*\}|[^\s{}]+", rest[:1000])
-        ]
+        found = re.findall(r"\{[^{}]*\}|[^\s{}]+\{[^{}]*\}|[^\s{}]+", rest[:1000])
+        words = [self.plain(each.strip("{}")) for each in found]
         before = _DEFINITIONS[kind]
         self._lists.clear()
         self._writer.end_entry()
@@ -204,12 +195,10 @@ class _TexinfoReader:
 
     def _shown(self, name: str, text: str, *, is_literal: bool, is_code: bool) -> str:
         """What a command with braces shows. `text` is code if `is_literal`; the result is if `is_code`."""
-        if name in _SIGNS or name in _DROPPED:
-            return _SIGNS.get(name, "")
+        if name in _SIGNS:
+            return _SIGNS[name]
         if name == "value":
             return self._values.get(text, "") if is_code else escape(self._values.get(text, ""))
-        if name == "U":
-            return chr(int(text, 16)) if re.fullmatch(r"[0-9A-Fa-f]{2,4}", text) else ""
         if name == "footnote":
             return f" ({text})"
         if name in _LINKS:

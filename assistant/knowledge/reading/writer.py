@@ -53,7 +53,6 @@ class Writer:
         self._anchor = ""  # of the last heading, which its entries share
         self._code_size = -1  # characters of the open block of code; -1 if there is none
         self._empty_lines = 0  # of code, until another line of code follows
-        self._breaks = False
 
     def _put(self, text: str, *, is_joined: bool = False) -> None:
         marks = [mark for _, mark in self._items]
@@ -69,20 +68,13 @@ class Writer:
             self.blank()
             return
         self._open_entry()
-        if self._breaks and self.page.lines and self.page.lines[-1]:
-            self.page.lines[-1] += "\\"
-        self._breaks = False
         self._put(re.sub(rf"\A{_AT_THE_BEGINNING}", r"\1\\\2", text))
 
     def blank(self) -> None:
         """End the paragraph."""
         self.end_code()
-        self._breaks = False
         if self.page.lines and self.page.lines[-1] and not self._is_new:
             self._put("")
-
-    def hard_break(self) -> None:
-        self._breaks = True
 
     def code(self, text: str) -> None:
         """Add a line of code; lines that follow each other make a block."""
@@ -107,7 +99,7 @@ class Writer:
 
     def item(self, mark: str = "- ", depth: int = 0) -> None:
         """Begin an item of a list within the items of a smaller depth."""
-        if len(self._items) == 0 or self._items[-1][0] != depth or self._is_new:
+        if not self._items or self._items[-1][0] != depth or self._is_new:
             self.leave(depth)
         self.end_code()
         self._items = [each for each in self._items if each[0] < depth][:MOST_ITEMS]
