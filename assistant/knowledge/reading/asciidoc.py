@@ -23,6 +23,7 @@ _SKIPPED = re.compile(
     r"//(?!/)|:!?[\w-]+!?:|(?:include|ifdef|ifndef|ifeval|endif|toc|image|video|audio)::|<<<$|'''$"
 )
 _ATTRIBUTE = re.compile(r":([\w-]+): *(.*)")
+_REFERENCE = re.compile(r"\{([\w-]{1,40})\}")
 _FENCE = re.compile(r"(-{4,}|\.{4,}|`{3,}|\+{4,}|/{4,}|={4,}|\*{4,}|_{4,}|--|[|,:!]={3,})\w*\s*$")
 _AS_CODE = re.compile(r"\[(?:verse|synopsis|source|listing|literal|%linenums)\b")
 _NOTE = re.compile(r"\[?(NOTE|TIP|WARNING|CAUTION|IMPORTANT)(?:\]$|: )")
@@ -58,7 +59,8 @@ class _AsciiDocReader:
         self._ids: dict[str, int] = {}
         self._anchor = ""
         self._lists: list[tuple[str, bool]] = []  # the marks of the open lists, and whether each has entries
-        self._blocks: list[tuple[str, int]] = []  # the open blocks, and how many lists were open before each
+        # The open blocks, and how many lists were open before each; the first is the page.
+        self._blocks = [("", 0)]
         self._style = ""
         self._is_attached = False  # to the item above, by directly following it or by a "+"
         self._has_gap = True  # before this line, so that an indented line is code
@@ -128,11 +130,6 @@ class _AsciiDocReader:
         """How many open lists indent their text."""
         return sum(not is_entry for _, is_entry in self._lists)
 
-    @property
-    def _outer(self) -> int:
-        """How many lists were open before the innermost block."""
-        return self._blocks[-1][1] if self._blocks else 0
-
     def _paragraph(self, text: str) -> None:
         if not self._is_attached and self._lists:
             self._leave()
@@ -141,16 +138,16 @@ class _AsciiDocReader:
 
     def _leave(self) -> None:
         """End the lists of the innermost block."""
-        del self._lists[self._outer :]
+        del self._lists[self._blocks[-1][1] :]
         self._writer.leave(self._depth)
         if not self._lists:
             self._writer.end_entry()
 
     def _open_list(self, mark: str) -> int:
         """The depth of an item with this mark, in the list that is open for it or in a new one."""
-        marks = [each for each, _ in self._lists]
-        if mark in marks[self._outer :]:
-            del self._lists[marks.index(mark, self._outer) :]
+        marks, outer = [each for each, _ in self._lists], self._blocks[-1][1]
+        if mark in marks[outer:]:
+            del self._lists[marks.index(mark, outer) :]
         self._is_attached, self._has_gap = True, False
         depth = self._depth
         if len(self._lists) < 8:
@@ -173,14 +170,14 @@ class _AsciiDocReader:
             return len(found[1]), found[2], 1
         under = self._lines[at + 1]
         is_underlined = len(under) > 2 and under[0] in _ADORNMENTS and under == under[0] * len(under)
-        if is_underlined and line[0].isalnum() and abs(len(under) - len(line)) < 2 and not self._blocks:
+        if is_underlined and line[0].isalnum() and abs(len(under) - len(line)) < 2 and len(self._blocks) == 1:
             return _ADORNMENTS.index(under[0]) + 1, line, 2
         return None
 
     def _read_heading(self, at: int, level: int, text: str, size: int) -> int:
         name = visible_text(self.inline(text[:LONGEST_HEADING]))
         anchor, self._anchor = self._anchor, ""
-        self._lists, self._blocks, self._is_attached = [], [], False
+        self._lists, self._blocks, self._is_attached = [], [("", 0)], False
         if level == 1 and not self._writer.page.headings:
             self._is_manual = re.search(r"\(\d\w*\)$", name) is not None
             self._writer.heading(name, 1, anchor)
@@ -215,7 +212,7 @@ class _AsciiDocReader:
                 self._read_table(at + 1, end)
             return end + 1
         self._writer.blank()
-        if self._blocks and self._blocks[-1][0] == fence:
+        if self._blocks[-1][0] == fence:
             del self._lists[self._blocks.pop()[1] :]
             self._writer.leave(self._depth)
         elif len(self._blocks) < 20:
@@ -241,9 +238,7 @@ class _AsciiDocReader:
     def inline(self, text: str, depth: int = 0) -> str:
         """A line of AsciiDoc as Markdown. Marks may stand within marks, at most three deep."""
         if self._attributes and depth == 0:
-            text = re.sub(
-                r"\{([\w-]{1,40})\}", lambda name: self._attributes.get(name[1], name[0]), text, count=20
-            )
+            text = _REFERENCE.sub(lambda name: self._attributes.get(name[1], name[0]), text, count=20)
         shown, at = [], 0
         for found in _INLINE.finditer(text):
             shown += [escape(text[at : found.start()]), self._markdown(found.groupdict(), found[0], depth)]
@@ -265,7 +260,7 @@ class _AsciiDocReader:
                 return f"[{escape(words or target)}](<{macro}:{target}>)"
             return escape(words or target)
         if literal := value["code"] or value["pass"]:
-            return code(re.sub(r"\{([\w-]{1,40})\}", lambda name: _CHARS.get(name[1], name[0]), literal))
+            return code(_REFERENCE.sub(lambda name: _CHARS.get(name[1], name[0]), literal))
         if not (marked := value["marked"]):
             return ""
         if depth == 2 or not re.search(r"[*_`#+{]", marked):

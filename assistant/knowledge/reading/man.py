@@ -67,6 +67,7 @@ _MDOC_WORDS = {
     **dict(
         each.split("=") for each in word_set("Ux=UNIX At=UNIX Bx=BSD Fx=FreeBSD Nx=NetBSD Ox=OpenBSD Ta=|")
     ),
+    "Nd": "–",
     "Ex": "It exits with 0 on success, and with more if an error occurs.",
     "Rv": "It returns 0 on success, and -1 with errno if an error occurs.",
 }
@@ -187,8 +188,6 @@ class _ManReader:
         elif name in ("Dl", "D1"):
             writer.code(self._plain(_mdoc_runs(arguments, self._name)))
             writer.end_code()
-        elif name == "Nd":
-            self._text([("", "– "), *_mdoc_runs(arguments, self._name)])
         elif name in _SILENT:
             pass
         elif name in _MAN_FONTS and not arguments:
