@@ -111,7 +111,8 @@ _BLANK = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 
 # Kinds of documents. Files of those that no reader knows are counted, and reported if they are many.
 _DOCUMENTS = word_set(
-    ".doc .docx .odt .rtf .epub .tex .org .pod .textile .mediawiki .wiki .rdoc .creole .djvu .chm .ps .info"
+    ".doc .docx .odt .rtf .epub .tex .org .pod .textile .mediawiki .wiki .rdoc .creole .djvu .chm .ps .dita "
+    ".info"
 )
 
 

@@ -16,7 +16,7 @@ Run = tuple[str, str]  # a font (B, I, U for an address, or "") and a text
 
 # Escapes have bounded lengths, since a search for a missing end would go through the whole line each time.
 _ESCAPE = re.compile(
-    r"""\\(?:\\(?=f[BIRP]))?(?:(?P<kind>[f*nmMkYFgVO]?)(?:\[(?P<long>[^\]]{0,40})\]|\((?P<two>..))
+    r"""\\(?:(?P<kind>[f*nmMkYFgVO]?)(?:\[(?P<long>[^\]]{0,40})\]|\((?P<two>..))
     | (?P<short>[f*nmMkYFgVO])(?P<one>[-+]?.) | [hvwlLDXZbBoAHNRSxC]'[^']{0,80}'
     | s(?:[-+]?\d{1,2}|[-+]?\(..|[-+]?\[[^\]]{0,20}\]|[-+]?'[^']{0,20}')
     | ["\#].* | \$. | (?P<char>.) | $)""",
@@ -43,6 +43,7 @@ _STRINGS = {
 }
 _FONTS = {**dict.fromkeys(word_set("B 3 CB CW C BI 4"), "B"), **dict.fromkeys(("I", "2", "CI"), "I")}
 _ARGUMENT = re.compile(r'\\".*|"((?:[^"]|"")*+)"?|((?:\\.|[^\s\\]|\\$)+)')
+_TWICE = re.compile(r"\\fB\\\[rs\]fB([^\\]{1,200})\\\[rs\]fR")  # the pages of npm escape fonts in bold text
 _BULLETS = word_set("• ○ · - + * o \\- \\* \\+")
 
 _MAN_FONTS = {name: name for name in word_set("B I R BI BR IB IR RB RI")} | {"SM": "R", "SB": "B"}
@@ -80,7 +81,7 @@ def read_man(text: str) -> Page:
     if not re.search(r"^[.'][ \t]*(?:TH|SH|Dd|Dt|Sh|so)\b", text, re.MULTILINE):
         raise Unreadable("it is not a man page")
     reader = _ManReader()
-    for number, line in enumerate(_TAG.sub(_tagged, text).split("\n"), 1):
+    for number, line in enumerate(_TAG.sub(_tagged, _TWICE.sub(r"\\fB\1", text)).split("\n"), 1):
         reader.read(line, number)
     return reader.writer.finished()
 

@@ -33,7 +33,7 @@ def test_a_page_with_the_macros_of_man() -> None:
         ),
         (
             "fetch(1) › OPTIONS › -o, --output=FILE, --save",
-            "Write to\n*FILE*.\n\nBy default to standard output.",
+            "Write to\n*FILE*.\n\nBy default to `stdout`.",
         ),
         ("fetch(1) › OPTIONS", "Options come first."),
         ("fetch(1) › EXIT STATUS", "0. All is well.\n1. It failed."),
