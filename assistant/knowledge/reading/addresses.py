@@ -50,7 +50,7 @@ def address_of(place: Path, top: Path, file_format: str, base_url: str) -> tuple
         return "", None
     base = base_url.rstrip("/")
     place = place.with_suffix("") if place.suffix.lower() == ".gz" else place
-    if file_format in ("texinfo", "info"):  # each node is a file in the folder of the manual
+    if file_format == "texinfo":  # each node is a file in the folder of the manual
         return f"{base}/{quote(place.parent.as_posix(), safe=URL_SAFE)}/".replace("/./", "/"), None
     keeps_name = file_format not in ("markdown", "notebook", "rest", "asciidoc")
     if keeps_name:

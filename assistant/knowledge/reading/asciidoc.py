@@ -23,6 +23,7 @@ _SKIPPED = re.compile(
     r"//(?!/)|:!?[\w-]+!?:|(?:include|ifdef|ifndef|ifeval|endif|toc|image|video|audio)::|<<<$|'''$"
 )
 _ATTRIBUTE = re.compile(r":([\w-]+): *(.*)")
+_REFERENCE = re.compile(r"\{([\w-]{1,40})\}")
 _FENCE = re.compile(r"(-{4,}|\.{4,}|`{3,}|\+{4,}|/{4,}|={4,}|\*{4,}|_{4,}|--|[|,:!]={3,})\w*\s*$")
 _AS_CODE = re.compile(r"\[(?:verse|synopsis|source|listing|literal|%linenums)\b")
 _NOTE = re.compile(r"\[?(NOTE|TIP|WARNING|CAUTION|IMPORTANT)(?:\]$|: )")
@@ -42,10 +43,8 @@ _CHARS = {
 
 def looks_like_asciidoc(text: str) -> bool:
     """Whether a plain text has two lines that only AsciiDoc has."""
-    return (
-        sum(_SURE_SIGN.match(line[:LONGEST_HEADING]) is not None for line in text.split("\n", 2000)[:2000])
-        > 1
-    )
+    lines = text.split("\n", 2000)[:2000]
+    return sum(_SURE_SIGN.match(line[:LONGEST_HEADING]) is not None for line in lines) > 1
 
 
 def read_asciidoc(text: str) -> Page:
@@ -54,13 +53,14 @@ def read_asciidoc(text: str) -> Page:
 
 class _AsciiDocReader:
     def __init__(self, lines: list[str]) -> None:
-        self._lines = [line.rstrip() for line in lines]
+        self._lines = [*(line.rstrip() for line in lines), ""]
         self._writer = Writer()
         self._attributes: dict[str, str] = {}
         self._ids: dict[str, int] = {}
         self._anchor = ""
         self._lists: list[tuple[str, bool]] = []  # the marks of the open lists, and whether each has entries
-        self._blocks: list[tuple[str, int]] = []  # the open blocks, and how many lists were open before each
+        # The open blocks, and how many lists were open before each; the first is the page.
+        self._blocks = [("", 0)]
         self._style = ""
         self._is_attached = False  # to the item above, by directly following it or by a "+"
         self._has_gap = True  # before this line, so that an indented line is code
@@ -103,58 +103,59 @@ class _AsciiDocReader:
             self._term(found[1], found[2], found[3] or "")
         elif found := _ITEM.match(line):
             number = found[1] if found[1][0].isdigit() else "1." if found[1][0] in ".<" else "-"
-            depth = self._open_list(re.sub(r"\d+", "1", found[1]), is_entry=False)
+            depth = self._open_list(re.sub(r"\d+", "1", found[1]))
             writer.item(f"{number} ", depth)
             writer.line(self.inline(found[2]))
         elif _AS_CODE.match(self._style) or (line[0].isspace() and self._has_gap):
             end = at
-            while end < len(self._lines) and self._lines[end]:
-                writer.number = end + 1
-                text = self._lines[end]
-                writer.code(visible_text(self.inline(text)) if "s" not in self._style[1:3] else text)
+            while text := self._lines[end]:
                 end += 1
+                writer.number = end
+                writer.code(visible_text(self.inline(text)) if "s" not in self._style[1:3] else text)
             writer.end_code()
             return end
         else:
             note = _NOTE.match(line)
-            while (
-                line.count("`") % 2 and at + 1 < len(self._lines) and self._lines[at + 1] and len(line) < 1000
-            ):
+            while line.count("`") % 2 and self._lines[at + 1] and len(line) < 1000:
                 at += 1  # code that goes on in the next line
                 line = f"{line} {self._lines[at].strip()}"
             text = self.inline(line[note.end() :] if note else line.removesuffix(" +"))
             self._paragraph(f"**{note[1].capitalize()}:** {text}" if note else text)
             if line.endswith(" +"):
-                writer.hard_break()
+                writer.blank()
         return at + 1
+
+    @property
+    def _depth(self) -> int:
+        """How many open lists indent their text."""
+        return sum(not is_entry for _, is_entry in self._lists)
 
     def _paragraph(self, text: str) -> None:
         if not self._is_attached and self._lists:
-            self._leave(self._blocks[-1][1] if self._blocks else 0)
+            self._leave()
         self._is_attached, self._has_gap = True, False
         self._writer.line(text)
 
-    def _leave(self, count: int) -> None:
-        """End the lists below the first `count`."""
-        del self._lists[count:]
-        self._writer.leave(sum(not is_entry for _, is_entry in self._lists))
+    def _leave(self) -> None:
+        """End the lists of the innermost block."""
+        del self._lists[self._blocks[-1][1] :]
+        self._writer.leave(self._depth)
         if not self._lists:
             self._writer.end_entry()
 
-    def _open_list(self, mark: str, *, is_entry: bool) -> int:
+    def _open_list(self, mark: str) -> int:
         """The depth of an item with this mark, in the list that is open for it or in a new one."""
-        first = self._blocks[-1][1] if self._blocks else 0
-        marks = [each for each, _ in self._lists]
-        if mark in marks[first:]:
-            del self._lists[marks.index(mark, first) :]
+        marks, outer = [each for each, _ in self._lists], self._blocks[-1][1]
+        if mark in marks[outer:]:
+            del self._lists[marks.index(mark, outer) :]
         self._is_attached, self._has_gap = True, False
-        depth = sum(not has_entries for _, has_entries in self._lists)
+        depth = self._depth
         if len(self._lists) < 8:
-            self._lists.append((mark, is_entry))
+            self._lists.append((mark, False))
         return depth
 
     def _term(self, tag: str, mark: str, text: str) -> None:
-        depth = self._open_list(mark, is_entry=False)
+        depth = self._open_list(mark)
         nested = depth + sum(is_entry for _, is_entry in self._lists)
         self._lists[-1] = (mark, self._writer.term(self.inline(tag), nested and max(depth, 1)))
         if text:
@@ -167,31 +168,28 @@ class _AsciiDocReader:
             return None
         if found := _HEADING.match(line[:LONGEST_HEADING]):
             return len(found[1]), found[2], 1
-        under = self._lines[at + 1] if at + 1 < len(self._lines) else ""
+        under = self._lines[at + 1]
         is_underlined = len(under) > 2 and under[0] in _ADORNMENTS and under == under[0] * len(under)
-        if is_underlined and line[0].isalnum() and abs(len(under) - len(line)) < 2 and not self._blocks:
+        if is_underlined and line[0].isalnum() and abs(len(under) - len(line)) < 2 and len(self._blocks) == 1:
             return _ADORNMENTS.index(under[0]) + 1, line, 2
         return None
 
     def _read_heading(self, at: int, level: int, text: str, size: int) -> int:
         name = visible_text(self.inline(text[:LONGEST_HEADING]))
         anchor, self._anchor = self._anchor, ""
-        self._lists, self._blocks, self._is_attached = [], [], False
+        self._lists, self._blocks, self._is_attached = [], [("", 0)], False
         if level == 1 and not self._writer.page.headings:
             self._is_manual = re.search(r"\(\d\w*\)$", name) is not None
             self._writer.heading(name, 1, anchor)
             at += size
-            while (
-                at < len(self._lines) and self._lines[at] and not self._lines[at].startswith((":", "[", "/"))
-            ):
+            while self._lines[at] and self._lines[at][0] not in ":[/":
                 at += 1  # the author and the revision
             return at
         if not anchor:
-            prefix, gap = self._attributes.get("idprefix", "_"), self._attributes.get("idseparator", "_")
             words = re.sub(r"[^\w\- .]", "", name.lower())
-            anchor = prefix + re.sub(r"[ .-]+", gap, words).strip(gap or None)
+            anchor = "_" + re.sub(r"[ .-]+", "_", words).strip("_")
             self._ids[anchor] = count = self._ids.get(anchor, 0) + 1
-            anchor += f"{gap}{count}" if count > 1 else ""
+            anchor += f"_{count}" if count > 1 else ""
         # The name and the synopsis tell what the whole page is about.
         if not (self._is_manual and name.upper() in ("NAME", "SYNOPSIS")):
             self._writer.heading(name, level, anchor)
@@ -204,7 +202,7 @@ class _AsciiDocReader:
             while end < len(self._lines) and not self._lines[end].startswith(fence):
                 end += 1
             if kind not in "+/" and not self._is_attached:
-                self._leave(self._blocks[-1][1] if self._blocks else 0)
+                self._leave()
             if kind in "-.`":
                 for number in range(at + 1, end):
                     self._writer.number = number + 1
@@ -214,17 +212,17 @@ class _AsciiDocReader:
                 self._read_table(at + 1, end)
             return end + 1
         self._writer.blank()
-        if self._blocks and self._blocks[-1][0] == fence:
+        if self._blocks[-1][0] == fence:
             del self._lists[self._blocks.pop()[1] :]
-            self._writer.leave(sum(not is_entry for _, is_entry in self._lists))
+            self._writer.leave(self._depth)
         elif len(self._blocks) < 20:
             if not self._is_attached:
-                self._leave(self._blocks[-1][1] if self._blocks else 0)
+                self._leave()
             self._blocks.append((fence, len(self._lists)))
         return at + 1
 
     def _read_table(self, start: int, end: int) -> None:
-        depth = sum(not is_entry for _, is_entry in self._lists)
+        depth = self._depth
         row: list[str] = []
         for at in range(start, end + 1):
             line = self._lines[at] if at < end else ""
@@ -240,9 +238,7 @@ class _AsciiDocReader:
     def inline(self, text: str, depth: int = 0) -> str:
         """A line of AsciiDoc as Markdown. Marks may stand within marks, at most three deep."""
         if self._attributes and depth == 0:
-            text = re.sub(
-                r"\{([\w-]{1,40})\}", lambda name: self._attributes.get(name[1], name[0]), text, count=20
-            )
+            text = _REFERENCE.sub(lambda name: self._attributes.get(name[1], name[0]), text, count=20)
         shown, at = [], 0
         for found in _INLINE.finditer(text):
             shown += [escape(text[at : found.start()]), self._markdown(found.groupdict(), found[0], depth)]
@@ -264,7 +260,7 @@ class _AsciiDocReader:
                 return f"[{escape(words or target)}](<{macro}:{target}>)"
             return escape(words or target)
         if literal := value["code"] or value["pass"]:
-            return code(re.sub(r"\{([\w-]{1,40})\}", lambda name: _CHARS.get(name[1], name[0]), literal))
+            return code(_REFERENCE.sub(lambda name: _CHARS.get(name[1], name[0]), literal))
         if not (marked := value["marked"]):
             return ""
         if depth == 2 or not re.search(r"[*_`#+{]", marked):

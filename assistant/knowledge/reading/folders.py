@@ -36,7 +36,7 @@ from assistant.knowledge.reading.openapi import read_openapi, states_openapi
 from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, Heading, Page, Section, Unreadable, word_set
 from assistant.knowledge.reading.pdf import read_pdf
 from assistant.knowledge.reading.rest import looks_like_rest, read_rest
-from assistant.knowledge.reading.texinfo import read_info, read_texinfo
+from assistant.knowledge.reading.texinfo import read_texinfo
 
 MOST_FILES = 50_000
 MOST_ENTRIES = 1_000_000  # files and folders that one walk inspects
@@ -57,7 +57,6 @@ _FORMATS: Mapping[str, tuple[Callable[[str], Page], str]] = {
     "notebook": (read_notebook, ".ipynb"),
     "asciidoc": (read_asciidoc, ".adoc .asciidoc"),
     "texinfo": (read_texinfo, ".texi .texinfo .txi"),
-    "info": (read_info, ".info"),
     "openapi": (read_openapi, ".json .yaml .yml"),  # the few that state it
     "man": (read_man, ""),  # see `_MAN_PAGE`
     "changelog": (read_changelog, ""),
@@ -112,7 +111,8 @@ _BLANK = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 
 # Kinds of documents. Files of those that no reader knows are counted, and reported if they are many.
 _DOCUMENTS = word_set(
-    ".doc .docx .odt .rtf .epub .tex .org .pod .textile .mediawiki .wiki .rdoc .creole .djvu .chm .ps .dita"
+    ".doc .docx .odt .rtf .epub .tex .org .pod .textile .mediawiki .wiki .rdoc .creole .djvu .chm .ps .dita "
+    ".info"
 )
 
 
@@ -357,7 +357,7 @@ def read_file(
         version=version,
         licence=licence_of(top),
         address=address,
-        joint="" if file_format in ("texinfo", "info") else "#",
+        joint="" if file_format == "texinfo" else "#",
         anchors=anchors_of(page.headings, slug) if address else {},
         has_top=any(heading.level == 1 for heading in page.headings),
         warn=warn,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -70,13 +70,12 @@ class _OpenApiReader:
     def read(self) -> Page:
         info = _mapping(self._document.get("info"))
         self._page.open_heading(_line(info.get("title")) or "API", 1)
-        self._add(_text(info, "summary"), _text(info, "description"), f"Version {_line(info.get('version'))}")
+        self._add(_text(info, "description"), f"Version {_line(info.get('version'))}")
         servers = [_line(_mapping(each).get("url")) for each in _items(self._document.get("servers"))]
-        self._add_list(f"- Server: {code(each)}" for each in servers if each)
+        self._add(*(f"Server: {code(each)}" for each in servers[:MOST_FIELDS] if each))
         operations = (
             (f"{method.upper()} {path}", item, item[method], self._line_of(method, self._line_of(path)))
-            for group in ("paths", "webhooks")
-            for path, item in self._named(self._document.get(group))
+            for path, item in self._named(self._document.get("paths"))
             for method in _METHODS
             if isinstance(item.get(method), dict)
         )
@@ -90,8 +89,7 @@ class _OpenApiReader:
         for name, schema in islice(self._named(schemas), MOST_SECTIONS):
             self._number = self._line_of(name)
             self._page.open_heading(name, 2)
-            self._add(_text(schema, "description"), f"Schema: {_type(schema)}")
-            self._add_list(self._fields(schema, 0))
+            self._add(_text(schema, "description"), f"Schema: {_type(schema)}", self._fields(schema))
         return self._page.finished()
 
     def _named(self, value: Any) -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -105,9 +103,6 @@ class _OpenApiReader:
             for line in [*text.split("\n"), ""]:
                 self._page.add([line], self._number)
 
-    def _add_list(self, items: Iterable[str]) -> None:
-        self._add("\n".join(islice(items, MOST_FIELDS)))
-
     def _operation(self, operation: dict[Any, Any], shared: list[Any]) -> None:
         called = operation.get("operationId")
         self._add(
@@ -116,45 +111,41 @@ class _OpenApiReader:
             _text(operation, "description"),
             f"Operation: {code(_line(called))}" if called else "",
         )
-        if parameters := [*shared, *_items(operation.get("parameters"))]:
-            self._add("**Parameters**")
-            self._add_list(self._parameter(self._resolved(each)) for each in parameters)
+        if parameters := [*shared, *_items(operation.get("parameters"))][:MOST_FIELDS]:
+            shown = [self._parameter(self._resolved(each)) for each in parameters]
+            self._add("**Parameters**", "\n".join(shown))
         if body := self._resolved(operation.get("requestBody")):
-            self._add(f"**Request body**{_required(body)}", _text(body, "description"))
-            self._content(body)
-        if responses := dict(self._named(operation.get("responses"))):
-            self._add("**Responses**")
-            self._add_list(
-                f"- {code(each)}: {_line(responses[each].get('description'))}" for each in responses
-            )
-            self._content(next((responses[each] for each in responses if each[0] == "2"), {}))
+            self._add(f"**Request body**{_required(body)}", _text(body, "description"), *self._content(body))
+        if responses := dict(islice(self._named(operation.get("responses")), MOST_FIELDS)):
+            shown = [f"- {code(each)}: {_line(responses[each].get('description'))}" for each in responses]
+            good = next((responses[each] for each in responses if each[0] == "2"), {})
+            self._add("**Responses**", "\n".join(shown), *self._content(good))
 
     def _parameter(self, parameter: dict[Any, Any]) -> str:
         schema = self._resolved(parameter.get("schema")) or parameter
         facts = f"{_line(parameter.get('in'))}, {_type(schema)}{_required(parameter)}"
         return f"- {code(_line(parameter.get('name')))} ({facts}): {_line(parameter.get('description'))}"
 
-    def _content(self, body: dict[Any, Any]) -> None:
-        """The types and fields of a body; Swagger has its schema beside the description."""
+    def _content(self, body: dict[Any, Any]) -> Iterator[str]:
+        """The type and the fields of a body; Swagger has its schema beside the description."""
         for media, content in list(_mapping(body.get("content", {"": body})).items())[:4]:
             if schema := _mapping(_mapping(content).get("schema")):
-                self._add(f"{code(str(media))} {_type(schema)}".strip())
-                self._add_list(self._fields(self._resolved(schema), 0))
+                yield f"{code(str(media))} {_type(schema)}".strip()
+                yield self._fields(self._resolved(schema))
 
-    def _fields(self, schema: dict[Any, Any], depth: int) -> Iterator[str]:
+    def _fields(self, schema: dict[Any, Any]) -> str:
+        return "\n".join(islice(self._items_of(schema, 0), MOST_FIELDS))
+
+    def _items_of(self, schema: dict[Any, Any], depth: int) -> Iterator[str]:
         """The fields of a schema as items of a list, with the fields within them."""
-        parts = [
-            schema,
-            *map(self._resolved, _items(schema.get("allOf"))),
-            self._resolved(schema.get("items")),
-        ]
-        for part in parts[: MOST_FIELDS if depth < DEEPEST else 0]:
+        parts = map(self._resolved, [schema.get("items"), *_items(schema.get("allOf"))[:MOST_FIELDS]])
+        for part in (schema, *parts) if depth < DEEPEST else ():
             for name, field in _mapping(part.get("properties")).items():
                 field = _mapping(field)
                 facts = _type(field) + (", required" if name in _items(part.get("required")) else "")
                 words = _line(field.get("description") or self._resolved(field).get("description"))
                 yield f"{'  ' * depth}- {code(str(name))} ({facts}){': ' if words else ''}{words}"
-                yield from self._fields(field, depth + 1)
+                yield from self._items_of(field, depth + 1)
 
     def _resolved(self, value: Any) -> dict[Any, Any]:
         """What a `$ref` within the document leads to, through at most eight references."""

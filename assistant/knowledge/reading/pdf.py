@@ -56,25 +56,23 @@ def read_pdf(data: bytes) -> Page:
 
 def _texts(reader: Any) -> list[list[str]]:
     """The lines of each page, without those that head or end many pages."""
-    started, texts = time.monotonic(), []
+    started = time.monotonic()
+    texts: list[list[str]] = []
     for page in reader.pages[:MOST_PAGES]:
         if time.monotonic() - started > MOST_SECONDS:
             break
         text = re.sub(r"(?<=[a-z])-\n(?=[a-z])", "", page.extract_text().translate(_LIGATURES))
-        lines = map(str.strip, text.split("\n"))
-        texts.append([line for line in lines if not _CONTENTS.search(line[-300:])])
-    edges = Counter(
-        key for lines in texts for key in {re.sub(r"\d+", "#", line) for line in lines[:2] + lines[-2:]}
-    )
-    repeated = {key for key, count in edges.items() if count > max(3, len(texts) * 0.3)}
-    return [
-        [
-            line
-            for at, line in enumerate(lines)
-            if 2 <= at < len(lines) - 2 or re.sub(r"\d+", "#", line) not in repeated
-        ]
-        for lines in texts
-    ]
+        texts.append([line.strip() for line in text.split("\n") if not _CONTENTS.search(line[-300:])])
+    edges = Counter(key for lines in texts for key in {_key(each) for each in lines[:2] + lines[-2:]})
+    most = max(3, len(texts) * 0.3)
+    for lines in texts:
+        for edge in (slice(-2, None), slice(2)):
+            lines[edge] = [each for each in lines[edge] if edges[_key(each)] <= most]
+    return texts
+
+
+def _key(line: str) -> str:
+    return re.sub(r"\d+", "#", line)
 
 
 def _headings(reader: Any, count: int) -> dict[int, list[tuple[str, int]]]:

@@ -1,4 +1,4 @@
-"""Reads Texinfo, the source of GNU manuals, and the Info files that are made from it."""
+"""Reads Texinfo, the source of GNU manuals."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, Page, word_set
 from assistant.knowledge.reading.writer import Writer, emphasis, escape, literal
 
 MOST_NESTED = 20  # commands within each other
-LONGEST_COMMAND = 12  # lines over which the braces of a command may go
-MOST_EXPANDED = 20_000  # lines that come from macros
+LONGEST_COMMAND = 12  # lines
 
 _LEVELS = {
     **dict.fromkeys(word_set("top chapter unnumbered appendix majorheading chapheading centerchap"), 2),
@@ -36,55 +35,28 @@ _DEFINITIONS = {
 _LITERAL = word_set("code samp option command file env kbd key verb t url uref email indicateurl math value")
 _EMPHASIS = word_set("var emph dfn cite i slanted")
 _LINKS = word_set("ref xref pxref inforef uref url email acronym abbr")
-_DROPPED = word_set("anchor image cindex c comment")
 _SIGNS = {
     "dots": "…", "enddots": "…", "result": "⇒", "error": "error→", "print": "⊣", "expansion": "→",
     "equiv": "≡",
     "bullet": "•", "minus": "-", "copyright": "©", "registeredsymbol": "®", "TeX": "TeX", "LaTeX": "LaTeX",
     "point": "∗", "atchar": "@", "lbracechar": "{", "rbracechar": "}", "tie": " ", "comma": ",", "euro": "€",
     "pounds": "£", "ss": "ß", "backslashchar": "\\", "hashchar": "#", "geq": "≥", "leq": "≤", "arrow": "→",
-    "textdegree": "°", "today": "",
+    "textdegree": "°", "today": "", "anchor": "", "image": "", "cindex": "",
+    "*": " ", ":": "", "-": "", "/": "", "|": "",
 }  # fmt: skip
-_COMMAND = re.compile(r"@(?P<word>[a-zA-Z]+)(?P<brace>\{?)|@(?P<char>.)|(?P<end>\})|(?P<open>\{)")
-_CHARS = {"*": " ", ":": "", "-": "", "/": "", "|": ""}
+_TOKEN = re.compile(r"@[a-zA-Z]+\{?|@.|[{}]|[^@{}]+|@")
 
 
 def read_texinfo(text: str) -> Page:
-    return _TexinfoReader(_expanded(text)).read()
-
-
-def _expanded(text: str) -> list[tuple[int, str]]:
-    """The lines with their numbers. A line that uses a macro of the manual becomes the lines of the macro."""
-    macros: dict[str, tuple[list[str], list[str]]] = {}
-    lines: list[tuple[int, str]] = []
-    name = ""
-    left = MOST_EXPANDED
-    for number, line in enumerate(text.partition("\n@bye")[0].split("\n"), 1):
-        if name:
-            macros[name][1].append(line)
-            name = "" if line.startswith("@end ") else name
-        elif found := re.match(r"@r?macro\s+(\w+)\s*(?:\{([^}]*)\})?\s*$", line):
-            name = found[1]
-            macros[name] = (re.split(r"\s*,\s*", (found[2] or "").strip()), [])
-        elif (found := re.match(r"@(\w+)\{(.*)\}\s*$", line)) and found[1] in macros and left > 0:
-            names, body = macros[found[1]]
-            values = dict(zip(names, re.split(r"\s*,\s*", found[2].strip()), strict=False))
-            left -= len(body)
-            for each in body[:-1]:
-                parts = re.split(r"\\(\w+)\\", each)  # every second part is a name
-                shown = [values.get(part, "") if at % 2 else part for at, part in enumerate(parts)]
-                lines.append((number, "".join(shown)[:2000]))
-        else:
-            lines.append((number, line))
-    return lines
+    return _TexinfoReader(text.partition("\n@bye")[0].split("\n")).read()
 
 
 class _TexinfoReader:
-    def __init__(self, lines: list[tuple[int, str]]) -> None:
-        self._lines = [line for _, line in lines]
-        self._numbers = [number for number, _ in lines]
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = [*lines, ""]
         self._writer = Writer()
         self._values: dict[str, str] = {}
+        self._macros: dict[str, tuple[list[str], str]] = {}  # those that begin an item, such as an option
         self._node = ""
         self._lists: list[tuple[str, str]] = []  # the open lists: the command, and the mark of their items
         self._blocks = 0  # open blocks of code
@@ -92,13 +64,17 @@ class _TexinfoReader:
     def read(self) -> Page:
         at = 0
         while at < len(self._lines):
-            self._writer.number = self._numbers[at]
+            self._writer.number = at + 1
             at = self._read_line(at, self._lines[at])
         return self._writer.finished()
 
     def _read_line(self, at: int, line: str) -> int:
         """Read what begins at a line; returns the line after it."""
         writer = self._writer
+        if (used := re.match(r"@(\w+)\{(.*)\}\s*$", line)) and used[1] in self._macros:
+            names, item = self._macros[used[1]]
+            values = dict(zip(names, used[2].split(","), strict=False))
+            line = re.sub(r"\\(\w+)\\", lambda name: values.get(name[1], ""), item)[:1000]
         found = re.match(r"\s*@([a-zA-Z]+)(?![a-zA-Z{])[ \t]*(.*)", line)
         name, rest = (found[1], found[2].strip()) if found else ("", "")
         if name == "verbatim" or name in _SKIPPED_BLOCKS:
@@ -129,13 +105,7 @@ class _TexinfoReader:
             self._lists.append((name, rest))
         elif name in ("item", "itemx", "headitem"):
             self._item(re.sub(r"\s*@tab\s*", " – ", rest))
-        elif name == "tab":
-            writer.line(f"– {self.markdown(rest)}")
-        elif name in ("quotation", "smallquotation") and rest:
-            writer.line(f"**{self.markdown(rest)}:**")
-        elif name == "sp":
-            writer.blank()
-        elif name in ("exdent", "center"):
+        elif name in ("tab", "quotation", "smallquotation", "exdent", "center") and rest:
             writer.line(self.markdown(rest))
         return at + 1
 
@@ -144,17 +114,19 @@ class _TexinfoReader:
         end = at + 1
         while end < len(self._lines) and not re.match(rf"\s*@end {name}\b", self._lines[end]):
             if name == "verbatim":
-                self._writer.number = self._numbers[end]
+                self._writer.number = end + 1
                 self._writer.code(self._lines[end])
             end += 1
         self._writer.end_code()
+        if macro := re.match(r"@r?macro\s+(\w+)\s*\{([^}]*)\}", self._lines[at]):
+            item = next((each for each in self._lines[at:end] if each.startswith("@item")), "")
+            self._macros[macro[1]] = re.split(r"\s*,\s*", macro[2].strip()), item
         return end + 1
 
     def _read_text(self, at: int) -> int:
         text, end = self._lines[at], at + 1
-        while end - at < LONGEST_COMMAND and end < len(self._lines) and self._lines[end].strip():
-            if len(re.findall(r"(?<!@)\{", text)) <= len(re.findall(r"(?<!@)\}", text)):
-                break
+        # A command may go on in the next lines.
+        while self._lines[end].strip() and end - at < LONGEST_COMMAND and text.count("{") > text.count("}"):
             text = f"{text} {self._lines[end].strip()}"
             end += 1
         self._writer.line(self.markdown(text))
@@ -184,10 +156,8 @@ class _TexinfoReader:
 
     def _define(self, kind: str, rest: str) -> None:
         """A definition such as `@deffn {Command} name arguments`, whose name is an entry."""
-        words = [
-            self.plain(each.strip("{}"))
-            for each in re.findall(r"\{[^{}]*\}|[^\s{}]+\{[^{}]*\}|[^\s{}]+", rest[:1000])
-        ]
+        found = re.findall(r"\{[^{}]*\}|[^\s{}]+\{[^{}]*\}|[^\s{}]+", rest[:1000])
+        words = [self.plain(each.strip("{}")) for each in found]
         before = _DEFINITIONS[kind]
         self._lists.clear()
         self._writer.end_entry()
@@ -200,55 +170,35 @@ class _TexinfoReader:
         )
 
     def plain(self, text: str) -> str:
-        return self._expand(text, is_code=True)
+        return self.markdown(text, is_code=True)
 
-    def markdown(self, text: str) -> str:
-        return self._expand(text, is_code=False)
-
-    def _expand(self, text: str, *, is_code: bool) -> str:
+    def markdown(self, text: str, *, is_code: bool = False) -> str:
         """A text without Texinfo's commands, as Markdown or, in code, as it is."""
         # The open commands: name, what they hold so far, and whether that is code.
         stack: list[tuple[str, list[str], bool]] = [("", [], is_code)]
-        at = 0
-
-        def add(piece: str) -> None:
-            stack[-1][1].append(piece if stack[-1][2] else escape(piece))
-
-        def close() -> None:
-            name, pieces, is_literal = stack.pop()
-            stack[-1][1].append(
-                self._shown(name, "".join(pieces), is_literal=is_literal, is_code=stack[-1][2])
-            )
-
-        for found in _COMMAND.finditer(text):
-            add(text[at : found.start()])
-            at = found.end()
-            if found["char"]:
-                add(_CHARS.get(found["char"], found["char"]))
-            elif found["open"]:
-                add("{" if is_code else "")
-            elif found["end"]:
-                if len(stack) > 1:
-                    close()
-                else:
-                    add("}" if is_code else "")
-            elif found["brace"] and len(stack) < MOST_NESTED:
-                stack.append((found["word"], [], stack[-1][2] or found["word"] in _LITERAL))
+        for token in [*_TOKEN.findall(text), *[""] * MOST_NESTED]:
+            name, pieces, is_literal = stack[-1]
+            if token in ("}", "") and len(stack) > 1:
+                stack.pop()
+                _, outer, is_outer = stack[-1]
+                outer.append(self._shown(name, "".join(pieces), is_literal=is_literal, is_code=is_outer))
+            elif token[:1] == "@" and token[2:].endswith("{") and len(stack) < MOST_NESTED:
+                stack.append((token[1:-1], [], is_literal or token[1:-1] in _LITERAL))
             else:
-                add(_SIGNS.get(found["word"], ""))
-        add(text[at:])
-        while len(stack) > 1:
-            close()
+                if token[:1] == "@":
+                    word = token[1:]
+                    token = _SIGNS.get(word.rstrip("{") or word, "" if word[:1].isalpha() else word)
+                elif token in ("{", "}") and not is_code:
+                    token = ""
+                pieces.append(token if is_literal else escape(token))
         return "".join(stack[0][1])
 
     def _shown(self, name: str, text: str, *, is_literal: bool, is_code: bool) -> str:
         """What a command with braces shows. `text` is code if `is_literal`; the result is if `is_code`."""
-        if name in _SIGNS or name in _DROPPED:
-            return _SIGNS.get(name, "")
+        if name in _SIGNS:
+            return _SIGNS[name]
         if name == "value":
             return self._values.get(text, "") if is_code else escape(self._values.get(text, ""))
-        if name == "U":
-            return chr(int(text, 16)) if re.fullmatch(r"[0-9A-Fa-f]{2,4}", text) else ""
         if name == "footnote":
             return f" ({text})"
         if name in _LINKS:
@@ -272,29 +222,3 @@ def _page_of_node(name: str) -> str:
     if name in ("Top", ""):
         return "index.html" if name else ""
     return re.sub(r"[^a-zA-Z0-9-]", lambda char: f"_{ord(char[0]):04x}", name) + ".html"
-
-
-_NODE = re.compile(r"File: [^,]*,\s+Node: ([^,\t]{1,200})")
-_UNDERLINES = "*=-."
-
-
-def read_info(text: str) -> Page:
-    """The nodes of an Info file, whose text stays as it is."""
-    page = Page(text.split("\n"))
-    anchor, is_menu = "", False
-    lines = [*page.lines, ""]
-    for at, line in enumerate(page.lines):
-        under = lines[at + 1]
-        if found := _NODE.match(line):
-            page.close_headings(0, at=at)
-            page.skip(at, at + 1)
-            anchor, is_menu = _page_of_node(found[1]), False
-        elif re.match(r"Tag Table:|Indirect:", line):
-            page.close_headings(0, at=at)
-            anchor = ""
-        elif anchor and len(under) > 1 and under == under[0] * len(line) and under[0] in _UNDERLINES:
-            page.open_heading(line, _UNDERLINES.index(under[0]) + 1, at=at, body=at + 2, anchor=anchor)
-        is_menu |= line.startswith("* Menu:")
-        if is_menu or not anchor:  # a list of nodes
-            page.skip(at, at + 1)
-    return page.finished()

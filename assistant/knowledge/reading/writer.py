@@ -12,7 +12,6 @@ from assistant.knowledge.plain_text import code
 from assistant.knowledge.reading.markdown import visible_text
 from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, LONGEST_HEADING, Page
 
-LONGEST_ITEM = 2000  # characters of an item of a list that stay together
 LONGEST_CODE = 4000  # characters of a block of code; a longer one becomes several blocks
 MOST_TAGS = 8  # that share one description
 MOST_ITEMS = 8  # within each other
@@ -21,7 +20,7 @@ _FENCE = "```"
 _SPECIAL = re.compile(
     r"[`*\\]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=#?\w{1,32};)|~~|\|(?=[-| ]*$)"
 )
-_AT_THE_BEGINNING = re.compile(r"(#{0,5}|\d{0,9})([#>=+-](?=[\s=>-]|$)|(?<=\d)[.)](?=\s|$))")
+_AT_THE_BEGINNING = r"(#{0,5}|\d{0,9})([#>=+-](?=[\s=>-]|$)|(?<=\d)[.)](?=\s|$))"
 _IN_WORDS = re.compile(r"[A-Z][a-z']+(?: [\w'-]+)*[.:!]?|\w+(?: [\w'-]+){2,}[.:!]?")
 _ENTRY = re.compile(r"(?:[-+/]{1,2}|<)[\w?#@]|(?P<name>[A-Za-z_$@][\w.:/*<>\[\]-]{2,})")
 
@@ -49,21 +48,18 @@ class Writer:
         self.number = 1
         self._items: list[tuple[int, str]] = []  # the open items: depth and mark
         self._is_new = False  # the innermost item has no text yet
-        self._size = 0  # characters of the outermost item
         self._tags: list[str] = []  # of the entry that has no text yet
         self._has_entry = False
         self._anchor = ""  # of the last heading, which its entries share
         self._code_size = -1  # characters of the open block of code; -1 if there is none
         self._empty_lines = 0  # of code, until another line of code follows
-        self._breaks = False
 
-    def _put(self, text: str, *, is_joined: bool) -> None:
+    def _put(self, text: str, *, is_joined: bool = False) -> None:
         marks = [mark for _, mark in self._items]
         last = marks.pop() if self._is_new else ""
         self._is_new = False
         self.page.add([f"{' ' * sum(map(len, marks))}{last}{text}".rstrip()], self.number)
-        self._size = self._size + len(text) + 1 if marks or not last else 0
-        self.page.joined[-1] = is_joined or (bool(self._items) and 0 < self._size < LONGEST_ITEM)
+        self.page.joined[-1] = is_joined
 
     def line(self, text: str) -> None:
         """Add a line of Markdown to the open paragraph or item."""
@@ -72,23 +68,13 @@ class Writer:
             self.blank()
             return
         self._open_entry()
-        if self._breaks and self.page.lines and self.page.lines[-1]:
-            self.page.lines[-1] += "\\"
-        self._breaks = False
-        self._put(
-            _AT_THE_BEGINNING.sub(r"\1\\\2", text, count=1) if _AT_THE_BEGINNING.match(text) else text,
-            is_joined=False,
-        )
+        self._put(re.sub(rf"\A{_AT_THE_BEGINNING}", r"\1\\\2", text))
 
     def blank(self) -> None:
         """End the paragraph."""
         self.end_code()
-        self._breaks = False
         if self.page.lines and self.page.lines[-1] and not self._is_new:
-            self._put("", is_joined=False)
-
-    def hard_break(self) -> None:
-        self._breaks = True
+            self._put("")
 
     def code(self, text: str) -> None:
         """Add a line of code; lines that follow each other make a block."""
@@ -98,7 +84,7 @@ class Writer:
         if not 0 <= self._code_size < LONGEST_CODE:
             self.blank()
             self._open_entry()
-            self._put(_FENCE, is_joined=False)
+            self._put(_FENCE)
             self._code_size = 0
         for line in [""] * self._empty_lines + [text]:
             self._put(line, is_joined=True)
@@ -109,11 +95,11 @@ class Writer:
         if self._code_size >= 0:
             self._code_size, self._empty_lines = -1, 0
             self._put(_FENCE, is_joined=True)
-            self._put("", is_joined=False)
+            self._put("")
 
     def item(self, mark: str = "- ", depth: int = 0) -> None:
         """Begin an item of a list within the items of a smaller depth."""
-        if len(self._items) == 0 or self._items[-1][0] != depth or self._is_new:
+        if not self._items or self._items[-1][0] != depth or self._is_new:
             self.leave(depth)
         self.end_code()
         self._items = [each for each in self._items if each[0] < depth][:MOST_ITEMS]

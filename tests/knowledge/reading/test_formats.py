@@ -16,7 +16,7 @@ from assistant.knowledge.reading.changelog import looks_like_changelog, read_cha
 from assistant.knowledge.reading.folders import files_of, format_of, read_file
 from assistant.knowledge.reading.man import read_man
 from assistant.knowledge.reading.page import Page, word_set
-from assistant.knowledge.reading.texinfo import read_info, read_texinfo
+from assistant.knowledge.reading.texinfo import read_texinfo
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from assistant.knowledge.reading.texinfo import read_info, read_texinfo
         ("release-1.2", ""), ("libz.so.1", ""), ("access.log.1", ""), ("box.7z", ""), ("a.mp3", ""),
         ("ls.1.gz", "man"), ("guide.md.gz", "markdown"), ("NEWS", "text"), ("changelog.gz", "text"),
         ("README", "text"), ("news.py", ""), ("a.adoc", "asciidoc"), ("make.texi.gz", "texinfo"),
-        ("make.info.gz", "info"), ("a.gz", ""), ("a.tar.gz", ""),
+        ("make.info.gz", ""), ("a.gz", ""), ("a.tar.gz", ""),
     ],
 )  # fmt: skip
 def test_the_name_of_a_file_shows_its_format(name: str, expected: str) -> None:
@@ -71,10 +71,7 @@ def test_a_packed_file_that_is_damaged_or_endless_is_read_as_far_as_it_goes(tmp_
             (name, True)
             for name in ("a.pdf, page 12", "api.json:9", "make.texi:7", "a.b/ls.3pm:1", "a.ipynb:1")
         ),
-        *(
-            (name, False)
-            for name in ("a.rst:1", "b/a.txt:1", "a.html.gz:3", "NEWS:1", "a.b/changelog.gz:1", "a.info:1")
-        ),
+        *((name, False) for name in ("a.rst:1", "b/a.txt:1", "a.html.gz:3", "NEWS:1", "a.b/changelog.gz:1")),
     ],
 )
 def test_an_answer_shows_markdown_as_it_is_and_converts_other_texts(location: str, is_markdown: bool) -> None:
@@ -86,7 +83,6 @@ READERS = {
     "man": lambda text: read_man(f".TH A 1\n.SH B\n{text}"),
     "asciidoc": read_asciidoc,
     "texinfo": read_texinfo,
-    "info": lambda text: read_info(f"File: a.info,  Node: A\n\n{text}"),
     "changelog": lambda text: read_changelog(text) if looks_like_changelog(text) else Page(),
 }
 PIECES = word_set(
@@ -96,8 +92,8 @@ PIECES = word_set(
     a:: b;; -- ---- ==== + [[x]] [#y] |=== a|b =~A ==~B ===~C [source] NOTE:~x `a *a _a <<a,b>> {a}
     :a:~{a} link:a[b] 'a' @item~a @table~@code @itemize @end~table @end~itemize @example
     @end~example @node~A @chapter~A @code{ } @{ @deffn~a~b @end~deffn @macro~a{b} @end~macro @a{b}
-    \b\ @value{x} @set~x~@value{x} @xref{ @menu @tab 1.0 Version~2.1 --- File:~a,~~Node:~B *~Menu:
-    Tag~Table: text ~~text -a
+    \b\ @value{x} @set~x~@value{x} @xref{ @menu @tab 1.0 Version~2.1 ---
+    text ~~text -a
     """
 )
 TEXTS = st.lists(
@@ -121,7 +117,6 @@ REPEATED = [
         """),
     *('.B "a\n', ".RS\n", ".if n \\{\n", ".Bl\n.It\n", ".ds a \\*a\\*a\n\\*a\n", "a::\n", "* a\n** b\n"),
     *("--\n", "====\n", "@itemize\n@item\n", "@example\n", "\n", "a\n\n", "\n\n    a", "\t"),
-    "File: a,  Node: B\n\nA\n*\n\n",
 ]
 
 

@@ -21,7 +21,7 @@ def test_a_page_with_the_macros_of_man() -> None:
         ),
         (
             "fetch(1) › DESCRIPTION",
-            "Fetcher copies each\n*URL*\nto a file—\neven over C:\\\\ and a\\*b.\nIt runs in a terminal.",
+            "Fetcher copies each\n*URL*\nto a file—\neven over C:\\\\ and a\\*b.\nIt is printed.",
         ),
         (
             "fetch(1) › DESCRIPTION › Names of files",
@@ -33,14 +33,14 @@ def test_a_page_with_the_macros_of_man() -> None:
         ),
         (
             "fetch(1) › OPTIONS › -o, --output=FILE, --save",
-            "Write to\n*FILE*.\n\nBy default to standard output.",
+            "Write to\n*FILE*.\n\nBy default to `stdout`.",
         ),
         ("fetch(1) › OPTIONS", "Options come first."),
         ("fetch(1) › EXIT STATUS", "0. All is well.\n1. It failed."),
         ("fetch(1) › ENVIRONMENT › FETCH_PROXY", "The proxy to use."),
         (
             "fetch(1) › ENVIRONMENT",
-            "See\n`curl`(1)\nand\n<http://docs.example>\nthe site\n\n- code – a long meaning",
+            "See\n`curl`(1)\nand\n<http://docs.example>\nthe site\n\n```\ncode@\na long\nmeaning\n```",
         ),
     ]
     assert {each.url for each in passages} == {"https://docs.example/fetch.1"}

@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 def test_operations_and_schemas() -> None:
     passages = passages_of(HERE / "pets.yaml")
     assert [(each.title, each.text, each.location) for each in passages] == [
-        ("Pets", "Keeps **pets**.\n\nVersion 2.1.0\n\n- Server: `https://pets.example/v2`", "pets.yaml:1"),
+        ("Pets", "Keeps **pets**.\n\nVersion 2.1.0\n\nServer: `https://pets.example/v2`", "pets.yaml:1"),
         (
             "Pets › GET /pets/{id}",
             "Get a pet\n\nOperation: `getPet`\n\n**Parameters**\n\n"

@@ -25,7 +25,7 @@ def test_a_manual() -> None:
         (f"{chapter} › -f, --force", "Open it with force.\n\n- Gently.\n\nAnd again.", page),
         (f"{chapter} › -q", "Say nothing.", page),
         (chapter, "After the table, see [the site](<https://docs.example>).", page),
-        (f"{chapter} › box-open", "box-open box [how]", page),
+        (f"{chapter} › box-open", "", page),
         (f"{chapter} › box-open!", "Opens *box*.", page),
         (f"{chapter} › box_count", "Counts.", page),
         (f"{chapter} › No node", "1. One\n1. Two\n\n- a – b", page),
@@ -41,11 +41,3 @@ def test_definitions_have_signatures() -> None:
         "box-open!": ("function", "box-open! box"),
         "box_count": ("function", "int box_count(struct box *b, int n)"),
     }
-
-
-def test_nodes_of_an_info_file() -> None:
-    assert [(each.title, each.text, each.url) for each in passages_of(HERE / "store.info")] == [
-        ("Store", "It keeps boxes.", "https://docs.example/index.html"),
-        ("1 Open a box", "'-f'\n     Open it with force.", "https://docs.example/Open-a-box.html"),
-        ("1 Open a box › 1.1 Inside", "Look.", "https://docs.example/Open-a-box.html"),
-    ]
