@@ -250,7 +250,7 @@ def public_definitions(
     for name in modules:
         if name in closed or not is_public(name):
             continue
-        for exported in resolver.exported(name):
+        for exported in sorted(resolver.exported(name)):
             target = resolver.find(name, exported)
             if target is not None and target[1] and not exported.startswith("_"):
                 exporters.setdefault(target, set()).add(f"{name}.{exported}")
