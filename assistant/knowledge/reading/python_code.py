@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from assistant.knowledge.passage import Calls, Raised
-from assistant.knowledge.reading.python_calls import CallCounter, dotted_name
+from assistant.knowledge.reading.python_calls import CallCounter, dotted_name, imported
 from assistant.knowledge.reading.python_parameters import (
     LONGEST_LISTED,
     Described,
@@ -196,21 +196,13 @@ class _ModuleReader:
             self._module.bindings[name] = target
 
     def _add_import(self, node: ast.Import | ast.ImportFrom, weak: bool) -> None:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                here = alias.asname or alias.name.partition(".")[0]
-                self._bind(here, alias.name if alias.asname else here, weak=weak)
-            return
-        parents = self._package.split(".")
-        parents = parents[: len(parents) - node.level + 1] if node.level else []
-        base = ".".join([*parents, *([node.module] if node.module else [])])
-        for alias in node.names:
-            if alias.name == "*":
-                self._module.stars.insert(0 if weak else len(self._module.stars), base)
-                continue
-            self._bind(alias.asname or alias.name, f"{base}.{alias.name}", weak=weak)
-            if alias.asname == alias.name:
-                self._module.reexported.add(alias.name)
+        for name, target in imported(node, self._package):
+            if name == "*":
+                self._module.stars.insert(0 if weak else len(self._module.stars), target.removesuffix(".*"))
+            else:
+                self._bind(name, target, weak=weak)
+        if isinstance(node, ast.ImportFrom):
+            self._module.reexported.update(each.name for each in node.names if each.asname == each.name)
 
     def _add_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, prefix: str, weak: bool) -> None:
         if node.name == "__getattr__" and not prefix:

@@ -218,15 +218,15 @@ def _live(module: Module, known: Mapping[str, PublicDefinition]) -> Iterator[Pub
         before = known.get(f"{module.name}.{exported}", _NOTHING)
         value = _value(f"{module.name}.{exported}")
         home = str(getattr(value, "__module__", None) or "builtins").partition(".")[0]
-        is_own = bool(before.name) or home in (module.name.partition(".")[0], "builtins") or _is_private(home)
-        if before.definition.kind != "data" or before.definition.doc or before.signature or not is_own:
+        is_own = home in (module.name.partition(".")[0], "builtins") or _is_private(home)
+        if before.definition.kind != "data" or before.definition.doc or before.signature:
             continue
         inspected = Module(module.name, "")
         _inspect(inspected, str(exported), value)
         for each in inspected.definitions.values():
             aliases = before.aliases if each.name == exported else ()
             public = PublicDefinition(f"{module.name}.{each.name}", each, inspected, aliases)
-            if each.doc or _builtin(public.name):
+            if (each.doc or _builtin(public.name)) and (is_own or aliases or public.name == before.name):
                 yield public
 
 
