@@ -100,7 +100,7 @@ def test_a_long_signature_loses_annotations_then_defaults_and_is_never_cut_withi
         (
             'def f(a: Annotated[int, Doc("The *a*.\\n\\nMore.")] = 1, b: Annotated[str, 3] = "x"): pass\n',
             '(a: int = 1, b: Annotated[str, 3] = "x")',
-            "- `a`: The *a*. More.",
+            "- `a`: The *a*.",
         ),
         (
             'class f:\n    """It is."""\n    def __init__(self, a: Annotated[int, te.Doc("A.")]): pass\n',
@@ -124,7 +124,7 @@ def test_a_long_signature_loses_annotations_then_defaults_and_is_never_cut_withi
         ('class f(Enum):\n    A = 1\n    """The first."""\n    B = 2\n', "", "- `A`: The first."),
         (
             'def f(a: int = Query(3, description="A.")):\n    """Do."""\n',
-            "(a: int = Query(3))",
+            '(a: int = Query(3, description="A."))',
             "Do.\n\n- `a`: A.",
         ),
     ],
