@@ -376,7 +376,6 @@ def test_how_a_package_calls_itself_is_counted_but_no_example() -> None:
 
 RAISING = """
 LIMIT = "too many"
-TABLE = {"a": "the first", "b": "the second"}
 
 class Broken(Exception):
     def __init__(self):
@@ -391,7 +390,7 @@ def check(a, b):
         raise mod.Error("%s of %d" % (a, b), 3)
     for x in a:
         try:
-            raise KeyError(TABLE["b"])
+            raise KeyError("the second")
         except OSError as error:
             raise TypeError("bad {}: {name}".format(a, name=1)) from error
         except KeyError as error:
@@ -425,7 +424,7 @@ def test_raise_statements_are_collected_with_message_and_condition() -> None:
     ]
     by_name = {each.exception: each for each in raised}
     assert by_name["ValueError"].owner == "pkg.m.check"
-    assert by_name["ValueError"].location == "pkg/m.py:12"
+    assert by_name["ValueError"].location == "pkg/m.py:11"
     assert by_name["ValueError"].code == 'if not a:\n    raise ValueError(message + ", not b")'
     assert by_name["mod.Error"].code.splitlines()[0] == "elif b:"
     assert by_name["TypeError"].code.startswith("except OSError as error:\n")
