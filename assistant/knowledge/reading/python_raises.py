@@ -83,7 +83,9 @@ def _raised(node: ast.Raise | ast.Expr, values: _Values, around: str) -> tuple[s
         exception, message = dotted_name(raised), ""
         if not exception.rpartition(".")[2][:1].isupper():
             return "", ""
-    return ("", "") if exception == "NotImplementedError" and not message else (exception, message)
+    if exception.endswith(("NotImplementedError", ".with_traceback")) and not message:
+        return "", ""
+    return exception, message
 
 
 def _message_of_call(call: ast.Call, values: _Values) -> str:
@@ -115,6 +117,8 @@ def _message(node: ast.expr | None, values: _Values, depth: int = 0) -> str:
             return _PLACEHOLDER.sub(ELLIPSIS, inner(template))
         case ast.Call(args=[argument, *_]):  # such as `_("…")` and `textwrap.dedent("…")`
             return inner(argument)
+        case ast.IfExp(body=first, orelse=second):
+            return text if (text := inner(first)) != ELLIPSIS else inner(second)
         case ast.Name() | ast.Attribute():
             # A variable may be part of its own value: "text = text + text" must come to an end soon.
             return _message(values.get(dotted_name(node)), values, depth + 8)
