@@ -236,13 +236,12 @@ def _for_users(listed: Sequence[PurePosixPath]) -> tuple[str, ...]:
     wanted = {}  # by module, sources after stubs
     for file in sorted(code, key=lambda file: file.suffix == ".py"):
         parts = (*file.parts[:-1], file.stem)
-        is_test = (
-            _IS_TEST.fullmatch(file.stem) or parts[0] == "test" or test_folders.intersection(file.parents)
-        )
+        is_test = parts[0] == "test" or not test_folders.isdisjoint(file.parents)
         is_generated = file.stem.endswith(("_pb2", "_pb2_grpc"))
-        if all(map(str.isidentifier, parts)) and not (
-            is_test or is_generated or _LEFT_OUT.intersection(parts)
-        ):
+        is_left_out = (
+            is_test or is_generated or not _LEFT_OUT.isdisjoint(parts) or _IS_TEST.fullmatch(file.stem)
+        )
+        if all(map(str.isidentifier, parts)) and not is_left_out:
             wanted[file if compiled else file.with_suffix("")] = file.as_posix()
     return tuple(sorted(wanted.values())[:MOST_FILES])
 

@@ -65,8 +65,7 @@ class CallCounter:
         self.counted: dict[str, Calls] = {}  # by full name
 
     def count(self, tree: ast.Module) -> None:
-        """Visits all statements in the order of the source, without recursion, since code may be nested
-        deeply."""
+        """Count the calls in all statements and docstrings, without recursion, since code may be deep."""
         waiting: list[_Frame] = [(tree, {}, None)]
         while waiting:
             node, types, statement = waiting.pop()
@@ -74,6 +73,15 @@ class CallCounter:
                 if statement is None or _height(statement) >= LONGEST_EXAMPLE_LINES:
                     statement = node if isinstance(node, _SHOWN) else None
                 types = self._learn_types(node, types)
+                if (
+                    isinstance(node, ast.Expr)
+                    and isinstance(node.value, ast.Constant)
+                    and not self._in_snippet
+                ):
+                    text = str(node.value.value)
+                    if ">>>" in text or "::" in text or "```" in text:
+                        self.count_snippets(node.lineno - 1, node.end_lineno or node.lineno)
+                    continue
             children: list[_Frame] = []
             for name in node._fields:
                 value: Any = getattr(node, name, None)

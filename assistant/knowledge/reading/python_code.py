@@ -7,19 +7,14 @@ together and finds the public names.
 from __future__ import annotations
 
 import ast
-import contextlib
 import inspect
-import operator
-import os
 import re
-import sys
 import tokenize
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from assistant.knowledge.passage import Calls, Raised
 from assistant.knowledge.reading.python_calls import CallCounter, dotted_name, imported
@@ -137,22 +132,9 @@ class _ModuleReader:
         imports = {name: target for name, target in module.bindings.items() if target}
         counter = CallCounter(self._lines, module.name, imports, set(module.bindings) - set(imports))
         counter.count(tree)
-        for start, end in self._texts(tree):
-            counter.count_snippets(start, end)
         module.usage = counter.counted
         module.raised = raised_in(tree, self._lines, module.name, module.path)
         return module
-
-    def _texts(self, tree: ast.Module) -> Iterator[tuple[int, int]]:
-        """The first and last line of each docstring with examples."""
-        nodes: list[ast.Module | ast.stmt] = [tree]
-        for node in nodes:
-            body = getattr(node, "body", [])
-            nodes += (each for each in body if isinstance(each, _DEFINITIONS))
-            first = body[0] if body else None
-            text = text_of(first.value) if isinstance(first, ast.Expr) else ""
-            if first and (">>>" in text or "::" in text or "```" in text):
-                yield first.lineno - 1, first.end_lineno or first.lineno
 
     # Definitions
 
@@ -383,15 +365,10 @@ class _ModuleReader:
 
 
 _NOTHING = Definition("", "data")
-_DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _GENERATORS = re.compile(r"(?:.*\.)?(?:dataclass|define|frozen|mutable|attrs|attributes)|attr\.s")
 _PLAIN_LIST = (ast.List, ast.Tuple, ast.BinOp, ast.Add, ast.Load)
-_COMPARED: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.GtE: operator.ge,
-    ast.Lt: operator.lt,
-}
+# What is imported for type checkers alone is often imported lazily at run time.
+_DOES_NOT_RUN = re.compile(r"TYPE_CHECKING$|(?:platform|name) == '(?:win32|nt|darwin)'|version_info\S* <=? ")
 _CLASS_VARIABLE = re.compile(r"""["']?(?:typing\.)?(?:ClassVar|Final)\b""")
 
 
@@ -403,23 +380,9 @@ def _branches(node: ast.If | ast.Try | ast.With) -> Iterator[tuple[list[ast.stmt
     elif isinstance(node, ast.With):
         yield node.body, False
     else:
-        # What is imported for type checkers alone is often imported lazily at run time.
-        runs = False if dotted_name(node.test).endswith("TYPE_CHECKING") else _truth(node.test)
-        branches = [(node.orelse, runs is True), (node.body, runs is False)]
-        yield from branches if runs is not False else branches[::-1]
-
-
-def _truth(test: ast.expr) -> bool | None:
-    """Whether a condition about the system or Python's version is true here; None for any other condition."""
-    here: dict[str, Any] = {
-        "sys.platform": sys.platform,
-        "os.name": os.name,
-        "sys.version_info": sys.version_info,
-    }
-    if isinstance(test, ast.Compare) and (value := here.get(dotted_name(test.left))):
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            return bool(_COMPARED[type(test.ops[0])](value, ast.literal_eval(test.comparators[0])))
-    return None
+        is_weak = bool(_DOES_NOT_RUN.search(ast.unparse(node.test)))
+        branches = [(node.orelse, False), (node.body, is_weak)]
+        yield from reversed(branches) if is_weak else branches
 
 
 def _decorators(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:

@@ -87,9 +87,8 @@ def _load(name: str) -> dict[str, Module]:
         if _PARTS_LEFT_OUT.isdisjoint(parts):
             dotted = name if each == file else ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             with contextlib.suppress(SourceUnreadable):
-                modules[dotted] = read_module(
-                    read_text(each), dotted, path.as_posix(), with_undocumented=True
-                )
+                text = read_text(each)
+                modules[dotted] = read_module(text, dotted, path.as_posix(), with_undocumented=True)
     return modules
 
 
@@ -160,9 +159,7 @@ def _text_signature(value: object, doc: str) -> str:
     head, bracket, rest = doc.split("\n", 1)[0].partition("(")
     in_doc = f"({rest}" if bracket and head.rpartition(".")[2] == getattr(value, "__name__", "") else ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            signature = inspect.signature(value)  # type: ignore[arg-type]
+        signature = inspect.signature(value)  # type: ignore[arg-type]
         parameters = list(signature.parameters.values())
         is_bound = bool(parameters) and parameters[0].name in ("self", "type", "$self")
         text = _UNREAL.sub("...", str(signature.replace(parameters=parameters[is_bound:])))

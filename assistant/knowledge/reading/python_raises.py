@@ -27,8 +27,8 @@ _Values = Mapping[str, ast.expr]  # by name, what was last assigned to a variabl
 
 
 def raised_in(tree: ast.Module, lines: Sequence[str], module: str, path: str) -> list[Raised]:
-    """The distinct `raise` statements of a module, in the order of the source. Calls of `super().__init__` in
-    exceptions count too, because they state the message. Raising again what was caught does not count."""
+    """The distinct `raise` statements of a module, in the order of the source. A call of `__init__` in an
+    exception counts too, because it states the message. Raising again what was caught does not count."""
     found: dict[tuple[str, str, str], Raised] = {}
     # A node, its owner, the values of variables there, the line of the condition, and the exception around.
     waiting: list[tuple[ast.AST, str, dict[str, ast.expr], int, str]] = [(tree, module, {}, 0, "")]
@@ -37,8 +37,8 @@ def raised_in(tree: ast.Module, lines: Sequence[str], module: str, path: str) ->
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             owner, values, condition = f"{owner}.{node.name}", dict(values), 0
             if isinstance(node, ast.ClassDef):
-                names = (node.name, *map(dotted_name, node.bases))
-                around = node.name if any(map(_EXCEPTION.match, names)) else ""
+                is_exception = any(map(_EXCEPTION.match, (node.name, *map(dotted_name, node.bases))))
+                around = node.name * is_exception
         elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 values[dotted_name(target)] = node.value
@@ -65,15 +65,10 @@ def raised_in(tree: ast.Module, lines: Sequence[str], module: str, path: str) ->
 def _raised(node: ast.Raise | ast.Expr, values: _Values, around: str) -> tuple[str, str]:
     """The exception and the message of a statement; ("", "") if it raises nothing of its own."""
     if isinstance(node, ast.Expr):
-        match node.value:
-            case (
-                ast.Call(
-                    func=ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__")
-                ) as call
-            ):
-                message = _message_of_call(call, values) if around else ""
-                return (around, message) if message else ("", "")
-        return "", ""
+        call = node.value if isinstance(node.value, ast.Call) and around else None
+        is_init = call is not None and getattr(call.func, "attr", "") == "__init__"
+        message = _message_of_call(call, values) if call and is_init else ""
+        return (around, message) if message else ("", "")
     raised = node.exc
     if isinstance(raised, ast.Name):
         raised = values.get(raised.id, raised)
