@@ -368,7 +368,10 @@ _NOTHING = Definition("", "data")
 _GENERATORS = re.compile(r"(?:.*\.)?(?:dataclass|define|frozen|mutable|attrs|attributes)|attr\.s")
 _PLAIN_LIST = (ast.List, ast.Tuple, ast.BinOp, ast.Add, ast.Load)
 # What is imported for type checkers alone is often imported lazily at run time.
-_DOES_NOT_RUN = re.compile(r"TYPE_CHECKING$|(?:platform|name) == '(?:win32|nt|darwin)'|version_info\S* <=? ")
+_DOES_NOT_RUN = re.compile(
+    r"^(?:\w+\.)?TYPE_CHECKING$|version_info\S* <=? "
+    r"|(?:== |startswith\()'(?:win|win32|cygwin|nt|darwin|aix|java)'"
+)
 _CLASS_VARIABLE = re.compile(r"""["']?(?:typing\.)?(?:ClassVar|Final)\b""")
 
 

@@ -191,6 +191,10 @@ def test_a_definition_has_its_shortest_public_name() -> None:
          "except ImportError:\n    from .classes import File", "function"),
         ("import sys\nif sys.version_info >= (3, 0):\n    from .classes import File\n"
          "else:\n    from .functions import File", "class"),
+        ("import sys\nif sys.platform == 'win32':\n    from .functions import File\n"
+         "else:\n    from .classes import File", "class"),
+        ("if not TYPE_CHECKING:\n    from .functions import File\n"
+         "else:\n    from .classes import File", "function"),
         ("from . import functions\nFile = functions.File", "function"),
         ("from .classes import File as Other\nFile = Other", "class"),
         ("from .File import File", "method"),
