@@ -213,11 +213,11 @@ def _live(module: Module, known: Mapping[str, PublicDefinition]) -> Iterator[Pub
     assigned = (name for name, each in module.definitions.items() if each.kind == "data" and "." not in name)
     for exported in dict.fromkeys((*(module.exports or ()), *computed, *assigned)):
         before = known.get(f"{module.name}.{exported}", _NOTHING)
+        if before.definition.kind != "data" or before.definition.doc or before.signature:
+            continue
         value = _value(f"{module.name}.{exported}")
         home = str(getattr(value, "__module__", None) or "builtins").partition(".")[0]
         is_own = home in (module.name.partition(".")[0], "builtins") or _is_private(home)
-        if before.definition.kind != "data" or before.definition.doc or before.signature:
-            continue
         inspected = Module(module.name, "")
         _inspect(inspected, str(exported), value)
         for each in inspected.definitions.values():
