@@ -7,6 +7,7 @@ names an interpreter, it is started once, only to report where its packages are.
 
 from __future__ import annotations
 
+import contextlib
 import email.parser
 import hashlib
 import json
@@ -79,16 +80,13 @@ class Distribution:
 
     def fingerprint(self) -> str:
         """A hash of the metadata and of the files' sizes and times, which changes when the package does."""
-        state = hashlib.sha256(
-            f"{self.name} {self.version} {self.licence} {self.url} {self.documentation}".encode()
-        )
+        state = [self.name, self.version, self.licence, self.url, self.documentation]
         for file in (*self.files, self.metadata, self.inventory or ""):
-            try:
+            state.append(str(file))
+            with contextlib.suppress(OSError):
                 found = (self.site / file).stat()
-                state.update(f"{file} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "replace"))
-            except OSError:
-                state.update(f"{file} -\n".encode("utf-8", "replace"))
-        return state.hexdigest()
+                state.append(f"{found.st_size} {found.st_mtime_ns}")
+        return hashlib.sha256("\n".join(state).encode("utf-8", "replace")).hexdigest()
 
 
 def sites(environment: Path) -> list[Path]:
@@ -97,16 +95,13 @@ def sites(environment: Path) -> list[Path]:
     try:
         if environment.is_dir():
             found = [environment] if next(environment.glob("*.dist-info"), None) else []
-            found += [
-                *sorted(environment.glob("lib/python*/site-packages")),
-                *sorted(environment.glob("lib64/python*/site-packages")),
-                *environment.glob("Lib/site-packages"),
-            ]
+            for place in ("lib64/python*/site-packages", "lib/python*/site-packages", "Lib/site-packages"):
+                found += sorted(environment.glob(place))
         elif environment.is_file():
             found = _sites_of_interpreter(environment)
         else:
             raise PackagesUnreadable(f"There is no Python environment at {environment}.")
-        distinct = list({site.resolve(): site for site in reversed(found) if site.is_dir()}.values())[::-1]
+        distinct = list({site.resolve(): site for site in found if site.is_dir()}.values())
     except OSError as error:
         raise PackagesUnreadable(f"The packages of {environment} cannot be read: {error}.") from error
     if any(not str(site).isprintable() for site in distinct):
@@ -117,13 +112,10 @@ def sites(environment: Path) -> list[Path]:
 
 
 def _sites_of_interpreter(interpreter: Path) -> list[Path]:
+    command = [str(interpreter), "-I", "-c", _PRINT_FOLDERS]
     try:
         answer = subprocess.run(
-            [str(interpreter), "-I", "-c", _PRINT_FOLDERS],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=ANSWER_SECONDS,
-            check=True,
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=True
         )
         return [Path(folder) for folder in json.loads(answer.stdout)]
     except subprocess.TimeoutExpired as error:
@@ -174,8 +166,7 @@ def _licence(metadata: Message) -> str:
     """The licence expression, else the licence field if it holds a name and no text, else the classifiers."""
     for key in ("license-expression", "license"):
         licence = metadata.get(key, "").strip()
-        is_name = "\n" not in licence and len(licence) <= LONGEST_LICENCE
-        if licence and licence.upper() != "UNKNOWN" and is_name:
+        if licence.upper() not in ("", "UNKNOWN") and licence == _line(licence):
             return licence
     classifiers = [
         value.rpartition("::")[2].strip()
@@ -189,9 +180,9 @@ def _address(metadata: Message) -> str:
     """The address of the package's documentation, else of its home page."""
     labelled = [value.partition(",") for value in metadata.get_all("project-url", ())]
     by_label = {label.strip().lower(): address.strip() for label, _, address in labelled}
-    wanted = ("documentation", "docs", "homepage", "home", "source", "repository")
-    addresses = [*(by_label.get(label, "") for label in wanted[:2]), *metadata.get_all("home-page", ())]
-    addresses += [by_label.get(label, "") for label in wanted[2:]]
+    by_label["home-page"] = metadata.get("home-page", "")
+    labels = ("documentation", "docs", "home-page", "homepage", "home", "source", "repository")
+    addresses = (by_label.get(label, "") for label in labels)
     return next((each for each in addresses if re.fullmatch(r"https?://[^\s<>\"]{3,300}", each)), "")
 
 
@@ -242,19 +233,17 @@ def _for_users(listed: Sequence[PurePosixPath]) -> tuple[str, ...]:
     code = [file for file in listed if file.suffix in (".py", ".pyi")]
     test_folders = {file.parent for file in code if "test" in file.parts and _IS_TEST.fullmatch(file.stem)}
     compiled = any(file.suffix in (".so", ".pyd") for file in listed)
-    sources = {file.with_suffix("") for file in code if file.suffix == ".py"}
-    wanted = []
-    for file in code:
+    wanted = {}  # by module, sources after stubs
+    for file in sorted(code, key=lambda file: file.suffix == ".py"):
         parts = (*file.parts[:-1], file.stem)
-        if _LEFT_OUT.intersection(parts) or _IS_TEST.fullmatch(file.stem) or parts[0] == "test":
-            continue
-        if file.stem.endswith(("_pb2", "_pb2_grpc")) or not all(part.isidentifier() for part in parts):
-            continue
-        is_needless = file.suffix == ".pyi" and file.with_suffix("") in sources and not compiled
-        if is_needless or test_folders.intersection(file.parents):
-            continue
-        wanted.append(file.as_posix())
-    return tuple(sorted(wanted)[:MOST_FILES])
+        is_test = parts[0] == "test" or not test_folders.isdisjoint(file.parents)
+        is_generated = file.stem.endswith(("_pb2", "_pb2_grpc"))
+        is_left_out = (
+            is_test or is_generated or not _LEFT_OUT.isdisjoint(parts) or _IS_TEST.fullmatch(file.stem)
+        )
+        if all(map(str.isidentifier, parts)) and not is_left_out:
+            wanted[file if compiled else file.with_suffix("")] = file.as_posix()
+    return tuple(sorted(wanted.values())[:MOST_FILES])
 
 
 def read(distribution: Distribution) -> Batch:
@@ -286,11 +275,8 @@ def read(distribution: Distribution) -> Batch:
 
     passages: dict[str, Passage] = {}
     aliases: list[tuple[str, str]] = []
-    insiders = [
-        name
-        for name, module in modules.items()
-        if module.exports is None and _FOR_INSIDERS & {*name.split(".")}
-    ]
+    unstated = (name for name, module in modules.items() if module.exports is None)
+    insiders = [name for name in unstated if _FOR_INSIDERS & {*name.split(".")}]
     for public in public_definitions(modules, hidden=insiders):
         definition = public.definition
         passages[public.name] = new_passage(
@@ -309,11 +295,9 @@ def read(distribution: Distribution) -> Batch:
             doc = "\n\n".join(filter(None, (summary, doc)))
         elif name in distribution.imports:
             doc = doc or summary
-        # A function may hide the module of the same name.
-        if doc and is_public(name) and name not in passages:
-            passages[name] = new_passage(
-                name, "module", name, doc, location=f"{module.path}:{module.doc_line}"
-            )
+        if doc and is_public(name) and name not in passages:  # a function may hide the module of its name
+            location = f"{module.path}:{module.doc_line}"
+            passages[name] = new_passage(name, "module", name, doc, location=location)
     spellings = {distribution.name, distribution.name.lower(), plain_name(distribution.name), main.lower()}
     spellings |= {spelling.replace("-", "_") for spelling in spellings}
     aliases += [(spelling, main) for spelling in sorted(spellings - {main})]

@@ -22,29 +22,22 @@ EXAMPLES_TRIED = 4  # calls of one name in one file that are considered as an ex
 FOR_READERS = 100  # added to the score of an example that was written to be read
 LONGEST_SNIPPET_LINES = 200
 
-_BUILTINS = frozenset(name for name in dir(builtins) if not name.startswith("_"))
+_BUILTINS = {name: value for name, value in vars(builtins).items() if not name.startswith("_")}
 # The return types of common functions: enough to know what `connection.execute` in an example belongs to.
 _RETURN_TYPES = {
     "open": "io.TextIOBase",
     "re.compile": "re.Pattern",
     "sqlite3.connect": "sqlite3.Connection",
     "logging.getLogger": "logging.Logger",
+    "datetime.datetime.now": "datetime.datetime",
     "str.encode": "bytes",
+    "bytes.decode": "str",
     **dict.fromkeys(("re.match", "re.search", "re.fullmatch"), "re.Match"),
-    **{f"datetime.datetime.{name}": "datetime.datetime" for name in ("now", "strptime", "fromtimestamp")},
-    **dict.fromkeys(("pathlib.Path.cwd", "pathlib.Path.home"), "pathlib.Path"),
     **{f"str.{name}": "str" for name in ("format", "join", "strip", "lower", "replace")},
-    **dict.fromkeys(("bytes.decode", "input", "repr", "os.path.join"), "str"),
-    **dict.fromkeys(("str.split", "str.splitlines", "sorted"), "list"),
 }
 _CONVENTIONS = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "sa": "sqlalchemy"}
-_LITERAL_TYPES: dict[type[ast.AST], str] = {
-    ast.List: "list", ast.ListComp: "list", ast.Dict: "dict", ast.DictComp: "dict",
-    ast.Set: "set", ast.SetComp: "set", ast.Tuple: "tuple", ast.JoinedStr: "str",
-}  # fmt: skip
-_SIMPLE = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Delete, ast.Assert)
-_SHORT_COMPOUND = (ast.With, ast.For, ast.Try, ast.While)
-_HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)  # their first lines are examples too
+_HEADED = (ast.With, ast.AsyncWith, ast.For, ast.AsyncFor)
+_SHOWN = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Delete, ast.Assert, *_HEADED)
 _BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 _WITHOUT_CALLS = frozenset((ast.Name, ast.Constant, ast.Load, ast.Store, str, type(None), int))
 
@@ -72,16 +65,23 @@ class CallCounter:
         self.counted: dict[str, Calls] = {}  # by full name
 
     def count(self, tree: ast.Module) -> None:
-        """Visits all statements in the order of the source, without recursion, since code may be nested
-        deeply."""
+        """Count the calls in all statements and docstrings, without recursion, since code may be deep."""
         waiting: list[_Frame] = [(tree, {}, None)]
         while waiting:
             node, types, statement = waiting.pop()
-            head = None
             if isinstance(node, ast.stmt):
-                head = node if isinstance(node, _HEADED) and statement is None else None
-                statement = _example_statement(node, statement)
+                if statement is None or _height(statement) >= LONGEST_EXAMPLE_LINES:
+                    statement = node if isinstance(node, _SHOWN) else None
                 types = self._learn_types(node, types)
+                if (
+                    isinstance(node, ast.Expr)
+                    and isinstance(node.value, ast.Constant)
+                    and not self._in_snippet
+                ):
+                    text = str(node.value.value)
+                    if ">>>" in text or "::" in text or "```" in text:
+                        self.count_snippets(node.lineno - 1, node.end_lineno or node.lineno)
+                    continue
             children: list[_Frame] = []
             for name in node._fields:
                 value: Any = getattr(node, name, None)
@@ -90,7 +90,7 @@ class CallCounter:
                     children += [(child, types, statement) for child in values]
                 elif name not in ("annotation", "returns"):
                     for call in _calls_in(values):
-                        self._count_call(call, types, head or statement)
+                        self._count_call(call, types, statement)
             children.reverse()
             waiting.extend(children)
 
@@ -106,12 +106,9 @@ class CallCounter:
                     tree = ast.parse(code)
             except (SyntaxError, ValueError, RecursionError, MemoryError):
                 continue
-            for node in ast.iter_child_nodes(tree):
-                if isinstance(node, ast.Import):
-                    self._imports.update({a.asname: a.name for a in node.names if a.asname})
-                    self._imports.update({r: r for r in (a.name.partition(".")[0] for a in node.names)})
-                elif isinstance(node, ast.ImportFrom) and node.module:
-                    self._imports.update({a.asname or a.name: f"{node.module}.{a.name}" for a in node.names})
+            for node in tree.body:
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    self._imports.update(imported(node))
             ast.increment_lineno(tree, start + first)
             self.count(tree)
         self._in_snippet = False
@@ -119,25 +116,25 @@ class CallCounter:
 
     def _learn_types(self, node: ast.stmt, types: dict[str, str]) -> dict[str, str]:
         """Add the types that a statement shows. A function gets its own copy."""
+        learned: list[tuple[ast.expr | str | None, str]] = []
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             types = dict(types)
-            for argument in (*node.args.args, *node.args.kwonlyargs):
-                annotation = argument.annotation
-                known = self._resolve(_annotated_class(annotation)) if annotation is not None else ""
-                _set_type(types, argument.arg, known)
+            for each in (*node.args.args, *node.args.kwonlyargs):
+                annotation = (
+                    each.annotation.left if isinstance(each.annotation, ast.BinOp) else each.annotation
+                )
+                learned.append((each.arg, self._resolve(dotted_name(annotation))))
         elif isinstance(node, ast.Assign):
-            known = self._type(node.value, types)
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    _set_type(types, target.id, known)
+            learned = [(target, self._type(node.value, types)) for target in node.targets]
         elif isinstance(node, ast.With | ast.AsyncWith):
-            for item in node.items:
-                known = self._type(item.context_expr, types)
-                if known and isinstance(item.optional_vars, ast.Name):
-                    types[item.optional_vars.id] = known
+            learned = [(item.optional_vars, self._type(item.context_expr, types)) for item in node.items]
+        for target, known in learned:
+            name = target.id if isinstance(target, ast.Name) else target
+            if isinstance(name, str):
+                types[name] = known
         return types
 
-    def _count_call(self, call: ast.Call, types: dict[str, str], statement: ast.stmt | None) -> None:
+    def _count_call(self, call: ast.Call, types: Mapping[str, str], statement: ast.stmt | None) -> None:
         name = self._called(call.func, types)
         if not name or "._" in name:
             return
@@ -170,50 +167,45 @@ class CallCounter:
 
     def _type(self, node: ast.expr, types: Mapping[str, str]) -> str:
         """The class of a value, if the source alone shows it; otherwise ""."""
-        if isinstance(node, ast.Name):
-            return types.get(node.id, "")
-        if isinstance(node, ast.Call):
-            name = self._called(node.func, types)
-            if name in _RETURN_TYPES:
-                return _RETURN_TYPES[name]
-            last = name.rpartition(".")[2]
-            is_class = last[:1].isupper() or name in ("str", "dict", "list", "set", "bytes", "int", "float")
-            return name if is_class else ""
-        if isinstance(node, ast.Constant):
-            kind = type(node.value).__name__
-            return kind if kind in ("str", "bytes", "int", "float") else ""
-        return _LITERAL_TYPES.get(type(node), "")
+        match node:
+            case ast.Name(id=name):
+                return types.get(name, "")
+            case ast.Call(func=func):
+                name = self._called(func, types)
+                is_class = name.rpartition(".")[2][:1].isupper() or isinstance(_BUILTINS.get(name), type)
+                return _RETURN_TYPES.get(name, name if is_class else "")
+            case ast.Constant(value=str() | bytes() as value):
+                return type(value).__name__
+            case ast.JoinedStr():
+                return "str"
+            case ast.List() | ast.ListComp():
+                return "list"
+            case ast.Dict() | ast.DictComp():
+                return "dict"
+        return ""
 
     def _example(self, statement: ast.stmt, call: ast.Call, name: str) -> tuple[int, int, int]:
         """The first and last line of the example that a statement makes, and its score; 0 for no example.
-        Good ones are short and plain, and pass something to the call."""
-        first, last = statement.lineno, statement.end_lineno or statement.lineno
-        if isinstance(statement, _HEADED) and last - first >= LONGEST_EXAMPLE_LINES:
+        Good ones are short, have a literal among the arguments, and show the block that the call begins."""
+        first, last = statement.lineno, statement.lineno + _height(statement)
+        if isinstance(statement, _HEADED):
             ends = [inner.end_lineno or 0 for inner in statement.body]
             last = max((end for end in ends if end - first < LONGEST_EXAMPLE_LINES), default=last)
         text = "\n".join(self._lines[first - 1 : last]).strip()
+        arguments = [*call.args, *(each.value for each in call.keywords)]
+        alone = statement.value if isinstance(statement, ast.Expr) and not self._in_snippet else None
+        if call in (alone, getattr(alone, "value", None)) and all(map(dotted_name, arguments)):
+            return 0, 0, 0  # a call whose arguments are all names says no more than a signature
         passes_all_on = any(isinstance(each, ast.Starred) for each in call.args) or any(
             each.arg is None for each in call.keywords
         )
-        # A call whose arguments are all names says no more than a signature.
-        if (
-            (passes_all_on or not (self._in_snippet or _says_more(statement, call)))
-            or (last - first >= LONGEST_EXAMPLE_LINES or len(text) > LONGEST_EXAMPLE)
-            or ("raise " in text or name.rpartition(".")[2] not in text)
-        ):
+        is_long = last - first >= LONGEST_EXAMPLE_LINES or len(text) > LONGEST_EXAMPLE
+        if passes_all_on or is_long or "raise " in text or name.rpartition(".")[2] not in text:
             return 0, 0, 0
-        score = 100 - len(text) // 4 - 8 * (last - first)
-        score -= 12 * text.count("self.") + 6 * len(re.findall(r"\b_\w", text))
-        score -= 5 * max(0, text.count("(") - 1)
-        score += 10 * min(len(call.args) + len(call.keywords), 2)
-        score += 8 * any(isinstance(each, ast.Constant) for each in _arguments(call))
-        if call in _head(statement):  # an example of a context manager or iterator shows the block or loop
-            score += 30
-        elif isinstance(statement, ast.Assign | ast.With):
-            score += 8
-        elif isinstance(statement, ast.Return):
-            score -= 10
-        return first, last, max(score, 1) + FOR_READERS * self._in_snippet
+        score = 101 - len(text) // 4 + 20 * any(isinstance(each, ast.Constant) for each in arguments)
+        heads = [item.context_expr for item in getattr(statement, "items", ())]
+        is_head = call in (*heads, getattr(statement, "iter", None))
+        return first, last, score + 30 * is_head + FOR_READERS * self._in_snippet
 
 
 def _calls_in(nodes: Sequence[object]) -> Iterator[ast.Call]:
@@ -264,61 +256,28 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def _set_type(types: dict[str, str], name: str, known: str) -> None:
-    if known:
-        types[name] = known
-    else:
-        types.pop(name, None)
+def _height(statement: ast.stmt) -> int:
+    return (statement.end_lineno or statement.lineno) - statement.lineno
 
 
-def _example_statement(node: ast.stmt, outer: ast.stmt | None) -> ast.stmt | None:
-    """The statement that is the example of a call within `node`: the outermost simple one or short block."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return None
-    is_short = (node.end_lineno or 0) - node.lineno < LONGEST_EXAMPLE_LINES
-    if isinstance(node, _SIMPLE) or (isinstance(node, _SHORT_COMPOUND) and is_short and outer is None):
-        return outer or node
-    return None if outer is None or node.lineno > outer.lineno else outer
+def imported(node: ast.Import | ast.ImportFrom, package: str = "") -> Iterator[tuple[str, str]]:
+    """Each name that an import in this package binds, and the full name of what it stands for."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            top = alias.name.partition(".")[0]
+            yield (alias.asname, alias.name) if alias.asname else (top, top)
+        return
+    parents = package.split(".")
+    base = parents[: len(parents) - node.level + 1] if node.level else []
+    for alias in node.names:
+        yield alias.asname or alias.name, ".".join((*base, *filter(None, [node.module]), alias.name))
 
 
-def _arguments(call: ast.Call) -> list[ast.expr]:
-    return [*call.args, *(each.value for each in call.keywords)]
-
-
-def _head(statement: ast.stmt) -> list[ast.expr]:
-    if isinstance(statement, ast.With | ast.AsyncWith):
-        return [item.context_expr for item in statement.items]
-    return [statement.iter] if isinstance(statement, ast.For | ast.AsyncFor) else []
-
-
-def _says_more(statement: ast.stmt, call: ast.Call) -> bool:
-    """Whether a statement is more than this call with names as its arguments."""
-    alone = statement.value if isinstance(statement, ast.Expr) else None
-    if isinstance(alone, ast.Await):
-        alone = alone.value
-    return alone is not call or not all(map(dotted_name, _arguments(call)))
-
-
-def dotted_name(node: ast.expr) -> str:
-    """`a.b.c` as text; "" for anything else."""
+def dotted_name(node: ast.expr | None) -> str:
+    """`a.b.c` as text, also for `a.b.c[x]`; "" for anything else."""
+    node = node.value if isinstance(node, ast.Subscript) else node
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
         node = node.value
-    if isinstance(node, ast.Subscript):
-        return dotted_name(node.value) if not parts else ""
-    if not isinstance(node, ast.Name):
-        return ""
-    parts.append(node.id)
-    return ".".join(reversed(parts))
-
-
-def _annotated_class(node: ast.expr) -> str:
-    """The class that an annotation names: X for `X`, `Optional[X]` and `X | None`."""
-    if isinstance(node, ast.BinOp):
-        return _annotated_class(node.left)
-    outer = dotted_name(node.value).rpartition(".")[2] if isinstance(node, ast.Subscript) else ""
-    if isinstance(node, ast.Subscript) and outer in ("Optional", "Annotated"):
-        inner = node.slice.elts[0] if isinstance(node.slice, ast.Tuple) else node.slice
-        return _annotated_class(inner)
-    return dotted_name(node)
+    return ".".join((node.id, *reversed(parts))) if isinstance(node, ast.Name) else ""

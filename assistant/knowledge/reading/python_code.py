@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import ast
 import inspect
-import operator
-import os
 import re
-import sys
 import tokenize
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from assistant.knowledge.passage import Calls, Raised
-from assistant.knowledge.reading.python_calls import CallCounter, dotted_name
+from assistant.knowledge.reading.python_calls import CallCounter, dotted_name, imported
 from assistant.knowledge.reading.python_parameters import (
     LONGEST_LISTED,
     Described,
     Parameter,
     ParameterReader,
+    description,
     signature_of,
     text_of,
     undescribed,
@@ -48,9 +45,7 @@ class Definition:
 
     name: str  # within its module: "Path.mkdir"
     kind: str
-    signature: str = (
-        ""  # what follows the name: "(path, ignore_errors=False)", " = 'abc'"; overloads in lines
-    )
+    signature: str = ""  # what follows the name: "(path, mode=3)", " = 'abc'"; of overloads one line each
     doc: str = ""
     line: int = 0
     bases: tuple[str, ...] = ()  # the base classes of a class, as dotted names in the source
@@ -73,9 +68,7 @@ class Module:
     computed: bool = False  # whether code computes a part of `__all__`
     bindings: dict[str, str] = field(default_factory=dict)  # top-level name: dotted name elsewhere, or ""
     reexported: set[str] = field(default_factory=set)  # `from … import x as x`, and what is imported lazily
-    stars: list[str] = field(
-        default_factory=list
-    )  # the modules of `from … import *`; the last one counts most
+    stars: list[str] = field(default_factory=list)  # of `from … import *`; the last one counts most
     docs: list[tuple[str, Definition]] = field(default_factory=list)  # of what another module has in C
     usage: dict[str, Calls] = field(default_factory=dict)  # by full name of what is called
     raised: list[Raised] = field(default_factory=list)
@@ -139,28 +132,9 @@ class _ModuleReader:
         imports = {name: target for name, target in module.bindings.items() if target}
         counter = CallCounter(self._lines, module.name, imports, set(module.bindings) - set(imports))
         counter.count(tree)
-        for start, end in self._texts(tree):
-            counter.count_snippets(start, end)
         module.usage = counter.counted
         module.raised = raised_in(tree, self._lines, module.name, module.path)
         return module
-
-    def _texts(self, tree: ast.Module) -> Iterator[tuple[int, int]]:
-        """The first and last line of each docstring with examples."""
-        waiting: list[ast.AST] = [tree]
-        while waiting:
-            node = waiting.pop()
-            body = [each for each in getattr(node, "body", ()) if isinstance(each, ast.stmt)]
-            first = body[0] if body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                text = first.value.value
-                if isinstance(text, str) and (">>>" in text or "::" in text or "```" in text):
-                    yield first.lineno - 1, first.end_lineno or first.lineno
-            waiting += [
-                each
-                for each in body
-                if isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            ]
 
     # Definitions
 
@@ -196,21 +170,13 @@ class _ModuleReader:
             self._module.bindings[name] = target
 
     def _add_import(self, node: ast.Import | ast.ImportFrom, weak: bool) -> None:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                here = alias.asname or alias.name.partition(".")[0]
-                self._bind(here, alias.name if alias.asname else here, weak=weak)
-            return
-        parents = self._package.split(".")
-        parents = parents[: len(parents) - node.level + 1] if node.level else []
-        base = ".".join([*parents, *([node.module] if node.module else [])])
-        for alias in node.names:
-            if alias.name == "*":
-                self._module.stars.insert(0 if weak else len(self._module.stars), base)
-                continue
-            self._bind(alias.asname or alias.name, f"{base}.{alias.name}", weak=weak)
-            if alias.asname == alias.name:
-                self._module.reexported.add(alias.name)
+        for name, target in imported(node, self._package):
+            if name == "*":
+                self._module.stars.insert(0 if weak else len(self._module.stars), target.removesuffix(".*"))
+            else:
+                self._bind(name, target, weak=weak)
+        if isinstance(node, ast.ImportFrom):
+            self._module.reexported.update(each.name for each in node.names if each.asname == each.name)
 
     def _add_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, prefix: str, weak: bool) -> None:
         if node.name == "__getattr__" and not prefix:
@@ -219,7 +185,7 @@ class _ModuleReader:
                     self._add_import(each, weak=True)
         if node.name.startswith("_"):
             return
-        decorators = [dotted_name(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list]
+        decorators = _decorators(node)
         last = {name.rpartition(".")[2] for name in decorators}
         if any(name.endswith(_ACCESSORS) for name in decorators):
             return
@@ -231,9 +197,8 @@ class _ModuleReader:
             kind, signature = "data", ""
         else:
             kind = "method" if prefix else "function"
-            parameters, described = self._reader.parameters(
-                node.args, bool(prefix) and "staticmethod" not in last
-            )
+            is_bound = bool(prefix) and "staticmethod" not in last
+            parameters, described = self._reader.parameters(node.args, is_bound)
             signature = signature_of(parameters, self._reader.source(undescribed(node.returns)[0]))
         like = "" if ast.get_docstring(node, clean=False) else _copied_by(node)
         doc = with_list(_docstring(node), described) or ("" if like else self._comment_above(node))
@@ -260,14 +225,13 @@ class _ModuleReader:
                     break
                 doc = doc or more
         full = prefix + node.name
-        decorators = (dotted_name(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list)
         fields, described = self._fields(node)
         definition = Definition(
             *(full, "class", signature, with_list(doc or self._comment_above(node), described), node.lineno),
             bases=tuple(filter(None, map(dotted_name, node.bases))),
             fields=fields,
             listed=tuple(dict.fromkeys(name for name, *_ in (*fields, *described))),
-            generates=any(_GENERATORS.fullmatch(decorator) for decorator in decorators),
+            generates=any(map(_GENERATORS.fullmatch, _decorators(node))),
         )
         self._define(definition, weak)
         if prefix.count(".") < 2:
@@ -283,12 +247,12 @@ class _ModuleReader:
             name = _assigned(each)
             if not name or name.startswith("_"):
                 continue
-            default, text, in_init = self._reader.default(each.value)
+            text = description(each.value)
             if isinstance(each, ast.AnnAssign):
                 annotation, in_annotation = undescribed(each.annotation)
-                source = self._reader.source(annotation)
+                source, default = self._reader.source(annotation), self._reader.field(each.value)
                 text = text or in_annotation
-                if in_init and not _CLASS_VARIABLE.match(source):
+                if default is not None and not _CLASS_VARIABLE.match(source):
                     fields.append((name, source, default))
             if text := text or self._doc_of_assignment(each, after, marked=True):
                 described.append((name, text))
@@ -337,13 +301,10 @@ class _ModuleReader:
 
     def _define(self, definition: Definition, weak: bool) -> None:
         """Keep a definition. Of several with one name, the last one with a docstring counts."""
-        before = self._module.definitions.get(definition.name)
-        if before is not None and bool(before.doc) == bool(definition.doc):
-            says_less = definition.kind == "data" and before.kind != "data"
-            is_better = not weak and not says_less
-        else:
-            is_better = before is None or bool(definition.doc)
-        if is_better:
+        before = self._module.definitions.get(definition.name, _NOTHING)
+        says_less = weak or (definition.kind == "data" and before.kind != "data")
+        is_better = bool(definition.doc) if bool(before.doc) != bool(definition.doc) else not says_less
+        if is_better or before is _NOTHING:
             self._module.definitions[definition.name] = definition
 
     def _comment_above(self, node: ast.stmt, *, marked: bool = False) -> str:
@@ -361,11 +322,11 @@ class _ModuleReader:
         return text if re.search(r"[A-Za-z]{3}", text) and not re.match(r"[-=#*]{3}", text) else ""
 
     def _comment_beside(self, node: ast.stmt) -> str:
-        if node.end_lineno != node.lineno or node.end_col_offset is None:
-            return ""
-        rest = self._lines[node.lineno - 1].encode()[node.end_col_offset :].decode("utf-8", "replace").strip()
-        text = rest.lstrip("#: ").strip()
-        return text if rest.startswith("#") and " " in text and not text.startswith("type:") else ""
+        rest = (
+            self._lines[(node.end_lineno or 1) - 1].encode()[node.end_col_offset :].decode("utf-8", "replace")
+        )
+        mark, _, text = rest.partition("# ")
+        return "" if mark.strip(" #:") or text.startswith("type:") or " " not in text else text.strip()
 
     # `__all__`
 
@@ -374,15 +335,12 @@ class _ModuleReader:
         for each in (each for value in values for each in ast.walk(value)):
             if isinstance(each, ast.Constant) and isinstance(each.value, str):
                 self._module.exports.append(each.value)
-            elif not isinstance(each, _PLAIN_LIST) and not (
-                isinstance(each, ast.Name) and each.id == "__all__"
-            ):
+            elif not isinstance(each, _PLAIN_LIST) and getattr(each, "id", "") != "__all__":
                 self._module.computed = True
 
     def _extend_exports(self, node: ast.AugAssign | ast.Expr) -> None:
-        if isinstance(node, ast.AugAssign):
-            if dotted_name(node.target) == "__all__":
-                self._add_exports(node.value)
+        if isinstance(node, ast.AugAssign) and dotted_name(node.target) == "__all__":
+            self._add_exports(node.value)
         elif isinstance(node.value, ast.Call) and dotted_name(node.value.func).startswith("__all__."):
             self._add_exports(*node.value.args)
 
@@ -406,9 +364,14 @@ class _ModuleReader:
             self._in_tables.update(each for each in strings if isinstance(each, str) and each.isidentifier())
 
 
+_NOTHING = Definition("", "data")
 _GENERATORS = re.compile(r"(?:.*\.)?(?:dataclass|define|frozen|mutable|attrs|attributes)|attr\.s")
 _PLAIN_LIST = (ast.List, ast.Tuple, ast.BinOp, ast.Add, ast.Load)
-_COMPARED = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.GtE: operator.ge, ast.Lt: operator.lt}
+# What is imported for type checkers alone is often imported lazily at run time.
+_DOES_NOT_RUN = re.compile(
+    r"^(?:\w+\.)?TYPE_CHECKING$|version_info\S* <=? "
+    r"|(?:== |startswith\()'(?:win|win32|cygwin|nt|darwin|aix|java)'"
+)
 _CLASS_VARIABLE = re.compile(r"""["']?(?:typing\.)?(?:ClassVar|Final)\b""")
 
 
@@ -420,27 +383,13 @@ def _branches(node: ast.If | ast.Try | ast.With) -> Iterator[tuple[list[ast.stmt
     elif isinstance(node, ast.With):
         yield node.body, False
     else:
-        # What is imported for type checkers alone is often imported lazily at run time.
-        runs = False if dotted_name(node.test).endswith("TYPE_CHECKING") else _truth(node.test)
-        branches = [(node.orelse, runs is True), (node.body, runs is False)]
-        yield from branches if runs is not False else branches[::-1]
+        is_weak = bool(_DOES_NOT_RUN.search(ast.unparse(node.test)))
+        branches = [(node.orelse, False), (node.body, is_weak)]
+        yield from reversed(branches) if is_weak else branches
 
 
-def _truth(test: ast.expr) -> bool | None:
-    """Whether a condition about the system or Python's version is true here; None for any other condition."""
-    if isinstance(test, ast.Compare) and len(test.ops) == 1 and type(test.ops[0]) in _COMPARED:
-        here: dict[str, Any] = {
-            "sys.platform": sys.platform,
-            "os.name": os.name,
-            "sys.version_info": sys.version_info,
-        }
-        value = here.get(dotted_name(test.left))
-        try:
-            other = ast.literal_eval(test.comparators[0])
-            return None if value is None else bool(_COMPARED[type(test.ops[0])](value, other))
-        except (ValueError, TypeError):
-            return None
-    return None
+def _decorators(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    return [dotted_name(each.func if isinstance(each, ast.Call) else each) for each in node.decorator_list]
 
 
 def _copied_by(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:

@@ -77,19 +77,13 @@ class NameResolver:
         found = self.find_dotted(bound) if bound else None
         is_better = found is not None and self._modules[found[0]].path  # what is written in C says less
         own = (module, name) if name in here.definitions else None
-        if own is not None and not is_better and self._says_something(own):
+        if own and not is_better and self._says_something(own):
             return own
-        if found is not None:
+        stars = (star for star in reversed(here.stars) if star in self._modules and star != module)
+        through_stars = (self.find(star, name) for star in stars if name in self.exported(star))
+        found = found or next(filter(None, through_stars), own)
+        if found is not None or bound is not None:
             return found
-        for star in reversed(here.stars):
-            if star in self._modules and star != module and name in self.exported(star):
-                found = self.find(star, name)
-                if found is not None:
-                    return found
-        if own is not None:
-            return own
-        if bound is not None:
-            return None
         if f"{module}.{name}" in self._modules:
             return (f"{module}.{name}", "")
         # The package may import the name lazily from the one of its submodules that defines it.
@@ -104,15 +98,11 @@ class NameResolver:
         """Where a full dotted name is defined; does not look into classes."""
         parts = dotted.split(".")
         for length in range(len(parts), 0, -1):
-            module = ".".join(parts[:length])
-            if module in self._modules:
-                # `from .x import x` takes the function x of the package rather than its module x.
-                if length == len(parts):
-                    return (module, "")
-                found = self.find(module, parts[length])
-                if found is None or length == len(parts) - 1:
+            if (module := ".".join(parts[:length])) in self._modules:
+                found = self.find(module, parts[length]) if parts[length:] else (module, "")
+                if found is None or not (rest := parts[length + 1 :]):
                     return found
-                return self.find_dotted(".".join([found[0], *parts[length + 1 :]])) if not found[1] else None
+                return self.find_dotted(".".join((found[0], *rest))) if not found[1] else None
         return None
 
     def place_docs(self) -> None:
@@ -121,7 +111,7 @@ class NameResolver:
             for place, given in module.docs:
                 top, dot, member = given.name.partition(".")
                 found = self.find_dotted(f"{place}.{top}")
-                if found is not None and found[1] and self._says_something(found):
+                if found and found[1] and self._says_something(found):
                     definitions, inner = self._modules[found[0]].definitions, found[1] + dot + member
                     if inner in definitions and not definitions[inner].doc:
                         definitions[inner] = replace(definitions[inner], doc=given.doc)
@@ -133,17 +123,13 @@ class NameResolver:
     def exported(self, module: str) -> set[str]:
         """The public top-level names of a module, with those that it gets by `import *`."""
         if module not in self._exported:
-            names: set[str] = set()
-            waiting, seen = [module], {module}
-            while waiting:
-                name = waiting.pop()
+            names = self._exported[module] = set()
+            waiting = [module]
+            for name in waiting:
                 names.update(self._own_exports(name))
                 here = self._modules[name]
                 if here.exports is None or here.computed:
-                    stars = [star for star in here.stars if star in self._modules and star not in seen]
-                    seen.update(stars)
-                    waiting.extend(stars)
-            self._exported[module] = names
+                    waiting += (star for star in {*here.stars}.difference(waiting) if star in self._modules)
         return self._exported[module]
 
     def _own_exports(self, module: str) -> set[str]:
@@ -154,7 +140,7 @@ class NameResolver:
             for name, target in here.bindings.items():
                 root = target.partition(".")[0]
                 same = root == module.partition(".")[0]
-                private = any(part.startswith("_") for part in target.split(".")[:-1])
+                private = not is_public(target.rpartition(".")[0])
                 is_shown = (here.is_package and same) or (private and (same or root.startswith("_")))
                 if target and (is_shown or target.startswith(f"{module}.")):
                     names.add(name)
@@ -163,30 +149,25 @@ class NameResolver:
     def is_stated(self, module: str, name: str) -> bool:
         """Whether a module says that it exports a name, rather than only defining it."""
         here = self._modules[module]
-        is_top = "." not in module and not (
-            name in here.definitions and here.definitions[name].kind == "data"
-        )
+        is_data = name in here.definitions and here.definitions[name].kind == "data"
+        is_top = "." not in module and not is_data
         return is_top or bool(here.bindings.get(name)) or name in {*here.reexported, *(here.exports or ())}
 
     def ancestors(self, module: str, top: str) -> Iterator[tuple[str, Definition, tuple[str, ...]]]:
         """A class and the classes that it inherits from within these modules, the nearest first, each with
         its module and the names of its other bases."""
-        waiting, seen = [(module, top)], set()
+        waiting = [(module, top)]
         for where, name in waiting:
             definition = self._modules[where].definitions.get(name)
-            if (where, name) in seen or definition is None or definition.kind != "class":
+            if definition is None or definition.kind != "class":
                 continue
-            seen.add((where, name))
             other = []
             for base in definition.bases:
-                root, dot, rest = base.partition(".")
-                found = self.find(where, root)
-                if found is not None and dot:
-                    found = self.find_dotted(f"{found[0]}.{rest}") if not found[1] else None
-                if found is not None and found[1]:
-                    waiting.append(found)
-                else:
+                found = self.find_dotted(f"{where}.{base}")
+                if found is None or not found[1]:
                     other.append(base.rpartition(".")[2])
+                elif found not in waiting:
+                    waiting.append(found)
             yield where, definition, tuple(other)
 
     def members(self, module: str, top: str) -> Iterator[Target]:
@@ -196,24 +177,22 @@ class NameResolver:
         for where, definition, _ in self.ancestors(module, top):
             for inner in self._members[where].get(definition.name, ()):
                 rest = inner[len(definition.name) + 1 :]
-                known = best.get(rest)
-                if known is None or (
-                    not self._modules[known[0]].definitions[known[1]].doc
-                    and self._modules[where].definitions[inner].doc
-                ):
+                if rest not in best or (self._doc(where, inner) and not self._doc(*best[rest])):
                     best[rest] = (where, inner)
         yield from best.values()
+
+    def _doc(self, module: str, name: str) -> str:
+        return self._modules[module].definitions[name].doc
 
     def completed(self, module: str, definition: Definition) -> Definition:
         """A function with the docstring that it copies, a method of a variable as a function, or a class with
         the parameters that it inherits or that are made from its fields."""
         if definition.like and not definition.doc:
             owner, _, name = definition.like.rpartition(".")
-            found = self.find(module, (owner or name).partition(".")[0])
-            if found is not None and found[1] and owner:
-                named = {inner.rpartition(".")[2]: (where, inner) for where, inner in self.members(*found)}
-                found = named.get(name)
-            if found is not None and found[1]:
+            found = self.find_dotted(f"{module}.{owner or name}")
+            if found and owner:
+                found = next((each for each in self.members(*found) if each[1].endswith(f".{name}")), None)
+            if found and found[1]:
                 there = self._modules[found[0]].definitions[found[1]]
                 kind = "function" if there.kind == "method" and definition.kind == "data" else definition.kind
                 signature = definition.signature or there.signature
@@ -226,14 +205,13 @@ class NameResolver:
             fields = {parameter[0]: parameter for parameter in each.fields} | fields
             if each.signature and not (fields and _TAKES_ANYTHING.fullmatch(each.signature)):
                 return definition if fields and mark else replace(definition, signature=each.signature)
+            is_by_position = each.generates or "NamedTuple" in others
             takes_keywords = each.signature or _BY_KEYWORD.intersection(others)
-            mark = mark or (
-                "*" if takes_keywords else "fields" if each.generates or "NamedTuple" in others else ""
-            )
+            mark = mark or ("*" if takes_keywords else "fields" * is_by_position)
         if not (fields and mark):
             return definition
-        parameters = [("*", "", "")] if mark == "*" else []
-        return replace(definition, signature=signature_of([*parameters, *fields.values()]))
+        first = [("*", "", "")] * (mark == "*")
+        return replace(definition, signature=signature_of([*first, *fields.values()]))
 
 
 def public_definitions(
@@ -250,7 +228,7 @@ def public_definitions(
     for name in modules:
         if name in closed or not is_public(name):
             continue
-        for exported in resolver.exported(name):
+        for exported in sorted(resolver.exported(name)):
             target = resolver.find(name, exported)
             if target is not None and target[1] and not exported.startswith("_"):
                 exporters.setdefault(target, set()).add(f"{name}.{exported}")
@@ -260,14 +238,13 @@ def public_definitions(
     best_names: dict[Target, str] = {}
     for target, found in exporters.items():
         where, top = target
-        root = where.partition(".")[0]
-        ordered = sorted(
-            found,
-            key=lambda name: (
-                *(not name.startswith(f"{root}."), name.count("."), name != f"{where}.{top}"),
-                *(name.rpartition(".")[2] != top, len(name), name),
-            ),
-        )
+
+        def rank(name: str, here: str = f"{where}.{top}") -> tuple[object, ...]:
+            is_foreign = name.partition(".")[0] != here.partition(".")[0]
+            is_renamed = name.rpartition(".")[2] != here.rpartition(".")[2]
+            return is_foreign, name.count("."), name != here, is_renamed, len(name), name
+
+        ordered = sorted(found, key=rank)
         best_names[target] = ordered[0]
         definition = modules[where].definitions[top]
         for each in resolver.members(where, top):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
+import textwrap
 from collections.abc import Sequence
 
 from assistant.knowledge.reading.python_calls import dotted_name
 
 LONGEST_SIGNATURE = 4000  # characters; a longer one loses its annotations, then its defaults, then its end
-LONGEST_LISTED = 300  # characters about one parameter or field in the list of a definition
-LONGEST_LIST = 4000
+LONGEST_LISTED, SHORTEST_LISTED = 300, 60  # characters about one parameter or field in the list
+LONGEST_LIST = 4000  # the more items there are, the less is shown of each
 
 Parameter = tuple[str, str, str]  # its name with stars, its annotation and its default, as source code
 Described = tuple[str, str]  # the name of a parameter or field, and what is said of it
@@ -29,10 +29,10 @@ class ParameterReader:
         """The parameters of a function, without `self` if it is bound, and what they say of themselves."""
         positional = [*arguments.posonlyargs, *arguments.args]
         required = [None] * (len(positional) - len(arguments.defaults))
-        pairs = list(zip(positional, [*required, *arguments.defaults], strict=True))[bound:]
+        pairs = zip(positional, [*required, *arguments.defaults], strict=True)
         rows: list[tuple[str, ast.arg | None, ast.expr | None]] = [("", *pair) for pair in pairs]
-        if len(arguments.posonlyargs) > bound:
-            rows.insert(len(arguments.posonlyargs) - bound, ("/", None, None))
+        if arguments.posonlyargs[bound:]:
+            rows.insert(len(arguments.posonlyargs), ("/", None, None))
         if arguments.vararg or arguments.kwonlyargs:
             rows.append(("*", arguments.vararg, None))
         rows += [("", *pair) for pair in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
@@ -40,37 +40,27 @@ class ParameterReader:
             rows.append(("**", arguments.kwarg, None))
         parameters: list[Parameter] = []
         described: list[Described] = []
-        for stars, argument, value in rows:
-            if argument is None:
-                parameters.append((stars, "", ""))
-                continue
-            annotation, text = undescribed(argument.annotation)
-            default, in_default, _ = self.default(value, shown=True)
-            parameters.append((stars + argument.arg, self.source(annotation), default))
-            if text := text or in_default:
-                described.append((argument.arg, text))
+        for stars, argument, value in rows[bound and bool(positional) :]:
+            annotation, text = undescribed(argument.annotation if argument else None)
+            name = argument.arg if argument else ""
+            parameters.append((stars + name, self.source(annotation), self.source(value)))
+            if text := text or description(value):
+                described.append((name, text))
         return parameters, described
 
-    def default(self, value: ast.expr | None, *, shown: bool = False) -> tuple[str, str, bool]:
-        """The default that a value stands for, its description, and whether `__init__` takes it: the value
-        may be a call such as `Field(default=1, description="…")`, which stays as it is if it is `shown`."""
-        if not isinstance(value, ast.Call):
-            return self.source(value), "", True
-        text = _description(value)
-        if shown or dotted_name(value.func).rpartition(".")[2] not in _FIELD_MAKERS:
-            if text and shown:
-                kept = [each for each in value.keywords if each.arg != "description"]
-                value = ast.Call(value.func, value.args, kept)
-                return ast.unparse(value), text, True
-            return self.source(value), text, True
+    def field(self, value: ast.expr | None) -> str | None:
+        """The default of a field; None if `__init__` does not take it. The value may be a call such as
+        `Field(default=1, description="…")`."""
+        if not (isinstance(value, ast.Call) and _last_name(value) in _FIELD_MAKERS):
+            return self.source(value)
         given = {each.arg: each.value for each in value.keywords}
+        if getattr(given.get("init"), "value", True) is False:
+            return None
         made = given.get("default_factory") or given.get("factory")
         if made is not None:
-            default = self.source(getattr(made, "body", made)) + "()" * (not isinstance(made, ast.Lambda))
-        else:
-            default = self.source(given.get("default", value.args[0] if value.args else None))
-        in_init = getattr(given.get("init"), "value", True) is not False
-        return "" if default == "..." else default, text, in_init
+            return self.source(made.body) if isinstance(made, ast.Lambda) else f"{self.source(made)}()"
+        default = self.source(given.get("default", value.args[0] if value.args else None))
+        return default if default != "..." else ""
 
     def source(self, node: ast.expr | None) -> str:
         """An expression as it stands in the source, in one line."""
@@ -83,71 +73,51 @@ class ParameterReader:
 
 
 def text_of(node: ast.expr | None) -> str:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return inspect.cleandoc(node.value).strip()
-    return ""
+    value = node.value if isinstance(node, ast.Constant) else None
+    return inspect.cleandoc(value).strip() if isinstance(value, str) else ""
 
 
-def _description(call: ast.Call) -> str:
+def _last_name(call: ast.Call) -> str:
+    return dotted_name(call.func).rpartition(".")[2]
+
+
+def description(value: ast.expr | None) -> str:
     """The text about a parameter or field in a call such as `Doc("…")` or `Query(description="…")`."""
-    name = dotted_name(call.func).rpartition(".")[2]
+    if not isinstance(value, ast.Call):
+        return ""
+    name = _last_name(value)
     if name == "Doc":
-        return text_of(call.args[0] if call.args else None)
-    keywords = [each.value for each in call.keywords if each.arg in ("description", "doc")]
-    return text_of(keywords[0]) if keywords and (name[:1].isupper() or name in _FIELD_MAKERS) else ""
+        return text_of(value.args[0] if value.args else None)
+    texts = [text_of(each.value) for each in value.keywords if each.arg in ("description", "doc")]
+    return texts[0] if texts and (name[:1].isupper() or name in _FIELD_MAKERS) else ""
 
 
 def undescribed(annotation: ast.expr | None) -> tuple[ast.expr | None, str]:
     """`int` and "the text" for `Annotated[int, Doc("the text")]`; other annotations stay as they are."""
     if isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
-        for each in annotation.slice.elts[1:]:
-            if isinstance(each, ast.Call) and (text := _description(each)):
-                return annotation.slice.elts[0], text
+        text = next(filter(None, map(description, annotation.slice.elts[1:])), "")
+        return (annotation.slice.elts[0], text) if text else (annotation, "")
     return annotation, ""
 
 
 def with_list(doc: str, described: Sequence[Described]) -> str:
-    """A docstring, and below it a list of parameters or fields with what is said of each. The more there are,
-    the less is shown of each."""
-    items: list[str] = []
-    for longest in (LONGEST_LISTED, 120, 60):
-        items = [f"- `{name}`: {_beginning(text, longest)}" for name, text in described]
-        if sum(map(len, items)) <= LONGEST_LIST:
-            break
+    """A docstring, and below it a list of parameters or fields with the first paragraph about each."""
+    longest = min(LONGEST_LISTED, max(SHORTEST_LISTED, LONGEST_LIST // (len(described) + 1)))
+    texts = (textwrap.shorten(text.partition("\n\n")[0], longest, placeholder=" …") for _, text in described)
+    items = [f"- `{name}`: {text}" for (name, _), text in zip(described, texts, strict=True)]
     return "\n\n".join(filter(None, (doc, "\n".join(items)[:LONGEST_LIST])))
-
-
-def _beginning(text: str, longest: int) -> str:
-    """The first paragraphs in one line, as many as fit, or the beginning of the first."""
-    first, *others = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
-    for other in others:
-        if len(first) + len(other) > longest or other.startswith(("```", ">>>")):
-            break
-        first = f"{first} {other}"
-    return (
-        first
-        if len(first) <= max(longest, LONGEST_LISTED // 2)
-        else f"{first[:longest].rpartition(' ')[0]} …"
-    )
 
 
 def signature_of(parameters: Sequence[Parameter], returns: str = "") -> str:
     """The signature as source code, in one line."""
-    for without in range(3):
-        shown = [
-            (name, annotation * (without < 1), default * (without < 2))
-            for name, annotation, default in parameters
-        ]
-        returned = f" -> {returns}" if returns and without < 1 else ""
-        text = f"({', '.join(map(_parameter, shown))}){returned}"
+    text = ""
+    for annotated, with_defaults in ((True, True), (False, True), (False, False)):
+        shown = []
+        for name, annotation, default in parameters:
+            is_annotated = annotated and annotation
+            equals = (" = " if is_annotated else "=") + default if with_defaults and default else ""
+            shown.append(f"{name}: {annotation}{equals}" if is_annotated else name + equals)
+        text = f"({', '.join(shown)})" + (f" -> {returns}" if returns and annotated else "")
         if len(text) <= LONGEST_SIGNATURE:
             return text
     return f"{text[: text.rfind(',', 0, LONGEST_SIGNATURE)]}, …)"
-
-
-def _parameter(parameter: Parameter) -> str:
-    name, annotation, default = parameter
-    text = f"{name}: {annotation}" if annotation else name
-    if not default:
-        return text
-    return f"{text} = {default}" if annotation else f"{text}={default}"

@@ -1,7 +1,7 @@
 """Collects the `raise` statements of Python source: the exception, its message, and the condition for it.
 
-Nothing is run. A message is known as far as the source spells it: in a literal, a constant or variable that
-holds one, or a table of literals. Each part that is only known at run time is shown as "…".
+A message is known as far as the source spells it: in a literal, or a constant or variable that holds one.
+Each part that is only known at run time is shown as "…".
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _Values = Mapping[str, ast.expr]  # by name, what was last assigned to a variabl
 
 
 def raised_in(tree: ast.Module, lines: Sequence[str], module: str, path: str) -> list[Raised]:
-    """The distinct `raise` statements of a module, in the order of the source. Calls of `super().__init__` in
-    exceptions count too, because they state the message. Raising again what was caught does not count."""
+    """The distinct `raise` statements of a module, in the order of the source. A call of `__init__` in an
+    exception counts too, because it states the message. Raising again what was caught does not count."""
     found: dict[tuple[str, str, str], Raised] = {}
     # A node, its owner, the values of variables there, the line of the condition, and the exception around.
     waiting: list[tuple[ast.AST, str, dict[str, ast.expr], int, str]] = [(tree, module, {}, 0, "")]
@@ -37,8 +37,8 @@ def raised_in(tree: ast.Module, lines: Sequence[str], module: str, path: str) ->
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             owner, values, condition = f"{owner}.{node.name}", dict(values), 0
             if isinstance(node, ast.ClassDef):
-                names = (node.name, *map(dotted_name, node.bases))
-                around = node.name if any(map(_EXCEPTION.match, names)) else ""
+                is_exception = any(map(_EXCEPTION.match, (node.name, *map(dotted_name, node.bases))))
+                around = node.name * is_exception
         elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 values[dotted_name(target)] = node.value
@@ -65,27 +65,20 @@ def raised_in(tree: ast.Module, lines: Sequence[str], module: str, path: str) ->
 def _raised(node: ast.Raise | ast.Expr, values: _Values, around: str) -> tuple[str, str]:
     """The exception and the message of a statement; ("", "") if it raises nothing of its own."""
     if isinstance(node, ast.Expr):
-        call = node.value
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
-            return "", ""
-        of = call.func.value
-        is_super = isinstance(of, ast.Call) and dotted_name(of.func) == "super"
-        if not (is_super and call.func.attr == "__init__" and around):
-            return "", ""
-        message = _message_of_call(call, values)
+        call = node.value if isinstance(node.value, ast.Call) and around else None
+        is_init = call is not None and getattr(call.func, "attr", "") == "__init__"
+        message = _message_of_call(call, values) if call and is_init else ""
         return (around, message) if message else ("", "")
     raised = node.exc
-    if isinstance(raised, ast.Name) and raised.id in values:
-        raised = values[raised.id]
+    if isinstance(raised, ast.Name):
+        raised = values.get(raised.id, raised)
     if isinstance(raised, ast.Call):
-        if isinstance(raised.func, ast.Attribute) and raised.func.attr == "with_traceback":
-            return "", ""
         exception, message = dotted_name(raised.func), _message_of_call(raised, values)
     else:
-        exception, message = dotted_name(raised) if raised is not None else "", ""
+        exception, message = dotted_name(raised), ""
         if not exception.rpartition(".")[2][:1].isupper():
             return "", ""
-    if exception == "NotImplementedError" and not message:
+    if exception.endswith(("NotImplementedError", ".with_traceback")) and not message:
         return "", ""
     return exception, message
 
@@ -103,12 +96,10 @@ def _message_of_call(call: ast.Call, values: _Values) -> str:
 def _message(node: ast.expr | None, values: _Values, depth: int = 0) -> str:
     """The text that an expression gives, with "…" for what is not spelled in the source."""
 
-    def inner(part: ast.expr | None) -> str:
+    def inner(part: ast.expr) -> str:
         return _message(part, values, depth + 1)
 
-    if depth > DEEPEST:
-        return ELLIPSIS
-    match node:
+    match node if depth <= DEEPEST else None:
         case ast.Constant(value=str() as text):
             return text
         case ast.JoinedStr(values=parts):
@@ -119,22 +110,13 @@ def _message(node: ast.expr | None, values: _Values, depth: int = 0) -> str:
             return _PLACEHOLDER.sub(ELLIPSIS, inner(left))
         case ast.Call(func=ast.Attribute(value=template, attr="format")):
             return _PLACEHOLDER.sub(ELLIPSIS, inner(template))
-        case ast.Call(func=ast.Attribute(attr="join")):
-            return ELLIPSIS
         case ast.Call(args=[argument, *_]):  # such as `_("…")` and `textwrap.dedent("…")`
             return inner(argument)
         case ast.IfExp(body=first, orelse=second):
-            text = inner(first)
-            return text if text != ELLIPSIS else inner(second)
+            return text if (text := inner(first)) != ELLIPSIS else inner(second)
         case ast.Name() | ast.Attribute():
             # A variable may be part of its own value: "text = text + text" must come to an end soon.
             return _message(values.get(dotted_name(node)), values, depth + 8)
-        case ast.Subscript(value=ast.Name(id=table), slice=key):
-            value = values.get(table)
-            if isinstance(value, ast.Dict) and isinstance(key, ast.Constant):
-                for name, text_node in zip(value.keys, value.values, strict=True):
-                    if isinstance(name, ast.Constant) and name.value == key.value:
-                        return inner(text_node)
     return ELLIPSIS
 
 
@@ -142,8 +124,7 @@ def _code(lines: Sequence[str], condition: int, node: ast.stmt) -> str:
     """The lines of a statement, with those of the condition if it is near, else with its first."""
     first, last = node.lineno, node.end_lineno or node.lineno
     last = min(last, first + MOST_LINES - 2)
-    chosen = list(lines[first - 1 : last])
-    if condition:
-        is_near = last - condition < MOST_LINES
-        chosen[:0] = lines[condition - 1 : first - 1 if is_near else condition]
+    is_near = last - condition < MOST_LINES
+    before = lines[condition - 1 : first - 1 if is_near else condition] if condition else ()
+    chosen = (*before, *lines[first - 1 : last])
     return textwrap.dedent("\n".join(line for line in chosen if line.strip()))[:LONGEST_CODE]
