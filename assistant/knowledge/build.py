@@ -237,8 +237,8 @@ class _Build:
     def _file_units(self, folders: Sequence[Folder], kept: list[str]) -> Iterator[Unit]:
         if not folders:
             return
-        from assistant.knowledge.reading.folders import files_of, licence_of, printable
-        from assistant.knowledge.reading.project import project_of_folder
+        from assistant.knowledge.reading.folders import files_of, printable
+        from assistant.knowledge.reading.project import licence_of, project_of_folder
 
         for folder in folders:
             root = folder.path
@@ -251,8 +251,7 @@ class _Build:
                 reason = "since its name has characters that cannot be printed"
                 self._warn(f"{printable(str(root))} is left out, {reason}.")
                 continue
-            licence = licence_of(root)
-            project = project_of_folder(Path(os.path.realpath(root)))
+            project = (*project_of_folder(Path(os.path.realpath(root))), licence_of(root))
             state_of = _FolderRead(root)
             self._folders.append(state_of)
             for file in files_of(root, warn=self._warn, unread=state_of.unread):
@@ -266,7 +265,7 @@ class _Build:
                 yield Unit(
                     key=f"docs:{root}\0{file}",
                     corpus="docs",
-                    fingerprint=f"{_reader_version()} {stamp} {folder.url} {licence} {project}",
+                    fingerprint=f"{_reader_version()} {stamp} {folder.url} {project}",
                     root=str(root),
                     description=f"the folder {root.name or root}",
                     read=functools.partial(_read_file, file, root, folder.url, project),
@@ -420,12 +419,14 @@ def _read_task(task: Sequence[Unit]) -> TaskResult:
     return read, failed
 
 
-def _read_file(file: Path, root: Path, url: str, project: tuple[str, str]) -> Batch:
+def _read_file(file: Path, root: Path, url: str, project: tuple[str, str, str]) -> Batch:
     from assistant.knowledge.reading.folders import read_file
 
     problems: list[str] = []
-    package, version = project
-    passages = read_file(file, root, base_url=url, package=package, version=version, warn=problems.append)
+    name, version, licence = project
+    passages = read_file(
+        file, root, base_url=url, package=name, version=version, licence=licence, warn=problems.append
+    )
     return Batch(passages, problems=problems[:MOST_PROBLEMS])
 
 

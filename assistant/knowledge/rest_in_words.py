@@ -28,10 +28,15 @@ _VERSIONS = {
     "deprecated": "Deprecated since version",
     "deprecated-removed": "Deprecated since version",
 }
-_ADMONITIONS = {
+# The words for notes and boxes, by the names that Sphinx and the generators of Markdown give them.
+ADMONITIONS = {
     name: name.capitalize()
-    for name in word_set("attention caution danger error hint important note tip warning todo")
-} | {"seealso": "See also", "impl-detail": "CPython implementation detail"}
+    for name in word_set(
+        "attention caution danger error hint important note tip warning todo info example question success "
+        "failure bug abstract pitfall deprecated experimental recap challenge"
+    )
+} | {"warn": "Warning", "seealso": "See also", "impl-detail": "CPython implementation detail",
+     "deepdive": "Deep dive", "youwilllearn": "You will learn"}  # fmt: skip
 _FIELD = re.compile(r"^(?P<indent> *):(?P<field>[a-z]+)(?: (?P<name>[^:\n`]+))?:(?=\s|$)")
 _PARAMETERS = word_set("param parameter arg argument key keyword kwarg kwparam var ivar cvar")
 _FIELDS = {
@@ -123,8 +128,8 @@ def label_of(name: str, rest: str, *, has_text: bool) -> str:
             removed, _, text = text.partition(" ")
             version = f"{version}, to be removed in version {removed}"
         return f"{words} {version}{f': {text.strip()}' if text.strip() else ':' if has_text else '.'}"
-    if name in _ADMONITIONS:
-        return f"{_ADMONITIONS[name]}: {rest}".rstrip()
+    if name in ADMONITIONS:
+        return f"{ADMONITIONS[name]}: {rest}".rstrip()
     return f"{rest.rstrip(':')}:" if name == "admonition" else rest
 
 

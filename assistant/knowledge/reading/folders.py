@@ -8,7 +8,6 @@ Reading it takes bounded time and memory, never raises, and reports what it leav
 from __future__ import annotations
 
 import contextlib
-import functools
 import gzip
 import io
 import itertools
@@ -310,6 +309,7 @@ def read_file(
     base_url: str = "",
     package: str = "",
     version: str = "",
+    licence: str = "",
     warn: Warn = ignore,
 ) -> list[Passage]:
     """The passages of one file below `root`, in order. `base_url` is the address of the folder."""
@@ -355,7 +355,7 @@ def read_file(
         place=label,
         package=package or printable(top.name),
         version=version,
-        licence=licence_of(top),
+        licence=licence,
         address=address,
         joint="" if file_format in ("texinfo", "info") else "#",
         anchors=anchors_of(page.headings, slug) if address else {},
@@ -510,53 +510,3 @@ def _trimmed(page: Page, start: int, end: int) -> tuple[int, int]:
     while start < end and is_empty(end - 1):
         end -= 1
     return start, end
-
-
-_LICENCE_FILE = re.compile(r"(?:licen[cs]e|copying|unlicense)(?:\.(?:md|txt|rst))?", re.IGNORECASE)
-_SPDX = re.compile(
-    r"SPDX-License-Identifier:\s*([A-Za-z0-9][\w.+-]{1,40}(?: (?:OR|AND|WITH) [\w.+-]{2,40})*)"
-)
-_LICENCES = (
-    ("MIT", r"Permission is hereby granted, free of charge, .{0,400}?to deal in the Software"),
-    ("Apache-2.0", r"Apache License,? Version 2\.0, January 2004"),
-    ("MPL-2.0", r"Mozilla Public License,? Version 2\.0"),
-    (
-        "ISC",
-        r"Permission to use, copy, modify, and/or distribute .{0,200}? provided that the above copyright",
-    ),
-    ("Unlicense", r"This is free and unencumbered software released into the public domain"),
-    ("CC0-1.0", r"CC0 1\.0 Universal"),
-    ("CC-BY-4.0", r"Creative Commons Attribution 4\.0 International"),
-    ("CC-BY-SA-4.0", r"Creative Commons Attribution-ShareAlike 4\.0 International"),
-    ("BSL-1.0", r"Boost Software License - Version 1\.0"),
-)
-_BSD = "Redistribution and use in source and binary forms"
-
-
-def licence_of(root: Path) -> str:
-    """The SPDX name of a folder's licence, if a licence file states one plainly; otherwise ""."""
-    try:
-        names = sorted(name for name in os.listdir(root) if _LICENCE_FILE.fullmatch(name))
-        stamps = tuple((name, os.stat(os.path.join(root, name)).st_mtime_ns) for name in names[:4])
-    except (OSError, ValueError):
-        return ""
-    return _licence_in(root, stamps)
-
-
-@functools.lru_cache(maxsize=16)
-def _licence_in(root: Path, files: tuple[tuple[str, int], ...]) -> str:
-    """The licence that these files state. Their times of change make the cache notice new versions."""
-    licences = set()
-    for name, _ in files:
-        try:
-            data, _ = bytes_of(root / name, 64 << 10)
-        except (OSError, ValueError):
-            continue
-        text = " ".join(decode(data).split())
-        if found := _SPDX.search(text):
-            licences.add(found[1])
-            continue
-        licences.update(name for name, pattern in _LICENCES if re.search(pattern, text, re.IGNORECASE))
-        if _BSD in text and "All advertising materials" not in text:
-            licences.add("BSD-3-Clause" if "Neither the name" in text else "BSD-2-Clause")
-    return licences.pop() if len(licences) == 1 else ""

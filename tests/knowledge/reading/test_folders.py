@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from assistant.knowledge.passage import Passage
 from assistant.knowledge.reading import folders
-from assistant.knowledge.reading.folders import SUFFIXES, decode, files_of, licence_of, read_file
+from assistant.knowledge.reading.folders import SUFFIXES, decode, files_of, read_file
 
 
 def read(root: Path, name: str, text: str | bytes, **how: str) -> list[Passage]:
@@ -463,31 +463,6 @@ def test_invisible_characters_are_removed_and_line_numbers_kept(tmp_path: Path) 
 def test_binary_files_are_reported(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_bytes(b"\x7fELF\x01\0\0\0" * 100)
     assert refused(tmp_path, "a.md") == "a.md is left out, since it is not text."
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "licence"),
-    [
-        (
-            "LICENSE",
-            "MIT\n\nPermission is hereby granted, free of charge, to any to deal in the Software",
-            "MIT",
-        ),
-        ("LICENCE.txt", "Apache License\n  Version 2.0, January 2004", "Apache-2.0"),
-        (
-            "COPYING",
-            "SPDX-License-Identifier: GPL-3.0 WITH GCC-exception-3.1\n",
-            "GPL-3.0 WITH GCC-exception-3.1",
-        ),
-        ("LICENSE.md", "GNU GENERAL PUBLIC LICENSE Version 3", ""),
-        ("LICENSE", "Apache License Version 2.0, January 2004. Boost Software License - Version 1.0", ""),
-        ("LICENSE", "Ask us.", ""),
-    ],
-)
-def test_a_plainly_stated_licence_is_recognised(tmp_path: Path, name: str, text: str, licence: str) -> None:
-    (tmp_path / name).write_text(text)
-    assert licence_of(tmp_path) == licence
-    assert one(tmp_path, "a.md", "x").licence == licence
 
 
 PIECES = """\
