@@ -40,8 +40,8 @@ from assistant.knowledge.reading.texinfo import read_info, read_texinfo
 MOST_FILES = 50_000
 MOST_ENTRIES = 1_000_000  # files and folders that one walk inspects
 LARGEST_TEXT = 2 << 20  # bytes of a file that are read
-LARGEST_MARKUP = 8 << 20  # the same for HTML and notebooks, most of which is not text
-LARGEST_PDF = 32 << 20  # the same for PDF files, which cannot be read in part
+# The same for formats of which most is not text. A PDF file cannot be read in part.
+_LARGEST = {"html": 8 << 20, "notebook": 8 << 20, "openapi": 8 << 20, "pdf": 32 << 20}
 MOST_PASSAGES = 20_000  # of one file
 LONGEST_PASSAGE = 2_500  # characters, unless a block of code or a paragraph is longer
 LARGEST_BLOCK = 6_000  # characters; a longer block of code or paragraph is cut
@@ -64,20 +64,16 @@ _FORMATS: Mapping[str, tuple[Callable[[str], Page], str]] = {
 }
 SUFFIXES = {suffix: name for name, (_, suffixes) in _FORMATS.items() for suffix in suffixes.split()}
 SUFFIXES[".pdf"] = "pdf"
-_MARKDOWN_INSIDE = {"markdown": "Markdown", "asciidoc": "AsciiDoc"}
 _IS_OFTEN_MARKDOWN = re.compile(
     r"(?:llms[\w-]*|readme|change.*|news|history|release.*)(?:\.txt)?(?:\.gz)?$", re.IGNORECASE
 )
 # A plain text, and a file whose name has no suffix, may hold another format: the first whose rule fits.
-_FORMATS_OF_TEXT: tuple[tuple[str, Callable[[str, str], object]], ...] = (
-    ("asciidoc", lambda name, text: looks_like_asciidoc(text)),
-    ("rest", lambda name, text: looks_like_rest(text)),
-    ("changelog", lambda name, text: looks_like_changelog(text)),
-    (
-        "markdown",
-        lambda name, text: _IS_OFTEN_MARKDOWN.match(name) and re.search(r"^#{1,6} \w", text, re.MULTILINE),
-    ),
-)
+_FORMATS_OF_TEXT: Mapping[str, Callable[[str, str], object]] = {
+    "asciidoc": lambda name, text: looks_like_asciidoc(text),
+    "rest": lambda name, text: looks_like_rest(text),
+    "changelog": lambda name, text: looks_like_changelog(text),
+    "markdown": lambda name, text: _IS_OFTEN_MARKDOWN.match(name) and re.search(r"(?m)^#{1,6} \w", text),
+}
 _WITHOUT_SUFFIX = re.compile(r"(?:changes|changelog|news|history|releases?|release[-_ ]?notes|readme)$")
 
 # The name of a man page: "ls.1", "man3/File::Find.3pm". Elsewhere a name such as "release-1.2" is a version.
@@ -192,13 +188,10 @@ def _path_to_read(
     if printable(name) != name:
         warn(f"{printable(path)} is left out, since its name has characters that cannot be printed.")
         return None
-    with contextlib.suppress(OSError):
-        if (
-            file_format == "openapi"
-            and not stat.S_ISDIR(status.st_mode)
-            and not states_openapi(_ends_of(path))
-        ):
-            return None
+    if file_format == "openapi" and stat.S_ISREG(status.st_mode):
+        with contextlib.suppress(OSError):
+            if not states_openapi(_ends_of(path)):
+                return None
     identity = (status.st_dev, status.st_ino)
     if identity in seen:
         return None
@@ -317,12 +310,7 @@ def read_file(
     place = os.path.relpath(path, root if _is_below(str(root), str(path)) else top).replace(os.sep, "/")
     label = printable(place)
     file_format = name_format = format_of(str(path)) or "text"
-    largest = {
-        "html": LARGEST_MARKUP,
-        "notebook": LARGEST_MARKUP,
-        "openapi": LARGEST_MARKUP,
-        "pdf": LARGEST_PDF,
-    }.get(file_format, LARGEST_TEXT)
+    largest = _LARGEST.get(file_format, LARGEST_TEXT)
     try:
         if not _is_below(str(top), os.path.realpath(path)):
             raise OSError("it is a link out of the folder")
@@ -339,16 +327,12 @@ def read_file(
         warn(f"{label} is larger than {largest >> 20} MiB; the rest is left out.")
     if page.left_out:
         warn(f"{label} is read without {page.left_out}.")
-    if (
-        name_format == "text" and file_format in _MARKDOWN_INSIDE
-    ):  # then an answer must not read it as a plain text
-        label = f"{label} ({_MARKDOWN_INSIDE[file_format]})"
-    address, slug = address_of(
-        Path(place),
-        top,
-        "text" if name_format == "text" and file_format == "markdown" else file_format,
-        base_url,
-    )
+    shown_format = file_format
+    if name_format == "text" and file_format in ("markdown", "asciidoc"):
+        # An answer must not read it as a plain text.
+        label = f"{label} ({'Markdown' if file_format == 'markdown' else 'AsciiDoc'})"
+        shown_format = "text" if file_format == "markdown" else file_format
+    address, slug = address_of(Path(place), top, shown_format, base_url)
     maker = _PassageMaker(
         page=page,
         name=_clean(page.title) or " ".join(path.stem.replace("_", " ").split()) or label,
@@ -380,7 +364,7 @@ def _page_of(data: bytes, file_format: str, path: Path, top: Path, *, is_cut: bo
         data = data[: data.rfind(b"\n") + 1] or data
     text = decode(data, declared=_declared(data) if file_format == "html" else "")
     if file_format == "text":
-        file_format = next((each for each, fits in _FORMATS_OF_TEXT if fits(path.name, text)), "text")
+        file_format = next((each for each, fits in _FORMATS_OF_TEXT.items() if fits(path.name, text)), "text")
     if file_format in ("markdown", "rest"):
         includes = Includes(Path(os.path.realpath(path)), top)
         read = read_markdown if file_format == "markdown" else read_rest

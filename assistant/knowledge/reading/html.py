@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import re
 from html.parser import HTMLParser
 
@@ -56,6 +57,7 @@ _BLOCKS = word_set(
 )
 _TIGHT = word_set("li dd dt tr tbody thead tfoot caption summary")  # no empty line above them
 _MAIN = re.compile(r"<main\b|role\s*=\s*[\"']?main\b", re.IGNORECASE)
+_TITLE = re.compile(rf"<title\b[^<>]{{0,100}}>([^<]{{1,{LONGEST_HEADING}}})", re.IGNORECASE)
 _ARTICLE = re.compile(r"<article\b", re.IGNORECASE)
 _PILCROW = re.compile(r"\s*[\xb6\xa7#\U0001f517\uf0c1]\s*$")
 _HEADINGS = word_set("h1 h2 h3 h4 h5 h6")
@@ -73,14 +75,12 @@ def _is_navigation(classes: str) -> bool:
 
 def read_html(text: str) -> Page:
     """The page's main content, or all of it if nothing is marked as the main content."""
-    wanted = ""
-    if len(_ARTICLE.findall(text)) == 1:
-        wanted = "article"
-    elif _MAIN.search(text):
-        wanted = "main"
+    wanted = "article" if len(_ARTICLE.findall(text)) == 1 else "main" if _MAIN.search(text) else ""
     page = _HtmlReader(wanted).read(text)
     if not any(page.lines):  # its author uses the marks for something else
         page = _HtmlReader("", hides_classes=False).read(text)
+    if title := _TITLE.search(text):
+        page.title = " ".join(html.unescape(title[1]).split())
     return page
 
 
@@ -105,7 +105,6 @@ class _HtmlReader(HTMLParser):
         self._api_lists = 0  # how many of these describe an API
         self._is_signature = False
         self._shares = False  # whether the next signature has the same text as the one just above
-        self._is_title = False
 
     def read(self, text: str) -> Page:
         try:
@@ -127,8 +126,6 @@ class _HtmlReader(HTMLParser):
         return super().parse_starttag(i)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "title":
-            self._is_title = True
         if self._hidden[1]:
             if tag == self._hidden[0]:
                 self._hidden = (tag, self._hidden[1] + 1)
@@ -173,8 +170,6 @@ class _HtmlReader(HTMLParser):
             self._flush(gap=tag not in _TIGHT)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "title":
-            self._is_title = False
         if self._hidden[1]:
             if tag == self._hidden[0]:
                 self._hidden = (tag, self._hidden[1] - 1)
@@ -203,8 +198,6 @@ class _HtmlReader(HTMLParser):
             self._flush(gap=tag not in _TIGHT)
 
     def handle_data(self, data: str) -> None:
-        if self._is_title and not self.page.title:
-            self.page.title = " ".join(data.split())[:LONGEST_HEADING]
         if self._hidden[1] or (self._wanted and not self._main[1]):
             return
         if not self._parts:
@@ -218,14 +211,12 @@ class _HtmlReader(HTMLParser):
     def _is_in_main(self, tag: str, values: dict[str, str | None]) -> bool:
         """Whether a tag stands within the main content, which it may itself begin."""
         name, depth = self._main
-        if depth:
-            if tag == name:
-                self._main = (name, depth + 1)
-            return True
-        role = (values.get("role") or "").lower()
-        if tag == self._wanted or (self._wanted == "main" and role == "main"):
+        is_main = self._wanted in (tag, (values.get("role") or "").lower())
+        if depth and tag == name:
+            self._main = (name, depth + 1)
+        elif not depth and is_main:
             self._main = (tag, 1)
-        return False
+        return depth > 0
 
     def _is_hidden(self, tag: str, values: dict[str, str | None]) -> bool:
         if tag in _HIDDEN_TAGS:
@@ -233,6 +224,7 @@ class _HtmlReader(HTMLParser):
         if tag not in _MAY_BE_HIDDEN:
             return False
         classes = values.get("class") or ""
+        is_section = "sect" in classes or tag == "section"
         return (
             (tag in ("header", "aside") and not self._wanted)
             or "hidden" in values
@@ -240,13 +232,8 @@ class _HtmlReader(HTMLParser):
             or (values.get("role") or "").lower() in _HIDDEN_ROLES
             or (tag == "a" and ("accesskey" in values or values.get("rel") in ("next", "prev", "up")))
             or (values.get("summary") or "").lower().startswith("navigation")
-            or (classes != "" and self._hides_classes and _is_navigation(classes))
-            or (
-                values.get("id") in _HIDDEN_IDS
-                and "sect" not in classes
-                and tag != "section"
-                and self._hides_classes
-            )
+            or (self._hides_classes and _is_navigation(classes))
+            or (self._hides_classes and values.get("id") in _HIDDEN_IDS and not is_section)
         )
 
     # From tags to lines
