@@ -14,7 +14,16 @@ import re
 from collections.abc import Iterator
 
 from assistant.knowledge.reading.page import word_set
-from assistant.knowledge.reading.rest import CODE_DIRECTIVES, SKIPPED_DIRECTIVES
+
+CODE_DIRECTIVES = word_set(
+    "code-block code sourcecode doctest testcode testoutput parsed-literal math prompt productionlist "
+    "ipython jupyter-execute graphviz mermaid example run console program-output command-output"
+)
+SKIPPED_DIRECTIVES = word_set(
+    "index contents toctree highlight module currentmodule sectionauthor moduleauthor "
+    "codeauthor meta raw include literalinclude default-domain testsetup testcleanup image sectnum "
+    "role default-role title autosummary automodule"
+)
 
 _DIRECTIVE = re.compile(r"(?P<indent> *)\.\. (?:[\w-]+:)?(?P<name>[\w+.-]+):: *(?P<rest>.*)")
 _OTHER_MARKUP = re.compile(

@@ -24,7 +24,7 @@ LONGEST_LINE = 2000  # characters; marks in a longer line are left as they are
 _CODE = CODE_DIRECTIVES | word_set("code-cell code-example pip-cli ipython3 python bash shell console")
 _ATTRIBUTE = r"""\s+[\w:@.$-]+(?:\s?=\s?(?:"[^"]*"|'[^']*'|\{(?:[^{}]|\{[^{}]*\})*\}|[^\s"'<>{}]+))?"""
 _NAME = (
-    r"(?P<name>(?:a|abbr|article|aside|b|big|blockquote|br|button|center|cite|code|dd|del|details|div|dl|dt|em"
+    r"(?P<name>(?:a|abbr|article|aside|b|big|blockquote|br|button|center|cite|code|dd|del|details|dfn|div|dl|dt|em"
     r"|figcaption|figure|font|footer|form|h[1-6]|header|hr|i|iframe|img|input|ins|kbd|label|li|main|mark|nav|ol|p"
     r"|picture|pre|q|s|samp|section|small|source|span|strong|sub|summary|sup|svg|path|table|tbody|td|tfoot|th"
     r"|thead|tr|tt|u|ul|var|video|wbr|dialog|template|slot)\b|[A-Z][\w.]*)"
@@ -237,7 +237,8 @@ class _Dialect:
             yield from [""] if found["end"] else self._titled(found["name"], found["rest"])
         elif not is_code and (begins := _BEGINS.match(line)):
             following = [each for each, _ in self._lines[self._at : self._at + 40]]
-            ends = (at for at, each in enumerate(following, 1) if each.rstrip().endswith((">", "}")))
+            last = ">" if line.lstrip()[0] == "<" else "}"
+            ends = (at for at, each in enumerate(following, 1) if each.rstrip().endswith(last))
             if (end := next(ends, None)) and all(each.strip() for each in following[:end]):
                 self._at += end
                 rest = " ".join((line, *following[:end]))[:LONGEST_LINE]

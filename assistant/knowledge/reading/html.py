@@ -53,14 +53,15 @@ _HIDDEN_ROLES = word_set("navigation search banner contentinfo complementary")
 _MAY_BE_HIDDEN = word_set("div section aside a span ul ol table dl td details summary pre header address")
 _BLOCKS = word_set(
     "address article aside blockquote body dd details div dl dt fieldset figcaption figure header hr li main "
-    "ol p pre section summary table tbody thead tfoot tr ul caption"
+    "ol p section summary table tbody thead tfoot tr ul caption br"
 )
-_TIGHT = word_set("li dd dt tr tbody thead tfoot caption summary")  # no empty line above them
+_TIGHT = word_set("br li dd dt tr tbody thead tfoot caption summary")  # no empty line above them
 _MAIN = re.compile(r"<main\b|role\s*=\s*[\"']?main\b", re.IGNORECASE)
 _TITLE = re.compile(rf"<title\b[^<>]{{0,100}}>([^<]{{1,{LONGEST_HEADING}}})", re.IGNORECASE)
 _ARTICLE = re.compile(r"<article\b", re.IGNORECASE)
 _PILCROW = re.compile(r"\s*[\xb6\xa7#\U0001f517\uf0c1]\s*$")
 _HEADINGS = word_set("h1 h2 h3 h4 h5 h6")
+_ALWAYS_BLOCKS = _HEADINGS | word_set("dl dt pre")  # also within code, which then was not closed
 
 
 @functools.lru_cache(maxsize=4096)
@@ -138,36 +139,25 @@ class _HtmlReader(HTMLParser):
             return
         if found := values.get("id") or (values.get("name") if tag == "a" else None):
             self._ids.append(found)
+        if tag == "br" and self._pre:
+            self._parts.append("\n")
+        elif tag in ("td", "th"):
+            self._parts.append(" ")
+        elif tag != "br" or not self._heading:
+            self._end_block(tag)
         if tag in _HEADINGS:
-            self._flush(gap=True)
-            self._heading = int(tag[1])
-            self._anchor = values.get("id") or ""
+            self._heading, self._anchor = int(tag[1]), values.get("id") or ""
         elif tag == "dl":
-            self._flush(gap=True)
             classes = (values.get("class") or "").split()
             kind = next((KIND_OF_DIRECTIVE[name] for name in classes if name in KIND_OF_DIRECTIVE), "")
             self._lists.append(kind)
             self._api_lists += kind != ""
-            self._shares = False
         elif tag == "dt" and self._lists and self._lists[-1]:
-            self._flush(gap=True)
-            self._is_signature = True
-            self._anchor = values.get("id") or ""
+            self._is_signature, self._anchor = True, values.get("id") or ""
         elif tag == "pre":
-            self._flush(gap=True)
             self._pre += 1
-        elif tag == "dd":
-            self._flush()
+        if tag in ("dl", "dd"):
             self._shares = False
-        elif tag == "br":
-            if self._pre:
-                self._parts.append("\n")
-            elif not self._heading:
-                self._flush()
-        elif tag in ("td", "th"):
-            self._parts.append(" ")
-        elif tag in _BLOCKS and not self._pre:
-            self._flush(gap=tag not in _TIGHT)
 
     def handle_endtag(self, tag: str) -> None:
         if self._hidden[1]:
@@ -181,21 +171,15 @@ class _HtmlReader(HTMLParser):
                 return
         if self._wanted and not self._main[1]:
             return
-        if tag == "dl" and self._lists:
-            self._flush(gap=True)
-            if self._lists.pop():
-                self._api_lists -= 1
-                self._shares = False
-                level = DIRECTIVE_LEVEL + self._api_lists
-                if not self.page.is_undocumented(level=level):  # else its text follows the list
-                    self.page.close_headings(level)
-        elif tag in _HEADINGS or tag == "dt":
-            self._flush(gap=tag != "dt")
-        elif tag == "pre":
-            self._flush(gap=True)
+        self._end_block(tag)
+        if tag == "pre":
             self._pre = max(0, self._pre - 1)
-        elif tag in _BLOCKS and not self._pre:
-            self._flush(gap=tag not in _TIGHT)
+        elif tag == "dl" and self._lists and self._lists.pop():
+            self._api_lists -= 1
+            self._shares = False
+            level = DIRECTIVE_LEVEL + self._api_lists
+            if not self.page.is_undocumented(level=level):  # else its text follows the list
+                self.page.close_headings(level)
 
     def handle_data(self, data: str) -> None:
         if self._hidden[1] or (self._wanted and not self._main[1]):
@@ -237,6 +221,10 @@ class _HtmlReader(HTMLParser):
         )
 
     # From tags to lines
+
+    def _end_block(self, tag: str) -> None:
+        if tag in _ALWAYS_BLOCKS or (tag in _BLOCKS and not self._pre):
+            self._flush(gap=tag not in _TIGHT)
 
     def _flush(self, *, gap: bool = False) -> None:
         """End a line of text, a block of code, or the open heading."""

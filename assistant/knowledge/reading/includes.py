@@ -38,7 +38,7 @@ _INCLUDES = tuple(
     re.compile(rf"(?P<indent> *){pattern}\s*$")
     for pattern in (
         r"\{\* *(?P<file>[^\s*]+)(?:[^*]*?ln\[(?P<part>[\d:, ]+)\])?[^*]*\*\}",
-        r"\{! *(?P<file>[^!\s]+) *!\}",
+        r"\{!>? *(?P<file>[^!\s]+) *!\}",
         r"""--8<-- +["'](?P<file>[^"':]+):?(?P<part>[^"']*)["']""",
         r"\{\{ *#\w+ +(?P<file>[^\s}:]+):?(?P<part>[^\s}]*)[^}]*\}\}",
         r"<<< +@?(?P<file>[^\s{]+) *\{?(?P<part>[\d,-]*).*",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from assistant.knowledge.reading.includes import Includes, expanded
 from assistant.knowledge.reading.page import (
@@ -14,8 +14,8 @@ from assistant.knowledge.reading.page import (
     LONGEST_HEADING,
     Page,
     docutils_id,
-    word_set,
 )
+from assistant.knowledge.rest_in_words import CODE_DIRECTIVES, SKIPPED_DIRECTIVES, in_words, without_backticks
 
 MOST_SIGNATURES = 8  # of one function or class
 
@@ -24,19 +24,9 @@ _DIRECTIVE = re.compile(r"\.\.\s+(?:(?P<domain>[\w-]+):)?(?P<name>[\w+.-]+)::(?:
 _LABEL = re.compile(r"\.\.\s+_(?P<label>`[^`]*`|[^`]*?):(?:\s+(?P<target>.*))?$|__(?:\s|$)")
 _OPTION = re.compile(r":[\w -]+:")
 _METADATA = re.compile(r":(?:orphan|tocdepth|no-?search|nocomments|hidetoc|hide-toc|lastproofread):")
-_ROLE = re.compile(r"(?::[\w+.:-]{1,40})?:?`([^`<]*)(?:<([^`<>]*)>)?`_{0,2}")
 _KIND_IN_C = dict.fromkeys(("macro", "var", "type", "struct", "member", "enum"), "data")
 _NAMES_IN_C = re.compile(r"([^\W\d][\w.]*(?:::~?\w+)*)\s*(\(?)")
 _DOMAINS = (None, "py", "c", "cpp", "js", "rb", "php")
-CODE_DIRECTIVES = word_set(
-    "code-block code sourcecode doctest testcode testoutput parsed-literal math prompt productionlist "
-    "ipython jupyter-execute graphviz mermaid example run console program-output command-output"
-)
-SKIPPED_DIRECTIVES = word_set(
-    "index contents toctree highlight module currentmodule sectionauthor moduleauthor "
-    "codeauthor meta raw include literalinclude default-domain testsetup testcleanup image sectnum "
-    "role default-role title autosummary automodule"
-)
 
 
 def looks_like_rest(text: str) -> bool:
@@ -55,8 +45,7 @@ def read_rest(text: str, includes: Includes | None = None) -> Page:
     return page.finished()
 
 
-@dataclass(frozen=True, slots=True)
-class _OpenDirective:
+class _OpenDirective(NamedTuple):
     """A directive that describes an API, as long as the lines below it are indented deeper."""
 
     indent: int
@@ -121,7 +110,7 @@ class _RestReader:
     def _read_heading(self, at: int, body: int, style: tuple[str, bool], text: str) -> int:
         if style not in self._styles:
             self._styles.append(style)
-        name = _without_roles(text)
+        name = without_backticks(in_words(text)).replace("**", "").replace("*", "")
         anchor, self._label = self._label, ""
         self._page.open_heading(name, self._styles.index(style) + 1, at=at, body=body, anchor=anchor)
         return body
@@ -177,18 +166,18 @@ class _RestReader:
             rest = f"{rest[:-1].rstrip()} {self._lines[body].strip()}"
             body += 1
         signature = " ".join(rest.split())[:LONGEST_HEADING]
-        name = found["name"] if (found := DIRECTIVE_SIGNATURE.match(signature)) else signature
-        if domain in ("c", "cpp") and (names := _NAMES_IN_C.findall(signature.partition("=")[0])):
-            name = next((name for name, bracket in names if bracket), names[-1][0])
-        full, anchor = name, ""
-        if domain in ("py", "js"):
-            full = self._full_name(name) if domain == "py" else name
-            anchor = full
-        elif domain == "c":
-            anchor = f"c.{name}"
-        if found and domain == "py":
-            arguments = found["rest"]
-            signature = f"{full}{'' if arguments.startswith(('(', '[')) else ' '}{arguments}".strip()
+        found = DIRECTIVE_SIGNATURE.match(signature)
+        name = found["name"] if found else signature
+        anchor = name if domain == "js" else ""
+        if domain in ("c", "cpp"):
+            names = _NAMES_IN_C.findall(signature.partition("=")[0]) or [(name, "")]
+            name = next((each for each, bracket in names if bracket), names[-1][0])
+            anchor = f"c.{name}" if domain == "c" else ""
+        elif domain == "py":
+            name = anchor = self._full_name(name)
+            arguments = found["rest"] if found else ""
+            if found:
+                signature = f"{name}{'' if arguments[:1] in ('(', '[') else ' '}{arguments}".strip()
         signatures = [signature]
         while (
             body < len(self._lines)
@@ -201,7 +190,7 @@ class _RestReader:
                 signatures.append(line[:LONGEST_HEADING])
             body += 1
         self._page.open_heading(
-            full,
+            name,
             DIRECTIVE_LEVEL + len(self._directives),
             at=at,
             body=body,
@@ -209,7 +198,7 @@ class _RestReader:
             signature="\n".join(signatures),
             anchor=anchor,
         )
-        self._directives.append(_OpenDirective(indent, full, kind))
+        self._directives.append(_OpenDirective(indent, name, kind))
         self._label = ""
         return body
 
@@ -268,12 +257,3 @@ def _heading_at(lines: Sequence[str], at: int) -> tuple[int, tuple[str, bool], s
     if found and len(under) >= min(len(first), 4) and len(under) >= len(first) - 2:
         return at + 2, (found[1], False), first
     return None
-
-
-def _without_roles(text: str) -> str:
-    def shown(found: re.Match[str]) -> str:
-        label: str = found[1].strip() or found[2] or ""
-        return label.rpartition(".")[2] if label.startswith("~") else label.removeprefix("!")
-
-    text = _ROLE.sub(shown, text[:LONGEST_HEADING].replace("``", "`"))
-    return text.replace("**", "").replace("*", "")
