@@ -60,19 +60,18 @@ def address_of(place: Path, top: Path, file_format: str, base_url: str) -> tuple
         return "", None
     base = base_url.rstrip("/")
     place = place.with_suffix("") if place.suffix.lower() == ".gz" else place
-    page, slug = place.as_posix(), None
+    page = place.as_posix()
+    slug: Slug | None = None
     indexes: tuple[str, ...] = ("index.html", "index.htm")
     if file_format in ("texinfo", "info"):  # each node is a file in the folder of the manual
         indexes = (place.name.lower(),)
     elif file_format in ("markdown", "notebook", "rest", "asciidoc"):
         is_on_host = _CODE_HOST.match(f"{base}/")
-        ending, slug = ".html", _sphinx if file_format == "rest" and not is_on_host else _github
-        if is_on_host:
-            indexes = ()
-        else:
-            place, ending, slug = _on_site(place, top, ending, slug)
-            indexes = ("index", "_index") if slug is _sphinx else ("index", "_index", "readme")
-            indexes = tuple(f"{name}{place.suffix.lower()}" for name in indexes)
+        slug, indexes = _github, ()
+        if not is_on_host:
+            place, ending, slug = _on_site(place, top, _sphinx if file_format == "rest" else _github)
+            names = ("index", "_index") if slug is _sphinx else ("index", "_index", "readme")
+            indexes = tuple(f"{name}{place.suffix.lower()}" for name in names)
             page = place.with_suffix("").as_posix() + ending
         if file_format == "asciidoc":  # its reader gives every heading an anchor
             slug = None
@@ -81,10 +80,11 @@ def address_of(place: Path, top: Path, file_format: str, base_url: str) -> tuple
     return f"{base}/{quote(page, safe=URL_SAFE)}", slug
 
 
-def _on_site(place: Path, top: Path, ending: str, slug: Slug) -> tuple[Path, str, Slug]:
-    """The place of a file in the site that a generator makes, the ending of its address, and its anchors."""
+def _on_site(place: Path, top: Path, slug: Slug) -> tuple[Path, str, Slug]:
+    """The place of a file in the site that a generator makes, the ending of its address, and its anchors,
+    which are by `slug` if nothing shows the generator."""
     if antora := _ANTORA.fullmatch(place.as_posix()):
-        return Path(antora[1] or "", antora[2]), ending, slug
+        return Path(antora[1] or "", antora[2]), ".html", slug
     for folder in (*(top / place).parents[: len(place.parts)], top.parent):
         for name, (sources, its_ending, its_slug) in _GENERATORS.items():
             if (folder / name).is_file():
@@ -94,7 +94,7 @@ def _on_site(place: Path, top: Path, ending: str, slug: Slug) -> tuple[Path, str
                 elif sources and inner.is_relative_to(sources) and len(inner.parts) > 1:
                     inner = inner.relative_to(sources)
                 return inner, its_ending, its_slug
-    return place, ending, slug
+    return place, ".html", slug
 
 
 def anchors_of(headings: Sequence[Heading], slug: Slug | None) -> dict[Heading, str]:

@@ -16,8 +16,13 @@ from collections.abc import Iterable, Iterator
 
 from assistant.knowledge.reading.includes import Line
 from assistant.knowledge.reading.page import word_set
-from assistant.knowledge.reading.rest import CODE_DIRECTIVES, SKIPPED_DIRECTIVES
-from assistant.knowledge.rest_in_words import ADMONITIONS, in_words, label_of
+from assistant.knowledge.rest_in_words import (
+    ADMONITIONS,
+    CODE_DIRECTIVES,
+    SKIPPED_DIRECTIVES,
+    in_words,
+    label_of,
+)
 
 LONGEST_LINE = 2000  # characters; marks in a longer line are left as they are
 
@@ -96,20 +101,17 @@ class _Dialect:
             line, number = self._lines[self._at]
             self._at += 1
             line = self._moved(line)
-            if self._fence:
-                shown = line.strip()
-                if shown.strip(self._fence[0]) == "" and len(shown) >= len(self._fence):
-                    line, self._fence = line.replace(":", "`"), ""
-                elif shown.startswith("{") and (found := _ONLY_TEMPLATE.match(line[:LONGEST_LINE])):
-                    if found["name"] == "raw":
-                        continue
-                    if found["name"] == "highlight" and found["end"]:
-                        line, self._fence = self._fence, ""
-                yield _ANNOTATION.sub("", line), number
-            elif len(line) > LONGEST_LINE:
-                yield line, number
-            else:
-                yield from ((each, number) for each in self._shown(line))
+            shown = (line,) if len(line) > LONGEST_LINE else self._shown(line)
+            yield from ((each, number) for each in (self._in_fence(line) if self._fence else shown))
+
+    def _in_fence(self, line: str) -> Iterator[str]:
+        text = line.strip()[:LONGEST_LINE]
+        template = _ONLY_TEMPLATE.match(text) if text.startswith("{") else None
+        is_closed = template and template["name"] == "highlight" and template["end"]
+        if is_closed or (not text.strip(self._fence[0]) and len(text) >= len(self._fence)):
+            line, self._fence = self._fence if is_closed else line.replace(":", "`"), ""
+        if not template or template["name"] != "raw":
+            yield _ANNOTATION.sub("", line)
 
     def _moved(self, line: str) -> str:
         """The line at the margin of the mark that it belongs to."""

@@ -18,7 +18,7 @@ import textwrap
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -125,40 +125,33 @@ def files_of(root: Path, *, warn: Warn = ignore, unread: Counter[str] | None = N
         return
     status = os.stat(top)
     seen = {(status.st_dev, status.st_ino)}
-    yielded = inspected = 0
+    files = entries = 0
     waiting = [top]
     while waiting:
         place = waiting.pop()
-        if os.path.isfile(place):
-            yielded += 1
-            if yielded > MOST_FILES:
-                warn(f"{printable(top)} has more than {MOST_FILES:,} files; the others are left out.")
-                return
-            yield Path(place)
-            continue
+        is_file = os.path.isfile(place)
         try:
-            names = sorted(os.listdir(place))
+            names = [] if is_file else sorted(os.listdir(place))
         except OSError as error:
             warn(f"The folder {printable(place)} cannot be read ({_reason(error)}).")
             continue
-        inspected += len(names)
-        if inspected > MOST_ENTRIES:
-            warn(f"{printable(top)} has more than {MOST_ENTRIES:,} entries; the others are left out.")
-            return
-        has_build = not _BUILD_FILES.isdisjoint(name.lower() for name in names)
+        files, entries = files + is_file, entries + len(names)
+        for count, most, what in ((files, MOST_FILES, "files"), (entries, MOST_ENTRIES, "entries")):
+            if count > most:
+                warn(f"{printable(top)} has more than {most:,} {what}; the others are left out.")
+                return
+        if is_file:
+            yield Path(place)
+        has_build = not _BUILD_FILES.isdisjoint(map(str.lower, names))
         if unread is not None:
             suffixes = (os.path.splitext(name)[1].lower() for name in names)
             unread.update(suffix for suffix in suffixes if suffix in _DOCUMENTS)
-        found = [
-            path
-            for name in names
-            if (path := _path_to_read(top, place, name, has_build=has_build, seen=seen, warn=warn))
-        ]
-        waiting.extend(reversed(found))
+        found = (_path_to_read(top, place, name, has_build, seen, warn) for name in names)
+        waiting += reversed(list(filter(None, found)))
 
 
 def _path_to_read(
-    top: str, place: str, name: str, *, has_build: bool, seen: set[tuple[int, int]], warn: Warn
+    top: str, place: str, name: str, has_build: bool, seen: set[tuple[int, int]], warn: Warn
 ) -> str | None:
     """The path of a file or folder within the folder `place`; None if it is not to be read."""
     path = os.path.join(place, name)
@@ -333,20 +326,24 @@ def read_file(
         label = f"{label} ({'Markdown' if file_format == 'markdown' else 'AsciiDoc'})"
         shown_format = "text" if file_format == "markdown" else file_format
     address, slug = address_of(Path(place), top, shown_format, base_url)
-    maker = _PassageMaker(
-        page=page,
+    base = Passage(
         name=_clean(page.title) or " ".join(path.stem.replace("_", " ").split()) or label,
-        place=label,
+        kind="section",
+        title="",
+        text="",
         package=package or printable(top.name),
         version=version,
         licence=licence,
-        address=address,
-        joint="" if file_format in ("texinfo", "info") else "#",
-        anchors=anchors_of(page.headings, slug) if address else {},
-        has_top=any(heading.level == 1 for heading in page.headings),
-        warn=warn,
+        location=label,
+        corpus="docs",
+        url=address,
     )
-    passages = list(itertools.islice(maker.passages(), MOST_PASSAGES + 1))
+    joint = "" if file_format in ("texinfo", "info") else "#"
+    anchors = {
+        heading: f"{address}{joint}{quote(anchor, safe=URL_SAFE)}" if anchor else address
+        for heading, anchor in (anchors_of(page.headings, slug) if address else {}).items()
+    }
+    passages = list(itertools.islice(_passages_of(page, base, anchors, warn), MOST_PASSAGES + 1))
     if len(passages) > MOST_PASSAGES:
         warn(f"{label} has more than {MOST_PASSAGES:,} sections; the others are left out.")
     return passages[:MOST_PASSAGES]
@@ -372,74 +369,58 @@ def _page_of(data: bytes, file_format: str, path: Path, top: Path, *, is_cut: bo
     return _FORMATS[file_format][0](text), file_format
 
 
-@dataclass(frozen=True, slots=True)
-class _PassageMaker:
-    """Turns a page into passages."""
-
-    page: Page
-    name: str  # of the page, for text above the first heading
-    place: str
-    package: str
-    version: str
-    licence: str
-    address: str
-    joint: str  # between the address and an anchor
-    anchors: Mapping[Heading, str]
-    has_top: bool  # whether a heading of the page has level 1
-    warn: Warn
-
-    def passages(self) -> Iterator[Passage]:
-        done: set[Heading | None] = {None, *self.page.documented}
-        # A heading such as "extra()" often names the API that stands below it.
-        done.update(each.parent for each in self.page.headings if each.level >= DIRECTIVE_LEVEL)
-        done -= {each for each in self.page.headings if each.level >= DIRECTIVE_LEVEL} - self.page.documented
-        for section in self.page.sections:
-            heading = section.heading
-            parts = [(start, end) for start, end in _parts(self.page, section) if start < end]
-            if not parts and heading and heading.signature and heading not in done:
-                yield self._passage(heading, heading.signature, section.start)
-            done.add(heading)
-            for start, end in parts:
-                text = "\n".join(self._shown(start, end))
-                if len(text) > LARGEST_BLOCK:
-                    place = f"{self.place}:{self.page.numbers[start]}"
-                    self.warn(f"The block at {place} is too long to quote; its end is left out.")
-                    text = text[: text.rfind("\n", 0, LARGEST_BLOCK) + 1] or text[:LARGEST_BLOCK]
-                if heading and heading.kind != "section":
-                    text = textwrap.dedent(text)
-                yield self._passage(heading, text.strip("\n").rstrip(), start)
-
-    def _shown(self, start: int, end: int) -> Iterator[str]:
-        """The lines that say something, without the gaps that the others leave."""
-        page, is_blank = self.page, True
-        for at in range(start, end):
-            was_blank, is_blank = is_blank, not page.lines[at].strip()
-            if page.skipped[at] or (is_blank and was_blank and not page.joined[at]):
-                is_blank = is_blank or was_blank
-            else:
-                yield page.lines[at]
-
-    def _passage(self, heading: Heading | None, text: str, line: int) -> Passage:
-        numbers = self.page.numbers
-        number = numbers[min(line, len(numbers) - 1)] if numbers else 1
-        anchor = self.anchors.get(heading, "") if heading else ""
-        anchor = f"page={number}" if self.page.number_mark != ":" else anchor
+def _passages_of(
+    page: Page, base: Passage, addresses: Mapping[Heading, str], warn: Warn
+) -> Iterator[Passage]:
+    """The passages of a page. `base` has what they share: the name, the place and the address of the page."""
+    has_top = any(heading.level == 1 for heading in page.headings)
+    apis = {each for each in page.headings if each.level >= DIRECTIVE_LEVEL}
+    # A heading such as "extra()" often names the API that stands below it.
+    done = {None, *page.documented, *({each.parent for each in apis} - apis)}
+    for section in page.sections:
+        heading = section.heading
+        texts = []
+        for start, end in _parts(page, section):
+            text = "\n".join(_shown(page, start, end))
+            if len(text) > LARGEST_BLOCK:
+                place = f"{base.location}:{page.numbers[start]}"
+                warn(f"The block at {place} is too long to quote; its end is left out.")
+                text = text[: text.rfind("\n", 0, LARGEST_BLOCK) + 1] or text[:LARGEST_BLOCK]
+            if heading and heading.kind != "section":
+                text = textwrap.dedent(text)
+            if start < end:
+                texts.append((text.strip("\n").rstrip(), start))
+        if not texts and heading and heading.signature and heading not in done:
+            texts.append((heading.signature, section.start))
+        done.add(heading)
         names = [name for name in map(_clean, heading.path) if name] if heading else []
-        if self.page.title and not self.has_top and names and not self.name.startswith(names[0]):
-            names = [self.name, *names]  # the page states its first heading only in its title
-        return Passage(
-            name=(names or [self.name])[-1],
-            kind=heading.kind if heading else "section",
-            title=" › ".join(names or [self.name]),
-            text=text,
-            package=self.package,
-            version=self.version,
-            licence=self.licence,
-            location=f"{self.place}{self.page.number_mark}{number}",
-            corpus="docs",
-            signature="\n".join(map(_clean, heading.signature.split("\n"))) if heading else "",
-            url=f"{self.address}{self.joint}{quote(anchor, safe=URL_SAFE)}" if anchor else self.address,
-        )
+        if page.title and not has_top and names and not base.name.startswith(names[0]):
+            names = [base.name, *names]  # the page states its first heading only in its title
+        names = names or [base.name]
+        for text, at in texts:
+            number = page.numbers[min(at, len(page.numbers) - 1)] if page.numbers else 1
+            address = addresses.get(heading, base.url) if heading else base.url
+            yield replace(
+                base,
+                name=names[-1],
+                kind=heading.kind if heading else "section",
+                title=" › ".join(names),
+                text=text,
+                location=f"{base.location}{page.number_mark}{number}",
+                signature="\n".join(map(_clean, heading.signature.split("\n"))) if heading else "",
+                url=f"{base.url}#page={number}" if base.url and page.number_mark != ":" else address,
+            )
+
+
+def _shown(page: Page, start: int, end: int) -> Iterator[str]:
+    """The lines that say something, without the gaps that the others leave."""
+    is_blank = True
+    for at in range(start, end):
+        was_blank, is_blank = is_blank, not page.lines[at].strip()
+        if page.skipped[at] or (is_blank and was_blank and not page.joined[at]):
+            is_blank = is_blank or was_blank
+        else:
+            yield page.lines[at]
 
 
 def _clean(text: str) -> str:
