@@ -92,26 +92,15 @@ def _longest_run(text: str) -> int:
     return max((len(run) for run in re.findall("`+", text)), default=0)
 
 
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^`]*)$")
+_FENCED = re.compile(r"^ {0,3}`{3,}[^`\n]*\n\s*[^`\s][^`]*^ {0,3}`{3,} *$", re.MULTILINE)
 _MARKDOWN = re.compile(r"^#{2,4} \S|^(?:!!!|\?\?\?) \w|\]\(https?://", re.MULTILINE)
 
 
 def is_markdown(text: str) -> bool:
     """Whether a plain text, such as a docstring, is written in Markdown: it has a block of code in a fence,
     or a heading, a note or a link as Markdown writes them, and no mark of reStructuredText."""
-    opened = content = ""
-    for line in text.split("\n") if "```" in text or "~~~" in text else ():
-        fence = _FENCE.match(line)
-        if not opened:
-            opened, content = fence[1] if fence else "", ""
-        elif fence and fence[1].startswith(opened) and not fence[2].strip():
-            if content:
-                return True
-            opened = ""
-        else:
-            content = content or line.strip()
     is_rest = ">>>" in text or ".. " in text or "::\n" in text or "`_" in text
-    return not is_rest and _MARKDOWN.search(text) is not None
+    return bool(_FENCED.search(text) or (not is_rest and _MARKDOWN.search(text)))
 
 
 def to_markdown(text: str) -> str:

@@ -39,6 +39,7 @@ _TEMPLATE = (
     r"(?:\{%[-~]?|\{\{[<%])\s*(?P<end>/|end)?(?P<name>\w[\w/-]*)(?P<rest>(?:[^%>]|[%>](?!\}))*?)[-~]?"
     r"(?:%\}|[>%]\}\})"
 )
+_TEMPLATE_FENCE = "`````"  # stands for `{% highlight %}`
 _ONLY_TAG = re.compile(rf"\s*{_TAG.pattern}\s*$")
 _ONLY_TEMPLATE = re.compile(rf"\s*{_TEMPLATE}\s*$")
 _BEGINS = re.compile(rf"\s*(?:<{_NAME}(?:[^<>]|=>)*|\{{\{{?[<%][^}}]*)$")
@@ -107,7 +108,7 @@ class _Dialect:
     def _in_fence(self, line: str) -> Iterator[str]:
         text = line.strip()[:LONGEST_LINE]
         template = _ONLY_TEMPLATE.match(text) if text.startswith("{") else None
-        is_closed = template and template["name"] == "highlight" and template["end"]
+        is_closed = self._fence == _TEMPLATE_FENCE and template and template["end"]
         if is_closed or (not text.strip(self._fence[0]) and len(text) >= len(self._fence)):
             line, self._fence = self._fence if is_closed else line.replace(":", "`"), ""
         if not template or template["name"] != "raw":
@@ -231,7 +232,7 @@ class _Dialect:
             return
         is_code = not line[:4].strip()
         if (found := _ONLY_TEMPLATE.match(line)) and found["name"] == "highlight" and not found["end"]:
-            self._fence = "`````"
+            self._fence = _TEMPLATE_FENCE
             yield self._fence + "".join(found["rest"].split()[:1])
         elif (found := found or _ONLY_TAG.match(line)) and not (
             found["rest"].startswith("/*") or (is_code and found["name"][0].islower())

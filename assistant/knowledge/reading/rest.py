@@ -15,7 +15,14 @@ from assistant.knowledge.reading.page import (
     Page,
     docutils_id,
 )
-from assistant.knowledge.rest_in_words import CODE_DIRECTIVES, SKIPPED_DIRECTIVES, in_words, without_backticks
+from assistant.knowledge.rest_in_words import (
+    CODE_DIRECTIVES,
+    SKIPPED_DIRECTIVES,
+    end_of_block,
+    in_words,
+    indent_of,
+    without_backticks,
+)
 
 MOST_SIGNATURES = 8  # of one function or class
 
@@ -68,7 +75,7 @@ class _RestReader:
         while at < len(self._lines):
             line = self._lines[at]
             if line.strip():
-                indent = _indent(line)
+                indent = indent_of(line)
                 self._close_directives(at, line, indent)
                 at = self._read_line(at, line, indent)
             else:
@@ -118,10 +125,8 @@ class _RestReader:
     def _read_markup(self, at: int, text: str, indent: int) -> int:
         text = text[: 10 * LONGEST_HEADING]
         if label := _LABEL.match(text):
-            end = self._end_of_block(at, indent)
-            is_link = (
-                label["label"] is None or label["target"] or any(map(str.strip, self._lines[at + 1 : end]))
-            )
+            end = end_of_block(self._lines, at + 1, indent)
+            is_link = label["label"] is None or label["target"] or end > at + 1
             if not is_link:
                 self._label = docutils_id(label["label"].strip("`"))
                 end = at + 1
@@ -130,7 +135,7 @@ class _RestReader:
         directive = _DIRECTIVE.match(text)
         if directive is None:  # a comment, a footnote, a substitution
             if not text[2:].lstrip().startswith("["):
-                self._page.skip(at, end := self._end_of_block(at, indent))
+                self._page.skip(at, end := end_of_block(self._lines, at + 1, indent))
                 return end
             return at + 1
         if api := self._api_in(text):
@@ -141,7 +146,7 @@ class _RestReader:
         if name in CODE_DIRECTIVES:
             return self._read_code(at, indent)
         if name in SKIPPED_DIRECTIVES:
-            self._page.skip(at, end := self._end_of_block(at, indent))
+            self._page.skip(at, end := end_of_block(self._lines, at + 1, indent))
             return end
         is_entry = domain is None and not name.startswith(("version", "deprecated"))
         if is_entry and rest and " " not in rest and rest in self._page.heading_name:
@@ -182,7 +187,7 @@ class _RestReader:
         while (
             body < len(self._lines)
             and (line := self._lines[body].strip())
-            and _indent(self._lines[body]) > indent
+            and indent_of(self._lines[body]) > indent
         ):
             if not _OPTION.match(line):
                 if len(signatures) == MOST_SIGNATURES or "(" not in line[:LONGEST_HEADING]:
@@ -215,24 +220,10 @@ class _RestReader:
 
     def _read_code(self, at: int, indent: int) -> int:
         """Keep a line together with the block of code that it announces; returns the line after the block."""
-        end = self._end_of_block(at, indent)
-        last = end
-        while last > at + 1 and not self._lines[last - 1].strip():
-            last -= 1
-        self._page.keep_together(at, last)
+        end = end_of_block(self._lines, at + 1, indent)
+        self._page.keep_together(at, end)
         self._label = ""
-        return max(end, at + 1)
-
-    def _end_of_block(self, at: int, indent: int) -> int:
-        """The first line after `at` that is not indented deeper than `at`."""
-        lines = self._lines
-        following = (end for end in range(at + 1, len(lines)) if lines[end].strip())
-        return next((end for end in following if _indent(lines[end]) <= indent), len(lines))
-
-
-def _indent(line: str) -> int:
-    blanks = line[: len(line) - len(line.lstrip())]
-    return len(blanks.expandtabs(8))
+        return end
 
 
 def _heading_at(lines: Sequence[str], at: int) -> tuple[int, tuple[str, bool], str] | None:
