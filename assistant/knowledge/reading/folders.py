@@ -7,6 +7,7 @@ Reading it takes bounded time and memory, never raises, and reports what it leav
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import gzip
 import io
@@ -429,39 +430,29 @@ def _clean(text: str) -> str:
 
 def _parts(page: Page, section: Section) -> Iterator[tuple[int, int]]:
     """The lines of a section in parts short enough to quote. Splits between paragraphs, between lines only
-    where a paragraph is too long, and never within a block of code."""
+    where a paragraph is too long, and never within a block of code or below what announces it."""
     start, end = _trimmed(page, section.start, section.end)
-    sizes = [len(line) + 1 for line in page.lines[start:end]]
-    if sum(sizes) <= LONGEST_PASSAGE:
+    sums = [0, *itertools.accumulate(len(line) + 1 for line in page.lines[start:end])]
+    if sums[-1] <= LONGEST_PASSAGE:
         yield start, end
         return
-    # `split` is the best line to split at so far, `since` the characters from there on.
-    begun, length, split, since = start, 0, 0, 0
-    for at in range(start, end):
-        size = sizes[at - start]
-        if at > begun and not page.joined[at]:
-            # A block that must stay together counts as a whole where it begins.
-            following = at + 1
-            whole = size
-            while following < end and page.joined[following] and whole <= LONGEST_PASSAGE:
-                whole += sizes[following - start]
-                following += 1
-            if _begins_paragraph(page, at):
-                split, since = at, 0
-            if length + whole > LONGEST_PASSAGE and page.lines[at].strip():
-                cut = split or at
-                length, since = (since, 0) if split else (0, 0)
-                yield _trimmed(page, begun, cut)
-                begun, split = cut, 0
-        length += size
-        since += size
+    lines = [at for at in range(start + 1, end) if _may_begin(page, at)]
+    paragraphs = [start, *(at for at in lines if not page.lines[at - 1].strip()), end]
+    is_long = [sums[b - start] - sums[a - start] > LONGEST_PASSAGE for a, b in itertools.pairwise(paragraphs)]
+    inner = (at for at in lines if is_long[bisect.bisect(paragraphs, at) - 1])
+    begun = start
+    for at, following in itertools.pairwise(sorted({*paragraphs, *inner})):
+        if at > begun and sums[following - start] - sums[begun - start] > LONGEST_PASSAGE:
+            yield _trimmed(page, begun, at)
+            begun = at
     yield _trimmed(page, begun, end)
 
 
-def _begins_paragraph(page: Page, at: int) -> bool:
-    """Whether a paragraph begins here that the one before does not announce with a colon."""
-    is_first = not page.lines[at - 1].strip() and page.lines[at].strip() != ""
-    return is_first and not (at > 1 and page.lines[at - 2].rstrip().endswith(":"))
+def _may_begin(page: Page, at: int) -> bool:
+    """Whether a part may begin at a line: not within code, nor below a paragraph that ends with a colon."""
+    before = page.lines[at - 2 : at] if at > 1 else []
+    is_announced = bool(before) and not before[1].strip() and before[0].rstrip().endswith(":")
+    return not page.joined[at] and page.lines[at].strip() != "" and not is_announced
 
 
 def _trimmed(page: Page, start: int, end: int) -> tuple[int, int]:
