@@ -56,8 +56,8 @@ _OBJECT = re.compile(r"\s*\w+(?:\.\w+)+\s*$")
 _QUOTED = r"""(?P<title>"[^"]*"|'[^']*')"""
 # Marks that stand alone in their line, of MkDocs, of pymdown and of GitHub.
 _MARKS = (
-    re.compile(rf"(?P<margin>\s*)(?:!!!|\?\?\?\+?)\s+(?P<name>[\w-]+)[\w -]*?\s*{_QUOTED}?\s*$"),
-    re.compile(rf"(?P<margin>\s*)===[!+]?\s+{_QUOTED}\s*$"),
+    re.compile(rf"(?P<margin>\s*)(?:!!!|\?\?\?\+?)\s+(?P<name>[\w-]+)[\w \t-]*{_QUOTED}?$"),
+    re.compile(rf"(?P<margin>\s*)===[!+]?\s+{_QUOTED}$"),
     re.compile(r"\s*/{3,}(?:\s+(?P<name>[\w-]+)\s*(?:\|\s*(?P<title>.*))?)?$"),
     re.compile(r"(?P<quote>[\s>]*>)\s*\[!(?P<name>\w+)\][+-]?\s*(?P<title>.*)$"),
 )
@@ -71,7 +71,9 @@ _ONLY_ATTRIBUTES = re.compile(rf"\s*(?:{_ATTRIBUTES}|\{{[\w.]+(?:\(\))?\}}|\{{\{
 _DEFINITION = re.compile(
     r" {0,3}\[(?!\^)(?P<label>[^\]]+)\]:\s*(?:<[^>]*>|\S+)\s*(?:\"[^\"]*\"|'[^']*'|\([^)]*\))?\s*$"
 )
-_DROPPED = re.compile(r"%(?:\s|$)|\+\+\+|\*\[[^\]]+\]:|(?:[*+-]|\d\.) TOC\s*$|(?:#\s*)?--8<--")
+_DROPPED = re.compile(
+    r"%(?:\s|$)|\+\+\+|\*\[[^\]]+\]:|(?:[*+-]|\d\.) TOC\s*$|\[\[?_?TOC_?\]\]?\s*$|(?:#\s*)?--8<--"
+)
 _SPANS = (("<!--", "-->"), ("{/*", "*/}"), ("<script", "</script>"), ("<style", "</style>"))
 _ANNOTATION = re.compile(r"(?<!\s)\s*(?:#|//|--|<!--)\s*\(\d+\)!\s*(?:-->|\*/)?$")
 _OPTION = re.compile(r"\s*:[\w-]+:(?:\s|$)|\s*---\s*$|\s{4,}[\w-]+:\s")
@@ -154,7 +156,7 @@ class _Dialect:
         elif found := _FENCE.match(line):
             yield from self._fenced(found)
         elif text[:3] in ("!!!", "???", "===", "///") or (text.startswith(">") and "[!" in text):
-            if found := next(filter(None, (mark.match(line) for mark in _MARKS)), None):
+            if found := next(filter(None, (mark.match(line.rstrip()) for mark in _MARKS)), None):
                 mark = found.groupdict()
                 if (margin := mark.get("margin")) is not None:
                     self._margins.append(len(margin))

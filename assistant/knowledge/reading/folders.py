@@ -65,17 +65,14 @@ _FORMATS: Mapping[str, tuple[Callable[[str], Page], str]] = {
 }
 SUFFIXES = {suffix: name for name, (_, suffixes) in _FORMATS.items() for suffix in suffixes.split()}
 SUFFIXES[".pdf"] = "pdf"
-_IS_OFTEN_MARKDOWN = re.compile(
-    r"(?:llms[\w-]*|readme|change.*|news|history|release.*)(?:\.txt)?(?:\.gz)?$", re.IGNORECASE
-)
+_PLAIN_NAME = re.compile(r"(?:change(?:s|log)|news|history|releases?|release[-_ ]?notes|readme|llms)", re.I)
 # A plain text, and a file whose name has no suffix, may hold another format: the first whose rule fits.
 _FORMATS_OF_TEXT: Mapping[str, Callable[[str, str], object]] = {
     "asciidoc": lambda name, text: looks_like_asciidoc(text),
     "rest": lambda name, text: looks_like_rest(text),
     "changelog": lambda name, text: looks_like_changelog(text),
-    "markdown": lambda name, text: _IS_OFTEN_MARKDOWN.match(name) and re.search(r"(?m)^#{1,6} \w", text),
+    "markdown": lambda name, text: _PLAIN_NAME.match(name) and re.search(r"(?m)^#{1,6} \w", text),
 }
-_WITHOUT_SUFFIX = re.compile(r"(?:changes|changelog|news|history|releases?|release[-_ ]?notes|readme)$")
 
 # The name of a man page: "ls.1", "man3/File::Find.3pm". Elsewhere a name such as "release-1.2" is a version.
 _MAN_PAGE = re.compile(
@@ -198,7 +195,7 @@ def format_of(path: str) -> str:
     path = path.lower().removesuffix(".gz")
     name = os.path.basename(path)
     suffix = os.path.splitext(name)[1]
-    if _WITHOUT_SUFFIX.match(name):
+    if _PLAIN_NAME.fullmatch(name):
         return "text"
     return SUFFIXES.get(suffix) or ("man" if _MAN_PAGE.search(path) else "")
 
@@ -235,16 +232,11 @@ def decode(data: bytes, *, declared: str = "") -> str:
     return text if text.isascii() and text.isprintable() else _BLANK.sub(" ", _INVISIBLE.sub("", text))
 
 
-_DECLARED = re.compile(rb"<meta[^<>]{0,200}?charset\s*=\s*[\"']?([\w.-]{1,20})", re.IGNORECASE)
-_CHARSETS = re.compile(
-    r"iso-8859-\d\d?|windows-125\d|koi8-[ru]|euc-(?:jp|kr)|shift_jis|gb2312|gbk|gb18030|big5"
+_DECLARED = re.compile(
+    rb"<meta[^<>]{0,200}?charset\s*=\s*[\"']?(iso-8859-(?:1[013-6]?|[2-9])|windows-125[0-8]|koi8-[ru]"
+    rb"|euc-(?:jp|kr)|shift_jis|gb2312|gbk|gb18030|big5)\b",
+    re.IGNORECASE,
 )
-
-
-def _declared(data: bytes) -> str:
-    found = _DECLARED.search(data, 0, 2048)
-    name = found[1].decode("ascii", "replace").lower() if found else ""
-    return name if _CHARSETS.fullmatch(name) else ""
 
 
 def _is_binary(data: bytes) -> bool:
@@ -360,7 +352,8 @@ def _page_of(data: bytes, file_format: str, path: Path, top: Path, *, is_cut: bo
         raise Unreadable("it is not text")
     if is_cut:
         data = data[: data.rfind(b"\n") + 1] or data
-    text = decode(data, declared=_declared(data) if file_format == "html" else "")
+    declared = _DECLARED.search(data, 0, 2048) if file_format == "html" else None
+    text = decode(data, declared=declared[1].decode() if declared else "")
     if file_format == "text":
         file_format = next((each for each, fits in _FORMATS_OF_TEXT.items() if fits(path.name, text)), "text")
     if file_format in ("markdown", "rest"):

@@ -17,7 +17,6 @@ _TITLE = re.compile(r"""title\s*[:=]\s*(["']?)(.+?)\1\s*$""")
 _ANCHOR_OF_ATTRIBUTES = re.compile(r"\{(?:/\*\s*|[^{}#]*#)([\w:.-]+)[^{}]*\}\s*$")
 _ANCHOR_OF_HTML = re.compile(r"""<\w+[^<>]{0,100}?\s(?:id|name)\s*=\s*["']?([\w:.-]+)""")
 _MYST_LABEL = re.compile(r"\(([\w:. -]+)\)=\s*$")
-_SKIPPED = re.compile(r"\([\w:. -]+\)=\s*$|\[TOC\]\s*$|\[\[_?TOC_?\]\]\s*$", re.IGNORECASE)
 _INLINE = re.compile(r"[\\`*_\[<&!]")
 
 
@@ -77,7 +76,7 @@ def add_markdown(
             _open_heading(page, tokens[at + 1].content, int(token.tag[1]), start, end, anchor)
     at = 0
     while at < len(lines):
-        if lines[at][:1] in ("(", "[") and _SKIPPED.match(lines[at][:LONGEST_HEADING]):
+        if lines[at][:1] == "(" and _MYST_LABEL.match(lines[at][:LONGEST_HEADING]):
             page.skip(before + at, before + at + 1)
         end = at + 1
         if lines[at].strip() and not is_code[at]:

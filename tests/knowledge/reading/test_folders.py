@@ -529,6 +529,7 @@ MILLION = 1_000_000
         (".md", "{/*\n" * (MILLION // 50)),
         (".md", "{% a\n" * (MILLION // 50)),
         (".md", "!!! a\n    " * (MILLION // 20)),
+        (".md", "!!! a" + " " * 1900 + "*\n"),
         (".md", '!!! note "a"\n' + "    " * 20 + "x\n"),
         (".md", "".join(f"{' ' * (4 * n)}!!! note\n" for n in range(400))),
         (".md", "```{note}\n" * (MILLION // 100)),
