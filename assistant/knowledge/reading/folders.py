@@ -65,7 +65,9 @@ _FORMATS: Mapping[str, tuple[Callable[[str], Page], str]] = {
 }
 SUFFIXES = {suffix: name for name, (_, suffixes) in _FORMATS.items() for suffix in suffixes.split()}
 SUFFIXES[".pdf"] = "pdf"
-_PLAIN_NAME = re.compile(r"(?:change(?:s|log)|news|history|releases?|release[-_ ]?notes|readme|llms)", re.I)
+_PLAIN_NAME = re.compile(
+    r"(?:change(?:s|log)|news|history|releases?|release[-_ ]?notes|readme|llms)", re.IGNORECASE
+)
 # A plain text, and a file whose name has no suffix, may hold another format: the first whose rule fits.
 _FORMATS_OF_TEXT: Mapping[str, Callable[[str, str], object]] = {
     "asciidoc": lambda name, text: looks_like_asciidoc(text),
@@ -431,7 +433,11 @@ def _parts(page: Page, section: Section) -> Iterator[tuple[int, int]]:
         return
     lines = [at for at in range(start + 1, end) if _may_begin(page, at)]
     paragraphs = [start, *(at for at in lines if not page.lines[at - 1].strip()), end]
-    is_long = [sums[b - start] - sums[a - start] > LONGEST_PASSAGE for a, b in itertools.pairwise(paragraphs)]
+    is_long = []
+    for a, b in itertools.pairwise(paragraphs):
+        # A paragraph stays with the code that it announces.
+        longest = LONGEST_PASSAGE if page.joined.find(1, a, b) < 0 else LARGEST_BLOCK
+        is_long.append(sums[b - start] - sums[a - start] > longest)
     inner = (at for at in lines if is_long[bisect.bisect(paragraphs, at) - 1])
     begun = start
     for at, following in itertools.pairwise(sorted({*paragraphs, *inner})):
