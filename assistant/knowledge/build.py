@@ -22,7 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from assistant.knowledge.index import IndexBroken, IndexFailed
 from assistant.knowledge.index_writer import IndexWriter, ReadUnit, remove
 from assistant.knowledge.passage import Batch
 from assistant.knowledge.reading import packages, python_library
+from assistant.knowledge.reading.folders import files_of, printable, read_file
+from assistant.knowledge.reading.project import licence_of, project_of_folder
+from assistant.knowledge.search.vocabulary import phrases
 
 HERE = Path(__file__).parent
 FILES_AT_ONCE = 16  # files of a folder in one task
@@ -105,7 +108,8 @@ class _Build:
         self._passages = 0
         self._unread = 0
         self._warnings = 0
-        self._folders: list[_FolderRead] = []
+        self._missing: list[str] = []  # sentences about folders that are not there
+        self._folders: dict[Path, Counter[str]] = {}  # files of each, by suffix if no reader knows it, or ""
 
     def run(self, environments: Sequence[Path], folders: Sequence[Folder], python: bool) -> None:
         with contextlib.closing(IndexWriter(self._into)) as index:
@@ -118,8 +122,6 @@ class _Build:
     def _bring_up_to_date(
         self, environments: Sequence[Path], folders: Sequence[Folder], python: bool
     ) -> None:
-        from assistant.knowledge.search.vocabulary import phrases
-
         index = self._index
         self._passages = index.count()
         self._phrases = phrases()
@@ -137,14 +139,13 @@ class _Build:
         if gone := [key for key in known if key not in there and not key.startswith(tuple(kept))]:
             index.forget(gone)
             self._passages = index.count()
-        stages = [
-            [unit for unit in units if known.get(unit.key) != unit.fingerprint]
-            for units in (library, files, code)
-        ]
-        self._total = len(library) + len(files) + len(code)
+        units = (library, files, code)
+        stages = [[unit for unit in each if known.get(unit.key) != unit.fingerprint] for each in units]
+        self._total = sum(map(len, units))
         self._done = self._total - sum(len(stage) for stage in stages)
         for number, stage in enumerate(stages):
-            self._read(_tasks(stage))
+            size = FILES_AT_ONCE if stage is stages[1] else 1  # files are small
+            self._read([stage[start : start + size] for start in range(0, len(stage), size)])
             if number == 0 and python and not searchable:
                 if not index.fingerprints():
                     raise IndexFailed("The documentation cannot be read: every reading process ends at once.")
@@ -163,20 +164,25 @@ class _Build:
         self._report({**self._progress(""), "detail": detail})
 
     def _unread_folders(self) -> str | None:
-        """For people: the folders of which nothing, or only a small part, could be read."""
-        from assistant.knowledge.reading.folders import printable
-
-        sentences = []
-        for folder in self._folders:
+        """Sentences about the folders of which nothing, or only a small part, could be read. They name a
+        folder without its path, which visitors may not see."""
+        sentences = list(self._missing)
+        for root, files in self._folders.items():
             (read,) = self._index.connection.execute(
                 "SELECT count(*) FROM source WHERE corpus = 'docs' AND root = ?"
                 " AND EXISTS (SELECT 1 FROM passage WHERE source_id = source.id)",
-                (str(folder.root),),
+                (str(root),),
             ).fetchone()
-            if sentence := folder.problem(read):
-                if not folder.is_missing:  # else the log has it
-                    self._report({"warning": f"{sentence} (at {printable(str(folder.root))})"})
-                sentences.append(sentence)
+            unknown = files.total() - files[""]
+            if read and read * 4 >= files[""] and read >= unknown:
+                continue
+            sentence = f"{read} of {files.total()} files in {_named(root)} could be read."
+            if unknown:
+                many = f"{unknown} files are" if unknown > 1 else "One file is"
+                kinds = ", ".join(sorted(filter(None, files)))
+                sentence = f"{sentence} {many} of kinds that cannot be read: {kinds}."
+            self._report({"warning": f"{sentence} (at {printable(str(root))})"})
+            sentences.append(sentence)
         return " ".join(sentences[:MOST_PROBLEMS]) or None
 
     def _warn(self, sentence: str) -> None:
@@ -202,8 +208,7 @@ class _Build:
     def _package_units(
         self, environments: Sequence[Path], folders: Sequence[Folder], kept: list[str]
     ) -> Iterator[Unit]:
-        seen: set[tuple[str, str]] = set()  # a package in several environments is read once
-        found: list[tuple[int, Unit]] = []
+        found: dict[tuple[str, str], tuple[int, Unit]] = {}  # a package in several environments is read once
         for environment in environments:
             try:
                 sites = packages.sites(environment)
@@ -211,39 +216,32 @@ class _Build:
                 self._warn(str(error))
                 kept.append(f"packages:{environment}\0")
                 continue
-            keys: set[str] = set()
+            names: set[str] = set()  # an installer may leave the metadata of an older version
             for site in sites:
                 installed = packages.distributions(site, warn=self._warn)
                 for each in packages.with_inventories(installed, [(each.path, each.url) for each in folders]):
-                    key = f"packages:{environment}\0{each.name}"
-                    # An installer may leave the metadata of an older version.
-                    if (each.name, each.version) in seen or key in keys:
+                    if (each.name, each.version) in found or each.name in names:
                         continue
-                    seen.add((each.name, each.version))
-                    keys.add(key)
+                    names.add(each.name)
                     unit = Unit(
-                        key=key,
+                        key=f"packages:{environment}\0{each.name}",
                         corpus=packages.CORPUS,
                         fingerprint=f"{_reader_version()} {each.fingerprint()}",
                         root=str(site),
                         description=f"the package {each.name}",
                         read=functools.partial(packages.read, each),
                     )
-                    found.append((len(each.files), unit))
+                    found[each.name, each.version] = (len(each.files), unit)
         # The largest first, so that no process reads a large one alone at the end.
-        found.sort(key=lambda pair: -pair[0])
-        yield from (unit for _, unit in found)
+        yield from (unit for _, unit in sorted(found.values(), key=lambda pair: -pair[0]))
 
     def _file_units(self, folders: Sequence[Folder], kept: list[str]) -> Iterator[Unit]:
-        if not folders:
-            return
-        from assistant.knowledge.reading.folders import files_of, licence_of, printable
-        from assistant.knowledge.reading.project import project_of_folder
-
         for folder in folders:
             root = folder.path
             if not os.path.exists(root):  # never raises, unlike Path.exists
-                self._folders.append(_FolderRead(root, is_missing=True))
+                self._missing.append(
+                    f"The documentation in {_named(root)} is missing: there is no such folder."
+                )
                 self._warn(f"There is no documentation at {printable(str(root))}.")
                 kept.append(f"docs:{root}\0")
                 continue
@@ -251,12 +249,10 @@ class _Build:
                 reason = "since its name has characters that cannot be printed"
                 self._warn(f"{printable(str(root))} is left out, {reason}.")
                 continue
-            licence = licence_of(root)
-            project = project_of_folder(Path(os.path.realpath(root)))
-            state_of = _FolderRead(root)
-            self._folders.append(state_of)
-            for file in files_of(root, warn=self._warn, unread=state_of.unread):
-                state_of.files += 1
+            project = (*project_of_folder(Path(os.path.realpath(root))), licence_of(root))
+            counts = self._folders[root] = Counter()
+            for file in files_of(root, warn=self._warn, unread=counts):
+                counts[""] += 1
                 try:
                     state = file.stat()
                 except OSError:
@@ -266,7 +262,7 @@ class _Build:
                 yield Unit(
                     key=f"docs:{root}\0{file}",
                     corpus="docs",
-                    fingerprint=f"{_reader_version()} {stamp} {folder.url} {licence} {project}",
+                    fingerprint=f"{_reader_version()} {stamp} {folder.url} {project}",
                     root=str(root),
                     description=f"the folder {root.name or root}",
                     read=functools.partial(_read_file, file, root, folder.url, project),
@@ -345,30 +341,8 @@ class _Build:
         return {"done": self._done, "total": self._total, "passages": self._passages, "what": what}
 
 
-@dataclass(slots=True)
-class _FolderRead:
-    """What a folder of documentation has to read."""
-
-    root: Path
-    is_missing: bool = False
-    files: int = 0
-    unread: Counter[str] = field(default_factory=Counter)  # documents that no reader knows, by suffix
-
-    def problem(self, read: int) -> str:
-        """A sentence that says that most of the folder, or all of it, could not be read; or "". It names the
-        folder without its path, which visitors may not see."""
-        from assistant.knowledge.reading.folders import printable
-
-        name = f"the folder “{printable(self.root.name or str(self.root))}”"
-        unknown = self.unread.total()
-        if self.is_missing:
-            return f"The documentation in {name} is missing: there is no such folder."
-        if read * 4 >= self.files and read >= unknown and read:
-            return ""
-        kinds = ", ".join(sorted(self.unread))
-        many = f"{unknown} files are" if unknown > 1 else "One file is"
-        reason = f" {many} of kinds that cannot be read: {kinds}." if unknown else ""
-        return f"{read} of {self.files + unknown} files in {name} could be read.{reason}"
+def _named(folder: Path) -> str:
+    return f"the folder “{printable(folder.name or str(folder))}”"
 
 
 @contextlib.contextmanager
@@ -378,12 +352,6 @@ def _may_start_processes() -> Iterator[None]:
     except (OSError, ImportError, NotImplementedError) as error:  # too many processes, no semaphores
         text = f"The documentation cannot be read: no process can be started ({error})."
         raise IndexFailed(text) from error
-
-
-def _tasks(units: Sequence[Unit]) -> list[Sequence[Unit]]:
-    """What to hand to the processes: packages and modules one by one, small files several at a time."""
-    size = FILES_AT_ONCE if units and units[0].corpus == "docs" else 1
-    return [units[start : start + size] for start in range(0, len(units), size)]
 
 
 # In the reading processes
@@ -420,12 +388,12 @@ def _read_task(task: Sequence[Unit]) -> TaskResult:
     return read, failed
 
 
-def _read_file(file: Path, root: Path, url: str, project: tuple[str, str]) -> Batch:
-    from assistant.knowledge.reading.folders import read_file
-
+def _read_file(file: Path, root: Path, url: str, project: tuple[str, str, str]) -> Batch:
     problems: list[str] = []
-    package, version = project
-    passages = read_file(file, root, base_url=url, package=package, version=version, warn=problems.append)
+    name, version, licence = project
+    passages = read_file(
+        file, root, base_url=url, package=name, version=version, licence=licence, warn=problems.append
+    )
     return Batch(passages, problems=problems[:MOST_PROBLEMS])
 
 

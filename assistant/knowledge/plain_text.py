@@ -14,7 +14,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 WRAPPED_FROM = 55  # columns; the author ended a shorter line on purpose, a longer one may be wrapped
 LONGEST_WORD = 60  # characters; a text is cut between words, but within a longer "word"
@@ -92,26 +92,15 @@ def _longest_run(text: str) -> int:
     return max((len(run) for run in re.findall("`+", text)), default=0)
 
 
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^`]*)$")
+_FENCED = re.compile(r"^ {0,3}`{3,}[^`\n]*\n\s*[^`\s][^`]*^ {0,3}`{3,} *$", re.MULTILINE)
 _MARKDOWN = re.compile(r"^#{2,4} \S|^(?:!!!|\?\?\?) \w|\]\(https?://", re.MULTILINE)
 
 
 def is_markdown(text: str) -> bool:
     """Whether a plain text, such as a docstring, is written in Markdown: it has a block of code in a fence,
     or a heading, a note or a link as Markdown writes them, and no mark of reStructuredText."""
-    opened = content = ""
-    for line in text.split("\n") if "```" in text or "~~~" in text else ():
-        fence = _FENCE.match(line)
-        if not opened:
-            opened, content = fence[1] if fence else "", ""
-        elif fence and fence[1].startswith(opened) and not fence[2].strip():
-            if content:
-                return True
-            opened = ""
-        else:
-            content = content or line.strip()
     is_rest = ">>>" in text or ".. " in text or "::\n" in text or "`_" in text
-    return not is_rest and _MARKDOWN.search(text) is not None
+    return bool(_FENCED.search(text) or (not is_rest and _MARKDOWN.search(text)))
 
 
 def to_markdown(text: str) -> str:
@@ -123,8 +112,7 @@ def to_markdown(text: str) -> str:
     return "\n\n".join(_block_to_markdown(block) for block in _blocks(text))
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(NamedTuple):
     kind: str  # prose, heading, list, continued (a further paragraph of a list), text, session
     lines: tuple[str, ...]
 
@@ -211,21 +199,16 @@ def _continues(lines: list[str], before: list[_Block]) -> bool:
 def _block_to_markdown(block: _Block) -> str:
     match block.kind:
         case "prose":
-            return "\n".join(
-                f"{escaped(line)}\\" if ends else escaped(line)
-                for line, ends in lines_on_purpose(block.lines)
-            )
+            lines = lines_on_purpose(block.lines)
+            return "\n".join(f"{escaped(line)}\\" if ends else escaped(line) for line, ends in lines)
         case "heading":
             title = escaped(block.lines[0])  # bold needs a word
             return f"**{title}**" if re.search(r"\w", title) else title
-        case "list":
-            return "\n".join(map(_escaped_item, block.lines))
-        case "continued":
-            return "\n".join(map(_escaped_indented, block.lines))
-        case _:
-            plain = textwrap.dedent("\n".join(block.lines))
-            is_code = block.kind == "session" or _PYTHON.match(plain)
-            return code_block(plain, "python" if is_code else "text")
+        case "list" | "continued":
+            return "\n".join(_escaped_item(line, block.kind == "list") for line in block.lines)
+    plain = textwrap.dedent("\n".join(block.lines))
+    is_code = block.kind == "session" or _PYTHON.match(plain)
+    return code_block(plain, "python" if is_code else "text")
 
 
 def lines_on_purpose(lines: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
@@ -235,14 +218,10 @@ def lines_on_purpose(lines: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
         yield line, following != "" and len(line) + 1 + len(room_for) < WRAPPED_FROM
 
 
-def _escaped_item(line: str) -> str:
-    mark = item["mark"] if (item := _ITEM.match(line)) else ""
-    return mark + escaped(line[len(mark) :]) if mark else _escaped_indented(line)
-
-
-def _escaped_indented(line: str) -> str:
-    text = line.lstrip()
-    return line[: len(line) - len(text)] + escaped(text)
+def _escaped_item(line: str, may_begin: bool) -> str:
+    item = _ITEM.match(line) if may_begin else None
+    mark = item["mark"] if item else line[: len(line) - len(line.lstrip())]
+    return mark + escaped(line[len(mark) :])
 
 
 def excerpt(text: str, longest: int, grace: int = 0) -> tuple[str, bool]:

@@ -11,10 +11,20 @@ Text without such marks stays as it is. Code stays code: `without_backticks` rem
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 
 from assistant.knowledge.reading.page import word_set
-from assistant.knowledge.reading.rest import CODE_DIRECTIVES, SKIPPED_DIRECTIVES
+
+CODE_DIRECTIVES = word_set(
+    "code-block code sourcecode doctest testcode testoutput parsed-literal math prompt productionlist "
+    "ipython jupyter-execute graphviz mermaid example run console program-output command-output"
+)
+SKIPPED_DIRECTIVES = word_set(
+    "index contents toctree highlight module currentmodule sectionauthor moduleauthor "
+    "codeauthor meta raw include literalinclude default-domain testsetup testcleanup image sectnum "
+    "role default-role title autosummary automodule"
+)
 
 _DIRECTIVE = re.compile(r"(?P<indent> *)\.\. (?:[\w-]+:)?(?P<name>[\w+.-]+):: *(?P<rest>.*)")
 _OTHER_MARKUP = re.compile(
@@ -28,10 +38,15 @@ _VERSIONS = {
     "deprecated": "Deprecated since version",
     "deprecated-removed": "Deprecated since version",
 }
-_ADMONITIONS = {
+# The words for notes and boxes, by the names that Sphinx and the generators of Markdown give them.
+ADMONITIONS = {
     name: name.capitalize()
-    for name in word_set("attention caution danger error hint important note tip warning todo")
-} | {"seealso": "See also", "impl-detail": "CPython implementation detail"}
+    for name in word_set(
+        "attention caution danger error hint important note tip warning todo info example question success "
+        "failure bug abstract pitfall deprecated experimental recap challenge"
+    )
+} | {"warn": "Warning", "seealso": "See also", "impl-detail": "CPython implementation detail",
+     "deepdive": "Deep dive", "youwilllearn": "You will learn"}  # fmt: skip
 _FIELD = re.compile(r"^(?P<indent> *):(?P<field>[a-z]+)(?: (?P<name>[^:\n`]+))?:(?=\s|$)")
 _PARAMETERS = word_set("param parameter arg argument key keyword kwarg kwparam var ivar cvar")
 _FIELDS = {
@@ -72,7 +87,7 @@ def _without_directives(lines: list[str]) -> Iterator[str]:
         at += 1
         if (directive := _DIRECTIVE.fullmatch(line)) is not None:
             name, margin = directive["name"], directive["indent"]
-            end = _end_of_body(lines, at, len(margin))
+            end = end_of_block(lines, at, len(margin))
             if name in SKIPPED_DIRECTIVES:
                 at = end
                 continue
@@ -82,7 +97,8 @@ def _without_directives(lines: list[str]) -> Iterator[str]:
                 yield from lines[at:end]
                 at = end
                 continue
-            lines[at:end] = _moved(lines[at:end], margin)
+            body = textwrap.dedent("\n".join(lines[at:end]))
+            lines[at:end] = textwrap.indent(body, margin).split("\n") if at < end else []
             label = label_of(name, directive["rest"], has_text=at < end)
             if label.endswith(":") and at < end and lines[at]:
                 label, at = f"{label} {lines[at].strip()}", at + 1
@@ -91,7 +107,7 @@ def _without_directives(lines: list[str]) -> Iterator[str]:
             if markup["note"]:
                 yield markup["indent"] + markup["note"]
             else:
-                at = _end_of_body(lines, at, len(markup["indent"]))
+                at = end_of_block(lines, at, len(markup["indent"]))
         elif line.endswith("::") and not line.lstrip().startswith(">>>"):
             if line.strip() != "::":
                 yield line[:-1]
@@ -99,20 +115,19 @@ def _without_directives(lines: list[str]) -> Iterator[str]:
             yield _FIELD.sub(_field, line)
 
 
-def _end_of_body(lines: list[str], start: int, indent: int) -> int:
+def end_of_block(lines: Sequence[str], start: int, indent: int) -> int:
     """The line after the last one from `start` on that is indented deeper than `indent`."""
     end = start
     for at in range(start, len(lines)):
         if lines[at].strip():
-            if len(lines[at]) - len(lines[at].lstrip()) <= indent:
+            if indent_of(lines[at]) <= indent:
                 break
             end = at + 1
     return end
 
 
-def _moved(body: list[str], margin: str) -> list[str]:
-    depth = min((len(line) - len(line.lstrip()) for line in body if line.strip()), default=0)
-    return [margin + line[depth:] if line.strip() else "" for line in body]
+def indent_of(line: str) -> int:
+    return len(line[: len(line) - len(line.lstrip())].expandtabs(8))
 
 
 def label_of(name: str, rest: str, *, has_text: bool) -> str:
@@ -123,8 +138,8 @@ def label_of(name: str, rest: str, *, has_text: bool) -> str:
             removed, _, text = text.partition(" ")
             version = f"{version}, to be removed in version {removed}"
         return f"{words} {version}{f': {text.strip()}' if text.strip() else ':' if has_text else '.'}"
-    if name in _ADMONITIONS:
-        return f"{_ADMONITIONS[name]}: {rest}".rstrip()
+    if name in ADMONITIONS:
+        return f"{ADMONITIONS[name]}: {rest}".rstrip()
     return f"{rest.rstrip(':')}:" if name == "admonition" else rest
 
 

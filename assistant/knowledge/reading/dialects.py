@@ -16,54 +16,51 @@ from collections.abc import Iterable, Iterator
 
 from assistant.knowledge.reading.includes import Line
 from assistant.knowledge.reading.page import word_set
-from assistant.knowledge.reading.rest import CODE_DIRECTIVES, SKIPPED_DIRECTIVES
-from assistant.knowledge.rest_in_words import in_words, label_of
+from assistant.knowledge.rest_in_words import (
+    ADMONITIONS,
+    CODE_DIRECTIVES,
+    SKIPPED_DIRECTIVES,
+    in_words,
+    label_of,
+)
 
 LONGEST_LINE = 2000  # characters; marks in a longer line are left as they are
 
-_NAMED = {
-    **{name: name.capitalize() for name in word_set(
-        "note tip hint info important warning caution danger error attention todo example question success "
-        "failure bug abstract pitfall deprecated experimental recap challenge"
-    )},
-    "deepdive": "Deep dive", "seealso": "See also", "youwilllearn": "You will learn", "warn": "Warning",
-}  # fmt: skip
 _CODE = CODE_DIRECTIVES | word_set("code-cell code-example pip-cli ipython3 python bash shell console")
 _ATTRIBUTE = r"""\s+[\w:@.$-]+(?:\s?=\s?(?:"[^"]*"|'[^']*'|\{(?:[^{}]|\{[^{}]*\})*\}|[^\s"'<>{}]+))?"""
-_HTML = (
-    "a|abbr|article|aside|b|big|blockquote|br|button|center|cite|code|dd|del|details|dfn|div|dl|dt|em|figcaption"
-    "|figure|font|footer|form|header|hr|i|iframe|img|input|ins|kbd|label|li|main|mark|nav|ol|p|picture|pre|q|s"
-    "|samp|section|small|source|span|strike|strong|sub|summary|sup|svg|path|table|tbody|td|tfoot|th|thead|tr|tt"
-    "|u|ul|var|video|wbr|object|audio|dialog|template|slot"
+_NAME = (
+    r"(?P<name>(?:a|abbr|article|aside|b|big|blockquote|br|button|center|cite|code|dd|del|details|dfn|div|dl|dt|em"
+    r"|figcaption|figure|font|footer|form|h[1-6]|header|hr|i|iframe|img|input|ins|kbd|label|li|main|mark|nav|ol|p"
+    r"|picture|pre|q|s|samp|section|small|source|span|strong|sub|summary|sup|svg|path|table|tbody|td|tfoot|th"
+    r"|thead|tr|tt|u|ul|var|video|wbr|dialog|template|slot)\b|[A-Z][\w.]*)"
 )
-_TAG = re.compile(
-    rf"<(?P<end>/?)(?P<name>(?:{_HTML})\b|[A-Z][\w.]*)(?P<rest>(?:{_ATTRIBUTE})*)\s*(?P<empty>/?)>"
+_TAG = re.compile(rf"<(?P<end>/?){_NAME}(?P<rest>(?:{_ATTRIBUTE})*)\s*(?P<empty>/?)>")
+_TEMPLATE = (
+    r"(?:\{%[-~]?|\{\{[<%])\s*(?P<end>/|end)?(?P<name>\w[\w/-]*)(?P<rest>(?:[^%>]|[%>](?!\}))*?)[-~]?"
+    r"(?:%\}|[>%]\}\})"
 )
+_TEMPLATE_FENCE = "`````"  # stands for `{% highlight %}`
 _ONLY_TAG = re.compile(rf"\s*{_TAG.pattern}\s*$")
-_BEGINS_TAG = re.compile(rf"\s*<(?P<name>(?:{_HTML})\b|[A-Z][\w.]*)(?P<rest>[^<>]*(?:=>[^<>]*)*)$")
+_ONLY_TEMPLATE = re.compile(rf"\s*{_TEMPLATE}\s*$")
+_BEGINS = re.compile(rf"\s*(?:<{_NAME}(?:[^<>]|=>)*|\{{\{{?[<%][^}}]*)$")
 _HEADING = re.compile(r"\s*<h(?P<level>[1-6])(?P<rest>[^<>]*)>(?P<text>.*)</h(?P=level)>\s*$")
 _TITLE = re.compile(r"""\b(?:title|label|summary|header|heading)\s?=\s?\{?(["'])(?P<title>.*?)\1""")
 _TYPE = re.compile(r"""\b(?:type|kind|style|color|variant)\s?=\s?(["']?)(?P<type>\w+)\1""")
 
 _FENCE = re.compile(r"(?P<indent>[\s>]*(?:[-*+]\s+|\d+[.)]\s+)?)(?P<marks>`{3,}|~{3,}|:{3,})(?P<info>[^`]*)$")
-_DIRECTIVE = re.compile(r"\s*\{(?P<name>[\w:.-]+)\}\s*(?P<rest>.*)$")
+_DIRECTIVE = re.compile(r"\s*\{(?P<name>\w[\w:.-]*)\}\s*(?P<rest>.*)$")
 _LANGUAGE = re.compile(r"\s*\{?[\s.]*(?P<name>[\w+#-]*)")
 _FILE = re.compile(r"""\b(?:title|filename)=["']([^"'`]+)["']|\s([\w@./-]+\.\w{1,5})(?=\s|$)""")
 _CONTAINER = re.compile(r"\s*\{?[\s.]*(?P<name>[\w-]+)\}?\s*(?:\[(?P<title>.*)\]|(?P<rest>.*))$")
-_MARGIN = re.compile(
-    r"""(?P<indent>\s*)(?:(?:!!!|\?\?\?\+?)\s+(?P<name>[\w-]+)[\w -]*?|===[!+]?)\s*"""
-    r"""(?P<title>"[^"]*"|'[^']*')?\s*(?:\{.*\})?$"""
+_OBJECT = re.compile(r"\s*\w+(?:\.\w+)+\s*$")
+_QUOTED = r"""(?P<title>"[^"]*"|'[^']*')"""
+# Marks that stand alone in their line, of MkDocs, of pymdown and of GitHub.
+_MARKS = (
+    re.compile(rf"(?P<margin>\s*)(?:!!!|\?\?\?\+?)\s+(?P<name>[\w-]+)[\w \t-]*{_QUOTED}?$"),
+    re.compile(rf"(?P<margin>\s*)===[!+]?\s+{_QUOTED}$"),
+    re.compile(r"\s*/{3,}(?:\s+(?P<name>[\w-]+)\s*(?:\|\s*(?P<title>.*))?)?$"),
+    re.compile(r"(?P<quote>[\s>]*>)\s*\[!(?P<name>\w+)\][+-]?\s*(?P<title>.*)$"),
 )
-_SLASHES = re.compile(r"\s*/{3,}(?:\s+(?P<name>[\w-]+)\s*(?:\|\s*(?P<title>.*))?)?$")
-_QUOTE = re.compile(r"(?P<indent>[\s>]*>)\s*\[!(?P<name>\w+)\][+-]?\s*(?P<title>.*)$")
-_TEMPLATE = re.compile(
-    r"\s*(?:\{%[-~]?|\{\{[<%])\s*(?P<end>/|end)?(?P<name>[\w/-]+)(?P<rest>(?:[^%>]|[%>](?!\}))*?)"
-    r"(?P<empty>/?)[-~]?(?:%\}|[>%]\}\})\s*$"
-)
-_TEMPLATE_FENCE = "`````"
-_ANNOTATION = re.compile(r"(?<!\s)\s*(?:#|//|--|<!--)\s*\(\d+\)!\s*(?:-->|\*/)?$")
-_TITLED = word_set("details accordion alert callout hint admonition")
-_FENCED = word_set("highlight code-toggle codeblock prism")
 _ESM = re.compile(
     r"import (?:[^'\"]* from )?['\"][^'\"]+['\"];?\s*$|import (?:\{|\* as |\w+, \{)[^'\"]*$"
     r"|export (?:const|let|var|default|async|function|class|type|interface|\{|\*)"
@@ -74,14 +71,11 @@ _ONLY_ATTRIBUTES = re.compile(rf"\s*(?:{_ATTRIBUTES}|\{{[\w.]+(?:\(\))?\}}|\{{\{
 _DEFINITION = re.compile(
     r" {0,3}\[(?!\^)(?P<label>[^\]]+)\]:\s*(?:<[^>]*>|\S+)\s*(?:\"[^\"]*\"|'[^']*'|\([^)]*\))?\s*$"
 )
-_DROPPED = re.compile(r"%(?:\s|$)|\+\+\+|\*\[[^\]]+\]:|(?:[*+-]|\d\.) TOC\s*$|(?:#\s*)?--8<--")
-_SPANS = (
-    ("<!--", "-->"),
-    ("{/*", "*/}"),
-    ("<script", "</script>"),
-    ("<style", "</style>"),
-    ("{% comment", "endcomment %}"),
+_DROPPED = re.compile(
+    r"%(?:\s|$)|\+\+\+|\*\[[^\]]+\]:|(?:[*+-]|\d\.) TOC\s*$|\[\[?_?TOC_?\]\]?\s*$|(?:#\s*)?--8<--"
 )
+_SPANS = (("<!--", "-->"), ("{/*", "*/}"), ("<script", "</script>"), ("<style", "</style>"))
+_ANNOTATION = re.compile(r"(?<!\s)\s*(?:#|//|--|<!--)\s*\(\d+\)!\s*(?:-->|\*/)?$")
 _OPTION = re.compile(r"\s*:[\w-]+:(?:\s|$)|\s*---\s*$|\s{4,}[\w-]+:\s")
 
 
@@ -110,20 +104,17 @@ class _Dialect:
             line, number = self._lines[self._at]
             self._at += 1
             line = self._moved(line)
-            if self._fence:
-                shown = line.strip()
-                if shown.strip(self._fence[0]) == "" and len(shown) >= len(self._fence):
-                    line, self._fence = line.replace(":", "`"), ""
-                elif shown.startswith("{") and (found := _TEMPLATE.match(line[:LONGEST_LINE])):
-                    if found["name"] == "raw":
-                        continue
-                    if self._fence == _TEMPLATE_FENCE and found["name"] in _FENCED and found["end"]:
-                        line, self._fence = self._fence, ""
-                yield _ANNOTATION.sub("", line), number
-            elif len(line) > LONGEST_LINE:
-                yield line, number
-            else:
-                yield from ((each, number) for each in self._shown(line))
+            shown = (line,) if len(line) > LONGEST_LINE else self._shown(line)
+            yield from ((each, number) for each in (self._in_fence(line) if self._fence else shown))
+
+    def _in_fence(self, line: str) -> Iterator[str]:
+        text = line.strip()[:LONGEST_LINE]
+        template = _ONLY_TEMPLATE.match(text) if text.startswith("{") else None
+        is_closed = self._fence == _TEMPLATE_FENCE and template and template["end"]
+        if is_closed or (not text.strip(self._fence[0]) and len(text) >= len(self._fence)):
+            line, self._fence = self._fence if is_closed else line.replace(":", "`"), ""
+        if not template or template["name"] != "raw":
+            yield _ANNOTATION.sub("", line)
 
     def _moved(self, line: str) -> str:
         """The line at the margin of the mark that it belongs to."""
@@ -150,7 +141,7 @@ class _Dialect:
                     self._at += 1
                 line = line[:start] + self._lines[self._at][0][end + len(closing) :]
                 self._at += 1
-            elif end >= 0 and opening[:2] in ("<s", "{%"):
+            elif end >= 0 and opening[:2] == "<s":
                 line = line[:start] + line[end + len(closing) :]
         return line
 
@@ -159,30 +150,22 @@ class _Dialect:
         if "<" in line or "{" in line:
             line = self._without_comment(line)
         text = line.strip()
-        if (
-            self._closers
-            and text
-            and not text.strip(self._closers[-1][0])
-            and len(text) >= len(self._closers[-1])
-        ):
+        closer = self._closers[-1] if self._closers else ""
+        if closer and text and not text.strip(closer[0]) and len(text) >= len(closer):
             self._closers.pop()
         elif found := _FENCE.match(line):
             yield from self._fenced(found)
-        elif (
-            text[:3] in ("!!!", "???", "===")
-            and (found := _MARGIN.match(line))
-            and (found["name"] or found["title"])
-        ):
-            self._margins.append(len(found["indent"]))
-            yield from self._label(found["name"], found["title"], found["indent"])
-        elif text.startswith("///") and (found := _SLASHES.match(line)):
-            yield from self._label(found["name"], found["title"])
-        elif text.startswith(">") and (found := _QUOTE.match(line)):
-            yield from self._label(found["name"], found["title"], found["indent"] + " ")
-        elif text.startswith("<"):
+        elif text[:3] in ("!!!", "???", "===", "///") or (text.startswith(">") and "[!" in text):
+            if found := next(filter(None, (mark.match(line.rstrip()) for mark in _MARKS)), None):
+                mark = found.groupdict()
+                if (margin := mark.get("margin")) is not None:
+                    self._margins.append(len(margin))
+                indent = f"{mark['quote']} " if "quote" in mark else margin or ""
+                yield from self._label(mark.get("name"), mark["title"], indent)
+            else:
+                yield line
+        elif text.startswith(("<", "{")):
             yield from self._tagged(line)
-        elif text.startswith("{"):
-            yield from self._templated(line)
         elif _ESM.match(line):
             while self._at < len(self._lines) and self._lines[self._at][0].strip():
                 self._at += 1
@@ -195,7 +178,7 @@ class _Dialect:
         """A line in bold, from the title, which may be empty, or else from the name."""
         shown = (title or "").strip().strip("\"'")
         if not title:
-            shown = _NAMED.get((name or "").lower().replace("callout-", "").replace("-", ""), "")
+            shown = ADMONITIONS.get((name or "").lower().replace("callout-", ""), "")
         if not indent.strip():
             yield ""
         if shown:
@@ -205,108 +188,91 @@ class _Dialect:
     def _fenced(self, found: re.Match[str]) -> Iterator[str]:
         """A fence: a block of code, or a directive or a container with text."""
         indent, marks, info = found["indent"], found["marks"], found["info"]
-        directive = _DIRECTIVE.match(info)
-        name = directive["name"] if directive else ""
-        if directive and not name.startswith("."):
+        if directive := _DIRECTIVE.match(info):
+            name = directive["name"]
             if name in _CODE:
                 self._fence = marks
                 language = directive["rest"] if name.startswith(("code", "source")) else name
                 yield f"{indent}{marks.replace(':', '`')}{language.partition(' ')[0]}"
             elif name in SKIPPED_DIRECTIVES or name == "eval-rst":
-                inner: list[str] = []
-                while self._at < len(self._lines) and self._lines[self._at][0].strip() != marks:
-                    inner.append(self._lines[self._at][0])
-                    self._at += 1
-                self._at += 1
-                if name == "eval-rst":
-                    for shown in in_words("\n".join(inner)).split("\n"):
-                        yield f" {shown}" if shown.startswith("   ") else shown  # Markdown's code has four
+                inner = [line for line, _ in self._lines[self._at :]]
+                inner = inner[: next((at for at, line in enumerate(inner) if line.strip() == marks), None)]
+                self._at += len(inner) + 1
+                for line in in_words("\n".join(inner)).split("\n") if name == "eval-rst" else ():
+                    yield f" {line}" if line.startswith("   ") else line  # Markdown's code has four
             else:
                 self._closers.append(marks)
                 words = label_of(name.rpartition(":")[2], directive["rest"], has_text=False)
                 yield from self._label(name, words.rstrip(".:"))
-            while self._at < len(self._lines) and _OPTION.match(self._lines[self._at][0]):
-                self._at += 1
+            self._skip(_OPTION)
         elif marks[0] != ":":
             language = _LANGUAGE.match(info.partition(",")[0])
             self._fence = marks
             if (file := _FILE.search(info)) and not indent.strip():
                 yield from (f"{indent}`{file[1] or file[2]}`:", "")
             yield f"{indent}{marks}{language['name'] if language else ''}"
-        elif re.match(r"\s*\w+(?:\.\w+)+\s*$", info) or not (container := _CONTAINER.match(info)):
-            if info.strip():  # an object that a generator documents, with its options below
-                while self._at < len(self._lines) and self._lines[self._at][0].startswith("    "):
-                    self._at += 1
+        elif _OBJECT.match(info):  # what a generator documents, with its options below
+            self._skip(re.compile(" {4}"))
             yield ""
-        else:
+        elif container := _CONTAINER.match(info):
             title = container["title"] or container["rest"]
             if attributes := _TITLE.search(title):
                 title = attributes["title"]
             yield from self._label(container["name"], re.sub(r"\{.*\}|^=.*", "", title), indent)
+        else:
+            yield ""
+
+    def _skip(self, pattern: re.Pattern[str]) -> None:
+        while self._at < len(self._lines) and pattern.match(self._lines[self._at][0]):
+            self._at += 1
 
     def _tagged(self, line: str) -> Iterator[str]:
-        """A line that begins with a tag or a comment."""
+        """A line that begins with a tag, a template or attributes."""
         if heading := _HEADING.match(line):
             anchor = re.search(r"""\bid=["']?([\w:.-]+)""", heading["rest"])
             yield f"{'#' * int(heading['level'])} {heading['text']}{f' {{#{anchor[1]}}}' if anchor else ''}"
             return
-        found = _ONLY_TAG.match(line)
-        rest = found["rest"] if found else ""
-        if found is None and (begins := _BEGINS_TAG.match(line)) and line[:4].strip():
-            following = self._lines[self._at : self._at + 40]
-            end = next((at for at, (each, _) in enumerate(following) if each.rstrip().endswith(">")), None)
-            if end is not None and all(each.strip() for each, _ in following[:end]):
-                rest = " ".join((begins["rest"], *(each for each, _ in following[: end + 1])))[:LONGEST_LINE]
-                self._at += end + 1
-                found = begins
-        if found is None:
-            yield line
-        elif line[:4].strip() or found["name"][0].isupper():
-            kind, title = _TYPE.search(rest), _TITLE.search(rest)
-            is_end = "end" in found.re.groupindex and found["end"]
-            name = kind["type"] if kind and found["name"][0].isupper() else found["name"]
-            yield from [""] if is_end else self._label(name, title["title"] if title else None)
+        is_code = not line[:4].strip()
+        if (found := _ONLY_TEMPLATE.match(line)) and found["name"] == "highlight" and not found["end"]:
+            self._fence = _TEMPLATE_FENCE
+            yield self._fence + "".join(found["rest"].split()[:1])
+        elif (found := found or _ONLY_TAG.match(line)) and not (
+            found["rest"].startswith("/*") or (is_code and found["name"][0].islower())
+        ):
+            yield from [""] if found["end"] else self._titled(found["name"], found["rest"])
+        elif not is_code and (begins := _BEGINS.match(line)):
+            following = [each for each, _ in self._lines[self._at : self._at + 40]]
+            last = ">" if line.lstrip()[0] == "<" else "}"
+            ends = (at for at, each in enumerate(following, 1) if each.rstrip().endswith(last))
+            if (end := next(ends, None)) and all(each.strip() for each in following[:end]):
+                self._at += end
+                rest = " ".join((line, *following[:end]))[:LONGEST_LINE]
+                yield from self._titled(begins["name"] or "", rest)
+            else:
+                yield line
+        elif attributes := _ONLY_ATTRIBUTES.match(line):
+            name = re.search(r"\.([\w-]+)", attributes[0])
+            yield from self._label(name[1] if name else "", None)
         else:
             yield line
 
-    def _templated(self, line: str) -> Iterator[str]:
-        """A line that begins with a brace: a template, or attributes."""
-        if found := _TEMPLATE.match(line):
-            name, rest = found["name"], found["rest"]
-            if name in _FENCED and not found["end"]:
-                if not found["empty"]:
-                    self._fence = _TEMPLATE_FENCE
-                    words = [word for word in rest.split() if word.isalnum()]
-                    yield f"{self._fence}{words[0] if words else ''}"
-            elif rest.startswith("/*") or name.startswith("/"):
-                yield line
-            elif not found["end"]:
-                kind = _TYPE.search(rest)
-                title = _TITLE.search(rest) or re.match(r"\s*([\"'])(?P<title>.+?)\1", rest)
-                is_titled = "tab" in name or name in _TITLED or name in _NAMED
-                yield from self._label(
-                    kind["type"] if kind else name, title["title"] if title and is_titled else ""
-                )
-        elif line.lstrip().startswith(("{{<", "{{%", "{%")) and "}" not in line:
-            following = [text for text, _ in self._lines[self._at : self._at + 20]]
-            self._at += next((at + 1 for at, text in enumerate(following) if text.rstrip().endswith("}")), 0)
-        elif _ONLY_ATTRIBUTES.match(line):
-            names = re.findall(r"\.([\w-]+)", line)
-            yield from self._label(names[0] if names else "", None)
-        else:
-            yield line
+    def _titled(self, name: str, attributes: str) -> Iterator[str]:
+        """The label of a tag or a template, whose attributes may have a title and a type."""
+        kind, title = _TYPE.search(attributes), _TITLE.search(attributes)
+        if "tab" in name:
+            title = title or re.match(r"\s*([\"'])(?P<title>.+?)\1", attributes)
+        yield from self._label(kind["type"] if kind else name, title["title"] if title else None)
 
 
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.{1,400}?)(?<!`)\1(?!`)", re.DOTALL)
 _ROLE = re.compile(r"\{(?P<name>[\w:+-]{1,40})\}(?P<text>`[^`\n]{1,300}`)")
 _HELD = re.compile(r"\x01(\d+)\x01")
-_HAS_MARKS = re.compile(r"[<{&\[!]|==|\+\+|\^\^|:(?:material|octicons|fontawesome|simple)-")
+_HAS_MARKS = re.compile(r"[<{&\[!]")
 _COMMENT = re.compile(r"<!--(?:(?!-->).){0,500}-->|\{/\*(?:(?!\*/\}).){0,500}\*/\}")
-_LIQUID = re.compile(
-    r"\{%[^%\n]{0,300}%\}|\{\{\s?(?:site|page|include|layout|config|extra)\.[^}\n]{0,200}\}\}"
+_IN_TEMPLATE = re.compile(
+    r"\{%[^%\n]{0,300}%\}|\{\{[<%](?!/\*)[^}\n]{0,300}[>%]\}\}"
+    r"|\{\{\s?(?:site|page|include|layout|config|extra)\.[^}\n]{0,200}\}\}"
 )
-_SHORTCODE = re.compile(r"\{\{[<%](?!/\*)(?P<rest>[^}\n]{0,300})[>%]\}\}")
-_LITERAL = re.compile(r"\{\{\s*([\"'])(?P<text>[^\"'{}\n]{0,200})\1[^}\n]{0,100}\}\}")
 _TEXT = r"(?P<text>(?:[^\[\]\\]|\\.|\[[^\[\]]{0,200}\]){0,400})"
 _TARGET = r"[^()\n]{0,500}(?:\([^()\n]{0,100}\)[^()\n]{0,200})?"
 _IMAGE = re.compile(rf"!\[{_TEXT}\](?:\({_TARGET}\)|\[[^\[\]]{{0,200}}\])")
@@ -314,8 +280,6 @@ _LINK = re.compile(
     rf"(?<![\]\\])\[{_TEXT}\](?:\((?P<target>{_TARGET})\)|(?P<label>\[[^\[\]]{{0,200}}\])|(?![\w(:]))"
 )
 _AFTER = re.compile(rf"[ \t]?(?:{_ATTRIBUTES})")
-_ICON = re.compile(r":(?:material|octicons|fontawesome|simple)-[\w-]{1,60}:")
-_MARKED = re.compile(r"(==|\^\^|\+\+)(?=\S)((?:(?!\1).){1,200}?)(?<=\S)\1")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[A-Za-z]\w{1,30});")
 
 
@@ -341,10 +305,9 @@ def without_marks(text: str, labels: frozenset[str] = frozenset()) -> str:
         return found[0] if is_on_web and shown.strip() else shown
 
     shown = _CODE_SPAN.sub(hold, _ROLE.sub(_role, text.replace("\x01", "")))
-    shown = _LIQUID.sub("", _LITERAL.sub(r"\g<text>", _COMMENT.sub("", shown)))
-    shown = _AFTER.sub("", _SHORTCODE.sub(_shortcode, shown))
+    shown = _AFTER.sub("", _IN_TEMPLATE.sub(_template, _COMMENT.sub("", shown)))
     shown = _LINK.sub(link, _IMAGE.sub(r"\g<text>", shown))
-    shown = _MARKED.sub(r"\2", _ENTITY.sub(_entity, _TAG.sub(_tag, _ICON.sub("", shown))))
+    shown = _ENTITY.sub(_entity, _TAG.sub(_tag, shown))
     shown = _HELD.sub(lambda found: held[int(found[1])], shown)
     if shown.count("\n") != text.count("\n"):  # each line must keep its number
         return "\n".join(without_marks(line, labels) for line in lines)
@@ -355,12 +318,9 @@ def _role(found: re.Match[str]) -> str:
     return in_words(f":{found['name']}:{found['text']}")
 
 
-def _shortcode(found: re.Match[str]) -> str:
-    if text := re.search(r"""\btext=(["'])(.*?)\1""", found["rest"]):
-        return text[2]
-    words = found["rest"].split()
-    is_version = len(words) > 1 and words[0].endswith("-in")
-    return f"{words[0].replace('-', ' ').capitalize()} {words[1]}." if is_version else ""
+def _template(found: re.Match[str]) -> str:
+    text = re.search(r"""\btext=(["'])(.*?)\1""", found[0])
+    return text[2] if text else ""
 
 
 def _tag(found: re.Match[str]) -> str:

@@ -7,8 +7,8 @@ Reading it takes bounded time and memory, never raises, and reports what it leav
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-import functools
 import gzip
 import io
 import itertools
@@ -19,7 +19,7 @@ import textwrap
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -41,8 +41,8 @@ from assistant.knowledge.reading.texinfo import read_texinfo
 MOST_FILES = 50_000
 MOST_ENTRIES = 1_000_000  # files and folders that one walk inspects
 LARGEST_TEXT = 2 << 20  # bytes of a file that are read
-LARGEST_MARKUP = 8 << 20  # the same for HTML and notebooks, most of which is not text
-LARGEST_PDF = 32 << 20  # the same for PDF files, which cannot be read in part
+# The same for formats of which most is not text. A PDF file cannot be read in part.
+_LARGEST = {"html": 8 << 20, "notebook": 8 << 20, "openapi": 8 << 20, "pdf": 32 << 20}
 MOST_PASSAGES = 20_000  # of one file
 LONGEST_PASSAGE = 2_500  # characters, unless a block of code or a paragraph is longer
 LARGEST_BLOCK = 6_000  # characters; a longer block of code or paragraph is cut
@@ -64,21 +64,16 @@ _FORMATS: Mapping[str, tuple[Callable[[str], Page], str]] = {
 }
 SUFFIXES = {suffix: name for name, (_, suffixes) in _FORMATS.items() for suffix in suffixes.split()}
 SUFFIXES[".pdf"] = "pdf"
-_MARKDOWN_INSIDE = {"markdown": "Markdown", "asciidoc": "AsciiDoc"}
-_IS_OFTEN_MARKDOWN = re.compile(
-    r"(?:llms[\w-]*|readme|change.*|news|history|release.*)(?:\.txt)?(?:\.gz)?$", re.IGNORECASE
+_PLAIN_NAME = re.compile(
+    r"(?:change(?:s|log)|news|history|releases?|release[-_ ]?notes|readme|llms)", re.IGNORECASE
 )
 # A plain text, and a file whose name has no suffix, may hold another format: the first whose rule fits.
-_FORMATS_OF_TEXT: tuple[tuple[str, Callable[[str, str], object]], ...] = (
-    ("asciidoc", lambda name, text: looks_like_asciidoc(text)),
-    ("rest", lambda name, text: looks_like_rest(text)),
-    ("changelog", lambda name, text: looks_like_changelog(text)),
-    (
-        "markdown",
-        lambda name, text: _IS_OFTEN_MARKDOWN.match(name) and re.search(r"^#{1,6} \w", text, re.MULTILINE),
-    ),
-)
-_WITHOUT_SUFFIX = re.compile(r"(?:changes|changelog|news|history|releases?|release[-_ ]?notes|readme)$")
+_FORMATS_OF_TEXT: Mapping[str, Callable[[str, str], object]] = {
+    "asciidoc": lambda name, text: looks_like_asciidoc(text),
+    "rest": lambda name, text: looks_like_rest(text),
+    "changelog": lambda name, text: looks_like_changelog(text),
+    "markdown": lambda name, text: _PLAIN_NAME.match(name) and re.search(r"(?m)^#{1,6} \w", text),
+}
 
 # The name of a man page: "ls.1", "man3/File::Find.3pm". Elsewhere a name such as "release-1.2" is a version.
 _MAN_PAGE = re.compile(
@@ -130,40 +125,33 @@ def files_of(root: Path, *, warn: Warn = ignore, unread: Counter[str] | None = N
         return
     status = os.stat(top)
     seen = {(status.st_dev, status.st_ino)}
-    yielded = inspected = 0
+    files = entries = 0
     waiting = [top]
     while waiting:
         place = waiting.pop()
-        if os.path.isfile(place):
-            yielded += 1
-            if yielded > MOST_FILES:
-                warn(f"{printable(top)} has more than {MOST_FILES:,} files; the others are left out.")
-                return
-            yield Path(place)
-            continue
+        is_file = os.path.isfile(place)
         try:
-            names = sorted(os.listdir(place))
+            names = [] if is_file else sorted(os.listdir(place))
         except OSError as error:
             warn(f"The folder {printable(place)} cannot be read ({_reason(error)}).")
             continue
-        inspected += len(names)
-        if inspected > MOST_ENTRIES:
-            warn(f"{printable(top)} has more than {MOST_ENTRIES:,} entries; the others are left out.")
-            return
-        has_build = not _BUILD_FILES.isdisjoint(name.lower() for name in names)
+        files, entries = files + is_file, entries + len(names)
+        for count, most, what in ((files, MOST_FILES, "files"), (entries, MOST_ENTRIES, "entries")):
+            if count > most:
+                warn(f"{printable(top)} has more than {most:,} {what}; the others are left out.")
+                return
+        if is_file:
+            yield Path(place)
+        has_build = not _BUILD_FILES.isdisjoint(map(str.lower, names))
         if unread is not None:
             suffixes = (os.path.splitext(name)[1].lower() for name in names)
             unread.update(suffix for suffix in suffixes if suffix in _DOCUMENTS)
-        found = [
-            path
-            for name in names
-            if (path := _path_to_read(top, place, name, has_build=has_build, seen=seen, warn=warn))
-        ]
-        waiting.extend(reversed(found))
+        found = (_path_to_read(top, place, name, has_build, seen, warn) for name in names)
+        waiting += reversed(list(filter(None, found)))
 
 
 def _path_to_read(
-    top: str, place: str, name: str, *, has_build: bool, seen: set[tuple[int, int]], warn: Warn
+    top: str, place: str, name: str, has_build: bool, seen: set[tuple[int, int]], warn: Warn
 ) -> str | None:
     """The path of a file or folder within the folder `place`; None if it is not to be read."""
     path = os.path.join(place, name)
@@ -193,13 +181,10 @@ def _path_to_read(
     if printable(name) != name:
         warn(f"{printable(path)} is left out, since its name has characters that cannot be printed.")
         return None
-    with contextlib.suppress(OSError):
-        if (
-            file_format == "openapi"
-            and not stat.S_ISDIR(status.st_mode)
-            and not states_openapi(_ends_of(path))
-        ):
-            return None
+    if file_format == "openapi" and stat.S_ISREG(status.st_mode):
+        with contextlib.suppress(OSError):
+            if not states_openapi(_ends_of(path)):
+                return None
     identity = (status.st_dev, status.st_ino)
     if identity in seen:
         return None
@@ -212,7 +197,7 @@ def format_of(path: str) -> str:
     path = path.lower().removesuffix(".gz")
     name = os.path.basename(path)
     suffix = os.path.splitext(name)[1]
-    if _WITHOUT_SUFFIX.match(name):
+    if _PLAIN_NAME.fullmatch(name):
         return "text"
     return SUFFIXES.get(suffix) or ("man" if _MAN_PAGE.search(path) else "")
 
@@ -249,16 +234,11 @@ def decode(data: bytes, *, declared: str = "") -> str:
     return text if text.isascii() and text.isprintable() else _BLANK.sub(" ", _INVISIBLE.sub("", text))
 
 
-_DECLARED = re.compile(rb"<meta[^<>]{0,200}?charset\s*=\s*[\"']?([\w.-]{1,20})", re.IGNORECASE)
-_CHARSETS = re.compile(
-    r"iso-8859-\d\d?|windows-125\d|koi8-[ru]|euc-(?:jp|kr)|shift_jis|gb2312|gbk|gb18030|big5"
+_DECLARED = re.compile(
+    rb"<meta[^<>]{0,200}?charset\s*=\s*[\"']?(iso-8859-(?:1[013-6]?|[2-9])|windows-125[0-8]|koi8-[ru]"
+    rb"|euc-(?:jp|kr)|shift_jis|gb2312|gbk|gb18030|big5)\b",
+    re.IGNORECASE,
 )
-
-
-def _declared(data: bytes) -> str:
-    found = _DECLARED.search(data, 0, 2048)
-    name = found[1].decode("ascii", "replace").lower() if found else ""
-    return name if _CHARSETS.fullmatch(name) else ""
 
 
 def _is_binary(data: bytes) -> bool:
@@ -310,6 +290,7 @@ def read_file(
     base_url: str = "",
     package: str = "",
     version: str = "",
+    licence: str = "",
     warn: Warn = ignore,
 ) -> list[Passage]:
     """The passages of one file below `root`, in order. `base_url` is the address of the folder."""
@@ -317,12 +298,7 @@ def read_file(
     place = os.path.relpath(path, root if _is_below(str(root), str(path)) else top).replace(os.sep, "/")
     label = printable(place)
     file_format = name_format = format_of(str(path)) or "text"
-    largest = {
-        "html": LARGEST_MARKUP,
-        "notebook": LARGEST_MARKUP,
-        "openapi": LARGEST_MARKUP,
-        "pdf": LARGEST_PDF,
-    }.get(file_format, LARGEST_TEXT)
+    largest = _LARGEST.get(file_format, LARGEST_TEXT)
     try:
         if not _is_below(str(top), os.path.realpath(path)):
             raise OSError("it is a link out of the folder")
@@ -339,30 +315,30 @@ def read_file(
         warn(f"{label} is larger than {largest >> 20} MiB; the rest is left out.")
     if page.left_out:
         warn(f"{label} is read without {page.left_out}.")
-    if (
-        name_format == "text" and file_format in _MARKDOWN_INSIDE
-    ):  # then an answer must not read it as a plain text
-        label = f"{label} ({_MARKDOWN_INSIDE[file_format]})"
-    address, slug = address_of(
-        Path(place),
-        top,
-        "text" if name_format == "text" and file_format == "markdown" else file_format,
-        base_url,
-    )
-    maker = _PassageMaker(
-        page=page,
+    shown_format = file_format
+    if name_format == "text" and file_format in ("markdown", "asciidoc"):
+        # An answer must not read it as a plain text.
+        label = f"{label} ({'Markdown' if file_format == 'markdown' else 'AsciiDoc'})"
+        shown_format = "text" if file_format == "markdown" else file_format
+    address, slug = address_of(Path(place), top, shown_format, base_url)
+    base = Passage(
         name=_clean(page.title) or " ".join(path.stem.replace("_", " ").split()) or label,
-        place=label,
+        kind="section",
+        title="",
+        text="",
         package=package or printable(top.name),
         version=version,
-        licence=licence_of(top),
-        address=address,
-        joint="" if file_format == "texinfo" else "#",
-        anchors=anchors_of(page.headings, slug) if address else {},
-        has_top=any(heading.level == 1 for heading in page.headings),
-        warn=warn,
+        licence=licence,
+        location=label,
+        corpus="docs",
+        url=address,
     )
-    passages = list(itertools.islice(maker.passages(), MOST_PASSAGES + 1))
+    joint = "" if file_format == "texinfo" else "#"
+    anchors = {
+        heading: f"{address}{joint}{quote(anchor, safe=URL_SAFE)}" if anchor else address
+        for heading, anchor in (anchors_of(page.headings, slug) if address else {}).items()
+    }
+    passages = list(itertools.islice(_passages_of(page, base, anchors, warn), MOST_PASSAGES + 1))
     if len(passages) > MOST_PASSAGES:
         warn(f"{label} has more than {MOST_PASSAGES:,} sections; the others are left out.")
     return passages[:MOST_PASSAGES]
@@ -378,9 +354,10 @@ def _page_of(data: bytes, file_format: str, path: Path, top: Path, *, is_cut: bo
         raise Unreadable("it is not text")
     if is_cut:
         data = data[: data.rfind(b"\n") + 1] or data
-    text = decode(data, declared=_declared(data) if file_format == "html" else "")
+    declared = _DECLARED.search(data, 0, 2048) if file_format == "html" else None
+    text = decode(data, declared=declared[1].decode() if declared else "")
     if file_format == "text":
-        file_format = next((each for each, fits in _FORMATS_OF_TEXT if fits(path.name, text)), "text")
+        file_format = next((each for each, fits in _FORMATS_OF_TEXT.items() if fits(path.name, text)), "text")
     if file_format in ("markdown", "rest"):
         includes = Includes(Path(os.path.realpath(path)), top)
         read = read_markdown if file_format == "markdown" else read_rest
@@ -388,74 +365,58 @@ def _page_of(data: bytes, file_format: str, path: Path, top: Path, *, is_cut: bo
     return _FORMATS[file_format][0](text), file_format
 
 
-@dataclass(frozen=True, slots=True)
-class _PassageMaker:
-    """Turns a page into passages."""
-
-    page: Page
-    name: str  # of the page, for text above the first heading
-    place: str
-    package: str
-    version: str
-    licence: str
-    address: str
-    joint: str  # between the address and an anchor
-    anchors: Mapping[Heading, str]
-    has_top: bool  # whether a heading of the page has level 1
-    warn: Warn
-
-    def passages(self) -> Iterator[Passage]:
-        done: set[Heading | None] = {None, *self.page.documented}
-        # A heading such as "extra()" often names the API that stands below it.
-        done.update(each.parent for each in self.page.headings if each.level >= DIRECTIVE_LEVEL)
-        done -= {each for each in self.page.headings if each.level >= DIRECTIVE_LEVEL} - self.page.documented
-        for section in self.page.sections:
-            heading = section.heading
-            parts = [(start, end) for start, end in _parts(self.page, section) if start < end]
-            if not parts and heading and heading.signature and heading not in done:
-                yield self._passage(heading, heading.signature, section.start)
-            done.add(heading)
-            for start, end in parts:
-                text = "\n".join(self._shown(start, end))
-                if len(text) > LARGEST_BLOCK:
-                    place = f"{self.place}:{self.page.numbers[start]}"
-                    self.warn(f"The block at {place} is too long to quote; its end is left out.")
-                    text = text[: text.rfind("\n", 0, LARGEST_BLOCK) + 1] or text[:LARGEST_BLOCK]
-                if heading and heading.kind != "section":
-                    text = textwrap.dedent(text)
-                yield self._passage(heading, text.strip("\n").rstrip(), start)
-
-    def _shown(self, start: int, end: int) -> Iterator[str]:
-        """The lines that say something, without the gaps that the others leave."""
-        page, is_blank = self.page, True
-        for at in range(start, end):
-            was_blank, is_blank = is_blank, not page.lines[at].strip()
-            if page.skipped[at] or (is_blank and was_blank and not page.joined[at]):
-                is_blank = is_blank or was_blank
-            else:
-                yield page.lines[at]
-
-    def _passage(self, heading: Heading | None, text: str, line: int) -> Passage:
-        numbers = self.page.numbers
-        number = numbers[min(line, len(numbers) - 1)] if numbers else 1
-        anchor = self.anchors.get(heading, "") if heading else ""
-        anchor = f"page={number}" if self.page.number_mark != ":" else anchor
+def _passages_of(
+    page: Page, base: Passage, addresses: Mapping[Heading, str], warn: Warn
+) -> Iterator[Passage]:
+    """The passages of a page. `base` has what they share: the name, the place and the address of the page."""
+    has_top = any(heading.level == 1 for heading in page.headings)
+    apis = {each for each in page.headings if each.level >= DIRECTIVE_LEVEL}
+    # A heading such as "extra()" often names the API that stands below it.
+    done = {None, *page.documented, *({each.parent for each in apis} - apis)}
+    for section in page.sections:
+        heading = section.heading
+        texts = []
+        for start, end in _parts(page, section):
+            text = "\n".join(_shown(page, start, end))
+            if len(text) > LARGEST_BLOCK:
+                place = f"{base.location}:{page.numbers[start]}"
+                warn(f"The block at {place} is too long to quote; its end is left out.")
+                text = text[: text.rfind("\n", 0, LARGEST_BLOCK) + 1] or text[:LARGEST_BLOCK]
+            if heading and heading.kind != "section":
+                text = textwrap.dedent(text)
+            if start < end:
+                texts.append((text.strip("\n").rstrip(), start))
+        if not texts and heading and heading.signature and heading not in done:
+            texts.append((heading.signature, section.start))
+        done.add(heading)
         names = [name for name in map(_clean, heading.path) if name] if heading else []
-        if self.page.title and not self.has_top and names and not self.name.startswith(names[0]):
-            names = [self.name, *names]  # the page states its first heading only in its title
-        return Passage(
-            name=(names or [self.name])[-1],
-            kind=heading.kind if heading else "section",
-            title=" › ".join(names or [self.name]),
-            text=text,
-            package=self.package,
-            version=self.version,
-            licence=self.licence,
-            location=f"{self.place}{self.page.number_mark}{number}",
-            corpus="docs",
-            signature="\n".join(map(_clean, heading.signature.split("\n"))) if heading else "",
-            url=f"{self.address}{self.joint}{quote(anchor, safe=URL_SAFE)}" if anchor else self.address,
-        )
+        if page.title and not has_top and names and not base.name.startswith(names[0]):
+            names = [base.name, *names]  # the page states its first heading only in its title
+        names = names or [base.name]
+        for text, at in texts:
+            number = page.numbers[min(at, len(page.numbers) - 1)] if page.numbers else 1
+            address = addresses.get(heading, base.url) if heading else base.url
+            yield replace(
+                base,
+                name=names[-1],
+                kind=heading.kind if heading else "section",
+                title=" › ".join(names),
+                text=text,
+                location=f"{base.location}{page.number_mark}{number}",
+                signature="\n".join(map(_clean, heading.signature.split("\n"))) if heading else "",
+                url=f"{base.url}#page={number}" if base.url and page.number_mark != ":" else address,
+            )
+
+
+def _shown(page: Page, start: int, end: int) -> Iterator[str]:
+    """The lines that say something, without the gaps that the others leave."""
+    is_blank = True
+    for at in range(start, end):
+        was_blank, is_blank = is_blank, not page.lines[at].strip()
+        if page.skipped[at] or (is_blank and was_blank and not page.joined[at]):
+            is_blank = is_blank or was_blank
+        else:
+            yield page.lines[at]
 
 
 def _clean(text: str) -> str:
@@ -464,39 +425,33 @@ def _clean(text: str) -> str:
 
 def _parts(page: Page, section: Section) -> Iterator[tuple[int, int]]:
     """The lines of a section in parts short enough to quote. Splits between paragraphs, between lines only
-    where a paragraph is too long, and never within a block of code."""
+    where a paragraph is too long, and never within a block of code or below what announces it."""
     start, end = _trimmed(page, section.start, section.end)
-    sizes = [len(line) + 1 for line in page.lines[start:end]]
-    if sum(sizes) <= LONGEST_PASSAGE:
+    sums = [0, *itertools.accumulate(len(line) + 1 for line in page.lines[start:end])]
+    if sums[-1] <= LONGEST_PASSAGE:
         yield start, end
         return
-    # `split` is the best line to split at so far, `since` the characters from there on.
-    begun, length, split, since = start, 0, 0, 0
-    for at in range(start, end):
-        size = sizes[at - start]
-        if at > begun and not page.joined[at]:
-            # A block that must stay together counts as a whole where it begins.
-            following = at + 1
-            whole = size
-            while following < end and page.joined[following] and whole <= LONGEST_PASSAGE:
-                whole += sizes[following - start]
-                following += 1
-            if _begins_paragraph(page, at):
-                split, since = at, 0
-            if length + whole > LONGEST_PASSAGE and page.lines[at].strip():
-                cut = split or at
-                length, since = (since, 0) if split else (0, 0)
-                yield _trimmed(page, begun, cut)
-                begun, split = cut, 0
-        length += size
-        since += size
+    lines = [at for at in range(start + 1, end) if _may_begin(page, at)]
+    paragraphs = [start, *(at for at in lines if not page.lines[at - 1].strip()), end]
+    is_long = []
+    for a, b in itertools.pairwise(paragraphs):
+        # A paragraph stays with the code that it announces.
+        longest = LONGEST_PASSAGE if page.joined.find(1, a, b) < 0 else LARGEST_BLOCK
+        is_long.append(sums[b - start] - sums[a - start] > longest)
+    inner = (at for at in lines if is_long[bisect.bisect(paragraphs, at) - 1])
+    begun = start
+    for at, following in itertools.pairwise(sorted({*paragraphs, *inner})):
+        if at > begun and sums[following - start] - sums[begun - start] > LONGEST_PASSAGE:
+            yield _trimmed(page, begun, at)
+            begun = at
     yield _trimmed(page, begun, end)
 
 
-def _begins_paragraph(page: Page, at: int) -> bool:
-    """Whether a paragraph begins here that the one before does not announce with a colon."""
-    is_first = not page.lines[at - 1].strip() and page.lines[at].strip() != ""
-    return is_first and not (at > 1 and page.lines[at - 2].rstrip().endswith(":"))
+def _may_begin(page: Page, at: int) -> bool:
+    """Whether a part may begin at a line: not within code, nor below a paragraph that ends with a colon."""
+    before = page.lines[at - 2 : at] if at > 1 else []
+    is_announced = bool(before) and not before[1].strip() and before[0].rstrip().endswith(":")
+    return not page.joined[at] and page.lines[at].strip() != "" and not is_announced
 
 
 def _trimmed(page: Page, start: int, end: int) -> tuple[int, int]:
@@ -510,53 +465,3 @@ def _trimmed(page: Page, start: int, end: int) -> tuple[int, int]:
     while start < end and is_empty(end - 1):
         end -= 1
     return start, end
-
-
-_LICENCE_FILE = re.compile(r"(?:licen[cs]e|copying|unlicense)(?:\.(?:md|txt|rst))?", re.IGNORECASE)
-_SPDX = re.compile(
-    r"SPDX-License-Identifier:\s*([A-Za-z0-9][\w.+-]{1,40}(?: (?:OR|AND|WITH) [\w.+-]{2,40})*)"
-)
-_LICENCES = (
-    ("MIT", r"Permission is hereby granted, free of charge, .{0,400}?to deal in the Software"),
-    ("Apache-2.0", r"Apache License,? Version 2\.0, January 2004"),
-    ("MPL-2.0", r"Mozilla Public License,? Version 2\.0"),
-    (
-        "ISC",
-        r"Permission to use, copy, modify, and/or distribute .{0,200}? provided that the above copyright",
-    ),
-    ("Unlicense", r"This is free and unencumbered software released into the public domain"),
-    ("CC0-1.0", r"CC0 1\.0 Universal"),
-    ("CC-BY-4.0", r"Creative Commons Attribution 4\.0 International"),
-    ("CC-BY-SA-4.0", r"Creative Commons Attribution-ShareAlike 4\.0 International"),
-    ("BSL-1.0", r"Boost Software License - Version 1\.0"),
-)
-_BSD = "Redistribution and use in source and binary forms"
-
-
-def licence_of(root: Path) -> str:
-    """The SPDX name of a folder's licence, if a licence file states one plainly; otherwise ""."""
-    try:
-        names = sorted(name for name in os.listdir(root) if _LICENCE_FILE.fullmatch(name))
-        stamps = tuple((name, os.stat(os.path.join(root, name)).st_mtime_ns) for name in names[:4])
-    except (OSError, ValueError):
-        return ""
-    return _licence_in(root, stamps)
-
-
-@functools.lru_cache(maxsize=16)
-def _licence_in(root: Path, files: tuple[tuple[str, int], ...]) -> str:
-    """The licence that these files state. Their times of change make the cache notice new versions."""
-    licences = set()
-    for name, _ in files:
-        try:
-            data, _ = bytes_of(root / name, 64 << 10)
-        except (OSError, ValueError):
-            continue
-        text = " ".join(decode(data).split())
-        if found := _SPDX.search(text):
-            licences.add(found[1])
-            continue
-        licences.update(name for name, pattern in _LICENCES if re.search(pattern, text, re.IGNORECASE))
-        if _BSD in text and "All advertising materials" not in text:
-            licences.add("BSD-3-Clause" if "Neither the name" in text else "BSD-2-Clause")
-    return licences.pop() if len(licences) == 1 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import re
 from html.parser import HTMLParser
 
@@ -52,13 +53,15 @@ _HIDDEN_ROLES = word_set("navigation search banner contentinfo complementary")
 _MAY_BE_HIDDEN = word_set("div section aside a span ul ol table dl td details summary pre header address")
 _BLOCKS = word_set(
     "address article aside blockquote body dd details div dl dt fieldset figcaption figure header hr li main "
-    "ol p pre section summary table tbody thead tfoot tr ul caption"
+    "ol p section summary table tbody thead tfoot tr ul caption br"
 )
-_TIGHT = word_set("li dd dt tr tbody thead tfoot caption summary")  # no empty line above them
+_TIGHT = word_set("br li dd dt tr tbody thead tfoot caption summary")  # no empty line above them
 _MAIN = re.compile(r"<main\b|role\s*=\s*[\"']?main\b", re.IGNORECASE)
+_TITLE = re.compile(rf"<title\b[^<>]{{0,100}}>([^<]{{1,{LONGEST_HEADING}}})", re.IGNORECASE)
 _ARTICLE = re.compile(r"<article\b", re.IGNORECASE)
 _PILCROW = re.compile(r"\s*[\xb6\xa7#\U0001f517\uf0c1]\s*$")
 _HEADINGS = word_set("h1 h2 h3 h4 h5 h6")
+_ALWAYS_BLOCKS = _HEADINGS | word_set("dl dt pre")  # also within code, which then was not closed
 
 
 @functools.lru_cache(maxsize=4096)
@@ -73,14 +76,12 @@ def _is_navigation(classes: str) -> bool:
 
 def read_html(text: str) -> Page:
     """The page's main content, or all of it if nothing is marked as the main content."""
-    wanted = ""
-    if len(_ARTICLE.findall(text)) == 1:
-        wanted = "article"
-    elif _MAIN.search(text):
-        wanted = "main"
+    wanted = "article" if len(_ARTICLE.findall(text)) == 1 else "main" if _MAIN.search(text) else ""
     page = _HtmlReader(wanted).read(text)
     if not any(page.lines):  # its author uses the marks for something else
         page = _HtmlReader("", hides_classes=False).read(text)
+    if title := _TITLE.search(text):
+        page.title = " ".join(html.unescape(title[1]).split())
     return page
 
 
@@ -105,7 +106,6 @@ class _HtmlReader(HTMLParser):
         self._api_lists = 0  # how many of these describe an API
         self._is_signature = False
         self._shares = False  # whether the next signature has the same text as the one just above
-        self._is_title = False
 
     def read(self, text: str) -> Page:
         try:
@@ -127,8 +127,6 @@ class _HtmlReader(HTMLParser):
         return super().parse_starttag(i)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "title":
-            self._is_title = True
         if self._hidden[1]:
             if tag == self._hidden[0]:
                 self._hidden = (tag, self._hidden[1] + 1)
@@ -141,40 +139,27 @@ class _HtmlReader(HTMLParser):
             return
         if found := values.get("id") or (values.get("name") if tag == "a" else None):
             self._ids.append(found)
+        if tag == "br" and self._pre:
+            self._parts.append("\n")
+        elif tag in ("td", "th"):
+            self._parts.append(" ")
+        elif tag != "br" or not self._heading:
+            self._end_block(tag)
         if tag in _HEADINGS:
-            self._flush(gap=True)
-            self._heading = int(tag[1])
-            self._anchor = values.get("id") or ""
+            self._heading, self._anchor = int(tag[1]), values.get("id") or ""
         elif tag == "dl":
-            self._flush(gap=True)
             classes = (values.get("class") or "").split()
             kind = next((KIND_OF_DIRECTIVE[name] for name in classes if name in KIND_OF_DIRECTIVE), "")
             self._lists.append(kind)
             self._api_lists += kind != ""
-            self._shares = False
         elif tag == "dt" and self._lists and self._lists[-1]:
-            self._flush(gap=True)
-            self._is_signature = True
-            self._anchor = values.get("id") or ""
+            self._is_signature, self._anchor = True, values.get("id") or ""
         elif tag == "pre":
-            self._flush(gap=True)
             self._pre += 1
-        elif tag == "dd":
-            self._flush()
+        if tag in ("dl", "dd"):
             self._shares = False
-        elif tag == "br":
-            if self._pre:
-                self._parts.append("\n")
-            elif not self._heading:
-                self._flush()
-        elif tag in ("td", "th"):
-            self._parts.append(" ")
-        elif tag in _BLOCKS and not self._pre:
-            self._flush(gap=tag not in _TIGHT)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "title":
-            self._is_title = False
         if self._hidden[1]:
             if tag == self._hidden[0]:
                 self._hidden = (tag, self._hidden[1] - 1)
@@ -186,25 +171,17 @@ class _HtmlReader(HTMLParser):
                 return
         if self._wanted and not self._main[1]:
             return
-        if tag == "dl" and self._lists:
-            self._flush(gap=True)
-            if self._lists.pop():
-                self._api_lists -= 1
-                self._shares = False
-                level = DIRECTIVE_LEVEL + self._api_lists
-                if not self.page.is_undocumented(level=level):  # else its text follows the list
-                    self.page.close_headings(level)
-        elif tag in _HEADINGS or tag == "dt":
-            self._flush(gap=tag != "dt")
-        elif tag == "pre":
-            self._flush(gap=True)
+        self._end_block(tag)
+        if tag == "pre":
             self._pre = max(0, self._pre - 1)
-        elif tag in _BLOCKS and not self._pre:
-            self._flush(gap=tag not in _TIGHT)
+        elif tag == "dl" and self._lists and self._lists.pop():
+            self._api_lists -= 1
+            self._shares = False
+            level = DIRECTIVE_LEVEL + self._api_lists
+            if not self.page.is_undocumented(level=level):  # else its text follows the list
+                self.page.close_headings(level)
 
     def handle_data(self, data: str) -> None:
-        if self._is_title and not self.page.title:
-            self.page.title = " ".join(data.split())[:LONGEST_HEADING]
         if self._hidden[1] or (self._wanted and not self._main[1]):
             return
         if not self._parts:
@@ -218,14 +195,12 @@ class _HtmlReader(HTMLParser):
     def _is_in_main(self, tag: str, values: dict[str, str | None]) -> bool:
         """Whether a tag stands within the main content, which it may itself begin."""
         name, depth = self._main
-        if depth:
-            if tag == name:
-                self._main = (name, depth + 1)
-            return True
-        role = (values.get("role") or "").lower()
-        if tag == self._wanted or (self._wanted == "main" and role == "main"):
+        is_main = self._wanted in (tag, (values.get("role") or "").lower())
+        if depth and tag == name:
+            self._main = (name, depth + 1)
+        elif not depth and is_main:
             self._main = (tag, 1)
-        return False
+        return depth > 0
 
     def _is_hidden(self, tag: str, values: dict[str, str | None]) -> bool:
         if tag in _HIDDEN_TAGS:
@@ -233,6 +208,7 @@ class _HtmlReader(HTMLParser):
         if tag not in _MAY_BE_HIDDEN:
             return False
         classes = values.get("class") or ""
+        is_section = "sect" in classes or tag == "section"
         return (
             (tag in ("header", "aside") and not self._wanted)
             or "hidden" in values
@@ -240,16 +216,15 @@ class _HtmlReader(HTMLParser):
             or (values.get("role") or "").lower() in _HIDDEN_ROLES
             or (tag == "a" and ("accesskey" in values or values.get("rel") in ("next", "prev", "up")))
             or (values.get("summary") or "").lower().startswith("navigation")
-            or (classes != "" and self._hides_classes and _is_navigation(classes))
-            or (
-                values.get("id") in _HIDDEN_IDS
-                and "sect" not in classes
-                and tag != "section"
-                and self._hides_classes
-            )
+            or (self._hides_classes and _is_navigation(classes))
+            or (self._hides_classes and values.get("id") in _HIDDEN_IDS and not is_section)
         )
 
     # From tags to lines
+
+    def _end_block(self, tag: str) -> None:
+        if tag in _ALWAYS_BLOCKS or (tag in _BLOCKS and not self._pre):
+            self._flush(gap=tag not in _TIGHT)
 
     def _flush(self, *, gap: bool = False) -> None:
         """End a line of text, a block of code, or the open heading."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,31 +31,24 @@ Line = tuple[str, int]  # a line, and the number of the line in the page that it
 PROJECT_FILES = (".git", "pyproject.toml", "setup.py", "package.json", "Cargo.toml", "go.mod", "book.toml")
 _TEXTS = word_set(".md .mdx .markdown .rst .txt .inc")
 _CODE = word_set(
-    ".py .pyi .pyx .js .mjs .cjs .jsx .ts .tsx .vue .svelte .rs .go .java .kt .scala .swift .c .h .cc .cpp"
-    " .hpp .cs .rb .php .pl .lua .r .jl .hs .ml .ex .exs .erl .clj .dart .sh .bash .zsh .fish .ps1 "
-    ".bat .sql .css"
-    " .scss .proto .graphql .diff .patch"
+    ".py .pyi .pyx .js .mjs .jsx .ts .tsx .vue .rs .go .java .kt .scala .swift .c .h .cc .cpp .hpp .cs .rb"
+    " .php .pl .lua .r .jl .hs .ml .ex .erl .clj .dart .sh .bash .ps1 .bat .sql .css .scss .proto .diff"
 )
-_INCLUDE = re.compile(
-    r"""(?P<indent>[ ]*)(?:
-      \{\*[ ]*(?P<code>[^\s*]+)(?P<fastapi>[^*]*)\*\}
-    | ;*-{1,2}8<-{1,2}[ ]+["'](?P<snippet>[^"']+)["']
-    | \{\{[ ]*\#(?:rustdoc_)?(?:include|playground)[ ]+(?P<mdbook>[^\s}]+)[^}]*\}\}
-    | \{%-?[ ]*include(?:[_-]relative|[_-]markdown)?[ ]+["']?(?P<liquid>[^\s"'%]+)[^%]*%\}
-    | \{![> ]*(?P<bang>[^!\s]+)[ ]*!\}
-    | \{\{[<%][ ]*(?:include|readfile|code-include)[ ]+(?:file=)?["']?(?P<hugo>[^\s"'>%]+)[^}]*[>%]\}\}
-    | <!--[ ]*@include:[ ]*(?P<vitepress>[^\s{>]+)[^>]*-->
-    | <<<[ ]+(?P<shown>@?[^\s{]+)[ ]*(?:\{(?P<ranges>[^}]*)\})?.*
-    | \.\.[ ]+(?P<rest>include|literalinclude)::[ ]+(?P<file>\S+)
-    | (?P<fence>`{3,}|:{3,})\{(?P<myst>include|literalinclude)\}[ ]*(?P<target>\S+)
-    )\s*$""",
-    re.VERBOSE,
+_INCLUDES = tuple(
+    re.compile(rf"(?P<indent> *){pattern}\s*$")
+    for pattern in (
+        r"\{\* *(?P<file>[^\s*]+)(?:[^*]*?ln\[(?P<part>[\d:, ]+)\])?[^*]*\*\}",
+        r"\{!>? *(?P<file>[^!\s]+) *!\}",
+        r"""--8<-- +["'](?P<file>[^"':]+):?(?P<part>[^"']*)["']""",
+        r"\{\{ *#\w+ +(?P<file>[^\s}:]+):?(?P<part>[^\s}]*)[^}]*\}\}",
+        r"<<< +@?(?P<file>[^\s{]+) *\{?(?P<part>[\d,-]*).*",
+        r"\.\. +(?P<rest>include|literalinclude):: +(?P<file>\S+)",
+        r"(?P<fence>`{3,}|:{3,})\{(?P<myst>include|literalinclude)\} *(?P<file>\S+)",
+    )
 )
-_MAY_INCLUDE = re.compile(
-    r"\s*(?:\{[*{%!]|;*--?8<-|<!--\s*@|<<<\s|\.\.\s+(?:literal)?include::|(?:```|:::).*nclude\})"
-)
+_MAY_INCLUDE = re.compile(r"\s*(?:\{[*!{]|--8<|<<<|\.\.\s+(?:literal)?include::|(?:```|:::).*nclude\})")
 _OPTION = re.compile(r"\s*:([\w-]+):\s*(.*)$")
-_RANGE = re.compile(r"(\d*)(?:\s*[-:]\s*(\d*))?$")
+_RANGE = re.compile(r"\s*(\d{0,6})(?:\s*[-:]\s*(\d{0,6}))?\s*$")
 _MARKER = re.compile(r"--8<--|\bANCHOR(?:_END)?:|\[(?:start|end):|#\s*(?:end)?region\b|//\s*docs:")
 
 
@@ -69,26 +62,29 @@ class Includes:
     project: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        self.project = project_of(self.folder)
+        self.project = next(
+            (each for each in self._above() if any(os.path.lexists(each / name) for name in PROJECT_FILES)),
+            self.folder,
+        )
+
+    def _above(self) -> list[Path]:
+        return [self.folder, *self.folder.parents][: LEVELS_ABOVE + 1]
 
     def lines_of(self, name: str, near: Path) -> tuple[Path, list[str]] | None:
         """A file that may be shown, and its first lines. It is sought beside the file that includes it, then
         in the folder and in each folder above it, as site generators do."""
-        if self.used >= MOST_FILES or "\0" in name or "://" in name:
-            return None
         self.used += 1
-        above = [self.folder, *self.folder.parents][: LEVELS_ABOVE + 1]
-        name = name.removeprefix("@").lstrip("/")
-        for base in (near.parent, *above):
+        if self.used > MOST_FILES:
+            return None
+        for base in (near.parent, *self._above()):
             try:
-                path = Path(os.path.realpath(base / name))
-                if not self._may_show(path):
-                    continue
-                with path.open("rb") as file:
-                    data = file.read(LARGEST)
+                path = Path(os.path.realpath(base / name.lstrip("/")))
+                if self._may_show(path):
+                    with path.open("rb") as file:
+                        text = file.read(LARGEST).decode("utf-8", "replace").replace("\r\n", "\n")
+                    return path, text.rstrip("\n").split("\n")
             except (OSError, ValueError):
                 continue
-            return path, data.decode("utf-8", "replace").replace("\r\n", "\n").rstrip("\n").split("\n")
         return None
 
     def _may_show(self, path: Path) -> bool:
@@ -96,14 +92,6 @@ class Includes:
             return False
         is_hidden = any(part.startswith(".") for part in path.relative_to(self.project).parts)
         return not is_hidden and path.is_file()
-
-
-def project_of(folder: Path) -> Path:
-    """The folder of the project that a folder of documentation belongs to."""
-    above = [folder, *folder.parents][: LEVELS_ABOVE + 1]
-    return next(
-        (each for each in above if any(map(os.path.lexists, (each / n for n in PROJECT_FILES)))), folder
-    )
 
 
 def expanded(lines: Sequence[str], first_number: int, includes: Includes | None) -> Iterator[Line]:
@@ -118,77 +106,48 @@ def _expanded(
     while at < len(lines):
         line, number = lines[at]
         at += 1
-        if not _MAY_INCLUDE.match(line) or (found := _INCLUDE.match(line[:500])) is None:
+        is_candidate = _MAY_INCLUDE.match(line)
+        matches = (pattern.match(line[:500]) for pattern in _INCLUDES) if is_candidate else ()
+        if (found := next(filter(None, matches), None)) is None:
             if (mark := line.lstrip()[:3]) in ("```", "~~~"):
                 fence = "" if fence == mark else fence or mark
             yield line, number
             continue
-        options: dict[str, str] = {}
-        if found["rest"] or found["myst"]:
+        groups, options = found.groupdict(), {}
+        if is_directive := groups.get("rest") or groups.get("myst"):
             while at < len(lines) and (option := _OPTION.match(lines[at][0])):
                 options[option[1]] = option[2].strip()
                 at += 1
-            if found["myst"]:
-                at = next(
-                    (end + 1 for end in range(at, len(lines)) if lines[end][0].strip() == found["fence"]), at
-                )
-        groups = (
-            "code",
-            "snippet",
-            "mdbook",
-            "liquid",
-            "bang",
-            "hugo",
-            "vitepress",
-            "shown",
-            "file",
-            "target",
-        )
-        target = next(found[group] for group in groups if found[group])
-        name, selector = _selected(target, found, options)
-        if includes is None or (got := includes.lines_of(name, file or includes.page)) is None:
+            if groups.get("fence"):
+                ends = (end + 1 for end in range(at, len(lines)) if lines[end][0].strip() == groups["fence"])
+                at = next(ends, at)
+        if includes is None or (got := includes.lines_of(groups["file"], file or includes.page)) is None:
             continue
         path, content = got
-        content = _part(content, selector, options)[:MOST_LINES]
-        indent = found["indent"]
-        shown = [(f"{indent}{each}".rstrip(), number) for each in content]
-        if (
-            not fence
-            and path.suffix.lower() in _TEXTS
-            and "literalinclude" not in (found["rest"], found["myst"])
-        ):
+        part = _part(content, options.get("lines") or groups.get("part") or "", options)[:MOST_LINES]
+        indent, language = groups["indent"], path.suffix[1:]
+        shown = [(f"{indent}{each}".rstrip(), number) for each in part]
+        if not fence and path.suffix.lower() in _TEXTS and is_directive != "literalinclude":
             yield from _expanded(shown, includes, path, depth + 1) if depth < DEEPEST else shown
-        elif found["rest"]:
-            yield f"{indent}.. code-block:: {path.suffix[1:]}", number
+        elif groups.get("rest"):
+            yield f"{indent}.. code-block:: {language}", number
             yield from ((f"    {each}".rstrip(), number) for each, _ in [("", 0), *shown, ("", 0)])
-        else:
-            fences = ("", "") if fence else (f"{indent}````{path.suffix[1:]}", f"{indent}````")
-            yield from ((each, number) for each in filter(None, fences[:1]))
+        elif fence:
             yield from shown
-            yield from ((each, number) for each in filter(None, fences[1:]))
+        else:
+            yield from ((f"{indent}````{language}", number), *shown, (f"{indent}````", number))
 
 
-def _selected(target: str, found: re.Match[str], options: dict[str, str]) -> tuple[str, str]:
-    """The name of the file, and the part of it: ranges of lines such as "1:9,12", or a name."""
-    name, _, selector = target.partition(":")
-    if ranges := re.findall(r"ln\[([\d:, ]+)\]", found["fastapi"] or ""):
-        selector = ranges[0]
-    return name, options.get("lines") or selector or found["ranges"] or ""
-
-
-def _part(lines: list[str], selector: str, options: dict[str, str]) -> list[str]:
-    """The part of a file that a selector or Sphinx's options name; all of it, without front matter, if they
-    name nothing in it."""
+def _part(lines: list[str], selector: str, options: Mapping[str, str]) -> list[str]:
+    """The part of a file that a selector ("1:9,12", or a name) or Sphinx's options name; all of it, without
+    front matter, if they name nothing in it."""
     if lines[0] == "---" and "---" in lines[1:100]:
         lines = lines[lines.index("---", 1) + 1 :]
-    if selector and all(_RANGE.match(each.strip()) for each in selector.split(",")):
-        ranges = [_RANGE.match(each.strip()) for each in selector.split(",")[:20]]
-        chosen: list[str] = []
-        for found in filter(None, ranges):
-            start = int(found[1][:6] or 1)
-            end = int(found[2][:6] or len(lines)) if found[2] is not None else start
-            chosen += lines[max(0, start - 1) : end]
-        lines = chosen
+    ranges = [_RANGE.match(each) for each in selector.split(",")[:20]]
+    if selector and all(ranges):
+        bounds = [(int(each[1] or 1), each[2]) for each in ranges if each]
+        chosen = [lines[max(0, a - 1) : a if b is None else int(b or len(lines))] for a, b in bounds]
+        lines = list(itertools.chain.from_iterable(chosen))
     elif selector:
         named = [at for at, line in enumerate(lines) if selector in line and _MARKER.search(line)]
         if named:
@@ -196,17 +155,11 @@ def _part(lines: list[str], selector: str, options: dict[str, str]) -> list[str]
     if lines and (name := options.get("pyobject", "").rpartition(".")[2]):
         pattern = re.compile(rf"\s*(?:async )?(?:def|class) {re.escape(name)}\b")
         start = next((at for at, line in enumerate(lines) if pattern.match(line)), 0)
-        depth = _indent(lines[start])
-        inner = itertools.takewhile(
-            lambda line: not line.strip() or _indent(line) > depth, lines[start + 1 :]
-        )
-        lines = [lines[start], *inner]
+        margin = lines[start][: len(lines[start]) - len(lines[start].lstrip())]
+        below = re.compile(rf"\s*$|{margin}\s")
+        lines = [lines[start], *itertools.takewhile(below.match, lines[start + 1 :])]
     for option in ("start-after", "end-before"):
         marks = (at for at, line in enumerate(lines) if option in options and options[option] in line)
         if (at := next(marks, None)) is not None:
             lines = lines[at + 1 :] if option == "start-after" else lines[:at]
     return [line for line in lines if not _MARKER.search(line)]
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())

@@ -14,13 +14,9 @@ from assistant.knowledge.reading.page import API_HEADING, LONGEST_HEADING, Page,
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*")
 _TITLE = re.compile(r"""title\s*[:=]\s*(["']?)(.+?)\1\s*$""")
-_ATTRIBUTE = r"(?:[#.][\w:.#-]+|[\w-]+=[^\s{}]+|-)"
-_ATTRIBUTES = re.compile(rf"\s*\{{[ :]*{_ATTRIBUTE}(?:\s+{_ATTRIBUTE})*\s*\}}\s*$")
-_ANCHOR_OF_ATTRIBUTES = re.compile(r"#([\w:.-]+)")
-_ANCHOR_OF_MDX = re.compile(r"\s*\{/\*\s*([\w:.-]+)\s*\*/\}\s*$")
+_ANCHOR_OF_ATTRIBUTES = re.compile(r"\{(?:/\*\s*|[^{}#]*#)([\w:.-]+)[^{}]*\}\s*$")
 _ANCHOR_OF_HTML = re.compile(r"""<\w+[^<>]{0,100}?\s(?:id|name)\s*=\s*["']?([\w:.-]+)""")
 _MYST_LABEL = re.compile(r"\(([\w:. -]+)\)=\s*$")
-_SKIPPED = re.compile(r"\([\w:. -]+\)=\s*$|\[TOC\]\s*$|\[\[_?TOC_?\]\]\s*$", re.IGNORECASE)
 _INLINE = re.compile(r"[\\`*_\[<&!]")
 
 
@@ -80,7 +76,7 @@ def add_markdown(
             _open_heading(page, tokens[at + 1].content, int(token.tag[1]), start, end, anchor)
     at = 0
     while at < len(lines):
-        if lines[at][:1] in ("(", "[") and _SKIPPED.match(lines[at][:LONGEST_HEADING]):
+        if lines[at][:1] == "(" and _MYST_LABEL.match(lines[at][:LONGEST_HEADING]):
             page.skip(before + at, before + at + 1)
         end = at + 1
         if lines[at].strip() and not is_code[at]:
@@ -104,13 +100,7 @@ def in_plain_commonmark(text: str) -> str:
 
 def _open_heading(page: Page, text: str, level: int, at: int, body: int, anchor: str) -> None:
     text = text[:LONGEST_HEADING]
-    if found := _ANCHOR_OF_MDX.search(text):
-        anchor, text = found[1], text[: found.start()]
-    elif attributes := _ATTRIBUTES.search(text):
-        if found := _ANCHOR_OF_ATTRIBUTES.search(attributes[0]):
-            anchor = found[1]
-        text = text[: attributes.start()]
-    elif "<" in text and (found := _ANCHOR_OF_HTML.search(text)):
+    if found := _ANCHOR_OF_ATTRIBUTES.search(text) or _ANCHOR_OF_HTML.search(text):
         anchor = found[1]
     name = visible_text(without_marks(text))
     kind, signature = "section", ""

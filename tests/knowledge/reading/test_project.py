@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from assistant.knowledge.reading.project import project_of_folder
+from assistant.knowledge.reading.project import licence_of, project_of_folder
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from assistant.knowledge.reading.project import project_of_folder
         ("acme/docs", {"docs/conf.py": "import os\nproject = 'Acme Kit'\nrelease = '2.1'\n"},
          ("Acme Kit", "2.1")),
         ("acme/docs", {"docs/conf.py": "project = name()\nrelease = f'{x}'\n"}, ("acme", "")),
-        ("acme/docs", {"docs/conf.py": "project = 'Acme'\nimport sys; sys.exit(\n"}, ("acme", "")),
+        ("acme/docs", {"docs/conf.py": "project = 'Acme'\nimport sys; sys.exit(\n"}, ("Acme", "")),
         ("acme/docs", {"docs/source/conf.py": "project = 'Acme'\n"}, ("Acme", "")),
         ("acme/docs", {"mkdocs.yml": "site_name: Acme Docs  # x\nnav:\n"}, ("Acme", "")),
         ("acme/src", {"book.toml": "[book]\ntitle = 'The Acme Book'\n"}, ("The Acme Book", "")),
@@ -52,3 +52,32 @@ def test_the_name_comes_from_what_states_it(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert project_of_folder(root) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "licence"),
+    [
+        (
+            "LICENSE",
+            "MIT\n\nPermission is hereby granted, free of charge, to any to deal in the Software",
+            "MIT",
+        ),
+        ("LICENCE.txt", "Apache License\n  Version 2.0, January 2004", "Apache-2.0"),
+        (
+            "COPYING",
+            "SPDX-License-Identifier: GPL-3.0 WITH GCC-exception-3.1\n",
+            "GPL-3.0 WITH GCC-exception-3.1",
+        ),
+        ("LICENSE.md", "GNU GENERAL PUBLIC LICENSE Version 3", ""),
+        (
+            "LICENSE",
+            "Apache License Version 2.0, January 2004. "
+            "Permission is hereby granted, free of charge, to deal in the Software",
+            "",
+        ),
+        ("LICENSE", "Ask us.", ""),
+    ],
+)
+def test_a_plainly_stated_licence_is_recognised(tmp_path: Path, name: str, text: str, licence: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert licence_of(tmp_path) == licence
