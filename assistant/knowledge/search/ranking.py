@@ -42,7 +42,7 @@ RANKING = {
     "section_matching": -0.0,
     "section_described": 1.2,
     "deep": -0.0,  # its name has many parts
-    "section": -2.5,  # it is prose
+    "section": -1.5,  # it is prose
     "described": 2.8,  # it has much text
     "top": 1.6,  # a package has it under a short name, as packages have what they are used by
     "data": 0.6,  # it is a constant

@@ -40,7 +40,7 @@ from assistant.knowledge.search.scope import Scope, named_scope
 from assistant.knowledge.search.small_talk import may_need_documentation
 from assistant.knowledge.search.words import IMPORTED_AS, corrected, form, forms, split_words, synonyms
 
-ENOUGH = 0.4  # how surely the first passage must answer a question
+ENOUGH = 0.3  # how surely the first passage must answer a question
 ENOUGH_INSIDE = 0.02  # the same if the question names the package
 PREFERRED_INSIDE = 0.15  # how much less surely a passage of a package that is perhaps named may answer
 MOST_OWNERS = 8  # classes that are looked at because their members match
