@@ -169,8 +169,7 @@ class _Build:
         sentences = list(self._missing)
         for root, files in self._folders.items():
             (read,) = self._index.connection.execute(
-                "SELECT count(*) FROM source WHERE corpus = 'docs' AND root = ?"
-                " AND EXISTS (SELECT 1 FROM passage WHERE source_id = source.id)",
+                "SELECT count(*) FROM source WHERE corpus = 'docs' AND root = ? AND last >= first",
                 (str(root),),
             ).fetchone()
             unknown = files.total() - files[""]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from assistant.knowledge.index import Hit, Index
 from assistant.knowledge.passage import Passage
 from assistant.knowledge.search.question import Question, is_error
-from assistant.knowledge.search.words import LIBRARIES, PRODUCTS, content_words, form, forms, synonyms
+from assistant.knowledge.search.words import LIBRARIES, PRODUCTS, content_words, form, forms, stem, synonyms
 
 # The features of a passage, each between 0 and 1. Those with a weight below 0 count against it.
 RANKING = {
@@ -146,8 +147,9 @@ def score(candidate: Candidate, query: Query, weights: dict[str, tuple[str, floa
     likeness, in_phrase, in_phrases = best_phrase(hit.phrases, weights)
     summary = weights.keys() & forms(passage.text[:200].split("\n\n")[0])
     elsewhere = weights.keys() - in_path - in_phrases - summary
-    if elsewhere:  # this costs the most
-        elsewhere &= forms(f"{passage.signature} {passage.text[:BEGINNING]}")
+    if elsewhere:
+        text = f" {passage.signature} {passage.text[:BEGINNING]}".lower()
+        elsewhere = {key for key in elsewhere if _beginnings(key).search(text)}
     nearly = (in_path | summary | in_phrases) - in_name - in_phrase
     covered = share(in_name | in_phrase) + 0.85 * share(nearly) + 0.5 * share(elsewhere - nearly)
     kind, is_api = passage.kind, passage.kind not in ("section", "topic", "keyword")
@@ -234,6 +236,14 @@ def certainty(ranked: Sequence[Candidate], weights: Mapping[str, tuple[str, floa
         "words": math.log(1 + len(weights)),
         "one_word": float(len(weights) == 1 and first["named"] < 0.7),
     }
+
+
+@functools.lru_cache(maxsize=4_096)
+def _beginnings(key: str) -> re.Pattern[str]:
+    """Finds a word of this form in a text in lower case by its beginning. To find the forms of all words of a
+    text would cost ten times as much."""
+    beginnings = sorted({key, *map(stem, synonyms(key))})
+    return re.compile(rf"(?<![a-z])(?:{'|'.join(map(re.escape, beginnings))})")
 
 
 @functools.lru_cache(maxsize=16_384)

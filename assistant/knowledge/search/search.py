@@ -50,9 +50,8 @@ FEW_ENDINGS, MOST_ENDINGS = 20, 200  # passages whose names end alike that are l
 MOST_REMEMBERED = 256  # searches
 LONGEST_REMEMBERED = 4000  # characters of a question with its earlier questions
 MOST_TERMS = 12  # words of a question in a full-text query, the rarest
-MANY = 4000  # passages; reading so many takes no time
-COMMON_SHARE = 0.1  # a word in a larger share of the passages is common
-ENOUGH_TERMS = 3  # with so many rare words, common words are not searched for
+MOST_READ = 12_000  # passages with words of a question that a full-text search reads
+ENOUGH_TERMS = 2  # words that are searched for, however common
 MISSPELT_UP_TO = 5  # passages; a word in more of them is not misspelt
 MOST_CORRECTED = 12  # words of a question; each takes a millisecond
 COMMON_NAME = 12  # passages; a name that more of them have as a word is also an English word
@@ -372,13 +371,18 @@ def _modules(index: Index, question: Question) -> Iterator[str]:
 
 def _terms(index: Index, weights: Mapping[str, tuple[int, float]]) -> tuple[str, str]:
     """Two queries for the full-text index: the rarest words, and these with their synonyms, where a word
-    counts twice as much as a synonym of it."""
-    rarest = sorted(weights, key=lambda word: -weights[word][1])[:MOST_TERMS]
-    common = max(COMMON_SHARE * index.count(), MANY)  # one common word costs as much as all rare ones
-    rare = [word for word in rarest if weights[word][0] <= common]
-    rarest = rare if len(rare) >= ENOUGH_TERMS else rarest[: max(ENOUGH_TERMS, len(rare))]
-    terms = dict.fromkeys(term for word in rarest for term in synonyms(word)[:6])
-    return _any_of(rarest), _any_of((*rarest, *terms))
+    counts twice as much as a synonym of it. What they have to read together is limited, since one common word
+    costs as much as all rare ones."""
+    exact: list[str] = []
+    wide: list[str] = []
+    to_read = 0
+    for word in sorted(weights, key=lambda word: -weights[word][1])[:MOST_TERMS]:
+        to_read += max(weights[word][0], 0)
+        if len(exact) >= ENOUGH_TERMS and to_read > MOST_READ:
+            break
+        exact.append(word)
+        wide += [word, *synonyms(word)[:6]] if to_read <= MOST_READ else [word]
+    return _any_of(exact), _any_of(wide)
 
 
 def _any_of(words: Iterable[str]) -> str:
