@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urljoin
 
@@ -90,15 +90,22 @@ def download(url: str, sha256: str, archive: IO[bytes], client: httpx.Client) ->
 
 def unpack(archive: IO[bytes], corpus: Corpus, target: Path) -> None:
     """Unpack only the documentation's files; refuses paths that lead out of the target."""
-    left_out, members = tuple(f"{corpus.folder}/{part}/" for part in corpus.without), []
+    left_out = tuple(f"{corpus.folder}/{part}/" for part in corpus.without)
     with tarfile.open(fileobj=archive, mode="r:gz") as tar:
+        members = {}
         for member in tar:
             name = member.name.partition("/")[2]  # without the archive's top directory
             if member.isfile() and name.startswith(f"{corpus.folder}/") and not name.startswith(left_out):
-                members.append(member.replace(name=name))
-        if not members or sum(member.size for member in members) > LARGEST:
+                members[name] = member
+        if not members or sum(member.size for member in members.values()) > LARGEST:
             raise CorpusError(f"{corpus.archive} has nothing in {corpus.folder}, or too much.")
-        tar.extractall(target, members=members, filter="data")
+        if any(".." in PurePosixPath(name).parts for name in members):
+            raise CorpusError(f"{corpus.archive} has a path that leads out of its folder.")
+        for name, member in members.items():
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            source = tar.extractfile(member)
+            path.write_bytes(source.read() if source else b"")
 
 
 def main() -> None:

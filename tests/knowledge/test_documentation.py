@@ -103,8 +103,8 @@ async def test_a_folder_that_cannot_be_read_is_told_of_by_its_name_alone(tmp_pat
     await reach(documentation, DocumentationState.READY)
     await documentation.close()
     assert documentation.status.detail == (
-        "0 of 12 files in the folder “docs” could be read. 12 files are of kinds that cannot be read: .org. "
-        "The documentation in the folder “gone” is missing: there is no such folder."
+        "The documentation in the folder “gone” is missing: there is no such folder. "
+        "0 of 12 files in the folder “docs” could be read. 12 files are of kinds that cannot be read: .org."
     )
 
 

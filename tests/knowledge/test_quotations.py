@@ -152,7 +152,10 @@ def documents(source: Source) -> list[str]:
         return [live("pydoc_data.topics.topics")[line]]
     if source.title == EXAMPLE:
         return ["\n".join(lines(file)[int(line) - 1 : int(line) + EXAMPLE_LINES])]
-    texts: list[str | None] = [docstrings(node) for node in definitions(file).get(int(line), [])]
+    found = definitions(file).get(int(line), [])
+    texts: list[str | None] = [docstrings(node) for node in found]
+    classes = [node for node in found if isinstance(node, ast.ClassDef)]  # with the docstrings of attributes
+    texts += ["\n".join(lines(file)[node.lineno - 1 : node.end_lineno]) for node in classes]
     if not any(texts):  # a constant or module: the following lines, or the module's docstring
         here = lines(file)[max(0, int(line) - 40) : int(line) + 60]
         comments = (re.sub(r"^\s*#:? ?", "", each) for each in here)
@@ -183,6 +186,8 @@ def signature_words(source: Source) -> set[str]:
                 text += f" {inspect.signature(live(source.name))}"
         for node in [each for found in definitions(file).get(int(line), []) for each in bases(file, found)]:
             text += " " + ast.unparse(node)
+        with contextlib.suppress(LookupError):  # a class may have the signature of its base
+            text += " ".join(each.__doc__ or "" for each in getattr(live(source.name), "__mro__", ()))
         text += f" {source.quote}"
     found = set(re.findall(r"\w+", text))
     return found | {str(int(word, 0)) for word in found if re.fullmatch(r"0[xob][0-9a-fA-F]+", word)}
@@ -201,6 +206,8 @@ def is_there(source: Source) -> bool:
     last = source.name.rpartition(".")[2]
     if file.removesuffix(".py") == source.name.replace(".", "/"):  # a module that needs another library
         return True
+    if file.endswith(".py") and re.match(rf"\s*{last}\b.*=", lines(file)[int(line) - 1]):  # a constant
+        return True
     if file.endswith(".py"):
         return any(getattr(node, "name", "") == last for node in definitions(file).get(int(line), []))
     return False
@@ -214,7 +221,8 @@ def untrue(shown: DocumentationAnswer) -> list[str]:
     wrong = []
     for source in shown.sources:
         texts = [form for text in documents(source) for form in (text, in_words(text))]
-        if source.quote and not any(words(source.quote) in words(text) for text in texts):
+        parts = re.split(r"\n+- `?\w+`?: ", source.quote)  # the text, and those of attributes
+        if not all(any(words(part) in words(text) for text in texts) for part in parts if part):
             wrong.append(f"{source.name}: not at {source.location}: {source.quote[:200]!r}")
         if source.title != EXAMPLE and not is_there(source):
             wrong.append(f"{source.name} does not exist")

@@ -579,6 +579,7 @@ INFO = {
 OURS_IN_INFO = {
     *("max_batch_size", "max_top_n_tokens", "engine", "state", "state_detail", "max_queue_size"),
     *("chat_template", "bos_token", "eos_token", "adapters", "license", "infilling", "download"),
+    "parameters",
 }
 
 
