@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assistant.admission import Admission
 from assistant.conversation import FinishReason, Source, Turn
 from assistant.engine import NO_MODEL, EngineState
-from assistant.errors import GenerationFailed, ModelError, NoModel, PromptTooLong, Unreachable
+from assistant.errors import GenerationFailed, NoModel, PromptTooLong, Unreachable
 from assistant.grounding import with_citations
 from assistant.knowledge.answer import DocumentationAnswer
 from assistant.knowledge.documentation import SEARCH_THREADS, Documentation
 from assistant.replies import Replies
 from prompts.render import PromptError, QuestionTooLong
+
+if TYPE_CHECKING:  # it imports LangChain, which takes seconds of CPU
+    from langchain_core.messages import AIMessageChunk
 
 log = logging.getLogger(__name__)
 
@@ -73,47 +76,41 @@ class ProgramAnswers:
         """The model's answer to the last of `turns`, piece by piece; the first is empty and says that the
         engine has accepted the prompt. Passages are looked up for `asked`, which are the turns without the
         program's instructions. The rest as in `TechAssistantChat.answer`. Raises as `quote` does."""
-        try:
-            answer = self._generate(turns, asked, address, session, stop, options)
-            async with contextlib.aclosing(answer):
-                async for piece in answer:
+        with self._errors_of_model():
+            served = self._replies.served
+            if served.status.state is not EngineState.READY:
+                raise NoModel(served.status.detail or NO_MODEL)
+            model = await served.ready(MODEL_SECONDS)
+            async with self._admission.turn(address):
+                sources = await self._replies.look_up(asked) or ()
+            chunks = model.answer(turns, passages=sources, session=session, stop=stop, options=options)
+            used, text = 0, ""
+            async with contextlib.aclosing(chunks):
+                async for chunk in chunks:
+                    used = chunk.response_metadata.get("passages_used", used)
+                    text += (piece := str(chunk.content))
                     yield piece
+                    if reason := chunk.response_metadata.get("finish_reason"):
+                        cited = with_citations(text, sources[:used])
+                        yield Ended(FinishReason(reason), cited, _tokens(chunk))
+                        return
+            raise GenerationFailed("The answer broke off: the engine's stream ended before the answer did.")
+
+    @contextlib.contextmanager
+    def _errors_of_model(self) -> Iterator[None]:
+        """Turn the errors of a prompt into `ModelError`, and look at once for a model that was lost."""
+        try:
+            yield
         except QuestionTooLong as error:
             raise PromptTooLong(str(error)) from error
         except PromptError as error:  # it may quote the template, which is another server's
             log.error("the prompt of a program failed: %s", error)
             raise GenerationFailed("The prompt could not be written.") from error
-        except ModelError as error:
-            if isinstance(error, Unreachable):
-                self._replies.served.look_now()
+        except Unreachable:
+            self._replies.served.look_now()
             raise
 
-    async def _generate(
-        self,
-        turns: Sequence[Turn],
-        asked: Sequence[Turn],
-        address: str,
-        session: str | None,
-        stop: list[str],
-        options: dict[str, Any],
-    ) -> AsyncGenerator[str | Ended]:
-        served = self._replies.served
-        if served.status.state is not EngineState.READY:
-            raise NoModel(served.status.detail or NO_MODEL)
-        model = await served.ready(MODEL_SECONDS)
-        async with self._admission.turn(address):
-            sources = await self._replies.look_up(asked) or ()
-        chunks = model.answer(turns, passages=sources, session=session, stop=stop, options=options)
-        used, text = 0, ""
-        async with contextlib.aclosing(chunks):
-            async for chunk in chunks:
-                used = chunk.response_metadata.get("passages_used", used)
-                text += (piece := str(chunk.content))
-                yield piece
-                if reason := chunk.response_metadata.get("finish_reason"):
-                    count = chunk.usage_metadata
-                    tokens = None if count is None else Tokens(count["input_tokens"], count["output_tokens"])
-                    cited = with_citations(text, sources[:used])
-                    yield Ended(FinishReason(reason), cited, tokens)
-                    return
-        raise GenerationFailed("The answer broke off: the engine's stream ended before the answer did.")
+
+def _tokens(chunk: AIMessageChunk) -> Tokens | None:
+    count = chunk.usage_metadata
+    return None if count is None else Tokens(count["input_tokens"], count["output_tokens"])
