@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from assistant.knowledge.plain_text import code
 from assistant.knowledge.reading.markdown import visible_text
 from assistant.knowledge.reading.page import LONGEST_HEADING, Page
-from assistant.knowledge.reading.writer import Writer, emphasis, escape
+from assistant.knowledge.reading.writer import LineReader, emphasis, escape
 
 _SURE_SIGN = re.compile(
     r"(?:include|ifdef|ifndef|endif|image|toc)::\S*\[.*\]$|\[\[[\w.-]+\]\]$|={1,5} \S.*[^=\s]$"
@@ -51,10 +51,9 @@ def read_asciidoc(text: str) -> Page:
     return _AsciiDocReader(text.split("\n")).read()
 
 
-class _AsciiDocReader:
+class _AsciiDocReader(LineReader):
     def __init__(self, lines: list[str]) -> None:
-        self._lines = [*(line.rstrip() for line in lines), ""]
-        self._writer = Writer()
+        super().__init__([*(line.rstrip() for line in lines), ""])
         self._attributes: dict[str, str] = {}
         self._ids: dict[str, int] = {}
         self._anchor = ""
@@ -66,15 +65,7 @@ class _AsciiDocReader:
         self._has_gap = True  # before this line, so that an indented line is code
         self._is_manual = False
 
-    def read(self) -> Page:
-        at = 0
-        while at < len(self._lines):
-            self._writer.number = at + 1
-            at = self._read_line(at, self._lines[at])
-        return self._writer.finished()
-
     def _read_line(self, at: int, line: str) -> int:
-        """Read what begins at a line; returns the line after it."""
         writer = self._writer
         if not line:
             writer.blank()

@@ -7,7 +7,7 @@ import re
 from assistant.knowledge.plain_text import code
 from assistant.knowledge.reading.markdown import visible_text
 from assistant.knowledge.reading.page import DIRECTIVE_LEVEL, Page, word_set
-from assistant.knowledge.reading.writer import Writer, emphasis, escape, literal
+from assistant.knowledge.reading.writer import LineReader, emphasis, escape, literal
 
 MOST_NESTED = 20  # commands within each other
 LONGEST_COMMAND = 12  # lines
@@ -51,25 +51,16 @@ def read_texinfo(text: str) -> Page:
     return _TexinfoReader(text.partition("\n@bye")[0].split("\n")).read()
 
 
-class _TexinfoReader:
+class _TexinfoReader(LineReader):
     def __init__(self, lines: list[str]) -> None:
-        self._lines = [*lines, ""]
-        self._writer = Writer()
+        super().__init__([*lines, ""])
         self._values: dict[str, str] = {}
         self._macros: dict[str, tuple[list[str], str]] = {}  # those that begin an item, such as an option
         self._node = ""
         self._lists: list[tuple[str, str]] = []  # the open lists: the command, and the mark of their items
         self._blocks = 0  # open blocks of code
 
-    def read(self) -> Page:
-        at = 0
-        while at < len(self._lines):
-            self._writer.number = at + 1
-            at = self._read_line(at, self._lines[at])
-        return self._writer.finished()
-
     def _read_line(self, at: int, line: str) -> int:
-        """Read what begins at a line; returns the line after it."""
         writer = self._writer
         if (used := re.match(r"@(\w+)\{(.*)\}\s*$", line)) and used[1] in self._macros:
             names, item = self._macros[used[1]]

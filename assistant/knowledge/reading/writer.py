@@ -153,3 +153,22 @@ class Writer:
     def finished(self) -> Page:
         self.end_entry()
         return self.page.finished()
+
+
+class LineReader:
+    """Reads a text line by line and writes what it finds. `_read_line` reads what begins at a line, and
+    returns the index of the line after it."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+        self._writer = Writer()
+
+    def read(self) -> Page:
+        at = 0
+        while at < len(self._lines):
+            self._writer.number = at + 1
+            at = self._read_line(at, self._lines[at])
+        return self._writer.finished()
+
+    def _read_line(self, at: int, line: str) -> int:
+        raise NotImplementedError
