@@ -40,9 +40,7 @@ RANKING = {
     "section_covered": -2.2,
     "section_full_text": 0.8,
     "section_plain": 2.1,
-    "section_matching": -0.0,
     "section_described": 1.2,
-    "deep": -0.0,  # its name has many parts
     "section": -1.5,  # it is prose
     "described": 2.8,  # it has much text
     "top": 1.6,  # a package has it under a short name, as packages have what they are used by
@@ -172,7 +170,6 @@ def score(candidate: Candidate, query: Query, weights: dict[str, tuple[str, floa
         "kind": float(kind in question.kinds),
         "python": float(question.says_python and passage.corpus == "python"),
         "error": float(is_error(passage.name) and not candidate.named and not question.is_about_errors),
-        "deep": min(passage.name.count(".") / 4, 1.0) if is_api else 0.0,
         "section": float(kind == "section"),
         "described": min(math.log1p(len(passage.text)) / math.log(2000), 1.0),
         "top": _is_at_the_top(passage) if is_api else 0.0,
@@ -180,7 +177,7 @@ def score(candidate: Candidate, query: Query, weights: dict[str, tuple[str, floa
         "topic": float(kind == "topic"),
         "private": float(_is_out_of_the_way(passage.name, passage.text)),
     }
-    for feature in ("path", "exact", "covered", "full_text", "plain", "matching", "described"):
+    for feature in ("path", "exact", "covered", "full_text", "plain", "described"):
         candidate.features[f"section_{feature}"] = candidate.features[feature] if kind == "section" else 0.0
     candidate.score = sum(RANKING[feature] * value for feature, value in candidate.features.items())
     return candidate

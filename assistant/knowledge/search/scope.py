@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from assistant.knowledge.index import Index, scope_key
 from assistant.knowledge.search.words import IMPORTED_AS
@@ -41,22 +42,30 @@ class Scope:
         return tuple(dict.fromkeys(map(scope_key, self.packages)))
 
 
+class _Name(NamedTuple):
+    """Where a name stands in a question, and the packages that it may mean."""
+
+    start: int
+    end: int
+    packages: frozenset[str]
+    is_certain: bool
+
+
 def named_scope(index: Index, text: str) -> tuple[Scope, str]:
     """The packages that a question names, and the question without their names. If some are certain, the
     others are taken for ordinary words."""
     found = list(_named(index, text))
-    certain = [each for each in found if each[3]]
+    certain = [name for name in found if name.is_certain]
     chosen = certain or found[:2]
-    packages = dict.fromkeys(name for each in chosen for name in sorted(each[2]))
+    packages = dict.fromkeys(package for name in chosen for package in sorted(name.packages))
     rest = text
-    for start, end, _, _ in reversed(chosen):
-        rest = f"{_BEFORE.sub('', rest[:start])} {rest[end:]}"
-    names = tuple(text[start:end] for start, end, _, _ in chosen)
-    return Scope(tuple(packages), bool(certain), names), rest if chosen else text
+    for name in reversed(chosen):
+        rest = f"{_BEFORE.sub('', rest[: name.start])} {rest[name.end :]}"
+    names = tuple(text[name.start : name.end] for name in chosen)
+    return Scope(tuple(packages), bool(certain), names), rest
 
 
-def _named(index: Index, text: str) -> Iterator[tuple[int, int, frozenset[str], bool]]:
-    """Where each name stands, what it may mean, and whether it is certain."""
+def _named(index: Index, text: str) -> Iterator[_Name]:
     packages = index.packages()
     tokens = [found for _, found in zip(range(MOST_TOKENS), _TOKEN.finditer(text), strict=False)]
     at = 0
@@ -74,13 +83,13 @@ def _named(index: Index, text: str) -> Iterator[tuple[int, int, frozenset[str], 
             if not meant or len(key) < 2:
                 continue
             start, end = first.start(), first.start() + len(written)
-            yield start, end, meant, _is_certain(index, text, start, end, key, meant)
+            yield _Name(start, end, meant, _is_certain(index, text, start, end, meant))
             at += length - 1
             break
         at += 1
 
 
-def _is_certain(index: Index, text: str, start: int, end: int, key: str, meant: frozenset[str]) -> bool:
+def _is_certain(index: Index, text: str, start: int, end: int, meant: frozenset[str]) -> bool:
     written = text[start:end]
     if any(char.isupper() for char in written[1:]):  # FastAPI
         return True

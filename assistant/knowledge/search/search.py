@@ -83,15 +83,12 @@ class Candidates:
     """The candidates for one subject, by passage."""
 
     query: Query
-    packages: frozenset[str]  # keys; empty for all
     by_id: dict[int, Candidate] = field(default_factory=dict)
 
     def add_named(self, hit: Hit, named: float) -> bool:
         """Add a passage that the question names. Returns whether it belongs to what is searched."""
-        corpora, passage = self.query.corpora, hit.passage
-        if (corpora and passage.corpus not in corpora) or (
-            self.packages and scope_key(passage.package) not in self.packages
-        ):
+        corpora, scope, passage = self.query.corpora, self.query.scope, hit.passage
+        if (corpora and passage.corpus not in corpora) or (scope and scope_key(passage.package) not in scope):
             return False
         candidate = self.by_id.setdefault(hit.id, Candidate(hit))
         candidate.named = max(candidate.named, named)
@@ -99,7 +96,7 @@ class Candidates:
 
     def add_mentioned(self, index: Index, mention: Mention) -> bool:
         """Add what a name in the question may mean. Returns whether there is anything."""
-        most = MOST_ENDINGS if self.packages else FEW_ENDINGS
+        most = MOST_ENDINGS if self.query.scope else FEW_ENDINGS
         found = _passages_named(index, mention.name, most)
         return sum(self.add_named(hit, sure) for hit, sure in found) > 0
 
@@ -276,7 +273,7 @@ class _Search:
 
     def _last_complete_question(self, previous: Sequence[str]) -> tuple[Scope, Question]:
         """The last question that can be understood alone, and the packages that it names."""
-        for text in reversed(previous[-6:]):
+        for text in reversed(previous):
             scope, rest = named_scope(self.index, text)
             question = parse_question(rest)
             stands_alone = not question.is_follow_up or question.mentions or scope.packages
@@ -319,7 +316,7 @@ class _Search:
     def _rank(self, query: Query, subject: Subject) -> Ranking:
         """The passages that a subject may mean, best first."""
         index, question = self.index, query.question
-        candidates = Candidates(query, frozenset(query.scope))
+        candidates = Candidates(query)
         missing = [mention for mention in subject.mentions if not candidates.add_mentioned(index, mention)]
         written = [mention for mention in missing if _is_written(index, mention.name, query.scope)]
         missing = [mention for mention in missing if mention not in written]
