@@ -57,6 +57,7 @@ MOST_CORRECTED = 12  # words of a question; each takes a millisecond
 COMMON_NAME = 12  # passages; a name that more of them have as a word is also an English word
 RARE_WORD, COMMON_WORD = 0.2, 0.05  # how surely a word of a sentence is meant as a name
 PAIR, JOINED = 0.3, 0.15  # the same for two neighbouring words: "list sort", "copy file"
+JOINING_WORDS = frozenset(("and", "or", "in", "with", "for", "from", "as"))  # and keywords of Python
 # What people call a type or module.
 TYPES = {
     "string": "str", "strings": "str", "text": "str", "dictionary": "dict", "dictionaries": "dict",
@@ -157,10 +158,9 @@ def search(
     if not may_need_documentation(question):
         return SearchResult()
     question, previous = in_english(question), [*map(in_english, previous[-6:])]
-    scope, rest = named_scope(index, question)
+    scope, parsed = _parsed(index, question)
     if not scope.packages and (only := index.only_package()):
         scope = Scope((only,), is_certain=True)
-    parsed = parse_question(rest)
     searched = _Search(index, limit, tuple(corpora or ()))
     result = None
     if parsed.is_follow_up and previous:
@@ -174,11 +174,20 @@ def search(
     return versions.with_facts(index, question, result)
 
 
+def _parsed(index: Index, text: str) -> tuple[Scope, Question]:
+    """The packages that a question names, and the question without their names."""
+    scope, rest = named_scope(index, text)
+    question = parse_question(rest)
+    if scope.packages and JOINING_WORDS.issuperset(question.words):  # "and with pandas?" has no other subject
+        subjects = tuple(replace(subject, words=()) for subject in question.subjects)
+        question = replace(question, subjects=subjects)
+    return scope, question
+
+
 def rankings(index: Index, text: str) -> list[Ranking]:
     """What the ranking makes of each thing that a question asks about: to learn its weights from."""
-    scope, rest = named_scope(index, text)
+    scope, question = _parsed(index, text)
     keys = scope.keys or tuple(map(scope_key, filter(None, [index.only_package()])))
-    question = parse_question(rest)
     query = Query(question, keys, (), frozenset(_modules(index, question)))
     return [_Search(index, 4, ())._rank(query, subject) for subject in question.subjects]
 
@@ -247,7 +256,7 @@ class _Search:
         earlier_scope, earlier = self._last_complete_question(previous)
         if question.mentions or scope.packages:
             alone = self.ranked(question, scope)
-            if alone.passages or alone.unknown:
+            if alone.unknown or alone.confidence >= (ENOUGH_INSIDE if scope.packages else ENOUGH):
                 return alone
         scope = scope if scope.packages else earlier_scope
         if question.asks_opposite:
@@ -272,14 +281,17 @@ class _Search:
         return result if result.confidence >= ENOUGH_INSIDE else SearchResult()
 
     def _last_complete_question(self, previous: Sequence[str]) -> tuple[Scope, Question]:
-        """The last question that can be understood alone, and the packages that it names."""
+        """The last question that can be understood alone, and the packages that it or a later one names."""
+        scope = Scope()
         for text in reversed(previous):
-            scope, rest = named_scope(self.index, text)
-            question = parse_question(rest)
-            stands_alone = not question.is_follow_up or question.mentions or scope.packages
+            named, question = _parsed(self.index, text)
+            scope = scope if scope.packages else named
+            stands_alone = (
+                not question.is_follow_up or question.mentions or (named.packages and question.words)
+            )
             if stands_alone and may_need_documentation(text):
                 return scope, question
-        return named_scope(self.index, previous[-1])[0], parse_question(previous[-1])
+        return scope, _parsed(self.index, previous[-1])[1]
 
     def _opposites(self, name: str) -> Iterator[Hit]:
         """What undoes `name`, in the same module or class."""

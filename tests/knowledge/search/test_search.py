@@ -100,6 +100,50 @@ def test_both_apis_of_a_difference_come_first(index: Index, question: str, names
     assert {found.name for found in search(index, question).passages[:2]} == names
 
 
+@pytest.fixture(scope="module")
+def with_packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    """An index of Python's library and of two packages for the same purpose."""
+    path: Path = tmp_path_factory.mktemp("index") / "documentation.db"
+    with closing(IndexWriter(path)) as writer:
+        library = [plain(name, kind, text, "python") for name, (kind, text, _) in LIBRARY.items()]
+        writer.put([unit("library", *library)], {name: phrases for name, (_, _, phrases) in LIBRARY.items()})
+        for package in ("fetchling", "webcall"):
+            texts = {
+                "": ("module", f"Talks to servers over HTTP. {package} is small."),
+                ".send_form": ("function", "Send a form with a POST request to a server."),
+                ".set_timeout": ("function", "Set the timeout of a request, in seconds."),
+                ".and_then": ("function", "Run this and then that with and for another."),
+            }
+            passages = [
+                passage(package + name, text, kind=kind, corpus="packages", signature="", package=package)
+                for name, (kind, text) in texts.items()
+            ]
+            writer.put([unit(package, *passages)])
+    with closing(Index(path)) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("before", "question", "name"),
+    [
+        ([], "How do I set the timeout in fetchling?", "fetchling.set_timeout"),
+        ([], "How do I set the timeout in webcall?", "webcall.set_timeout"),
+        ([], "what is webcall", "webcall"),
+        ([], "How do I remove a directory and everything in it?", "shutil.rmtree"),
+        (["How do I send a form with webcall?"], "and with fetchling?", "fetchling.send_form"),
+        (["How do I send a form with webcall?"], "What about for fetchling?", "fetchling.send_form"),
+        (["How do I send a form with webcall?"], "and how do I set the timeout?", "webcall.set_timeout"),
+        (["How do I send a form with webcall?"], "and the timeout in fetchling?", "fetchling.set_timeout"),
+        (["How do I send a form?", "and with fetchling?"], "and in webcall?", "webcall.send_form"),
+        (["How do I send a form?", "and with fetchling?"], "show me an example", "fetchling.send_form"),
+    ],
+)
+def test_a_package_that_is_named_is_searched(
+    with_packages: Index, before: list[str], question: str, name: str
+) -> None:
+    assert first(with_packages, question, previous=before) == name
+
+
 @pytest.mark.parametrize("name", ["os.teleport", "foo.quuxify", "list.push", "shutil.rmtre"])
 def test_a_missing_name_is_reported_as_unknown(index: Index, name: str) -> None:
     found = search(index, f"What does {name} do?")
