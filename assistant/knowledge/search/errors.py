@@ -173,9 +173,8 @@ class _Known(NamedTuple):
 def _called(index: Index, question: str, report: ErrorReport, names: dict[str, str]) -> list[Hit]:
     """The function that the person's line calls, then the one that the message names."""
     own, below = report.own, report.below
-    tops = {(frame.inside or "").partition("/")[0] for frame in below} | {_top(report.exception)}
     named = {part.strip() for part in names.get("parameter", "").split(",")} - {""}
-    known = _Known(_imports(question), named, "count" in names, tops)
+    known = _Known(_imports(question), named, "count" in names, _tops(report))
     code = (own.marked or own.code) if own else question.replace(report.message, "")
     calls = [name for name in _calls(code) if own or "." in name] if below or "attribute" not in names else []
     hits = [_at(index, below[0])] if below else []
@@ -255,6 +254,11 @@ def _top(name: str) -> str:
     return name.partition(".")[0] if "." in name else ""
 
 
+def _tops(report: ErrorReport) -> set[str]:
+    """The packages in which an error arose."""
+    return {(frame.inside or "").partition("/")[0] for frame in report.below} | {_top(report.exception)}
+
+
 # The exception, its raise statement, and documentation
 
 
@@ -262,8 +266,7 @@ def _exception(index: Index, report: ErrorReport) -> list[Hit]:
     """The class of the exception, of the package that the error names or comes from; a public name first."""
     hits = _apis(index, report.exception)
     if not hits and report.exception:
-        tops = {(frame.inside or "").partition("/")[0] for frame in report.below} | {_top(report.exception)}
-        keys = tuple(top.partition("_")[0] for top in tops if top)
+        keys = tuple(top.partition("_")[0] for top in _tops(report) if top)
         hits = [hit for hit in index.ending(report.last, 50) if hit.passage.name.startswith(keys)]
     hits = [hit for hit in hits if hit.passage.kind in ("class", "data")]
     return sorted(hits, key=lambda hit: ("._" in hit.passage.name, len(hit.passage.name)))[:1]
