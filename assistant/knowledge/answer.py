@@ -308,12 +308,19 @@ def _see_also(passages: Sequence[Passage], first: Passage | None) -> list[_Part]
         is_same = first is not None and passage.package == first.package and passage.version == first.version
         place = [] if is_same else [_package(passage)]
         place.append(link(code(passage.location), passage.url))
-        quote = f": “{escaped(sentence)}{ELLIPSIS if is_cut else ''}”" if sentence else ""
+        shown = _without_markdown(sentence) if _is_markdown(passage) else sentence
+        quote = f": “{escaped(shown)}{ELLIPSIS if is_cut else ''}”" if sentence else ""
         item = f"- {name}{quote} ({', '.join(place)})"
         parts.append(_Part(item, "\n", (_source(passage, sentence),)))
     if parts:
         parts[0] = replace(parts[0], markdown=f"**{SEE_ALSO}**\n\n{parts[0].markdown}", gap="\n\n")
     return parts
+
+
+def _without_markdown(sentence: str) -> str:
+    from assistant.knowledge.reading.markdown import visible_text  # late: it imports a parser
+
+    return visible_text(sentence)
 
 
 # Errors and facts

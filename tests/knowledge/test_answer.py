@@ -212,6 +212,13 @@ def test_an_alternative_from_another_package_names_it() -> None:
     assert "(trees 2.0 (MIT), `os.rmdir.__doc__`)" in shown.text
 
 
+def test_an_alternative_in_markdown_is_quoted_without_its_marks() -> None:
+    text = "`/mcp` is a *server* of the [Protocol](https://protocol.example). It needs `**kwargs`."
+    shown = answered("?", GUIDE, replace(GUIDE, name="The server", title="The server", text=text))
+    assert "- The server: “/mcp is a server of the Protocol.” (`guide/clean.md:12`)" in shown.text
+    assert shown.sources[1].quote == text.partition(" It")[0]
+
+
 def test_the_part_of_a_long_passage_that_answers_is_shown() -> None:
     sections = [f"{first} " + "goes on and on " * 40 for first in ("Waxing", "Sanding", "Gluing", "Painting")]
     shown = answered("How do I glue?", replace(RMTREE, text="\n\n".join(sections)))
