@@ -50,8 +50,9 @@ BLANKS = {
     "{technology}": "[^,]*",
 }
 CODE = "(?:`[^`]*`|…)"
-MEANINGS = [meaning for meaning, *_ in tomllib.loads(MESSAGES.read_text("utf-8")).values()]
-FACTS = (*MEANINGS, *versions.SENTENCES, RAISES)
+TABLES = tomllib.loads(MESSAGES.read_text("utf-8"))
+MEANINGS = [meaning for meaning, *_ in TABLES["messages"].values()]
+FACTS = (*MEANINGS, *TABLES["types"].values(), *versions.SENTENCES, RAISES)
 SENTENCES = [
     re.compile("".join(blanks.get(part, other(part)) for part in re.split(r"(\{\w+\})", sentence)))
     for sentences, blanks, other in (

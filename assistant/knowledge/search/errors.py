@@ -53,18 +53,22 @@ class _Template(NamedTuple):
 
 
 _GROUPS = {
-    "s": "s?", "function": r"[\w.<>]{1,120}", "count": r"\d+", "given": r"\d+",
+    "s": "s?", "function": r"[\w.<>]{1,120}", "count": r"\d+", "given": r"\d+", "class": r"[A-Z]\w{0,80}",
+    "type": r"<class '[\w.]{1,120}'>|[\w.<>]{1,120}",
     "key": r"""(?:'[^'\n]{0,40}'|"[^"\n]{0,40}"|[^\s'"]{1,60}|\([^\n]{1,60}\))(?!\w)""",
 }  # fmt: skip
 
 
 @functools.cache
-def _templates() -> tuple[_Template, ...]:
-    return tuple(
+def _tables() -> tuple[tuple[_Template, ...], dict[str, str]]:
+    """The messages, and how the values of some types come about."""
+    tables = tomllib.loads(MESSAGES.read_text("utf-8"))
+    templates = tuple(
         _template(message, meaning, tuple(see))
-        for messages, (meaning, *see) in tomllib.loads(MESSAGES.read_text("utf-8")).items()
+        for messages, (meaning, *see) in tables["messages"].items()
         for message in messages.split(" | ")
     )
+    return templates, {one: note for types, note in tables["types"].items() for one in types.split(" | ")}
 
 
 def _template(message: str, meaning: str, see: tuple[str, ...]) -> _Template:
@@ -74,13 +78,14 @@ def _template(message: str, meaning: str, see: tuple[str, ...]) -> _Template:
         quote = after[:1] if after[:1] in ("'", '"') and before.endswith(after[0]) else ""
         value = f"[^{quote}\\n]{{1,120}}" if quote else r"""'[^'\n]{0,120}'|"[^"\n]{0,120}"|[^\n]{1,120}"""
         lazily = "" if quote or not after else "?"
-        pattern += f"(?P<{name}>{_GROUPS.get(name) or value + lazily}){re.escape(after)}"
+        known = _GROUPS.get(name) if name != "type" or not quote else None
+        pattern += f"(?P<{name}>{known or value + lazily}){re.escape(after)}"
     return _Template(pattern, tuple(pieces[::2]), meaning, see)
 
 
 def _message_alone(question: str) -> ErrorReport | None:
     """A message of Python's without its class."""
-    for template in _templates():
+    for template in _tables()[0]:
         telling = sum(map(len, template.fixed)) > 16 and not template.fixed[0].endswith(": ")
         if telling and (found := template.search(question[:LONGEST_ALONE])):
             named = re.search(r"\b[A-Z]\w{0,80}(?:Error|Exception|Warning)\b", question[:LONGEST_ALONE])
@@ -90,14 +95,19 @@ def _message_alone(question: str) -> ErrorReport | None:
 
 def _meaning(report: ErrorReport) -> tuple[_Template | None, dict[str, str]]:
     """What a message means in general, and the values of its variable parts."""
-    for template in _templates():
+    templates, types = _tables()
+    for template in templates:
         if found := template.search(f"{report.last}: {report.message}"):
-            return template, {name: _plain(value) for name, value in found.groupdict("").items()}
+            names = {name: _plain(value) for name, value in found.groupdict("").items()}
+            of_types = [types.get(names.get(name, "")) for name in ("type", "other", "left", "right")]
+            meaning = " ".join([template.meaning, *dict.fromkeys(filter(None, of_types))])
+            return template._replace(meaning=meaning), names
     return None, {}
 
 
 def _plain(value: str) -> str:
     """A part of a message without quotation marks: "x, y" for "'x' and 'y'"."""
+    value = re.sub(r"^<class '([\w.]+)'>$", r"\1", value)
     is_list = re.fullmatch(r"'\w*'(?:(?:, and | and |, )'\w*')*", value)
     return ", ".join(re.findall(r"'(\w*)'", value)) if is_list else value.strip()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import sys
 import tomllib
 import traceback
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from assistant.knowledge.passage import Raised, SearchResult
 from assistant.knowledge.search import errors
 from assistant.knowledge.search.search import search
 from assistant.knowledge.search.tracebacks import LONGEST_MESSAGE, read
+from benchmarks.judging import resolve
 
 # Each: code that fails, the signature that the answer must show ("" for none), a part of the fix.
 TRACEBACKS = [
@@ -272,14 +274,16 @@ def test_very_long_texts_are_searched(library: Index, piece: str) -> None:
 
 
 def test_every_message_of_python_is_found_by_its_own_text() -> None:
-    values = {"function": "f", "count": "2", "given": "3", "s": "s", "bracket": "("}
-    table = tomllib.loads(errors.MESSAGES.read_text("utf-8"))
+    values = {"function": "f", "count": "2", "given": "3", "s": "s", "bracket": "(", "class": "X"}
+    table = tomllib.loads(errors.MESSAGES.read_text("utf-8"))["messages"]
     for messages, (meaning, *_) in table.items():
         for message in messages.split(" | "):
             names = dict.fromkeys(re.findall(r"\{(\w+)\}", message), "'x'") | values
             if message.startswith(("{type}", "{text}")):
                 names |= {"type": "list", "text": "7"}
-            text = message.format_map({name: value.strip("'") for name, value in names.items()})
+            text = message
+            for name, value in names.items():
+                text = text.replace(f"{{{name}}}", value.strip("'"))
             exception, _, rest = (
                 text.partition(": ")
                 if re.match(r"\w+(?:Error|Warning|Iteration): ", text)
@@ -287,14 +291,36 @@ def test_every_message_of_python_is_found_by_its_own_text() -> None:
             )
             template, found = errors._meaning(errors.ErrorReport(exception or "Error", rest))
             assert template is not None, message
-            assert template.meaning == meaning, message
+            assert template.meaning.startswith(meaning), message
             assert found.keys() >= set(re.findall(r"\{(\w+)\}", message)) - {"s"}
 
 
 def test_every_name_to_look_at_exists(library: Index) -> None:
-    table = tomllib.loads(errors.MESSAGES.read_text("utf-8"))
-    missing = {name for _, *see in table.values() for name in see if not library.named(name)}
-    assert missing == set()
+    table = tomllib.loads(errors.MESSAGES.read_text("utf-8"))["messages"]
+    names = {name for _, *see in table.values() for name in see if not library.named(name)}
+    assert {name for name in names if name.partition(".")[0] in sys.stdlib_module_names} == set()
+    assert {name for name in names if "." not in name or resolve(name) is None} == set()
+
+
+def test_each_meaning_uses_the_names_of_its_messages_and_none_inside_code() -> None:
+    for messages, (meaning, *_) in tomllib.loads(errors.MESSAGES.read_text("utf-8"))["messages"].items():
+        assert not any("{" in code for code in re.findall(r"`[^`]*`", meaning)), meaning
+        used = set(re.findall(r"\{(\w+)\}", meaning))
+        assert any(used <= set(re.findall(r"\{(\w+)\}", message)) for message in messages.split(" | "))
+        assert meaning.format_map(dict.fromkeys(used, "x"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("TypeError: 'coroutine' object is not subscriptable", "Put `await` before"),
+        ("TypeError: object of type 'generator' has no len()", "`list(...)` makes a list"),
+        ("AttributeError: 'function' object has no attribute 'name'", "put parentheses"),
+        ("TypeError: unhashable type: 'list'", "tuple"),
+    ],
+)
+def test_the_type_that_a_message_names_is_explained(library: Index, text: str, expected: str) -> None:
+    assert expected in answer("?", search(library, text)).text
 
 
 @pytest.mark.parametrize(
