@@ -84,7 +84,7 @@ _FOREIGN = re.compile(
     r"(?m)^\s+at .+[:(]\d+|\bat [\w.$<>]+ ?\([^\s)]+:\d+|propert\w+ of undef|is not a function\b"
 )
 _OF_PROGRAM = re.compile(
-    r"(?m)^(?:\w+: )?(?:error|fatal|panic|ERROR|FATAL)(?:\[\w+\])?: +(?P<message>\S.{8,})$"
+    r"(?m)^(?:[\w./-]{1,200}: )?(?:error|fatal|panic|ERROR|FATAL|Error)(?:\[\w+\])?: +(?P<message>\S.{8,})$"
 )
 
 
@@ -130,8 +130,18 @@ def _last_error(text: str) -> ErrorReport | None:
                 last = ErrorReport(raised, message[:LONGEST_MESSAGE], (*frames, frame))
             else:
                 frames.append(frame)
+        if at and line[:4].isspace() and _FRAMES[0].search(lines[at - 1]):
+            continue  # the code of the frame, which may look like a class alone
         is_inside = bool(frames) or "".join(lines[at + 1 : at + 2]).startswith("    ")
         if (found := error_in(line, in_traceback=is_inside)) and not _FRAMES[4].search(line):
+            if (
+                last
+                and last.frames
+                and not is_chained
+                and not frames
+                and found["exception"].endswith("Warning")
+            ):
+                continue  # what is warned of after an error follows from it
             message = _message(found, lines, at)
             last = ErrorReport(found["exception"], message, tuple(frames), last if is_chained else None)
             is_chained, frames = False, []

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from assistant.knowledge.answer import answer
 from assistant.knowledge.build import build
 from assistant.knowledge.index import Index
-from assistant.knowledge.passage import Raised, SearchResult
+from assistant.knowledge.passage import ExplainedError, Raised, SearchResult
 from assistant.knowledge.search import errors
 from assistant.knowledge.search.search import search
 from assistant.knowledge.search.tracebacks import LONGEST_MESSAGE, read
@@ -62,8 +62,33 @@ TRACEBACKS = [
     ("import yaml\nyaml.safe_load('a: [1')", "yaml.safe_load(", "yaml.parser.ParserError"),
     ("import click\nclick.option('name')(print)", "click.option(", "declar"),
     ("import jinja2\njinja2.Template('{{ a')", "jinja2.Template(", "TemplateSyntaxError"),
+    ("'a'.replace('b')", "str.replace(", "at least `2`"),
+    ("open('x', encodng='utf-8')", "open(", "the name may be misspelt"),
+    ("import operator\noperator.itemgetter()", "operator.itemgetter(", "exactly `1`"),
+    ("import os\nos.environ['NO_SUCH_KEY']", "os.environ", "Check the spelling"),
+    ("import sqlite3\nsqlite3.connect(':memory:').execute('selct 1')", ".execute(", "just before `selct`"),
+    ("import re\nmatch = re.match('a', 'a')\nmatch.group(1)", "re.Match.group(", "no group of this number"),
+    ("import struct\nstruct.unpack('<I', b'abc')", "struct.unpack(", "struct.calcsize"),
+    ("import os\nos.rmdir('/')", "os.rmdir(", ""),
+    ("import os\nopen(os.curdir)", "open(", "Path.iterdir"),
+    ("import datetime\ndatetime.date(2026, 13, 1)", "datetime.date(", "Months go from 1 to 12"),
+    ("import csv, io\ncsv.DictWriter(io.StringIO(), ['a']).writerow({'b': 1})", "writerow(", "extrasaction"),
+    ("import uuid\nuuid.UUID('abc')", "uuid.UUID(", "32 hexadecimal digits"),
+    ("import pickle\npickle.dumps(lambda x: x)", "pickle.dumps(", "top level of a module"),
+    ("import threading\nlock = threading.Lock()\nlock.release()", "threading.Lock(", "acquire"),
+    ("async def g():\n    yield 1\nfor x in g():\n    pass", "", "`async for`"),
+    ("from enum import Enum\nclass C(Enum):\n    RED = 1\nC(2)", "", "No member of `C` has the value `2`"),
+    ("from enum import Enum\nclass C(Enum):\n    RED = 1\nC.GREEN", "", "has no `GREEN`"),
+    ("class A: pass\nclass B(A): pass\nclass C(A, B): pass", "", "derived class first"),
+    ("compile('if x = 3: pass', 'app.py', 'exec')", "", "To compare, write `==`"),
+    ("compile('def f(a=1, b): pass', 'app.py', 'exec')", "", "Move `b` before"),
+    ("import ipaddress\nipaddress.ip_address('10.0.0.256')", "ip_address(", "from 0 to 255"),
+    ("import pydantic\nclass U(pydantic.BaseModel, extra='forbid'):\n    a: int\nU(a=1, b=2)", "", "`b`"),
+    ("import yaml\nyaml.safe_load('a: b: c')", "yaml.safe_load(", "quotation marks"),
+    ("import jinja2\njinja2.Template('{{ a.b }}').render()", "render(", "`a`"),
+    ("import httpx\nhttpx.get('example.org')", "httpx.get(", "http"),
 ]  # fmt: skip
-ENOUGH = 0.6  # of them must be helpful
+ENOUGH = 0.9  # of them must be helpful
 PACKAGES = ("pydantic", "httpx", "requests", "yaml", "PyYAML", "click", "jinja2")
 
 
@@ -197,6 +222,9 @@ def test_a_traceback_is_read_in_each_style(text: str) -> None:
         ("x.UsageError: 1 error\nage\n  bad [type=a]\nWhy?", "x.UsageError", "1 error\nage\nbad [type=a]"),
         ("fatal: not a git repository", "", "not a git repository"),
         ("TypeError: x.map is not a function\n    at App (App.js:10:5)", "", "x.map is not a function"),
+        ('File "a.py", line 1\n    C.GREEN\nAttributeError: GREEN', "AttributeError", "GREEN"),
+        (f"{PYTHON}sys:1: RuntimeWarning: coroutine 'f' was never awaited", "ValueError", "bad"),
+        ("app.py: error: argument -n: invalid int value: 'x'", "", "argument -n: invalid int value: 'x'"),
         (">   assert a\nE   assert 1 == 2\n\na.py:8: AssertionError", "AssertionError", "assert 1 == 2"),
     ],
 )  # fmt: skip
@@ -281,7 +309,7 @@ def test_every_message_of_python_is_found_by_its_own_text() -> None:
             names = dict.fromkeys(re.findall(r"\{(\w+)\}", message), "'x'") | values
             if message.startswith(("{type}", "{text}")):
                 names |= {"type": "list", "text": "7"}
-            text = message
+            text = message.removesuffix("$")
             for name, value in names.items():
                 text = text.replace(f"{{{name}}}", value.strip("'"))
             exception, _, rest = (
@@ -363,7 +391,74 @@ def test_a_raise_statement_is_known_by_the_words_of_its_message(
     assert found is not None
     assert found.error is not None
     assert (found.error.raised == raised) is is_found
-    assert ("`crank/turning.py:7` raises it here:" in answer("?", found).text) is is_found
+    assert ("`crank/turning.py:7` raises it because" in answer("?", found).text) is is_found
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("if not x:\n    raise ValueError(...)", "because `not x` is true:"),
+        ("elif (\n    x\n    and y[1:]\n):  # both\n    raise E", "because `( x and y[1:] )` is true:"),
+        ("if x:\n    …\nelse:\n    raise ValueError(...)", "because `x` is false:"),
+        ("except (KeyError, OSError) as error:\n    raise E", "because it caught `(KeyError, OSError)`:"),
+        ("raise ValueError(...)", "raises it here:"),
+    ],
+)
+def test_a_raise_statement_is_shown_with_its_reason(code: str, reason: str) -> None:
+    error = ExplainedError("ValueError", "bad", raised=replace(RAISED, code=code))
+    assert reason in answer("?", SearchResult(error=error)).text
+
+
+def test_what_c_code_raised_is_not_looked_for_in_python_code(
+    library: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    like = replace(RAISED, message="no handle in …")
+    monkeypatch.setattr(library, "raised_like", lambda *_: [like])
+    own = 'File "/srv/app.py", line 8, in <module>\n    turn(text)\nValueError: no handle in wood'
+    inside = own.replace("/srv/app.py", "/usr/lib/python3.11/crank/turning.py")
+    for text, expected in ((own, None), (inside, like)):
+        found = errors.search(library, text)
+        assert found is not None
+        assert found.error is not None
+        assert found.error.raised == expected
+
+
+# The call that failed
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('File "a.py", line 1\n    os.fsync("x")\nTypeError: bad type of it', "os.fsync("),
+        ("import sqlite3\nx = sqlite3.connect('a')\nx.execute('b')\n\nTypeError: bad type", "sqlite3."),
+        ("with open('a') as it:\n    it.read(2, 3)\n\nTypeError: bad type of it", "io.TextIOWrapper.read("),
+        ('File "a.py", line 1\n    match.groups("x")\nTypeError: bad type of it', "re.Match.groups("),
+        ("TypeError: replace expected at least 2 arguments, got 1", "str.replace("),
+        ('File "a.py", line 1\n    class A(json.JSONEncoder, x=1):\nTypeError: bad', "json.JSONEncoder("),
+        ('File "a.py", line 1\n    sys.argv[1]\nIndexError: list index out of range', "sys.argv"),
+    ],
+)
+def test_the_call_is_known_by_what_the_code_shows(library: Index, text: str, expected: str) -> None:
+    found = errors.search(library, text)
+    assert found is not None
+    assert found.error is not None
+    assert found.error.call is not None
+    assert expected in answer("?", found).text
+
+
+@pytest.mark.parametrize("code", ["copy(x)", "g(x)", "x.get(3)", "x.y"])
+def test_a_call_that_may_be_anything_is_not_guessed(library: Index, code: str) -> None:
+    found = errors.search(library, f'File "a.py", line 1\n    {code}\nValueError: bad value of it')
+    assert found is not None
+    assert found.error is None or found.error.call is None
+
+
+def test_the_definition_of_the_own_function_is_shown() -> None:
+    text = "class Cart:\n    def __init__(self, owner, limit=f(3)):\n        pass\n\n"
+    text += "TypeError: Cart.__init__() missing 1 required positional argument: 'owner'"
+    names = {"function": "Cart.__init__"}
+    facts = [fact.names["definition"] for fact in errors._own_definition(text, names)]
+    assert facts == ["def __init__(self, owner, limit=f(3))"]
 
 
 def test_a_raise_statement_is_known_by_its_place(library: Index, monkeypatch: pytest.MonkeyPatch) -> None:
