@@ -69,7 +69,7 @@ TRACEBACKS = [
     ("import sqlite3\nsqlite3.connect(':memory:').execute('selct 1')", ".execute(", "just before `selct`"),
     ("import re\nmatch = re.match('a', 'a')\nmatch.group(1)", "re.Match.group(", "no group of this number"),
     ("import struct\nstruct.unpack('<I', b'abc')", "struct.unpack(", "struct.calcsize"),
-    ("import os\nos.rmdir('/')", "os.rmdir(", ""),
+    ("import os\nos.mkdir('full')\nopen('full/x', 'w').close()\nos.rmdir('full')", "os.rmdir(", "rmtree"),
     ("import os\nopen(os.curdir)", "open(", "Path.iterdir"),
     ("import datetime\ndatetime.date(2026, 13, 1)", "datetime.date(", "Months go from 1 to 12"),
     ("import csv, io\ncsv.DictWriter(io.StringIO(), ['a']).writerow({'b': 1})", "writerow(", "extrasaction"),
@@ -86,7 +86,7 @@ TRACEBACKS = [
     ("import pydantic\nclass U(pydantic.BaseModel, extra='forbid'):\n    a: int\nU(a=1, b=2)", "", "`b`"),
     ("import yaml\nyaml.safe_load('a: b: c')", "yaml.safe_load(", "quotation marks"),
     ("import jinja2\njinja2.Template('{{ a.b }}').render()", "render(", "`a`"),
-    ("import httpx\nhttpx.get('example.org')", "httpx.get(", "http"),
+    ("import httpx\nc = httpx.Client()\nc.close()\nc.get('http://x')", "httpx.Client.get(", "is true"),
 ]  # fmt: skip
 ENOUGH = 0.9  # of them must be helpful
 PACKAGES = ("pydantic", "httpx", "requests", "yaml", "PyYAML", "click", "jinja2")
@@ -127,7 +127,10 @@ def helps(found: SearchResult, signature: str, fix: str) -> bool:
     return is_explained and signature in shown and fix in shown.replace("\n> ", " ")
 
 
-def test_most_answers_to_real_tracebacks_help(packages: Index, tmp_path: Path) -> None:
+def test_most_answers_to_real_tracebacks_help(
+    packages: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     useless = [
         code
         for code, signature, fix in TRACEBACKS
@@ -218,6 +221,8 @@ def test_a_traceback_is_read_in_each_style(text: str) -> None:
         ("Why KeyError: 'name' here?", "KeyError", "'name' here?"),
         ("struct.error: unpack requires a buffer", "struct.error", "unpack requires a buffer"),
         ("a.py:3: FutureWarning: soon\n  old()", "FutureWarning", "soon"),
+        ("a.py:3: DeprecatedSince2: soon\n  old()", "DeprecatedSince2", "soon"),
+        ("np._UFuncError: cannot cast", "np._UFuncError", "cannot cast"),
         ("RuntimeError: \n        It ends\n        here.", "RuntimeError", "\nIt ends\nhere."),
         ("x.UsageError: 1 error\nage\n  bad [type=a]\nWhy?", "x.UsageError", "1 error\nage\nbad [type=a]"),
         ("fatal: not a git repository", "", "not a git repository"),
@@ -312,11 +317,7 @@ def test_every_message_of_python_is_found_by_its_own_text() -> None:
             text = message.removesuffix("$")
             for name, value in names.items():
                 text = text.replace(f"{{{name}}}", value.strip("'"))
-            exception, _, rest = (
-                text.partition(": ")
-                if re.match(r"\w+(?:Error|Warning|Iteration): ", text)
-                else ("", "", text)
-            )
+            exception, _, rest = text.partition(": ") if re.match(r"[A-Z]\w+: ", text) else ("", "", text)
             template, found = errors._meaning(errors.ErrorReport(exception or "Error", rest))
             assert template is not None, message
             assert template.meaning.startswith(meaning), message
@@ -357,6 +358,7 @@ def test_the_type_that_a_message_names_is_explained(library: Index, text: str, e
         ("What does 'NoneType' object is not subscriptable mean?", "is None"),
         ("Why do I get maximum recursion depth exceeded?", "calls itself"),
         ("I get a TypeError unhashable type: 'list' in my set", "tuple"),
+        ("Python says expected an indented block after 'if' statement on line 3", "`pass`"),
     ],
 )
 def test_a_message_without_its_class_is_explained(library: Index, question: str, expected: str) -> None:
@@ -421,36 +423,6 @@ def test_what_c_code_raised_is_not_looked_for_in_python_code(
         assert found is not None
         assert found.error is not None
         assert found.error.raised == expected
-
-
-# The call that failed
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('File "a.py", line 1\n    os.fsync("x")\nTypeError: bad type of it', "os.fsync("),
-        ("import sqlite3\nx = sqlite3.connect('a')\nx.execute('b')\n\nTypeError: bad type", "sqlite3."),
-        ("with open('a') as it:\n    it.read(2, 3)\n\nTypeError: bad type of it", "io.TextIOWrapper.read("),
-        ('File "a.py", line 1\n    match.groups("x")\nTypeError: bad type of it', "re.Match.groups("),
-        ("TypeError: replace expected at least 2 arguments, got 1", "str.replace("),
-        ('File "a.py", line 1\n    class A(json.JSONEncoder, x=1):\nTypeError: bad', "json.JSONEncoder("),
-        ('File "a.py", line 1\n    sys.argv[1]\nIndexError: list index out of range', "sys.argv"),
-    ],
-)
-def test_the_call_is_known_by_what_the_code_shows(library: Index, text: str, expected: str) -> None:
-    found = errors.search(library, text)
-    assert found is not None
-    assert found.error is not None
-    assert found.error.call is not None
-    assert expected in answer("?", found).text
-
-
-@pytest.mark.parametrize("code", ["copy(x)", "g(x)", "x.get(3)", "x.y"])
-def test_a_call_that_may_be_anything_is_not_guessed(library: Index, code: str) -> None:
-    found = errors.search(library, f'File "a.py", line 1\n    {code}\nValueError: bad value of it')
-    assert found is not None
-    assert found.error is None or found.error.call is None
 
 
 def test_the_definition_of_the_own_function_is_shown() -> None:
