@@ -72,14 +72,11 @@ YOUR_LINE = "It comes from this line of your code ({place}):"
 CAUSE = "The error before it was {cause}."
 CALLS = "This is what it calls:"
 RAISED = "{place} raises it here:"
-RAISED_IF = "{place} raises it because {condition} is true:"
-RAISED_ELSE = "{place} raises it because {condition} is false:"
-RAISED_AFTER = "{place} raises it because it caught {condition}:"
+RAISED_IF = "{place} raises it because {condition} is {truth}:"
 
 INTERFACE = (
     *(NO_ANSWER, COVERS, NO_SUCH_NAME, DID_YOU_MEAN, NAME_IT, ADD_DOCUMENTATION, LOAD_A_MODEL, INSTEAD),
-    *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, ELLIPSIS, YOUR_LINE, CAUSE, CALLS),
-    *(RAISED, RAISED_IF, RAISED_ELSE, RAISED_AFTER),
+    *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, ELLIPSIS, YOUR_LINE, CAUSE, CALLS, RAISED, RAISED_IF),
 )
 
 
@@ -367,19 +364,16 @@ def _error_parts(error: ExplainedError, facts: Sequence[_Part]) -> list[_Part]:
     return [part for part in parts if part.markdown]
 
 
-_CONDITION = re.compile(
-    r"(?:el)?if (?P<test>.+?):[ \t]*(?:#[^\n]*)?\n|except (?P<caught>[\w., ()]+?)(?: as \w+)?:\n", re.DOTALL
-)
+_CONDITION = re.compile(r"(?:el)?if (.+?):[ \t]*(?:#[^\n]*)?\n", re.DOTALL)
 
 
 def _why_raised(lines: str, location: str) -> str:
     """The sentence before a `raise` statement, with the condition for it if its lines begin with one."""
-    found = _CONDITION.match(lines)
-    condition = code(_line(found["test"] or found["caught"])) if found else ""
-    sentence = RAISED
-    if found and condition:
-        sentence = RAISED_AFTER if found["caught"] else RAISED_ELSE if "\nelse" in lines else RAISED_IF
-    return sentence.format(place=code(_line(location)), condition=condition)
+    found, place = _CONDITION.match(lines), code(_line(location))
+    if not found or not (condition := code(_line(found[1]))):
+        return RAISED.format(place=place)
+    truth = "false" if "\nelse" in lines else "true"
+    return RAISED_IF.format(place=place, condition=condition, truth=truth)
 
 
 def _explaining(error: ExplainedError, passages: Sequence[Passage]) -> list[Passage]:

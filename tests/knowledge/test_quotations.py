@@ -49,6 +49,7 @@ BLANKS = {
     "{packages}": r"(?:[^.]|\.(?=\w))*",
     "{technology}": "[^,]*",
     "{condition}": "`[^`]*`",
+    "{truth}": "(?:true|false)",
 }
 CODE = "(?:`[^`]*`|…)"
 TABLES = tomllib.loads(MESSAGES.read_text("utf-8"))

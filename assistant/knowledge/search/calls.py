@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from assistant.knowledge.excerpts import name_of, parameters
 from assistant.knowledge.index import Hit, Index
-from assistant.knowledge.passage import Passage
+from assistant.knowledge.passage import Passage, Raised
 from assistant.knowledge.search.tracebacks import ErrorReport, Frame
 from assistant.knowledge.search.words import IMPORTED_AS
 
@@ -80,6 +80,12 @@ def called(
 
 def apis(index: Index, name: str) -> list[Hit]:
     return [hit for hit in index.named(name) if hit.passage.kind in ("module", *CALLABLE)]
+
+
+def raising(index: Index, raised: Raised) -> Hit | None:
+    """The public function or class that has a `raise` statement."""
+    file, _, line = raised.location.rpartition(":")
+    return _at(index, Frame(f"/site-packages/{file}", int(line), raised.owner.rpartition(".")[2]))
 
 
 def tops_of(report: ErrorReport) -> set[str]:

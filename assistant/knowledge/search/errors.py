@@ -19,7 +19,7 @@ from assistant.knowledge.excerpts import about_parameter, name_of, parameters
 from assistant.knowledge.index import Hit, Index
 from assistant.knowledge.passage import ExplainedError, Fact, Raised, SearchResult
 from assistant.knowledge.search import tracebacks
-from assistant.knowledge.search.calls import Message, apis, called, tops_of
+from assistant.knowledge.search.calls import Message, apis, called, raising, tops_of
 from assistant.knowledge.search.tracebacks import ErrorReport, Frame
 
 MESSAGES = Path(__file__).with_name("messages.toml")
@@ -152,6 +152,8 @@ def _explained(
     packages = {hit.passage.package for hit in (*call, *of_exception, *inner)}
     is_foreign = bool(packages - {"Python"})  # then what Python's library offers instead does not help
     raised = _raised(index, report, packages, innermost, only_there=bool(template))
+    if raised and not call and not report.frames:
+        call = [hit for hit in [raising(index, raised)] if hit]
     similar = _similar(index, report, names, call)
     like = similar[: "parameter" not in names] or ((names.get("type", ""),) if "attribute" in names else ())
     see = [hit for name in like for hit in _owners(index, name.removeprefix("import "))[:1]]
@@ -202,21 +204,27 @@ def _raised(
     """The `raise` statement that made the message: the one at an innermost frame; else, unless it must be
     there, one with the same words."""
     places = {f"{frame.inside}:{frame.line}" for frame in innermost}
+    message = " ".join(report.message.split())
     if report.own and not innermost:  # it was raised in C
         return None
     files = {frame.inside for frame in innermost}
     best, most = None, ENOUGH_LETTERS
-    for raised in (each for name in packages or {""} for each in index.raised_like(report.message, name)):
+    scopes = {"", *packages} if not innermost else packages or {""}  # "" is every package
+    for in_scope, raised in (
+        (bool(name), each) for name in scopes for each in index.raised_like(message, name)
+    ):
         fixed = [part.strip() for part in raised.message.split("…") if part.strip()]
         at = letters = 0
         for part in fixed:  # each after the one before
-            if (at := report.message.find(part, at)) < 0:
+            if (at := message.find(part, at)) < 0:
                 break
             letters += sum(map(str.isalpha, part))
         is_there = raised.location in places
         if not is_there and (only_there or (at < 0 and letters < ENOUGH_OF_SOME)):
             continue
         if files and raised.location.rpartition(":")[0] not in files:
+            continue
+        if not in_scope and not is_there and (at < 0 or letters < ENOUGH_OF_SOME):
             continue
         if not is_there and raised.exception.rpartition(".")[2] != report.last:
             letters //= 3
