@@ -37,16 +37,17 @@ _RETURNS = {
     "open": "io.TextIOWrapper", "sqlite3.connect": "sqlite3.Connection", "re.compile": "re.Pattern",
     **dict.fromkeys(("re.match", "re.search", "re.fullmatch"), "re.Match"),
 }  # fmt: skip
+_CONTAINERS = ("str", "list", "dict", "set", "bytes")
 _FILES = dict.fromkeys(("f", "file", "fp", "fh"), "open")
 
 
 class Message(NamedTuple):
-    """What a message says of the function: its name, parameters, and the modules to which it points."""
+    """What a message says of the function."""
 
     function: str = ""
     parameters: frozenset[str] = frozenset()
     has_parameters: bool = False  # whether the function has them
-    modules: frozenset[str] = frozenset()
+    see: tuple[str, ...] = ()  # names of documentation to which it points
 
 
 def called(
@@ -171,8 +172,12 @@ class _CallSearch:
         for full in [f"{owner}.{last}" for owner in owners] if dot else [self.full_name(name)]:
             if ("." in full or full in vars(builtins)) and (hits := apis(self.index, full)):
                 return hits[0]
-        if dot and len(hits := self.index.ending(name, 2)) == 1 and hits[0].passage.kind in CALLABLE:
+        hits = self.index.ending(name, 2) if dot else []
+        if len(hits) == 1 and hits[0].passage.kind in CALLABLE and hits[0].passage.name.endswith(f".{name}"):
             return hits[0]
+        for pointed in self.message.see:
+            if dot and pointed.rpartition(".")[2] == last and (hits := apis(self.index, pointed)):
+                return hits[0]
         is_class = name[:1].isupper()
         hits = (self.index.ending(name, 50) if is_class else []) or self.index.ending(last, 50)
         hits = [hit for hit in hits if hit.passage.kind in CALLABLE and hit.passage.name.endswith(last)]
@@ -198,7 +203,11 @@ class _CallSearch:
         elif not dot:
             found = [hit for hit in hits if hit.passage.kind == "function" and "_" in name]
             found = [hit for hit in found if re.search(r"__doc__$|\.pyi:", hit.passage.location)]
-        pointed = [hit for hit in found if _top(hit.passage.name) in self.message.modules]
+        tops = {name.partition(".")[0] for name in self.message.see}
+        pointed = [hit for hit in found if _top(hit.passage.name) in tops]
+        usual = [hit for hit in pointed or found if _top(hit.passage.name) in _CONTAINERS]
+        if len(usual) == 1 and self.message.see and not self.message.function:
+            return usual[0]
         like = [hit for hit in found if _is_like(hit.passage.name, head)] or pointed or found
         modules = {hit.passage.name.rpartition(".")[0].rpartition(".")[0] for hit in like}
         is_sure = len(like) == 1 or (like == pointed and len(modules) == 1)

@@ -141,9 +141,7 @@ def _explained(
         function=names.get("function", ""),
         parameters=frozenset(filter(None, map(str.strip, names.get("parameter", "").split(",")))),
         has_parameters="count" in names,
-        modules=frozenset(
-            name.partition(".")[0] for name in (template.see if template else ()) if "." in name
-        ),
+        see=template.see if template else (),
     )
     call = called(index, question, report, message, is_attribute="attribute" in names)
     of_exception = _exception(index, report)
@@ -290,7 +288,11 @@ def _similar(
     missing, module = names.get("attribute") or names.get("name", ""), names.get("module", "")
     owner = module or names.get("type", "")
     if hint := re.search(r"Did you mean:? '([\w.]+)'", report.message):
-        close = [hint[1]]
+        modules = tuple(f"{each.passage.name.rpartition('.')[0]}." for each in _owners(index, owner)[:3])
+        known = [
+            hit.passage.name for hit in index.ending(hint[1], 20) if hit.passage.name.startswith(modules)
+        ]
+        close = known[:1] or [hint[1]]
     elif "parameter" in names and "count" not in names:
         has = {name_of(each) for hit in call for each in parameters(hit.passage.signature)} - {""}
         close = difflib.get_close_matches(names["parameter"], sorted(has), 3, 0.6)

@@ -20,6 +20,8 @@ from assistant.knowledge.search import errors
         ('File "a.py", line 1\n    class A(json.JSONEncoder, x=1):\nTypeError: bad', "json.JSONEncoder("),
         ('File "a.py", line 1\n    x = date.today(3)\nTypeError: bad type of it', "datetime.date.today("),
         ("TypeError: reduce() of empty iterable with no initial value", "functools.reduce("),
+        ("File \"a.py\", line 1\n    seen.add({})\nTypeError: unhashable type: 'dict'", "set.add"),
+        ('File "a.py", line 1\n    d.pop("x")\nKeyError: \'x\'', "dict.pop("),
         ('File "a.py", line 1\n    b.bind(3)\nOSError: [Errno 98] Address already in use', ".bind(address)"),
         ('File "a.py", line 1\n    sys.argv[1]\nIndexError: list index out of range', "sys.argv"),
     ],
@@ -33,7 +35,17 @@ def test_the_call_is_known_by_what_the_code_shows(library: Index, text: str, exp
 
 
 @pytest.mark.parametrize(
-    "code", ["copy(x)", "g(x)", "x.get(3)", "x.y", "Cart().add(x)", "abs(a) + x\n    ~~~~~~~^~~", "f(x)"]
+    "code",
+    [
+        "copy(x)",
+        "g(x)",
+        "x.get(3)",
+        "x.y",
+        "Cart().add2(x)",
+        "lock.release()",
+        "abs(a) + x\n    ~~~~~~~^~~",
+        "f(x)",
+    ],
 )
 def test_a_call_that_may_be_anything_is_not_guessed(library: Index, code: str) -> None:
     found = errors.search(library, f'File "a.py", line 1\n    {code}\nValueError: bad value of it')
