@@ -72,10 +72,11 @@ YOUR_LINE = "It comes from this line of your code ({place}):"
 CAUSE = "The error before it was {cause}."
 CALLS = "This is what it calls:"
 RAISED = "{place} raises it here:"
+RAISED_IF = "{place} raises it because {condition} is {truth}:"
 
 INTERFACE = (
     *(NO_ANSWER, COVERS, NO_SUCH_NAME, DID_YOU_MEAN, NAME_IT, ADD_DOCUMENTATION, LOAD_A_MODEL, INSTEAD),
-    *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, ELLIPSIS, YOUR_LINE, CAUSE, CALLS, RAISED),
+    *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, ELLIPSIS, YOUR_LINE, CAUSE, CALLS, RAISED, RAISED_IF),
 )
 
 
@@ -110,13 +111,14 @@ def answer(question: str, result: SearchResult, *, instead: bool = False) -> Doc
         return DocumentationAnswer(_refusal(parse_question(question), result, instead), ())
     parts = [_Part(INSTEAD)] if instead else []
     parts += [_correction(result)] if result.unknown else []
+    facts = [part for fact in result.facts for part in _fact_parts(fact)]
     if (error := result.error) is not None:
-        parts += _error_parts(error)
+        parts += _error_parts(error, facts)
         in_full = _explaining(error, passages)
     else:
         second = _compared(parse_question(question), passages)
         in_full = passages[:1] if second is None else [passages[0], second]
-    parts += [part for fact in result.facts for part in _fact_parts(fact)]
+        parts += facts
     for passage in in_full:
         words = question if error is None else error.message if passage.kind in ("section", "topic") else ""
         parts += _passage_parts(passage, words, SHOWN if len(in_full) == 1 else SHOWN_OF_EACH)
@@ -344,21 +346,34 @@ def _fact_parts(fact: Fact) -> list[_Part]:
     return [_Part("\n\n".join(filter(None, (_filled(fact), shown))), sources=source)]
 
 
-def _error_parts(error: ExplainedError) -> list[_Part]:
-    """What an error means, the person's own line, and the statement that raised the error."""
+def _error_parts(error: ExplainedError, facts: Sequence[_Part]) -> list[_Part]:
+    """What an error means, the statement that raised it, facts about it, and the person's own line."""
     similar = _correction(SearchResult(did_you_mean=error.similar)).markdown
     parts = [_Part(" ".join(filter(None, (_filled(error.meaning) if error.meaning else "", similar))))]
     if (raised := error.raised) is not None:
         lines, package = readable(raised.code)[:LONGEST_CODE].rstrip(), raised.location.partition("/")[0]
         source = Source(raised.owner, raised.owner, package, "", "", raised.location, "", lines)
-        text = f"{RAISED.format(place=code(_line(raised.location)))}\n\n{code_block(lines, 'python')}"
+        text = f"{_why_raised(lines, raised.location)}\n\n{code_block(lines, 'python')}"
         parts.append(_Part(text, examples=(source,)))
     if error.cause:
         parts.append(_Part(CAUSE.format(cause=code(_line(error.cause)))))
+    parts += facts
     if own := readable(error.code)[:LONGEST_CODE].rstrip():
         place = YOUR_LINE.format(place=code(_line(error.place)) or ELLIPSIS)
         parts.append(_Part(f"{place}\n\n{code_block(own, 'python')}" + f"\n\n{CALLS}" * bool(error.call)))
     return [part for part in parts if part.markdown]
+
+
+_CONDITION = re.compile(r"(?:el)?if (.+?):[ \t]*(?:#[^\n]*)?\n", re.DOTALL)
+
+
+def _why_raised(lines: str, location: str) -> str:
+    """The sentence before a `raise` statement, with the condition for it if its lines begin with one."""
+    found, place = _CONDITION.match(lines), code(_line(location))
+    if not found or not (condition := code(_line(found[1]))):
+        return RAISED.format(place=place)
+    truth = "false" if "\nelse" in lines else "true"
+    return RAISED_IF.format(place=place, condition=condition, truth=truth)
 
 
 def _explaining(error: ExplainedError, passages: Sequence[Passage]) -> list[Passage]:

@@ -30,7 +30,7 @@ from assistant.knowledge.index import Index
 from assistant.knowledge.passage import Passage, SearchResult
 from assistant.knowledge.rest_in_words import in_words
 from assistant.knowledge.search import versions
-from assistant.knowledge.search.errors import MESSAGES, RAISES
+from assistant.knowledge.search.errors import DEFINED, MESSAGES, SAYS
 from assistant.knowledge.search.search import search
 from tests.knowledge.answer_reader import Piece, pieces_of
 from tests.knowledge.search.test_questions_file import QUESTIONS, exists
@@ -48,10 +48,13 @@ BLANKS = {
     "{place}": "`[^`]*`",
     "{packages}": r"(?:[^.]|\.(?=\w))*",
     "{technology}": "[^,]*",
+    "{condition}": "`[^`]*`",
+    "{truth}": "(?:true|false)",
 }
 CODE = "(?:`[^`]*`|…)"
-MEANINGS = [meaning for meaning, *_ in tomllib.loads(MESSAGES.read_text("utf-8")).values()]
-FACTS = (*MEANINGS, *versions.SENTENCES, RAISES)
+TABLES = tomllib.loads(MESSAGES.read_text("utf-8"))
+MEANINGS = [meaning for meaning, *_ in TABLES["messages"].values()]
+FACTS = (*MEANINGS, *TABLES["types"].values(), *versions.SENTENCES, SAYS, DEFINED)
 SENTENCES = [
     re.compile("".join(blanks.get(part, other(part)) for part in re.split(r"(\{\w+\})", sentence)))
     for sentences, blanks, other in (

@@ -22,7 +22,7 @@ ELLIPSIS = "…"
 
 _PLACEHOLDER = re.compile(r"%(?:\([^()]*\))?[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]|\{[^{}]*\}")
 _EXCEPTION = re.compile(r".*(?:Error|Exception|Warning|Interrupt)$")
-_BLOCKS = (ast.If, ast.ExceptHandler, ast.match_case)
+_FIELDS = ("body", "handlers", "orelse", "finalbody", "cases")  # of a statement, with statements in them
 _Values = Mapping[str, ast.expr]  # by name, what was last assigned to a variable
 
 
@@ -30,12 +30,12 @@ def raised_in(tree: ast.Module, lines: Sequence[str], module: str, path: str) ->
     """The distinct `raise` statements of a module, in the order of the source. A call of `__init__` in an
     exception counts too, because it states the message. Raising again what was caught does not count."""
     found: dict[tuple[str, str, str], Raised] = {}
-    # A node, its owner, the values of variables there, the line of the condition, and the exception around.
-    waiting: list[tuple[ast.AST, str, dict[str, ast.expr], int, str]] = [(tree, module, {}, 0, "")]
+    # A node, its owner, the values of variables there, the lines of the condition, and the exception around.
+    waiting: list[tuple[ast.AST, str, dict[str, ast.expr], Sequence[int], str]] = [(tree, module, {}, (), "")]
     while waiting:
         node, owner, values, condition, around = waiting.pop()
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            owner, values, condition = f"{owner}.{node.name}", dict(values), 0
+            owner, values, condition = f"{owner}.{node.name}", dict(values), ()
             if isinstance(node, ast.ClassDef):
                 is_exception = any(map(_EXCEPTION.match, (node.name, *map(dotted_name, node.bases))))
                 around = node.name * is_exception
@@ -50,11 +50,9 @@ def raised_in(tree: ast.Module, lines: Sequence[str], module: str, path: str) ->
                 raised = Raised(exception, message, owner, f"{path}:{node.lineno}", code)
                 found.setdefault((exception, message, owner), raised)
             continue
-        elif isinstance(node, _BLOCKS):
-            condition = node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno
         children = [
-            (child, owner, values, condition, around)
-            for name in ("body", "handlers", "orelse", "finalbody", "cases")
+            (child, owner, values, _condition(node, name, lines) or condition, around)
+            for name in _FIELDS
             for child in getattr(node, name, ())
             if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)
         ]
@@ -120,11 +118,32 @@ def _message(node: ast.expr | None, values: _Values, depth: int = 0) -> str:
     return ELLIPSIS
 
 
-def _code(lines: Sequence[str], condition: int, node: ast.stmt) -> str:
-    """The lines of a statement, with those of the condition if it is near, else with its first."""
+def _condition(node: ast.AST, name: str, lines: Sequence[str]) -> Sequence[int]:
+    """The numbers of the lines that say when the statements in a field of a node run; none if it is no block
+    with a condition. For `else` these are also the lines of `if`."""
+    if not isinstance(node, ast.If | ast.ExceptHandler | ast.match_case):
+        return ()
+    first = node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno
+    header = list(range(first, max(first + 1, node.body[0].lineno)))[:MOST_LINES]
+    otherwise = node.orelse[0].lineno if isinstance(node, ast.If) and name == "orelse" else 0
+    if not otherwise or lines[otherwise - 1].lstrip().startswith("elif"):
+        return header
+    above = range(otherwise, first, -1)
+    return [*header, *[number for number in above if lines[number - 1].lstrip().startswith("else")][:1]]
+
+
+def _code(lines: Sequence[str], condition: Sequence[int], node: ast.stmt) -> str:
+    """The lines of a statement, with all from the condition on if it is near, else with the condition."""
     first, last = node.lineno, node.end_lineno or node.lineno
     last = min(last, first + MOST_LINES - 2)
-    is_near = last - condition < MOST_LINES
-    before = lines[condition - 1 : first - 1 if is_near else condition] if condition else ()
-    chosen = (*before, *lines[first - 1 : last])
-    return textwrap.dedent("\n".join(line for line in chosen if line.strip()))[:LONGEST_CODE]
+    if condition and last - condition[0] < MOST_LINES:
+        condition = range(condition[0], first)
+    chosen: list[str] = []
+    before = 0
+    for number in (*condition, *range(first, last + 1)):
+        line = lines[number - 1]
+        if line.lstrip().startswith("else") and number - before > 1:
+            chosen.append(f"{line[: len(line) - len(line.lstrip())]}    {ELLIPSIS}")
+        before = number
+        chosen += [line] if line.strip() else []
+    return textwrap.dedent("\n".join(chosen))[:LONGEST_CODE]

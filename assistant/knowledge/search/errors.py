@@ -11,22 +11,25 @@ import functools
 import re
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from assistant.knowledge.excerpts import about_parameter, name_of, parameters
 from assistant.knowledge.index import Hit, Index
-from assistant.knowledge.passage import ExplainedError, Fact, Passage, Raised, SearchResult
+from assistant.knowledge.passage import ExplainedError, Fact, Raised, SearchResult
 from assistant.knowledge.search import tracebacks
+from assistant.knowledge.search.calls import Message, apis, called, raising, tops_of
 from assistant.knowledge.search.tracebacks import ErrorReport, Frame
-from assistant.knowledge.search.words import IMPORTED_AS
 
 MESSAGES = Path(__file__).with_name("messages.toml")
 LONGEST_ALONE = 1_000  # characters of a question in which a message without its class is looked for
 ENOUGH_LETTERS = 8  # of the fixed parts of a message, to know it by them
 ENOUGH_OF_SOME = 20  # the same if the message ends before all of them have come
-RAISES = "The documentation of {name} says of {exception}:"
+SAYS = "The documentation of {name} says of {what}:"
+DEFINED = "Your code defines it as {definition}."
+_SESSION = re.compile(r"(?m)^[ \t]*Traceback \(most recent call last\):\n(?:[ \t]*\S.*\n?)+")
+_NEWS = re.compile(r"(?i)change(?:s|log)|what.?s.?new|release|history|news")  # not about the present version
 
 
 def search(
@@ -41,8 +44,10 @@ def search(
 
 
 class _Template(NamedTuple):
-    """A message with names for its variable parts, what it means, and the names to look up."""
+    """A message with names for its variable parts, what it means, and the names to look up. With `exception`,
+    only errors of this class have it."""
 
+    exception: str
     pattern: str
     fixed: tuple[str, ...]
     meaning: str
@@ -51,53 +56,73 @@ class _Template(NamedTuple):
     def search(self, message: str) -> re.Match[str] | None:
         return re.search(self.pattern, message) if all(part in message for part in self.fixed) else None
 
+    def explains(self, report: ErrorReport) -> re.Match[str] | None:
+        found = self.search(report.message) if self.exception in ("", report.last) else None
+        return found if not self.exception or not found or found.start() == 0 else None
+
 
 _GROUPS = {
-    "s": "s?", "function": r"[\w.<>]{1,120}", "count": r"\d+", "given": r"\d+",
+    "s": "s?", "function": r"[\w.<>]{1,120}", "count": r"\d+", "given": r"\d+", "class": r"[A-Z]\w{0,80}",
+    "type": r"<class '[\w.]{1,120}'>|[\w.<>]{1,120}",
     "key": r"""(?:'[^'\n]{0,40}'|"[^"\n]{0,40}"|[^\s'"]{1,60}|\([^\n]{1,60}\))(?!\w)""",
 }  # fmt: skip
 
 
 @functools.cache
-def _templates() -> tuple[_Template, ...]:
-    return tuple(
+def _tables() -> tuple[tuple[_Template, ...], dict[str, str]]:
+    """The messages, and how the values of some types come about."""
+    tables = tomllib.loads(MESSAGES.read_text("utf-8"))
+    templates = tuple(
         _template(message, meaning, tuple(see))
-        for messages, (meaning, *see) in tomllib.loads(MESSAGES.read_text("utf-8")).items()
+        for messages, (meaning, *see) in tables["messages"].items()
         for message in messages.split(" | ")
     )
+    return templates, {one: note for types, note in tables["types"].items() for one in types.split(" | ")}
 
 
 def _template(message: str, meaning: str, see: tuple[str, ...]) -> _Template:
-    pieces = re.split(r"\{(\w+)\}", message)
+    of_class = re.match(r"([A-Z]\w*): ", message)
+    is_whole = message.endswith("$")
+    pieces = re.split(r"\{(\w+)\}", message[of_class.end() if of_class else 0 :].removesuffix("$"))
     pattern = re.escape(pieces[0])
     for before, name, after in zip(pieces[::2], pieces[1::2], pieces[2::2], strict=False):
         quote = after[:1] if after[:1] in ("'", '"') and before.endswith(after[0]) else ""
         value = f"[^{quote}\\n]{{1,120}}" if quote else r"""'[^'\n]{0,120}'|"[^"\n]{0,120}"|[^\n]{1,120}"""
         lazily = "" if quote or not after else "?"
-        pattern += f"(?P<{name}>{_GROUPS.get(name) or value + lazily}){re.escape(after)}"
-    return _Template(pattern, tuple(pieces[::2]), meaning, see)
+        known = _GROUPS.get(name) if name != "type" or not quote else None
+        pattern += f"(?P<{name}>{known or value + lazily}){re.escape(after)}"
+    exception = of_class[1] if of_class else ""
+    return _Template(exception, pattern + r"\s*$" * is_whole, tuple(pieces[::2]), meaning, see)
 
 
 def _message_alone(question: str) -> ErrorReport | None:
     """A message of Python's without its class."""
-    for template in _templates():
+    for template in _tables()[0]:
         telling = sum(map(len, template.fixed)) > 16 and not template.fixed[0].endswith(": ")
         if telling and (found := template.search(question[:LONGEST_ALONE])):
             named = re.search(r"\b[A-Z]\w{0,80}(?:Error|Exception|Warning)\b", question[:LONGEST_ALONE])
-            return ErrorReport(named[0] if named else "", question[found.start() :].partition("\n")[0])
+            exception = template.exception or (named[0] if named else "")
+            return ErrorReport(exception, question[found.start() :].partition("\n")[0])
     return None
 
 
 def _meaning(report: ErrorReport) -> tuple[_Template | None, dict[str, str]]:
     """What a message means in general, and the values of its variable parts."""
-    for template in _templates():
-        if found := template.search(f"{report.last}: {report.message}"):
-            return template, {name: _plain(value) for name, value in found.groupdict("").items()}
+    templates, types = _tables()
+    for template in templates:
+        if found := template.explains(report):
+            names = {name: _plain(value) for name, value in found.groupdict("").items()}
+            if "type" not in names and (of_type := re.search(r"'(\w+)' object has no", report.message)):
+                names["type"] = of_type[1]
+            of_types = [types.get(names.get(name, "")) for name in ("type", "other", "left", "right")]
+            meaning = " ".join([template.meaning, *dict.fromkeys(filter(None, of_types))])
+            return template._replace(meaning=meaning), names
     return None, {}
 
 
 def _plain(value: str) -> str:
     """A part of a message without quotation marks: "x, y" for "'x' and 'y'"."""
+    value = re.sub(r"^<class '([\w.]+)'>$", r"\1", value)
     is_list = re.fullmatch(r"'\w*'(?:(?:, and | and |, )'\w*')*", value)
     return ", ".join(re.findall(r"'(\w*)'", value)) if is_list else value.strip()
 
@@ -112,21 +137,28 @@ def _explained(
     if pasted.cause and own and own.code.startswith("raise ") and not pasted.below:
         report, own = pasted.cause, pasted.cause.own  # the other error was raised on purpose
     template, names = _meaning(report)
-    call = _called(index, question, report, names)
+    message = Message(
+        function=names.get("function", ""),
+        parameters=frozenset(filter(None, map(str.strip, names.get("parameter", "").split(",")))),
+        has_parameters="count" in names,
+        see=template.see if template else (),
+    )
+    call = called(index, question, report, message, is_attribute="attribute" in names)
     of_exception = _exception(index, report)
     innermost = [frame for each in (report, report.cause) if each for frame in each.below[-1:]]
     inner = [hit for frame in innermost for hit in index.at(frame.inside or "", frame.line)[:1]]
     packages = {hit.passage.package for hit in (*call, *of_exception, *inner)}
     is_foreign = bool(packages - {"Python"})  # then what Python's library offers instead does not help
     raised = _raised(index, report, packages, innermost, only_there=bool(template))
+    if raised and not call and not report.frames:
+        call = [hit for hit in [raising(index, raised)] if hit]
     similar = _similar(index, report, names, call)
     like = similar[: "parameter" not in names] or ((names.get("type", ""),) if "attribute" in names else ())
     see = [hit for name in like for hit in _owners(index, name.removeprefix("import "))[:1]]
-    see += [
-        hit for name in (template.see if template and not is_foreign else ()) for hit in index.named(name)[:1]
-    ]
-    documented = _documented(index, report, set() if template else packages, corpora)
-    more = (*see, *documented) if template else (*documented, *see)
+    usual = [hit for name in (template.see if template else ()) for hit in index.named(name)[:1]]
+    see += [hit for hit in usual if not is_foreign or hit.passage.package in packages]
+    documented = [] if template else _documented(index, report, packages, corpora)
+    more = (*documented, *see)
     hits = (*call[:1], *more[:1], *of_exception, *more[1:], *call[1:])
     passages = [hit.passage for hit in hits if not corpora or hit.passage.corpus in corpora]
     if not template and not raised and not passages:
@@ -146,117 +178,9 @@ def _explained(
         cause=f"{cause.exception}: {cause.message}" if cause else "",
     )
     confidence = 0.9 if template or raised or documented else 0.7 if call else 0.5
-    facts = _raises(call, report)
+    facts = (*_own_definition(question, names), *_says(call, report))
     found = tuple(dict.fromkeys(passages))[:limit]
     return SearchResult(found, error=error, facts=facts, confidence=confidence)
-
-
-# The call that failed
-
-_IMPORT = re.compile(
-    r"^[ \t>]*(?:from[ \t]+(?P<module>[\w.]+)[ \t]+)?import[ \t]+(?P<names>[\w., \t]+)", re.MULTILINE
-)
-_CALL = re.compile(r"(?:(?P<before>[\"')\]}]\s*\.)|(?<![\w.]))(?P<name>[A-Za-z_][\w.]*)\(")
-_LITERALS = {'"': "str.", "'": "str.", ")": "().", "]": "[].", "}": "dict."}
-_CALLABLE = ("function", "class", "method", "data", "property")
-
-
-class _Known(NamedTuple):
-    """What helps to know a function of whose name only the last part is known."""
-
-    imports: dict[str, str]
-    parameters: set[str]  # those that the message names
-    has_parameters: bool  # whether the function has them
-    tops: set[str]  # the packages in which the error arose
-
-
-def _called(index: Index, question: str, report: ErrorReport, names: dict[str, str]) -> list[Hit]:
-    """The function that the person's line calls, then the one that the message names."""
-    own, below = report.own, report.below
-    named = {part.strip() for part in names.get("parameter", "").split(",")} - {""}
-    known = _Known(_imports(question), named, "count" in names, _tops(report))
-    code = (own.marked or own.code) if own else question.replace(report.message, "")
-    calls = [name for name in _calls(code) if own or "." in name] if below or "attribute" not in names else []
-    hits = [_at(index, below[0])] if below else []
-    for found in list(re.finditer(r"([A-Za-z_][\w.]{0,120})\(\)", report.message))[:3]:
-        name = re.sub(r"\.__(?:init|new|call)__$", "", found[1])
-        same = [call for call in calls if call.rpartition(".")[2] == name.rpartition(".")[2]]
-        if same or found.start() == 0:
-            hits += [_resolved(index, each, known) for each in (name, *same[:1])]
-    if not any(hits):
-        hits += [_resolved(index, call, known) for call in calls[:5]]
-    return list({hit.id: hit for hit in hits if hit and hit.passage.name != report.exception}.values())[:2]
-
-
-def _imports(text: str) -> dict[str, str]:
-    """The full names of what the code in a text imports, by the names that it uses."""
-    imports = dict(IMPORTED_AS)
-    for found in _IMPORT.finditer(text):
-        for each in found["names"].split(","):
-            name, _, alias = (part.strip() for part in each.partition(" as "))
-            full = f"{found['module']}.{name}" if found["module"] else name
-            imports[alias or name] = full
-    return imports
-
-
-def _calls(code: str) -> list[str]:
-    """The names of what code calls: "str.join" for `", ".join(x)`, "().get" for `f(x).get()`. `print`, which
-    hardly fails, comes last, and the last of a chain of calls first."""
-    code = re.sub(r"\b(?:def|class)\s+\w+\(", "", code)
-    literals = _LITERALS | dict.fromkeys("'\"", "bytes.") if re.search(r"\bb['\"]", code) else _LITERALS
-    found = [f"{literals[each[1][0]] if each[1] else ''}{each[2]}" for each in _CALL.finditer(code)]
-    names = list(dict.fromkeys(found))
-    chained = [name for name in reversed(names) if name.startswith("().")]
-    return [
-        *chained,
-        *sorted((name for name in names if name not in chained), key=lambda name: name == "print"),
-    ]
-
-
-def _at(index: Index, frame: Frame) -> Hit | None:
-    """The public function that has the code of a frame; for the making of an object its class."""
-    is_class = frame.function in ("__init__", "__new__", "__call__")
-    for hit in index.at(frame.inside or "", frame.line):
-        name, kind = hit.passage.name, hit.passage.kind
-        if name.rpartition(".")[2] == frame.function or (is_class and kind == "class"):
-            return hit if not re.search(r"\._|\.core\.", name) else None
-    return None
-
-
-def _resolved(index: Index, name: str, known: _Known) -> Hit | None:
-    """The passage of a name in code. If only its last part is known, the package or the parameters that the
-    message names must fit."""
-    head, dot, rest = name.partition(".")
-    if hits := _apis(index, f"{known.imports.get(head, head)}{dot}{rest}"):
-        return hits[0]
-    is_class = head[:1].isupper()
-    hits = (index.ending(name, 50) if is_class else []) or index.ending(name.rpartition(".")[2], 50)
-    last = name.rpartition(".")[2]
-    hits = [hit for hit in hits if hit.passage.kind in _CALLABLE and hit.passage.name.endswith(last)]
-    if known.parameters:
-        hits = [hit for hit in hits if _takes(hit.passage, known)]
-    tops = known.tops | {known.imports.get(head, "").partition(".")[0]}
-    inside = [hit for hit in hits if _top(hit.passage.name) in tops]
-    if inside and (len(inside) == 1 or head not in known.imports):
-        return inside[0]
-    return hits[0] if hits and (known.parameters or (len(hits) == 1 and is_class)) else None
-
-
-def _takes(passage: Passage, known: _Known) -> bool:
-    """Whether a function may be the one of which a message says that a parameter is missing or unknown."""
-    has = {name_of(each) for each in parameters(passage.signature)}
-    if known.has_parameters:
-        return known.parameters <= has
-    return not known.parameters & has and bool(difflib.get_close_matches(min(known.parameters), has, 1, 0.75))
-
-
-def _top(name: str) -> str:
-    return name.partition(".")[0] if "." in name else ""
-
-
-def _tops(report: ErrorReport) -> set[str]:
-    """The packages in which an error arose."""
-    return {(frame.inside or "").partition("/")[0] for frame in report.below} | {_top(report.exception)}
 
 
 # The exception, its raise statement, and documentation
@@ -264,9 +188,9 @@ def _tops(report: ErrorReport) -> set[str]:
 
 def _exception(index: Index, report: ErrorReport) -> list[Hit]:
     """The class of the exception, of the package that the error names or comes from; a public name first."""
-    hits = _apis(index, report.exception)
+    hits = apis(index, report.exception)
     if not hits and report.exception:
-        keys = tuple(top.partition("_")[0] for top in _tops(report) if top)
+        keys = tuple(top.partition("_")[0] for top in tops_of(report))
         hits = [hit for hit in index.ending(report.last, 50) if hit.passage.name.startswith(keys)]
     hits = [hit for hit in hits if hit.passage.kind in ("class", "data")]
     return sorted(hits, key=lambda hit: ("._" in hit.passage.name, len(hit.passage.name)))[:1]
@@ -278,16 +202,27 @@ def _raised(
     """The `raise` statement that made the message: the one at an innermost frame; else, unless it must be
     there, one with the same words."""
     places = {f"{frame.inside}:{frame.line}" for frame in innermost}
+    message = " ".join(report.message.split())
+    if report.own and not innermost:  # it was raised in C
+        return None
+    files = {frame.inside for frame in innermost}
     best, most = None, ENOUGH_LETTERS
-    for raised in (each for name in packages or {""} for each in index.raised_like(report.message, name)):
+    scopes = {"", *packages} if not innermost else packages or {""}  # "" is every package
+    for in_scope, raised in (
+        (bool(name), each) for name in scopes for each in index.raised_like(message, name)
+    ):
         fixed = [part.strip() for part in raised.message.split("…") if part.strip()]
         at = letters = 0
         for part in fixed:  # each after the one before
-            if (at := report.message.find(part, at)) < 0:
+            if (at := message.find(part, at)) < 0:
                 break
             letters += sum(map(str.isalpha, part))
         is_there = raised.location in places
         if not is_there and (only_there or (at < 0 and letters < ENOUGH_OF_SOME)):
+            continue
+        if files and raised.location.rpartition(":")[0] not in files:
+            continue
+        if not in_scope and not is_there and (at < 0 or letters < ENOUGH_OF_SOME):
             continue
         if not is_there and raised.exception.rpartition(".")[2] != report.last:
             letters //= 3
@@ -296,13 +231,34 @@ def _raised(
     return best
 
 
-def _raises(call: Sequence[Hit], report: ErrorReport) -> tuple[Fact, ...]:
-    """What the documentation of the call says of this exception."""
+def _own_definition(question: str, names: dict[str, str]) -> Iterator[Fact]:
+    """The definition of the person's own function that the message names, if the question has it."""
+    owner, _, last = names.get("function", "").rpartition(".")
+    begins = re.search(rf"\bclass {re.escape(owner.rpartition('.')[2])}\b", question) if owner else None
+    signature = rf"\bdef {re.escape(last)}\((?:[^()\n]|\([^()\n]*\)){{0,400}}\)"
+    if last and (found := re.compile(signature).search(question, begins.end() if begins else 0)):
+        yield Fact(DEFINED, {"definition": found[0]})
+
+
+def _says(call: Sequence[Hit], report: ErrorReport) -> Iterator[Fact]:
+    """What the documentation of the call says of this exception, or of a parameter that the message or the
+    person's line names as such."""
     for passage in (hit.passage for hit in call):
-        said = about_parameter(passage.text, report.last)
+        said = about_parameter(_SESSION.sub("", passage.text), report.last)
         if "rais" in said.lower() or said.lstrip("`*- ").startswith(report.last):
-            return (Fact(RAISES, {"name": passage.name, "exception": report.last}, said, passage),)
-    return ()
+            yield Fact(SAYS, {"name": passage.name, "what": report.last}, said, passage)
+            return
+    line = report.own.code if report.own else ""
+    words = {
+        word
+        for word in re.findall(r"[^\W\d]\w{2,}", report.message)
+        if "_" in word or re.search(rf"['\"`]{word}['\"`=]|\b{word}=", report.message) or f"{word}=" in line
+    }
+    for passage in (hit.passage for hit in call):
+        for name in map(name_of, parameters(passage.signature)):
+            if name in words and (said := about_parameter(passage.text, name)):
+                yield Fact(SAYS, {"name": passage.name, "what": name}, said, passage)
+                return
 
 
 def _documented(index: Index, report: ErrorReport, packages: set[str], corpora: Sequence[str]) -> list[Hit]:
@@ -315,6 +271,8 @@ def _documented(index: Index, report: ErrorReport, packages: set[str], corpora: 
     for run in sorted(telling, key=len, reverse=True)[:2]:
         words = " ".join(run[:10])
         for hit in index.matching(f'"{words}"', 20, corpora=corpora):
+            if _NEWS.search(f"{hit.passage.title} {hit.passage.location}"):
+                continue
             is_near = hit.passage.corpus == "docs" or hit.passage.package in packages or not report.exception
             if is_near and words.lower() in " ".join(re.findall(r"[^\W\d_]+", hit.passage.text.lower())):
                 found[hit.id] = hit
@@ -330,7 +288,11 @@ def _similar(
     missing, module = names.get("attribute") or names.get("name", ""), names.get("module", "")
     owner = module or names.get("type", "")
     if hint := re.search(r"Did you mean:? '([\w.]+)'", report.message):
-        close = [hint[1]]
+        modules = tuple(f"{each.passage.name.rpartition('.')[0]}." for each in _owners(index, owner)[:3])
+        known = [
+            hit.passage.name for hit in index.ending(hint[1], 20) if hit.passage.name.startswith(modules)
+        ]
+        close = known[:1] or [hint[1]]
     elif "parameter" in names and "count" not in names:
         has = {name_of(each) for hit in call for each in parameters(hit.passage.signature)} - {""}
         close = difflib.get_close_matches(names["parameter"], sorted(has), 3, 0.6)
@@ -369,8 +331,4 @@ def _members_like(index: Index, owner: str, missing: str) -> list[str]:
 
 def _owners(index: Index, name: str) -> list[Hit]:
     """The passages with a name, or the classes with it in any module."""
-    return _apis(index, name) or [hit for hit in index.ending(name, 5) if hit.passage.kind == "class"]
-
-
-def _apis(index: Index, name: str) -> list[Hit]:
-    return [hit for hit in index.named(name) if hit.passage.kind in ("module", *_CALLABLE)]
+    return apis(index, name) or [hit for hit in index.ending(name, 5) if hit.passage.kind == "class"]

@@ -15,13 +15,15 @@ MOST_LINES = 12  # of a message, or of code below a frame
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A place in a traceback. `marked` is the part of the code above the marks `^^^^`."""
+    """A place in a traceback. `marked` is the part of the code above the marks `^^^^` or `~~^~~`. With
+    `is_operator`, these say that an operator or an index failed, and no call."""
 
     file: str
     line: int
     function: str
     code: str = ""
     marked: str = ""
+    is_operator: bool = False
 
     @property
     def inside(self) -> str | None:
@@ -68,23 +70,24 @@ _FRAMES = (
         r"^(?P<file>(?:Cell|Input) In ?\[\d+\])(?:, line (?P<line>\d{1,9}))?(?:,? in (?P<function>\S+))?"
     ),
     re.compile(r"^(?P<file>[^\s:]+\.py):(?P<line>\d{1,9}): (?:in (?P<function>\S+)|(?P<raised>\w+))?$"),
-    re.compile(r"(?P<file>[^\s:]+\.py):(?P<line>\d{1,9}): (?=\w*Warning:)"),
+    re.compile(r"(?P<file>[^\s:]+\.py):(?P<line>\d{1,9}): (?=[A-Z]\w*: )"),
 )
 _ARROW = re.compile(r"^-+> ?(?P<line>\d{1,9}) ?(?P<code>.*)")
 _ERROR = re.compile(
     r"(?:^|(?<=[\s:|>`'\"(]))(?P<exception>(?:[A-Za-z_]\w{0,80}\.){0,8}[A-Za-z_]\w{0,80})"
     r"(?::\s+(?P<message>\S.*)|:?\s*$)"
 )
-_CLASS = re.compile(r"[A-Z]\w*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)$")
+_CLASS = re.compile(r"_?[A-Z]\w*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)$")
 _LOOSE_CLASS = re.compile(r"(?i:\w*(?:error|exception|warning))$|[A-Z]\w*$")  # where only a class can stand
 _OF_PACKAGE = re.compile(r"\.(?:exc|exceptions?|errors?)\.|^(?:socket|struct|re|zlib|binascii)\.")
+_PLACE = re.compile(r"\.py:\d{1,9}: $")  # before the class of a warning
 _WRAPPED = re.compile(r"^\((?P<cause>[\w.]+)\) (?P<message>.*)")
 # JavaScript and the JVM have errors with the same names.
 _FOREIGN = re.compile(
     r"(?m)^\s+at .+[:(]\d+|\bat [\w.$<>]+ ?\([^\s)]+:\d+|propert\w+ of undef|is not a function\b"
 )
 _OF_PROGRAM = re.compile(
-    r"(?m)^(?:\w+: )?(?:error|fatal|panic|ERROR|FATAL)(?:\[\w+\])?: +(?P<message>\S.{8,})$"
+    r"(?m)^(?:[\w./-]{1,200}: )?(?:error|fatal|panic|ERROR|FATAL|Error)(?:\[\w+\])?: +(?P<message>\S.{8,})$"
 )
 
 
@@ -130,8 +133,18 @@ def _last_error(text: str) -> ErrorReport | None:
                 last = ErrorReport(raised, message[:LONGEST_MESSAGE], (*frames, frame))
             else:
                 frames.append(frame)
+        if at and line[:4].isspace() and _FRAMES[0].search(lines[at - 1]):
+            continue  # the code of the frame, which may look like a class alone
         is_inside = bool(frames) or "".join(lines[at + 1 : at + 2]).startswith("    ")
         if (found := error_in(line, in_traceback=is_inside)) and not _FRAMES[4].search(line):
+            if (
+                last
+                and last.frames
+                and not is_chained
+                and not frames
+                and found["exception"].endswith("Warning")
+            ):
+                continue  # what is warned of after an error follows from it
             message = _message(found, lines, at)
             last = ErrorReport(found["exception"], message, tuple(frames), last if is_chained else None)
             is_chained, frames = False, []
@@ -142,8 +155,10 @@ def error_in(line: str, *, in_traceback: bool) -> re.Match[str] | None:
     """The class and message in a line; outside of a traceback only where both are certain."""
     for found in _ERROR.finditer(line):
         name, last = found["exception"], found["exception"].rpartition(".")[2]
+        is_warning = _PLACE.search(line[: found.start()]) is not None
         is_alone = in_traceback and not line[: found.start()].strip(" |>+-")
-        is_sure = _CLASS.match(last) or (_LOOSE_CLASS.match(last) and _OF_PACKAGE.search(name))
+        is_of_package = is_warning or _OF_PACKAGE.search(name)
+        is_sure = _CLASS.match(last) or (is_of_package and _LOOSE_CLASS.match(last))
         if (found["message"] and is_sure) or (is_alone and _LOOSE_CLASS.match(last)):
             return found
     return None
@@ -153,6 +168,7 @@ def _frame(found: re.Match[str], lines: Sequence[str], at: int) -> Frame:
     """The frame with its code, which stands below it; for pytest above, after `>`."""
     groups, margin = found.groupdict(), found.start()
     number, code, marked = int(groups.get("line") or 0), groups.get("code") or "", ""
+    is_operator = False
     if (error := error_in(code, in_traceback=False)) is not None:
         code = code[: error.start()]
     if "raised" in groups and not groups["function"]:
@@ -170,8 +186,10 @@ def _frame(found: re.Match[str], lines: Sequence[str], at: int) -> Frame:
         ):
             break
         if re.fullmatch(r"[\s|~^]+", line):
-            span = re.search(r"[~^]+", line)
-            marked = marked or (kept[-1][span.start() : span.end()] if span and kept else "")
+            span, at_fault = re.search(r"[~^]+", line), re.search(r"\^", line)
+            if span and at_fault and kept and not marked:
+                marked = kept[-1][span.start() : span.end()]
+                is_operator = "~" in span[0] and kept[-1][at_fault.start() : at_fault.end()] != "("
         elif not kept or line[margin : margin + 4].isspace():  # a statement may have several lines
             kept.append(line)
         else:
@@ -180,7 +198,7 @@ def _frame(found: re.Match[str], lines: Sequence[str], at: int) -> Frame:
         line[margin:].strip() if line[:margin].strip() else line.strip() for line in kept
     )
     function = (groups.get("function") or "").rpartition(".")[2]
-    return Frame(groups["file"], number, function, code.strip(), marked.strip())
+    return Frame(groups["file"], number, function, code.strip(), marked.strip(), is_operator)
 
 
 def _message(found: re.Match[str], lines: Sequence[str], at: int) -> str:
@@ -190,7 +208,7 @@ def _message(found: re.Match[str], lines: Sequence[str], at: int) -> str:
     if before and before in "`'\"" and before in message:
         message = message[: message.rfind(before)]
     kept = [message.rstrip()]
-    if found["exception"].endswith("Warning"):  # the line of code follows
+    if found["exception"].endswith("Warning") or _PLACE.search(found.string[: found.start()]):  # code follows
         return message
     for number in range(at + 1, min(at + MOST_LINES, len(lines))):
         line, following = lines[number], "".join(lines[number + 1 : number + 2])

@@ -407,6 +407,22 @@ def check(a, b):
         y = 5
 
         raise LIMIT_ERROR(code=3, detail=LIMIT)
+    if (
+        a
+        and b
+    ):
+        y = 1
+        y = 2
+        y = 3
+        y = 4
+        raise RuntimeError("both")
+    else:
+        # there is a reason
+        raise OSError("not both")
+    if a:
+        raise LookupError("has a")
+    else:
+        raise IndexError("no a")
     raise NotImplementedError
     raise error
     raise StopIteration
@@ -423,6 +439,10 @@ def test_raise_statements_are_collected_with_message_and_condition() -> None:
         ("KeyError", "the second"),
         ("TypeError", "bad …: …"),
         ("LIMIT_ERROR", "too many"),
+        ("RuntimeError", "both"),
+        ("OSError", "not both"),
+        ("LookupError", "has a"),
+        ("IndexError", "no a"),
         ("StopIteration", ""),
         ("NotImplementedError", "later"),
     ]
@@ -433,6 +453,12 @@ def test_raise_statements_are_collected_with_message_and_condition() -> None:
     assert by_name["mod.Error"].code.splitlines()[0] == "elif b:"
     assert by_name["TypeError"].code.startswith("except OSError as error:\n")
     assert by_name["LIMIT_ERROR"].code == "if b > 1:\n    raise LIMIT_ERROR(code=3, detail=LIMIT)"
+    condition = "if (\n    a\n    and b\n):\n"
+    assert by_name["RuntimeError"].code == condition + '    raise RuntimeError("both")'
+    assert by_name["OSError"].code == condition + '    …\nelse:\n    raise OSError("not both")'
+    assert by_name["LookupError"].code == 'if a:\n    raise LookupError("has a")'
+    assert by_name["IndexError"].code.endswith('else:\n    raise IndexError("no a")')
+    assert by_name["IndexError"].code.startswith("if a:\n")
 
 
 @pytest.mark.parametrize(
