@@ -323,9 +323,9 @@ class Index:
         )
         return [self._hit(row[:-1], row[-1]) for row in rows]
 
-    def frequency(self, word: str, scope: Sequence[str] = ()) -> int:
+    def frequency(self, word: str, scope: Sequence[str] = (), corpora: Sequence[str] = ()) -> int:
         """How many passages contain a word, with any ending; of those in the scope, if one is given."""
-        query = _within(scope, f"- scope : {_quoted(word)}")
+        query = _within(scope, f"- scope : {_quoted(word)}", corpora)
         return self._counted(query, "SELECT count(*) FROM search WHERE search MATCH ?", query)
 
     def size(self, scope: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from assistant.knowledge.search.words import IMPORTED_AS
 
 MOST_WORDS_OF_NAME = 3  # "Django REST framework"
 MOST_TOKENS = 400
+SHORTEST_NAME = 4  # letters of a name that may be certain because it is no word
 USED_ELSEWHERE = 20  # passages of others; a name in more of them, and in more than its own, is also a word
 
 _TOKEN = re.compile(r"(?<![\w./@-])[A-Za-z][\w+#-]*(?:\.js)?(?![\w/(\[=-]|\.\w)(?:['’]s\b)?")
@@ -27,6 +28,11 @@ _AFTER = re.compile(
 )
 _BEFORE = re.compile(
     r"\b(?:in|with|using|use|via|import|from|inside)\s+(?:the\s+|python(?:['’]s)?\s+|my\s+)?[`\"']?$",
+    re.IGNORECASE,
+)
+# What a name is, said after it: "the websockets library".
+_KIND = re.compile(
+    r"^[`\"']?\s+(?:python\s+)?(?:library|lib|package|module|framework|project|docs?|documentation)\b",
     re.IGNORECASE,
 )
 
@@ -60,7 +66,7 @@ def named_scope(index: Index, text: str) -> tuple[Scope, str]:
     packages = dict.fromkeys(package for name in chosen for package in sorted(name.packages))
     rest = text
     for name in reversed(chosen):
-        rest = f"{_BEFORE.sub('', rest[: name.start])} {rest[name.end :]}"
+        rest = f"{_BEFORE.sub('', rest[: name.start])} {_KIND.sub('', rest[name.end :])}"
     names = tuple(text[name.start : name.end] for name in chosen)
     return Scope(tuple(packages), bool(certain), names), rest
 
@@ -94,6 +100,8 @@ def _is_certain(index: Index, text: str, start: int, end: int, meant: frozenset[
     if any(char.isupper() for char in written[1:]):  # FastAPI
         return True
     own = index.frequency(written, tuple(map(scope_key, meant)))
+    if len(written) >= SHORTEST_NAME and _is_no_word(index, written):
+        return True
     others = index.frequency(written) - own
     if others <= USED_ELSEWHERE or others < own:
         return True
@@ -101,3 +109,10 @@ def _is_certain(index: Index, text: str, start: int, end: int, meant: frozenset[
     if written[0].isupper() and not begins:
         return True
     return bool(_BEFORE.search(text[:start][-40:]) and _AFTER.match(text[end:][:40]))
+
+
+def _is_no_word(index: Index, name: str) -> bool:
+    """Whether a name has no other meaning: the documentation of the standard library, which seldom mentions
+    packages, never has it."""
+    library = ("python",)
+    return not index.frequency(name, corpora=library) and index.frequency("python", corpora=library) > 0

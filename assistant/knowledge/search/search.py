@@ -57,6 +57,7 @@ MOST_CORRECTED = 12  # words of a question; each takes a millisecond
 COMMON_NAME = 12  # passages; a name that more of them have as a word is also an English word
 RARE_WORD, COMMON_WORD = 0.2, 0.05  # how surely a word of a sentence is meant as a name
 PAIR, JOINED = 0.3, 0.15  # the same for two neighbouring words: "list sort", "copy file"
+SHORT_NAME = 0.3  # the same for a name directly in a package that the question names: `websockets.connect`
 JOINING_WORDS = frozenset(("and", "or", "in", "with", "for", "from", "as"))  # and keywords of Python
 # What people call a type or module.
 TYPES = {
@@ -344,7 +345,7 @@ class _Search:
             words += [mention.name for mention in missing if not _is_users_name(mention.name)]
         weights = word_weights(index, words, query)
         if not any(candidate.named > 0.9 for candidate in candidates.by_id.values()):
-            for hit, sure in _named_by_words(index, question.type, subject, weights):
+            for hit, sure in _named_by_words(index, question.type, subject, weights, query.scope):
                 candidates.add_named(hit, sure)
         if weights:
             candidates.add_matching(index, weights)
@@ -516,7 +517,11 @@ def _is_users_name(name: str) -> bool:
 
 
 def _named_by_words(
-    index: Index, question_type: QuestionType, subject: Subject, weights: dict[str, tuple[int, float]]
+    index: Index,
+    question_type: QuestionType,
+    subject: Subject,
+    weights: dict[str, tuple[int, float]],
+    scope: Sequence[str],
 ) -> Iterator[tuple[Hit, float]]:
     """The passages whose names are ordinary words of the question, with how surely each is meant."""
     core = subject.core or subject.words
@@ -528,6 +533,10 @@ def _named_by_words(
                 yield hit, PAIR
         for hit in index.ending(one + other, 3):
             yield hit, JOINED
+    for word in subject.words[:MOST_TERMS] if scope else ():
+        for hit in index.ending(word, MOST_ENDINGS):
+            if hit.passage.name.count(".") == 1 and hit.passage.kind != "section":
+                yield hit, SHORT_NAME
     for word in core:
         rare = weights[word][0] <= COMMON_NAME if word in weights else True
         for name in dict.fromkeys((word, TYPES.get(word, word), word.removesuffix("s"))):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from assistant.knowledge.index import Index
 from assistant.knowledge.index_writer import IndexWriter
 from assistant.knowledge.passage import Passage
+from assistant.knowledge.search.scope import USED_ELSEWHERE, named_scope
 from assistant.knowledge.search.search import MOST_REMEMBERED, RecentSearches, search
 from tests.support.fake_documentation import passage, unit
 
@@ -113,12 +114,21 @@ def with_packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
                 ".send_form": ("function", "Send a form with a POST request to a server."),
                 ".set_timeout": ("function", "Set the timeout of a request, in seconds."),
                 ".and_then": ("function", "Run this and then that with and for another."),
+                ".connect": ("class", "Open what is needed. " + "It does more than can be said here. " * 40),
+                ".attach": ("function", "Connect to a server."),
             }
             passages = [
                 passage(package + name, text, kind=kind, corpus="packages", signature="", package=package)
                 for name, (kind, text) in texts.items()
             ]
             writer.put([unit(package, *passages)])
+        mentions = [
+            passage(f"ways.way_{number}", "Fetchling and a gadget.", corpus="packages", package="ways")
+            for number in range(USED_ELSEWHERE + 20)
+        ]
+        writer.put([unit("ways", *mentions)])
+        writer.put([unit("gadget", passage("gadget", "It is small.", corpus="packages", package="gadget"))])
+        writer.put([unit("tutorial", passage("tutorial", "Python calls a gadget.", corpus="python"))])
     with closing(Index(path)) as found:
         yield found
 
@@ -130,6 +140,7 @@ def with_packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
         ([], "How do I set the timeout in webcall?", "webcall.set_timeout"),
         ([], "what is webcall", "webcall"),
         ([], "How do I remove a directory and everything in it?", "shutil.rmtree"),
+        ([], "connect to a server with the webcall library", "webcall.connect"),
         (["How do I send a form with webcall?"], "and with fetchling?", "fetchling.send_form"),
         (["How do I send a form with webcall?"], "What about for fetchling?", "fetchling.send_form"),
         (["How do I send a form with webcall?"], "and how do I set the timeout?", "webcall.set_timeout"),
@@ -142,6 +153,16 @@ def test_a_package_that_is_named_is_searched(
     with_packages: Index, before: list[str], question: str, name: str
 ) -> None:
     assert first(with_packages, question, previous=before) == name
+
+
+@pytest.mark.parametrize(("name", "is_certain"), [("fetchling", True), ("gadget", False), ("webcall", True)])
+def test_a_name_that_is_no_other_word_is_surely_that_of_the_package(
+    with_packages: Index, name: str, *, is_certain: bool
+) -> None:
+    scope, rest = named_scope(with_packages, f"size of a pool {name} library opens")
+    assert (scope.packages, scope.is_certain, rest.split()) == (
+        (name,), is_certain, ["size", "of", "a", "pool", "opens"],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["os.teleport", "foo.quuxify", "list.push", "shutil.rmtre"])
