@@ -31,10 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "search":
         return _search(options.into, " ".join(options.question), options.limit)
-    if options.command == "fetch":
-        return _fetch(options)
     if options.exit_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
+    if options.command == "fetch":
+        return _fetch(options)
     with contextlib.suppress(OSError, AttributeError):
         os.nice(NICENESS)  # the application's replies come first
     passages = 0
@@ -162,11 +162,6 @@ def _parser() -> argparse.ArgumentParser:
         help="read this folder of documentation, whose address on the web is URL (repeatable)",
     )
     building.add_argument("--no-python", action="store_true", help="leave out the standard library")
-    building.add_argument(
-        "--exit-with-stdin",
-        action="store_true",
-        help="exit when standard input closes, as when a parent ends",
-    )
     searching = commands.add_parser("search", help="search an index")
     searching.add_argument("--into", type=Path, required=True, metavar="FILE", help="the file of the index")
     searching.add_argument("--limit", type=int, default=4, help="the most passages to print")
@@ -198,6 +193,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="let this host have an address of a private network (repeatable)",
     )
+    for each in (building, fetching):
+        each.add_argument(
+            "--exit-with-stdin",
+            action="store_true",
+            help="exit when standard input closes, as when a parent ends",
+        )
     return parser
 
 
