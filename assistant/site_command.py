@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -33,13 +34,18 @@ from assistant.sites import (
     new_key,
 )
 
-LISTS = (
-    "origins",
-    "docs",
-    "addresses",
-    "private_hosts",
-    "suggestions",
-)  # each value is given by an option of its own
+# Each value of these is given by an option of its own.
+LISTS = ("origins", "docs", "addresses", "private_hosts", "suggestions")
+OPTIONS = {
+    "origins": "--origin",
+    "suggestions": "--suggestion",
+    "addresses": "--docs-from",
+    "refresh_hours": "--refresh",
+    "private_hosts": "--allow-private-host",
+    "texts": "--text",
+    "limits": "--limit",
+    "uses_model": "--model",
+}  # the others have the names of their fields
 NEVER = "for-ever"
 NEVER_AGAIN = "never"
 LIMITS = [name.replace("_", "-") for name in asdict(SiteLimits())]
@@ -210,15 +216,13 @@ def _absolute(docs: str) -> str:
 
 def _in_options(message: str) -> str:
     """The message with the names of options in place of those of fields."""
-    for field, option in (
-        ("origins", "--origin"),
-        ("suggestions", "--suggestion"),
-        ("addresses", "--docs-from"),
-        ("refresh_hours", "--refresh"),
-        ("private_hosts", "--allow-private-host"),
-    ):
-        message = message.replace(f"{field}: ", f"{option}: ")
-    return message
+
+    def option(field: re.Match[str]) -> str:
+        name, _, limit = field[1].partition(".")
+        named = OPTIONS.get(name, f"--{name}") + (f" {limit}" if name == "limits" else "")
+        return f"{named.replace('_', '-')}: "
+
+    return re.sub(r"^([a-z_]+(?:\.\w+)*): ", option, message, flags=re.MULTILINE)
 
 
 def _address(options: argparse.Namespace, settings: Settings) -> str:
