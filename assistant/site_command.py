@@ -11,6 +11,8 @@ import argparse
 import os
 import re
 import secrets
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,18 +20,34 @@ from pathlib import Path
 from typing import Any
 
 from assistant.settings import BadSettings, Settings, read_settings
-from assistant.sites import BadSite, NoSuchSite, Site, SiteLimits, Sites, changed, hash_of, make_site, new_key
+from assistant.site_pages import ROOT, arguments_of, folders_of
+from assistant.sites import (
+    BadSite,
+    NoSuchSite,
+    Site,
+    SiteLimits,
+    Sites,
+    changed,
+    give_to_owner_of,
+    hash_of,
+    make_site,
+    new_key,
+)
 
-LISTS = ("origins", "docs", "addresses", "suggestions")  # each value is given by an option of its own
+# Each value of these is given by an option of its own.
+LISTS = ("origins", "docs", "addresses", "private_hosts", "suggestions")
 OPTIONS = {
     "origins": "--origin",
     "suggestions": "--suggestion",
-    "addresses": "--address",
+    "addresses": "--docs-from",
+    "refresh_hours": "--refresh",
+    "private_hosts": "--allow-private-host",
     "texts": "--text",
     "limits": "--limit",
     "uses_model": "--model",
 }  # the others have the names of their fields
 NEVER = "for-ever"
+NEVER_AGAIN = "never"
 LIMITS = [name.replace("_", "-") for name in asdict(SiteLimits())]
 REMOVED = """The site {name!r} ({key}) is removed. Its widget and its tokens are refused from now on.
 Its index and its fetched pages are deleted. Its chats are deleted for good: within a minute if the
@@ -50,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _add(options: argparse.Namespace, sites: Sites, settings: Settings) -> None:
+def _add(options: argparse.Namespace, sites: Sites, settings: Settings) -> int:
     secret = secrets.token_urlsafe(32)
     values = _given(options, {})
     identity_key = secrets.token_urlsafe(48) if options.new_identity_key else None
@@ -62,6 +80,7 @@ def _add(options: argparse.Namespace, sites: Sites, settings: Settings) -> None:
     _print_lines(site, _address(options, settings))
     print(f"The secret of the site's report. It is shown only now:\n\n    {secret}\n")
     _print_identity_key(identity_key)
+    return _fetch_pages(site, sites) if site.addresses else 0
 
 
 def _list(options: argparse.Namespace, sites: Sites, settings: Settings) -> None:
@@ -82,6 +101,8 @@ def _show(options: argparse.Namespace, sites: Sites, settings: Settings) -> None
             name, value = "report_secret", "set" if value else "none"
         elif name == "keep_days":
             value = NEVER if value is None else value
+        elif name == "refresh_hours":
+            value = NEVER_AGAIN if value is None else value
         elif isinstance(value, bool):
             value = "yes" if value else "no"
         elif isinstance(value, tuple):
@@ -91,7 +112,7 @@ def _show(options: argparse.Namespace, sites: Sites, settings: Settings) -> None
     _print_lines(site, _address(options, settings))
 
 
-def _set(options: argparse.Namespace, sites: Sites, settings: Settings) -> None:
+def _set(options: argparse.Namespace, sites: Sites, settings: Settings) -> int:
     site = sites.existing(options.key)
     values = _given(options, asdict(site))
     secret = identity_key = None
@@ -107,11 +128,39 @@ def _set(options: argparse.Namespace, sites: Sites, settings: Settings) -> None:
         values["identity_keys"] = ()
     if not values:
         raise BadSite("There is nothing to change: give an option. `--help` lists them.")
-    sites.save(changed(site, **values))
+    new = changed(site, **values)
+    sites.save(new)
+    place = sites.place(site.key)
+    for folder in set(folders_of(site, place).values()) - set(folders_of(new, place).values()):
+        shutil.rmtree(folder, ignore_errors=True)
     print(f"The site {site.name!r} ({site.key}) is changed: {', '.join(sorted(values)).replace('_', '-')}.")
     if secret is not None:
         print(f"The new secret of the site's report. It is shown only now:\n\n    {secret}\n")
     _print_identity_key(identity_key)
+    return _fetch_pages(new, sites) if values.get("addresses") else 0
+
+
+def _refresh(options: argparse.Namespace, sites: Sites, settings: Settings) -> int:
+    site = sites.existing(options.key)
+    if not site.addresses:
+        raise BadSite("The site has no address to fetch from. `site set KEY --docs-from URL` gives it one.")
+    return _fetch_pages(site, sites)
+
+
+def _fetch_pages(site: Site, sites: Sites) -> int:
+    """Fetch the pages of all addresses, and show what is fetched. Returns the exit status."""
+    place = sites.place(site.key)
+    failed = 0
+    for address, folder in folders_of(site, place).items():
+        print(f"Fetching {address}", flush=True)
+        command = [sys.executable, *arguments_of(site, address, folder)]
+        failed |= subprocess.run(command, cwd=ROOT, check=False).returncode
+    pages = place / "pages"
+    for made in (pages, *pages.rglob("*")) if pages.is_dir() else ():
+        give_to_owner_of(place.parent.parent, made)
+    if failed:
+        print(f"Try it again with `python -m assistant site refresh {site.key}`.", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _remove(options: argparse.Namespace, sites: Sites, settings: Settings) -> None:
@@ -129,6 +178,8 @@ def _given(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, Any
             values[name] = tuple(value for value in values[name] if value)
     if "docs" in values:
         values["docs"] = tuple(_absolute(docs) for docs in values["docs"])
+    if options.refresh_hours is not None:
+        values["refresh_hours"] = None if options.refresh_hours == NEVER_AGAIN else options.refresh_hours
     if options.keep_days is not None:
         values["keep_days"] = None if options.keep_days == NEVER else options.keep_days
     if options.texts is not None:
@@ -208,9 +259,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m assistant", description="The sites that embed the widget."
     )
     things = parser.add_subparsers(required=True, metavar="site")
-    commands = things.add_parser("site", help="add, list, show, set or remove a site").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
+    commands = things.add_parser(
+        "site", help="add, list, show, refresh, set or remove a site"
+    ).add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, help: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help, description=help)
@@ -225,9 +276,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_values(adding, is_new=True)
     command("list", _list, "list all sites")
     showing = command("show", _show, "show what is set for a site, and the line to paste")
+    refreshing = command("refresh", _refresh, "fetch what has changed of a site's documentation")
     setting = command("set", _set, "change what is set for a site; a list is replaced as a whole")
     removing = command("remove", _remove, "remove a site, its index and its chats")
-    for one in (showing, setting, removing):
+    for one in (showing, refreshing, setting, removing):
         one.add_argument("key", metavar="KEY", help="the site's key")
     setting.add_argument("--name", metavar="NAME", help="the name that visitors see")
     _add_values(setting, is_new=False)
@@ -257,11 +309,24 @@ def _add_values(parser: argparse.ArgumentParser, *, is_new: bool) -> None:
         help="a folder of the site's documentation, and its address on the web (repeatable)",
     )
     add(
-        "--address",
+        "--docs-from",
         dest="addresses",
         action="append",
         metavar="URL",
-        help="an address whose documentation is fetched (repeatable)",
+        help="an address on the web whose documentation is fetched now (repeatable)",
+    )
+    add(
+        "--refresh",
+        dest="refresh_hours",
+        metavar="HOURS",
+        help=f"how often the application fetches it again, or {NEVER_AGAIN}, which is usual",
+    )
+    add(
+        "--allow-private-host",
+        dest="private_hosts",
+        action="append",
+        metavar="NAME",
+        help="let this host of --docs-from have an address of a private network (repeatable)",
     )
     add(
         "--library",

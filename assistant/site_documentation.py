@@ -10,15 +10,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Coroutine
-from urllib.parse import urlsplit
 
 from assistant.knowledge.documentation import Documentation
+from assistant.site_pages import FETCHED, Refresher, folders_of
 from assistant.sites import Site, Sites
 
 log = logging.getLogger(__name__)
 
 MOST_OPEN = 32
-FETCHED = ".crawl.json"  # in the folder of what was fetched from an address; it changes with every fetch
 
 
 class SiteDocumentation:
@@ -35,8 +34,9 @@ class SiteDocumentation:
         return len(self._open)
 
     async def start(self) -> None:
-        """Begin to bring all indexes up to date, without waiting for the end."""
+        """Begin to bring all indexes up to date, without waiting for the end, and to fetch pages again."""
         self._do(self._read_all())
+        self._do(Refresher(self._sites).run())
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -82,18 +82,15 @@ class SiteDocumentation:
 
     def _fetched(self, site: Site) -> list[str]:
         """The folders of what was fetched for a site, each with its address."""
-        pages = self._sites.place(site.key) / "pages"
-        origins = dict.fromkeys(f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, site.addresses))
-        return [
-            f"{folder}={origin}" for origin in origins if (folder := pages / urlsplit(origin).netloc).is_dir()
-        ]
+        folders = folders_of(site, self._sites.place(site.key))
+        return [f"{folder}={address}" for address, folder in folders.items() if folder.is_dir()]
 
     def _stamp(self, site: Site) -> tuple[object, ...]:
         """Changes whenever the index has to be made anew."""
         times = []
-        for docs in self._fetched(site):
+        for folder in folders_of(site, self._sites.place(site.key)).values():
             try:
-                times.append(os.stat(os.path.join(docs.rpartition("=")[0], FETCHED)).st_mtime_ns)
+                times.append(os.stat(folder / FETCHED).st_mtime_ns)
             except OSError:
                 times.append(0)
         return site.docs, site.addresses, site.library, *times

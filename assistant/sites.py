@@ -152,6 +152,13 @@ class Site:
         Field(max_length=10),
         AfterValidator(_distinct),
     ] = ()  # documentation to fetch
+    # How often the application fetches it again by itself; None: only the operator does.
+    refresh_hours: Annotated[int, Field(ge=1, le=24 * 60)] | None = None
+    private_hosts: Annotated[  # hosts of addresses that may be in a private network
+        tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$")], ...],
+        Field(max_length=10),
+        AfterValidator(_distinct),
+    ] = ()
     library: bool = False  # whether Python's standard library is searched too
     uses_model: bool = True  # else every answer is a quotation
     tone: Annotated[str, _line(1000)] = ""  # a sentence or two for the model
@@ -279,7 +286,7 @@ class Sites:
                 file.flush()
                 os.fsync(file.fileno())
             for made in (self._folder, self.place(site.key), new):
-                _give_to_owner_of(self._folder.parent, made)
+                give_to_owner_of(self._folder.parent, made)
             os.replace(new, path)
         finally:
             new.unlink(missing_ok=True)
@@ -318,7 +325,7 @@ def _load(path: Path, key: str) -> Site | None:
     return site
 
 
-def _give_to_owner_of(data: Path, path: Path) -> None:
+def give_to_owner_of(data: Path, path: Path) -> None:
     """Let the application read what the superuser writes, if another user runs it."""
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         state = data.stat()

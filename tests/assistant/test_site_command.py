@@ -112,7 +112,10 @@ def test_what_is_wrong_is_said_and_changes_nothing(site: Command, tmp_path: Path
         "--limit site-day: ": ("set", one.key, "--limit", "site-day=many"),
         "--colour: ": ("set", one.key, "--colour", "red"),
         "--keep-days: ": ("set", one.key, "--keep-days", "0"),
-        "--address: must be an address": ("set", one.key, "--address", "file:///etc/passwd"),
+        "--docs-from: must be an address": ("set", one.key, "--docs-from", "file:///etc/passwd"),
+        "--refresh: ": ("set", one.key, "--refresh", "0"),
+        "--allow-private-host: ": ("set", one.key, "--allow-private-host", "a b"),
+        "has no address to fetch from": ("refresh", one.key),
         "--name: ": ("set", one.key, "--name", " "),
         "--text: ": ("set", one.key, "--text", "<b>=x"),
     }.items():

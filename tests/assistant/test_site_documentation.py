@@ -10,6 +10,7 @@ import pytest
 from assistant.engine import EngineState
 from assistant.knowledge.documentation import Documentation, DocumentationState
 from assistant.site_documentation import SiteDocumentation
+from assistant.site_pages import folders_of
 from assistant.sites import Site, Sites, changed, make_site, new_key
 from assistant.visitors import Visitor
 from storage.database import Database
@@ -97,12 +98,12 @@ async def test_what_was_fetched_is_searched_and_read_again_when_it_changes(
 ) -> None:
     site = add(sites, tmp_path, "zebra", docs=[], addresses=["https://docs.example.org/guide/"])
     assert await found(documentation, site, "How do I feed a zebra?") == []
-    pages = sites.place(site.key) / "pages" / "docs.example.org"
+    (pages,) = folders_of(sites.existing(site.key), sites.place(site.key)).values()
     pages.mkdir(parents=True)
     (pages / "feed.md").write_text("# Feed a zebra\n\nGive the zebra some grass twice a day.\n")
     (pages / ".crawl.json").write_text("{}")
     assert await found(documentation, site, "How do I feed a zebra?") == [
-        "https://docs.example.org/feed.html#feed-a-zebra"
+        "https://docs.example.org/guide/feed.html#feed-a-zebra"
     ]
 
 

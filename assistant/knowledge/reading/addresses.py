@@ -4,20 +4,24 @@ Both depend on the site generator, which a file beside the page or above it show
 `guide/install.md` into `guide/install/`, Docusaurus into `guide/install`. Sphinx, mdBook, Quarto and Jekyll
 turn it into `guide/install.html`, which is also the rule without a generator. HTML files, and all files on a
 code host (an address with `/blob/` or the like), keep their names. An index page has the address of its
-folder, except on a code host.
+folder, except on a code host. A folder that was fetched from the web lists the address of each file.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from assistant.knowledge.reading.page import Heading, docutils_id
 
 HTML = frozenset((".html", ".htm", ".xhtml"))
+
+CRAWL_FILE = ".crawl.json"  # `assistant/knowledge/crawling.py` writes it
 
 URL_SAFE = "-._~!$&'()*+,;=:@/?"
 _CODE_HOST = re.compile(
@@ -56,6 +60,8 @@ _GENERATORS: dict[str, tuple[str, str, Slug]] = {
 
 def address_of(place: Path, top: Path, file_format: str, base_url: str) -> tuple[str, Slug | None]:
     """The address of the file at `place` below `top`, and how its headings become anchors."""
+    if fetched := _fetched(top).get(place.as_posix()):
+        return fetched, None  # a page of HTML states its anchors, and a raw text has none
     if not base_url:
         return "", None
     base = base_url.rstrip("/")
@@ -78,6 +84,25 @@ def address_of(place: Path, top: Path, file_format: str, base_url: str) -> tuple
     if place.name.lower() in indexes:
         page = place.as_posix()[: -len(place.name)]
     return f"{base}/{quote(page, safe=URL_SAFE)}", slug
+
+
+def _fetched(top: Path) -> Mapping[str, str]:
+    """The address of each file of a folder that was fetched; none of another folder."""
+    try:
+        state = (top / CRAWL_FILE).stat()
+    except OSError:
+        return {}
+    return _listed(top / CRAWL_FILE, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _listed(file: Path, changed: int) -> Mapping[str, str]:
+    try:
+        pages = json.loads(file.read_bytes())["pages"]
+        found = {str(page["file"]): str(url) for url, page in pages.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {place: url for place, url in found.items() if url.startswith(("https://", "http://"))}
 
 
 def _on_site(place: Path, top: Path, slug: Slug) -> tuple[Path, str, Slug]:

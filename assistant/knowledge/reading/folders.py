@@ -81,7 +81,7 @@ _MAN_PAGE = re.compile(
 )
 
 # fmt: off
-_FOREIGN_FOLDERS = frozenset((
+FOREIGN_FOLDERS = frozenset((
     "node_modules", "bower_components", "__pycache__", "site-packages", "venv",
     "_build", "_static", "_sources", "_modules", "_images", "_downloads", "doctrees",
     "_templates", "_themes", "src-html", "class-use",
@@ -92,9 +92,9 @@ _BUILD_FILES = frozenset((
     "book.toml", "hugo.toml",
 ))
 # fmt: on
-_NOT_DOCUMENTATION = re.compile(
+NOT_DOCUMENTATION = re.compile(
     r"(?:licen[cs]e|copying|notice|authors|robots|cmakelists|top_level|requirements|constraints)\b[^.]*\.\w+"
-    r"|(?:genindex|search|py-modindex|404|searchindex|toc|print)(?:-all)?\.html?"
+    r"|(?:genindex(?:-\w+)?|bookindex|ix\d\d|search|py-modindex|404|searchindex|toc|print)(?:-all)?\.html?"
     # Pages of javadoc, doxygen and rustdoc that only list others, and source code as a page.
     r"|(?:all(?:classes|packages)(?:-\w+)?|(?:overview|package)-(?:tree|use|frame)|index-(?:all|\d+))\.html"
     r"|(?:help-doc|dir_[0-9a-f]{32}|\w+_8\w+_source|(?:class|struct|union)\w+-members|.+\.rs)\.html",
@@ -156,7 +156,7 @@ def _path_to_read(
     """The path of a file or folder within the folder `place`; None if it is not to be read."""
     path = os.path.join(place, name)
     file_format = format_of(path)
-    if name.startswith(".") or name.lower() in _FOREIGN_FOLDERS or name.endswith((".egg-info", ".dist-info")):
+    if name.startswith(".") or name.lower() in FOREIGN_FOLDERS or name.endswith((".egg-info", ".dist-info")):
         return None
     if has_build and name.lower() in _OUTPUT_FOLDERS:
         return None
@@ -173,7 +173,7 @@ def _path_to_read(
     if stat.S_ISDIR(status.st_mode):
         if os.path.lexists(os.path.join(path, "pyvenv.cfg")):
             return None
-    elif not file_format or _NOT_DOCUMENTATION.fullmatch(name):
+    elif not file_format or NOT_DOCUMENTATION.fullmatch(name):
         return None
     elif not stat.S_ISREG(status.st_mode):
         warn(f"{printable(path)} is left out, since it is not a regular file.")

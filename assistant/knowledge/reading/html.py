@@ -51,6 +51,7 @@ _NAVIGATION_LINE = re.compile(
 )
 _HIDDEN_ROLES = word_set("navigation search banner contentinfo complementary")
 _MAY_BE_HIDDEN = word_set("div section aside a span ul ol table dl td details summary pre header address")
+_CODE = word_set("code tt kbd samp")
 _BLOCKS = word_set(
     "address article aside blockquote body dd details div dl dt fieldset figcaption figure header hr li main "
     "ol p section summary table tbody thead tfoot tr ul caption br"
@@ -60,6 +61,10 @@ _MAIN = re.compile(r"<main\b|role\s*=\s*[\"']?main\b", re.IGNORECASE)
 _TITLE = re.compile(rf"<title\b[^<>]{{0,100}}>([^<]{{1,{LONGEST_HEADING}}})", re.IGNORECASE)
 _ARTICLE = re.compile(r"<article\b", re.IGNORECASE)
 _PILCROW = re.compile(r"\s*[\xb6\xa7#\U0001f517\uf0c1]\s*$")
+# The title of a box beside the text. As a heading it would take the text that follows the box.
+_BOX_TITLE = re.compile(
+    r"(?:note|tip|hint|important|attention|caution|warning|danger)\s*[:!]?$", re.IGNORECASE
+)
 _HEADINGS = word_set("h1 h2 h3 h4 h5 h6")
 _ALWAYS_BLOCKS = _HEADINGS | word_set("dl dt pre")  # also within code, which then was not closed
 
@@ -102,9 +107,15 @@ class _HtmlReader(HTMLParser):
         self._heading = 0  # the level of the open heading
         self._ids: list[str] = []  # the ids since the last text
         self._anchor = ""
-        self._lists: list[str] = []  # for each open <dl>, the kind of API that it describes, or ""
-        self._api_lists = 0  # how many of these describe an API
+        # For each open <dl>, the kind of passages in it: APIs, "section" if its terms have anchors, or "".
+        self._lists: list[str] = []
+        self._api_lists = 0  # how many of these have passages
         self._is_signature = False
+        self._term = ""  # the open "dt" or first "td" of a row, which may begin a passage
+        self._is_row_new = False  # whether the row has no cell yet
+        self._row_level = 0  # the level of the passage that a row is, or 0
+        self._code = 0  # how many elements of code within a line are open
+        self._is_code: bool | None = None  # whether the row begins with code; None before its first word
         self._shares = False  # whether the next signature has the same text as the one just above
 
     def read(self, text: str) -> Page:
@@ -142,6 +153,9 @@ class _HtmlReader(HTMLParser):
         if tag == "br" and self._pre:
             self._parts.append("\n")
         elif tag in ("td", "th"):
+            if self._term == "td":  # the first cell ends
+                self._flush()
+                self._term = ""
             self._parts.append(" ")
         elif tag != "br" or not self._heading:
             self._end_block(tag)
@@ -152,12 +166,26 @@ class _HtmlReader(HTMLParser):
             kind = next((KIND_OF_DIRECTIVE[name] for name in classes if name in KIND_OF_DIRECTIVE), "")
             self._lists.append(kind)
             self._api_lists += kind != ""
-        elif tag == "dt" and self._lists and self._lists[-1]:
-            self._is_signature, self._anchor = True, values.get("id") or ""
+        elif tag == "dt" and self._lists:
+            self._anchor = values.get("id") or ""
+            if self._lists[-1] in ("", "section"):
+                self._term, self._ids = tag, []
+            else:
+                self._is_signature = True
+        elif tag == "tr":
+            self._end_row()
+            self._is_row_new, self._anchor = True, values.get("id") or ""
+        elif tag in ("td", "th") and self._is_row_new:
+            self._is_row_new = False
+            if tag == "td":
+                self._term, self._code, self._is_code = tag, 0, None
+                self._ids = [found] if found else []
+        elif tag in _CODE:
+            self._code += 1
         elif tag == "pre":
             self._pre += 1
         if tag in ("dl", "dd"):
-            self._shares = False
+            self._shares, self._term = False, ""
 
     def handle_endtag(self, tag: str) -> None:
         if self._hidden[1]:
@@ -174,6 +202,12 @@ class _HtmlReader(HTMLParser):
         self._end_block(tag)
         if tag == "pre":
             self._pre = max(0, self._pre - 1)
+        elif tag in _CODE:
+            self._code = max(0, self._code - 1)
+        elif tag == "table":
+            self._end_row()
+        elif tag == "dt":
+            self._term = ""
         elif tag == "dl" and self._lists and self._lists.pop():
             self._api_lists -= 1
             self._shares = False
@@ -188,6 +222,8 @@ class _HtmlReader(HTMLParser):
             if data.isspace() and not self._pre:
                 return
             self._number = self.getpos()[0]
+        if self._is_code is None and not data.isspace():
+            self._is_code = self._code > 0
         self._parts.append(data)
 
     # Where the parser is
@@ -229,13 +265,14 @@ class _HtmlReader(HTMLParser):
     def _flush(self, *, gap: bool = False) -> None:
         """End a line of text, a block of code, or the open heading."""
         parts, self._parts = self._parts, []
+        text = "".join(parts)
+        if self._term and not text.isspace() and text and self._open_term(text):
+            return
         if self._heading or self._is_signature:
-            self._end_heading("".join(parts))
+            self._end_heading(text)
         elif self._pre:
-            self._add_code("".join(parts).rstrip())
-        elif (line := " ".join("".join(parts).split())) and not _NAVIGATION_LINE.match(
-            line[:LONGEST_HEADING]
-        ):
+            self._add_code(text.rstrip())
+        elif (line := " ".join(text.split())) and not _NAVIGATION_LINE.match(line[:LONGEST_HEADING]):
             self._fill_gap(self._number)
             self.page.add([line], self._number)
             self._ids = []
@@ -254,6 +291,33 @@ class _HtmlReader(HTMLParser):
             self._fill_gap(self._number + first)
             self.page.add_code(lines[first:], self._number + first)
 
+    def _end_row(self) -> None:
+        self._term = ""
+        if self._row_level:
+            self.page.close_headings(self._row_level)
+            self._row_level = 0
+
+    def _open_term(self, text: str) -> bool:
+        """Open a passage for a term of a list, or for a row that a name in code begins, if it has an anchor,
+        so that the anchor leads to what it says. Returns whether the text is done with."""
+        name = _PILCROW.sub("", " ".join(text.split()))[:LONGEST_HEADING]
+        anchor = self._anchor or (self._ids[-1] if self._ids else "")
+        term, self._term = self._term, ""
+        if term == "td" and anchor and self._is_code:
+            self._row_level = DIRECTIVE_LEVEL + self._api_lists
+            self._gap = False
+            self.page.open_heading(name, self._row_level, anchor=anchor)
+        elif term == "dt" and self._lists and (anchor or self._lists[-1]):
+            if not self._lists[-1]:
+                self._lists[-1] = "section"
+                self._api_lists += 1
+            level = DIRECTIVE_LEVEL + self._api_lists - 1
+            self._gap, self._ids = False, []
+            self.page.open_heading(name, level, anchor=anchor or self.page.anchor, shares=self._shares)
+            self._shares = True
+            return True
+        return False
+
     def _end_heading(self, text: str) -> None:
         name = _PILCROW.sub("", " ".join(text.split()))
         anchor = self._anchor or (self._ids[-1] if self._ids else "")
@@ -264,7 +328,10 @@ class _HtmlReader(HTMLParser):
                 self._open_api(name, anchor)
         else:
             level, self._heading = self._heading, 0
-            if name:
+            if _BOX_TITLE.match(name):
+                self._fill_gap(self._number)
+                self.page.add([name], self._number)
+            elif name:
                 self._gap = False
                 kind, signature = "section", ""
                 if (api := API_HEADING.match(name, 0, LONGEST_HEADING)) and api["arguments"]:
@@ -285,6 +352,11 @@ class _HtmlReader(HTMLParser):
         self._gap = False
         level = DIRECTIVE_LEVEL + self._api_lists - 1
         self.page.open_heading(
-            name, level, kind=self._lists[-1], signature=signature, anchor=anchor, shares=self._shares
+            name,
+            level,
+            kind=self._lists[-1],
+            signature=signature,
+            anchor=anchor or self.page.anchor,
+            shares=self._shares,
         )
         self._shares = True

@@ -166,6 +166,11 @@ class Page:
     def heading_name(self) -> str:
         return self._open[-1].name if self._open else ""
 
+    @property
+    def anchor(self) -> str:
+        """The anchor of the innermost open section."""
+        return next((each.anchor for each in reversed(self._open) if each.level < DIRECTIVE_LEVEL), "")
+
     def _has_text(self, start: int, end: int) -> bool:
         return any(self.lines[at].strip() and not self.skipped[at] for at in range(start, end))
 

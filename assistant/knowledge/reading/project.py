@@ -43,7 +43,8 @@ _TITLE_WORDS = re.compile(
     r"^@.*/|\s+(?:[•|–—]\s.*|documentation|docs|manual|reference manual|website)$", re.IGNORECASE
 )
 _PAGE_TITLE = re.compile(
-    r"<title>(?:[^<]*(?:[—–|(]| - |&#?\w+;)\s*)?(?P<name>[^<]{1,80}?)(?:\s+v?(?P<version>\d+(?:\.\w+)+))?\s+"
+    r"<title>(?:[^<]*(?:[—–|(]| - |&#?\w+;)\s*)?(?P<name>(?!v?\d+\.\d)[^<]{1,80}?)"
+    r"(?:\s+v?(?P<version>\d+(?:\.\w+)+))?\s+"
     r"(?:documentation|manual|docs|reference manual|api)\b",
     re.IGNORECASE,
 )

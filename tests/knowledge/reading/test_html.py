@@ -69,7 +69,45 @@ def test_each_api_has_its_text(tmp_path: Path, text: str, expected: list[str]) -
 
 
 @pytest.mark.parametrize(
-    "name", ["genindex.html", "allclasses-index.html", "overview-tree.html", "a_8h_source.html"]
+    ("text", "expected"),
+    [
+        # Terms of a list: each with an anchor, one of two terms without, within each other, and none at all.
+        ('<dl><dt id="x">-x</dt><dd>X.</dd><dt id="y">-y</dt><dd>Y.</dd></dl>', ["-x#x X.", "-y#y Y."]),
+        ('<dl><dt><a id="x"></a>-x</dt><dt>--xx</dt><dd>X.</dd></dl>', ["-x#x X.", "--xx#A X."]),
+        (
+            '<dl><dt id="x">x</dt><dd>X.<dl><dt id="y">y</dt><dd>Y.</dd></dl></dd></dl><p>Z.</p>',
+            ["x#x X.", "y#y Y.", "A#A Z."],
+        ),
+        ("<dl><dt>term</dt><dd>Its text.</dd></dl>", ["A#A term Its text."]),
+        ('<dl><dt id="x"></dt><dd>X.</dd></dl>', ["A#A X."]),
+        ("<dl><dt id='x'></dl>X.", ["A#A X."]),
+        # Rows: one with an anchor and a name in code, one without an anchor, one without code.
+        (
+            '<table><tr><th>Name</th></tr><tr><td><a id="f"></a><code>f</code>(x)</td><td>F.</td></tr>'
+            "<tr><td><code>g</code></td><td>G.</td></tr></table>Z.",
+            ["A#A Name", "f(x)#f f(x) F.", "A#A g G.  Z."],
+        ),
+        ('<table><tr id="f"><td><p><code>f</code></p><p>F.</p></td></tr></table>', ["f#f f  F."]),
+        ('<table><tr id="f"><td></td><td><code>f</code></td></tr></table>', ["A#A f"]),
+        ('<table><tr id="f"><th>1</th><td><code>f</code></td></tr></table>', ["A#A 1 f"]),
+        # The title of a box does not take what follows the box.
+        ('<div class="note"><h3>Note</h3><p>N.</p></div><p>Z.</p>', ["A#A Note  N.  Z."]),
+        ("<h3 id='n'>Notes</h3><p>N.</p>", ["Notes#n N."]),
+    ],
+)
+def test_the_anchor_of_a_passage_leads_to_what_it_says(
+    tmp_path: Path, text: str, expected: list[str]
+) -> None:
+    page = f'<h1 id="A">A</h1>{text}'
+    found = read(tmp_path, "a.html", page, base_url="https://example.org")
+    assert [
+        f"{each.name}#{each.url.partition('#')[2]} {each.text}".replace("\n", " ") for each in found
+    ] == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["genindex.html", "bookindex.html", "allclasses-index.html", "overview-tree.html", "a_8h_source.html"],
 )
 def test_pages_that_only_list_others_are_not_read(tmp_path: Path, name: str) -> None:
     for each in (name, "functions.html", "index-functions.html", "open_source.html"):

@@ -32,6 +32,7 @@ from assistant.knowledge.reading.project import licence_of, project_of_folder
          {"html/objects.inv": "# Sphinx inventory version 2\n# Project: Acme\n# Version: 4.0\n"},
          ("Acme", "4.0")),
         ("x/html", {"html/index.html": "<title>Acme 15.2 Documentation</title>"}, ("Acme", "15.2")),
+        ("x/html", {"html/index.html": "<title>3.11.2 Documentation</title>"}, ("x", "")),
         ("x/api", {"api/index.html": "<title>Overview (Acme Kit 3.1 API)</title>"}, ("Acme Kit", "3.1")),
         ("acme-1.4.2/docs/en", {}, ("acme", "1.4.2")),
         ("acme-doc/html", {}, ("acme", "")),
