@@ -17,6 +17,7 @@ from sqlalchemy import Column, DateTime, ForeignKey, String, Text
 
 RUNNING = sa.text("status IN ('pending', 'streaming')")
 DELETED = sa.text("deleted_at IS NOT NULL")
+OF_SITE = sa.text("site IS NOT NULL")
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
@@ -51,6 +52,7 @@ conversations = sa.Table(
     Column("deleted_at", UtcDateTime),  # gone, but not yet for good
     sa.Index("ix_conversation_owner_updated", "owner", "updated_at", "id"),
     sa.Index("ix_conversation_deleted", "deleted_at", sqlite_where=DELETED, postgresql_where=DELETED),
+    sa.Index("ix_conversation_site", "site", "updated_at", sqlite_where=OF_SITE, postgresql_where=OF_SITE),
 )
 
 messages = sa.Table(
@@ -83,6 +85,16 @@ messages = sa.Table(
         "uq_message_running", "conversation_id", unique=True, sqlite_where=RUNNING, postgresql_where=RUNNING
     ),
     sa.Index("ix_message_parent", "parent_id"),
+)
+
+# What its owner says of a reply.
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    Column("reply_id", String(36), ForeignKey("message.id", ondelete="CASCADE"), primary_key=True),
+    Column("rating", String(4), nullable=False),
+    Column("text", Text),
+    Column("given_at", UtcDateTime, nullable=False),
 )
 
 # The licences of models whose terms a person has accepted.
