@@ -24,6 +24,7 @@ MAY_IMPORT = {
     **dict.fromkeys(("assistant.conversation", "assistant.provenance", "assistant.engine"), ()),
     "assistant.events": ("assistant.conversation",),
     "assistant.knowledge": ("assistant.knowledge", "assistant.conversation"),
+    "assistant.privacy": ("assistant.privacy",),  # it knows texts, and nothing of chats
     "assistant.web": ("assistant", "storage"),
     "assistant": (*ASSISTANT, "prompts", "storage"),  # it reaches serving only over HTTP
     "prompts": ("prompts", "assistant.conversation"),
