@@ -61,8 +61,6 @@ def message_of(connection: Connection, row: Row[Any]) -> Message:
     checked(messages, row)
     status = Status(row.status)
     provenance = Provenance.from_json(row.provenance)
-    # An older release did not store which sources are cited. All those of a quotation are.
-    older = {"cited": provenance.model == "documentation"}
     return Message(
         id=row.id,
         conversation_id=row.conversation_id,
@@ -75,9 +73,15 @@ def message_of(connection: Connection, row: Row[Any]) -> Message:
         finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
         failure=None if row.failure_type is None else Failure(row.failure_type, row.failure_message or ""),
         provenance=provenance,
-        sources=tuple(Source(**{**older, **source}) for source in row.sources or ()),
+        sources=sources_of(row, provenance),
         feedback=None if row.rating is None else feedback_of(row),
     )
+
+
+def sources_of(row: Row[Any], provenance: Provenance) -> tuple[Source, ...]:
+    # An older release did not store which sources are cited. All those of a quotation are.
+    older = {"cited": provenance.model == "documentation"}
+    return tuple(Source(**{**older, **source}) for source in row.sources or ())
 
 
 def feedback_of(row: Row[Any]) -> Feedback:
