@@ -43,6 +43,7 @@ class Chats:
         self.check = database.check
         self.create = store.create_conversation
         self.page = store.conversations
+        self.latest = store.latest
         self.conversation = store.conversation
         self.reply = store.reply
         self.change = store.change
