@@ -15,6 +15,7 @@ from assistant.conversation import Conversation, Message
 from assistant.replies import Replies
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, NotFound
+from storage.exchanges import ExchangeStore
 from storage.feedback import FeedbackStore
 from storage.owners import OwnerStore
 from storage.store import ConversationStore
@@ -50,6 +51,7 @@ class Chats:
         self.restore = store.restore
         self.acceptances = owners.acceptances
         self.rate = FeedbackStore(database).give
+        self.exchanges = ExchangeStore(database)  # of all owners, for the report of a site
 
     async def load(self) -> None:
         """Read the marks of revoked cookies. Raises `DatabaseUnavailable`."""

@@ -149,7 +149,7 @@ def _pages(exchanges: Sequence[Exchange]) -> tuple[Page, ...]:
         for page, source in cited.items():
             titles.setdefault(page, source.title or source.name)
     return tuple(
-        Page(_line(titles[page]), page, count)
+        Page(_cut(_line(titles[page])), page, count)
         for page, count in sorted(answers.items(), key=lambda item: (-item[1], item[0]))[:MOST_PAGES]
     )
 
@@ -188,12 +188,15 @@ def _examples(texts: Iterable[str]) -> tuple[str, ...]:
     """The first different texts, as they may be shown."""
     shown: dict[str, None] = {}
     for text in texts:
-        shown[_line(masked(text))] = None
+        shown[_cut(masked(_line(text)))] = None  # hidden characters must not hide what is to be masked
         if len(shown) == MOST_EXAMPLES:
             break
     return tuple(shown)
 
 
 def _line(text: str) -> str:
-    line = " ".join(readable(text).split())
+    return " ".join(readable(text).split())
+
+
+def _cut(line: str) -> str:
     return line if len(line) <= LONGEST_EXAMPLE else f"{line[: LONGEST_EXAMPLE - 1]}…"
