@@ -54,7 +54,8 @@ def as_text(report: SiteReport, name: str) -> str:
 
 def _lines(report: SiteReport, name: str) -> Iterator[str]:
     first, last = report.days[0].date, report.days[-1].date
-    yield f"{name}: {report.questions} questions from {first} to {last} (UTC)"
+    yield f"{name}, from {first} to {last} (UTC)"
+    yield f"{report.questions:8}  Questions"
     for outcome, count in report.outcomes.items():
         yield f"{count:8}  {NAMES[outcome]}"
     yield f"{report.ratings[Rating.UP]:8}  Rated up"

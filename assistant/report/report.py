@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from assistant.conversation import Feedback, Rating, Source, Status
 from assistant.knowledge.plain_text import readable
 from assistant.knowledge.search.small_talk import may_need_documentation
-from assistant.privacy.masking import masked
+from assistant.privacy.masking import found, masked
 from assistant.report.groups import grouped
 from storage.exchanges import MOST_EXCHANGES, Exchange
 
@@ -28,6 +28,7 @@ MOST_EXAMPLES = 3
 MOST_PAGES = 20
 MOST_GAPS = 100
 LONGEST_EXAMPLE = 300  # characters
+LONGEST_SUBJECT = 500  # characters of a question by which it is grouped
 
 
 class Outcome(enum.StrEnum):
@@ -167,7 +168,7 @@ def _gaps(exchanges: Sequence[Exchange], asked: Mapping[str, Exchange]) -> tuple
     open_questions.sort(key=lambda exchange: exchange.asked_at, reverse=True)
     newest = open_questions[:MOST_GROUPED]
     gaps = []
-    for group in grouped([exchange.question for exchange in newest]):
+    for group in grouped([_subject(exchange.question) for exchange in newest]):
         members = [newest[place] for place in group]
         down = [feedback for one in members for feedback in rated_down[one.question_id]]
         gaps.append(
@@ -182,6 +183,14 @@ def _gaps(exchanges: Sequence[Exchange], asked: Mapping[str, Exchange]) -> tuple
         )
     gaps.sort(key=lambda gap: (gap.questions, gap.newest), reverse=True)
     return tuple(gaps[:MOST_GAPS])
+
+
+def _subject(question: str) -> str:
+    """The beginning of a question without personal data, which would set questions for the same apart."""
+    subject = question[:LONGEST_SUBJECT]
+    for one in reversed(found(subject)):
+        subject = f"{subject[: one.start]} {subject[one.end :]}"
+    return subject
 
 
 def _examples(texts: Iterable[str]) -> tuple[str, ...]:
