@@ -94,7 +94,7 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
         max_waiting=settings.max_waiting,
         total_seconds=settings.total_seconds,
     )
-    chats = Chats(database, store, owners, replies)
+    chats = Chats(database, store, owners, replies, sites)
     await chats.load()  # a damaged database ends the start here, with a clear message
 
     def load_page() -> FastAPI:

@@ -84,13 +84,22 @@ class Answers(enum.StrEnum):
     DOCUMENTATION = "documentation"
 
 
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A question that will be answered, as far as that is known now."""
+
+    by: Answers
+    ticket: Ticket
+    visitor: Visitor | None  # of a site; None in the chat itself
+
+
 @dataclass(slots=True)
 class _Run:
     """A reply that this process runs."""
 
     by: Answers
     owner: str
-    visitor: Visitor | None  # of a site; None in the chat itself
+    visitor: Visitor | None
     conversation_id: str
     entry: JournalEntry
     ticket: Ticket
@@ -102,8 +111,8 @@ class _Run:
     began: float = field(default_factory=time.monotonic)
 
     @property
-    def site(self) -> Site | None:
-        return None if self.visitor is None else self.visitor.site
+    def site(self) -> str | None:
+        return None if self.visitor is None else self.visitor.site.key
 
     def cancel(self, status: Status) -> None:
         if self.writing is not None and not self.writing.done():
@@ -170,9 +179,9 @@ class Replies:
             return _who_answers(self.served.status, documentation)
         return Answers.DOCUMENTATION if documentation.can_answer else None
 
-    async def documentation_at(self, site: Site | None) -> Documentation:
+    async def documentation_at(self, site: str | None) -> Documentation:
         """What is searched for the visitors of a site, or for the chat itself. Do not keep it."""
-        return self.documentation if site is None else await self._sites.of(site.key)
+        return self.documentation if site is None else await self._sites.of(site)
 
     @property
     def are_running(self) -> bool:
@@ -224,7 +233,7 @@ class Replies:
         if not text.strip():
             raise EmptyText("The message is empty. Write a question.")
         try:
-            by, ticket = await self._admit(owner, visitor, text)
+            admitted = await self._admit(owner, visitor, text)
             storing = self._store.ask(
                 owner,
                 conversation_id,
@@ -235,7 +244,7 @@ class Replies:
                 grounding=grounding,
                 site=None if visitor is None else visitor.site.key,
             )
-            return await self._begin(by, ticket, visitor, storing)
+            return await self._begin(admitted, storing)
         except (AssistantError, DiskFull):
             earlier = await self._store.asked(
                 owner, conversation_id, text, parent_id=parent_id, client_id=client_id
@@ -246,8 +255,8 @@ class Replies:
 
     async def retry(self, owner: str, reply_id: str, *, visitor: Visitor | None = None) -> StoredQuestion:
         """Answer the same question again, as a sibling of an earlier reply."""
-        by, ticket = await self._admit(owner, visitor)
-        return await self._begin(by, ticket, visitor, self._store.retry(owner, reply_id))
+        admitted = await self._admit(owner, visitor)
+        return await self._begin(admitted, self._store.retry(owner, reply_id))
 
     async def stop(self, owner: str, reply_id: str) -> Status:
         """End a reply, its text kept, and return how it ended; one that had ended stays as it is."""
@@ -275,6 +284,13 @@ class Replies:
         ours = [run for run in self._runs.values() if run.owner == owner]
         await asyncio.gather(*(run.end(Status.STOPPED) for run in ours))
 
+    async def rename_owner(self, owner: str, new_owner: str) -> None:
+        """Give the replies of an owner that this process runs to another one."""
+        await asyncio.gather(*self._beginning, return_exceptions=True)
+        for run in self._runs.values():
+            if run.owner == owner:
+                run.owner = new_owner
+
     async def follow(self, owner: str, reply_id: str, after: int | None = 0) -> AsyncIterator[ReplyEvent]:
         """The events of a reply after code point `after`; None begins with all of its text.
 
@@ -298,11 +314,8 @@ class Replies:
 
     # What happens to a question
 
-    async def _admit(self, owner: str, visitor: Visitor | None, text: str = "") -> tuple[Answers, Ticket]:
-        """Who answers one more reply, as far as that is known now, and its ticket for the queue.
-
-        The caller passes the ticket to `_begin`.
-        """
+    async def _admit(self, owner: str, visitor: Visitor | None, text: str = "") -> _Admitted:
+        """Admit one more question. The caller passes the value to `_begin`, which returns the ticket."""
         if self._is_closing:
             raise Closing("The application is shutting down. Ask again in a moment.")
         by = self.answers if visitor is None else await self.answers_at(visitor.site)
@@ -313,34 +326,26 @@ class Replies:
             admit(self._limits, visitor, text)
         elif by is Answers.MODEL:
             await self.licences.check(owner)
-        return by, self._admission.enter(owner)
+        return _Admitted(by, self._admission.enter(owner), visitor)
 
     async def _begin(
-        self,
-        by: Answers,
-        ticket: Ticket,
-        visitor: Visitor | None,
-        storing: Coroutine[None, None, StoredQuestion],
+        self, admitted: _Admitted, storing: Coroutine[None, None, StoredQuestion]
     ) -> StoredQuestion:
         """Store a question and run its reply, even if the connection that asked is closed meanwhile."""
-        beginning = asyncio.create_task(self._store_and_run(by, ticket, visitor, storing))
-        self._beginning.add(beginning)
+        self._beginning.add(beginning := asyncio.create_task(self._store_and_run(admitted, storing)))
         beginning.add_done_callback(self._beginning.discard)
         return await asyncio.shield(beginning)
 
     async def _store_and_run(
-        self,
-        by: Answers,
-        ticket: Ticket,
-        visitor: Visitor | None,
-        storing: Coroutine[None, None, StoredQuestion],
+        self, admitted: _Admitted, storing: Coroutine[None, None, StoredQuestion]
     ) -> StoredQuestion:
         is_running = False
         try:
             stored = await storing
             if stored.is_new:
                 entry = self._journal.open(stored.reply_id)
-                run = _Run(by, ticket.owner, visitor, stored.conversation_id, entry, ticket)
+                ticket = admitted.ticket
+                run = _Run(admitted.by, ticket.owner, admitted.visitor, stored.conversation_id, entry, ticket)
                 self._runs[stored.reply_id] = run
                 run.writing = asyncio.create_task(self._author.write(run))
                 run.storing = asyncio.create_task(self._store_outcome(run, run.writing))
@@ -349,7 +354,7 @@ class Replies:
             return stored
         finally:
             if not is_running:
-                ticket.leave()
+                admitted.ticket.leave()
 
     async def _store_outcome(self, run: _Run, writing: asyncio.Task[FinishReason]) -> None:
         """Wait until the text ends, however it ends, and store the outcome."""
@@ -418,7 +423,7 @@ class _Author:
     _store: ConversationStore
     _journal: Journal
     _served: ServedModel
-    _documentation_at: Callable[[Site | None], Awaitable[Documentation]]
+    _documentation_at: Callable[[str | None], Awaitable[Documentation]]
     _licences: Licences
     _limits: Limits
     _total_seconds: float | None
@@ -496,7 +501,7 @@ class _Author:
             branch.turns,
             passages=sources,
             session=branch.conversation_id,
-            tone="" if run.site is None else run.site.tone,
+            tone="" if run.visitor is None else run.visitor.site.tone,
         )
         async with contextlib.aclosing(answer) as chunks:
             async for chunk in chunks:
@@ -523,7 +528,7 @@ class _Author:
         return FinishReason.EOS_TOKEN
 
     async def quotation(
-        self, turns: Sequence[Turn], site: Site | None = None, *, instead: bool = False
+        self, turns: Sequence[Turn], site: str | None = None, *, instead: bool = False
     ) -> DocumentationAnswer:
         """The answer to the last of `turns` that quotes the documentation."""
         try:
@@ -532,7 +537,7 @@ class _Author:
             raise NoDocumentation(str(error)) from error
         return quotation(question, found, instead=instead)
 
-    async def look_up(self, turns: Sequence[Turn], site: Site | None = None) -> tuple[Source, ...] | None:
+    async def look_up(self, turns: Sequence[Turn], site: str | None = None) -> tuple[Source, ...] | None:
         """The passages on the last of `turns`; None where there is no documentation."""
         documentation = await self._documentation_at(site)
         if not documentation.can_answer:
@@ -546,7 +551,7 @@ class _Author:
             return ()
         return passages_for(question, found)
 
-    async def _find(self, turns: Sequence[Turn], site: Site | None) -> tuple[str, SearchResult]:
+    async def _find(self, turns: Sequence[Turn], site: str | None) -> tuple[str, SearchResult]:
         *previous, question = [turn.content for turn in turns if turn.role is Role.USER]
         documentation = await self._documentation_at(site)
         return question, await documentation.search(question, previous=previous)

@@ -156,7 +156,7 @@ def test_a_database_that_cannot_be_read_alone_is_refused_in_words(tmp_path: Path
         ReadOnlyDatabase(path)
     database = Database(path)
     asyncio.run(
-        database.write(lambda one: one.exec_driver_sql("UPDATE alembic_version SET version_num = '0005'"))
+        database.write(lambda one: one.exec_driver_sql("UPDATE alembic_version SET version_num = '0006'"))
     )
     database.close()
     with pytest.raises(DatabaseUnavailable, match="of another release"):

@@ -49,7 +49,7 @@ class Parts:
             max_waiting=max_replies if max_waiting is None else max_waiting,
             total_seconds=total_seconds,
         )
-        self.chats = Chats(database, store, owners, self.replies)
+        self.chats = Chats(database, store, owners, self.replies, sites)
 
     async def start(self) -> None:
         await self.replies.start()

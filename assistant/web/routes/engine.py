@@ -73,7 +73,7 @@ def add_engine_routes(api: APIRouter, replies: Replies, *, may_manage: bool) -> 
                 cause=None,
                 answers=await replies.answers_at(at.site),
                 download=None,
-                documentation=(await replies.documentation_at(at.site)).status,
+                documentation=(await replies.documentation_at(at.site.key)).status,
                 licence=None,
             )
         if status.download is not None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +17,8 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from assistant.chats import Chats
+from assistant.errors import BadIdentity
+from assistant.host_users import host_user
 from assistant.replies import Answers, Replies
 from assistant.sites import Site, Sites
 from assistant.web.identity import values_of
@@ -106,6 +110,11 @@ def add_widget_routes(app: FastAPI, replies: Replies, chats: Chats, sites: Sites
             shown = Pass(site.key, body.origin, visitor)
         is_known = shown is not None
         shown = shown or Pass(site.key, body.origin, new_visitor())
+        if body.identity is not None:
+            try:
+                shown = await _signed_in(site, shown, body.identity, chats)
+            except BadIdentity as error:
+                return Problem(403, error.type, str(error))
         conversation_id, reply_id = await chats.latest(shown.owner)
         answer = TokenOut(
             token=tokens.sign(shown),
@@ -118,6 +127,18 @@ def add_widget_routes(app: FastAPI, replies: Replies, chats: Chats, sites: Sites
         if _keeps_secure_cookies(request):
             response.headers.append("Set-Cookie", _cookie(site, tokens.cookie(site, shown.visitor)))
         return response
+
+
+async def _signed_in(site: Site, shown: Pass, identity: str, chats: Chats) -> Pass:
+    """The same visitor as the user whom the site names, who takes over what the visitor has asked at this
+    site. Raises `BadIdentity`."""
+    named = host_user(site, identity)
+    if not await chats.use_identity(site.key, named.digest, named.ends_at):
+        raise BadIdentity("The JWT was used before. Sign a new one for each page.")
+    anonymous = Pass(site.key, shown.origin, shown.visitor)
+    user = replace(anonymous, user=named.user, named_at=int(time.time()))
+    await chats.take_over(site.key, anonymous.owner, user.owner)
+    return user
 
 
 async def _settings(site: Site, replies: Replies) -> str:
