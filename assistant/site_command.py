@@ -211,6 +211,7 @@ def _print_lines(site: Site, address: str) -> None:
         "</iframe>\n\n"
         "The integrity hash of v1.js, which changes with a release:\n\n"
         f"    {loader_integrity()}\n"
+        f"\nThe report of what visitors ask:\n\n    {address}/sites/{site.key}/report\n"
     )
 
 
