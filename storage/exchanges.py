@@ -6,7 +6,7 @@ It names no owner, so it is only for who may see the whole site: the site's owne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from storage.read_only import ReadOnlyDatabase
 from storage.rows import feedback_of, sources_of
 from storage.schema import UtcDateTime, conversations, feedback, messages
 
-LONGEST_QUESTION = 4000  # characters of a question that are read
+LONGEST_QUESTION = 1000  # characters of a question that are read
 MOST_EXCHANGES = 20_000  # replies that are read, those of the newest conversations
 
 _questions = messages.alias("question")
@@ -63,7 +63,7 @@ class Exchange:
     asked_at: datetime
     status: Status
     provenance: Provenance
-    sources: tuple[Source, ...]
+    cited: tuple[Source, ...]  # the sources that the reply cites or quotes, without their quotes
     feedback: Feedback | None
 
 
@@ -94,6 +94,6 @@ def _exchange_of(row: Row[*tuple[Any, ...]]) -> Exchange:
         asked_at=row.created_at,
         status=Status(row.status),
         provenance=provenance,
-        sources=sources_of(row, provenance),
+        cited=tuple(replace(one, quote="") for one in sources_of(row, provenance) if one.cited),
         feedback=None if row.rating is None else feedback_of(row),
     )

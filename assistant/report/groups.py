@@ -26,10 +26,13 @@ def grouped(texts: Sequence[str]) -> list[list[int]]:
     """The places of the texts of each group, in order; the first group has the first text. The time is
     proportional to the number of texts, whatever they say."""
     same: dict[object, list[int]] = {}  # texts of the same words, or the same text without any
+    words: list[Counter[str]] = []
     for place, text in enumerate(texts):
         counts = _words(text)
-        same.setdefault(frozenset(counts.items()) or text.strip().lower(), []).append(place)
-    words = [_words(texts[places[0]]) for places in same.values()]
+        key = frozenset(counts.items()) or text.strip().lower()
+        if key not in same:
+            words.append(counts)
+        same.setdefault(key, []).append(place)
     frequency = Counter(word for counts in words for word in counts)
     rarity = {word: 1 + math.log(len(words) / count) for word, count in frequency.items()}
     meetings: _Meetings = defaultdict(list)
@@ -48,11 +51,12 @@ def grouped(texts: Sequence[str]) -> list[list[int]]:
 
 
 def _words(text: str) -> Counter[str]:
-    """The forms of the words that say what a text is about, the first `MOST_WORDS`."""
+    """The forms of the words that say what a text is about, until there are `MOST_WORDS`."""
     counts: Counter[str] = Counter()
     for word in content_words(text):
-        if (shape := form(word)) in counts or len(counts) < MOST_WORDS:
-            counts[shape] += 1
+        counts[form(word)] += 1
+        if len(counts) == MOST_WORDS:
+            break
     return counts
 
 

@@ -9,6 +9,7 @@ Nothing in a report says who asked. What visitors wrote is shown in examples alo
 from __future__ import annotations
 
 import enum
+import itertools
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +26,11 @@ from storage.exchanges import MOST_EXCHANGES, Exchange
 PERIODS = (7, 30, 90)  # days
 MOST_GROUPED = 5000  # questions, the newest
 MOST_EXAMPLES = 3
+MOST_LOOKED_AT = 10  # texts of a gap, to find examples that differ when they are masked
 MOST_PAGES = 20
 MOST_GAPS = 100
 LONGEST_EXAMPLE = 300  # characters
-LONGEST_SUBJECT = 500  # characters of a question by which it is grouped
+LONGEST_SUBJECT = 300  # characters of a question by which it is grouped
 
 
 class Outcome(enum.StrEnum):
@@ -128,7 +130,7 @@ def make_report(exchanges: Sequence[Exchange], days: int, now: datetime) -> Site
 def outcome_of(exchange: Exchange) -> Outcome:
     if exchange.status is not Status.DONE:
         return Outcome.FAILED
-    if any(source.cited for source in exchange.sources):
+    if exchange.cited:
         return Outcome.DOCUMENTED
     if not may_need_documentation(exchange.question):
         return Outcome.SMALL_TALK
@@ -142,10 +144,9 @@ def _pages(exchanges: Sequence[Exchange]) -> tuple[Page, ...]:
     titles: dict[str, str] = {}
     for exchange in exchanges:
         cited: dict[str, Source] = {}
-        for source in exchange.sources:
-            if source.cited:
-                page = source.url.partition("#")[0] or source.location.rpartition(":")[0] or source.location
-                cited.setdefault(page, source)
+        for source in exchange.cited:
+            page = source.url.partition("#")[0] or source.location.rpartition(":")[0] or source.location
+            cited.setdefault(page, source)
         answers.update(cited.keys())
         for page, source in cited.items():
             titles.setdefault(page, source.title or source.name)
@@ -167,22 +168,21 @@ def _gaps(exchanges: Sequence[Exchange], asked: Mapping[str, Exchange]) -> tuple
     ]
     open_questions.sort(key=lambda exchange: exchange.asked_at, reverse=True)
     newest = open_questions[:MOST_GROUPED]
-    gaps = []
-    for group in grouped([_subject(exchange.question) for exchange in newest]):
-        members = [newest[place] for place in group]
-        down = [feedback for one in members for feedback in rated_down[one.question_id]]
-        gaps.append(
-            Gap(
-                questions=len(members),
-                not_found=sum(outcome_of(one) is Outcome.NOT_FOUND for one in members),
-                rated_down=sum(bool(rated_down[one.question_id]) for one in members),
-                newest=members[0].asked_at,
-                examples=_examples(one.question for one in members),
-                comments=_examples(feedback.text for feedback in down if feedback.text),
-            )
-        )
-    gaps.sort(key=lambda gap: (gap.questions, gap.newest), reverse=True)
-    return tuple(gaps[:MOST_GAPS])
+    groups = grouped([_subject(exchange.question) for exchange in newest])
+    groups.sort(key=len, reverse=True)  # those of one size stay in order: the newest first
+    return tuple(_gap([newest[place] for place in group], rated_down) for group in groups[:MOST_GAPS])
+
+
+def _gap(members: Sequence[Exchange], rated_down: Mapping[str, Sequence[Feedback]]) -> Gap:
+    down = [rated_down.get(one.question_id, ()) for one in members]
+    return Gap(
+        questions=len(members),
+        not_found=sum(outcome_of(one) is Outcome.NOT_FOUND for one in members),
+        rated_down=sum(map(bool, down)),
+        newest=members[0].asked_at,
+        examples=_examples(one.question for one in members),
+        comments=_examples(feedback.text for each in down for feedback in each if feedback.text),
+    )
 
 
 def _subject(question: str) -> str:
@@ -196,7 +196,7 @@ def _subject(question: str) -> str:
 def _examples(texts: Iterable[str]) -> tuple[str, ...]:
     """The first different texts, as they may be shown."""
     shown: dict[str, None] = {}
-    for text in texts:
+    for text in itertools.islice(dict.fromkeys(texts), MOST_LOOKED_AT):
         shown[_cut(masked(_line(text)))] = None  # hidden characters must not hide what is to be masked
         if len(shown) == MOST_EXAMPLES:
             break

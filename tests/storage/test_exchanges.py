@@ -24,6 +24,7 @@ from tests.storage.conftest import Clock
 
 OWNER, SITE, OTHER_SITE = "ann", "site", "other"
 SOURCE = Source("n", "Title", "p", "1", "", "page.md:3", "https://docs.example.org/page", "quote")
+CITED = replace(SOURCE, quote="")  # what a report reads of it
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -49,7 +50,7 @@ async def asked_at_site(
 async def end(journal: Journal, asked: StoredQuestion) -> None:
     entry = journal.open(asked.reply_id)
     journal.append(entry, "answer")
-    journal.cite(entry, (SOURCE,))
+    journal.cite(entry, (SOURCE, replace(SOURCE, cited=False)))
     await journal.settle(entry, Outcome(Status.DONE, provenance=Provenance(model="m", seconds=2.0)))
 
 
@@ -76,7 +77,7 @@ async def test_a_site_has_its_own_exchanges_alone_and_only_those_that_are_over(
         (first.message_id, "wrong"),
     ]
     assert found[0].question == "x" * LONGEST_QUESTION
-    assert (found[0].status, found[0].sources, found[0].provenance.seconds) == (Status.DONE, (SOURCE,), 2.0)
+    assert (found[0].status, found[0].cited, found[0].provenance.seconds) == (Status.DONE, (CITED,), 2.0)
     everything = await exchanges.of_site(SITE, since=BEGINNING)
     assert [one.question_id for one in everything if one not in found] == [old.message_id]
     assert await exchanges.of_site(SITE, since=BEGINNING, limit=1) == found[:1]

@@ -24,9 +24,9 @@ NOW = datetime(2026, 3, 10, 15, tzinfo=UTC)
 QUOTATION, MODEL = "documentation", "a-model"
 
 
-def source(page: str, *, cited: bool = True) -> Source:
+def source(page: str) -> Source:
     address = f"https://docs.example.org/{page}"
-    return Source(page, page.partition("#")[0].title(), "p", "1", "", f"{page}.md:3", address, "quote", cited)
+    return Source(page, page.partition("#")[0].title(), "p", "1", "", f"{page}.md:3", address, "")
 
 
 def exchange(
@@ -54,7 +54,7 @@ HISTORY = [
     exchange("How do I rotate the API key?", 10, by=QUOTATION, seconds=0.5),
     exchange("thanks!", 10, by=QUOTATION, seconds=0.1),
     exchange("What does it cost?", 9, seconds=4.0, rating=Rating.DOWN, comment="  Ask ann@acme.io instead "),
-    exchange("Is there an API?", 9, sources=(source("api"), source("users", cited=False)), rating=Rating.UP),
+    exchange("Is there an API?", 9, sources=(source("api"),), rating=Rating.UP),
     exchange("rotating api keys", 8, by=QUOTATION, seconds=0.5),
     # Answered again after it was stopped: the newest reply says how, and each rating counts.
     exchange(
