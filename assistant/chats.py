@@ -16,6 +16,8 @@ from assistant.replies import Replies
 from assistant.sites import Sites
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, NotFound
+from storage.exchanges import ExchangeStore
+from storage.feedback import FeedbackStore
 from storage.owners import OwnerStore
 from storage.running import utc_now
 from storage.sites import SiteStore
@@ -58,6 +60,8 @@ class Chats:
         self.change = store.change
         self.restore = store.restore
         self.acceptances = owners.acceptances
+        self.rate = FeedbackStore(database).give
+        self.exchanges = ExchangeStore(database)  # of all owners, for the report of a site
         self.use_identity = self._site_store.use_identity
 
     async def load(self) -> None:

@@ -78,6 +78,22 @@ class Source:
     cited: bool = True  # whether the text of the reply cites or quotes it
 
 
+class Rating(enum.StrEnum):
+    """What a reader thinks of a reply."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What the owner of a reply says of it."""
+
+    rating: Rating
+    text: str | None  # the reader's own words
+    given_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A node of a conversation's tree of messages. `position` counts in the order of storing, from 0 on."""
@@ -94,6 +110,7 @@ class Message:
     finish_reason: FinishReason | None = None
     failure: Failure | None = None
     sources: tuple[Source, ...] = ()  # best first
+    feedback: Feedback | None = None  # on a reply
 
     @property
     def turn(self) -> Turn:

@@ -1,4 +1,4 @@
-"""The command `python -m assistant site`: add, list, show, change and remove sites, for the operator.
+"""The command `python -m assistant site`: add, list, show, change, remove and report on sites, for operators.
 
 It reads and writes the files of `assistant/sites.py`, so it works while the application runs, and without it.
 """
@@ -8,6 +8,7 @@ It reads and writes the files of `assistant/sites.py`, so it works while the app
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import re
 import secrets
@@ -16,9 +17,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from assistant.report.formats import as_csv, as_text
+from assistant.report.report import PERIODS, beginning, make_report
 from assistant.settings import BadSettings, Settings, read_settings
 from assistant.site_pages import ROOT, arguments_of, folders_of
 from assistant.sites import (
@@ -33,6 +37,9 @@ from assistant.sites import (
     make_site,
     new_key,
 )
+from storage.errors import StorageError
+from storage.exchanges import ExchangeStore
+from storage.read_only import ReadOnlyDatabase
 
 # Each value of these is given by an option of its own.
 LISTS = ("origins", "docs", "addresses", "private_hosts", "suggestions")
@@ -60,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         settings = read_settings(["--data", options.data] if options.data else [])
         sites = Sites(settings.data / "sites")
         return int(options.run(options, sites, settings) or 0)
-    except (BadSettings, BadSite, NoSuchSite) as error:
+    except (BadSettings, BadSite, NoSuchSite, StorageError) as error:
         print(_in_options(str(error)), file=sys.stderr)
         return 2
     except OSError as error:
@@ -169,6 +176,15 @@ def _remove(options: argparse.Namespace, sites: Sites, settings: Settings) -> No
     print(REMOVED.format(name=site.name, key=site.key))
 
 
+def _report(options: argparse.Namespace, sites: Sites, settings: Settings) -> None:
+    site = sites.existing(options.key)
+    now = datetime.now(UTC)
+    exchanges = ExchangeStore(ReadOnlyDatabase(settings.data / "tech-assistant.db"))
+    found = asyncio.run(exchanges.of_site(site.key, since=beginning(options.days, now)))
+    report = make_report(found, options.days, now)
+    print(as_csv(report) if options.csv else as_text(report, site.name), end="")
+
+
 def _given(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, Any]:
     """The values of a site that options name. An option without a value empties a list."""
     fields = ("name", *LISTS, "library", "uses_model", "tone", "greeting", "colour", "position", "language")
@@ -246,6 +262,7 @@ def _print_lines(site: Site, address: str) -> None:
         "</iframe>\n\n"
         "The integrity hash of v1.js, which changes with a release:\n\n"
         f"    {loader_integrity()}\n"
+        f"\nThe report of what visitors ask:\n\n    {address}/sites/{site.key}/report\n"
     )
 
 
@@ -279,7 +296,12 @@ def _parser() -> argparse.ArgumentParser:
     refreshing = command("refresh", _refresh, "fetch what has changed of a site's documentation")
     setting = command("set", _set, "change what is set for a site; a list is replaced as a whole")
     removing = command("remove", _remove, "remove a site, its index and its chats")
-    for one in (showing, refreshing, setting, removing):
+    reporting = command("report", _report, "report what visitors of a site ask, and what was not answered")
+    reporting.add_argument(
+        "--days", type=int, choices=PERIODS, default=30, help="how many days until today (30)"
+    )
+    reporting.add_argument("--csv", action="store_true", help="print the gaps as CSV, one a line")
+    for one in (showing, refreshing, setting, removing, reporting):
         one.add_argument("key", metavar="KEY", help="the site's key")
     setting.add_argument("--name", metavar="NAME", help="the name that visitors see")
     _add_values(setting, is_new=False)

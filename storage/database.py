@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-NEWEST = "0006"  # the revision that the rows of `schema.py` are written for
+NEWEST = "0007"  # the revision that the rows of `schema.py` are written for
 BUSY_MS = 5000  # how long to wait for another program that has the database
 READERS = 2  # connections and threads for reading
 MOST_TOGETHER = 100  # jobs in one transaction
@@ -370,7 +370,7 @@ def leave_traces(connection: sa.Connection) -> None:
 def migrate(engine: sa.Engine) -> None:
     """Bring the schema to the newest revision. The caller holds the database's lock."""
     with engine.begin() as connection:
-        if _revision(connection) == NEWEST:
+        if revision_of(connection) == NEWEST:
             return
         # Imported late: most starts have nothing to migrate.
         from alembic import command
@@ -380,7 +380,7 @@ def migrate(engine: sa.Engine) -> None:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        current = _revision(connection)
+        current = revision_of(connection)
         if current is not None and current not in known:
             raise SchemaTooNew(
                 f"The database has schema {current}, which this release does not know. "
@@ -390,7 +390,8 @@ def migrate(engine: sa.Engine) -> None:
         command.upgrade(config, "head")
 
 
-def _revision(connection: sa.Connection) -> str | None:
+def revision_of(connection: sa.Connection) -> str | None:
+    """The revision of a database's schema. None before the first."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()

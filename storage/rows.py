@@ -5,13 +5,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, bindparam, select
 
-from assistant.conversation import Conversation, Failure, FinishReason, Message, Role, Source, Status
+from assistant.conversation import (
+    Conversation,
+    Failure,
+    Feedback,
+    FinishReason,
+    Message,
+    Rating,
+    Role,
+    Source,
+    Status,
+)
 from assistant.provenance import Provenance
-from storage.schema import acceptances, conversations, messages, pieces, revocations
+from storage.schema import acceptances, conversations, feedback, messages, pieces, revocations
 
 MOST_CHARACTERS = 1 << 18  # of text that is read or removed at once; the last message may exceed it
 
@@ -23,6 +34,10 @@ TYPES = {
     for table in (conversations, messages, acceptances, revocations)
 }
 CONVERSATION_FIELDS = [field.name for field in fields(Conversation)]  # each has a column of its name
+# A message, and the feedback on it.
+MESSAGE = select(messages, feedback.c.rating, feedback.c.text, feedback.c.given_at).outerjoin(
+    feedback, feedback.c.reply_id == messages.c.id
+)
 JOURNALLED = select(pieces.c.text).where(pieces.c.reply_id == bindparam("id")).order_by(pieces.c.start)
 
 
@@ -41,12 +56,11 @@ def conversation_of(row: Row[Any]) -> Conversation:
 
 
 def message_of(connection: Connection, row: Row[Any]) -> Message:
-    """A message with its text: that of a running reply is in the journal."""
+    """A message with its text and the feedback on it, from a row of `MESSAGE`. The text of a running reply is
+    in the journal."""
     checked(messages, row)
     status = Status(row.status)
     provenance = Provenance.from_json(row.provenance)
-    # An older release did not store which sources are cited. All those of a quotation are.
-    older = {"cited": provenance.model == "documentation"}
     return Message(
         id=row.id,
         conversation_id=row.conversation_id,
@@ -59,8 +73,22 @@ def message_of(connection: Connection, row: Row[Any]) -> Message:
         finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
         failure=None if row.failure_type is None else Failure(row.failure_type, row.failure_message or ""),
         provenance=provenance,
-        sources=tuple(Source(**{**older, **source}) for source in row.sources or ()),
+        sources=sources_of(row, provenance),
+        feedback=None if row.rating is None else feedback_of(row),
     )
+
+
+def sources_of(row: Row[Any], provenance: Provenance) -> tuple[Source, ...]:
+    # An older release did not store which sources are cited. All those of a quotation are.
+    older = {"cited": provenance.model == "documentation"}
+    return tuple(Source(**{**older, **source}) for source in row.sources or ())
+
+
+def feedback_of(row: Row[Any]) -> Feedback:
+    """Raises `TypeError` or `ValueError` where damage has changed it."""
+    if not isinstance(row.text, str | None) or not isinstance(row.given_at, datetime):
+        raise TypeError
+    return Feedback(Rating(row.rating), row.text, row.given_at)
 
 
 def messages_of(connection: Connection, statement: Select[Any], page: Mapping[str, Any]) -> list[Message]:

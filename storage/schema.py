@@ -87,6 +87,16 @@ messages = sa.Table(
     sa.Index("ix_message_parent", "parent_id"),
 )
 
+# What its owner says of a reply.
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    Column("reply_id", String(36), ForeignKey("message.id", ondelete="CASCADE"), primary_key=True),
+    Column("rating", String(4), nullable=False),
+    Column("text", Text),
+    Column("given_at", UtcDateTime, nullable=False),
+)
+
 # The licences of models whose terms a person has accepted.
 acceptances = sa.Table(
     "acceptance",

@@ -22,7 +22,7 @@ from assistant.conversation import Conversation, Message, Role, Status, Turn
 from storage.database import Database, leave_traces
 from storage.errors import ClientIdReused, NotFound, StillAnswering, UnknownMessage, UnknownParent
 from storage.owners import NOBODY
-from storage.rows import MOST_CHARACTERS, conversation_of, message_of, messages_of
+from storage.rows import MESSAGE, MOST_CHARACTERS, conversation_of, message_of, messages_of
 from storage.running import lease, utc_now
 from storage.schema import RUNNING, conversations, messages
 
@@ -43,7 +43,7 @@ LISTED_AFTER = LISTED.where(
     sa.tuple_(*_listed)
     < sa.tuple_(bindparam("updated_at", type_=conversations.c.updated_at.type), bindparam("id"))
 )
-MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("id")).limit(_limit)
+MESSAGES = MESSAGE.where(messages.c.conversation_id == bindparam("id")).limit(_limit)
 MESSAGES_BEFORE = MESSAGES.where(messages.c.position < bindparam("before")).order_by(
     messages.c.position.desc()
 )
@@ -55,10 +55,8 @@ IDS_AFTER = (
     .order_by(conversations.c.id)
     .limit(MOST_IDS)
 )
-REPLY = (
-    select(messages)
-    .join(conversations)
-    .where(messages.c.id == bindparam("id"), messages.c.role == Role.ASSISTANT, _is_visible)
+REPLY = MESSAGE.join(conversations, messages.c.conversation_id == conversations.c.id).where(
+    messages.c.id == bindparam("id"), messages.c.role == Role.ASSISTANT, _is_visible
 )
 IN_CONVERSATION = select(messages.c.id).where(
     messages.c.id == bindparam("id"), messages.c.conversation_id == bindparam("conversation_id")
@@ -349,7 +347,7 @@ class ConversationStore:
         """Store a pending sibling of a reply. Raises `NotFound` and `StillAnswering`."""
 
         def work(connection: Connection) -> StoredQuestion:
-            row = _owned_reply(connection, owner, reply_id)
+            row = owned_reply(connection, owner, reply_id)
             conversation = _owned(connection, owner, row.conversation_id, GROWING)
             sibling = self._pending_reply(row.parent_id)
             self._add(connection, conversation, sibling, title=conversation.title)
@@ -361,7 +359,7 @@ class ConversationStore:
         """A reply, with the text that is stored so far. Raises `NotFound`."""
 
         def work(connection: Connection) -> Message:
-            return message_of(connection, _owned_reply(connection, owner, reply_id))
+            return message_of(connection, owned_reply(connection, owner, reply_id))
 
         return await self._database.read(work)
 
@@ -482,7 +480,8 @@ def _owned(
     return row
 
 
-def _owned_reply(connection: Connection, owner: str, reply_id: str) -> Row[Any]:
+def owned_reply(connection: Connection, owner: str, reply_id: str) -> Row[Any]:
+    """The row of a reply of an owner, as `MESSAGE` selects it. Raises `NotFound`."""
     row = connection.execute(REPLY, {"id": reply_id, "owner": owner}).one_or_none()
     if row is None:
         raise NotFound("There is no such reply.")

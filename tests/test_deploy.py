@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from assistant.web.serving_gateway import WRONG_KEYS
+from assistant.web.throttle import WRONG_KEYS
 from tests.support.application import PATIENCE, ROOT, Application, running, upstream, wait_for
 
 SECONDS = {"client_header_timeout 10s": "client_header_timeout 1s", "read_header 10s": "read_header 1s"}

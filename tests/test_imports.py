@@ -24,8 +24,9 @@ MAY_IMPORT = {
     **dict.fromkeys(("assistant.conversation", "assistant.provenance", "assistant.engine"), ()),
     "assistant.events": ("assistant.conversation",),
     "assistant.knowledge": ("assistant.knowledge", "assistant.conversation"),
+    "assistant.privacy": ("assistant.privacy",),  # it knows texts, and nothing of chats
     "assistant.web": ("assistant", "storage"),
-    **dict.fromkeys(("assistant.__main__", "assistant.site_command"), ("assistant",)),
+    **dict.fromkeys(("assistant.__main__", "assistant.site_command"), ("assistant", "storage")),
     "assistant": (*ASSISTANT, "prompts", "storage"),  # it reaches serving only over HTTP
     "prompts": ("prompts", "assistant.conversation"),
     "storage": ("storage", "assistant.conversation", "assistant.provenance", "assistant.events"),

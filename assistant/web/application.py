@@ -27,6 +27,7 @@ from assistant.web.routes.mcp import add_mcp_route
 from assistant.web.security import Guard, page_policy
 from assistant.web.static_files import STATIC, Static
 from assistant.web.widget.bearer import SiteIdentity
+from assistant.web.widget.report import add_report_routes
 from assistant.web.widget.routes import add_widget_routes
 from assistant.web.widget.tokens import SiteTokens
 from storage.errors import DatabaseUnavailable
@@ -167,6 +168,7 @@ def create_app(
     add_mcp_route(app, replies.documentation)
     tokens = SiteTokens(sites, (key, *older_keys))
     add_widget_routes(app, replies, chats, sites, tokens)
+    add_report_routes(app, sites, chats.exchanges, key=key)
     app.mount("/ui", Static())
     if page is not None:
         app.mount("/", page)

@@ -19,8 +19,6 @@ import io
 import json
 import logging
 import math
-import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
@@ -34,6 +32,7 @@ from assistant.web.connections import address_of
 from assistant.web.disconnect import while_connected
 from assistant.web.documentation_models import ChatRefused, DocumentationModels, model_of
 from assistant.web.security import DATA_POLICY, bounded_body, security_headers
+from assistant.web.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +42,6 @@ OPEN = frozenset(
 LARGEST_BODY = 4 << 20  # bytes, the same as in the serving layer
 CONNECT_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 2
-WRONG_KEYS = 10  # from one address before it must wait
-WRONG_KEY_SECONDS = 60.0  # how long it waits, and how long a wrong key counts
-KNOWN_SECONDS = 3600.0  # how long an address that sent the right key never waits
-MOST_ADDRESSES = 4096  # that are remembered
 DONE = b"data: [DONE]\n\n"  # the end of a stream in OpenAI's protocol
 MODELS, COMPLETIONS, CHATS = "/v1/models", "/v1/completions", "/v1/chat/completions"
 PING_SECONDS = 15.0
@@ -246,43 +241,6 @@ class ServingGateway:
         except (aiohttp.ClientError, OSError) as error:
             log.debug("the serving layer cannot be reached", exc_info=error)
             await answer.fail(UNREACHABLE)
-
-
-class Throttle:
-    """Slows down the guessing of keys: after some wrong keys, an address must wait.
-
-    An address that sent the right key in the last hour never waits. Otherwise one program with an old key, or
-    an attacker behind the same router, could lock out the others.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._wrong: OrderedDict[str, list[float]] = OrderedDict()  # the times of wrong keys
-        self._known: OrderedDict[str, float] = OrderedDict()  # the time of the last right key
-
-    def seconds(self, address: str) -> float:
-        """How long this address must wait, or 0 if its key may be checked."""
-        now, wrong = self._clock(), self._wrong.get(address, [])
-        if len(wrong) < WRONG_KEYS or now - self._known.get(address, -math.inf) < KNOWN_SECONDS:
-            return 0
-        return max(wrong[-1] + WRONG_KEY_SECONDS - now, 0)
-
-    def admits(self, address: str, *, is_right: bool) -> bool:
-        """Remember whether this address's key was right, and return it."""
-        now = self._clock()
-        if is_right:
-            _remember(self._known, address, now)
-        else:
-            recent = [when for when in self._wrong.get(address, []) if now - when < WRONG_KEY_SECONDS]
-            _remember(self._wrong, address, [*recent, now][-WRONG_KEYS:])
-        return is_right
-
-
-def _remember(remembered: OrderedDict[str, Any], address: str, value: object) -> None:
-    remembered[address] = value
-    remembered.move_to_end(address)
-    if len(remembered) > MOST_ADDRESSES:
-        remembered.popitem(last=False)
 
 
 class _Answer:

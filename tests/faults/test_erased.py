@@ -12,9 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from assistant.conversation import FinishReason, Source, Status
+from assistant.conversation import FinishReason, Rating, Source, Status
 from storage.database import CLEAN, Database
 from storage.errors import NotFound
+from storage.feedback import FeedbackStore
 from storage.journal import Journal
 from storage.owners import OwnerStore
 from storage.running import Outcome
@@ -37,9 +38,15 @@ def found_in(folder: Path, text: str = CANARY) -> dict[str, int]:
 
 
 async def chat_of(
-    store: ConversationStore, journal: Journal, owner: str, word: str, chance: random.Random
+    store: ConversationStore,
+    journal: Journal,
+    feedback: FeedbackStore,
+    owner: str,
+    word: str,
+    chance: random.Random,
 ) -> str:
-    """A conversation full of one word: short and long texts, branches, streamed replies, two titles."""
+    """A conversation full of one word: short and long texts, branches, streamed replies, feedback, two
+    titles."""
     chat = await store.create_conversation(owner, f"{word} at first")
     replies: list[StoredQuestion] = []
     for number in range(chance.randint(1, 5)):
@@ -52,6 +59,7 @@ async def chat_of(
             await anext(aiter(entry.follow(entry.known)))
         journal.cite(entry, (Source(word, word, word, "1", word, word, word, f"{word} " * 50),))
         await journal.settle(entry, Outcome(Status.DONE, FinishReason.EOS_TOKEN))
+        await feedback.give(owner, asked.reply_id, Rating.DOWN, f"{word} " * chance.choice((1, 40)))
         replies.append(asked)
     await store.change(owner, chat.id, title=f"{word} and {word}")
     return chat.id
@@ -60,6 +68,7 @@ async def chat_of(
 async def test_what_is_purged_or_renamed_is_in_no_file(
     store: ConversationStore, journal: Journal, database: Database, tmp_path: Path, count: Count
 ) -> None:
+    feedback = FeedbackStore(database)
     before = chats = 0
     for seed in range(SEEDS):
         chance = random.Random(seed)
@@ -67,12 +76,15 @@ async def test_what_is_purged_or_renamed_is_in_no_file(
         for _ in range(24):
             is_doomed = chance.random() < 0.5
             owner, word = (OWNER, CANARY) if is_doomed else (OTHER, "another")
-            chat = await chat_of(store, journal, owner, word, chance)
+            chat = await chat_of(store, journal, feedback, owner, word, chance)
             doomed += [chat] if is_doomed else []
         renamed, _ = await store.conversations(OTHER, limit=5)
         for one in renamed:
             await store.change(OTHER, one.id, title=f"{CANARY} was its name")
             await store.change(OTHER, one.id, title="renamed")
+            _, (*_, reply) = await store.conversation(OTHER, one.id)
+            await feedback.give(OTHER, reply.id, Rating.DOWN, f"{CANARY} is wrong")
+            await feedback.give(OTHER, reply.id, Rating.UP if seed else None)
         before += sum(found_in(tmp_path).values())
         kept = [await store.conversation(OTHER, one.id) for one in renamed]
         chance.shuffle(doomed)

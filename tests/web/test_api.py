@@ -22,6 +22,7 @@ async def test_another_owner_finds_nothing(address: str, client: AsyncClient, ch
             ("GET", f"/api/replies/{ids['reply_id']}/events", None),
             ("POST", f"/api/replies/{ids['reply_id']}/stop", None),
             ("POST", f"/api/replies/{ids['reply_id']}/retry", None),
+            ("PUT", f"/api/messages/{ids['reply_id']}/feedback", {"rating": "down", "text": "t"}),
         ]
         for method, path, body in requests:
             response = await stranger.request(method, path, json=body)

@@ -48,6 +48,7 @@ BODIES = [
     *(None, b"", b"{", b"\xff", b'"\xff"', b"[" * 100_000, b"x" * 300_000, b"null", b"[]", b'{"text": 3}'),
     *(b'{"text": " "}', b'{"text": "\\ud800"}', b'{"text": "q", "parent_id": "nobody"}', b'{"text": "q"}'),
     *(b'{"text": "again"}', b'{"title": "t"}', b'{"active_leaf_id": "nobody"}'),
+    *(b'{"rating": "up"}', b'{"rating": "no"}'),
 ]
 HEADERS: list[dict[str, str]] = [
     *({}, {"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}),
@@ -109,7 +110,7 @@ async def test_every_answer_is_declared(
             for name in NAMES if "{" in path else ():
                 await ask(method, re.sub(r"\{\w+\}", name, path), operation, b'{"text": "q"}')
             name = chat = str((await client.post("/api/conversations")).json()["id"])
-            if "/replies/" in path:
+            if "/replies/" in path or "/messages/" in path:
                 asked = await client.post(f"/api/conversations/{chat}/messages", json={"text": "q"})
                 name = asked.json().get("reply_id", chat)
             where = re.sub(r"\{\w+\}", name, path)

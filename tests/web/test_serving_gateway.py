@@ -24,14 +24,11 @@ from assistant.engine import Endpoint
 from assistant.web.serving_gateway import (
     BROKEN_OFF,
     LARGEST_BODY,
-    MOST_ADDRESSES,
     OPEN,
-    WRONG_KEY_SECONDS,
-    WRONG_KEYS,
     ServingGateway,
-    Throttle,
     target_of,
 )
+from assistant.web.throttle import WRONG_KEYS
 from serving.protocols.application import create_app as create_serving
 from tests.support.application import Application, upstream, wait_for
 from tests.support.application import running as application_running
@@ -134,26 +131,6 @@ async def test_an_address_that_guesses_keys_must_wait(client: httpx.AsyncClient,
         assert tgi.json()["error_type"] == chat.json()["error"]["code"] == "overloaded"
     assert layer.requests == []
     assert (await client.get("/elsewhere", headers=wrong)).text == "page"
-
-
-def test_the_throttle_releases_and_forgets_addresses() -> None:
-    now = 0.0
-    throttle = Throttle(lambda: now)
-    for address in ("guesser", "neighbour"):
-        for _ in range(WRONG_KEYS):
-            assert throttle.seconds(address) == 0
-            throttle.admits(address, is_right=False)
-        now += 1
-    assert (throttle.seconds("guesser"), throttle.seconds("neighbour")) == (58, 59)
-    now += WRONG_KEY_SECONDS
-    assert throttle.seconds("neighbour") == 0
-    throttle.admits("neighbour", is_right=True)
-    for _ in range(2 * WRONG_KEYS):
-        throttle.admits("neighbour", is_right=False)
-    assert throttle.seconds("neighbour") == 0
-    for number in range(2 * MOST_ADDRESSES):
-        throttle.admits(str(number), is_right=False)
-    assert len(throttle._wrong) == MOST_ADDRESSES
 
 
 async def test_routes_for_the_operator_are_closed(client: httpx.AsyncClient, layer: Layer) -> None:

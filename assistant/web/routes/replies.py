@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 from starlette.responses import Response
 
 from assistant.chats import Chats
+from assistant.conversation import Rating
 from assistant.errors import EmptyText, QuestionTooLarge
 from assistant.replies import Replies
 from assistant.web.events import EventStream, position_of
@@ -17,6 +18,7 @@ from assistant.web.routes.values import AtSite, Body, MessageOut, Out, Owner, Te
 from storage.errors import ClientIdReused, StillAnswering, UnknownParent
 from storage.store import LATEST
 
+LONGEST_FEEDBACK = 2000  # characters
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(storable)]
 ClientId = Annotated[
     _Id | None,
@@ -39,6 +41,19 @@ class FirstQuestion(Body):
     text: Text
     client_id: ClientId = None
     grounding: bool = Field(True, description="whether documentation is searched for answers")
+
+
+class FeedbackBody(Body):
+    rating: Rating | None = Field(description="null takes the feedback back")
+    text: Annotated[str, StringConstraints(max_length=LONGEST_FEEDBACK), AfterValidator(storable)] | None = (
+        Field(None, description="what is wrong with the answer, or right")
+    )
+
+    @model_validator(mode="after")
+    def _has_rating(self) -> FeedbackBody:
+        if self.rating is None and self.text is not None:
+            raise ValueError("a text needs a rating")
+        return self
 
 
 class AskedOut(Out):
@@ -101,3 +116,8 @@ def add_reply_routes(api: APIRouter, replies: Replies, chats: Chats) -> None:
     async def retry(owner: Owner, at: AtSite, reply_id: str) -> AskedOut:
         """Answer the same question again. The new reply is a sibling of the old one."""
         return AskedOut.of(await replies.retry(owner, reply_id, visitor=at))
+
+    @api.put("/messages/{message_id}/feedback", status_code=204)
+    async def give_feedback(owner: Owner, message_id: str, body: FeedbackBody) -> None:
+        """Say whether a reply was good. It replaces what you have said of it before."""
+        await chats.rate(owner, message_id, body.rating, body.text or None)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from fastapi import Depends, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from assistant.conversation import Source
+from assistant.conversation import Feedback, Rating, Source
 from assistant.provenance import Provenance
 from assistant.titles import UNTITLED
 from assistant.visitors import Visitor
@@ -74,6 +74,14 @@ class ConversationOut(Out):
     updated_at: Time
 
 
+def _rating(feedback: Feedback | None) -> Rating | None:
+    return None if feedback is None else feedback.rating
+
+
+def _words(feedback: Feedback | None) -> str | None:
+    return None if feedback is None else feedback.text
+
+
 class ErrorOut(BaseModel):
     type: str
     message: str
@@ -89,4 +97,6 @@ class MessageOut(Out):
     error: ErrorOut | None = Field(validation_alias="failure")
     provenance: Annotated[dict[str, Any], BeforeValidator(Provenance.as_json)]
     sources: list[Source]
+    feedback: Annotated[Rating | None, BeforeValidator(_rating)]
+    feedback_text: Annotated[str | None, BeforeValidator(_words)] = Field(validation_alias="feedback")
     created_at: Time

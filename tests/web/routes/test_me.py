@@ -16,7 +16,9 @@ async def test_an_owners_data_is_exported_and_erased(
     await client.put("/api/licences/terms")
     first = await new_chat(client)
     await answered(client, model, first, "Why 🦀?", "Because\r\n\u2028.")
-    await answered(client, model, first, "Why else?", parent_id=None)
+    else_asked = await answered(client, model, first, "Why else?", parent_id=None)
+    liked = {"rating": "up", "text": "It helped."}
+    await client.put(f"/api/messages/{else_asked['reply_id']}/feedback", json=liked)
     empty, deleted = await new_chat(client), await new_chat(client)
     await client.delete(f"/api/conversations/{deleted}")
     running = await ask(client, empty, "And now?")
@@ -30,6 +32,8 @@ async def test_an_owners_data_is_exported_and_erased(
     shown = [(await client.get(f"/api/conversations/{chat}")).json() for chat in (first, empty)]
     assert [{**chat, "older": None} for chat in export["conversations"]] == shown
     assert shown[0]["messages"][2]["parent_id"] is None
+    last = shown[0]["messages"][3]
+    assert {"rating": last["feedback"], "text": last["feedback_text"]} == liked
 
     for body in (None, {}, {"confirm": "yes"}, {"confirm": "erase everything", "more": 1}):
         assert is_problem(await client.post("/api/me/erase", json=body), 422, "invalid"), body

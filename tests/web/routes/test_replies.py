@@ -210,3 +210,31 @@ async def test_a_reader_that_leaves_does_not_end_the_reply(
     model.end()
     heard = await listen(client, reply)
     assert "".join(data["text"] for _, name, data in heard if name == "delta") == "first second"
+
+
+async def test_feedback_is_the_last_that_was_given(
+    client: AsyncClient, chat: str, model: ScriptedModel
+) -> None:
+    ids = await answered(client, model, chat)
+    address = f"/api/messages/{ids['reply_id']}/feedback"
+
+    async def shown() -> tuple[str | None, str | None]:
+        alone = (await client.get(f"/api/replies/{ids['reply_id']}")).json()
+        question, reply = await messages_of(client, chat)
+        assert (reply, question["feedback"]) == (alone, None)
+        return reply["feedback"], reply["feedback_text"]
+
+    for body, feedback in (
+        ({"rating": "up"}, ("up", None)),
+        ({"rating": "down", "text": "x" * 2000}, ("down", "x" * 2000)),
+        ({"rating": "down", "text": ""}, ("down", None)),
+        ({"rating": None, "text": None}, (None, None)),
+        ({"rating": None}, (None, None)),
+    ):
+        response = await client.put(address, json=body)
+        assert (response.status_code, await shown()) == (204, feedback)
+    for body in ({}, {"rating": "x"}, {"rating": "up", "text": "x" * 2001}, {"rating": None, "text": "why"}):
+        assert is_problem(await client.put(address, json=body), 422, "invalid"), body
+    of_question = f"/api/messages/{ids['message_id']}/feedback"
+    assert is_problem(await client.put(of_question, json={"rating": "up"}), 404, "not_found")
+    assert await shown() == (None, None)

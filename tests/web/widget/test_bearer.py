@@ -37,6 +37,7 @@ def rows(chat: str, message: str, reply: str) -> list[tuple[str, str, Any, str]]
         ("GET", f"/api/replies/{reply}/events", None, "hidden"),
         ("POST", f"/api/replies/{reply}/stop", None, "hidden"),
         ("POST", f"/api/replies/{reply}/retry", None, "hidden"),
+        ("PUT", f"/api/messages/{reply}/feedback", {"rating": "down"}, "hidden"),
         ("POST", "/api/me/erase", {"confirm": "erase everything"}, "own"),
     ]
 
