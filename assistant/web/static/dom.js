@@ -39,6 +39,11 @@ export function isSending({ key, shiftKey, ctrlKey, metaKey }) {
   return key === "Enter" && (ctrlKey || metaKey || !(shiftKey || TOUCH.matches));
 }
 
+/** The keys that send a question and that add a line, as shown to people. */
+export function enterKeys() {
+  return TOUCH.matches ? [`${IS_MAC ? "⌘" : "Ctrl"} + Enter`, "Enter"] : ["Enter", "Shift + Enter"];
+}
+
 /** Whether a key belongs to an input method. */
 export function isComposing(event) {
   return event.isComposing || event.keyCode === 229;

@@ -1,7 +1,8 @@
 // The view of one question or one answer in the transcript: its text, its state and its actions.
 //
 // Actions are passed to the `host`: paint(answer), quoted(answer), retry(answer), walk(view, step),
-// edit(question, text), mayChange(), announce(text). Its `quotes` is true while the documentation answers.
+// edit(question, text), mayChange(), announce(text), actionsOf(answer). Its `quotes` is true while the documentation
+// answers.
 
 import { call } from "./api.js";
 import { ICONS, copyButton, element, icon, iconButton, isComposing, isSending, wordButton } from "./dom.js";
@@ -388,12 +389,12 @@ export class Answer extends MessageView {
     if (!isEmpty) this.actions.append(copyButton(whole, { label: "Copy answer" }));
     if (isWhole)
       this.actions.append(iconButton("Regenerate", ICONS.retry, again, { class: "icon changes" }));
-    this.actions.append(this.versions, ...this.#details());
+    this.actions.append(this.versions, ...this.host.actionsOf(this));
     this.allow(this.reason);
   }
 
   /** A button, and the line that it opens: time, model, tokens and seconds. */
-  #details() {
+  details() {
     const line = element("div", { class: "details", id: `tech-details-${(lastId += 1)}`, hidden: true });
     const toggle = async () => {
       line.hidden = !line.hidden;
