@@ -71,6 +71,7 @@ export const ICONS = {
   stop: "M7 7h10v10H7z",
   book: "M5 4h13v16H7a2 2 0 0 1-2-2zM5 18a2 2 0 0 1 2-2h11",
   diagram: "M4 4h8v6H4zM12 14h8v6h-8zM8 10v7h4",
+  good: "M4 11h3v9H4zM7 11l4-7a2 2 0 0 1 2 2v4h5.4a1.6 1.6 0 0 1 1.6 2l-1.5 6.4a2 2 0 0 1-2 1.6H7",
   bookOff: "M9 4h9v9M18 18v2H7a2 2 0 0 1-2-2V6M4 3l17 18",
 };
 
