@@ -30,6 +30,8 @@ from assistant.licences import Licences
 from assistant.replies import Replies
 from assistant.served import ServedModel
 from assistant.settings import BadSettings, Settings, keep_private, read_settings, secret_keys
+from assistant.site_documentation import SiteDocumentation
+from assistant.sites import Sites
 from assistant.web.application import create_app
 from assistant.web.connections import Connections, Limits
 from serving.child import ServingChild
@@ -76,6 +78,7 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
     database = Database(settings.data / "tech-assistant.db")
     child = serving_child(settings)
     documentation = documentation_of(settings)
+    sites = Sites(settings.data / "sites")
     endpoint = endpoint_of(settings, child)
     served = ServedModel(settings, endpoint)
     store, owners = ConversationStore(database), OwnerStore(database)
@@ -86,11 +89,12 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
         served,
         documentation,
         Licences(owners, served),
+        SiteDocumentation(sites),
         max_replies=settings.max_replies,
         max_waiting=settings.max_waiting,
         total_seconds=settings.total_seconds,
     )
-    chats = Chats(database, store, owners, replies)
+    chats = Chats(database, store, owners, replies, sites)
     await chats.load()  # a damaged database ends the start here, with a clear message
 
     def load_page() -> FastAPI:
@@ -103,6 +107,7 @@ async def serve(settings: Settings, listener: socket.socket, connections: Connec
     web = create_app(
         replies,
         chats,
+        sites,
         key=key,
         older_keys=older_keys,
         names=(settings.host, *settings.allowed_hosts),

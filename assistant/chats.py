@@ -13,9 +13,12 @@ from datetime import timedelta
 
 from assistant.conversation import Conversation, Message
 from assistant.replies import Replies
+from assistant.sites import Sites
 from storage.database import Database
 from storage.errors import DatabaseUnavailable, NotFound
 from storage.owners import OwnerStore
+from storage.running import utc_now
+from storage.sites import SiteStore
 from storage.store import ConversationStore
 
 log = logging.getLogger(__name__)
@@ -30,30 +33,39 @@ class Chats:
     """The conversations of every owner."""
 
     def __init__(
-        self, database: Database, store: ConversationStore, owners: OwnerStore, replies: Replies
+        self,
+        database: Database,
+        store: ConversationStore,
+        owners: OwnerStore,
+        replies: Replies,
+        sites: Sites | None = None,
     ) -> None:
         self._database = database
         self._store = store
         self._owners = owners
         self._replies = replies
+        self._sites = sites or Sites()
+        self._site_store = SiteStore(database)
         self._tidying: asyncio.Task[None] | None = None
         self.marks: dict[str, str] = {}  # by owner: the mark of valid cookies, if older ones were revoked
         # These need nothing but storage.
         self.check = database.check
         self.create = store.create_conversation
         self.page = store.conversations
+        self.latest = store.latest
         self.conversation = store.conversation
         self.reply = store.reply
         self.change = store.change
         self.restore = store.restore
         self.acceptances = owners.acceptances
+        self.use_identity = self._site_store.use_identity
 
     async def load(self) -> None:
         """Read the marks of revoked cookies. Raises `DatabaseUnavailable`."""
         self.marks.update(await self._owners.marks())
 
     async def start(self) -> None:
-        """Remove for good what was deleted, now and from now on."""
+        """Remove for good what was deleted or is kept no longer, now and from now on."""
         await self._tidy()
         self._tidying = asyncio.create_task(self._keep_tidy())
 
@@ -95,6 +107,21 @@ class Chats:
         await self._store.purge(older_than=RESTORABLE)
         await self._database.clean(rewrite=True, patience=CLEAN_SECONDS)
 
+    async def take_over(self, site: str, owner: str, new_owner: str) -> None:
+        """Give the chats that an owner has at a site to another one, also those that are answered now."""
+        await self._replies.rename_owner(owner, new_owner)
+        await self._site_store.take_over(site, owner, new_owner)
+
+    async def _tidy_sites(self) -> None:
+        """Remove the chats that a site keeps no longer, and all of those of removed sites."""
+        for site in self._sites.all():
+            if site.keep_days is not None:
+                await self._site_store.expire(site.key, utc_now() - timedelta(days=site.keep_days))
+        for key in self._sites.removed():
+            await self._replies.documentation_at(key)  # closes it
+            await self._site_store.expire(key)
+            self._sites.forget(key)
+
     async def _keep_tidy(self) -> None:
         await self._database.examine()
         while True:
@@ -105,6 +132,7 @@ class Chats:
 
     async def _tidy(self) -> None:
         try:
+            await self._tidy_sites()
             await self._store.purge(older_than=RESTORABLE)
         except DatabaseUnavailable as error:  # chats can still be read, and the next round tries again
             log.error("deleted conversations could not be removed: %s", error)

@@ -5,6 +5,9 @@ AssistantError          the application refuses a request and stores nothing; `.
 ├── NoModelLoaded       neither a model nor documentation can answer
 ├── LicenceNotAccepted  the owner must first accept the model's licence; `.licence` is its id
 ├── QueueFull           too many replies wait; `.retry_after` is in seconds
+├── LimitReached        somebody has asked as much as their site allows; `.retry_after` is in seconds
+├── QuestionTooLarge    the question has more characters than its site allows
+├── BadIdentity         a site's JWT does not name its user
 ├── NotTheOperator      only the operator may do this
 ├── NothingToFetch      there is no model to fetch, and no download to cancel
 └── Closing             the application is shutting down
@@ -46,9 +49,26 @@ class QueueFull(AssistantError):
     type = "queue_full"
 
     def __init__(self, retry_after: int) -> None:
-        when = "in a second" if retry_after == 1 else f"in {retry_after} seconds"
-        super().__init__(f"Too many questions are waiting to be answered. Try again {when}.")
+        super().__init__(
+            f"Too many questions are waiting to be answered. Try again {_in_words(retry_after)}."
+        )
         self.retry_after = retry_after
+
+
+class LimitReached(AssistantError):
+    type = "limit"
+
+    def __init__(self, who: str, retry_after: int) -> None:
+        super().__init__(f"{who}. Ask again {_in_words(retry_after)}.")
+        self.retry_after = retry_after
+
+
+class QuestionTooLarge(AssistantError):
+    type = "question_too_long"
+
+
+class BadIdentity(AssistantError):
+    type = "bad_identity"
 
 
 class NotTheOperator(AssistantError):
@@ -93,3 +113,12 @@ class PromptTooLong(Refused):
 
 class GenerationFailed(ModelError):
     pass
+
+
+def _in_words(seconds: int) -> str:
+    if seconds <= 1:
+        return "in a second"
+    if seconds < 100:
+        return f"in {seconds} seconds"
+    minutes = -(-seconds // 60)
+    return f"in {minutes} minutes" if minutes < 100 else f"in about {-(-minutes // 60)} hours"

@@ -116,21 +116,24 @@ class TechAssistantChat(BaseChatModel):
         *,
         passages: Sequence[Source] | None = None,
         session: str | None = None,
+        tone: str = "",
         stop: list[str] | None = None,
         options: dict[str, Any] | None = None,
     ) -> AsyncGenerator[AIMessageChunk]:
         """The answer to the last of `turns`, as chunks of `astream`. Raises `ModelError` and `PromptError`.
 
         Does not call LangChain's callbacks, which would cost more time than the chunks. `session` is that of
-        `ServingClient.generation`, `passages` are those of `Template.render`, `stop` and `options` (such as
-        `temperature`) those of `astream`.
+        `ServingClient.generation`, `passages` and `tone` are those of `Template.render`, `stop` and `options`
+        (such as `temperature`) those of `astream`.
 
         Unless `passages` is None, a chunk without text comes as soon as the server accepts the prompt. Its
         `response_metadata` has `passages_used`: how many passages, from the first on, the prompt contains. If
         the server then finds the prompt too long after all, this chunk comes again for the next prompt. The
         last one counts.
         """
-        async with contextlib.aclosing(self._chunks(turns, stop, options or {}, passages, session)) as chunks:
+        async with contextlib.aclosing(
+            self._chunks(turns, stop, options or {}, passages, session, tone)
+        ) as chunks:
             async for chunk in chunks:
                 yield cast(AIMessageChunk, chunk.message)
 
@@ -154,6 +157,7 @@ class TechAssistantChat(BaseChatModel):
         options: dict[str, Any],
         passages: Sequence[Source] | None = None,
         session: str | None = None,
+        tone: str = "",
     ) -> AsyncGenerator[ChatGenerationChunk]:
         budget = whole = self.context - self.answer_tokens
         key = None if self.api_key is None else self.api_key.get_secret_value()
@@ -161,13 +165,13 @@ class TechAssistantChat(BaseChatModel):
             client = ServingClient(self.base_url, key, http, self.timeouts)
             for last_try in (*[False] * SHRINK_TRIES, True):
                 try:
-                    prompt = await self._prompt(client, turns, budget, passages)
+                    prompt = await self._prompt(client, turns, budget, passages, tone)
                 except QuestionTooLong:
                     if not passages or budget == whole:
                         raise
                     # The question may fit without its passages.
                     passages, budget = (), whole
-                    prompt = await self._prompt(client, turns, budget, passages)
+                    prompt = await self._prompt(client, turns, budget, passages, tone)
                 try:
                     parameters = self._parameters(prompt, stop, options)
                     answer = self._answer(client, prompt, parameters, session)
@@ -181,11 +185,18 @@ class TechAssistantChat(BaseChatModel):
                     budget = int(budget * SHRINK)
 
     async def _prompt(
-        self, client: ServingClient, turns: Sequence[Turn], budget: int, passages: Sequence[Source] | None
+        self,
+        client: ServingClient,
+        turns: Sequence[Turn],
+        budget: int,
+        passages: Sequence[Source] | None,
+        tone: str,
     ) -> Prompt:
         """The prompt for these turns. If the question seems too long, the server counts its tokens first."""
         try:
-            return self.template.render(turns, budget=budget, count=self.count_tokens, passages=passages)
+            return self.template.render(
+                turns, budget=budget, count=self.count_tokens, passages=passages, tone=tone
+            )
         except QuestionTooLong:
             question = turns[-1].content
             counted = await client.count_tokens(question)
@@ -198,6 +209,7 @@ class TechAssistantChat(BaseChatModel):
                 budget=budget,
                 count=lambda text: math.ceil(self.count_tokens(text) * share),
                 passages=passages,
+                tone=tone,
             )
 
     async def _answer(

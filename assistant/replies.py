@@ -21,13 +21,13 @@ import enum
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from assistant.admission import Admission, Ticket
-from assistant.conversation import Failure, FinishReason, Message, Role, Source, Status, Turn
-from assistant.engine import EngineState
+from assistant.conversation import Failure, FinishReason, Role, Source, Status, Turn
+from assistant.engine import EngineState, EngineStatus
 from assistant.errors import (
     AssistantError,
     Closing,
@@ -40,19 +40,24 @@ from assistant.errors import (
     NoModelLoaded,
     Unreachable,
 )
-from assistant.events import Cited, Delta, End, ReplyEvent, Reset, Waiting
+from assistant.events import ReplyEvent
+from assistant.following import follow_here, follow_stored
 from assistant.grounding import passages_for, with_citations
 from assistant.knowledge.answer import DocumentationAnswer
 from assistant.knowledge.answer import answer as quotation
 from assistant.knowledge.documentation import Documentation, DocumentationUnreadable
 from assistant.knowledge.passage import SearchResult
 from assistant.licences import Licences
+from assistant.limits import Limits
 from assistant.provenance import Generation, Provenance
 from assistant.served import ServedModel
+from assistant.site_documentation import SiteDocumentation
+from assistant.sites import Site, Sites
 from assistant.titles import title_of
+from assistant.visitors import Visitor, admit, charge
 from prompts.render import PromptError, QuestionTooLong
 from storage.errors import DatabaseUnavailable, DiskFull, NotFound
-from storage.journal import NOT_STORED, Journal, JournalEntry
+from storage.journal import Journal, JournalEntry
 from storage.running import Outcome, Running
 from storage.store import LATEST, Branch, ConversationStore, Latest, StoredQuestion
 
@@ -65,6 +70,7 @@ log = logging.getLogger(__name__)
 
 MODEL_WAIT_SECONDS = 120.0  # how long a stored question waits for a model that is loading
 DELETED = Failure("deleted", "This answer ended when its conversation was deleted.")
+AWAY = "This assistant cannot answer now. Try again later."
 LONGEST_CAUSE = 300  # characters of another server's message, in the log
 LOOK_SECONDS = 1.0  # between two looks for requests to stop, and at the text of another process
 LOOKS_A_RENEWAL = 10  # leases are renewed, and abandoned replies settled, at each of so many looks
@@ -78,11 +84,22 @@ class Answers(enum.StrEnum):
     DOCUMENTATION = "documentation"
 
 
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A question that will be answered, as far as that is known now."""
+
+    by: Answers
+    ticket: Ticket
+    visitor: Visitor | None  # of a site; None in the chat itself
+
+
 @dataclass(slots=True)
 class _Run:
     """A reply that this process runs."""
 
     by: Answers
+    owner: str
+    visitor: Visitor | None
     conversation_id: str
     entry: JournalEntry
     ticket: Ticket
@@ -90,7 +107,12 @@ class _Run:
     writing: asyncio.Task[FinishReason] | None = None  # cancelled to end the reply
     storing: asyncio.Task[None] | None = None  # never cancelled: it stores the outcome
     ended_as: Status = Status.STOPPED  # the status of a cancelled reply
+    prompt_tokens: int = 0  # of what a model was given, estimated
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def site(self) -> str | None:
+        return None if self.visitor is None else self.visitor.site.key
 
     def cancel(self, status: Status) -> None:
         if self.writing is not None and not self.writing.done():
@@ -115,6 +137,7 @@ class Replies:
         served: ServedModel,
         documentation: Documentation,
         licences: Licences,
+        sites: SiteDocumentation | None = None,
         *,
         max_replies: int,
         max_waiting: int,
@@ -124,10 +147,14 @@ class Replies:
         self.served = served
         self.documentation = documentation
         self.licences = licences
+        self._sites = SiteDocumentation(Sites()) if sites is None else sites
+        self._limits = Limits()  # of the visitors of sites
         self._store = store
         self._journal = journal
         self._running = running
-        self._author = _Author(store, journal, served, documentation, licences, total_seconds)
+        self._author = _Author(
+            store, journal, served, self.documentation_at, licences, self._limits, total_seconds
+        )
         # An engine that computes a few answers at once is given no more: its own queue does not know owners.
         self._admission = Admission(
             limit=max_replies + max_waiting,
@@ -141,13 +168,20 @@ class Replies:
     @property
     def answers(self) -> Answers | None:
         """Who would answer a question that is asked now; None when nobody would."""
-        engine = self.served.status
-        is_loading = engine.state is EngineState.LOADING
-        if engine.state is EngineState.READY or (is_loading and not engine.is_lost):
-            return Answers.MODEL
-        if self.documentation.can_answer:
-            return Answers.DOCUMENTATION
-        return Answers.MODEL if is_loading else None
+        return _who_answers(self.served.status, self.documentation)
+
+    async def answers_at(self, site: Site) -> Answers | None:
+        """Who would answer a visitor of a site. Visitors accept no licence: where they would have to, and
+        where the site has no model, its documentation answers."""
+        documentation = await self._sites.of(site.key)
+        licence = self.served.status.licence
+        if site.uses_model and not (licence is not None and licence.must_accept):
+            return _who_answers(self.served.status, documentation)
+        return Answers.DOCUMENTATION if documentation.can_answer else None
+
+    async def documentation_at(self, site: str | None) -> Documentation:
+        """What is searched for the visitors of a site, or for the chat itself. Do not keep it."""
+        return self.documentation if site is None else await self._sites.of(site)
 
     @property
     def are_running(self) -> bool:
@@ -160,6 +194,7 @@ class Replies:
         self._journal.start()
         self.served.start(self._admission.start_waiting)  # another engine may answer more at once
         await self.documentation.start()
+        await self._sites.start()
         self._looking = asyncio.create_task(self._keep_looking())
 
     async def close(self) -> None:
@@ -172,6 +207,7 @@ class Replies:
             await asyncio.gather(self._looking, return_exceptions=True)
         await self.served.close()
         await self.documentation.close()
+        await self._sites.close()
         await self._journal.close()
 
     # What faces ask
@@ -185,17 +221,19 @@ class Replies:
         parent_id: str | Latest | None = LATEST,
         client_id: str | None = None,
         grounding: bool = True,
+        visitor: Visitor | None = None,
     ) -> StoredQuestion:
         """Store a question and begin to answer it.
 
         Without a conversation the question begins a new one, for whose answers documentation is looked up if
-        `grounding`. The same `client_id` with the same body returns the same ids again, even while new
-        questions are refused. Raises `AssistantError` and `storage.errors.StorageError`.
+        `grounding`. A `visitor` asks within the limits of the site. The same `client_id` with the same body
+        returns the same ids again, even while new questions are refused. Raises `AssistantError` and
+        `storage.errors.StorageError`.
         """
         if not text.strip():
             raise EmptyText("The message is empty. Write a question.")
         try:
-            by, ticket = await self._admit(owner)
+            admitted = await self._admit(owner, visitor, text)
             storing = self._store.ask(
                 owner,
                 conversation_id,
@@ -204,8 +242,9 @@ class Replies:
                 client_id=client_id,
                 title=title_of(text),
                 grounding=grounding,
+                site=None if visitor is None else visitor.site.key,
             )
-            return await self._begin(by, ticket, storing)
+            return await self._begin(admitted, storing)
         except (AssistantError, DiskFull):
             earlier = await self._store.asked(
                 owner, conversation_id, text, parent_id=parent_id, client_id=client_id
@@ -214,10 +253,10 @@ class Replies:
                 raise
             return earlier
 
-    async def retry(self, owner: str, reply_id: str) -> StoredQuestion:
+    async def retry(self, owner: str, reply_id: str, *, visitor: Visitor | None = None) -> StoredQuestion:
         """Answer the same question again, as a sibling of an earlier reply."""
-        by, ticket = await self._admit(owner)
-        return await self._begin(by, ticket, self._store.retry(owner, reply_id))
+        admitted = await self._admit(owner, visitor)
+        return await self._begin(admitted, self._store.retry(owner, reply_id))
 
     async def stop(self, owner: str, reply_id: str) -> Status:
         """End a reply, its text kept, and return how it ended; one that had ended stays as it is."""
@@ -242,46 +281,26 @@ class Replies:
     async def stop_owner(self, owner: str) -> None:
         """End the replies of an owner that this process runs. Others end when their messages are removed."""
         await asyncio.gather(*self._beginning, return_exceptions=True)
-        ours = [run for run in self._runs.values() if run.ticket.owner == owner]
+        ours = [run for run in self._runs.values() if run.owner == owner]
         await asyncio.gather(*(run.end(Status.STOPPED) for run in ours))
+
+    async def rename_owner(self, owner: str, new_owner: str) -> None:
+        """Give the replies of an owner that this process runs to another one."""
+        await asyncio.gather(*self._beginning, return_exceptions=True)
+        for run in self._runs.values():
+            if run.owner == owner:
+                run.owner = new_owner
 
     async def follow(self, owner: str, reply_id: str, after: int | None = 0) -> AsyncIterator[ReplyEvent]:
         """The events of a reply after code point `after`; None begins with all of its text.
 
         Raises `NotFound`.
         """
-        if (run := self._runs.get(reply_id)) is not None and run.ticket.owner == owner:
-            return _follow_here(run, after)
+        if (run := self._runs.get(reply_id)) is not None and run.owner == owner:
+            return follow_here(run.ticket, run.entry, after)
         is_held = await self._running.is_held(reply_id)  # first: a reply that ends meanwhile is final then
-        return self._follow_stored(owner, await self._store.reply(owner, reply_id), is_held, after)
-
-    async def _follow_stored(
-        self, owner: str, reply: Message, is_held: bool, after: int | None
-    ) -> AsyncIterator[ReplyEvent]:
-        """Follow a reply that has ended, or that another process runs if it `is_held`."""
-        sources: tuple[Source, ...] = ()
-        while True:
-            text, length = reply.content, len(reply.content)
-            if reply.sources != sources:
-                yield Cited(sources := reply.sources)
-            if after is None or after > length:
-                yield Reset(text, length)
-            elif after < length:
-                yield Delta(text[after:], length)
-            after = length
-            if reply.status.is_final:
-                yield End(reply.status, reply.finish_reason, reply.failure, length)
-                return
-            if not is_held:  # its process has ended, or the database refuses to store its end
-                yield End(Status.FAILED, None, NOT_STORED, length)
-                return
-            await asyncio.sleep(LOOK_SECONDS / 4)
-            try:
-                is_held = await self._running.is_held(reply.id)
-                reply = await self._store.reply(owner, reply.id)
-            except NotFound:  # it was deleted
-                yield End(Status.STOPPED, None, None, length)
-                return
+        reply = await self._store.reply(owner, reply_id)
+        return follow_stored(self._store, self._running, owner, reply, is_held, after, LOOK_SECONDS / 4)
 
     # What programs ask, whose questions are not stored
 
@@ -291,40 +310,42 @@ class Replies:
 
     async def look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...] | None:
         """The passages that a model is given for the last of `turns`; None if there is no documentation."""
-        return await self._author._look_up(turns)
+        return await self._author.look_up(turns)
 
     # What happens to a question
 
-    async def _admit(self, owner: str) -> tuple[Answers, Ticket]:
-        """Who answers one more reply, as far as that is known now, and its ticket for the queue.
-
-        The caller passes the ticket to `_begin`.
-        """
+    async def _admit(self, owner: str, visitor: Visitor | None, text: str = "") -> _Admitted:
+        """Admit one more question. The caller passes the value to `_begin`, which returns the ticket."""
         if self._is_closing:
             raise Closing("The application is shutting down. Ask again in a moment.")
-        if (by := self.answers) is None:
-            raise NoModelLoaded(self.served.status.detail or "No model is loaded.")
-        if by is Answers.MODEL:
+        by = self.answers if visitor is None else await self.answers_at(visitor.site)
+        if by is None:
+            detail = self.served.status.detail if visitor is None else AWAY  # what the operator can do
+            raise NoModelLoaded(detail or "No model is loaded.")
+        if visitor is not None:
+            admit(self._limits, visitor, text)
+        elif by is Answers.MODEL:
             await self.licences.check(owner)
-        return by, self._admission.enter(owner)
+        return _Admitted(by, self._admission.enter(owner), visitor)
 
     async def _begin(
-        self, by: Answers, ticket: Ticket, storing: Coroutine[None, None, StoredQuestion]
+        self, admitted: _Admitted, storing: Coroutine[None, None, StoredQuestion]
     ) -> StoredQuestion:
         """Store a question and run its reply, even if the connection that asked is closed meanwhile."""
-        self._beginning.add(beginning := asyncio.create_task(self._store_and_run(by, ticket, storing)))
+        self._beginning.add(beginning := asyncio.create_task(self._store_and_run(admitted, storing)))
         beginning.add_done_callback(self._beginning.discard)
         return await asyncio.shield(beginning)
 
     async def _store_and_run(
-        self, by: Answers, ticket: Ticket, storing: Coroutine[None, None, StoredQuestion]
+        self, admitted: _Admitted, storing: Coroutine[None, None, StoredQuestion]
     ) -> StoredQuestion:
         is_running = False
         try:
             stored = await storing
             if stored.is_new:
                 entry = self._journal.open(stored.reply_id)
-                run = _Run(by, stored.conversation_id, entry, ticket)
+                ticket = admitted.ticket
+                run = _Run(admitted.by, ticket.owner, admitted.visitor, stored.conversation_id, entry, ticket)
                 self._runs[stored.reply_id] = run
                 run.writing = asyncio.create_task(self._author.write(run))
                 run.storing = asyncio.create_task(self._store_outcome(run, run.writing))
@@ -333,7 +354,7 @@ class Replies:
             return stored
         finally:
             if not is_running:
-                ticket.leave()
+                admitted.ticket.leave()
 
     async def _store_outcome(self, run: _Run, writing: asyncio.Task[FinishReason]) -> None:
         """Wait until the text ends, however it ends, and store the outcome."""
@@ -348,12 +369,13 @@ class Replies:
         provenance = dataclasses.replace(run.provenance, seconds=seconds)
         with contextlib.suppress(DatabaseUnavailable):  # settling says so
             self._journal.cite(run.entry, with_citations(run.entry.text, run.entry.sources))
+        self._author.charge(run)
         await self._journal.settle(run.entry, dataclasses.replace(outcome, provenance=provenance))
 
     async def _deletion(self, run: _Run) -> Failure | None:
         """Why a cancelled reply ended, if its conversation was deleted, in whichever process."""
         try:
-            await self._store.reply(run.ticket.owner, run.entry.reply_id)
+            await self._store.reply(run.owner, run.entry.reply_id)
         except NotFound:
             return DELETED
         except DatabaseUnavailable:  # the journal says so loudly
@@ -401,8 +423,9 @@ class _Author:
     _store: ConversationStore
     _journal: Journal
     _served: ServedModel
-    _documentation: Documentation
+    _documentation_at: Callable[[str | None], Awaitable[Documentation]]
     _licences: Licences
+    _limits: Limits
     _total_seconds: float | None
 
     async def write(self, run: _Run) -> FinishReason:
@@ -416,7 +439,7 @@ class _Author:
             return await self._generate(run, branch)
         except (NoModel, Unreachable, GenerationFailed) as error:
             # A reply is never half the model's and half the documentation's.
-            if run.entry.text or not self._documentation.can_answer:
+            if run.entry.text or not (await self._documentation_at(run.site)).can_answer:
                 raise
             # `NoModel` alone is no failure: the engine had not yet said that it has no model.
             instead = not isinstance(error, NoModel) or self._is_lost
@@ -453,10 +476,11 @@ class _Author:
 
     async def _generate(self, run: _Run, branch: Branch) -> FinishReason:
         """Answer by the model, with passages from the documentation if the conversation wants them."""
-        can_quote = self._documentation.can_answer
+        can_quote = (await self._documentation_at(run.site)).can_answer
         model = await self._served.ready(MODEL_WAIT_SECONDS, also_lost=not can_quote)
-        await self._licences.check(run.ticket.owner)
-        sources = await self._look_up(branch.turns) if branch.grounding else None
+        if run.site is None:
+            await self._licences.check(run.owner)
+        sources = await self.look_up(branch.turns, run.site) if branch.grounding else None
         try:
             async with asyncio.timeout(self._total_seconds):
                 return await self._stream(run, model, branch, sources)
@@ -470,7 +494,15 @@ class _Author:
         """Journal the model's text piece by piece as it comes."""
         run.provenance = Provenance(model=model.model_name, sampling=model.sampling)
         finish_reason: FinishReason | None = None
-        answer = model.answer(branch.turns, passages=sources, session=branch.conversation_id)
+        if run.visitor is not None:
+            read = (*(turn.content for turn in branch.turns), *(source.quote for source in sources or ()))
+            run.prompt_tokens = min(model.count_tokens("\n".join(read)), model.context)
+        answer = model.answer(
+            branch.turns,
+            passages=sources,
+            session=branch.conversation_id,
+            tone="" if run.visitor is None else run.visitor.site.tone,
+        )
         async with contextlib.aclosing(answer) as chunks:
             async for chunk in chunks:
                 if (used := chunk.response_metadata.get("passages_used")) is not None and sources:
@@ -486,39 +518,63 @@ class _Author:
 
     async def _quote(self, run: _Run, turns: Sequence[Turn], *, instead: bool) -> FinishReason:
         """Answer by quoting the documentation, and say so if it stands in `instead` of a model."""
-        version = self._documentation.version
+        version = (await self._documentation_at(run.site)).version
         run.provenance = Provenance(model=Answers.DOCUMENTATION.value, revision=version)
-        answer = await self.quotation(turns, instead=instead)
+        answer = await self.quotation(turns, run.site, instead=instead)
         self._journal.cite(run.entry, answer.sources)
         for piece in answer.pieces():
             self._journal.append(run.entry, piece)
             await asyncio.sleep(0)
         return FinishReason.EOS_TOKEN
 
-    async def quotation(self, turns: Sequence[Turn], *, instead: bool = False) -> DocumentationAnswer:
+    async def quotation(
+        self, turns: Sequence[Turn], site: str | None = None, *, instead: bool = False
+    ) -> DocumentationAnswer:
         """The answer to the last of `turns` that quotes the documentation."""
         try:
-            question, found = await self._find(turns)
+            question, found = await self._find(turns, site)
         except DocumentationUnreadable as error:
             raise NoDocumentation(str(error)) from error
         return quotation(question, found, instead=instead)
 
-    async def _look_up(self, turns: Sequence[Turn]) -> tuple[Source, ...] | None:
+    async def look_up(self, turns: Sequence[Turn], site: str | None = None) -> tuple[Source, ...] | None:
         """The passages on the last of `turns`; None where there is no documentation."""
-        if not self._documentation.can_answer:
+        documentation = await self._documentation_at(site)
+        if not documentation.can_answer:
             return None
-        if not self._documentation.is_searchable:  # the model does not wait for it
+        if not documentation.is_searchable:  # the model does not wait for it
             return ()
         try:
-            question, found = await self._find(turns)
+            question, found = await self._find(turns, site)
         except DocumentationUnreadable as error:  # the model answers without it
             log.warning("the documentation could not be searched: %s", error)
             return ()
         return passages_for(question, found)
 
-    async def _find(self, turns: Sequence[Turn]) -> tuple[str, SearchResult]:
+    async def _find(self, turns: Sequence[Turn], site: str | None) -> tuple[str, SearchResult]:
         *previous, question = [turn.content for turn in turns if turn.role is Role.USER]
-        return question, await self._documentation.search(question, previous=previous)
+        documentation = await self._documentation_at(site)
+        return question, await documentation.search(question, previous=previous)
+
+    def charge(self, run: _Run) -> None:
+        """Count the tokens of a reply for its site: those that the engine reports, else an estimate."""
+        if run.visitor is None or not run.prompt_tokens:
+            return
+        made = run.provenance.generation
+        if made is not None and made.prompt_tokens is not None:
+            tokens = made.prompt_tokens + (made.answer_tokens or 0)
+        else:
+            tokens = run.prompt_tokens + len(run.entry.text.encode("utf-8", "replace")) // 3
+        charge(self._limits, run.visitor, tokens)
+
+
+def _who_answers(engine: EngineStatus, documentation: Documentation) -> Answers | None:
+    is_loading = engine.state is EngineState.LOADING
+    if engine.state is EngineState.READY or (is_loading and not engine.is_lost):
+        return Answers.MODEL
+    if documentation.can_answer:
+        return Answers.DOCUMENTATION
+    return Answers.MODEL if is_loading else None
 
 
 def _reported(chunk: AIMessageChunk) -> dict[str, Any]:
@@ -532,10 +588,3 @@ def _reported(chunk: AIMessageChunk) -> dict[str, Any]:
         None if usage is None else usage["output_tokens"],
     )
     return {"revision": reported.get("revision"), "generation": generation}
-
-
-async def _follow_here(run: _Run, after: int | None) -> AsyncIterator[ReplyEvent]:
-    async for before in run.ticket.positions():
-        yield Waiting(before)
-    async for event in run.entry.follow(after):
-        yield event

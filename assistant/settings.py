@@ -383,10 +383,10 @@ def secret_keys(settings: Settings) -> tuple[bytes, ...]:
 
 def keep_private(data: Path) -> None:
     """Make the files of an existing data directory readable and writable for their owner only."""
-    for pattern in ("tech-assistant.db*", "documentation.db*", "secret_key*"):
+    for pattern in ("tech-assistant.db*", "documentation.db*", "secret_key*", "sites/*"):
         for path in data.glob(pattern):
             with contextlib.suppress(OSError):  # another user's file, or a file system without modes
-                path.chmod(0o600)
+                path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def _make_key(path: Path) -> None:

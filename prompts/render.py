@@ -116,6 +116,7 @@ class Template(abc.ABC):
         budget: int,
         count: Callable[[str], int],
         passages: Sequence[Source] | None = None,
+        tone: str = "",
     ) -> Prompt:
         """The prompt for the last of `turns`, which is a question. `turns` begins at the conversation's root.
 
@@ -127,6 +128,9 @@ class Template(abc.ABC):
         reserves room for passages, so that the search result does not decide which history is kept. A passage
         that does not fit is left out; it never makes a question too long.
 
+        `tone` says how to answer. As passages, it stands with the last question alone and never makes it too
+        long.
+
         Consecutive turns of one role are joined. A question with a blank answer is left out: that answer has
         failed, and what made it fail, such as a long question, must not make all later ones fail.
         """
@@ -137,6 +141,11 @@ class Template(abc.ABC):
         fixed = count(write(one))
         per_exchange = count(write(one + two)) - fixed + 1
         needed = count(question.question)
+        before = self._neutralised(Turn(Role.USER, tone)).strip() + "\n\n" if tone.strip() else ""
+        if before and needed + count(before) <= budget - fixed:
+            fixed += count(before)
+        else:
+            before = ""
         if needed > budget - fixed:
             raise QuestionTooLong(needed, budget - fixed)
 
@@ -153,7 +162,7 @@ class Template(abc.ABC):
                 for exchange in kept
                 for turn in (Turn(Role.USER, exchange.question), Turn(Role.ASSISTANT, exchange.answer))
             ]
-            + [Turn(Role.USER, grounded_question)]
+            + [Turn(Role.USER, before + grounded_question)]
         )
         turns_kept = sum(exchange.turns for exchange in [*kept, question])
         return Prompt(

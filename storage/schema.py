@@ -17,6 +17,7 @@ from sqlalchemy import Column, DateTime, ForeignKey, String, Text
 
 RUNNING = sa.text("status IN ('pending', 'streaming')")
 DELETED = sa.text("deleted_at IS NOT NULL")
+AT_SITE = sa.text("site IS NOT NULL")
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
@@ -40,7 +41,7 @@ conversations = sa.Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("owner", String(64), nullable=False),
-    Column("site", String(64)),
+    Column("site", String(64)),  # the key of the site whose widget it began in; None: the chat itself
     Column("title", String(200), nullable=False),
     Column("model", String(300)),
     # No foreign key: it would make a cycle with message.conversation_id, and one transaction sets both.
@@ -51,6 +52,7 @@ conversations = sa.Table(
     Column("deleted_at", UtcDateTime),  # gone, but not yet for good
     sa.Index("ix_conversation_owner_updated", "owner", "updated_at", "id"),
     sa.Index("ix_conversation_deleted", "deleted_at", sqlite_where=DELETED, postgresql_where=DELETED),
+    sa.Index("ix_conversation_site", "site", "updated_at", sqlite_where=AT_SITE, postgresql_where=AT_SITE),
 )
 
 messages = sa.Table(
@@ -101,6 +103,15 @@ revocations = sa.Table(
     Column("owner", String(64), primary_key=True),
     Column("mark", String(16), nullable=False),
     Column("revoked_at", UtcDateTime, nullable=False),
+)
+
+# The JWTs with which sites have named their users, each until it ends: none may be used twice.
+used_identities = sa.Table(
+    "used_identity",
+    metadata,
+    Column("site", String(64), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("ends_at", UtcDateTime, nullable=False),
 )
 
 # The journal: the text of running replies as appended pieces, removed when folded.

@@ -48,6 +48,7 @@ MESSAGES_BEFORE = MESSAGES.where(messages.c.position < bindparam("before")).orde
     messages.c.position.desc()
 )
 MESSAGES_AFTER = MESSAGES.where(messages.c.position > bindparam("after")).order_by(messages.c.position)
+ANSWERING = select(messages.c.id).where(messages.c.conversation_id == bindparam("id"), RUNNING).limit(1)
 IDS_AFTER = (
     select(conversations.c.id)
     .where(_is_visible, conversations.c.id > bindparam("after"))
@@ -164,10 +165,10 @@ class ConversationStore:
     # Conversations
 
     async def create_conversation(
-        self, owner: str, title: str | None = None, *, grounding: bool = True
+        self, owner: str, title: str | None = None, *, grounding: bool = True, site: str | None = None
     ) -> Conversation:
         return await self._database.write(
-            lambda connection: conversation_of(self._create(connection, owner, title or "", grounding))
+            lambda connection: conversation_of(self._create(connection, owner, title or "", grounding, site))
         )
 
     async def conversations(
@@ -193,6 +194,15 @@ class ConversationStore:
         page = {"id": conversation_id, "before": MOST_POSITION if before is None else before, "limit": limit}
         found, newest = await self._page(owner, MESSAGES_BEFORE, page)
         return found, newest[::-1]
+
+    async def latest(self, owner: str) -> tuple[str | None, str | None]:
+        """The conversation that was used last, and the reply that runs in it."""
+
+        def work(connection: Connection) -> tuple[str | None, str | None]:
+            row = connection.execute(LISTED, {"owner": owner, "limit": 1}).first()
+            return (None, None) if row is None else (row.id, connection.scalar(ANSWERING, {"id": row.id}))
+
+        return await self._database.read(work)
 
     async def messages(
         self, owner: str, conversation_id: str, *, after: int = -1
@@ -281,12 +291,13 @@ class ConversationStore:
         client_id: str | None = None,
         title: str = "",
         grounding: bool = True,
+        site: str | None = None,
     ) -> StoredQuestion:
         """Store a question and its pending reply. A conversation without a title gets `title`.
 
-        Without a conversation the question begins a new one with `grounding`; its `client_id` is then
-        compared with the first questions of all conversations. Raises `NotFound`, `UnknownParent`,
-        `ClientIdReused` and `StillAnswering`, and stores nothing then.
+        Without a conversation the question begins a new one with `grounding`, at a `site` if one is given;
+        its `client_id` is then compared with the first questions of all conversations. Raises `NotFound`,
+        `UnknownParent`, `ClientIdReused` and `StillAnswering`, and stores nothing then.
         """
 
         def work(connection: Connection) -> StoredQuestion:
@@ -296,7 +307,7 @@ class ConversationStore:
             if earlier := _asked_before(connection, owner, conversation_id, client_id, text, parent_id):
                 return earlier
             if conversation is None:
-                new = self._create(connection, owner, "", grounding)
+                new = self._create(connection, owner, "", grounding, site)
                 conversation = _owned(connection, owner, new.id, GROWING)
             parent = conversation.active_leaf_id if isinstance(parent_id, Latest) else parent_id
             if isinstance(parent_id, str) and not _has(connection, conversation.id, parent_id):
@@ -384,12 +395,15 @@ class ConversationStore:
 
         return await self._database.read(work)
 
-    def _create(self, connection: Connection, owner: str, title: str, grounding: bool) -> Row[Any]:
+    def _create(
+        self, connection: Connection, owner: str, title: str, grounding: bool, site: str | None
+    ) -> Row[Any]:
         now = self._now()
         top = _top(now, connection.scalar(LAST_UPDATE, {"owner": owner}))
         new = {
             "id": _new_id(),
             "owner": owner,
+            "site": site,
             "title": title,
             "grounding": grounding,
             "created_at": now,

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "assistant.events": ("assistant.conversation",),
     "assistant.knowledge": ("assistant.knowledge", "assistant.conversation"),
     "assistant.web": ("assistant", "storage"),
+    **dict.fromkeys(("assistant.__main__", "assistant.site_command"), ("assistant",)),
     "assistant": (*ASSISTANT, "prompts", "storage"),  # it reaches serving only over HTTP
     "prompts": ("prompts", "assistant.conversation"),
     "storage": ("storage", "assistant.conversation", "assistant.provenance", "assistant.events"),

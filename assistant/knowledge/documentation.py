@@ -75,20 +75,33 @@ class _Opened:
 
 class Documentation:
     """The index in the file `path`, which `python -m assistant.knowledge build` makes with `arguments`.
-    Without a path the state is `off`, and a search finds nothing."""
+    Without a path the state is `off`, and a search finds nothing.
 
-    def __init__(self, path: Path | None, arguments: Sequence[str] = ()) -> None:
+    Those that share `reading` are read one after the other. `version` names what is read.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        arguments: Sequence[str] = (),
+        *,
+        threads: int = SEARCH_THREADS,
+        reading: asyncio.Semaphore | None = None,
+        version: str | None = f"Python {platform.python_version()}",
+    ) -> None:
         self._path = path
         self._arguments = list(arguments)
-        self._threads = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="documentation")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="documentation")
         self._thread_local = threading.local()
         self._changed = asyncio.Condition()
         self._reading: asyncio.Task[None] | None = None
+        self._may_read = reading or contextlib.nullcontext()
+        self._looking = 0  # look-ups that run or wait
         self.is_searchable = False  # whether a search need not wait
         self.status = DocumentationStatus(
             DocumentationState.OFF if path is None else DocumentationState.BUILDING
         )
-        self.version = f"Python {platform.python_version()}"
+        self.version = version
 
     @property
     def can_answer(self) -> bool:
@@ -99,6 +112,26 @@ class Documentation:
         """Begin to read what has changed, without waiting for the end."""
         if self._path is not None:
             self._reading = asyncio.create_task(self._read())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is read and nobody searches."""
+        return not self._looking and (self._reading is None or self._reading.done())
+
+    async def wait_until_read(self) -> None:
+        """Return when the reading process has ended."""
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+
+    async def retire(self) -> None:
+        """Stop reading, and close it when the look-ups that have begun are done. None may begin any more."""
+        if self._reading is not None and not self._reading.done():
+            self._reading.cancel()
+            await self._end_reading()
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._looking)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._close_index)
+        await self.close()
 
     async def close(self) -> None:
         if self._reading is not None:
@@ -131,6 +164,15 @@ class Documentation:
 
     async def _look_up(self, look: Callable[[_Opened], T], nothing: T) -> T:
         """Look into the index, in one of the threads; `nothing` if there is no documentation."""
+        self._looking += 1
+        try:
+            return await self._look_up_when_read(look, nothing)
+        finally:
+            self._looking -= 1
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _look_up_when_read(self, look: Callable[[_Opened], T], nothing: T) -> T:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_TIME_SECONDS), self._changed:
                 await self._changed.wait_for(lambda: self.is_searchable or not self.can_answer)
@@ -158,10 +200,17 @@ class Documentation:
             log.error("the documentation cannot be searched: %s", error)
             raise DocumentationUnreadable(SEE_LOG) from error
 
+    def _close_index(self) -> None:
+        """Close the index that this thread has opened."""
+        if (opened := getattr(self._thread_local, "opened", None)) is not None:
+            opened.index.close()
+            self._thread_local.opened = None
+
     async def _read(self) -> None:
         """Run the reading process. However it ends, no search waits for it afterwards."""
         try:
-            code = await self._run_process()
+            async with self._may_read:
+                code = await self._run_process()
         except Exception:  # nothing awaits this task, so an exception would be lost
             log.exception("the process that reads the documentation could not be run")
             await self._end_reading()
@@ -216,7 +265,8 @@ class Documentation:
             status = dataclasses.replace(self.status, **counts)
             if report.get("state") == DocumentationState.READY:
                 status = dataclasses.replace(status, state=DocumentationState.READY)
-            await self._change(status, is_searchable=bool(report.get("searchable")))
+            # Without the library, an index is searchable before anything is in it.
+            await self._change(status, is_searchable=bool(report.get("searchable") and status.passages))
 
     async def _end_reading(self) -> None:
         """Nothing more will be read. An index that an earlier start has made can still be searched."""

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from assistant import __version__
 from assistant.chats import Chats
 from assistant.replies import Replies
+from assistant.sites import Sites
 from assistant.web.api import METHODS, api_routes
 from assistant.web.connections import RequestLimiter
 from assistant.web.identity import Identity, cookie_name
@@ -25,6 +26,9 @@ from assistant.web.problems import Problem, answer_with_problems
 from assistant.web.routes.mcp import add_mcp_route
 from assistant.web.security import Guard, page_policy
 from assistant.web.static_files import STATIC, Static
+from assistant.web.widget.bearer import SiteIdentity
+from assistant.web.widget.routes import add_widget_routes
+from assistant.web.widget.tokens import SiteTokens
 from storage.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -89,6 +93,7 @@ def _import_routes() -> Callable[[ASGIApp], Awaitable[ASGIApp]]:
 def create_app(
     replies: Replies,
     chats: Chats,
+    sites: Sites | None = None,
     *,
     key: bytes,
     older_keys: Sequence[bytes] = (),
@@ -103,6 +108,7 @@ def create_app(
 
     The caller ends the replies (`Replies.close`) before the server waits for its connections.
     """
+    sites = sites or Sites()
     page = None if load_page is None else Page(load_page)
 
     @contextlib.asynccontextmanager
@@ -159,8 +165,11 @@ def create_app(
 
     app.include_router(api_routes(replies, chats, may_manage=may_manage))
     add_mcp_route(app, replies.documentation)
+    tokens = SiteTokens(sites, (key, *older_keys))
+    add_widget_routes(app, replies, chats, sites, tokens)
     app.mount("/ui", Static())
     if page is not None:
         app.mount("/", page)
-    identity = Identity(RequestLimiter(app), key=key, older_keys=older_keys, marks=chats.marks)
-    return Guard(identity, names=names)
+    limiter = RequestLimiter(app)
+    identity = Identity(limiter, key=key, older_keys=older_keys, marks=chats.marks)
+    return Guard(SiteIdentity(limiter, identity, tokens), names=names)

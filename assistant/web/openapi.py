@@ -11,13 +11,15 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from assistant.errors import Closing, LicenceNotAccepted, NoModelLoaded, QueueFull
+from assistant.errors import Closing, LicenceNotAccepted, LimitReached, NoModelLoaded, QueueFull
 from assistant.web.problems import KNOWN, Problem
 from assistant.web.security import SAFE_METHODS
 
 # Status and types of errors that no route raises.
 OF_ALL = {
     400: ("bad_request", "pipelined"),
+    401: ("site_token",),
+    403: ("not_for_widgets",),
     408: ("timeout",),
     414: ("address_too_long",),
     421: ("unknown_host",),
@@ -31,7 +33,7 @@ OF_INPUT = {422: ("invalid",)}
 OF_PATHS = {404: ("not_found",)}
 
 # The errors of every route that begins a reply.
-ANSWERING = (QueueFull, LicenceNotAccepted, NoModelLoaded, Closing)
+ANSWERING = (QueueFull, LimitReached, LicenceNotAccepted, NoModelLoaded, Closing)
 
 TYPES = "x-problem-types"
 PROBLEM = {
@@ -91,9 +93,14 @@ def describe(app: FastAPI, *, cookie: str) -> None:
                 "in": "cookie",
                 "name": cookie,
                 "description": "Given on first contact. Under HTTPS its name begins with `__Host-`.",
-            }
+            },
+            "site": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "The token of a site's visitor, which takes the place of the cookie.",
+            },
         }
-        document["security"] = [{}, {"cookie": []}]
+        document["security"] = [{}, {"cookie": []}, {"site": []}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -20,9 +20,11 @@ from assistant.errors import (
     Closing,
     EmptyText,
     LicenceNotAccepted,
+    LimitReached,
     NoModelLoaded,
     NothingToFetch,
     NotTheOperator,
+    QuestionTooLarge,
     QueueFull,
 )
 from storage.errors import (
@@ -46,6 +48,8 @@ KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
     (NotTheOperator, 403, "not_the_operator"),
     (NothingToFetch, 409, "nothing_to_fetch"),
     (QueueFull, 429, "queue_full"),
+    (LimitReached, 429, "limit"),
+    (QuestionTooLarge, 422, "question_too_long"),
     (Closing, 503, "closing"),
     (NotFound, 404, "not_found"),
     (UnknownParent, 422, "unknown_parent"),

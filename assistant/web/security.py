@@ -50,7 +50,10 @@ PERMISSIONS = ", ".join(
     )
 )  # fmt: skip
 RESOURCE_POLICY = "Cross-Origin-Resource-Policy"
+PERMISSIONS_POLICY = "Permissions-Policy"
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+# The script that other sites load to embed the widget. It is the same for everybody.
+LOADER = "/widget/v1.js"
 
 
 class Guard:
@@ -65,7 +68,7 @@ class Guard:
             await self.app(scope, receive, send)
         if scope["type"] != "http":  # we have no WebSockets
             return
-        send = _secured(send, is_https=scope["scheme"] == "https")
+        send = _secured(send, is_https=scope["scheme"] == "https", is_public=scope["path"] == LOADER)
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
@@ -160,18 +163,18 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _secured(send: Send, *, is_https: bool) -> Send:
+def _secured(send: Send, *, is_https: bool, is_public: bool) -> Send:
     """Add the security headers to an answer. A page already has its own content security policy."""
     security = security_headers(is_https=is_https)
 
     async def secured(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name in [name for name in headers if name.startswith("access-control-")]:
+            for name in [name for name in headers if name.startswith("access-control-") and not is_public]:
                 del headers[name]  # Gradio lets the pages of any site read its answers, with cookies
-            own_resource_policy = headers.get(RESOURCE_POLICY)  # of the scripts in the frame of a diagram
-            headers.update(security)
-            headers[RESOURCE_POLICY] = own_resource_policy or security[RESOURCE_POLICY]
+            # What an answer may say itself: who loads a script, and what the page of a widget may do.
+            own = {name: headers[name] for name in (RESOURCE_POLICY, PERMISSIONS_POLICY) if name in headers}
+            headers.update({**security, **own})
             headers.setdefault("Content-Security-Policy", DATA_POLICY)
         await send(message)
 
@@ -185,7 +188,7 @@ def security_headers(*, is_https: bool) -> dict[str, str]:
         "Referrer-Policy": "same-origin",
         "Cross-Origin-Opener-Policy": "same-origin",
         RESOURCE_POLICY: "same-origin",
-        "Permissions-Policy": PERMISSIONS,
+        PERMISSIONS_POLICY: PERMISSIONS,
     }
     return {**headers, "Strict-Transport-Security": "max-age=31536000"} if is_https else headers
 

@@ -45,7 +45,10 @@ def host() -> Iterator[HostSite]:
 
 @pytest.fixture(scope="module")
 def site(application: Application, host: HostSite) -> Site:
-    site = make_site(key=KEY, name="Example Docs", origins=(host.origin,), suggestions=(SUGGESTION,))
+    limits = dict.fromkeys(("visitor_minute", "address_minute", "address_day", "site_minute"), 10_000)
+    site = make_site(
+        key=KEY, name="Example Docs", origins=(host.origin,), suggestions=(SUGGESTION,), limits=limits
+    )
     Sites(application.data / "sites").save(site)
     host.script = f'<script src="{address_of(application)}/widget/v1.js" data-site="{KEY}" async></script>'
     return site

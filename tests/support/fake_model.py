@@ -21,16 +21,21 @@ class ScriptedModel:
     """
 
     model_name = "scripted"
+    context = 8192
 
     def __init__(self) -> None:
         self.sampling = {"temperature": 0.0}
         self.asked: list[list[Turn]] = []
         self.passages: list[Sequence[Source] | None] = []  # that came with each question
         self.options: list[dict[str, Any]] = []  # that came with each question
+        self.tones: list[str] = []  # that came with each question
         self.room_for = 10
         self.usage: UsageMetadata | None = None
         self.cancelled = asyncio.Event()
         self._script: asyncio.Queue[Any] = asyncio.Queue()
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
 
     def say(self, *pieces: str) -> None:
         for piece in pieces:
@@ -48,10 +53,12 @@ class ScriptedModel:
         *,
         passages: Sequence[Source] | None = None,
         session: str | None = None,
+        tone: str = "",
         stop: list[str] | None = None,
         options: dict[str, Any] | None = None,
     ) -> AsyncGenerator[AIMessageChunk]:
         self.asked.append(list(turns))
+        self.tones.append(tone)
         self.options.append({**(options or {}), "stop": stop, "session": session})
         self.passages.append(passages)
         try:

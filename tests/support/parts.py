@@ -8,6 +8,8 @@ from assistant.chats import Chats
 from assistant.knowledge.documentation import Documentation
 from assistant.licences import Licences
 from assistant.replies import Replies
+from assistant.site_documentation import SiteDocumentation
+from assistant.sites import Sites
 from storage.database import Database
 from storage.journal import Journal
 from storage.owners import OwnerStore
@@ -26,6 +28,7 @@ class Parts:
         database: Database,
         served: Any,
         documentation: Documentation | None = None,
+        sites: Sites | None = None,
         *,
         process: str | None = None,
         max_replies: int = 8,
@@ -41,11 +44,12 @@ class Parts:
             served,
             documentation or Documentation(None),
             self.licences,
+            SiteDocumentation(sites or Sites()),
             max_replies=max_replies,
             max_waiting=max_replies if max_waiting is None else max_waiting,
             total_seconds=total_seconds,
         )
-        self.chats = Chats(database, store, owners, self.replies)
+        self.chats = Chats(database, store, owners, self.replies, sites)
 
     async def start(self) -> None:
         await self.replies.start()

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_
 
 from assistant.chats import Chats
 from assistant.web.openapi import raises
-from assistant.web.routes.values import Body, ConversationOut, MessageOut, Owner, Text, storable
+from assistant.web.routes.values import AtSite, Body, ConversationOut, MessageOut, Owner, Text, storable
 from storage.errors import UnknownMessage
 from storage.store import MOST_MESSAGES, MOST_POSITION, BadCursor
 
@@ -47,9 +47,10 @@ class ConversationPage(BaseModel):
 
 def add_conversation_routes(api: APIRouter, chats: Chats) -> None:
     @api.post("/conversations", status_code=201)
-    async def create(owner: Owner, body: NewConversation | None = None) -> ConversationOut:
+    async def create(owner: Owner, at: AtSite, body: NewConversation | None = None) -> ConversationOut:
         body = body or NewConversation()
-        return ConversationOut.of(await chats.create(owner, body.title, grounding=body.grounding))
+        site = None if at is None else at.site.key
+        return ConversationOut.of(await chats.create(owner, body.title, grounding=body.grounding, site=site))
 
     @api.get("/conversations", responses=raises(BadCursor))
     async def conversations(

@@ -12,7 +12,7 @@ from assistant.errors import NothingToFetch, NotTheOperator
 from assistant.knowledge.documentation import DocumentationStatus
 from assistant.replies import Replies
 from assistant.web.openapi import raises
-from assistant.web.routes.values import Owner, Text
+from assistant.web.routes.values import AtSite, Owner, Text
 from assistant.web.security import is_this_machine
 
 # Headers that proxies add: a request through a proxy does not come from this machine.
@@ -61,10 +61,21 @@ def add_engine_routes(api: APIRouter, replies: Replies, *, may_manage: bool) -> 
             raise NotTheOperator("Only the operator can do this. Choose the model with `--model`.")
 
     @api.get("/engine")
-    async def engine(request: Request, owner: Owner) -> EngineOut:
+    async def engine(request: Request, owner: Owner, at: AtSite) -> EngineOut:
         """The engine's state, its model, what answers, and how much of the documentation has been read."""
         status = replies.served.status
         download = licence = None
+        if at is not None:  # what the operator and the owners of the chat itself decide is left out
+            return EngineOut(
+                state=status.state,
+                model=status.model if at.site.uses_model else None,
+                detail=None,
+                cause=None,
+                answers=await replies.answers_at(at.site),
+                download=None,
+                documentation=(await replies.documentation_at(at.site.key)).status,
+                licence=None,
+            )
         if status.download is not None:
             download = DownloadOut(**asdict(status.download), may_change=is_operator(request))
         if (its := status.licence) is not None:

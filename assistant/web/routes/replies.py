@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from starlette.responses import Response
 
 from assistant.chats import Chats
-from assistant.errors import EmptyText
+from assistant.errors import EmptyText, QuestionTooLarge
 from assistant.replies import Replies
 from assistant.web.events import EventStream, position_of
 from assistant.web.openapi import ANSWERING, raises
-from assistant.web.routes.values import Body, MessageOut, Out, Owner, Text, storable
+from assistant.web.routes.values import AtSite, Body, MessageOut, Out, Owner, Text, storable
 from storage.errors import ClientIdReused, StillAnswering, UnknownParent
 from storage.store import LATEST
 
@@ -22,6 +22,9 @@ ClientId = Annotated[
     _Id | None,
     Field(description="your own id for this question: if you send it again, it is not asked again"),
 ]
+
+# The errors of every route that stores a question.
+ASKING = (EmptyText, QuestionTooLarge, ClientIdReused, *ANSWERING)
 
 
 class Question(Body):
@@ -52,20 +55,28 @@ def add_reply_routes(api: APIRouter, replies: Replies, chats: Chats) -> None:
     @api.post(
         "/conversations/{conversation_id}/messages",
         status_code=202,
-        responses=raises(EmptyText, UnknownParent, ClientIdReused, StillAnswering, *ANSWERING),
+        responses=raises(
+            EmptyText, QuestionTooLarge, UnknownParent, ClientIdReused, StillAnswering, *ANSWERING
+        ),
     )
-    async def ask(owner: Owner, conversation_id: str, body: Question) -> AskedOut:
+    async def ask(owner: Owner, at: AtSite, conversation_id: str, body: Question) -> AskedOut:
         """Store a question and begin to answer it. The events of the reply carry the answer."""
         parent = body.parent_id if "parent_id" in body.model_fields_set else LATEST
         stored = await replies.ask(
-            owner, conversation_id, body.text, parent_id=parent, client_id=body.client_id
+            owner, conversation_id, body.text, parent_id=parent, client_id=body.client_id, visitor=at
         )
         return AskedOut.of(stored)
 
-    @api.post("/messages", status_code=202, responses=raises(EmptyText, ClientIdReused, *ANSWERING))
-    async def begin(owner: Owner, body: FirstQuestion) -> AskedOut:
+    @api.post(
+        "/messages",
+        status_code=202,
+        responses=raises(*ASKING),
+    )
+    async def begin(owner: Owner, at: AtSite, body: FirstQuestion) -> AskedOut:
         """Begin a conversation with a question. Either both are stored or neither."""
-        stored = await replies.ask(owner, None, body.text, client_id=body.client_id, grounding=body.grounding)
+        stored = await replies.ask(
+            owner, None, body.text, client_id=body.client_id, grounding=body.grounding, visitor=at
+        )
         return AskedOut.of(stored)
 
     @api.get("/replies/{reply_id}")
@@ -87,6 +98,6 @@ def add_reply_routes(api: APIRouter, replies: Replies, chats: Chats) -> None:
         return StatusOut(status=await replies.stop(owner, reply_id))
 
     @api.post("/replies/{reply_id}/retry", status_code=202, responses=raises(StillAnswering, *ANSWERING))
-    async def retry(owner: Owner, reply_id: str) -> AskedOut:
+    async def retry(owner: Owner, at: AtSite, reply_id: str) -> AskedOut:
         """Answer the same question again. The new reply is a sibling of the old one."""
-        return AskedOut.of(await replies.retry(owner, reply_id))
+        return AskedOut.of(await replies.retry(owner, reply_id, visitor=at))

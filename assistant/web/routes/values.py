@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from assistant.conversation import Source
 from assistant.provenance import Provenance
 from assistant.titles import UNTITLED
+from assistant.visitors import Visitor
 from assistant.web.identity import owner_of
 
 
@@ -18,7 +19,13 @@ async def _owner(request: Request) -> str:
     return owner_of(request)  # `async`, because FastAPI runs other functions in a thread
 
 
+async def _visitor(request: Request) -> Visitor | None:
+    visitor: Visitor | None = request.scope["state"].get("visitor")
+    return visitor
+
+
 Owner = Annotated[str, Depends(_owner)]
+AtSite = Annotated[Visitor | None, Depends(_visitor)]  # None in the chat itself
 
 
 def storable(text: str) -> str:
