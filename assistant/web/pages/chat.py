@@ -26,8 +26,8 @@ NAME = "Tech Assistant"
 UI = "/ui"  # where static/ is served; Gradio has a /static of its own
 MODULES = (
     "page", "page_chat", "chat", "conversations", "messages", "sources", "engine", "engine_panel", "licence",
-    "tree", "menu", "drafts", "files", "send", "written", "transcript", "selection", "api", "markdown",
-    "dialect", "highlight", "dom", "vendor/markdown-it",
+    "tree", "menu", "drafts", "files", "send", "translation", "written", "transcript", "selection", "api",
+    "markdown", "dialect", "highlight", "dom", "vendor/markdown-it",
 )  # fmt: skip
 HEAD = "\n".join(
     [

@@ -15,6 +15,7 @@ import { ICONS, element, emit, wordButton } from "./dom.js";
 import { Engine } from "./engine.js";
 import { sentence } from "./messages.js";
 import { Transcript } from "./transcript.js";
+import { t } from "./translation.js";
 import { MessageTree } from "./tree.js";
 
 const LOST = "The connection is lost. Trying again…";
@@ -69,8 +70,8 @@ export class TechChat extends HTMLElement {
 
   /** Why no question can be asked now, or "". */
   get reason() {
-    if (this.isAnswering) return ANSWERING;
-    if (this.#loading) return "The conversation is loading.";
+    if (this.isAnswering) return t(ANSWERING);
+    if (this.#loading) return t("The conversation is loading.");
     return this.#unread || this.engine.reason;
   }
 
@@ -121,7 +122,7 @@ export class TechChat extends HTMLElement {
   /** Show a question while it is sent. Returns what `asked` or `refused` then takes as `sent`. */
   sending(text) {
     const sent = this.#begin(this.transcript.branch, unsavedMessage("user", text, this.leaf));
-    this.announce("The question was sent.");
+    this.announce(t("The question was sent."));
     return sent;
   }
 
@@ -175,7 +176,7 @@ export class TechChat extends HTMLElement {
 
   /** Why the conversation cannot be changed now, or "". */
   get refusal() {
-    return this.isAnswering ? ANSWERING : "";
+    return this.isAnswering ? t(ANSWERING) : "";
   }
 
   /** Whether the conversation can be changed now. If not, say why. */
@@ -203,7 +204,7 @@ export class TechChat extends HTMLElement {
     // Screen readers get whole blocks.
     const { finished } = answer.view;
     if (answer.view.source !== "" && this.#announced < 0) {
-      this.announce("The answer begins.");
+      this.announce(t("The answer begins."));
       this.#announced = 0;
     }
     for (; this.#announced >= 0 && this.#announced < finished; this.#announced++) {
@@ -522,7 +523,7 @@ export class TechChat extends HTMLElement {
     const { parent_id: parent } = original;
     const conversation = this.#conversation;
     const sent = this.#begin(this.#upTo(original), unsavedMessage("user", text, parent));
-    this.announce("The question was sent.");
+    this.announce(t("The question was sent."));
     emit(this, "tech-compose");
     try {
       this.asked(sent, await ask(conversation, { text, parent }));
@@ -554,8 +555,8 @@ export class TechChat extends HTMLElement {
         onEvent: (event) => isOurs() && answer.take(event),
         onLost: (isLost) => {
           if (!isOurs()) return;
-          if (isLost && !answer.note.hasChildNodes()) this.announce(LOST);
-          answer.mention(isLost ? LOST : "");
+          if (isLost && !answer.note.hasChildNodes()) this.announce(t(LOST));
+          answer.mention(isLost ? t(LOST) : "");
         },
       });
     } catch (problem) {
@@ -563,7 +564,7 @@ export class TechChat extends HTMLElement {
     }
     if (!isOurs() || answer.isOpen) return;
     this.#stream = null;
-    this.announce(answer.status === "done" ? "The answer is complete." : "The answer ended early.");
+    this.announce(t(answer.status === "done" ? "The answer is complete." : "The answer ended early."));
     if (answer.status === "failed") this.engine.update();
     // If several tabs follow the reply, only the one that asked notifies the others.
     if (answer.message.id === this.#ours) emit(this, "tech-changed", { conversation: this.#conversation });

@@ -1,4 +1,8 @@
 // Small helpers to build DOM nodes and to copy text. No function takes markup, only text.
+//
+// Labels and words of buttons are translated here; the content of elements is not.
+
+import { t } from "./translation.js";
 
 /**
  * An element with attributes and children. null and false omit an attribute, true makes it empty. A function
@@ -8,7 +12,8 @@ export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") node.addEventListener(name, value);
-    else if (value !== false && value != null) node.setAttribute(name, value === true ? "" : value);
+    else if (value !== false && value != null)
+      node.setAttribute(name, value === true ? "" : name === "aria-label" ? t(value) : value);
   }
   node.append(...children);
   return node;
@@ -114,23 +119,23 @@ export function whenPressed(button, act) {
 
 /** An icon as a button. Its name is its label for screen readers and its tooltip. */
 export function iconButton(name, path, act, attributes = {}) {
-  const named = { type: "button", class: "icon", "aria-label": name, title: name, click: act };
+  const named = { type: "button", class: "icon", "aria-label": name, title: t(name), click: act };
   return element("button", { ...named, ...attributes }, icon(path));
 }
 
 /** A button with an icon and a word. */
 export function wordButton(word, path, act) {
-  return element("button", { type: "button", click: act }, icon(path), element("span", {}, word));
+  return element("button", { type: "button", click: act }, icon(path), element("span", {}, t(word)));
 }
 
 /** A button that copies `text()` and confirms it for two seconds. `word` is shown beside the icon. */
 export function copyButton(text, { label, word = "" }) {
   const button = iconButton(label, ICONS.copy, null, { class: word ? "copy" : "copy icon" });
-  const shown = element("span", {}, word);
+  const shown = element("span", {}, t(word));
   const say = (name, path, text) => {
-    button.ariaLabel = button.title = name;
+    button.ariaLabel = button.title = t(name);
     button.firstChild.replaceWith(icon(path));
-    shown.textContent = text;
+    shown.textContent = t(text);
   };
   if (word) button.append(shown);
   let back;
