@@ -7,6 +7,7 @@ itself. Two keys of a site are valid at a time, so that the site can replace one
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,13 +36,14 @@ def host_user(site: Site, token: str) -> HostUser:
     if not site.identity_keys:
         raise BadIdentity("This site does not sign its users in: it has no key for that.")
     claims = _verified(site, token)
-    ends_at = datetime.fromtimestamp(claims["exp"], UTC)
-    if ends_at > datetime.now(UTC) + LONGEST + LEEWAY:
+    left = int(claims["exp"]) - time.time()
+    if left > (LONGEST + LEEWAY).total_seconds():
         raise BadIdentity("The JWT is valid for too long: `exp` must be at most five minutes ahead.")
     sub, jti = claims["sub"], claims["jti"]
     if not 0 < len(sub) <= LONGEST_NAME or not 0 < len(jti) <= LONGEST_NAME:
         raise BadIdentity(f"`sub` and `jti` of the JWT must have 1 to {LONGEST_NAME} characters.")
-    return HostUser(_hash(site, "user", sub), _hash(site, "jti", jti), ends_at + LEEWAY)
+    ends_at = datetime.now(UTC) + timedelta(seconds=left) + LEEWAY
+    return HostUser(_hash(site, "user", sub), _hash(site, "jti", jti), ends_at)
 
 
 def _verified(site: Site, token: str) -> dict[str, Any]:
