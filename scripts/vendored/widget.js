@@ -22,6 +22,7 @@ const laterParts = {
 // The rules of chat.css for what only the browser chat has.
 const THEIRS = [
   /(?<!,\n)^ *tech-(?:conversations|grounding|hint)\b(?:(?!tech-chat|tech-send)[^{}])*\{[^{}]*\}\n/gm,
+  /^@media print \{\n[^]*?^\}\n/gm, // nobody prints a frame
   /(?<!,\n)^ *tech-chat (?:\.(?:foot|intro)(?: >)? )?\.(?:engine|consent|examples|download|reading|progress)\b[^{},]*\{[^{}]*\}\n/gm,
 ];
 const lighterStyles = {

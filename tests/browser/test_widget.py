@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ COOKIES: dict[str, dict[str, Any]] = {
     "blocked": {"cookie_controls_mode": 1},  # those of third parties
     "denied": {"default_content_setting_values": {"cookies": 2}},  # all cookies and all storage
 }
-# Unlike those of the other tests, these browsers part the storage of third parties, and keep pages to go back to.
+# Unlike other tests' browsers, these part the storage of third parties, and keep pages to go back to.
 PARTED = ",".join(set(DISABLED_FEATURES) - {"ThirdPartyStoragePartitioning"})
 OPTIONS = [*CHROMIUM_OPTIONS[:-1], f"--disable-features={PARTED}"]
 # What a test may see of a closed shadow root.
@@ -63,9 +62,7 @@ Opened = Callable[[str], BrowserContext]
 
 
 @pytest.fixture(scope="module")
-def browsers(
-    browser: Browser, chromium: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Opened]:
+def browsers(browser: Browser, chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """Opens the browser of somebody who allows, blocks or denies cookies."""
     with contextlib.ExitStack() as stack:
         opened: dict[str, BrowserContext] = {}
@@ -146,15 +143,13 @@ def test_an_answer_goes_on_in_the_next_page_and_no_word_is_lost(
         widget.page.reload()
         widget.expect_status("done")
         assert widget.answer.locator(".text").evaluate(WORDS) == followed
-        assert followed[-6:] == words(LAST_WORDS)[-5:] + ["[1]"]
+        assert followed[-6:] == [*words(LAST_WORDS)[-5:], "[1]"]
         assert [word for word in followed if word.isdigit()] == [
             word for word in words(ANSWER) if word.isdigit()
         ]
 
 
-def test_without_any_storage_the_chat_works_in_its_page(
-    site: Site, host: HostSite, browsers: Opened
-) -> None:
+def test_without_any_storage_the_chat_works_in_its_page(site: Site, host: HostSite, browsers: Opened) -> None:
     with reader_in(browsers("denied")) as context:
         widget = WidgetPage(context, host.address())
         widget.open()
@@ -296,9 +291,7 @@ POSTS = """(messages) => {
 }"""
 
 
-def test_messages_that_are_forged_or_of_another_origin_do_nothing(
-    widget: WidgetPage, host: HostSite
-) -> None:
+def test_messages_that_are_forged_or_of_another_origin_do_nothing(widget: WidgetPage, host: HostSite) -> None:
     page = widget.page
     page.goto(host.add("/framed", body=f'<iframe src="{host.address("/x", name="stranger")}"></iframe>'))
     page.wait_for_function("() => window.TechAssistant")
@@ -382,7 +375,9 @@ def test_the_script_twice_and_a_page_that_replaces_its_content_change_nothing(
     calls = "<script>window.TechAssistant = [['ask', 'Asked before']]</script>"
     widget.go(host.add("/twice", head=calls + host.script + host.script))
     widget.expect_status("done")
-    page.evaluate("(line) => document.body.append(document.createRange().createContextualFragment(line))", host.script)
+    page.evaluate(
+        "(line) => document.body.append(document.createRange().createContextualFragment(line))", host.script
+    )
     frame = widget.frame
     page.evaluate("() => document.body.replaceWith(document.createElement('body'))")
     widget.ask("Still there?")
@@ -393,7 +388,9 @@ def test_the_script_twice_and_a_page_that_replaces_its_content_change_nothing(
     expect(page.locator(f"#{MARK}")).to_have_count(1)
     expect(widget.answers).to_have_count(2)  # the frame was loaded again
     page.evaluate("() => TechAssistant.destroy()")
-    assert page.evaluate(f"() => [document.querySelectorAll('#{MARK}').length, 'TechAssistant' in window]") == [
+    assert page.evaluate(
+        f"() => [document.querySelectorAll('#{MARK}').length, 'TechAssistant' in window]"
+    ) == [
         0,
         False,
     ]
@@ -402,7 +399,14 @@ def test_the_script_twice_and_a_page_that_replaces_its_content_change_nothing(
 def test_sources_of_the_site_open_in_its_tab(widget: WidgetPage, host: HostSite) -> None:
     widget.open()
     link = host.address("/guide#part")
-    event = {"title": "Guide", "name": "Guide", "package": "Docs", "version": "1", "licence": "", "location": ""}
+    event = {
+        "title": "Guide",
+        "name": "Guide",
+        "package": "Docs",
+        "version": "1",
+        "licence": "",
+        "location": "",
+    }
     source = {**event, "url": link, "quote": "Words.", "cited": True}
     events = {"sources": {"sources": [source]}, "delta": {"text": "See [1]."}}
     ended = {**events, "done": {"status": "done", "finish_reason": "eos_token"}}
@@ -548,7 +552,10 @@ def test_on_a_phone_it_fills_the_screen_and_keeps_the_focus(
 
 
 LOOKS = {"light": {"color_scheme": "light"}, "dark": {"color_scheme": "dark"}, "phone": PHONE}
-AXE = "async () => (await axe.run({ resultTypes: ['violations'] })).violations.map(({ id, nodes }) => [id, nodes[0].html])"
+AXE = """async () => {
+    const { violations } = await axe.run({ resultTypes: ["violations"] });
+    return violations.map(({ id, nodes }) => [id, nodes[0].html]);
+}"""
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
@@ -580,7 +587,7 @@ def test_axe_finds_nothing_in_the_frame_and_at_the_button(
     look("done")
     widget.button("Bad answer").click()
     look("rated")
-    assert found == dict.fromkeys(found, [])
+    assert found == {state: [] for state in found}
 
 
 def test_the_first_view_takes_few_bytes_and_requests(

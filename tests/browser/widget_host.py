@@ -1,7 +1,7 @@
 """A tiny web server of somebody else's site, whose pages embed the widget.
 
-Each name below `localhost` is another site to Chromium: its pages are at docs.localhost, those of a stranger at
-stranger.localhost, and the application answers as assistant.localhost.
+Each name below `localhost` is another site to Chromium: its pages are at docs.localhost, those of a
+stranger at stranger.localhost, and the application answers as assistant.localhost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-TEXT = "<h1>Example</h1><a href=/next>Next</a>" + "".join(f"<p id=p{number}>Paragraph {number}.</p>" for number in range(60))
+TEXT = "<h1>Example</h1><a href=/next>Next</a>" + "".join(
+    f"<p id=p{number}>Paragraph {number}.</p>" for number in range(60)
+)
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>Example Docs</title>
 <link rel="icon" href="data:,">{head}</head><body><main>{body}</main></body></html>"""
