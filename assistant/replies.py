@@ -535,7 +535,7 @@ class _Author:
             question, found = await self._find(turns, site)
         except DocumentationUnreadable as error:
             raise NoDocumentation(str(error)) from error
-        return quotation(question, found, instead=instead)
+        return quotation(question, found, instead=instead, by_visitor=site is not None)
 
     async def look_up(self, turns: Sequence[Turn], site: str | None = None) -> tuple[Source, ...] | None:
         """The passages on the last of `turns`; None where there is no documentation."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import secrets
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,14 @@ from assistant.settings import BadSettings, Settings, read_settings
 from assistant.sites import BadSite, NoSuchSite, Site, SiteLimits, Sites, changed, hash_of, make_site, new_key
 
 LISTS = ("origins", "docs", "addresses", "suggestions")  # each value is given by an option of its own
+OPTIONS = {
+    "origins": "--origin",
+    "suggestions": "--suggestion",
+    "addresses": "--address",
+    "texts": "--text",
+    "limits": "--limit",
+    "uses_model": "--model",
+}  # the others have the names of their fields
 NEVER = "for-ever"
 LIMITS = [name.replace("_", "-") for name in asdict(SiteLimits())]
 REMOVED = """The site {name!r} ({key}) is removed. Its widget and its tokens are refused from now on.
@@ -156,13 +165,13 @@ def _absolute(docs: str) -> str:
 
 def _in_options(message: str) -> str:
     """The message with the names of options in place of those of fields."""
-    for field, option in (
-        ("origins", "--origin"),
-        ("suggestions", "--suggestion"),
-        ("addresses", "--address"),
-    ):
-        message = message.replace(f"{field}: ", f"{option}: ")
-    return message
+
+    def option(field: re.Match[str]) -> str:
+        name, _, limit = field[1].partition(".")
+        named = OPTIONS.get(name, f"--{name}") + (f" {limit}" if name == "limits" else "")
+        return f"{named.replace('_', '-')}: "
+
+    return re.sub(r"^([a-z_]+(?:\.\w+)*): ", option, message, flags=re.MULTILINE)
 
 
 def _address(options: argparse.Namespace, settings: Settings) -> str:

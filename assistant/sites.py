@@ -38,6 +38,14 @@ DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _NAME = r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _ORIGIN = re.compile(rf"(https?)://(\*\.)?({_NAME}|\[[0-9a-f:.]{{2,45}}\])(:[0-9]{{1,5}})?")
 
+# What a value must look like, in the messages of `BadSite`.
+FORMS = {
+    "key": f"must have at least 12 of the characters {KEY_CHARACTERS}",
+    "colour": "must be like #0a66c2",
+    "texts": "the id of a text has letters, digits and -._ alone, and a text is one line",
+    "language": "must be a language tag such as en or pt-BR",
+}
+
 
 class BadSite(ValueError):
     """The message has one line for each wrong value."""
@@ -60,18 +68,29 @@ def origin_of(text: str) -> str:
         raise ValueError("must be an origin such as https://docs.example.org, without a path")
     scheme, wildcard, host, port = match[1], match[2] or "", match[3], match[4] or ""
     if host.startswith("["):
-        host = f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"  # raises ValueError too
+        host = _ipv6(host)
     if wildcard and (scheme != "https" or "." not in host or host[-1].isdigit() or host.startswith("[")):
         raise ValueError("a wildcard must be like https://*.example.org")
     return f"{scheme}://{wildcard}{host}{'' if port == DEFAULT_PORTS[scheme] else port}"
 
 
+def _ipv6(host: str) -> str:
+    try:
+        return f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
+    except ValueError:
+        raise ValueError(f"must be an origin, and {host} is no address") from None
+
+
 def _http_address(text: str) -> str:
     scheme, mark, rest = text.strip().partition("://")
     host, slash, path = rest.partition("/")
-    if "*" in host or re.search(r"[\s\x00-\x1f]", path) or len(path) > 1000:
+    try:
+        origin = origin_of(f"{scheme}{mark}{host}")
+    except ValueError:
+        origin = "*"
+    if "*" in origin or re.search(r"[\s\x00-\x1f]", path) or len(path) > 1000:
         raise ValueError("must be an address such as https://docs.example.org/guide/")
-    return origin_of(f"{scheme}{mark}{host}") + slash + path
+    return origin + slash + path
 
 
 def _folder(docs: str) -> str:
@@ -138,7 +157,7 @@ class Site:
     tone: Annotated[str, _line(1000)] = ""  # a sentence or two for the model
     greeting: Annotated[str, _line(500)] = ""
     suggestions: Annotated[tuple[Annotated[str, _line(200, least=1)], ...], Field(max_length=8)] = ()
-    colour: Annotated[str, StringConstraints(to_lower=True, pattern=r"^(#[0-9a-f]{6})?$")] = ""
+    colour: Annotated[str, StringConstraints(to_lower=True, pattern=r"^(#[0-9a-fA-F]{6})?$")] = ""
     position: Literal["right", "left"] = "right"
     language: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}$")] = "en"
     texts: Annotated[
@@ -188,8 +207,10 @@ def changed(site: Site, **values: Any) -> Site:
 
 
 def _sentence(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
+    place = ".".join(str(part) for part in problem["loc"] if isinstance(part, str) and part.isidentifier())
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "string_pattern_mismatch":
+        message = FORMS.get(place, "must be one line")
     given = problem.get("input")
     shown = f" ({given[:80]!r})" if isinstance(given, str) and "identity" not in place else ""
     return f"{place}: {message}{shown}"

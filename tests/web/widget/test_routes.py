@@ -17,6 +17,8 @@ import pytest
 
 from assistant import site_command
 from assistant.sites import Site, Sites, changed
+from assistant.web.application import create_app
+from assistant.web.connections import Connections, Limits
 from assistant.web.identity import cookie_name as chat_cookie_name
 from assistant.web.widget.loader import loader_integrity
 from assistant.web.widget.tokens import cookie_name
@@ -24,7 +26,7 @@ from tests.support.fake_documentation import FakeDocumentation
 from tests.support.fake_model import ScriptedModel
 from tests.support.parts import Parts
 from tests.web.api_client import answered, is_problem
-from tests.web.conftest import KEY
+from tests.web.conftest import KEY, running
 from tests.web.widget.conftest import ORIGIN, OTHER_ORIGIN, add_site, token_of, try_token, visitor
 
 SECRET = "s" * 48
@@ -88,13 +90,13 @@ async def test_only_the_pages_of_a_site_may_frame_it(client: httpx.AsyncClient, 
     assert settings_of(await client.get(f"/widget/{other.key}"))["answers"] == "documentation"
 
 
-@pytest.mark.parametrize("key", ["a" * 16, "A" * 16, "..%2f..%2fx", "%00" * 12, "x", "v1.js.map", "é" * 12])
-async def test_an_unknown_site_is_told_so_in_words(client: httpx.AsyncClient, site: Site, key: str) -> None:
-    response = await client.get(f"/widget/{key}")
-    assert response.status_code == 404
-    assert "<script" not in response.text
-    token = await client.post(f"/widget/{key}/token", json={"origin": ORIGIN})
-    assert is_problem(token, 404, "not_found")
+async def test_an_unknown_site_is_told_so_in_words(client: httpx.AsyncClient, site: Site) -> None:
+    for key in ("a" * 16, site.key.upper(), "..%2f..%2fx", "%00" * 12, "x", "v1.js.map", "é" * 12):
+        response = await client.get(f"/widget/{key}")
+        assert response.status_code == 404, key
+        assert "<script" not in response.text
+        token = await client.post(f"/widget/{key}/token", json={"origin": ORIGIN})
+        assert is_problem(token, 404, "not_found"), key
 
 
 async def test_a_page_of_another_site_gets_no_token_and_reads_no_answer(
@@ -168,14 +170,12 @@ async def test_a_visitor_goes_on_where_they_were(
             assert reply.status_code == (200 if is_known else 404)
 
 
-@pytest.mark.parametrize(
-    ("host", "is_kept"), [("localhost:7860", True), ("docs.localhost", True), ("127.0.0.1", False)]
-)
-async def test_a_cookie_is_set_where_browsers_keep_it(
-    client: httpx.AsyncClient, site: Site, host: str, is_kept: bool
-) -> None:
-    response = await client.post(f"/widget/{site.key}/token", json={"origin": ORIGIN}, headers={"Host": host})
-    assert ("set-cookie" in response.headers) is is_kept
+async def test_a_cookie_is_set_where_browsers_keep_it(client: httpx.AsyncClient, site: Site) -> None:
+    for host, is_kept in (("localhost:7860", True), ("docs.localhost", True), ("127.0.0.1", False)):
+        response = await client.post(
+            f"/widget/{site.key}/token", json={"origin": ORIGIN}, headers={"Host": host}
+        )
+        assert ("set-cookie" in response.headers) is is_kept, host
 
 
 async def test_the_widget_reads_no_cookie_of_the_chat(
@@ -311,6 +311,20 @@ async def test_a_visitor_a_network_and_a_site_may_ask_so_much(
     assert statuses == [[202, 202, 429], [202, 202, 429], [202, 429, 429], [429] * 3]
     chat = await client.post("/api/messages", json={"text": "q" * 100})
     assert chat.status_code == 202  # the chat itself has no such limits
+
+
+async def test_the_address_is_the_one_that_a_named_proxy_reports(
+    parts: Parts, sites: Sites, client: httpx.AsyncClient, address: str
+) -> None:
+    site = add_site(sites, limits={"address_minute": 1})
+    app = create_app(parts.replies, parts.chats, sites, key=KEY)
+    statuses = []
+    async with running(app, Connections(Limits(), ["127.0.0.1/32"])) as behind:
+        for where, reported in ((address, "7"), (address, "8"), (behind, "7"), (behind, "8"), (behind, "7")):
+            async with visitor(where, await token_of(client, site.key)) as frame:
+                frame.headers["X-Forwarded-For"] = f"198.51.100.1, 203.0.113.{reported}"
+                statuses.append((await frame.post("/api/messages", json={"text": "q"})).status_code)
+    assert statuses == [202, 429, 202, 202, 429]
 
 
 async def test_a_site_may_use_so_many_tokens_a_day(

@@ -1,0 +1,118 @@
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from assistant.site_command import main
+from assistant.sites import Sites, hash_of
+
+ORIGIN = "https://docs.example.org"
+
+
+class Command:
+    """`python -m assistant site`, and what it has printed."""
+
+    def __init__(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.data = data
+        self.sites = Sites(data / "sites")
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> str:
+        code = main(["site", *arguments, "--data", str(self.data)])
+        out, error = self._capsys.readouterr()
+        assert (code, error) == (0, ""), error
+        return str(out)
+
+    def refused(self, *arguments: str) -> str:
+        code = main(["site", *arguments, "--data", str(self.data)])
+        out, error = self._capsys.readouterr()
+        assert (code, out) == (2, "")
+        assert "Traceback" not in error
+        return str(error)
+
+
+@pytest.fixture
+def site(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.delenv("TECH_ASSISTANT_DATA", raising=False)
+    return Command(tmp_path / "data", capsys)
+
+
+def test_a_site_is_added_shown_changed_and_removed(site: Command, tmp_path: Path) -> None:
+    (tmp_path / "guide").mkdir()
+    docs = f"{tmp_path / 'guide'}=https://docs.example.org/guide/"
+    said = site(
+        *("add", "My docs", "--origin", "https://Docs.Example.org/", "--origin", "https://*.example.com"),
+        *("--docs", docs, "--no-model", "--tone", "Be brief.", "--suggestion", "How?", "--keep-days", "30"),
+        *("--limit", "visitor-minute=3", "--text", "send=Go", "--server", "https://chat.example.org/"),
+    )
+    (one,) = site.sites.all()
+    assert (
+        f'<script src="https://chat.example.org/widget/v1.js" data-site="{one.key}" async></script>' in said
+    )
+    assert f'<iframe src="https://chat.example.org/widget/{one.key}"' in said
+    assert re.search(r"sha384-[\w+/]{64}\s", said)
+    (secret,) = re.findall(r"shown only now:\n\n +(\S{40,})\n", said)
+    assert one.report_secret_hash == hash_of(secret)
+    assert (one.name, one.origins) == ("My docs", (ORIGIN, "https://*.example.com"))
+    assert (one.docs, one.uses_model, one.tone, one.suggestions) == ((docs,), False, "Be brief.", ("How?",))
+    assert (one.keep_days, one.limits.visitor_minute, dict(one.texts)) == (30, 3, {"send": "Go"})
+    assert one.limits.visitor_day > 3
+    assert site("list").split() == [one.key, "My", "docs", ORIGIN, "https://*.example.com"]
+    shown = site("show", one.key)
+    assert "keep-days:      30\n" in shown
+    assert one.report_secret_hash not in shown
+
+    site(
+        *("set", one.key, "--model", "--suggestion", "", "--keep-days", "for-ever", "--limit", "site-day=7"),
+        *("--text", "send=", "--text", "stop=Halt", "--colour", "#AA00ff", "--language", "de"),
+    )
+    (changed,) = site.sites.all()
+    assert (changed.uses_model, changed.suggestions, changed.keep_days) == (True, (), None)
+    assert (changed.limits.site_day, changed.limits.visitor_minute) == (7, 3)
+    assert (dict(changed.texts), changed.colour, changed.language) == ({"stop": "Halt"}, "#aa00ff", "de")
+    assert (changed.origins, changed.docs, changed.tone) == (one.origins, one.docs, one.tone)
+
+    assert "Its chats are deleted for good" in site("remove", one.key)
+    assert (site("list"), site.sites.removed()) == ("", [one.key])
+
+
+def test_keys_and_secrets_are_shown_once_and_can_be_replaced(site: Command) -> None:
+    first = re.findall(r"\n    (\S{40,})\n", site("add", "a", "--origin", ORIGIN, "--new-identity-key"))[-1]
+    (one,) = site.sites.all()
+    assert one.identity_keys == (first,)
+    second = re.findall(r"\n    (\S{40,})\n", site("set", one.key, "--new-identity-key"))[0]
+    third = re.findall(r"\n    (\S{40,})\n", site("set", one.key, "--new-identity-key"))[0]
+    assert site.sites.existing(one.key).identity_keys == (third, second)
+    assert not {first, second, third} & set(site("show", one.key).split())
+    site("set", one.key, "--drop-old-identity-key")
+    assert site.sites.existing(one.key).identity_keys == (third,)
+    site("set", one.key, "--no-identity")
+    assert site.sites.existing(one.key).identity_keys == ()
+    (secret,) = re.findall(r"\n    (\S{40,})\n", site("set", one.key, "--new-report-secret"))
+    assert site.sites.existing(one.key).report_secret_hash == hash_of(secret)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (site.data / "sites").glob("*.json")}
+    assert modes == {0o600}
+
+
+def test_what_is_wrong_is_said_and_changes_nothing(site: Command, tmp_path: Path) -> None:
+    site("add", "a", "--origin", ORIGIN)
+    (one,) = site.sites.all()
+    for words, arguments in {
+        "There is no site 'nonsense'": ("show", "nonsense"),
+        "site list": ("remove", "a" * 16),
+        "nothing to change": ("set", one.key),
+        "--origin: must be an origin": ("set", one.key, "--origin", "docs.example.org"),
+        "a wildcard must be": ("set", one.key, "--origin", "https://*.org"),
+        "--docs: there is no folder": ("set", one.key, "--docs", str(tmp_path / "nowhere")),
+        "--limit: there is no 'x'": ("set", one.key, "--limit", "x=3"),
+        "must be NAME=NUMBER": ("set", one.key, "--limit", "site-day"),
+        "--limit site-day: ": ("set", one.key, "--limit", "site-day=many"),
+        "--colour: ": ("set", one.key, "--colour", "red"),
+        "--keep-days: ": ("set", one.key, "--keep-days", "0"),
+        "--address: must be an address": ("set", one.key, "--address", "file:///etc/passwd"),
+        "--name: ": ("set", one.key, "--name", " "),
+        "--text: ": ("set", one.key, "--text", "<b>=x"),
+    }.items():
+        assert words in site.refused(*arguments), arguments
+    assert site.sites.all() == [one]
