@@ -24,6 +24,7 @@ from markdown_it import MarkdownIt
 
 from assistant.settings import read_settings
 from assistant.sites import Site, Sites, make_site, new_key
+from assistant.web.widget.loader import script_line
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -129,8 +130,7 @@ def main(arguments: list[str]) -> int:
             print(line, end="", flush=True)
             if found := re.search(r"http://\S+:(\d+)", line):
                 site = demonstration_site(Sites(settings.data / "sites"), address)
-                script = f"http://assistant.localhost:{found[1]}/widget/v1.js"
-                pages = Pages(f'<script src="{script}" data-site="{site.key}" async></script>')
+                pages = Pages(script_line(site, f"http://assistant.localhost:{found[1]}"))
                 server.RequestHandlerClass = functools.partial(Handler, pages)  # type: ignore[assignment]
                 threading.Thread(target=server.serve_forever, daemon=True).start()
                 print(f"The widget is in the pages at {address}", flush=True)

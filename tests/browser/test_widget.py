@@ -12,6 +12,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from assistant.sites import Site, Sites, make_site
+from assistant.web.widget.loader import script_line
 from tests.browser.conftest import CHROMIUM_OPTIONS, DISABLED_FEATURES, PATIENCE_MS, PHONE, visitor
 from tests.browser.pausable_upstream import ANSWER, FIRST_WORDS, LAST_WORDS, Upstream
 from tests.browser.widget_host import HostSite, host_site
@@ -49,7 +50,7 @@ def site(application: Application, host: HostSite) -> Site:
         key=KEY, name="Example Docs", origins=(host.origin,), suggestions=(SUGGESTION,), limits=limits
     )
     Sites(application.data / "sites").save(site)
-    host.script = f'<script src="{address_of(application)}/widget/v1.js" data-site="{KEY}" async></script>'
+    host.script = script_line(site, address_of(application))
     return site
 
 
