@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,7 +22,7 @@ from urllib.parse import urlsplit
 from markdown_it import MarkdownIt
 
 from assistant.settings import read_settings
-from assistant.sites import Site, Sites, make_site, new_key
+from assistant.sites import Site, Sites, changed, make_site, new_key
 from assistant.web.widget.loader import script_line
 
 ROOT = Path(__file__).parents[1]
@@ -103,13 +102,8 @@ class Handler(BaseHTTPRequestHandler):
 def demonstration_site(sites: Sites, address: str) -> Site:
     """The site of an earlier demonstration with the same data, or a new one."""
     found = next((site for site in sites.all() if site.name == NAME), None)
-    values = {
-        "name": NAME,
-        "origins": (address,),
-        "docs": (f"{DOCS}={address}/",),
-        "suggestions": SUGGESTIONS,
-    }
-    site = make_site(**{**(asdict(found) if found else {"key": new_key()}), **values})
+    places = {"origins": (address,), "docs": (f"{DOCS}={address}/",), "suggestions": SUGGESTIONS}
+    site = changed(found, **places) if found else make_site(key=new_key(), name=NAME, **places)
     sites.save(site)
     return site
 

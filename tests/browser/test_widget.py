@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
+import jwt
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Response, Route, expect
 
-from assistant.sites import Site, Sites, make_site
+from assistant.sites import Site, Sites, changed, make_site
 from assistant.web.widget.loader import script_line
 from tests.browser.conftest import CHROMIUM_OPTIONS, DISABLED_FEATURES, PATIENCE_MS, PHONE, visitor
 from tests.browser.pausable_upstream import ANSWER, FIRST_WORDS, LAST_WORDS, Upstream
@@ -35,6 +38,11 @@ OPTIONS = [*CHROMIUM_OPTIONS[:-1], f"--disable-features={PARTED}"]
 OPENED = """const attach = Element.prototype.attachShadow;
 Element.prototype.attachShadow = function () { return attach.call(this, { mode: "open" }); };"""
 WORDS = "(node) => node.innerText.split(/\\s+/).filter((word) => word)"
+LOOKS = {"light": {"color_scheme": "light"}, "dark": {"color_scheme": "dark"}, "phone": PHONE}
+AXE = """async () => {
+    const { violations } = await axe.run({ resultTypes: ["violations"] });
+    return violations.map(({ id, nodes }) => [id, nodes[0].html]);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -432,6 +440,72 @@ def test_sources_of_the_site_open_in_its_tab(widget: WidgetPage, host: HostSite)
 # ------------------------------------------------------------------------------------------- how it behaves
 
 
+def test_a_site_has_its_own_words_colour_corner_and_language(
+    site: Site, host: HostSite, context: BrowserContext, application: Application
+) -> None:
+    german = changed(
+        site,
+        key="deutschedocs2345",
+        language="de",
+        colour="#ffd400",
+        position="left",
+        greeting="Hallo!",
+        texts={"note": "Nur ein Entwurf."},
+    )
+    Sites(application.data / "sites").save(german)
+    line = script_line(german, address_of(application))
+    widget = WidgetPage(context)
+    complaints: list[str] = []
+    widget.page.on("console", lambda it: complaints.append(it.text) if it.type == "error" else None)
+    widget.go(host.add("/deutsch", head=line))
+    widget.press(side="left")
+    expect(widget.frame.get_by_role("heading", name="Hallo!")).to_be_visible()
+    expect(widget.frame.get_by_text("Nur ein Entwurf.")).to_be_visible()
+    text = "Die Formel \\(x^2\\) und ein Diagramm:\n\n```mermaid\ngraph TD; A-->B\n```\n"
+    events = {"delta": {"text": text}, "done": {"status": "done", "finish_reason": "eos_token"}}
+    body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events.items())
+    widget.page.route("**/events", lambda it: it.fulfill(content_type="text/event-stream", body=body))
+    widget.frame.get_by_role("textbox", name="Ihre Frage").fill("Wie geht das?")
+    widget.button("Senden").click()
+    answer = widget.frame.get_by_role("article", name="Antwort")
+    expect(answer.get_by_role("button", name="Antwort kopieren")).to_be_visible()
+    expect(answer.locator(".katex")).to_be_visible()
+    expect(answer.locator("figure button")).to_have_count(1)  # to copy; diagrams are not drawn here
+    widget.frame.evaluate(AXE_SCRIPT)
+    assert widget.frame.evaluate(AXE) == []
+    assert complaints == []
+
+
+def test_the_chats_of_the_users_of_a_site_follow_them(
+    site: Site, host: HostSite, browser: Browser, application: Application
+) -> None:
+    secret = "s" * 48
+    of_users = changed(site, key="siteofusers23456", identity_keys=(secret,))
+    Sites(application.data / "sites").save(of_users)
+    address = host.add("/users", head=script_line(of_users, address_of(application)))
+
+    def is_signed_in(response: Response) -> bool:
+        return response.url.endswith("/token") and bool(response.request.post_data_json["identity"])
+
+    def sign_in(context: BrowserContext, user: str) -> WidgetPage:
+        claims = {"sub": user, "aud": of_users.key, "exp": int(time.time()) + 60, "jti": uuid4().hex}
+        widget = WidgetPage(context, address)
+        widget.page.evaluate("(token) => TechAssistant.identify(token)", jwt.encode(claims, secret, "HS256"))
+        with widget.page.expect_response(is_signed_in) as answer:
+            widget.press()
+        assert answer.value.ok
+        return widget
+
+    with visitor(browser) as first, visitor(browser) as second, visitor(browser) as third:
+        widget = sign_in(first, "ada")
+        widget.ask("Mine")
+        widget.expect_status("done")
+        expect(sign_in(second, "ada").questions.locator(".bubble")).to_have_text("Mine")
+        other = sign_in(third, "bob")
+        expect(other.button(SUGGESTION)).to_be_visible()
+        expect(other.questions).to_have_count(0)
+
+
 def test_the_page_may_open_ask_listen_and_close(widget: WidgetPage) -> None:
     page = widget.page
     page.evaluate("""() => {
@@ -550,13 +624,6 @@ def test_on_a_phone_it_fills_the_screen_and_keeps_the_focus(
         assert page.evaluate("window.escaped ?? 'DIV'") == "DIV"  # the root of the widget
         widget.button("Close").tap()
         expect(button).to_be_focused()
-
-
-LOOKS = {"light": {"color_scheme": "light"}, "dark": {"color_scheme": "dark"}, "phone": PHONE}
-AXE = """async () => {
-    const { violations } = await axe.run({ resultTypes: ["violations"] });
-    return violations.map(({ id, nodes }) => [id, nodes[0].html]);
-}"""
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
