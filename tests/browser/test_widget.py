@@ -286,7 +286,8 @@ def test_a_page_of_another_site_gets_nothing(
     assert failed.value.failure == "net::ERR_BLOCKED_BY_RESPONSE"
     widget.page.clock.fast_forward(20_000)
     expect(widget.page.get_by_role("status")).to_contain_text("cannot be reached from this page")
-    assert all("chrome-error" in frame.url for frame in widget.page.frames[1:])
+    wait_for(lambda: widget.page.evaluate("1") and "chrome-error:" in widget.page.frames[1].url)
+    assert len(widget.page.frames) == 2
     body = {"origin": host.address("", name="stranger"), "token": None, "identity": None}
     refused = application.client.post(f"/widget/{KEY}/token", json=body)
     assert (refused.status_code, refused.json()["type"]) == (403, "unlisted_origin")

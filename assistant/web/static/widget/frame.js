@@ -17,7 +17,8 @@ class Frame {
   #shown = null; // the id of the conversation
   #isAnswering = false;
   #isStarted = false;
-  #last; // a promise: after the first token, the loader's messages are obeyed one after the other
+  #begun; // a promise: the visitor is known, so their latest conversation does not take the place of a question
+  #last; // a promise: the loader's messages are obeyed one after the other
   #channel = channelOf(`tech-assistant-${settings.key}`);
 
   constructor() {
@@ -63,7 +64,7 @@ class Frame {
     this.#typed();
     this.#isStarted = true;
     if (this.host.hasLoader) this.#greet();
-    this.#last = this.#begin();
+    this.#last = this.#begun = this.#begin();
   }
 
   #listen() {
@@ -138,12 +139,14 @@ class Frame {
 
   // ---- a question
 
-  #suggest(text) {
+  async #suggest(text) {
+    await this.#begun;
     if (this.#mayAsk(text)) this.#ask(text);
     else if (this.box.value === "") this.#write(text);
   }
 
-  #submit() {
+  async #submit() {
+    await this.#begun;
     if (this.#mayAsk(this.box.value)) this.#ask(this.box.value);
   }
 

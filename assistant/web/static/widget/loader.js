@@ -9,6 +9,7 @@
 (() => {
   const NAME = "TechAssistant";
   const MARK = "tech-assistant"; // of every message
+  const MOST = 20; // times that the button comes back; a page that removes it more often means it
   const PATIENCE = 15_000; // ms until a frame that says nothing counts as lost
   const PHONE = matchMedia("(max-width: 30rem), (max-height: 26rem)");
   const SVG = "http://www.w3.org/2000/svg";
@@ -29,6 +30,7 @@
   let isReady = false;
   let identity; // what the page gave to `identify`
   let timer;
+  let attached = 0;
 
   // ---- what is shown
 
@@ -129,7 +131,8 @@
 
   // Outside the body, so that a page that replaces its content keeps the frame, and the chat in it, as it is.
   const attach = () => {
-    if (root.isConnected) return;
+    if (root.isConnected || attached > MOST) return;
+    attached += 1;
     document.documentElement.append(root);
     root.showPopover?.();
     if (panel.open) showPanel(); // a dialog that was removed is no longer modal
@@ -222,7 +225,7 @@
   const showPanel = () => {
     panel.close();
     // A dialog of a phone fills the screen, and keeps the focus. Of others, `show` would take the focus.
-    if (PHONE.matches) panel.showModal();
+    if (PHONE.matches && root.isConnected) panel.showModal();
     else panel.setAttribute("open", "");
   };
 

@@ -32,7 +32,7 @@ export class Session {
 
   /** Go on as the user whom the page's server names in a JWT, or with null as a visitor. Throws `Problem`. */
   async identify(identity) {
-    await this.#renewal?.catch(() => {});
+    while (this.#renewal) await this.#renewal.catch(() => {});
     if (identity === null) this.#token = null;
     await this.#renew(identity);
   }
