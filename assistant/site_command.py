@@ -252,11 +252,11 @@ def _address(options: argparse.Namespace, settings: Settings) -> str:
 
 
 def _print_lines(site: Site, address: str) -> None:
-    from assistant.web.widget.loader import loader_integrity
+    from assistant.web.widget.loader import loader_integrity, script_line
 
     print(
         f"Paste this line into the pages of {' and '.join(site.origins) or 'the site'}:\n\n"
-        f'    <script src="{address}/widget/v1.js" data-site="{site.key}" async></script>\n\n'
+        f"    {script_line(site, address)}\n\n"
         "Or show the widget as a part of a page:\n\n"
         f'    <iframe src="{address}/widget/{site.key}" title="Assistant" width="400" height="600">'
         "</iframe>\n\n"

@@ -25,9 +25,9 @@ from storage.errors import NotFound, StillAnswering, StorageError
 NAME = "Tech Assistant"
 UI = "/ui"  # where static/ is served; Gradio has a /static of its own
 MODULES = (
-    "page", "chat", "conversations", "messages", "sources", "engine", "licence", "tree", "menu", "drafts",
-    "files", "written", "transcript", "selection", "api", "markdown", "dialect", "highlight", "dom",
-    "vendor/markdown-it",
+    "page", "page_chat", "chat", "conversations", "messages", "sources", "engine", "engine_panel", "licence",
+    "tree", "menu", "drafts", "files", "send", "translation", "written", "transcript", "selection", "api",
+    "markdown", "dialect", "highlight", "dom", "vendor/markdown-it",
 )  # fmt: skip
 HEAD = "\n".join(
     [

@@ -17,10 +17,28 @@ export class Problem extends Error {
 
 const AWAY = "The application cannot be reached. It may have stopped, or the connection is down.";
 
+let tokenOf = null; // in the widget: gives the token that its requests show instead of a cookie
+
+/** Show a token with each request. `token(isRefused)` gives it, and another one if the last was refused. */
+export function authorize(token) {
+  tokenOf = token;
+}
+
+/** Send a request to the API. With a token, no cookie is sent. */
+async function send(path, options) {
+  const attempt = async (isRefused) => {
+    if (!tokenOf) return fetch(`/api${path}`, options);
+    const headers = { ...options.headers, Authorization: `Bearer ${await tokenOf(isRefused)}` };
+    return fetch(`/api${path}`, { ...options, headers, credentials: "omit" });
+  };
+  const response = await attempt(false);
+  return response.status === 401 && tokenOf ? attempt(true) : response;
+}
+
 /** Call the API. Returns the body, or null if there is none. Throws `Problem`. */
 export async function call(method, path, body) {
   try {
-    const response = await fetch(`/api${path}`, {
+    const response = await send(path, {
       method,
       signal: AbortSignal.timeout(PATIENCE),
       headers: body === undefined ? {} : { "Content-Type": "application/json" },
@@ -54,7 +72,8 @@ export async function ask(conversation, { text, parent, grounding }) {
   return asked;
 }
 
-async function problemOf(response) {
+/** The problem that an answer tells of. */
+export async function problemOf(response) {
   const problem = await response.json().catch(() => ({}));
   const sentence = problem.detail ?? `The application answered with status ${response.status}.`;
   return new Problem(problem.type ?? "http", sentence, response.status);
@@ -104,10 +123,10 @@ export async function followReply(reply, { after = null, signal, onEvent, onLost
  *
  * A browser opens at most six connections to a host for all its tabs, and questions and pages need some. So
  * only a few tabs keep a stream open. The others take turns to glance at theirs. Tabs coordinate by locks;
- * without locks (plain http) each tab keeps its stream open.
+ * without locks (plain http, or a frame that may store nothing) each tab keeps its stream open.
  */
 async function inTurn(read, signal) {
-  if (!navigator.locks) return read(false);
+  if (!(await hasLocks())) return read(false);
   for (let slot = 0; slot < STREAMS; slot++) {
     const outcome = await navigator.locks.request(
       `tech-assistant-stream-${slot}`,
@@ -117,6 +136,19 @@ async function inTurn(read, signal) {
     if (outcome !== null) return outcome;
   }
   return navigator.locks.request("tech-assistant-glance", { signal }, () => read(true));
+}
+
+let mayLock = null; // a promise
+
+function hasLocks() {
+  return (mayLock ??= (async () => {
+    try {
+      await navigator.locks.query();
+      return true;
+    } catch {
+      return false;
+    }
+  })());
 }
 
 async function* eventsOf(reply, after, signal, isGlance) {
@@ -131,7 +163,7 @@ async function* eventsOf(reply, after, signal, isGlance) {
   let isOver = false; // whether an abort only ends the glance
   try {
     const headers = after === null ? {} : { "Last-Event-ID": after };
-    const response = await fetch(`/api/replies/${reply}/events`, { headers, signal: abort.signal });
+    const response = await send(`/replies/${reply}/events`, { headers, signal: abort.signal });
     if (!response.ok) throw await problemOf(response);
     if (isGlance) {
       isOver = true;

@@ -1,6 +1,7 @@
-// <tech-chat>: the transcript of one conversation, and the answer that is being written.
+// The transcript of one conversation, and the answer that is being written: what <tech-chat> is on every page.
 //
-// It has no composer. The page that embeds it calls `sending` when it sends a question, then `asked` or
+// page_chat.js makes it the element of the browser chat, and widget/widget_chat.js that of the widget: each has an
+// introduction of its own. It has no composer. The page calls `sending` when it sends a question, then `asked` or
 // `refused`, and listens to:
 //
 //   tech-state         .canAsk or .isAnswering may have changed
@@ -12,9 +13,9 @@
 import { ask, call, followReply } from "./api.js";
 import { ICONS, element, emit, wordButton } from "./dom.js";
 import { Engine } from "./engine.js";
-import { Consent } from "./licence.js";
 import { sentence } from "./messages.js";
 import { Transcript } from "./transcript.js";
+import { t } from "./translation.js";
 import { MessageTree } from "./tree.js";
 
 const LOST = "The connection is lost. Trying again…";
@@ -23,31 +24,6 @@ const LICENCE = "Accept the model’s licence first.";
 const ANSWERING = "An answer is being written. Stop it, or wait until it is complete.";
 
 const READING = "The documentation is still being read. The answer will follow.";
-const ABOUT = "Ask about code: errors, functions, tools. Answers can be wrong: test them before you rely on them.";
-const ABOUT_QUOTES = "Ask about Python: what to use, how to call it, and what it does. Answers are quotations.";
-
-// Examples that documentation answers well, and examples for a model.
-const QUOTED_EXAMPLES = [
-  ["Remove a folder", "How do I remove a folder and everything in it?"],
-  ["Parse a date", "How do I parse a date such as “1 May 2026” from text?"],
-  ["Compare two ways", "What is the difference between sorted and list.sort?"],
-  ["Explain a function", "What does functools.lru_cache do?"],
-];
-const EXAMPLES = [
-  [
-    "Explain this error",
-    "What does “TypeError: 'NoneType' object is not subscriptable” mean, and how do I find its cause?",
-  ],
-  [
-    "Write a function",
-    "Write a Python function that reads a CSV file and returns the average of each numeric column.",
-  ],
-  [
-    "Translate code",
-    "Show me this JavaScript in Go: const long = words.filter((word) => word.length > 7).sort();",
-  ],
-  ["Compare two ways", "When should I use a thread and when a process in Python? Make a short table."],
-];
 
 /** A message that is being sent and has no id yet. */
 function unsavedMessage(role, content, parent) {
@@ -56,7 +32,7 @@ function unsavedMessage(role, content, parent) {
   return { id: null, parent_id: parent, role, content, status, error: null, created_at };
 }
 
-class TechChat extends HTMLElement {
+export class TechChat extends HTMLElement {
   #conversation = null; // the id
   #tree = new MessageTree();
   #sent = null; // {before, question, answer} while a question is sent; `before` is the branch without it
@@ -94,8 +70,8 @@ class TechChat extends HTMLElement {
 
   /** Why no question can be asked now, or "". */
   get reason() {
-    if (this.isAnswering) return ANSWERING;
-    if (this.#loading) return "The conversation is loading.";
+    if (this.isAnswering) return t(ANSWERING);
+    if (this.#loading) return t("The conversation is loading.");
     return this.#unread || this.engine.reason;
   }
 
@@ -108,13 +84,6 @@ class TechChat extends HTMLElement {
     this.#grounding = grounding;
     if (this.#conversation !== null) this.#saveGrounding();
     this.#changed();
-  }
-
-  /** Whether the reader must accept a licence first. If so, ask, and call `act` once it is accepted. */
-  mustConsent(act) {
-    const { licence, model } = this.engine;
-    if (licence) this.consent.open(licence, model, act);
-    return licence !== null;
   }
 
   /** The conversation's title, as a heading for screen readers. */
@@ -132,7 +101,6 @@ class TechChat extends HTMLElement {
     this.#show([]);
     this.#unread = "";
     this.alert("");
-    this.consent.close();
     if (id === null) {
       this.#loading = null;
       this.#grounding = this.#storedGrounding = true;
@@ -154,7 +122,7 @@ class TechChat extends HTMLElement {
   /** Show a question while it is sent. Returns what `asked` or `refused` then takes as `sent`. */
   sending(text) {
     const sent = this.#begin(this.transcript.branch, unsavedMessage("user", text, this.leaf));
-    this.announce("The question was sent.");
+    this.announce(t("The question was sent."));
     return sent;
   }
 
@@ -202,14 +170,13 @@ class TechChat extends HTMLElement {
 
   /** The state of the engine may have changed. */
   changed() {
-    this.#paintExamples();
     this.#mentionReading();
     this.#changed();
   }
 
   /** Why the conversation cannot be changed now, or "". */
   get refusal() {
-    return this.isAnswering ? ANSWERING : "";
+    return this.isAnswering ? t(ANSWERING) : "";
   }
 
   /** Whether the conversation can be changed now. If not, say why. */
@@ -237,7 +204,7 @@ class TechChat extends HTMLElement {
     // Screen readers get whole blocks.
     const { finished } = answer.view;
     if (answer.view.source !== "" && this.#announced < 0) {
-      this.announce("The answer begins.");
+      this.announce(t("The answer begins."));
       this.#announced = 0;
     }
     for (; this.#announced >= 0 && this.#announced < finished; this.#announced++) {
@@ -290,6 +257,31 @@ class TechChat extends HTMLElement {
     this.#saveLeaf(leaf);
   }
 
+  // ---- what a page may do in its own way
+
+  /** The nodes that an empty conversation shows. */
+  introduction() {
+    return [];
+  }
+
+  /** The introduction is shown now, or no longer. */
+  introduced() {}
+
+  /** The nodes under the transcript. */
+  footing() {
+    return [this.transcript.toEnd, this.engine.notice, this.alarm];
+  }
+
+  /** The last actions of an answer that is complete. */
+  actionsOf(answer) {
+    return answer.details();
+  }
+
+  /** Whether the reader must accept a licence first. If so, ask, and call `act` once it is accepted. */
+  mustConsent(act) {
+    return false;
+  }
+
   // ---- the element
 
   constructor() {
@@ -299,29 +291,16 @@ class TechChat extends HTMLElement {
     this.transcript = new Transcript(this, this.name, this.intro);
     this.alarm = element("div", { class: "alarm", role: "alert", hidden: true });
     this.engine = new Engine(this);
-    this.consent = new Consent({
-      accept: (licence) => this.engine.accept(licence),
-      alert: (text) => this.alert(text),
-      closed: () => emit(this, "tech-compose"),
-    });
     this.spoken = element("div", {
       class: "unseen",
       role: "log",
       "aria-live": "polite",
       "aria-label": "Progress of the answer",
     });
-    this.foot = element(
-      "div",
-      { class: "foot" },
-      this.transcript.toEnd,
-      this.engine.node,
-      this.engine.notice,
-      this.consent.node,
-      this.alarm,
-    );
   }
 
   connectedCallback() {
+    this.foot = element("div", { class: "foot" }, ...this.footing());
     this.replaceChildren(this.transcript.scroller, this.foot, this.spoken);
     document.addEventListener("visibilitychange", this.#visibilityChanged);
     this.heading = "";
@@ -482,42 +461,14 @@ class TechChat extends HTMLElement {
   #hideIntro() {
     this.intro.hidden = true;
     this.name.hidden = false;
-    this.#placeEngine();
-  }
-
-  /** Place the engine's view in the introduction if that is shown, else above the composer. */
-  #placeEngine() {
-    const isIntroduced = !this.intro.hidden && this.intro.contains(this.examples);
-    if (isIntroduced) this.intro.append(this.engine.node);
-    else this.transcript.toEnd.after(this.engine.node);
+    this.introduced();
   }
 
   #paintEmpty() {
-    this.about = element("p");
-    this.examples = element("div", { class: "examples", role: "group", "aria-label": "Example questions" });
-    this.#paintExamples();
-    const what = element("div", { class: "what" }, element("h1", {}, "Tech Assistant"), this.about, this.examples);
-    this.intro.replaceChildren(what);
+    this.intro.replaceChildren(...this.introduction());
     this.intro.hidden = false;
     this.name.hidden = true; // the introduction has its own heading
-    this.#placeEngine();
-  }
-
-  /** Show examples for the model or for the documentation. Until the engine is known they keep their room. */
-  #paintExamples() {
-    const { isKnown, quotes } = this.engine;
-    const key = `${isKnown} ${quotes}`;
-    if (this.examples.dataset.key === key || this.examples.contains(document.activeElement)) return;
-    this.examples.dataset.key = key;
-    this.examples.classList.toggle("unknown", !isKnown);
-    this.about.textContent = quotes ? ABOUT_QUOTES : ABOUT;
-    this.examples.replaceChildren(
-      ...(quotes ? QUOTED_EXAMPLES : EXAMPLES).map(([name, text]) => {
-        const click = () => emit(this, "tech-suggestion", { text });
-        const parts = [element("strong", {}, name), element("span", {}, text)];
-        return element("button", { type: "button", click }, ...parts);
-      }),
-    );
+    this.introduced();
   }
 
   // ---- a question and its answer
@@ -572,7 +523,7 @@ class TechChat extends HTMLElement {
     const { parent_id: parent } = original;
     const conversation = this.#conversation;
     const sent = this.#begin(this.#upTo(original), unsavedMessage("user", text, parent));
-    this.announce("The question was sent.");
+    this.announce(t("The question was sent."));
     emit(this, "tech-compose");
     try {
       this.asked(sent, await ask(conversation, { text, parent }));
@@ -604,8 +555,8 @@ class TechChat extends HTMLElement {
         onEvent: (event) => isOurs() && answer.take(event),
         onLost: (isLost) => {
           if (!isOurs()) return;
-          if (isLost && !answer.note.hasChildNodes()) this.announce(LOST);
-          answer.mention(isLost ? LOST : "");
+          if (isLost && !answer.note.hasChildNodes()) this.announce(t(LOST));
+          answer.mention(isLost ? t(LOST) : "");
         },
       });
     } catch (problem) {
@@ -613,7 +564,7 @@ class TechChat extends HTMLElement {
     }
     if (!isOurs() || answer.isOpen) return;
     this.#stream = null;
-    this.announce(answer.status === "done" ? "The answer is complete." : "The answer ended early.");
+    this.announce(t(answer.status === "done" ? "The answer is complete." : "The answer ended early."));
     if (answer.status === "failed") this.engine.update();
     // If several tabs follow the reply, only the one that asked notifies the others.
     if (answer.message.id === this.#ours) emit(this, "tech-changed", { conversation: this.#conversation });
@@ -676,5 +627,3 @@ function spokenText(finished) {
   const rows = parts.map((part) => (part.cells ? [...part.cells] : [part]).map((one) => one.textContent));
   return rows.map((cells) => `${cells.join(", ")}.`).join(" ");
 }
-
-customElements.define("tech-chat", TechChat);

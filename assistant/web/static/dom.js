@@ -1,4 +1,8 @@
 // Small helpers to build DOM nodes and to copy text. No function takes markup, only text.
+//
+// Labels and words of buttons are translated here; the content of elements is not.
+
+import { t } from "./translation.js";
 
 /**
  * An element with attributes and children. null and false omit an attribute, true makes it empty. A function
@@ -8,7 +12,8 @@ export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") node.addEventListener(name, value);
-    else if (value !== false && value != null) node.setAttribute(name, value === true ? "" : value);
+    else if (value !== false && value != null)
+      node.setAttribute(name, value === true ? "" : name === "aria-label" ? t(value) : value);
   }
   node.append(...children);
   return node;
@@ -39,6 +44,11 @@ export function isSending({ key, shiftKey, ctrlKey, metaKey }) {
   return key === "Enter" && (ctrlKey || metaKey || !(shiftKey || TOUCH.matches));
 }
 
+/** The keys that send a question and that add a line, as shown to people. */
+export function enterKeys() {
+  return TOUCH.matches ? [`${IS_MAC ? "⌘" : "Ctrl"} + Enter`, "Enter"] : ["Enter", "Shift + Enter"];
+}
+
 /** Whether a key belongs to an input method. */
 export function isComposing(event) {
   return event.isComposing || event.keyCode === 229;
@@ -66,6 +76,7 @@ export const ICONS = {
   stop: "M7 7h10v10H7z",
   book: "M5 4h13v16H7a2 2 0 0 1-2-2zM5 18a2 2 0 0 1 2-2h11",
   diagram: "M4 4h8v6H4zM12 14h8v6h-8zM8 10v7h4",
+  good: "M4 11h3v9H4zM7 11l4-7a2 2 0 0 1 2 2v4h5.4a1.6 1.6 0 0 1 1.6 2l-1.5 6.4a2 2 0 0 1-2 1.6H7",
   bookOff: "M9 4h9v9M18 18v2H7a2 2 0 0 1-2-2V6M4 3l17 18",
 };
 
@@ -108,23 +119,23 @@ export function whenPressed(button, act) {
 
 /** An icon as a button. Its name is its label for screen readers and its tooltip. */
 export function iconButton(name, path, act, attributes = {}) {
-  const named = { type: "button", class: "icon", "aria-label": name, title: name, click: act };
+  const named = { type: "button", class: "icon", "aria-label": name, title: t(name), click: act };
   return element("button", { ...named, ...attributes }, icon(path));
 }
 
 /** A button with an icon and a word. */
 export function wordButton(word, path, act) {
-  return element("button", { type: "button", click: act }, icon(path), element("span", {}, word));
+  return element("button", { type: "button", click: act }, icon(path), element("span", {}, t(word)));
 }
 
 /** A button that copies `text()` and confirms it for two seconds. `word` is shown beside the icon. */
 export function copyButton(text, { label, word = "" }) {
   const button = iconButton(label, ICONS.copy, null, { class: word ? "copy" : "copy icon" });
-  const shown = element("span", {}, word);
+  const shown = element("span", {}, t(word));
   const say = (name, path, text) => {
-    button.ariaLabel = button.title = name;
+    button.ariaLabel = button.title = t(name);
     button.firstChild.replaceWith(icon(path));
-    shown.textContent = text;
+    shown.textContent = t(text);
   };
   if (word) button.append(shown);
   let back;

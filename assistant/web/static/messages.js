@@ -1,12 +1,14 @@
 // The view of one question or one answer in the transcript: its text, its state and its actions.
 //
 // Actions are passed to the `host`: paint(answer), quoted(answer), retry(answer), walk(view, step),
-// edit(question, text), mayChange(), announce(text). Its `quotes` is true while the documentation answers.
+// edit(question, text), mayChange(), announce(text), actionsOf(answer). Its `quotes` is true while the documentation
+// answers.
 
 import { call } from "./api.js";
 import { ICONS, copyButton, element, icon, iconButton, isComposing, isSending, wordButton } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { Sources } from "./sources.js";
+import { t } from "./translation.js";
 import { THOUGHT_ENDS, codeNodes, splitThought } from "./written.js";
 
 const QUOTED = "documentation"; // the `model` of an answer that quotes the documentation
@@ -66,7 +68,7 @@ class MessageView {
     this.node = element(
       "article",
       { class: `message ${name.toLowerCase()}`, "aria-label": name },
-      element("h2", { class: "unseen" }, name),
+      element("h2", { class: "unseen" }, t(name)),
     );
   }
 
@@ -130,7 +132,7 @@ export class Question extends MessageView {
     this.bubble.classList.toggle("folded", isFolded);
     this.bubble.scrollTop = 0; // the browser scrolls it when it finds text in it
     this.fold.ariaExpanded = String(!isFolded);
-    this.fold.textContent = isFolded ? "Show all" : "Show less";
+    this.fold.textContent = t(isFolded ? "Show all" : "Show less");
     if (isFolded && this.node.isConnected) this.node.scrollIntoView({ block: "nearest" });
   }
 
@@ -150,8 +152,8 @@ export class Question extends MessageView {
     };
     const box = element("textarea", { rows: "1", "aria-label": "Edit the question", input: fit }, text);
     const alert = element("p", { class: "reason", role: "alert", hidden: true });
-    const cancel = element("button", { type: "button" }, "Cancel");
-    const send = element("button", { type: "submit", class: "send" }, "Send");
+    const cancel = element("button", { type: "button" }, t("Cancel"));
+    const send = element("button", { type: "submit", class: "send" }, t("Send"));
     this.editor = element(
       "form",
       { class: "editor", "aria-label": "Edit the question" },
@@ -182,7 +184,7 @@ export class Question extends MessageView {
     });
     this.editor.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (box.value.trim() === "") return say("The question is empty. Write something, or cancel.");
+      if (box.value.trim() === "") return say(t("The question is empty. Write something, or cancel."));
       const refusal = this.host.edit(this, box.value);
       say(refusal);
       if (refusal === "") close();
@@ -206,7 +208,7 @@ export class Answer extends MessageView {
   constructor(message, host) {
     super(message, "Answer", host);
     this.lastEvent = null;
-    this.origin = element("p", { class: "origin" }, icon(ICONS.book), "From the documentation");
+    this.origin = element("p", { class: "origin" }, icon(ICONS.book), t("From the documentation"));
     this.thinking = element("summary");
     this.thought = element("pre");
     this.aside = element("details", { class: "thought", hidden: true }, this.thinking, this.thought);
@@ -310,7 +312,7 @@ export class Answer extends MessageView {
   #split() {
     const { thought, answer, isThinking } = splitThought(this.#content, !this.isOpen);
     this.aside.hidden = thought === "";
-    this.thinking.textContent = isThinking && this.isOpen ? "Thinking…" : "Thought";
+    this.thinking.textContent = t(isThinking && this.isOpen ? "Thinking…" : "Thought");
     const shown = this.thought.textContent;
     // Adding to the text keeps a selection in it.
     if (thought.startsWith(shown)) this.thought.append(thought.slice(shown.length));
@@ -374,10 +376,10 @@ export class Answer extends MessageView {
     this.view.finish();
     this.#paintSources();
     const isEmpty = this.view.source.trim() === "";
-    let text = error?.message ?? ENDINGS[status] ?? "";
+    let text = error?.message ?? t(ENDINGS[status] ?? "");
     if (status === "done" && finishReason === "length")
-      text = "The answer ends here because it reached the length limit.";
-    else if (status === "done" && isEmpty) text = "The model gave an empty answer.";
+      text = t("The answer ends here because it reached the length limit.");
+    else if (status === "done" && isEmpty) text = t("The model gave an empty answer.");
     const isWhole = status === "done" && !isEmpty;
     const again = () => this.host.mayChange() && this.host.retry(this);
     this.note.replaceChildren();
@@ -388,12 +390,12 @@ export class Answer extends MessageView {
     if (!isEmpty) this.actions.append(copyButton(whole, { label: "Copy answer" }));
     if (isWhole)
       this.actions.append(iconButton("Regenerate", ICONS.retry, again, { class: "icon changes" }));
-    this.actions.append(this.versions, ...this.#details());
+    this.actions.append(this.versions, ...this.host.actionsOf(this));
     this.allow(this.reason);
   }
 
   /** A button, and the line that it opens: time, model, tokens and seconds. */
-  #details() {
+  details() {
     const line = element("div", { class: "details", id: `tech-details-${(lastId += 1)}`, hidden: true });
     const toggle = async () => {
       line.hidden = !line.hidden;

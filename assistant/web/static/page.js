@@ -2,46 +2,18 @@
 // conversation to the address. Only this script depends on Gradio.
 
 import { ask } from "./api.js";
-import "./chat.js";
 import "./conversations.js";
-import { ICONS, IS_MAC, NEW_CHAT, TOUCH, element, emit, icon, isComposing, isSending } from "./dom.js";
+import { ICONS, IS_MAC, NEW_CHAT, TOUCH, element, emit, enterKeys, icon, isComposing, isSending } from "./dom.js";
 import { draftOf, forgetDraft, keepDraft } from "./drafts.js";
 import { pastedFiles, textOf } from "./files.js";
+import "./page_chat.js";
+import "./send.js";
 
 const NAME = "Tech Assistant";
 const HINT = "tech-hint"; // the id of the composer's description
 const LARGEST = 240_000; // bytes of a question; the server accepts 256 KiB for the whole request
 const TOO_LONG = `The question is longer than ${LARGEST / 1000} kB. Shorten it, or ask about a part of it.`;
 const FAILED = "The question did not reach the application. It is back in the text box. Send it again.";
-
-/** The keys that send a question and that add a line, as shown to people. */
-function enterKeys() {
-  return TOUCH.matches ? [`${IS_MAC ? "⌘" : "Ctrl"} + Enter`, "Enter"] : ["Enter", "Shift + Enter"];
-}
-
-/** <tech-send>: the button that sends a question, or stops the answer that is being written. */
-class TechSend extends HTMLElement {
-  constructor() {
-    super();
-    this.button = element("button", { type: "button", click: () => page.press() });
-  }
-
-  connectedCallback() {
-    this.state = "off";
-    this.replaceChildren(this.button);
-    emit(this, "tech-ready");
-  }
-
-  set state(state) {
-    if (this.dataset.state === state) return;
-    this.dataset.state = state;
-    const [name, key] = state === "answering" ? ["Stop", "Escape"] : ["Send", enterKeys()[0]];
-    this.button.setAttribute("aria-label", name);
-    this.button.title = `${name} (${key})`;
-    this.button.setAttribute("aria-disabled", String(state === "off"));
-    this.button.replaceChildren(icon(state === "answering" ? ICONS.stop : ICONS.send));
-  }
-}
 
 /** <tech-grounding>: the switch that gives the model documentation in this conversation. */
 class TechGrounding extends HTMLElement {
@@ -111,6 +83,7 @@ class Page {
     document.addEventListener("tech-open", ({ detail }) => this.#go(detail.id));
     document.addEventListener("tech-conversation", ({ detail }) => this.#opened(detail));
     document.addEventListener("tech-compose", () => this.#compose());
+    document.addEventListener("tech-press", () => this.#press());
     document.addEventListener("tech-changed", ({ detail }) => {
       this.#refreshList();
       this.#channel?.postMessage(detail);
@@ -178,7 +151,7 @@ class Page {
   // ---- the composer
 
   /** The send button was pressed. */
-  press() {
+  #press() {
     this.#compose();
     if (this.#chat.isAnswering) this.#chat.stop();
     else this.#submitTyped();
@@ -373,7 +346,6 @@ const theme = new URLSearchParams(location.search).get("__theme");
 if (theme === "light" || theme === "dark") document.documentElement.style.colorScheme = theme;
 
 const page = new Page();
-customElements.define("tech-send", TechSend);
 customElements.define("tech-grounding", TechGrounding);
 customElements.define("tech-hint", TechHint);
 page.start();

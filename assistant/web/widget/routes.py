@@ -91,12 +91,16 @@ def add_widget_routes(app: FastAPI, replies: Replies, chats: Chats, sites: Sites
         return Response(source, headers=headers, media_type="text/javascript")
 
     @app.api_route("/widget/{key}", methods=["GET", "HEAD"], include_in_schema=False)
-    async def frame(key: str) -> Response:
+    async def frame(request: Request, key: str) -> Response:
         if (site := sites.get(key)) is None:
             return HTMLResponse(UNKNOWN, 404, {"Content-Security-Policy": UNKNOWN_POLICY})
         page = (FILES / "frame.html").read_text(encoding="utf-8")
         shown = page.replace(SETTINGS, await _settings(site, replies), 1)
-        return HTMLResponse(shown, headers=_frame_headers(site))
+        headers = {**_frame_headers(site), "Vary": "Accept-Encoding"}
+        if not accepts_gzip(Headers(scope=request.scope)):
+            return HTMLResponse(shown, headers=headers)
+        # The page is the same for every visitor, so the length of it tells nothing about one.
+        return HTMLResponse(gzipped(shown.encode()), headers={**headers, "Content-Encoding": "gzip"})
 
     @app.post("/widget/{key}/token", include_in_schema=False)
     async def token(request: Request, key: str, body: TokenRequest) -> Response:
