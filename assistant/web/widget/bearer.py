@@ -1,7 +1,7 @@
 """Identifies the visitor of a site by the token in a request's `Authorization` header.
 
-A request of the API with `Authorization: Bearer TOKEN` belongs to the visitor of a site, whatever cookies
-come with it. It gets no cookie, and reaches only what a widget needs.
+A request of the API with such a token belongs to the visitor of a site, whatever cookies come with it. It
+gets no cookie, and reaches only what a widget needs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from assistant.visitors import Visitor
 from assistant.web.connections import address_of
 from assistant.web.problems import Problem
-from assistant.web.widget.tokens import SiteTokens
+from assistant.web.widget.tokens import PREFIX, SiteTokens
 
 _ID = r"[^/]+"
 OPEN = re.compile(
@@ -62,12 +62,13 @@ class SiteIdentity:
 
 
 def _bearer(scope: Scope) -> str | None:
-    """The token of a request. Of several headers none is valid."""
-    found = [value.strip() for value in Headers(scope=scope).getlist("authorization")]
-    bearers = [value for value in found if value[:7].lower() in ("bearer", "bearer ")]
-    if not bearers:
+    """The site token of a request. Other keys, which programs have for other routes, are not ours to judge.
+    Of several headers none is valid."""
+    sent = [value.partition(" ") for value in Headers(scope=scope).getlist("authorization")]
+    tokens = [token.strip() for scheme, _, token in sent if scheme.lower() == "bearer"]
+    if not any(token.startswith(PREFIX) for token in tokens):
         return None
-    return bearers[0][7:].strip() if len(found) == 1 else ""
+    return tokens[0] if len(sent) == 1 else ""
 
 
 def _unstored(send: Send) -> Send:

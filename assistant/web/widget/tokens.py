@@ -25,6 +25,7 @@ from assistant.sites import Site, Sites
 VALID_SECONDS = 15 * 60
 RENEWED_SECONDS = 24 * 3600  # after its end, a token is still good for a new one
 USER_SECONDS = 12 * 3600  # after that, the host must name its user again
+PREFIX = "site."  # tells a token from the keys of other programs
 LONGEST_TOKEN = 1000  # characters
 COOKIE_SECONDS = int(COOKIE_KEPT.total_seconds())
 
@@ -64,11 +65,13 @@ class SiteTokens:
 
     def sign(self, shown: Pass) -> str:
         fields = [shown.site, shown.origin, shown.visitor, shown.user, shown.named_at]
-        return str(self._tokens.dumps([int(self._now()), *fields]))
+        return f"{PREFIX}{self._tokens.dumps([int(self._now()), *fields])}"
 
     def read(self, token: str, *, late: float = 0.0) -> tuple[Pass, Site] | None:
         """What a token says that ended at most `late` seconds ago, and its site. None for any other token."""
-        fields = self._signed(self._tokens, token, VALID_SECONDS + late)
+        if not token.startswith(PREFIX):
+            return None
+        fields = self._signed(self._tokens, token.removeprefix(PREFIX), VALID_SECONDS + late)
         if fields is None or len(fields) != len(Pass.__dataclass_fields__):  # as of another release
             return None
         shown = Pass(*fields)

@@ -10,7 +10,7 @@ import pytest
 from assistant.sites import Site, Sites
 from tests.support.fake_model import ScriptedModel
 from tests.web.api_client import answered, ask, is_problem, messages_of
-from tests.web.widget.conftest import OTHER_ORIGIN, add_site, token_of, visitor
+from tests.web.widget.conftest import OTHER_ORIGIN, add_site, token_of, try_token, visitor
 
 NOBODYS = "00000000-0000-7000-8000-000000000000"
 
@@ -107,28 +107,40 @@ async def test_a_token_counts_and_not_the_cookie_beside_it(
     assert (await client.get(f"/api/conversations/{chat}")).status_code == 200
 
 
-async def test_no_other_token_is_accepted(address: str, client: httpx.AsyncClient, site: Site) -> None:
-    token = await token_of(client, site.key)
+async def test_no_other_token_is_accepted(client: httpx.AsyncClient, site: Site, address: str) -> None:
+    response = await try_token(client, site.key)
+    token = response.json()["token"]
     payload, _, signature = token.rpartition(".")
+    cookie = response.headers["set-cookie"].partition("=")[2].partition(";")[0]
     forged = [
-        *("", "x", "null", payload, f"{payload}.", f".{signature}", f"{payload}.{signature[::-1]}"),
-        *(token[:-1], f"{token}x", token.upper(), f"{token}.{token}", f"a{token}", "x" * 5000, "é", "%00"),
-        client.cookies.get(next(iter(client.cookies), ""), ""),  # signed by the same key, for another purpose
+        *("site.", "site.x", "site.null", "site.é", "site." + "x" * 5000, payload, f"{payload}."),
+        *(f"site..{signature}", f"{payload}.{signature[::-1]}", token[:-1], f"{token}x", f"{token}.{token}"),
+        *(f"site.{token}", f"site.{cookie}"),  # the cookie is signed by the same key, for another purpose
     ]
     for one in forged:
-        headers = {b"Authorization": f"Bearer {one}".strip().encode()}
+        headers = {b"Authorization": f"Bearer {one}".encode()}
         async with httpx.AsyncClient(base_url=address) as frame:
             response = await frame.get("/api/engine", headers=headers)
             assert is_problem(response, 401, "site_token"), one
             assert response.headers["www-authenticate"] == "Bearer"
             assert "set-cookie" not in response.headers
-    twice = [("Authorization", f"Bearer {token}"), ("Authorization", "Bearer x")]
-    assert is_problem(await client.get("/api/engine", headers=twice), 401, "site_token")
+    for more in ("Bearer x", "Basic eDp5", f"Bearer {token}"):
+        twice = [("Authorization", f"Bearer {token}"), ("Authorization", more)]
+        assert is_problem(await client.get("/api/engine", headers=twice), 401, "site_token")
     for scheme in ("bearer", "BEARER"):
         got = await client.get("/api/engine", headers={"Authorization": f"{scheme} {token}"})
         assert got.status_code == 200
-    basic = await client.get("/api/engine", headers={"Authorization": "Basic eDp5"})  # of a proxy, say
-    assert basic.status_code == 200
+
+
+async def test_the_keys_of_other_programs_change_nothing(client: httpx.AsyncClient, chat: str) -> None:
+    """Such as a program's serving key, or what a proxy adds."""
+    for other in ("Basic eDp5", "Bearer " + "k" * 20, "Bearer", "Bearer ey.ey.x", "site.x", ""):
+        headers = {b"Authorization": other.strip().encode()}
+        response = await client.get(f"/api/conversations/{chat}", headers=headers)
+        assert response.status_code == 200, other
+        async with httpx.AsyncClient(base_url=client.base_url) as stranger:
+            hidden = await stranger.get(f"/api/conversations/{chat}", headers=headers)
+            assert is_problem(hidden, 404, "not_found")
 
 
 async def test_a_token_means_nothing_outside_the_api(client: httpx.AsyncClient, site: Site) -> None:
