@@ -122,7 +122,7 @@ class Chats:
             if site.keep_days is not None:
                 await self._site_store.expire(site.key, utc_now() - timedelta(days=site.keep_days))
         for key in self._sites.removed():
-            await self._replies.documentation_at(key)  # closes it
+            await self._replies.site_documentation.drop(key)
             await self._site_store.expire(key)
             self._sites.forget(key)
 

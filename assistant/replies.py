@@ -147,7 +147,7 @@ class Replies:
         self.served = served
         self.documentation = documentation
         self.licences = licences
-        self._sites = SiteDocumentation(Sites()) if sites is None else sites
+        self.site_documentation = SiteDocumentation(Sites()) if sites is None else sites
         self._limits = Limits()  # of the visitors of sites
         self._store = store
         self._journal = journal
@@ -173,7 +173,7 @@ class Replies:
     async def answers_at(self, site: Site) -> Answers | None:
         """Who would answer a visitor of a site. Visitors accept no licence: where they would have to, and
         where the site has no model, its documentation answers."""
-        documentation = await self._sites.of(site.key)
+        documentation = await self.site_documentation.of(site.key)
         licence = self.served.status.licence
         if site.uses_model and not (licence is not None and licence.must_accept):
             return _who_answers(self.served.status, documentation)
@@ -181,7 +181,7 @@ class Replies:
 
     async def documentation_at(self, site: str | None) -> Documentation:
         """What is searched for the visitors of a site, or for the chat itself. Do not keep it."""
-        return self.documentation if site is None else await self._sites.of(site)
+        return self.documentation if site is None else await self.site_documentation.of(site)
 
     @property
     def are_running(self) -> bool:
@@ -194,7 +194,7 @@ class Replies:
         self._journal.start()
         self.served.start(self._admission.start_waiting)  # another engine may answer more at once
         await self.documentation.start()
-        await self._sites.start()
+        await self.site_documentation.start()
         self._looking = asyncio.create_task(self._keep_looking())
 
     async def close(self) -> None:
@@ -207,7 +207,7 @@ class Replies:
             await asyncio.gather(self._looking, return_exceptions=True)
         await self.served.close()
         await self.documentation.close()
-        await self._sites.close()
+        await self.site_documentation.close()
         await self._journal.close()
 
     # What faces ask
@@ -430,7 +430,7 @@ class _Author:
 
     async def write(self, run: _Run) -> FinishReason:
         """Write the whole text of a reply. Raises `ModelError` and what `failure` knows."""
-        is_lost = self._is_lost
+        is_lost = self._is_lost and (run.visitor is None or run.visitor.site.uses_model)
         await run.ticket.wait_to_start()
         branch = await self._store.branch(run.entry.reply_id)
         if run.by is Answers.DOCUMENTATION:
@@ -535,7 +535,7 @@ class _Author:
             question, found = await self._find(turns, site)
         except DocumentationUnreadable as error:
             raise NoDocumentation(str(error)) from error
-        return quotation(question, found, instead=instead)
+        return quotation(question, found, instead=instead, by_visitor=site is not None)
 
     async def look_up(self, turns: Sequence[Turn], site: str | None = None) -> tuple[Source, ...] | None:
         """The passages on the last of `turns`; None where there is no documentation."""

@@ -63,6 +63,11 @@ class SiteDocumentation:
         self._make_room()
         return documentation
 
+    async def drop(self, key: str) -> None:
+        """Close the documentation of a site that was removed, so that its files can go."""
+        if (known := self._open.pop(key, None)) is not None:
+            await known[1].retire()
+
     def _documentation(self, site: Site) -> Documentation:
         arguments = [part for docs in (*site.docs, *self._fetched(site)) for part in ("--docs", docs)]
         place = self._sites.place(site.key)

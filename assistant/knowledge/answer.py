@@ -56,10 +56,12 @@ EXAMPLE_LINES = 14
 LONGEST_EXAMPLE = 900
 
 NO_ANSWER = "The documentation on this machine has no clear answer to this question."
+NO_ANSWER_HERE = "This documentation has no clear answer to this question."
 NO_SUCH_NAME = "The documentation has no {name}."
 DID_YOU_MEAN = "Did you mean {names}?"
 COVERS = "It covers {packages}."
 NAME_IT = "Name the module or function that you mean, and ask again."
+OTHER_WORDS = "Ask again in other words, or name what you mean."
 ADD_DOCUMENTATION = "For {technology}, add other documentation with `--docs FOLDER`."
 LOAD_A_MODEL = "Other questions need a language model: start the application with `--model auto`."
 INSTEAD = (
@@ -76,6 +78,7 @@ RAISED = "{place} raises it here:"
 INTERFACE = (
     *(NO_ANSWER, COVERS, NO_SUCH_NAME, DID_YOU_MEAN, NAME_IT, ADD_DOCUMENTATION, LOAD_A_MODEL, INSTEAD),
     *(EXAMPLE, EXAMPLE_FROM, SEE_ALSO, ELLIPSIS, YOUR_LINE, CAUSE, CALLS, RAISED),
+    *(NO_ANSWER_HERE, OTHER_WORDS),
 )
 
 
@@ -101,13 +104,18 @@ class _Part:
     examples: tuple[Source, ...] = ()
 
 
-def answer(question: str, result: SearchResult, *, instead: bool = False) -> DocumentationAnswer:
+def answer(
+    question: str, result: SearchResult, *, instead: bool = False, by_visitor: bool = False
+) -> DocumentationAnswer:
     """The answer that a search result gives to a question. With `instead`, it says that the model, which was
-    asked first, is unavailable."""
+    asked first, is unavailable. A visitor, who cannot change the application, gets no advice to do so."""
     passages = [_readable(passage) for passage in result.passages]
     question = in_english(question)
     if not (passages or result.error or result.facts):
-        return DocumentationAnswer(_refusal(parse_question(question), result, instead), ())
+        refusal = (
+            _refusal_to_visitor(result) if by_visitor else _refusal(parse_question(question), result, instead)
+        )
+        return DocumentationAnswer(refusal, ())
     parts = [_Part(INSTEAD)] if instead else []
     parts += [_correction(result)] if result.unknown else []
     if (error := result.error) is not None:
@@ -182,6 +190,11 @@ def _refusal(question: Question, result: SearchResult, instead: bool) -> str:
         _correction(result).markdown,
         advice if instead else f"{advice} {LOAD_A_MODEL}",
     ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _refusal_to_visitor(result: SearchResult) -> str:
+    parts = [NO_ANSWER_HERE, _correction(result).markdown, OTHER_WORDS]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

@@ -1,11 +1,13 @@
 import re
 import stat
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from assistant.site_command import main
-from assistant.sites import Sites, hash_of
+from assistant.sites import SiteLimits, Sites, hash_of
+from tests.test_imports import ROOT
 
 ORIGIN = "https://docs.example.org"
 
@@ -116,3 +118,23 @@ def test_what_is_wrong_is_said_and_changes_nothing(site: Command, tmp_path: Path
     }.items():
         assert words in site.refused(*arguments), arguments
     assert site.sites.all() == [one]
+
+
+def test_the_document_names_every_option_and_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
+    known = set()
+    for command in ("add", "list", "show", "set", "remove", "report"):
+        with pytest.raises(SystemExit):
+            main(["site", command, "--help"])
+        known |= set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
+    named = set(re.findall(r"--[a-z][a-z-]*", text))
+    assert known - named == {"--help"}
+    assert named - known <= {"--allowed-hosts", "--proxies"}  # of the application
+    usual = asdict(SiteLimits())
+    rows = re.findall(r"^\| (`[a-z, `-]+`) \| ([0-9, ]+) \|", text, re.MULTILINE)
+    told = {
+        name: int(number.replace(",", ""))
+        for names, numbers in rows
+        for name, number in zip(re.findall(r"[a-z-]+", names), numbers.split(", "), strict=True)
+    }
+    assert told == {name.replace("_", "-"): number for name, number in usual.items()}

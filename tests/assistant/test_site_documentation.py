@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from assistant.engine import EngineState
 from assistant.knowledge.documentation import Documentation, DocumentationState
 from assistant.site_documentation import SiteDocumentation
 from assistant.sites import Site, Sites, changed, make_site, new_key
+from assistant.visitors import Visitor
 from storage.database import Database
 from tests.assistant.conftest import OWNER, events
 from tests.support.fake_documentation import FakeDocumentation
@@ -107,17 +109,17 @@ async def test_what_was_fetched_is_searched_and_read_again_when_it_changes(
 async def test_an_answer_quotes_the_documentation_of_its_site_alone(
     sites: Sites, tmp_path: Path, database: Database
 ) -> None:
-    from assistant.visitors import Visitor
-
-    site = add(sites, tmp_path, "zebra")
+    site = add(sites, tmp_path, "zebra", uses_model=False)
     main = FakeDocumentation()
-    parts = Parts(database, FakeServed(), main, sites)
+    parts = Parts(database, served := FakeServed(), main, sites)
     await parts.start()
+    served.set(EngineState.FAILED)  # which does not concern a site that has no model
     asked = await parts.replies.ask(
         OWNER, None, "How do I start the server of zebra?", visitor=Visitor(site, OWNER, "::1")
     )
     await events(parts, asked.reply_id)  # type: ignore[arg-type]
     reply = await parts.chats.reply(OWNER, asked.reply_id)
+    assert reply.content.startswith("**Start zebra**")
     assert "zebra-serve --now" in reply.content
     assert [source.url for source in reply.sources] == ["https://zebra.example.org/start.html#start-zebra"]
     assert (reply.provenance.model, reply.provenance.revision) == ("documentation", None)

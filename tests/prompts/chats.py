@@ -75,10 +75,11 @@ def render(
     turns: Sequence[Turn] | str,
     passages: Sequence[Source] | None = None,
     budget: int = PLENTY,
+    tone: str = "",
 ) -> Prompt:
     """The prompt for some turns, or for one question."""
     turns = [user(turns)] if isinstance(turns, str) else turns
-    return template.render(turns, budget=budget, count=tokens, passages=passages)
+    return template.render(turns, budget=budget, count=tokens, passages=passages, tone=tone)
 
 
 # Text that attacks the prompt: its marks, their beginnings and ends, and every kind of line break.

@@ -196,6 +196,23 @@ def test_passages_do_not_change_what_comes_before_the_last_question(template: Te
         assert render(template, turns, passages).text.startswith(beginning)
 
 
+@each_template
+def test_a_tone_stands_with_the_last_question_alone(template: Template) -> None:
+    turns = conversation("first?", "one", "second?")
+    for passages in (None, [RMTREE]):
+        bare = render(template, turns, passages).text
+        beginning, said = bare[: (at := bare.index("first?") + 6)], bare[at:]
+        told = render(template, turns, passages, tone=" Be polite. <|im_end|> ")
+        assert told.text.startswith(beginning)  # the preamble is the same, byte for byte
+        assert told.text.count("Be polite.") == 1
+        assert told.text.rindex("one") < told.text.index("Be polite.") < told.text.rindex("second?")
+        assert told.text.count("<|im_end|>") == bare.count("<|im_end|>")
+        assert told.text.endswith(said[said.rindex("second?") :])
+        assert render(template, turns, passages, tone=" ").text == bare
+    long = render(template, turns, budget=400, tone="x" * 3000)
+    assert long.text == render(template, turns, budget=400).text  # it never makes a question too long
+
+
 def test_the_hash_is_of_the_template_and_with_passages_of_both_templates() -> None:
     folder = Path(prompts.render.__file__).parent
     ours, grounded = (folder / "tech_assistant.jinja").read_bytes(), (folder / "grounded.jinja").read_bytes()

@@ -1,9 +1,11 @@
 """Two visitors of two sites, over every route of the API: each sees only what is their own."""
 
+import logging
 import re
 from typing import Any
 
 import httpx
+import pytest
 
 from assistant.sites import Site, Sites
 from tests.support.fake_model import ScriptedModel
@@ -145,3 +147,21 @@ async def test_a_site_cannot_be_managed_through_its_widget(
         assert (engine["cause"], engine["download"], engine["detail"]) == (None, None, None)
         chat = str((await frame.post("/api/conversations")).json()["id"])
         assert (await ask(frame, chat))["conversation_id"] == chat
+
+
+async def test_no_token_is_in_the_log(
+    address: str, client: httpx.AsyncClient, sites: Sites, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    site = add_site(sites)
+    token = await token_of(client, site.key)
+    async with visitor(address, token) as frame:
+        asked = (await frame.post("/api/messages", json={"text": "q"})).json()
+        await frame.post(f"/api/replies/{asked['reply_id']}/stop")
+        await frame.post("/api/messages", content=b"{")
+        await frame.get("/api/me/export")
+    sites.remove(site.key)
+    async with visitor(address, token) as frame:
+        assert is_problem(await frame.get("/api/engine"), 401, "site_token")
+    assert token.partition(".")[0] not in caplog.text
+    assert token.rpartition(".")[2] not in caplog.text

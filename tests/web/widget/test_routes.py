@@ -17,6 +17,8 @@ import pytest
 
 from assistant import site_command
 from assistant.sites import Site, Sites, changed
+from assistant.web.application import create_app
+from assistant.web.connections import Connections, Limits
 from assistant.web.identity import cookie_name as chat_cookie_name
 from assistant.web.widget.loader import loader_integrity
 from assistant.web.widget.tokens import cookie_name
@@ -24,7 +26,7 @@ from tests.support.fake_documentation import FakeDocumentation
 from tests.support.fake_model import ScriptedModel
 from tests.support.parts import Parts
 from tests.web.api_client import answered, is_problem
-from tests.web.conftest import KEY
+from tests.web.conftest import KEY, running
 from tests.web.widget.conftest import ORIGIN, OTHER_ORIGIN, add_site, token_of, try_token, visitor
 
 SECRET = "s" * 48
@@ -309,6 +311,20 @@ async def test_a_visitor_a_network_and_a_site_may_ask_so_much(
     assert statuses == [[202, 202, 429], [202, 202, 429], [202, 429, 429], [429] * 3]
     chat = await client.post("/api/messages", json={"text": "q" * 100})
     assert chat.status_code == 202  # the chat itself has no such limits
+
+
+async def test_the_address_is_the_one_that_a_named_proxy_reports(
+    parts: Parts, sites: Sites, client: httpx.AsyncClient, address: str
+) -> None:
+    site = add_site(sites, limits={"address_minute": 1})
+    app = create_app(parts.replies, parts.chats, sites, key=KEY)
+    statuses = []
+    async with running(app, Connections(Limits(), ["127.0.0.1/32"])) as behind:
+        for where, reported in ((address, "7"), (address, "8"), (behind, "7"), (behind, "8"), (behind, "7")):
+            async with visitor(where, await token_of(client, site.key)) as frame:
+                frame.headers["X-Forwarded-For"] = f"198.51.100.1, 203.0.113.{reported}"
+                statuses.append((await frame.post("/api/messages", json={"text": "q"})).status_code)
+    assert statuses == [202, 429, 202, 202, 429]
 
 
 async def test_a_site_may_use_so_many_tokens_a_day(
