@@ -126,7 +126,7 @@ def test_what_is_wrong_is_said_and_changes_nothing(site: Command, tmp_path: Path
 def test_the_document_names_every_option_and_limit(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
     known = set()
-    for command in ("add", "list", "show", "set", "remove"):
+    for command in ("add", "list", "show", "set", "remove", "report"):
         with pytest.raises(SystemExit):
             main(["site", command, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
