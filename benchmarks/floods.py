@@ -109,7 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, upstream("word " * 4000, rate=20) as url:
         for kind in options.kinds:
             data = Path(folder) / kind
-            with running(data, "--upstream", url, page=False) as application:
+            with running(data, "--upstream", url, page=False, fresh=True) as application:
                 application.wait_until("ready")
                 print(asyncio.run(measure(kind, application, options.seconds)), flush=True)
 

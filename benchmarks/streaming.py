@@ -265,7 +265,7 @@ async def run(options: argparse.Namespace) -> None:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=UNLIMITED
         ) as session:
-            with running(data, "--upstream", upstream) as application:
+            with running(data, "--upstream", upstream, fresh=True) as application:
                 await asyncio.to_thread(application.wait_until, "ready")
                 await asyncio.to_thread(application.wait_for_page)
                 assert application.process is not None

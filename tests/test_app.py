@@ -4,8 +4,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,17 @@ import pytest
 from app import endpoint_of
 from assistant.engine import FAILED, Endpoint
 from assistant.settings import read_settings
-from tests.support.application import ROOT, Application, environment, is_alive, running, upstream, wait_for
+from tests.support.application import (
+    APPLICATION,
+    PATIENCE,
+    Application,
+    environment,
+    is_alive,
+    running,
+    start,
+    upstream,
+    wait_for,
+)
 from tests.support.tiny_gguf import write_tiny_gguf
 
 TEXT = "One two three four five six seven eight nine ten. " * 12
@@ -40,7 +48,8 @@ def application(tmp_path_factory: pytest.TempPathFactory, talking_upstream: str)
 
 def test_an_embedded_model_answers(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path / "tiny.gguf", context=8192)
-    with running(tmp_path, "--model", str(model), "--threads", "1", "--max-new-tokens", "40") as application:
+    options = ("--model", str(model), "--threads", "1", "--max-new-tokens", "40")
+    with running(tmp_path, *options, fresh=True) as application:
         chat = application.new_chat()
         text, end = application.answer(application.ask(chat, "How do I read a file?"))
         assert end["status"] == "done", end
@@ -53,7 +62,8 @@ def test_an_embedded_model_answers(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_ends_everything_and_keeps_what_was_shown(tmp_path: Path, talking_upstream: str) -> None:
-    with running(tmp_path, "--upstream", talking_upstream) as application:  # its page may still be loading
+    # Started afresh, so that its page may still be loading.
+    with running(tmp_path, "--upstream", talking_upstream, fresh=True) as application:
         application.wait_until("ready")
         chat = application.new_chat()
         shown = application.read_some(application.ask(chat, "q"), 30)
@@ -168,7 +178,8 @@ def test_secrets_are_in_no_log_and_on_no_command_line(
 ) -> None:
     secrets = {f"TECH_ASSISTANT_{name}_KEY": f"canary-{name}-0123456789" for name in ("SECRET", "UPSTREAM")}
     monkeypatch.setattr("tests.support.application.environment", lambda: {**environment(), **secrets})
-    with running(tmp_path / "data", "--upstream", talking_upstream) as application:
+    options = ("--upstream", talking_upstream)
+    with running(tmp_path / "data", *options, page=False, fresh=True) as application:
         application.wait_until("ready")
         chat = application.new_chat()
         reply = application.ask(chat, "q")
@@ -184,7 +195,7 @@ def test_secrets_are_in_no_log_and_on_no_command_line(
             for path in ("/ready", "/api/engine", f"/api/conversations/{chat}")
         ]
     said = "\n".join([*commands, application.log, str(failure), *answers])
-    assert "app.py" in said
+    assert str(tmp_path) in said
     assert [name for name, secret in secrets.items() if secret in said] == []
     assert not [path for path in (tmp_path / "data").iterdir() if b"canary" in path.read_bytes()]
 
@@ -195,11 +206,6 @@ def test_an_address_with_a_password_takes_the_place_of_the_key(url: str, key: st
     endpoint = endpoint_of(settings, None)
     assert endpoint is not None
     assert endpoint() == Endpoint(url, key)
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "app.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
 
 
 def test_a_start_that_fails_prints_the_reason_without_a_traceback(tmp_path: Path) -> None:
@@ -214,7 +220,9 @@ def test_a_start_that_fails_prints_the_reason_without_a_traceback(tmp_path: Path
             (["--upstream", "nonsense"], "--upstream: must be an address"),
             (["--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
         ):
-            ended = run(*arguments)
-            assert ended.returncode == 2
-            assert words in ended.stderr
-            assert "Traceback" not in ended.stderr
+            with (log := tmp_path / "log").open("w") as errors:
+                started = start("app", *arguments, imports=APPLICATION, errors=errors)
+            with started.stdout:
+                assert started.wait(PATIENCE) == 2
+            assert words in log.read_text()
+            assert "Traceback" not in log.read_text()

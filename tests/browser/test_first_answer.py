@@ -20,6 +20,7 @@ def test_the_first_question_is_answered_by_quotation_and_the_answer_stays(
         application.wait_for_page()
         chat = ChatPage(context, application.address)
         chat.ask("How do I remove a folder with everything in it?")
+        application.wait_for_documentation()
         quotation = chat.answer.get_by_text("Recursively delete a directory tree.").first
         expect(quotation).to_be_in_viewport()  # the page shows the beginning of a long answer
         expect(chat.questions.last).to_be_in_viewport()

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.scripted_page import DOWNLOAD, LICENCE, LOST, MODEL, QUOTES, Scripted
-from tests.browser.test_accessibility import LOOKS, Inspection
+from tests.browser.test_accessibility import TWO_LOOKS, Inspection
 
 DOWNLOAD_STATES = ("offered", "running", "declined", "failed")
 FETCHING = {**QUOTES, "state": "fetching", "download": DOWNLOAD}
@@ -43,7 +43,7 @@ def test_a_licence_is_accepted_and_the_question_goes_on(scripted: Scripted) -> N
     assert chat.calls == ["PUT"]
 
 
-@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize("look", TWO_LOOKS.values(), ids=TWO_LOOKS)
 def test_axe_finds_nothing_whatever_the_state_of_the_model(scripted: Scripted) -> None:
     chat = scripted(UNACCEPTED)
     inspection = Inspection(chat)

@@ -61,8 +61,8 @@ def requests(targets: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, str
 def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Application]:
     monkeypatch.setenv(WATCHED, str(tmp_path / "watched"))
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    application = Application(tmp_path / "data", "--offline")
-    application.program = ["-m", "tests.support.watched"]
+    application = Application(tmp_path / "data", "--offline", fresh=True)
+    application.program = "tests.support.watched"
     application.start()
     application.wait_for_page()
     yield application

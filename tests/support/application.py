@@ -17,32 +17,43 @@ from typing import IO, Any
 
 import httpx
 
+from tests.support.forked import ForkedProgram, fork
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0  # seconds until a test gives up; no test measures speed
+UPSTREAM = "tests.support.fake_upstream"
+# What the programs import at their start or soon after it, and is not the module that runs.
+APPLICATION = "app", "assistant.model", "assistant.probe", "alembic.command"
+PAGE = ("assistant.web.pages.chat",)
+SERVING = "serving.engines.upstreams", "serving.protocols.application"
+
+Process = subprocess.Popen[str] | ForkedProgram
 
 
 class Application:
     """`python app.py`. Its `client` keeps the cookie of one owner over restarts.
 
-    Without its page it takes half a second to start instead of several, for tests that start it often.
+    A `fresh` one is started as people start it. The others fork a process that has imported what they need,
+    and those without a page need the least.
     """
 
-    def __init__(self, data: Path, *arguments: str, page: bool = True) -> None:
+    def __init__(self, data: Path, *arguments: str, page: bool = True, fresh: bool = False) -> None:
         self.data = data
         self.arguments = arguments
-        self.program = ["app.py"] if page else ["-m", "tests.support.without_page"]
+        self.program = "app" if page else "tests.support.without_page"
+        self.imports = None if fresh else (*APPLICATION, *(PAGE if page else ()))
         self.client = httpx.Client(timeout=PATIENCE)
         self._log = data.with_name(data.name + ".log")
-        self.process: subprocess.Popen[str] | None = None
+        self.process: Process | None = None
 
     @property
     def address(self) -> str:
         return str(self.client.base_url).rstrip("/")
 
     def start(self, *, port: int = 0) -> None:
-        command = [sys.executable, *self.program, "--port", str(port), "--data", str(self.data)]
+        arguments = ("--port", str(port), "--data", str(self.data), *self.arguments)
         with self._log.open("a") as log:
-            self.process = _start(*command, *self.arguments, errors=log)
+            self.process = start(self.program, *arguments, imports=self.imports, errors=log)
         assert self.process.stdout is not None
         found = re.search(r"http://\S+", self.process.stdout.readline())
         assert found, self.log
@@ -131,7 +142,12 @@ class Application:
         return text
 
 
-def _start(*command: str, errors: IO[str] | None) -> subprocess.Popen[str]:
+def start(program: str, *arguments: str, imports: Sequence[str] | None, errors: IO[str] | None) -> Process:
+    """Run a module. With `imports`, fork a process that has imported these modules."""
+    if imports is not None and sys.platform == "linux":
+        return fork(program, *arguments, imports=imports, environment=environment(), errors=errors)
+    script = ["app.py"] if program == "app" else ["-m", program]
+    command = [sys.executable, *script, *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=pipe, stderr=errors, text=True)
 
@@ -145,10 +161,10 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(
-    data: Path, *arguments: str, page: bool = True, until: str | None = None
+    data: Path, *arguments: str, page: bool = True, fresh: bool = False, until: str | None = None
 ) -> Iterator[Application]:
     """An application; `until` waits for this state of its engine, and for its page."""
-    application = Application(data, *arguments, page=page)
+    application = Application(data, *arguments, page=page, fresh=fresh)
     application.start()
     try:
         if until is not None:
@@ -161,22 +177,26 @@ def running(
 
 
 @contextlib.contextmanager
-def _process(*command: str, log: Path | None = None) -> Iterator[tuple[str, int]]:
+def _process(
+    program: str, *arguments: str, imports: Sequence[str], log: Path | None = None
+) -> Iterator[tuple[str, int]]:
     """A Python process; yields the address that it prints, and its id."""
     with log.open("w") if log else contextlib.nullcontext() as errors:
-        process = _start(sys.executable, *command, errors=errors)
+        process = start(program, *arguments, imports=imports, errors=errors)
     try:
         assert process.stdout is not None
         yield process.stdout.readline().split()[-1], process.pid
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @contextlib.contextmanager
 def upstream(text: str, *, rate: float = 20) -> Iterator[str]:
     """An OpenAI-compatible server in its own process, which answers `text`; yields its address."""
-    with _process("-m", "tests.support.fake_upstream", "--rate", str(rate), "--text", text) as (url, _):
+    with _process(UPSTREAM, "--rate", str(rate), "--text", text, imports=("aiohttp.web",)) as (url, _):
         yield url
 
 
@@ -191,7 +211,7 @@ class Serving:
 @contextlib.contextmanager
 def serving(*arguments: str, log: Path | None = None) -> Iterator[Serving]:
     """A serving layer that outlives the applications of a test."""
-    with _process("-m", "serving", "--port", "0", *arguments, log=log) as (url, pid):
+    with _process("serving", "--port", "0", *arguments, imports=SERVING, log=log) as (url, pid):
         yield Serving(url, pid)
 
 
