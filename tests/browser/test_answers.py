@@ -17,7 +17,7 @@ SPLIT = """async (text) => {
 # Feeds an answer in pieces, and returns what it shows after each.
 FED = """async (pieces) => {
     const { Answer } = await import("/messages.js");
-    const host = { paint() {}, quoted() {}, announce() {}, quotes: false };
+    const host = { paint() {}, quoted() {}, announce() {}, actionsOf: () => [], quotes: false };
     const frame = () => new Promise((then) => requestAnimationFrame(then));
     const message = { id: null, content: "", status: "pending", created_at: new Date().toISOString() };
     const answer = new Answer(message, host);
