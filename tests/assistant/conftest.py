@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
@@ -29,8 +30,8 @@ async def tgi() -> AsyncIterator[FakeTGI]:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(tmp_path / "chats.db")
+async def database(tmp_path: Path, empty_database: Path) -> AsyncIterator[Database]:
+    database = Database(shutil.copy(empty_database, tmp_path / "chats.db"))
     yield database
     database.close()
 

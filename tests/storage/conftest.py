@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,8 +28,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(tmp_path / "chats.db")
+async def database(tmp_path: Path, empty_database: Path) -> AsyncIterator[Database]:
+    database = Database(shutil.copy(empty_database, tmp_path / "chats.db"))
     yield database
     database.close()
 

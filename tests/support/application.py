@@ -42,7 +42,7 @@ class Application:
         self.arguments = arguments
         self.program = "app" if page else "tests.support.without_page"
         self.imports = None if fresh else (*APPLICATION, *(PAGE if page else ()))
-        self.client = httpx.Client(timeout=PATIENCE)
+        self.client = httpx.Client(verify=False, timeout=PATIENCE)
         self._log = data.with_name(data.name + ".log")
         self.process: Process | None = None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -57,8 +58,10 @@ async def documentation() -> FakeDocumentation:
 
 
 @pytest.fixture
-async def address(tmp_path: Path, served: FakeServed, documentation: FakeDocumentation) -> AsyncIterator[str]:
-    database = Database(tmp_path / "chats.db")
+async def address(
+    tmp_path: Path, empty_database: Path, served: FakeServed, documentation: FakeDocumentation
+) -> AsyncIterator[str]:
+    database = Database(shutil.copy(empty_database, tmp_path / "chats.db"))
     parts = Parts(database, served, documentation, max_replies=2, max_waiting=4)
     async with running(create_app(parts.replies, parts.chats, key=KEY, may_manage=True)) as address:
         yield address
@@ -68,7 +71,8 @@ async def address(tmp_path: Path, served: FakeServed, documentation: FakeDocumen
 
 @pytest.fixture
 async def client(address: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=address, timeout=20) as client:
+    # verify: to read the certificates takes longer than most tests, and no test needs them.
+    async with httpx.AsyncClient(verify=False, base_url=address, timeout=20) as client:
         yield client
 
 
