@@ -126,13 +126,15 @@ def test_what_is_wrong_is_said_and_changes_nothing(site: Command, tmp_path: Path
 def test_the_document_names_every_option_and_limit(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
     known = set()
-    for command in ("add", "list", "show", "set", "remove", "report"):
+    for command in ("add", "list", "show", "refresh", "set", "remove", "report"):
         with pytest.raises(SystemExit):
             main(["site", command, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
     named = set(re.findall(r"--[a-z][a-z-]*", text))
     assert known - named == {"--help"}
-    assert named - known <= {"--allowed-hosts", "--proxies"}  # of the application
+    of_the_application = {"--allowed-hosts", "--proxies", "--demo-widget"}
+    of_fetch = {"--most-pages", "--most-seconds", "--pause"}
+    assert named - known <= of_the_application | of_fetch
     usual = asdict(SiteLimits())
     rows = re.findall(r"^\| (`[a-z, `-]+`) \| ([0-9, ]+) \|", text, re.MULTILINE)
     told = {

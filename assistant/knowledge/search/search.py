@@ -535,7 +535,7 @@ def _named_by_words(
             yield hit, JOINED
     for word in subject.words[:MOST_TERMS] if scope else ():
         for hit in index.ending(word, MOST_ENDINGS):
-            if hit.passage.name.count(".") == 1 and hit.passage.kind != "section":
+            if hit.passage.name.count(".") == 1 and hit.passage.corpus == "packages":
                 yield hit, SHORT_NAME
     for word in core:
         rare = weights[word][0] <= COMMON_NAME if word in weights else True

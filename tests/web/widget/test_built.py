@@ -23,7 +23,7 @@ def test_the_bundle_is_as_new_as_its_sources() -> None:
 
 def test_script_and_styles_leave_room_for_the_rest_of_the_first_view() -> None:
     sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in BUILT.glob("frame.*")}
-    assert sum(sizes.values()) <= 58_500, sizes
+    assert sum(sizes.values()) <= 58_700, sizes
 
 
 def test_each_language_has_the_same_texts() -> None:
