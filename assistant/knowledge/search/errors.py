@@ -157,7 +157,9 @@ def _explained(
     see = [hit for name in like for hit in _owners(index, name.removeprefix("import "))[:1]]
     usual = [hit for name in (template.see if template else ()) for hit in index.named(name)[:1]]
     see += [hit for hit in usual if not is_foreign or hit.passage.package in packages]
-    documented = [] if template else _documented(index, report, packages, corpora)
+    documented = _documented(index, report, packages, corpora)
+    if template:  # of Python's library and packages, what `messages.toml` names is better
+        documented = [hit for hit in documented if hit.passage.corpus == "docs"]
     more = (*documented, *see)
     hits = (*call[:1], *more[:1], *of_exception, *more[1:], *call[1:])
     passages = [hit.passage for hit in hits if not corpora or hit.passage.corpus in corpora]
@@ -274,7 +276,8 @@ def _documented(index: Index, report: ErrorReport, packages: set[str], corpora: 
             if _NEWS.search(f"{hit.passage.title} {hit.passage.location}"):
                 continue
             is_near = hit.passage.corpus == "docs" or hit.passage.package in packages or not report.exception
-            if is_near and words.lower() in " ".join(re.findall(r"[^\W\d_]+", hit.passage.text.lower())):
+            text = f"{hit.passage.title} {hit.passage.text}".lower()
+            if is_near and words.lower() in " ".join(re.findall(r"[^\W\d_]+", text)):
                 found[hit.id] = hit
     return list(found.values())[:2]
 

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assistant.knowledge.answer import answer
-from assistant.knowledge.build import build
+from assistant.knowledge.build import Folder, build
 from assistant.knowledge.index import Index
 from assistant.knowledge.passage import ExplainedError, Raised, SearchResult
 from assistant.knowledge.search import errors
@@ -106,14 +106,17 @@ def pasted(code: str, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def packages(documentation_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    """The library and some packages."""
+    """The library, some packages, and a page on an error."""
     site = tmp_path_factory.mktemp("site")
     for found in Path(pydantic.__file__).parents[1].iterdir():
         if found.name.partition("-")[0].lower() in {name.lower() for name in PACKAGES}:
             (site / found.name).symlink_to(found)
+    guide = tmp_path_factory.mktemp("guide")
+    heading = "# Dictionary changed size during iteration"
+    (guide / "caches.md").write_text(f"{heading}\n\nThe cache of our crank was cleared by another thread.\n")
     file = site.parent / "packages.db"
     shutil.copy(documentation_index, file)
-    build(file, lambda _: None, environments=[site], processes=1)
+    build(file, lambda _: None, environments=[site], folders=[Folder(guide)], processes=1)
     with contextlib.closing(Index(file)) as index:
         yield index
 
@@ -137,6 +140,13 @@ def test_most_answers_to_real_tracebacks_help(
         if not helps(search(packages, f"Why? {pasted(code, tmp_path)}"), signature, fix)
     ]
     assert 1 - len(useless) / len(TRACEBACKS) >= ENOUGH, useless
+
+
+def test_a_page_on_a_message_of_pythons_is_found(packages: Index) -> None:
+    found = search(packages, "RuntimeError: dictionary changed size during iteration")
+    assert found.error is not None
+    assert found.error.meaning is not None
+    assert [passage.location for passage in found.passages if passage.corpus == "docs"] == ["caches.md:3"]
 
 
 # Reading
