@@ -324,7 +324,7 @@ def _see_also(passages: Sequence[Passage], first: Passage | None) -> list[_Part]
         place = [] if is_same else [_package(passage)]
         place.append(link(code(passage.location), passage.url))
         shown = _without_markdown(sentence) if _is_markdown(passage) else sentence
-        quote = f": “{escaped(shown)}{ELLIPSIS if is_cut else ''}”" if sentence else ""
+        quote = f": “{escaped(shown)}{ELLIPSIS if is_cut else ''}”" if shown else ""
         item = f"- {name}{quote} ({', '.join(place)})"
         parts.append(_Part(item, "\n", (_source(passage, sentence),)))
     if parts:
@@ -333,9 +333,10 @@ def _see_also(passages: Sequence[Passage], first: Passage | None) -> list[_Part]
 
 
 def _without_markdown(sentence: str) -> str:
+    """The words of a sentence; none for a row of a table, which says nothing alone."""
     from assistant.knowledge.reading.markdown import visible_text  # late: it imports a parser
 
-    return visible_text(sentence)
+    return "" if sentence.startswith("|") else visible_text(sentence)
 
 
 # Errors and facts

@@ -217,6 +217,8 @@ def test_an_alternative_in_markdown_is_quoted_without_its_marks() -> None:
     shown = answered("?", GUIDE, replace(GUIDE, name="The server", title="The server", text=text))
     assert "- The server: “/mcp is a server of the Protocol.” (`guide/clean.md:12`)" in shown.text
     assert shown.sources[1].quote == text.partition(" It")[0]
+    table = replace(GUIDE, name="Colours", title="Colours", text="| name |\n|---|\n| red |")
+    assert "- Colours (`guide/clean.md:12`)" in answered("?", GUIDE, table).text
 
 
 def test_the_part_of_a_long_passage_that_answers_is_shown() -> None:
