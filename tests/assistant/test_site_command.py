@@ -1,10 +1,13 @@
 import re
+import shlex
 import stat
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from assistant.host_users import host_user
 from assistant.site_command import main
 from assistant.sites import SiteLimits, Sites, hash_of
 from tests.test_imports import ROOT
@@ -121,6 +124,33 @@ def test_what_is_wrong_is_said_and_changes_nothing(site: Command, tmp_path: Path
     }.items():
         assert words in site.refused(*arguments), arguments
     assert site.sites.all() == [one]
+
+
+def test_the_document_works_word_for_word(site: Command, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
+    start = ".venv/bin/python -m assistant site "
+    lines = [line.removeprefix(start) for line in text.splitlines() if line.startswith(start)]
+    adding, *others = [
+        line.replace("/srv/docs", str(tmp_path)) for line in lines if "--docs-from" not in line
+    ]
+    said = site(*shlex.split(adding), "--server", "https://assistant.example.org")
+    (one,) = site.sites.all()
+    (pasted,) = re.findall(r"^<script src.*$", text, re.MULTILINE)
+    assert pasted.replace("KEY", one.key) in said
+    managing = [shlex.split(line.replace("KEY", one.key)) for line in others if not line.startswith("report")]
+    assert [command[0] for command in managing] == ["list", "show", "set", "remove"]
+    *before, removing = managing
+    for command in before:
+        assert one.key in site(*command)
+    # Sign your user in: the command in the first step, and the server's code in the second.
+    (command,) = re.findall(rf"`{re.escape(start)}(set KEY --new-identity-key)`", text)
+    (key,) = re.findall(r"\S{32,}", site(*command.replace("KEY", one.key).split()))
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    server: dict[str, Any] = {"SITE_KEY": one.key, "IDENTITY_KEY": key}
+    exec(code, server)
+    assert host_user(site.sites.existing(one.key), server["token_for"]("ada"))
+    site(*removing)
+    assert site.sites.all() == []
 
 
 def test_the_document_names_every_option_and_limit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, Response, Route, 
 from assistant.sites import Site, Sites, changed, make_site
 from assistant.web.widget.loader import script_line
 from tests.browser.conftest import CHROMIUM_OPTIONS, DISABLED_FEATURES, PATIENCE_MS, PHONE, visitor
+from tests.browser.hostile import HOSTILE, HOSTILE_TEXTS
 from tests.browser.pausable_upstream import ANSWER, FIRST_WORDS, LAST_WORDS, Upstream
+from tests.browser.scripted_page import RMTREE
 from tests.browser.widget_host import HostSite, host_site
 from tests.browser.widget_page import WidgetPage
 from tests.support.application import Application, wait_for
@@ -331,6 +333,45 @@ def test_messages_that_are_forged_or_of_another_origin_do_nothing(widget: Widget
 # ---------------------------------------------------------------------------------------- pages that resist
 
 
+def test_hostile_texts_do_nothing_in_the_frame(widget: WidgetPage, host: HostSite) -> None:
+    everything = "\n\n".join(HOSTILE_TEXTS)
+    fields = ("name", "title", "package", "location", "quote", "url")
+    sources = [{**RMTREE, "cited": True, **dict.fromkeys(fields, text)} for text in HOSTILE]
+
+    def made_hostile(route: Route) -> None:
+        response = route.fetch(url=route.request.url.replace("assistant.localhost", "127.0.0.1"))
+        body = response.json()
+        for message in body["messages"]:
+            message["content"] = everything
+            if message["role"] == "assistant":
+                message["content"] += " ".join(f"[{number + 1}]" for number in range(len(HOSTILE)))
+                message["sources"] = sources
+        route.fulfill(response=response, json=body)
+
+    widget.open()
+    widget.ask("a question")
+    widget.expect_status("done")
+    happened: list[str] = []
+    page = widget.page
+    page.route("**/api/conversations/*", made_hostile)
+    ours = (host.origin, "http://assistant.localhost:", "data:", "blob:")
+    page.on("request", lambda it: None if it.url.startswith(ours) else happened.append(it.url))
+    page.on("framenavigated", lambda it: None if it.url.startswith(ours) else happened.append(it.url))
+    page.on("popup", lambda it: happened.append(it.url))
+    page.on("dialog", lambda it: (happened.append(it.message), it.dismiss()))  # type: ignore[func-returns-value]
+    widget.go(host.address("/next"))
+    expect(widget.answers).to_have_count(1)
+    expect(widget.questions).to_contain_text(HOSTILE[0][:20])
+    chips = widget.answer.get_by_role("group", name="Sources").get_by_role("button")
+    assert chips.count() == len(HOSTILE)
+    for index in range(chips.count()):
+        chips.nth(index).click()
+    forbidden = "tech-chat :is(img, script, iframe, form, input)"
+    count = f"[frames.length, document.querySelectorAll({forbidden!r}).length]"
+    assert widget.frame.evaluate(count) == [0, 0]
+    assert happened == []
+
+
 def test_a_strict_policy_and_trusted_types_are_enough(
     site: Site, host: HostSite, reader: BrowserContext, application: Application
 ) -> None:
@@ -356,7 +397,7 @@ def expect_button(page: Page) -> None:
     page.locator(f"#{MARK}").wait_for(state="attached")
 
 
-HOSTILE = """<style>
+COVERING = """<style>
 * { all: unset !important; display: none !important; transform: scale(0) !important; opacity: 0 !important;
     pointer-events: none !important; z-index: -1 !important; filter: blur(9px) !important }
 html, body, main, #wall { display: block !important; opacity: 1 !important; filter: none !important;
@@ -369,7 +410,7 @@ html, body, main, #wall { display: block !important; opacity: 1 !important; filt
 def test_styles_that_unset_everything_and_cover_the_page_do_not_reach_it(
     widget: WidgetPage, host: HostSite
 ) -> None:
-    widget.go(host.add("/hostile", head=host.script + HOSTILE, body="<div id=wall>Wall</div>"))
+    widget.go(host.add("/hostile", head=host.script + COVERING, body="<div id=wall>Wall</div>"))
     widget.open()
     widget.ask("Question")
     widget.expect_status("done")
