@@ -97,6 +97,15 @@ def test_colouring_keeps_the_text_and_pieces_give_what_the_whole_gives(
     assert whole[0] == "".join(pieces)
 
 
+@pytest.mark.parametrize("language", ["javascript", "typescript", "tsx", "json"])
+def test_colours_do_not_depend_on_what_was_read_before(blank: Page, language: str) -> None:
+    shown = []
+    for before in ("a", "(", "return", "1", "}"):
+        blank.evaluate(SHOW, [language, [before]])
+        shown.append(blank.evaluate(SHOW, [language, ["\\ /a/ + b"]]))
+    assert shown == shown[:1] * len(shown)
+
+
 def test_letters_give_what_the_whole_gives(blank: Page) -> None:
     """Each letter is coloured as it comes, because the language is loaded before the first one."""
     codes = [(title.partition(":")[0], marked(body)[0]) for title, body in SNIPPETS]
