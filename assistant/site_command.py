@@ -21,10 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from assistant.knowledge.documentation import ROOT
 from assistant.report.formats import as_csv, as_text
 from assistant.report.report import PERIODS, beginning, make_report
 from assistant.settings import BadSettings, Settings, read_settings
-from assistant.site_pages import ROOT, arguments_of, folders_of
+from assistant.site_pages import arguments_of, folders_of
 from assistant.sites import (
     BadSite,
     NoSuchSite,

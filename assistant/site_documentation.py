@@ -12,7 +12,8 @@ import os
 from collections.abc import Coroutine
 
 from assistant.knowledge.documentation import Documentation
-from assistant.site_pages import FETCHED, Refresher, folders_of
+from assistant.knowledge.reading.addresses import CRAWL_FILE
+from assistant.site_pages import Refresher, folders_of
 from assistant.sites import Site, Sites
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class SiteDocumentation:
         times = []
         for folder in folders_of(site, self._sites.place(site.key)).values():
             try:
-                times.append(os.stat(folder / FETCHED).st_mtime_ns)
+                times.append(os.stat(folder / CRAWL_FILE).st_mtime_ns)
             except OSError:
                 times.append(0)
         return site.docs, site.addresses, site.library, *times

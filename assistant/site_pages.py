@@ -8,22 +8,20 @@ a process of its own, one site at a time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from assistant.knowledge.documentation import knowledge_process
+from assistant.knowledge.reading.addresses import CRAWL_FILE
 from assistant.sites import Site, Sites
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(__file__).parent.parent
-FETCHED = ".crawl.json"  # in a folder of pages; it changes when a fetch has ended
 LOOK_SECONDS = 60.0  # between two looks whether a site is due
 RETRY_SECONDS = 3600.0  # at least, after the last try
 LONGEST_REASON = 500  # characters
@@ -51,28 +49,13 @@ def arguments_of(site: Site, address: str, folder: Path) -> list[str]:
 
 async def fetch_in_process(arguments: list[str]) -> str:
     """Run a fetch that ends with this process. Returns why it failed, or ""."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments[:3],
-        "--exit-with-stdin",
-        *arguments[3:],
-        stdin=asyncio.subprocess.PIPE,  # unused; when this process ends, it closes and the other ends
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    assert process.stderr is not None
-    try:
+    _, _, command, *rest = arguments
+    streams = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.PIPE}
+    async with knowledge_process(command, *rest, **streams) as process:
+        assert process.stderr is not None
         said = await process.stderr.read()  # the other process prints a few lines at most
         failed = await process.wait() != 0
         return (said.decode("utf-8", "replace").strip()[-LONGEST_REASON:] or "it ended") if failed else ""
-    finally:
-        process.stdin.close()
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
 
 
 class Refresher:
@@ -111,7 +94,7 @@ class Refresher:
     def _is_due(self, folder: Path, seconds: float) -> bool:
         now = self._now()
         try:
-            fetched = os.stat(folder / FETCHED).st_mtime
+            fetched = os.stat(folder / CRAWL_FILE).st_mtime
         except OSError:
             fetched = 0.0
         return now - fetched >= seconds and now - self._tried.get(folder, 0.0) >= RETRY_SECONDS

@@ -17,11 +17,12 @@ import platform
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from assistant.knowledge.passage import Passage, SearchResult
 
@@ -63,6 +64,30 @@ class DocumentationStatus:
     done: int = 0
     total: int = 0
     detail: str | None = None
+
+
+@contextlib.asynccontextmanager
+async def knowledge_process(command: str, *arguments: str, **streams: Any) -> AsyncIterator[Process]:
+    """Run a command of `python -m assistant.knowledge` in a process that ends with the block, and also when
+    this process ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "assistant.knowledge", command, "--exit-with-stdin", *arguments),
+        stdin=asyncio.subprocess.PIPE,  # unused; when this process ends, it closes and the other ends
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+        start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which ends the other
+        **streams,
+    )
+    assert process.stdin is not None
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()  # what is written stays consistent, and the next run continues
+            await process.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,29 +247,12 @@ class Documentation:
     async def _run_process(self) -> int:
         """Run the reading process and follow its reports. Returns its exit code."""
         assert self._path is not None
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "assistant.knowledge", "build", "--into", str(self._path), "--exit-with-stdin"),
-            *self._arguments,
-            stdin=asyncio.subprocess.PIPE,  # unused; when this process ends, it closes and the other ends
-            stdout=asyncio.subprocess.PIPE,
-            limit=LONGEST_LINE,
-            cwd=ROOT,
-            env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-            start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which ends the other
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
+        build = ("build", "--into", str(self._path), *self._arguments)
+        async with knowledge_process(*build, stdout=asyncio.subprocess.PIPE, limit=LONGEST_LINE) as process:
+            assert process.stdout is not None
             async for line in process.stdout:
                 await self._read_report(line)
             return await process.wait()
-        finally:
-            process.stdin.close()
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()  # the index stays consistent, and the next start continues
-                await process.wait()
 
     async def _read_report(self, line: bytes) -> None:
         try:

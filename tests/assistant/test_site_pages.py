@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from assistant import site_command
+from assistant.knowledge.reading.addresses import CRAWL_FILE
 from assistant.site_documentation import SiteDocumentation
-from assistant.site_pages import FETCHED, RETRY_SECONDS, Refresher, fetch_in_process, folders_of
+from assistant.site_pages import RETRY_SECONDS, Refresher, fetch_in_process, folders_of
 from assistant.sites import Site, Sites, make_site
 from tests.knowledge.crawling.test_crawl import Web, server, web
 
@@ -63,8 +64,8 @@ async def test_only_what_is_due_is_fetched_again(tmp_path: Path, caplog: pytest.
     await refresher.refresh()
     assert len(fetched) == 2
     folder.mkdir(parents=True)
-    (folder / FETCHED).touch()
-    os.utime(folder / FETCHED, (now, now))
+    (folder / CRAWL_FILE).touch()
+    os.utime(folder / CRAWL_FILE, (now, now))
     now += 24 * 3600 - 1
     await refresher.refresh()
     assert len(fetched) == 2

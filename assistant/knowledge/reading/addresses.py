@@ -21,7 +21,7 @@ from assistant.knowledge.reading.page import Heading, docutils_id
 
 HTML = frozenset((".html", ".htm", ".xhtml"))
 
-CRAWL_FILE = ".crawl.json"  # `assistant/knowledge/crawling.py` writes it
+CRAWL_FILE = ".crawl.json"  # written when a fetch of the pages has ended
 
 URL_SAFE = "-._~!$&'()*+,;=:@/?"
 _CODE_HOST = re.compile(
