@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 
 from assistant.sites import Site
-from assistant.web.static_files import STATIC, without_comments
+from assistant.web.static_files import STATIC, gzipped, without_comments
 
 FILES = STATIC / "widget"
 
 
+@functools.cache  # every page of every site loads it
 def loader_source() -> bytes:
     """The loader as every browser gets it, compressed or not, so that it has one integrity hash."""
     return without_comments((FILES / "loader.js").read_bytes())
+
+
+@functools.cache
+def compressed_loader() -> bytes:
+    return gzipped(loader_source())
 
 
 def loader_integrity() -> str:

@@ -26,7 +26,7 @@ from assistant.web.problems import Problem
 from assistant.web.routes.values import Body, Text
 from assistant.web.security import LOADER, PERMISSIONS, PERMISSIONS_POLICY, RESOURCE_POLICY, is_this_machine
 from assistant.web.static_files import accepts_gzip, gzipped
-from assistant.web.widget.loader import FILES, loader_source
+from assistant.web.widget.loader import FILES, compressed_loader, loader_source
 from assistant.web.widget.tokens import (
     COOKIE_SECONDS,
     VALID_SECONDS,
@@ -86,7 +86,7 @@ def add_widget_routes(app: FastAPI, replies: Replies, chats: Chats, sites: Sites
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         if accepts_gzip(Headers(scope=request.scope)):
-            source = gzipped(source)
+            source = compressed_loader()
             headers["Content-Encoding"] = "gzip"
         return Response(source, headers=headers, media_type="text/javascript")
 
