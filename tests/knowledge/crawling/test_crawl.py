@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -25,7 +25,7 @@ from assistant.knowledge.crawling import fetcher
 from assistant.knowledge.crawling.crawl import Crawled, Limits, crawl
 from assistant.knowledge.crawling.fetcher import Response
 from assistant.knowledge.crawling.page_folder import PART_FILE, SAVE_EVERY, CrawlFailed, PageFolder
-from assistant.knowledge.reading.folders import files_of, read_file
+from assistant.knowledge.reading.folders import NOT_DOCUMENTATION, files_of, read_file
 
 HOST = "docs.test"
 Answer = tuple[int, dict[str, str], bytes | Iterator[bytes]]
@@ -177,6 +177,7 @@ segments = st.one_of(
 
 
 @settings(deadline=None, max_examples=30)
+@example([(["LICENSE"], ".html"), (["toc"], ".html"), (["toc"], ".md")])
 @given(
     st.lists(st.tuples(st.lists(segments, max_size=4), st.sampled_from([".html", ".md", ".txt"])), max_size=8)
 )
@@ -199,7 +200,7 @@ def test_each_address_has_one_file_that_leads_back(
     for url, page in again.pages.items():
         assert {each.url for each in read_file(folder / page.file, folder)} <= {url}
     left_out = {file for file in files if file not in set(files_of(folder))}
-    assert all(file.name.startswith("toc.") for file in left_out)
+    assert all(NOT_DOCUMENTATION.fullmatch(file.name) for file in left_out)
     for url in list(again.pages):
         again.remove(url)
     assert [name for name in os.listdir(folder) if not name.startswith(".")] == []
