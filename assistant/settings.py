@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, CliSuppress, NoDecode, SettingsConfi
 
 PREFIX = "TECH_ASSISTANT_"
 # Only from the environment or `.env`, because every user of the machine can read a command line.
-SECRETS = ("secret_key", "upstream_key")
+SECRETS = ("secret_key", "upstream_key", "oidc_client_secret", "operator_key")
 # A serving key must be too long to guess, and must fit into an HTTP header.
 _KEY = re.compile(r"[!-~]{16,}")
 # A file in a repository on Hugging Face, OWNER/NAME:FILE.
@@ -162,6 +162,59 @@ class Settings(BaseSettings):
     )
     open_browser: bool = Field(True, description="open the page in a browser if this machine has a screen")
 
+    login: Annotated[tuple[Literal["passwords", "oidc", "proxy"], ...], NoDecode] = Field(
+        (),
+        description="how people sign in: 'passwords' (accounts made by `python -m assistant account add`), "
+        "'oidc' (an identity provider) or 'proxy' (a trusted proxy names them); commas separate several; if "
+        "absent, there is no login",
+    )
+    anonymous: bool = Field(False, description="with --login, let people ask without signing in, too")
+    members: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="who may sign in by 'oidc' or 'proxy', separated by commas: verified e-mail addresses, "
+        "all of a domain (@example.org), or the provider's identifiers; if absent, everybody whom it knows",
+    )
+    operators: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="the members who are operators, named in the same ways"
+    )
+    oidc_issuer: HttpUrl | None = Field(
+        None, description="address of the identity provider for --login oidc, as in its ID tokens"
+    )
+    oidc_client_id: str | None = Field(None, description="name of this application at the provider")
+    oauth_endpoints: Annotated[tuple[HttpUrl, ...], NoDecode] = Field(
+        (),
+        description="for a provider that has only OAuth 2, such as GitHub Enterprise: its addresses for "
+        "authorization, for tokens and of the user, separated by commas",
+    )
+    user_header: str = Field(
+        "X-Forwarded-User", description="header in which a trusted proxy names the person for --login proxy"
+    )
+    session_days: int = Field(
+        30, ge=1, le=400, description="number of days after which people must sign in again"
+    )
+
+    limit_questions: int | None = Field(None, ge=1, description="questions of a person in a minute")
+    limit_address_questions: int | None = Field(
+        None, ge=1, description="questions from an address in a minute"
+    )
+    limit_tokens: int | None = Field(None, ge=1, description="tokens that a person's answers take in a day")
+    limit_conversations: int | None = Field(None, ge=1, description="conversations that a person may keep")
+    limit_megabytes: int | None = Field(None, ge=1, description="megabytes of text that a person may keep")
+    limit_new_owners: int | None = Field(
+        None, ge=1, description="new people from an address whose first question is answered in an hour"
+    )
+
+    frame_ancestors: Annotated[tuple[HttpUrl, ...], NoDecode] = Field(
+        (),
+        description="sites whose pages may show the chat in a frame, such as https://example.org, separated "
+        "by commas",
+    )
+    snapshots: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        None,
+        description="folder for snapshots of the database, which may be on a network; the newest is restored "
+        "at a start without a database",
+    )
+
     prompt: Literal["auto", "tech-assistant", "chat"] = Field(
         "auto",
         description="prompt template: 'chat' (the model's own chat template), 'tech-assistant' (ours, for "
@@ -224,6 +277,12 @@ class Settings(BaseSettings):
         "kept in the data directory; NEW,OLD replaces a key",
     )
     upstream_key: CliSuppress[SecretStr | None] = Field(None, description="API key of the upstream server")
+    oidc_client_secret: CliSuppress[SecretStr | None] = Field(
+        None, description="secret of this application at the identity provider"
+    )
+    operator_key: CliSuppress[SecretStr | None] = Field(
+        None, description="key that opens the operator's page where there is no login, at least 16 characters"
+    )
 
     @field_validator("model", mode="before")
     @classmethod
@@ -234,7 +293,10 @@ class Settings(BaseSettings):
             return value.lower()
         return str(_absolute(value)) if _is_file(value) else value
 
-    @field_validator("allowed_hosts", "proxies", "docs", "packages", mode="before")
+    @field_validator(
+        "allowed_hosts", "proxies", "docs", "packages", "login", "members", "operators", "oauth_endpoints",
+        "frame_ancestors", mode="before",
+    )  # fmt: skip
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):

@@ -24,13 +24,18 @@ TABLE = """
 GROUPS = {
     "Model": "model offline upstream upstream_model serving_url",
     "Server": "host port allowed_hosts proxies data open_browser",
+    "Login": "login anonymous members operators oidc_issuer oidc_client_id oauth_endpoints user_header "
+    "session_days",
+    "Limits": "limit_questions limit_address_questions limit_tokens limit_conversations limit_megabytes "
+    "limit_new_owners",
+    "Frames and snapshots": "frame_ancestors snapshots",
     "Documentation": "documentation docs packages",
     "Answers": "prompt chat_template max_new_tokens temperature top_p repetition_penalty",
     "Embedded engine": "context parallel threads",
     "Load": "max_replies max_waiting",
     "Time limits in seconds": "connect_seconds first_seconds between_seconds total_seconds hang_seconds",
     "Direct use of the model by programs": "expose_serving serving_key",
-    "Secrets": "secret_key upstream_key",
+    "Secrets": "secret_key upstream_key oidc_client_secret operator_key",
 }
 
 

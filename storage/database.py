@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-NEWEST = "0007"  # the revision that the rows of `schema.py` are written for
+NEWEST = "0008"  # the revision that the rows of `schema.py` are written for
 BUSY_MS = 5000  # how long to wait for another program that has the database
 READERS = 2  # connections and threads for reading
 MOST_TOGETHER = 100  # jobs in one transaction

@@ -124,6 +124,64 @@ used_identities = sa.Table(
     Column("ends_at", UtcDateTime, nullable=False),
 )
 
+# People who sign in. Their chats belong to `owner`, a random id that no cookie of a visitor has.
+accounts = sa.Table(
+    "account",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("owner", String(64), nullable=False, unique=True),
+    Column("provider", String(200), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("signed_in_at", UtcDateTime),  # the last time
+    sa.UniqueConstraint("provider", "subject", name="uq_account_subject"),
+)
+
+# Where accounts are signed in. The browser has a secret, of which only the digest is stored.
+sessions = sa.Table(
+    "session",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("id", String(36), nullable=False, unique=True),  # for lists of sessions
+    Column("account_id", String(36), ForeignKey("account.id", ondelete="CASCADE"), nullable=False),
+    Column("credential", String(64), nullable=False),  # a digest of the password's hash, else empty
+    Column("user_agent", String(200), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    sa.Index("ix_session_account", "account_id"),
+)
+
+# The keys with which programs act for an owner. Only their digests are stored.
+keys = sa.Table(
+    "personal_key",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("owner", String(64), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("scopes", String(100), nullable=False),  # separated by blanks
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime),
+    Column("ends_at", UtcDateTime),
+    sa.Index("ix_personal_key_owner", "owner"),
+)
+
+# The audit log, to which triggers let entries only be added (see the migration).
+audit = sa.Table(
+    "audit",
+    metadata,
+    Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("event", String(40), nullable=False),
+    Column("who", String(255), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("detail", sa.JSON, nullable=False),
+)
+
 # The journal: the text of running replies as appended pieces, removed when folded.
 pieces = sa.Table(
     "piece",

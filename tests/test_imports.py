@@ -20,7 +20,9 @@ ASSISTANT = tuple(
 # What a part may import of ours. The first entry that is the module's name or a parent of it counts.
 MAY_IMPORT = {
     "app": OURS,
-    **dict.fromkeys(("assistant.conversation", "assistant.provenance", "assistant.engine"), ()),
+    **dict.fromkeys(
+        ("assistant.accounts", "assistant.conversation", "assistant.provenance", "assistant.engine"), ()
+    ),
     "assistant.events": ("assistant.conversation",),
     "assistant.knowledge": ("assistant.knowledge", "assistant.conversation"),
     "assistant.privacy": ("assistant.privacy",),  # it knows texts, and nothing of chats
@@ -28,7 +30,13 @@ MAY_IMPORT = {
     **dict.fromkeys(("assistant.__main__", "assistant.site_command"), ("assistant", "storage")),
     "assistant": (*ASSISTANT, "prompts", "storage"),  # it reaches serving only over HTTP
     "prompts": ("prompts", "assistant.conversation"),
-    "storage": ("storage", "assistant.conversation", "assistant.provenance", "assistant.events"),
+    "storage": (
+        "storage",
+        "assistant.accounts",
+        "assistant.conversation",
+        "assistant.provenance",
+        "assistant.events",
+    ),
     "serving": ("serving",),  # so that it can move to another machine
 }
 

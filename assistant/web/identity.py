@@ -24,7 +24,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from assistant.accounts import Account, KeyScope
 from assistant.chats import COOKIE_KEPT
+from assistant.web.cookies import Cookies, is_https, sent_name
 
 KEPT_SECONDS = int(COOKIE_KEPT.total_seconds())
 RENEWED_AFTER_SECONDS = 7 * 24 * 3600
@@ -52,9 +54,16 @@ class Identity:
     """
 
     def __init__(
-        self, app: ASGIApp, *, key: bytes, older_keys: Sequence[bytes] = (), marks: Mapping[str, str]
+        self,
+        app: ASGIApp,
+        *,
+        key: bytes,
+        older_keys: Sequence[bytes] = (),
+        marks: Mapping[str, str],
+        cookies: Cookies | None = None,
     ) -> None:
         self.app = app
+        self._cookies = cookies or Cookies()
         self._marks = marks
         keys = (key, *older_keys)
         self._names = [cookie_name(key) for key in keys]
@@ -90,7 +99,7 @@ class Identity:
                 now = self._marks.get(owner, mark)
                 # A cookie that was revoked meanwhile is not renewed, except by the request that revoked it.
                 if state.get("is_given_anew") or (is_due and now == mark):
-                    for line in self._lines(owner, now, cookie, is_https=_is_https(scope)):
+                    for line in self._lines(owner, now, cookie, is_https=is_https(scope)):
                         headers.append("Set-Cookie", line)
             await send(message)
 
@@ -101,9 +110,8 @@ class Identity:
         sent = [value for name, value in scope["headers"] if name == b"cookie"]
         if not sent:
             return None
-        prefix = "__Host-" if _is_https(scope) else ""
         for number, name in enumerate(self._names):
-            for value in values_of((prefix + name).encode(), sent):
+            for value in values_of(sent_name(name, is_https=is_https(scope)).encode(), sent):
                 try:
                     cookie = self._unsign(number, value)
                 except BadSignature:
@@ -127,11 +135,11 @@ class Identity:
 
     def _lines(self, owner: str, mark: str, cookie: _Cookie | None, *, is_https: bool) -> Iterable[str]:
         """The `Set-Cookie` values that give a cookie and remove one that an older key signed."""
-        prefix, end = ("__Host-", "; Secure") if is_https else ("", "")
-        end = f"; Path=/; HttpOnly; SameSite=Lax{end}"
-        yield f"{prefix}{self._names[0]}={self.sign(owner, mark)}; Max-Age={KEPT_SECONDS}{end}"
+        value = self.sign(owner, mark)
+        yield self._cookies.line(self._names[0], value, seconds=KEPT_SECONDS, is_https=is_https)
         if cookie is not None and cookie.is_old_key:
-            yield from (f"{prefix}{name}=; Max-Age=0{end}" for name in self._names[1:])
+            for name in self._names[1:]:
+                yield self._cookies.line(name, "", seconds=0, is_https=is_https)
 
     def sign(self, owner: str, mark: str = "") -> str:
         """The value of an owner's cookie, signed."""
@@ -155,10 +163,6 @@ def _is_due(cookie: _Cookie) -> bool:
     return cookie.is_old_key or not 0 <= time.time() - cookie.given < RENEWED_AFTER_SECONDS
 
 
-def _is_https(scope: Scope) -> bool:
-    return bool(scope["scheme"] == "https")
-
-
 def owner_of(connection: HTTPConnection) -> str:
     """The owner of this request."""
     return str(connection.scope["state"]["owner"])
@@ -167,6 +171,18 @@ def owner_of(connection: HTTPConnection) -> str:
 def is_known(connection: HTTPConnection) -> bool:
     """Whether the request had a valid cookie. Otherwise its owner is new."""
     return bool(connection.scope["state"]["is_known"])
+
+
+def account_of(connection: HTTPConnection) -> Account | None:
+    """The account that has signed in, or for which a program acts with a personal key. None for a visitor."""
+    account: Account | None = connection.scope["state"].get("account")
+    return account
+
+
+def scopes_of(connection: HTTPConnection) -> frozenset[KeyScope] | None:
+    """What a personal key allows. None without such a key, when all is allowed that the owner may do."""
+    scopes: frozenset[KeyScope] | None = connection.scope["state"].get("scopes")
+    return scopes
 
 
 def give_anew(connection: HTTPConnection) -> None:

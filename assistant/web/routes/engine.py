@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 
 from fastapi import APIRouter, Request
@@ -12,11 +11,8 @@ from assistant.errors import NothingToFetch, NotTheOperator
 from assistant.knowledge.documentation import DocumentationStatus
 from assistant.replies import Replies
 from assistant.web.openapi import raises
+from assistant.web.roles import is_operator
 from assistant.web.routes.values import AtSite, Owner, Text
-from assistant.web.security import is_this_machine
-
-# Headers that proxies add: a request through a proxy does not come from this machine.
-FORWARDED = re.compile(r"forwarded|x-forwarded-\w+|via|x-real-ip|(true|cf)-(client|connecting)-ip")
 
 
 class DownloadOut(BaseModel):
@@ -51,13 +47,8 @@ class EngineOut(BaseModel):
 def add_engine_routes(api: APIRouter, replies: Replies, *, may_manage: bool) -> None:
     """With `may_manage`, a request from this machine counts as the operator's."""
 
-    def is_operator(request: Request) -> bool:
-        headers = request.headers
-        is_here = may_manage and is_this_machine(headers.get("host", ""))
-        return is_here and not any(FORWARDED.fullmatch(name) for name in headers)
-
     def require_operator(request: Request) -> None:
-        if not is_operator(request):
+        if not is_operator(request, may_manage=may_manage):
             raise NotTheOperator("Only the operator can do this. Choose the model with `--model`.")
 
     @api.get("/engine")
@@ -77,7 +68,9 @@ def add_engine_routes(api: APIRouter, replies: Replies, *, may_manage: bool) -> 
                 licence=None,
             )
         if status.download is not None:
-            download = DownloadOut(**asdict(status.download), may_change=is_operator(request))
+            download = DownloadOut(
+                **asdict(status.download), may_change=is_operator(request, may_manage=may_manage)
+            )
         if (its := status.licence) is not None:
             accepted = await replies.licences.may_use(owner, its)
             licence = LicenceOut(id=its.id, name=its.name, url=its.url, accepted=accepted)
@@ -85,7 +78,7 @@ def add_engine_routes(api: APIRouter, replies: Replies, *, may_manage: bool) -> 
             state=status.state,
             model=status.model,
             detail=status.detail,
-            cause=status.cause if is_operator(request) else None,
+            cause=status.cause if is_operator(request, may_manage=may_manage) else None,
             answers=replies.answers,
             download=download,
             documentation=replies.documentation.status,
